@@ -1,0 +1,37 @@
+"""Prompts in other words, and which flower and colour an encoder takes them for."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from torch import Tensor
+
+from sentences import KINDS, PETALS, article
+
+
+@dataclass(frozen=True)
+class Paraphrase:
+    """A prompt, and what it means in the records' words."""
+
+    text: str
+    kind: str
+    petals: str
+    new: tuple[str, ...]
+
+
+def read_paraphrases(path: Path) -> list[Paraphrase]:
+    """One JSON object a line: ``text``, ``kind``, ``petals``, ``new`` (its words that no caption holds)."""
+    lines = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines() if line.strip()]
+    return [Paraphrase(x["text"], x["kind"], x["petals"], tuple(x["new"])) for x in lines]
+
+
+def kind_and_colour(
+    texts: Sequence[str], words: Callable[[Sequence[str]], Tensor]
+) -> list[tuple[str, str]]:
+    """The nearest of the 30 plain prompts "a <colour> <kind>" to each text."""
+    pairs = [(kind, colour) for kind in KINDS for colour in PETALS]
+    plain = words([f"{article(colour)} {kind}" for kind, colour in pairs])
+    return [pairs[k] for k in (words(texts) @ plain.T).argmax(1).tolist()]

@@ -1,0 +1,168 @@
+"""The text tower: two MiniLM layers over a small vocabulary, taught where each sentence lies among the pictures.
+
+The image vectors stand still. For every sentence the teacher (six MiniLM layers and the word map of the image
+stage) names a point of the shared space; a sentence with a plain meaning moves towards that of the plain one.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+from transformers import BertModel, PreTrainedTokenizerFast
+
+from export import small_bert
+from image_tower import WIDTH
+from vocabulary import MAX_TOKENS
+
+
+@dataclass(frozen=True)
+class TextTraining:
+    """What decides the text tower's training."""
+
+    layers: tuple[int, ...] = (0, 5)
+    epochs: float = 6.0
+    batch: int = 128
+    rate: float = 5e-4
+    weight_decay: float = 0.02
+    plain_share: float = 0.7
+    own_share: float = 0.4
+    average: float = 0.99
+    seed: int = 0
+
+
+@dataclass(frozen=True)
+class Lesson:
+    """Sentences with their points in the shared space.
+
+    ``targets`` (n, 512) unit vectors; ``pictures`` (n,) the row of the picture a caption belongs to, else -1.
+    """
+
+    texts: Sequence[str]
+    targets: Tensor
+    pictures: Tensor
+
+
+class TextLearner(nn.Module):
+    """A small BERT and its projection."""
+
+    def __init__(self, bert: BertModel) -> None:
+        super().__init__()
+        self.bert = bert
+        self.projection = nn.Linear(384, WIDTH, bias=False)
+
+    def forward(self, tokens: Tensor, mask: Tensor) -> Tensor:
+        """Token numbers (n, length) -> unit vectors (n, 512)."""
+        pooled = self.bert(input_ids=tokens, attention_mask=mask).pooler_output
+        return F.normalize(self.projection(pooled), dim=1)
+
+
+def student(teacher: BertModel, kept: Sequence[int], layers: Sequence[int]) -> TextLearner:
+    """MiniLM's kept pieces, first positions and chosen layers."""
+    bert = small_bert(len(kept), len(layers), MAX_TOKENS)
+    source, target = teacher.embeddings, bert.embeddings
+    with torch.no_grad():
+        target.word_embeddings.weight.copy_(source.word_embeddings.weight[list(kept)])
+        target.position_embeddings.weight.copy_(source.position_embeddings.weight[:MAX_TOKENS])
+        target.token_type_embeddings.weight.copy_(source.token_type_embeddings.weight[:1])
+        target.LayerNorm.load_state_dict(source.LayerNorm.state_dict())
+    for new, old in enumerate(layers):
+        bert.encoder.layer[new].load_state_dict(teacher.encoder.layer[old].state_dict())
+    return TextLearner(bert)
+
+
+def length_batches(lengths: Sequence[int], batch: int, rng: np.random.Generator) -> list[np.ndarray]:
+    """Rows of about equal length together, the batches in random order: little padding."""
+    order = np.argsort(np.asarray(lengths) + rng.uniform(0, 3, len(lengths)))
+    batches = [order[k : k + batch] for k in range(0, len(order), batch)]
+    return [batches[k] for k in rng.permutation(len(batches))]
+
+
+def text_loss(
+    vectors: Tensor, targets: Tensor, own: Tensor, bank: Tensor, scale: float, own_share: float
+) -> Tensor:
+    """Distance to the target, and the same ranking of the pictures ``bank`` (m, 512) as the target gives.
+
+    For captions a part of the wanted ranking is their own picture, ``own`` (n,), -1 where there is none.
+    """
+    wanted = (scale * targets @ bank.T).softmax(1)
+    known = own >= 0
+    wanted[known] *= 1 - own_share
+    wanted[known, own[known]] += own_share
+    ranking = -(wanted * (scale * vectors @ bank.T).log_softmax(1)).sum(1).mean()
+    return ranking + 4.0 * (1 - (vectors * targets).sum(1)).mean()
+
+
+def train_text_tower(
+    learner: TextLearner,
+    tokenizer: PreTrainedTokenizerFast,
+    lesson: Lesson,
+    banks: Sequence[Tensor],
+    scale: float,
+    settings: TextTraining,
+    report: Callable[[int, TextLearner], None],
+    minutes: float = math.inf,
+) -> TextLearner:
+    """Train in place and return the running average of the weights, evaluating.
+
+    ``banks`` are the training pictures' vectors (m, 512), one tensor a view; ``minutes`` may end it sooner.
+    """
+    torch.manual_seed(settings.seed)
+    rng = np.random.default_rng(settings.seed)
+    tokens = tokenizer(list(lesson.texts), truncation=True)["input_ids"]
+    decay = [p for p in learner.parameters() if p.ndim > 1]
+    rest = [p for p in learner.parameters() if p.ndim <= 1]
+    groups = [{"params": decay}, {"params": rest, "weight_decay": 0.0}]
+    optimiser = torch.optim.AdamW(groups, lr=settings.rate, weight_decay=settings.weight_decay)
+    total = math.ceil(settings.epochs * math.ceil(len(tokens) / settings.batch))
+    average = TextLearner(small_bert(learner.bert.config.vocab_size, len(settings.layers), MAX_TOKENS)).eval()
+    average.load_state_dict(learner.state_dict())
+    step, epoch, start = 0, 0, time.perf_counter()
+    while step < total:
+        learner.train()
+        for rows in length_batches([len(ids) for ids in tokens], settings.batch, rng):
+            done = max(step / total, (time.perf_counter() - start) / (60 * minutes))
+            if done >= 1:
+                step = total
+                break
+            for group in optimiser.param_groups:
+                group["lr"] = settings.rate * min(1.0, (step + 1) / 60) * (0.02 + 0.98 * (1 - done))
+            ids, mask = pad([tokens[row] for row in rows])
+            bank = banks[rng.integers(len(banks))]
+            loss = text_loss(
+                learner(ids, mask), lesson.targets[rows], lesson.pictures[rows], bank, scale, settings.own_share
+            )
+            optimiser.zero_grad(set_to_none=True)
+            loss.backward()
+            nn.utils.clip_grad_norm_(learner.parameters(), 1.0)
+            optimiser.step()
+            step += 1
+            keep = min(settings.average, step / (step + 10))
+            with torch.no_grad():
+                for old, new in zip(average.parameters(), learner.parameters(), strict=True):
+                    old.lerp_(new, 1 - keep)
+        epoch += 1
+        report(epoch, average)
+    return average
+
+
+def pad(rows: Sequence[Sequence[int]]) -> tuple[Tensor, Tensor]:
+    """Token numbers (n, longest) padded with 0, and the mask of what is real."""
+    longest = max(map(len, rows))
+    ids = torch.tensor([[*row, *[0] * (longest - len(row))] for row in rows])
+    mask = torch.tensor([[1] * len(row) + [0] * (longest - len(row)) for row in rows])
+    return ids, mask
+
+
+@torch.inference_mode()
+def text_vectors(learner: TextLearner, tokenizer: PreTrainedTokenizerFast, texts: Sequence[str]) -> Tensor:
+    """Unit vectors (n, 512)."""
+    tokens = tokenizer(list(texts), truncation=True)["input_ids"]
+    parts = [learner(*pad(tokens[k : k + 256])) for k in range(0, len(tokens), 256)]
+    return torch.cat(parts).clone()

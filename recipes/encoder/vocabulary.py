@@ -1,0 +1,74 @@
+"""A small WordPiece vocabulary: the part of MiniLM's 30,522 pieces that flower prompts are made of."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+from tokenizers import Tokenizer
+from transformers import PreTrainedTokenizerFast
+
+SPECIAL = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")
+FIRST_WORD = 1996
+"""Where BERT's vocabulary starts to list whole words, the commonest first."""
+
+MAX_TOKENS = 64
+
+
+def choose_pieces(source: PreTrainedTokenizerFast, texts: Iterable[str], size: int) -> list[int]:
+    """Ids of the ``size`` pieces to keep, in the source's order.
+
+    Kept in this order while there is room: the special pieces, every letter and digit (alone and inside a
+    word, so that any word still splits into something), the pieces of ``texts``, then the commonest words.
+    """
+    vocabulary = source.get_vocab()
+    by_id = sorted(vocabulary, key=vocabulary.__getitem__)
+    kept = {vocabulary[piece] for piece in SPECIAL}
+    kept |= {vocabulary[piece] for piece in by_id if re.fullmatch(r"(##)?[!-~]", piece)}
+    kept |= {token for ids in source(list(texts), add_special_tokens=False)["input_ids"] for token in ids}
+    if len(kept) > size:
+        raise SystemExit(f"{len(kept)} pieces are needed but only {size} allowed. Allow more in the recipe.")
+    for piece in by_id[FIRST_WORD:]:
+        if len(kept) >= size:
+            break
+        if re.fullmatch(r"[a-z]{2,}", piece) or re.fullmatch(r"##(s|ed|ing|er|ly|y|en|ish|es)", piece):
+            kept.add(vocabulary[piece])
+    return sorted(kept)
+
+
+def prune_tokenizer(source: PreTrainedTokenizerFast, kept: Sequence[int]) -> PreTrainedTokenizerFast:
+    """The same tokenizer over the kept pieces alone, numbered anew in the same order."""
+    definition = json.loads(source.backend_tokenizer.to_str())
+    names = {number: piece for piece, number in definition["model"]["vocab"].items()}
+    new = {old: number for number, old in enumerate(kept)}
+    definition["model"]["vocab"] = {names[old]: number for old, number in new.items()}
+    definition["truncation"], definition["padding"] = None, None
+    for token in definition["added_tokens"]:
+        token["id"] = new[token["id"]]
+    for special in definition["post_processor"].get("special_tokens", {}).values():
+        special["ids"] = [new[number] for number in special["ids"]]
+    for key in ("sep", "cls"):
+        if key in definition["post_processor"]:
+            piece, number = definition["post_processor"][key]
+            definition["post_processor"][key] = [piece, new[number]]
+    return PreTrainedTokenizerFast(
+        tokenizer_object=Tokenizer.from_str(json.dumps(definition)),
+        model_max_length=MAX_TOKENS,
+        pad_token="[PAD]",
+        unk_token="[UNK]",
+        cls_token="[CLS]",
+        sep_token="[SEP]",
+        mask_token="[MASK]",
+    )
+
+
+def caption_words(captions: Iterable[str]) -> list[str]:
+    """Every word of the captions, lower case, sorted: what the encoder was taught by example."""
+    return sorted({word for caption in captions for word in re.findall(r"[a-z]+", caption.lower())})
+
+
+def write_words(path: Path, words: Sequence[str]) -> None:
+    """One word a line."""
+    path.write_text("\n".join(words) + "\n", encoding="utf-8")

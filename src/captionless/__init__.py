@@ -1,0 +1,45 @@
+"""Teach a small diffusion model to paint from words, given nothing but a folder of pictures.
+
+    import captionless
+
+    captionless.train("photos", "runs/mine", minutes=60)
+    generator = captionless.load("runs/mine")
+    generator.generate(["a red rose"], n=4)[0].save("rose.png")
+
+The heavy libraries are imported when one of the names below is first used.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+__version__ = "0.1.0"
+
+if TYPE_CHECKING:
+    from captionless.errors import CaptionlessError
+    from captionless.generator import Generator, load
+    from captionless.sampling import Sampling
+    from captionless.training import train
+    from captionless.vectors import embed
+
+_HOMES = {
+    "CaptionlessError": "errors",
+    "Generator": "generator",
+    "Sampling": "sampling",
+    "embed": "vectors",
+    "load": "generator",
+    "train": "training",
+}
+
+__all__ = ["CaptionlessError", "Generator", "Sampling", "__version__", "embed", "load", "train"]
+
+
+def __getattr__(name: str) -> Any:
+    if name in _HOMES:
+        return getattr(import_module(f"captionless.{_HOMES[name]}"), name)
+    raise AttributeError(f"module 'captionless' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

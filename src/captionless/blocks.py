@@ -1,0 +1,132 @@
+"""The parts of the U-Net: embeddings, residual blocks, attention, and rearranging up and down."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+GROUP = 16
+"""Channels a normalisation group. A fixed size (not a fixed count) lets a network grow wider without
+touching the statistics of the groups it already has."""
+
+HEAD = 32
+"""Channels an attention head; fixed for the same reason."""
+
+
+def head_width(channels: int) -> int:
+    """Return the channels of each attention head: ``HEAD``, or ``GROUP`` where that does not divide."""
+    return HEAD if channels % HEAD == 0 else GROUP
+
+
+def sinusoidal_embedding(t: Tensor, frequencies: int = 64, fastest: float = 1000.0) -> Tensor:
+    """Return cosines and sines of ``t`` at geometrically spaced frequencies.
+
+    The positional encoding of "Attention is all you need" (arXiv:1706.03762, section 3.5), used for
+    diffusion time since DDPM (arXiv:2006.11239, app. B).
+
+    Args:
+        t: times, (n,), in [0, 1].
+        frequencies: how many; the result is (n, 2 * frequencies), in float32.
+        fastest: the highest angular frequency; the lowest is 1.
+    """
+    exponents = torch.arange(frequencies, device=t.device, dtype=torch.float32) / (frequencies - 1)
+    angles = t.float()[:, None] * fastest ** exponents[None, :]
+    return torch.cat([angles.cos(), angles.sin()], dim=1)
+
+
+def zero_weights(layer: nn.Module) -> None:
+    """Let a layer answer zero at first, so that what it adds to starts out unchanged."""
+    for weight in layer.parameters():
+        nn.init.zeros_(weight)
+
+
+def group_norm(channels: int) -> nn.GroupNorm:
+    """Return a group normalisation with ``GROUP`` channels a group (arXiv:1803.08494)."""
+    return nn.GroupNorm(max(1, channels // GROUP), channels)
+
+
+class ResidualBlock(nn.Module):
+    """Two 3x3 convolutions around which the input passes unchanged; the embedding scales and shifts between.
+
+    The scale and shift of the second normalisation is how time and condition reach every layer
+    (adaptive group normalisation, arXiv:2105.05233, section 3).
+    """
+
+    def __init__(self, channels: int, embedding: int, dropout: float = 0.0) -> None:
+        super().__init__()
+        self.norm1 = group_norm(channels)
+        self.conv1 = nn.Conv2d(channels, channels, 3, padding=1)
+        self.modulation = nn.Linear(embedding, 2 * channels)
+        self.norm2 = group_norm(channels)
+        self.dropout = nn.Dropout(dropout)
+        self.conv2 = nn.Conv2d(channels, channels, 3, padding=1)
+        # The block starts as the identity, so that a deep stack is trainable from the first step.
+        zero_weights(self.conv2)
+
+    def forward(self, x: Tensor, embedding: Tensor) -> Tensor:
+        """Map (n, channels, h, w) and (n, embedding) to (n, channels, h, w)."""
+        # Pairs (scale, shift) lie side by side, so that a wider network appends rows instead of moving them.
+        scale, shift = self.modulation(embedding).unflatten(1, (-1, 2))[..., None, None].unbind(2)
+        h = self.conv1(F.silu(self.norm1(x)))
+        h = torch.addcmul(shift, self.norm2(h), 1 + scale)
+        out: Tensor = x + self.conv2(self.dropout(F.silu(h)))
+        return out
+
+
+class SelfAttention(nn.Module):
+    """Every position looks at every other one, with a residual connection (arXiv:1706.03762, eq. 1)."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.heads = channels // head_width(channels)
+        self.norm = group_norm(channels)
+        self.qkv = nn.Conv2d(channels, 3 * channels, 1)
+        self.out = nn.Conv2d(channels, channels, 1)
+        zero_weights(self.out)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map (n, channels, h, w) to the same shape."""
+        n, _, height, width = x.shape
+        # (n, heads, q|k|v, head channels, positions): heads outermost, again so that growth appends.
+        qkv = self.qkv(self.norm(x)).reshape(n, self.heads, 3, -1, height * width).transpose(3, 4)
+        q, k, v = qkv.unbind(2)
+        y = F.scaled_dot_product_attention(q, k, v).transpose(2, 3).reshape(n, -1, height, width)
+        out: Tensor = x + self.out(y)
+        return out
+
+
+class Downsample(nn.Sequential):
+    """Rearrange each 2x2 patch into channels, then mix: halving the size loses nothing, unlike pooling."""
+
+    def __init__(self, channels: int, out_channels: int) -> None:
+        super().__init__(nn.PixelUnshuffle(2), nn.Conv2d(4 * channels, out_channels, 1))
+
+
+class Upsample(nn.Sequential):
+    """The inverse: mix into four times the channels, then rearrange them into 2x2 patches."""
+
+    def __init__(self, channels: int, out_channels: int) -> None:
+        super().__init__(nn.Conv2d(channels, 4 * out_channels, 1), nn.PixelShuffle(2))
+
+
+class Embedding(nn.Module):
+    """Time and condition, each through its own layer, summed and mixed: one vector for all the blocks."""
+
+    def __init__(self, condition_width: int, width: int) -> None:
+        super().__init__()
+        self.condition_width = condition_width
+        self.time = nn.Linear(128, width)
+        self.condition = nn.Linear(condition_width, width)
+        self.condition_mix = nn.Linear(width, width)
+        self.mix = nn.Linear(width, width)
+
+    def forward(self, t: Tensor, condition: Tensor) -> Tensor:
+        """Map times (n,) and conditions (n, condition_width) to (n, width)."""
+        # A unit vector's elements are about 1/sqrt(d); the layer expects about 1.
+        scaled = condition * math.sqrt(self.condition_width)
+        h = self.time(sinusoidal_embedding(t).to(condition.dtype))
+        h = h + self.condition_mix(F.silu(self.condition(scaled)))
+        return F.silu(self.mix(F.silu(h)))

@@ -1,0 +1,60 @@
+"""The command line: one thin module a command; it parses, shows progress and prints, and does no maths."""
+
+from __future__ import annotations
+
+import sys
+
+import typer
+from typer.exceptions import TyperException
+
+from captionless.cli.embed import embed
+from captionless.cli.generate import generate
+from captionless.cli.info import info
+from captionless.cli.train import train
+from captionless.errors import CaptionlessError
+
+app = typer.Typer(
+    name="captionless",
+    help="Teach a small diffusion model to paint from words, given nothing but a folder of pictures.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+app.command()(generate)
+app.command()(train)
+app.command()(embed)
+app.command()(info)
+
+
+@app.callback(invoke_without_command=True)
+def _version(version: bool = typer.Option(False, "--version", help="Print the version and exit.")) -> None:
+    if version:
+        import captionless
+
+        typer.echo(captionless.__version__)
+        raise typer.Exit
+
+
+def main() -> None:
+    """Run the command line: exit code 0 on success, 2 with one line on bad input, 130 when interrupted."""
+    try:
+        sys.exit(app(standalone_mode=False) or 0)
+    except CaptionlessError as error:
+        _complain(str(error), 2)
+    except TyperException as error:
+        format_message = getattr(error, "format_message", error.__str__)
+        message = format_message()
+        _complain(f"{message} See captionless --help." if message else "", 2)
+    except (KeyboardInterrupt, typer.Abort):
+        sys.exit(130)
+    except BrokenPipeError:
+        # Whoever read our output has gone (`| head`); that is no error of ours.
+        sys.stderr.close()
+        sys.exit(0)
+
+
+def _complain(message: str, code: int) -> None:
+    if message:
+        print(f"captionless: {message}", file=sys.stderr)
+    sys.exit(code)

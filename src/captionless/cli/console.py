@@ -1,0 +1,45 @@
+"""What people see while they wait."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+
+stderr = Console(stderr=True, highlight=False)
+"""Progress and remarks; the standard output is kept for results."""
+
+
+def say(message: str) -> None:
+    """Print a remark."""
+    stderr.print(message, markup=False, soft_wrap=True)
+
+
+def bar() -> Progress:
+    """Return a progress bar that counts, and estimates the time that is left."""
+    return Progress(
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeElapsedColumn(),
+        TextColumn("left"),
+        TimeRemainingColumn(),
+        console=stderr,
+        transient=True,
+    )
+
+
+@contextmanager
+def remarks() -> Iterator[None]:
+    """Show the library's warnings as one plain line each."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        warnings.filterwarnings("always", module="captionless")
+        from captionless.encoders import PromptCut
+
+        warnings.filterwarnings("always", category=PromptCut)
+        warnings.showwarning = lambda message, *_, **__: say(f"captionless: {message}")
+        yield

@@ -1,0 +1,40 @@
+"""`captionless embed`: the vectors of a folder's pictures, into the cache or a table."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from captionless.cli.console import bar, remarks, say
+
+
+def embed(
+    folder: Annotated[Path, typer.Argument(help="A folder of pictures, in any sub-folders.")],
+    encoder: Annotated[str, typer.Option(help="bundled, a hub id or a folder; auto chooses by the pictures.")] = "auto",
+    csv: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Also write a table: path, then the numbers of its vector.")
+    ] = None,
+) -> None:
+    """Compute the image vector of every picture in FOLDER, once.
+
+    The vectors go to the cache that `train` reads; pictures already there are not computed again.
+    """
+    with bar() as progress, remarks():
+        from captionless.training_pictures import pick_encoder, tell
+        from captionless.vector_cache import cache_folder
+        from captionless.vector_csv import write_csv
+        from captionless.vectors import embed as embed_folder
+
+        chosen, reason = pick_encoder(folder, encoder, None, None, say)
+        say(f"Encoder: {reason}.")
+        task = progress.add_task("Reading pictures", total=None)
+        embedded = embed_folder(
+            folder, chosen, on_progress=lambda done, total: progress.update(task, completed=done, total=total)
+        )
+        report = cache_folder() / "reports" / f"{folder.resolve().name}.csv"
+        tell(embedded, report, say)
+        if csv is not None:
+            write_csv(csv, embedded.names, embedded.vectors)
+            print(csv)

@@ -1,0 +1,73 @@
+"""`captionless info`: what a model folder or a folder of pictures holds."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from captionless.cli.console import bar, remarks
+from captionless.errors import CaptionlessError
+
+
+def info(
+    name: Annotated[
+        str, typer.Argument(metavar="MODEL|FOLDER", help="A model ('bundled' too) or a folder of pictures.")
+    ],
+) -> None:
+    """Say what a model or a folder of pictures holds."""
+    from captionless.checkpoint import CONFIG, model_folder
+
+    folder = model_folder(name)
+    if not folder.is_dir():
+        raise CaptionlessError(f"there is no folder {folder}. Name a model folder, 'bundled' or a folder of pictures.")
+    facts = _model(name) if (folder / CONFIG).exists() else _pictures(folder)
+    width = max(len(label) for label, _ in facts)
+    for label, value in facts:
+        print(f"{label:{width}}  {value}")
+
+
+def _model(name: str) -> list[tuple[str, str]]:
+    from captionless.checkpoint import load_model, model_folder
+    from captionless.denoiser import parameter_count
+
+    model = load_model(name)
+    config, training = model.config, model.config.training
+    given = {k: v for k, v in training.get("settings", {}).items() if v is not None}
+    return [
+        ("model", str(model_folder(name))),
+        ("pictures", f"{config.size} x {config.size}, {'grey' if config.denoiser.channels == 1 else 'colour'}"),
+        ("denoiser", f"{parameter_count(model.denoiser) / 1e6:.1f} million weights, width {config.denoiser.width}"),
+        ("encoder", f"{config.encoder.name}, {config.encoder.width} features, hash {config.encoder.digest[:12]}"),
+        ("chosen", str(training.get("encoder_reason", "?"))),
+        ("trained on", f"{training.get('folder', '?')}: {training.get('pictures', 0):,} pictures"),
+        ("held out", f"{training.get('held_out', 0):,}"),
+        ("begun from", str(training.get("from") or "nothing")),
+        ("seen", f"{training.get('images', 0):,} pictures in {training.get('minutes', 0):.1f} minutes"),
+        ("loss", str(training.get("loss"))),
+        ("settings", ", ".join(f"{k} {v}" for k, v in given.items())),
+    ]
+
+
+def _pictures(folder: Path) -> list[tuple[str, str]]:
+    from captionless.folders import find_pictures
+    from captionless.pictures import Picture, Skipped, count_reasons, find_duplicates, read_folder
+
+    files = find_pictures(folder)
+    entries: list[Picture | Skipped] = []
+    with bar() as progress, remarks():
+        for entry in progress.track(read_folder(folder, files=files), total=len(files), description="Reading"):
+            entries.append(entry)
+    pictures = [entry for entry in entries if isinstance(entry, Picture)]
+    skipped = [entry for entry in entries if isinstance(entry, Skipped)]
+    folders = sorted({picture.name.rpartition("/")[0] for picture in pictures} - {""})
+    copies = find_duplicates(pictures)
+    return [
+        ("folder", str(folder)),
+        ("pictures", f"{len(pictures):,}"),
+        ("sub-folders", f"{len(folders):,}" + (f": {', '.join(folders[:8])}" if folders else "")),
+        ("identical", f"{sum(map(len, copies)):,} files of {len(copies):,} pictures" if copies else "none"),
+        ("skipped", f"{len(skipped):,}"),
+        *(("", f"{count:,}: {reason}") for reason, count in count_reasons(skipped).items()),
+    ]

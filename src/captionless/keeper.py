@@ -1,0 +1,133 @@
+"""Keeps a training's model folder up to date: checkpoints, contact sheets, the log."""
+
+from __future__ import annotations
+
+import math
+import time
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from captionless import checkpoint, trainer
+from captionless.checkpoint import ModelConfig
+from captionless.errors import CaptionlessError
+from captionless.files import atomic_write
+from captionless.model_card import write_model_card, write_pictures
+from captionless.settings import TrainSettings
+from captionless.sheet_painter import SheetPainter
+from captionless.training_pictures import TrainingPictures
+
+CHECKPOINT_SECONDS = 300.0
+SHEETS = 10
+"""Contact sheets over a training at most, evenly spaced, the last at its end."""
+SHEET_SHARE = 0.05
+"""Share of the time that drawing them may take; a short or slow training draws fewer."""
+BANK_LIMIT = 10_000
+"""Image vectors kept for the bridge: 10 MB at 512 features."""
+
+
+class Keeper:
+    """Writes the model folder.
+
+    Args:
+        out: the model folder.
+        config: what is known of the model before it is trained.
+        settings: the training's.
+        pictures: what it learns from.
+        folder: where those lie.
+        painter: draws its contact sheets.
+    """
+
+    def __init__(
+        self,
+        out: Path,
+        config: ModelConfig,
+        settings: TrainSettings,
+        pictures: TrainingPictures,
+        folder: Path,
+        painter: SheetPainter,
+    ) -> None:
+        self.out, self.config, self.settings, self.pictures = out, config, settings, pictures
+        self.folder, self.painter = folder, painter
+        self.saved = time.monotonic()
+        self.sheets_done = 0
+        self.next_sheet = 0.0
+
+    def checkpoint_is_due(self) -> bool:
+        """Tell whether the last checkpoint is old enough for a new one."""
+        return time.monotonic() - self.saved >= CHECKPOINT_SECONDS
+
+    def sheet_is_due(self, training: trainer.Training) -> bool:
+        """Tell whether the training has passed the next of its evenly spaced contact sheets."""
+        progress = trainer.progress(training.counter, self.settings)
+        passed = math.floor(progress * SHEETS)
+        due = passed > self.sheets_done and (progress == 1 or time.monotonic() >= self.next_sheet)
+        self.sheets_done = passed
+        return due
+
+    def save(self, training: trainer.Training) -> None:
+        """Write a checkpoint: first what resumes, then what paints, last the config that makes it a model."""
+        trainer.save_state(self.out, training)
+        checkpoint.save_tensors(self.out / checkpoint.WEIGHTS, training.average.state_dict())
+        checkpoint.save_tensors(self.out / checkpoint.BANK, {"vectors": self._bank().to(torch.float16)})
+        train, aside = self.pictures.train, self.pictures.held_out
+        rows = [(name, digest, "train") for name, digest in zip(train.names, train.digests, strict=True)]
+        rows += [(name, digest, "held out") for name, digest in zip(aside.names, aside.digests, strict=True)]
+        write_pictures(self.out, rows)
+        config = replace(self.config, training=self.config.training | self._so_far(training))
+        checkpoint.save_config(self.out, config)
+        write_model_card(self.out, config, training.average, self.folder)
+        self.saved = time.monotonic()
+
+    def draw(self, training: trainer.Training) -> Path:
+        """Write a contact sheet, named after the pictures seen, and return its path."""
+        started = time.monotonic()
+        target = self.out / "samples" / f"{training.counter.images:09d}.png"
+        with atomic_write(target) as path:
+            self.painter.draw(training.average).save(path, format="PNG")
+        now = time.monotonic()
+        self.next_sheet = now + (now - started) / SHEET_SHARE
+        return target
+
+    def _bank(self) -> torch.Tensor:
+        """Return the training pictures' vectors, or a random choice of them where they are very many."""
+        vectors = self.pictures.train.vectors
+        if len(vectors) <= BANK_LIMIT:
+            return vectors
+        chosen = torch.randperm(len(vectors), generator=trainer.step_generator(self.settings.seed, -2, 0))
+        return vectors[chosen[:BANK_LIMIT]]
+
+    @staticmethod
+    def _so_far(training: trainer.Training) -> dict[str, Any]:
+        counter = training.counter
+        loss = None if math.isnan(counter.loss) else round(counter.loss, 5)
+        return {"images": counter.images, "minutes": round(counter.seconds / 60, 2), "loss": loss}
+
+
+class Log:
+    """A TensorBoard log of loss, learning rate and contact sheets; does nothing where none is wanted."""
+
+    def __init__(self, folder: Path | None) -> None:
+        self.writer = _writer(folder) if folder else None
+
+    def step(self, training: trainer.Training, settings: TrainSettings) -> None:
+        """Note the loss each time it was looked at."""
+        if self.writer and training.counter.images // settings.batch % trainer.CHECK_EVERY == 0:
+            images = training.counter.images
+            self.writer.add_scalar("loss", training.counter.loss, images)
+            self.writer.add_scalar("learning rate", trainer.learning_rate(training.counter, settings), images)
+
+    def close(self) -> None:
+        """Write what is left to disk."""
+        if self.writer:
+            self.writer.close()
+
+
+def _writer(folder: Path) -> Any:
+    try:
+        from torch.utils.tensorboard import SummaryWriter
+    except ImportError:
+        raise CaptionlessError("--tensorboard needs TensorBoard: pip install 'captionless[tensorboard]'.") from None
+    return SummaryWriter(str(folder))  # type: ignore[no-untyped-call]

@@ -1,0 +1,31 @@
+"""Fixtures that several test files share."""
+
+import pytest
+import torch
+from hypothesis import settings
+
+import tiny
+from captionless.checkpoint import Model
+from captionless.denoiser import Denoiser
+
+# The same examples in every run, however slow the machine, and nothing written beside the sources.
+settings.register_profile("captionless", deadline=None, derandomize=True, database=None)
+settings.load_profile("captionless")
+
+
+@pytest.fixture
+def denoiser() -> Denoiser:
+    """A small denoiser with random weights everywhere; 3 channels, any size divisible by 2."""
+    return tiny.denoiser()
+
+
+@pytest.fixture
+def model() -> Model:
+    """A small model that paints 8 x 8 pixels."""
+    return tiny.model()
+
+
+@pytest.fixture(autouse=True)
+def same_randomness() -> None:
+    """Let tests that draw from the global generator see the same numbers in any order."""
+    torch.manual_seed(0)

@@ -1,0 +1,72 @@
+"""Networks and models small enough for a test, with weights that hide nothing."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import TypeVar
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from captionless.checkpoint import EncoderReference, Model, ModelConfig
+from captionless.denoiser import Denoiser, DenoiserConfig
+
+Module = TypeVar("Module", bound=nn.Module)
+
+WIDTH = 8
+"""Length of the condition vectors."""
+
+SHAPE = DenoiserConfig(patch=1, width=16, multipliers=(1, 2), blocks=1, attention=(1,), condition_width=WIDTH)
+
+
+def denoiser(shape: DenoiserConfig = SHAPE, *, seed: int = 0, **changes: object) -> Denoiser:
+    """A denoiser that answers something: the layers that start at zero are given random weights too."""
+    return awake(Denoiser(replace(shape, **changes)), seed).eval()  # type: ignore[arg-type]
+
+
+@torch.no_grad()
+def awake(network: Module, seed: int = 0) -> Module:
+    """Draw every weight at random, at the scale that keeps activations of about 1."""
+    generator = torch.Generator().manual_seed(seed)
+    for name, weight in network.named_parameters():
+        fan_in = weight[0].numel() if weight.ndim > 1 else 25
+        weight.copy_(torch.randn(weight.shape, generator=generator) / fan_in**0.5)
+        if "norm" in name and name.endswith("weight"):
+            weight.add_(1)
+    return network
+
+
+def random(*shape: int, seed: int = 0) -> Tensor:
+    return torch.randn(shape, generator=torch.Generator().manual_seed(seed))
+
+
+def unit_vectors(n: int, width: int = WIDTH, seed: int = 0) -> Tensor:
+    return F.normalize(random(n, width, seed=seed), dim=1)
+
+
+def uniform(*shape: int, seed: int = 0) -> Tensor:
+    return torch.rand(shape, generator=torch.Generator().manual_seed(seed))
+
+
+@dataclass(frozen=True)
+class FakeEncoder:
+    """Stands in for an encoder: every text has its own vector."""
+
+    name: str = "fake"
+    digest: str = "0" * 64
+    width: int = WIDTH
+    logit_scale: float = 20.0
+
+    def encode_texts(self, texts: Sequence[str]) -> Tensor:
+        seeds = [int(hashlib.sha256(text.encode()).hexdigest()[:8], 16) for text in texts]
+        return torch.cat([unit_vectors(1, self.width, seed) for seed in seeds])
+
+
+def model(**changes: object) -> Model:
+    network = denoiser(**changes)  # type: ignore[arg-type]
+    reference = EncoderReference("fake", "0" * 64, WIDTH, 20.0)
+    config = ModelConfig(8, network.config, reference, training={"images": 640, "folder": "fleurs d'été"})
+    return Model("tiny", config, network, unit_vectors(12, seed=3))
