@@ -67,7 +67,10 @@ def choose(rows: list[dict[str, str]], photographers: dict[str, str], count: int
     """
     rows = sorted(rows, key=lambda row: hashlib.sha256(row["file"].encode()).hexdigest())
     often = Counter(row["petals"] for row in rows)
-    quota = {"petals": {colour: n**0.5 for colour, n in often.items()}, "view": VIEWS}
+    quota: dict[str, dict[str, float]] = {
+        "petals": {colour: float(n**0.5) for colour, n in often.items()},
+        "view": VIEWS,
+    }
     taken = {key: Counter[str]() for key in quota}
     met = Counter[str]()
     chosen: list[str] = []
@@ -111,19 +114,15 @@ def credits_table(files: list[str], credits: dict[str, dict[str, str]]) -> str:
 def main() -> None:
     """Choose, reduce, write; the highest JPEG quality that keeps the folder within ``MAX_BYTES``."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument(
-        "--photos", type=Path, required=True, help="folder with train/, captions.jsonl, CREDITS.csv"
-    )
-    parser.add_argument(
-        "--out", type=Path, required=True, help="folder to make (its kind folders are replaced)"
-    )
+    parser.add_argument("--photos", type=Path, required=True, help="folder with train/, captions.jsonl, CREDITS.csv")
+    parser.add_argument("--out", type=Path, required=True, help="folder to make (its kind folders are replaced)")
     arguments = parser.parse_args()
     photos: Path = arguments.photos
     out: Path = arguments.out
 
     rows = [json.loads(line) for line in (photos / "captions.jsonl").read_text("utf-8").splitlines()]
-    with (photos / "CREDITS.csv").open(encoding="utf-8", newline="") as file:
-        credits = {row["file"]: row for row in csv.DictReader(file)}
+    with (photos / "CREDITS.csv").open(encoding="utf-8", newline="") as table:
+        credits = {row["file"]: row for row in csv.DictReader(table)}
     photographers = {name: row["photographer"] for name, row in credits.items()}
     files: list[str] = []
     for kind in KINDS:

@@ -12,6 +12,9 @@ from captionless.denoiser import Denoiser
 settings.register_profile("captionless", deadline=None, derandomize=True, database=None)
 settings.load_profile("captionless")
 
+# For networks this small a second thread does little but wait, and on a busy machine it waits long.
+torch.set_num_threads(1)
+
 
 @pytest.fixture
 def denoiser() -> Denoiser:

@@ -24,14 +24,15 @@ def test_results_come_in_order_although_the_work_does_not():
 
 
 def test_a_file_that_kills_its_process_costs_only_itself(capfd):
+    ends = {"005": signal.SIGKILL, "006": signal.SIGSEGV, "030": signal.SIGKILL}
+
     def work(path):
-        if path.name in {"005", "006", "030"}:
-            os.kill(os.getpid(), signal.SIGKILL)
+        if path.name in ends:
+            os.kill(os.getpid(), ends[path.name])
         return path.name
 
     results = list(map_in_processes(work, FILES, workers=2, lost=lambda path: f"lost {path.name}"))
-    lost = {"005", "006", "030"}
-    assert results == [f"lost {path.name}" if path.name in lost else path.name for path in FILES]
+    assert results == [f"lost {path.name}" if path.name in ends else path.name for path in FILES]
     assert capfd.readouterr().err == ""
 
 

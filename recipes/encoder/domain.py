@@ -8,7 +8,7 @@ from torch import Tensor
 
 NEIGHBOURS = 5
 REFERENCES = 250
-QUANTILE = 0.05
+QUANTILE = 0.15
 """The threshold is the score that this share of the left-out training photographs falls below."""
 
 

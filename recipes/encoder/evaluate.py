@@ -13,13 +13,15 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from PIL import Image
-
-from captionless.encoders import Encoder, load_encoder
 from domain import domain_scores
 from figures import figures
+from lexicon import HELD_OUT
 from paraphrases import kind_and_colour, read_paraphrases
 from photographs import read_records
+from PIL import Image
+from sentences import PETALS, article
+
+from captionless.encoders import Encoder, load_encoder
 
 PARAPHRASES = Path(__file__).parents[2] / "tests" / "paraphrases.jsonl"
 
@@ -73,6 +75,16 @@ def paraphrase_figures(encoder: Encoder) -> dict[str, float | str]:
     return {"paraphrases": len(listed), "understood": 1 - len(wrong) / len(listed), "wrong": "; ".join(wrong)}
 
 
+def held_out_figures(encoder: Encoder) -> dict[str, float | str]:
+    """Of the words that neither captions nor lexicon hold, those understood."""
+    right, wrong = [], []
+    for word, meaning in HELD_OUT.items():
+        texts = [f"{article(word)} rose", f"{word} tulips"] if meaning in PETALS else [article(word)]
+        found = kind_and_colour(texts, encoder.encode_texts)
+        (right if all(meaning in answer for answer in found) else wrong).append(word)
+    return {"held-out understood": len(right) / len(HELD_OUT), "right": ", ".join(right), "not": ", ".join(wrong)}
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--photos", type=Path, required=True, help="folder with captions.jsonl, train/ and val/")
@@ -87,6 +99,7 @@ def main() -> None:
     found: dict[str, float | str] = dict(figures(records, vectors, encoder.encode_texts))
     found["inverse temperature"] = encoder.logit_scale
     found.update(paraphrase_figures(encoder))
+    found.update(held_out_figures(encoder))
     if (encoder.folder / "domain.safetensors").exists():
         found.update(domain_figures(encoder, vectors))
     for name, value in found.items():

@@ -6,6 +6,9 @@ import json
 from pathlib import Path
 
 import torch
+from image_tower import FIRST, WIDTH
+from lite1 import lite1_config, load_lite1
+from photographs import DEVIATION, MEAN, SIDE
 from safetensors.torch import save_file
 from torch import Tensor, nn
 from transformers import (
@@ -16,10 +19,6 @@ from transformers import (
     VisionTextDualEncoderConfig,
     VisionTextDualEncoderModel,
 )
-
-from image_tower import FIRST, WIDTH
-from lite1 import lite1_config, load_lite1
-from photographs import DEVIATION, MEAN, SIDE
 
 PREPROCESSING = {
     "image_processor_type": "CLIPImageProcessor",

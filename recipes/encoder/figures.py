@@ -5,11 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 
 import torch
-from torch import Tensor
-from torch.nn import functional as F
-
 from photographs import Photograph
 from sentences import GROUP, KINDS, PETALS, article, plural
+from torch import Tensor
+from torch.nn import functional as F
 
 KIND_PROMPTS: tuple[Callable[[str], str], ...] = (
     lambda kind: f"a photo of {article(kind)}",

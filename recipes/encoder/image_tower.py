@@ -7,19 +7,17 @@ from __future__ import annotations
 
 import copy
 import math
-import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import torch
-from torch import Tensor, nn
-from torch.nn import functional as F
-from transformers import EfficientNetModel
-
 from lite1 import lower_maps, pooled
 from photographs import Photograph, centre, normalise, random_view
 from sentences import ATTRIBUTES, Attribute
+from torch import Tensor, nn
+from torch.nn import functional as F
+from transformers import EfficientNetModel
 
 FIRST = 8
 """The first block that learns; the blocks below keep their ImageNet weights, so their maps are made once."""
@@ -31,7 +29,7 @@ WIDTH = 512
 class ImageTraining:
     """What decides the image tower's training."""
 
-    epochs: int = 10
+    epochs: int = 9
     batch: int = 96
     views: int = 7
     tower_rate: float = 3e-4
@@ -156,7 +154,7 @@ def train_image_tower(
             optimiser.step()
             schedule.step()
             step += 1
-            _follow(average, learner, min(settings.average, step / (step + 10)))
+            follow(average, learner, min(settings.average, step / (step + 10)))
         report(epoch, average)
     return average
 
@@ -209,11 +207,7 @@ def _optimiser(
 
 
 @torch.no_grad()
-def _follow(average: nn.Module, learner: nn.Module, keep: float) -> None:
+def follow(average: nn.Module, learner: nn.Module, keep: float) -> None:
+    """Move the running average ``keep`` of the way less than all the way to the learner's weights."""
     for old, new in zip(average.parameters(), learner.parameters(), strict=True):
         old.lerp_(new, 1 - keep)
-
-
-def timed(label: str, start: float) -> None:
-    """Print how long something took."""
-    print(f"{label}: {time.perf_counter() - start:.0f} s", flush=True)

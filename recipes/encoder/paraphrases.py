@@ -7,9 +7,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from torch import Tensor
-
 from sentences import KINDS, PETALS, article
+from torch import Tensor
 
 
 @dataclass(frozen=True)
@@ -28,9 +27,7 @@ def read_paraphrases(path: Path) -> list[Paraphrase]:
     return [Paraphrase(x["text"], x["kind"], x["petals"], tuple(x["new"])) for x in lines]
 
 
-def kind_and_colour(
-    texts: Sequence[str], words: Callable[[Sequence[str]], Tensor]
-) -> list[tuple[str, str]]:
+def kind_and_colour(texts: Sequence[str], words: Callable[[Sequence[str]], Tensor]) -> list[tuple[str, str]]:
     """The nearest of the 30 plain prompts "a <colour> <kind>" to each text."""
     pairs = [(kind, colour) for kind in KINDS for colour in PETALS]
     plain = words([f"{article(colour)} {kind}" for kind, colour in pairs])

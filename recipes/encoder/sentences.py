@@ -133,7 +133,9 @@ def center_wordings(center: str) -> list[str]:
     """Sentences that say only the centre's colour."""
     if center == "none":
         return in_frames("a flower whose center cannot be seen", "petals closed over the centre")
-    return in_frames(f"a flower with {article(center)} center", f"{article(center)} centre", f"a {center}-centred flower")
+    return in_frames(
+        f"a flower with {article(center)} center", f"{article(center)} centre", f"a {center}-centred flower"
+    )
 
 
 def scene_wordings(key: str) -> list[str]:
@@ -175,3 +177,12 @@ ATTRIBUTES = (
     Attribute("photo", 0.1, lambda r: r.photo, lambda p: in_frames(*PHOTOS[p])),
     Attribute("scene", 0.4, lambda r: _with(r, r.count, r.view), scene_wordings),
 )
+
+
+def field_sentences(records: Sequence[Photograph]) -> list[str]:
+    """Every wording of every class that some record has."""
+    found = []
+    for attribute in ATTRIBUTES:
+        classes = sorted({value for record in records if (value := attribute.value(record)) is not None})
+        found += [text for value in classes for text in attribute.wordings(value)]
+    return found

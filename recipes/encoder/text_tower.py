@@ -6,19 +6,18 @@ stage) names a point of the shared space; a sentence with a plain meaning moves 
 
 from __future__ import annotations
 
+import copy
 import math
-import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import torch
+from export import small_bert
+from image_tower import WIDTH, follow
 from torch import Tensor, nn
 from torch.nn import functional as F
 from transformers import BertModel, PreTrainedTokenizerFast
-
-from export import small_bert
-from image_tower import WIDTH
 from vocabulary import MAX_TOKENS
 
 
@@ -26,12 +25,11 @@ from vocabulary import MAX_TOKENS
 class TextTraining:
     """What decides the text tower's training."""
 
-    layers: tuple[int, ...] = (0, 5)
-    epochs: float = 6.0
+    layers: tuple[int, ...] = (0, 1)
+    epochs: float = 9.0
     batch: int = 128
     rate: float = 5e-4
     weight_decay: float = 0.02
-    plain_share: float = 0.7
     own_share: float = 0.4
     average: float = 0.99
     seed: int = 0
@@ -84,9 +82,7 @@ def length_batches(lengths: Sequence[int], batch: int, rng: np.random.Generator)
     return [batches[k] for k in rng.permutation(len(batches))]
 
 
-def text_loss(
-    vectors: Tensor, targets: Tensor, own: Tensor, bank: Tensor, scale: float, own_share: float
-) -> Tensor:
+def text_loss(vectors: Tensor, targets: Tensor, own: Tensor, bank: Tensor, scale: float, own_share: float) -> Tensor:
     """Distance to the target, and the same ranking of the pictures ``bank`` (m, 512) as the target gives.
 
     For captions a part of the wanted ranking is their own picture, ``own`` (n,), -1 where there is none.
@@ -107,49 +103,45 @@ def train_text_tower(
     scale: float,
     settings: TextTraining,
     report: Callable[[int, TextLearner], None],
-    minutes: float = math.inf,
 ) -> TextLearner:
     """Train in place and return the running average of the weights, evaluating.
 
-    ``banks`` are the training pictures' vectors (m, 512), one tensor a view; ``minutes`` may end it sooner.
+    ``banks`` are the training pictures' vectors (m, 512), one tensor a view.
     """
     torch.manual_seed(settings.seed)
     rng = np.random.default_rng(settings.seed)
     tokens = tokenizer(list(lesson.texts), truncation=True)["input_ids"]
+    optimiser = _optimiser(learner, settings)
+    average = copy.deepcopy(learner).eval()
+    total = math.ceil(settings.epochs * math.ceil(len(tokens) / settings.batch))
+    for step, rows in enumerate(_endless(tokens, settings.batch, rng)):
+        if step == total:
+            break
+        for group in optimiser.param_groups:
+            group["lr"] = settings.rate * min(1.0, (step + 1) / 60) * (0.02 + 0.98 * (1 - step / total))
+        vectors = learner.train()(*pad([tokens[row] for row in rows]))
+        bank = banks[rng.integers(len(banks))]
+        loss = text_loss(vectors, lesson.targets[rows], lesson.pictures[rows], bank, scale, settings.own_share)
+        optimiser.zero_grad(set_to_none=True)
+        loss.backward()
+        nn.utils.clip_grad_norm_(learner.parameters(), 1.0)
+        optimiser.step()
+        follow(average, learner, min(settings.average, (step + 1) / (step + 11)))
+        if (step + 1) % 85 == 0:
+            report(step + 1, average)
+    return average
+
+
+def _endless(tokens: Sequence[Sequence[int]], batch: int, rng: np.random.Generator) -> Iterator[np.ndarray]:
+    while True:
+        yield from length_batches([len(ids) for ids in tokens], batch, rng)
+
+
+def _optimiser(learner: TextLearner, settings: TextTraining) -> torch.optim.Optimizer:
     decay = [p for p in learner.parameters() if p.ndim > 1]
     rest = [p for p in learner.parameters() if p.ndim <= 1]
     groups = [{"params": decay}, {"params": rest, "weight_decay": 0.0}]
-    optimiser = torch.optim.AdamW(groups, lr=settings.rate, weight_decay=settings.weight_decay)
-    total = math.ceil(settings.epochs * math.ceil(len(tokens) / settings.batch))
-    average = TextLearner(small_bert(learner.bert.config.vocab_size, len(settings.layers), MAX_TOKENS)).eval()
-    average.load_state_dict(learner.state_dict())
-    step, epoch, start = 0, 0, time.perf_counter()
-    while step < total:
-        learner.train()
-        for rows in length_batches([len(ids) for ids in tokens], settings.batch, rng):
-            done = max(step / total, (time.perf_counter() - start) / (60 * minutes))
-            if done >= 1:
-                step = total
-                break
-            for group in optimiser.param_groups:
-                group["lr"] = settings.rate * min(1.0, (step + 1) / 60) * (0.02 + 0.98 * (1 - done))
-            ids, mask = pad([tokens[row] for row in rows])
-            bank = banks[rng.integers(len(banks))]
-            loss = text_loss(
-                learner(ids, mask), lesson.targets[rows], lesson.pictures[rows], bank, scale, settings.own_share
-            )
-            optimiser.zero_grad(set_to_none=True)
-            loss.backward()
-            nn.utils.clip_grad_norm_(learner.parameters(), 1.0)
-            optimiser.step()
-            step += 1
-            keep = min(settings.average, step / (step + 10))
-            with torch.no_grad():
-                for old, new in zip(average.parameters(), learner.parameters(), strict=True):
-                    old.lerp_(new, 1 - keep)
-        epoch += 1
-        report(epoch, average)
-    return average
+    return torch.optim.AdamW(groups, lr=settings.rate, weight_decay=settings.weight_decay)
 
 
 def pad(rows: Sequence[Sequence[int]]) -> tuple[Tensor, Tensor]:

@@ -8,13 +8,20 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from tokenizers import Tokenizer
-from transformers import PreTrainedTokenizerFast
+from torch.nn import functional as F
+from transformers import BertModel, PreTrainedTokenizerFast
 
 SPECIAL = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")
 FIRST_WORD = 1996
 """Where BERT's vocabulary starts to list whole words, the commonest first."""
 
 MAX_TOKENS = 64
+ANCHORS = (
+    *("red", "pink", "purple", "yellow", "white", "orange", "blue", "crimson", "scarlet", "rose", "tulip"),
+    *("daisy", "flower", "petals", "garden", "gem", "jewel", "wine", "bloom", "leaf", "violet", "golden"),
+    *("bright", "dark", "pale", "vase", "bouquet", "meadow", "photograph", "fruit", "cherry"),
+)
+"""What prompts are about; the vocabulary keeps the words around these."""
 
 
 def choose_pieces(source: PreTrainedTokenizerFast, texts: Iterable[str], size: int) -> list[int]:
@@ -36,6 +43,18 @@ def choose_pieces(source: PreTrainedTokenizerFast, texts: Iterable[str], size: i
         if re.fullmatch(r"[a-z]{2,}", piece) or re.fullmatch(r"##(s|ed|ing|er|ly|y|en|ish|es)", piece):
             kept.add(vocabulary[piece])
     return sorted(kept)
+
+
+def near_words(teacher: BertModel, tokenizer: PreTrainedTokenizerFast, count: int = 450) -> list[str]:
+    """The vocabulary's ``count`` words nearest to ``ANCHORS`` by MiniLM's own word vectors."""
+    table = F.normalize(teacher.embeddings.word_embeddings.weight.detach(), dim=1)
+    table = F.normalize(table - table.mean(0), dim=1)
+    vocabulary = tokenizer.get_vocab()
+    words = {n: w for w, n in vocabulary.items() if n > FIRST_WORD and re.fullmatch(r"[a-z]{3,}", w)}
+    numbers = sorted(words)
+    anchors = [vocabulary[word] for word in ANCHORS if word in vocabulary]
+    nearness = (table[numbers] @ table[anchors].T).topk(3, dim=1).values.mean(1)
+    return [words[numbers[k]] for k in nearness.argsort(descending=True)[:count].tolist()]
 
 
 def prune_tokenizer(source: PreTrainedTokenizerFast, kept: Sequence[int]) -> PreTrainedTokenizerFast:

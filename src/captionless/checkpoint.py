@@ -132,7 +132,7 @@ def load_model(name: str | Path) -> Model:
     denoiser = Denoiser(config.denoiser)
     load_weights(denoiser, read_tensors(folder / WEIGHTS), folder / WEIGHTS)
     bank = read_tensors(folder / BANK).get("vectors")
-    if bank is None or bank.ndim != 2 or bank.shape[1] != config.encoder.width:
+    if bank is None or bank.ndim != 2 or not len(bank) or bank.shape[1] != config.encoder.width:
         raise CaptionlessError(f"{folder / BANK} does not fit {folder / CONFIG}. Restore it, or train again.")
     return Model(str(name), config, denoiser.eval().requires_grad_(False), bank.float())
 

@@ -11,7 +11,8 @@ from captionless.errors import CaptionlessError
 def load_parts(name: str, folder: Path, device: str) -> tuple[Any, Any, Any]:
     """Load model, tokenizer and image processor of a folder; refuse what is not a whole dual encoder."""
     import torch
-    from transformers import AutoConfig, AutoImageProcessor, AutoModel, AutoTokenizer
+    from transformers import AutoConfig, AutoModel, AutoTokenizer
+    from transformers.models.auto.image_processing_auto import AutoImageProcessor
 
     local: dict[str, Any] = {"local_files_only": True, "trust_remote_code": False}
     _check_kind(name, AutoConfig.from_pretrained(folder, **local))

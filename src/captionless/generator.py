@@ -155,6 +155,8 @@ def paint(
     Returns:
         uint8 (n, channels, size, size), on the CPU.
     """
+    if not len(seeds) or len(conditions) != len(seeds):
+        raise CaptionlessError(f"{len(conditions)} conditions and {len(seeds)} seeds: give one seed a condition.")
     sampling = sampling or Sampling()
     device = next(denoiser.parameters()).device
     precision = resolve_precision(sampling.precision, device)

@@ -132,4 +132,7 @@ def check_unchanged(given: GivenSettings, recorded: TrainSettings) -> None:
 def settings_from_dict(values: dict[str, Any]) -> TrainSettings:
     """Rebuild settings written by ``dataclasses.asdict``; names that this version does not know are left out."""
     known = {field.name for field in fields(TrainSettings)}
-    return TrainSettings(**{name: value for name, value in values.items() if name in known})
+    try:
+        return TrainSettings(**{name: value for name, value in values.items() if name in known})
+    except TypeError as error:
+        raise CaptionlessError(f"the recorded settings are damaged ({error}). Restore config.json.") from error

@@ -21,6 +21,7 @@ from captionless.model_card import read_pictures
 from captionless.precision import default_device, resolve_precision
 from captionless.settings import LENGTH, GivenSettings, TrainSettings, check_unchanged, settings_from_dict
 from captionless.sheet_painter import SheetPainter
+from captionless.stopping import StopRequest, stop_requests
 from captionless.training_pictures import TrainingPictures, gather
 
 
@@ -83,7 +84,7 @@ def train(
 
     Raises:
         CaptionlessError: bad input; it says what to do.
-        KeyboardInterrupt: after a checkpoint has been written.
+        KeyboardInterrupt: Ctrl-C or a termination was asked for; a checkpoint has been written first.
     """
     folder, out, observer = Path(folder), Path(out), observer or Silent()
     start = _start(out, start_from, resume, observer)
@@ -103,17 +104,14 @@ def train(
     painter = SheetPainter(config, pictures, sample_prompts)
     keeper = Keeper(out, config, settings, pictures, folder, painter)
     log = Log(out / "log" if tensorboard else None)
-    hook = partial(_after_step, settings=settings, keeper=keeper, log=log, observer=observer, main=accelerator)
-    try:
-        trainer.run(training, data, config.schedule, settings, accelerator, hook)
-    except KeyboardInterrupt:
-        if accelerator.is_main_process:
-            keeper.save(training)
-            observer.say(f"Stopped. The same command with --resume goes on from {training.counter.images:,} pictures.")
-        raise
-    finally:
-        log.close()
-    if accelerator.is_main_process:
+    main = accelerator.is_main_process
+    with stop_requests() as stop:
+        hook = partial(_after_step, main=main, settings=settings, keeper=keeper, log=log, observer=observer, stop=stop)
+        try:
+            trainer.run(training, data, config.schedule, settings, accelerator, hook)
+        finally:
+            log.close()
+    if main:
         keeper.save(training)
     return out
 
@@ -204,20 +202,26 @@ def _network(
 
 def _after_step(
     training: trainer.Training,
+    *,
+    main: bool,
     settings: TrainSettings,
     keeper: Keeper,
     log: Log,
     observer: Observer,
-    main: Accelerator,
+    stop: StopRequest,
 ) -> None:
-    """Tell, log, save and draw whatever is due."""
-    if not main.is_main_process:
-        return
-    observer.step(training, settings)
-    log.step(training, settings)
-    if keeper.checkpoint_is_due():
+    """Tell, log, save and draw whatever is due; stop where that was asked for, with a checkpoint."""
+    if main:
+        observer.step(training, settings)
+        log.step(training, settings)
+    if stop.requested:
+        if main:
+            keeper.save(training)
+            observer.say(f"Stopped. The same command with --resume goes on from {training.counter.images:,} pictures.")
+        raise KeyboardInterrupt
+    if main and keeper.checkpoint_is_due():
         keeper.save(training)
-    if keeper.sheet_is_due(training):
+    if main and keeper.sheet_is_due(training):
         observer.say(f"Contact sheet: {keeper.draw(training)}")
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import faulthandler
 import signal
 import threading
 import time
@@ -102,6 +103,7 @@ def _start(workers: int) -> ProcessPoolExecutor:
 
 
 def _call(function: Callable[[Path], T], files: Sequence[Path]) -> list[T]:
+    faulthandler.disable()  # loky enables it; a crash is told through `lost`, not by a traceback
     return [function(file) for file in files]
 
 

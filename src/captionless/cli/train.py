@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, cast
 
@@ -15,6 +16,7 @@ if TYPE_CHECKING:
     from captionless.trainer import Training
 
 DEFAULTS = TrainSettings()
+LOG_SECONDS = 60.0
 
 
 def _default(name: str) -> str:
@@ -103,6 +105,7 @@ class Watcher:
     def __init__(self, progress: Progress) -> None:
         self.progress = progress
         self.tasks: dict[str, TaskID] = {}
+        self.spoken = time.monotonic()
 
     def say(self, message: str) -> None:
         """Print a remark above the bar."""
@@ -126,4 +129,14 @@ class Watcher:
             for task in self.tasks.values():
                 self.progress.update(task, visible=False)
             self.tasks[name] = self.progress.add_task(name, total=total)
-        self.progress.update(self.tasks[name], completed=done, total=total, description=f"{name} {detail}".strip())
+        text = f"{name} {detail}".strip()
+        self.progress.update(self.tasks[name], completed=done, total=total, description=text)
+        # A log file shows no bar; it gets a line now and then.
+        if not self.progress.console.is_terminal and time.monotonic() - self.spoken >= LOG_SECONDS:
+            self.spoken = time.monotonic()
+            say(f"{text}, {done / total:.0%}{_left(self.progress, self.tasks[name])}")
+
+
+def _left(progress: Progress, task: TaskID) -> str:
+    seconds = next(one.time_remaining for one in progress.tasks if one.id == task)
+    return "" if seconds is None else f", about {seconds / 60:.0f} minutes left"

@@ -1,0 +1,54 @@
+"""The contract of captionless.bridge: from text vector to condition."""
+
+import pytest
+import torch
+from torch.nn import functional as F
+
+from captionless.bridge import nearest, to_condition
+from captionless.errors import CaptionlessError
+from captionless.sampling import BRIDGES
+from tiny import unit_vectors
+
+TEXT, BANK = unit_vectors(3, seed=1), unit_vectors(50, seed=2)
+
+
+@pytest.mark.parametrize("bridge", BRIDGES)
+def test_every_bridge_gives_unit_vectors(bridge: str) -> None:
+    condition = to_condition(TEXT, BANK, 0.05, bridge)
+    assert condition.shape == TEXT.shape
+    torch.testing.assert_close(condition.norm(dim=1), torch.ones(3))
+
+
+def test_no_bridge_leaves_the_text_vector() -> None:
+    assert torch.equal(to_condition(TEXT, BANK, 0.05, "none"), TEXT)
+
+
+def test_the_default_is_the_nearest_pictures() -> None:
+    assert torch.equal(to_condition(TEXT, BANK, 0.05), nearest(TEXT, BANK, 0.05))
+
+
+def test_a_condition_is_the_softmax_weighted_mean_of_the_nearest_pictures() -> None:
+    for text, condition in zip(TEXT, nearest(TEXT, BANK, 0.05, neighbours=4), strict=True):
+        cosines = BANK @ text
+        chosen = sorted(range(50), key=lambda i: -float(cosines[i]))[:4]
+        weights = torch.softmax(cosines[chosen] / 0.05, 0)
+        expected = F.normalize(sum(w * BANK[i] for w, i in zip(weights, chosen, strict=True)), dim=0)  # type: ignore[arg-type]
+        torch.testing.assert_close(condition, expected)
+
+
+def test_a_low_temperature_picks_the_closest_picture() -> None:
+    closest = BANK[(TEXT @ BANK.T).argmax(1)]
+    torch.testing.assert_close(nearest(TEXT, BANK, 1e-4), closest, atol=1e-3, rtol=0)
+
+
+def test_a_picture_alone_in_the_bank_is_every_condition() -> None:
+    torch.testing.assert_close(nearest(TEXT, BANK[:1], 0.05), BANK[:1].expand(3, -1))
+
+
+def test_each_text_is_bridged_alone() -> None:
+    torch.testing.assert_close(nearest(TEXT, BANK, 0.05)[1:2], nearest(TEXT[1:2], BANK, 0.05))
+
+
+def test_an_unknown_bridge_is_refused_with_the_names_there_are() -> None:
+    with pytest.raises(CaptionlessError, match=r"'bifrost'.*nearest"):
+        to_condition(TEXT, BANK, 0.05, "bifrost")

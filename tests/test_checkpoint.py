@@ -1,0 +1,309 @@
+"""The contract of captionless.checkpoint: what a model is on disk."""
+
+import errno
+import json
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from safetensors import SafetensorError
+from torch import Tensor
+
+import tiny
+from captionless import checkpoint
+from captionless.checkpoint import (
+    BANK,
+    CONFIG,
+    WEIGHTS,
+    Model,
+    half,
+    load_config,
+    load_model,
+    model_folder,
+    read_metadata,
+    read_tensors,
+    save_config,
+    save_tensors,
+)
+from captionless.denoiser import DenoiserConfig
+from captionless.errors import CaptionlessError
+from captionless.schedule import CosineSchedule
+
+
+def write(folder: Path, model: Model, *, smaller: bool = False) -> Path:
+    weights: dict[str, Tensor] = model.denoiser.state_dict()
+    save_tensors(folder / WEIGHTS, half(weights) if smaller else weights)
+    save_tensors(folder / BANK, {"vectors": model.bank})
+    save_config(folder, model.config)
+    return folder
+
+
+@pytest.fixture
+def folder(tmp_path: Path, model: Model) -> Path:
+    return write(tmp_path / "runs" / "flowers", model)
+
+
+def edit(folder: Path, change: Callable[[dict[str, Any]], object]) -> None:
+    values = json.loads((folder / CONFIG).read_text(encoding="utf-8"))
+    change(values)
+    (folder / CONFIG).write_text(json.dumps(values), encoding="utf-8")
+
+
+def error_of(action: Callable[[], object]) -> str:
+    with pytest.raises(CaptionlessError) as error:
+        action()
+    message = str(error.value)
+    assert "\n" not in message
+    assert len(message) < 500
+    return message
+
+
+# --- round trips ---
+
+
+def test_a_model_comes_back_as_it_was_saved(folder: Path, model: Model) -> None:
+    loaded = load_model(folder)
+    assert loaded.config == model.config
+    assert torch.equal(loaded.bank, model.bank)
+    for name, weight in model.denoiser.state_dict().items():
+        assert torch.equal(loaded.denoiser.state_dict()[name], weight), name
+
+
+def test_a_loaded_denoiser_is_ready_to_paint_and_not_to_train(folder: Path) -> None:
+    denoiser = load_model(folder).denoiser
+    assert not denoiser.training
+    assert not any(weight.requires_grad for weight in denoiser.parameters())
+
+
+def test_a_model_saved_in_float16_is_read_in_float32_and_answers_nearly_the_same(tmp_path: Path, model: Model) -> None:
+    loaded = load_model(write(tmp_path, model, smaller=True))
+    assert {weight.dtype for weight in loaded.denoiser.parameters()} == {torch.float32}
+    inputs = tiny.random(2, 3, 8, 8), tiny.uniform(2), tiny.unit_vectors(2)
+    torch.testing.assert_close(loaded.denoiser(*inputs), model.denoiser(*inputs), atol=0.01, rtol=0.01)
+
+
+def test_float16_halves_the_file(tmp_path: Path, model: Model) -> None:
+    whole, smaller = write(tmp_path / "a", model), write(tmp_path / "b", model, smaller=True)
+    assert (smaller / WEIGHTS).stat().st_size < 0.6 * (whole / WEIGHTS).stat().st_size
+
+
+def test_everything_in_the_config_comes_back(tmp_path: Path, model: Model) -> None:
+    config = replace(
+        model.config,
+        size=64,
+        denoiser=DenoiserConfig(1, 2, 32, (1, 2, 2), 1, (2,), tiny.WIDTH, 0.1),
+        schedule=CosineSchedule(9.0, -11.0),
+        training={"folder": "Blümchen 🌻", "loss": None, "settings": {"seed": 3}},
+    )
+    save_config(tmp_path, config)
+    assert load_config(tmp_path) == config
+
+
+def test_the_config_is_json_that_a_person_can_read(folder: Path) -> None:
+    text = (folder / CONFIG).read_text(encoding="utf-8")
+    assert "fleurs d'été" in text
+    assert json.loads(text)["format"] == checkpoint.FORMAT
+    assert len(text.splitlines()) > 20
+
+
+def test_weights_in_another_memory_format_are_saved_the_same(tmp_path: Path, model: Model) -> None:
+    first = write(tmp_path / "a", model) / WEIGHTS
+    model.denoiser.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    second = write(tmp_path / "b", model) / WEIGHTS
+    assert first.read_bytes() == second.read_bytes()
+
+
+def test_text_can_be_stored_beside_tensors(tmp_path: Path) -> None:
+    save_tensors(tmp_path / "x.safetensors", {"a": torch.ones(2)}, {"note": "é"})
+    assert read_metadata(tmp_path / "x.safetensors") == {"note": "é"}
+    assert read_tensors(tmp_path / "x.safetensors")["a"].tolist() == [1, 1]
+
+
+def test_files_without_text_have_none(folder: Path) -> None:
+    assert read_metadata(folder / BANK) == {}
+
+
+def test_bundled_names_the_shipped_model_and_anything_else_a_folder() -> None:
+    assert model_folder("bundled").parts[-3:] == ("captionless", "bundled", "flowers")
+    assert model_folder("runs/bundled") == Path("runs/bundled")
+    assert model_folder("./bundled") == Path("bundled")
+
+
+# --- folders that are no model ---
+
+
+def test_a_missing_folder_is_named(tmp_path: Path) -> None:
+    assert f"{tmp_path / 'nowhere'} does not exist" in error_of(lambda: load_model(tmp_path / "nowhere"))
+
+
+def test_a_folder_without_a_config_is_no_model(tmp_path: Path) -> None:
+    assert "no config.json" in error_of(lambda: load_model(tmp_path))
+
+
+def test_a_file_is_no_model(tmp_path: Path) -> None:
+    (tmp_path / "photo.png").write_bytes(b"")
+    error_of(lambda: load_model(tmp_path / "photo.png"))
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        b"",
+        b'{"format": 1, "size":',
+        b"\xff\xfe" * 2000,
+        b"null",
+        b"[]",
+        b'"text"',
+        b'{"architectures": ["CLIPModel"], "model_type": "clip"}',
+        b'{"format": "1"}',
+        b'{"format": 1}',
+    ],
+    ids=["empty", "cut", "not text", "null", "list", "string", "of another library", "format as text", "little"],
+)
+def test_a_damaged_or_foreign_config_is_named(content: bytes, folder: Path) -> None:
+    (folder / CONFIG).write_bytes(content)
+    assert f"{folder / CONFIG} is damaged or not of a captionless model" in error_of(lambda: load_model(folder))
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda values: values.pop("encoder"),
+        lambda values: values["encoder"].pop("digest"),
+        lambda values: values["encoder"].update(width=9),
+        lambda values: values["encoder"].update(logit_scale=0),
+        lambda values: values["encoder"].update(logit_scale="hot"),
+        lambda values: values.update(encoder="bundled"),
+        lambda values: values.update(size="large"),
+        lambda values: values.update(size=9),
+        lambda values: values.update(size=0),
+        lambda values: values.update(training="none"),
+        lambda values: values["denoiser"].update(width="16"),
+        lambda values: values["denoiser"].update(width=17),
+        lambda values: values["denoiser"].update(multipliers=[]),
+        lambda values: values["denoiser"].update(multipliers=3),
+        lambda values: values["denoiser"].update(depth=3),
+        lambda values: values["schedule"].update(log_snr_max=None),
+        lambda values: values["schedule"].update(log_snr_max=-20),
+    ],
+)
+def test_a_config_that_makes_no_sense_is_refused(change: Callable[[dict[str, Any]], object], folder: Path) -> None:
+    edit(folder, change)
+    error_of(lambda: load_model(folder))
+
+
+def test_a_model_of_a_newer_version_asks_for_an_upgrade(folder: Path) -> None:
+    edit(folder, lambda values: values.update(format=checkpoint.FORMAT + 1))
+    assert "newer captionless (format 2). Upgrade" in error_of(lambda: load_model(folder))
+
+
+# --- files that are missing or damaged ---
+
+
+@pytest.mark.parametrize("name", [WEIGHTS, BANK])
+def test_a_missing_file_is_named(name: str, folder: Path) -> None:
+    (folder / name).unlink()
+    assert f"{folder / name} is missing" in error_of(lambda: load_model(folder))
+
+
+@pytest.mark.parametrize("name", [WEIGHTS, BANK])
+@pytest.mark.parametrize("kept", [0, 4, 100, -1], ids=["nothing", "4 bytes", "100 bytes", "all but 1 byte"])
+def test_a_truncated_file_is_named(name: str, kept: int, folder: Path) -> None:
+    path = folder / name
+    path.write_bytes(path.read_bytes()[:kept])
+    assert f"{path} is damaged" in error_of(lambda: load_model(folder))
+
+
+def test_a_file_of_another_format_is_never_unpickled(folder: Path) -> None:
+    torch.save({"stem.weight": torch.ones(3)}, folder / WEIGHTS)
+    assert f"{folder / WEIGHTS} is damaged" in error_of(lambda: load_model(folder))
+
+
+def test_weights_of_another_shape_are_refused(folder: Path) -> None:
+    save_tensors(folder / WEIGHTS, tiny.denoiser(width=32).state_dict())
+    assert f"the weights in {folder / WEIGHTS} do not fit" in error_of(lambda: load_model(folder))
+
+
+@pytest.mark.parametrize("change", [{"extra": torch.ones(1)}, {"stem.weight": None}], ids=["too many", "too few"])
+def test_weights_of_another_network_are_refused(change: dict[str, Tensor | None], folder: Path) -> None:
+    weights = read_tensors(folder / WEIGHTS) | change
+    save_tensors(folder / WEIGHTS, {name: tensor for name, tensor in weights.items() if tensor is not None})
+    assert "do not fit" in error_of(lambda: load_model(folder))
+
+
+@pytest.mark.parametrize(
+    "bank",
+    [
+        {},
+        {"vector": torch.ones(2, 8)},
+        {"vectors": torch.ones(8)},
+        {"vectors": torch.ones(2, 9)},
+        {"vectors": torch.ones(0, 8)},
+    ],
+    ids=["nothing", "another name", "one vector", "another width", "no vectors"],
+)
+def test_a_bank_that_does_not_fit_is_refused(bank: dict[str, Tensor], folder: Path) -> None:
+    save_tensors(folder / BANK, bank)
+    assert f"{folder / BANK} does not fit" in error_of(lambda: load_model(folder))
+
+
+# --- writing ---
+
+
+def failing(error: Exception) -> Callable[..., None]:
+    """A ``save_file`` that breaks off in the middle."""
+
+    def save_file(tensors: object, path: Path, **_: object) -> None:
+        path.write_bytes(b"half of it")
+        raise error
+
+    return save_file
+
+
+@pytest.mark.parametrize(
+    ("error", "reason"),
+    [
+        (OSError(errno.ENOSPC, "No space left on device"), "No space left on device"),
+        (SafetensorError("Error while serializing: I/O error: No space left on device"), "No space left on device"),
+        (PermissionError(errno.EACCES, "Permission denied"), "Permission denied"),
+    ],
+)
+def test_a_full_disk_leaves_the_old_weights_and_nothing_half_written(
+    error: Exception, reason: str, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before = {path: path.read_bytes() for path in folder.iterdir()}
+    monkeypatch.setattr(checkpoint, "save_file", failing(error))
+    message = error_of(lambda: save_tensors(folder / WEIGHTS, {"a": torch.ones(1)}))
+    assert f"cannot write {folder / WEIGHTS}" in message
+    assert reason in message
+    assert {path: path.read_bytes() for path in folder.iterdir()} == before
+
+
+def test_an_interruption_while_writing_leaves_nothing_half_written(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before = {path: path.read_bytes() for path in folder.iterdir()}
+    monkeypatch.setattr(checkpoint, "save_file", failing(KeyboardInterrupt()))  # type: ignore[arg-type]
+    with pytest.raises(KeyboardInterrupt):
+        save_tensors(folder / WEIGHTS, {"a": torch.ones(1)})
+    assert {path: path.read_bytes() for path in folder.iterdir()} == before
+
+
+def test_a_config_that_cannot_be_written_leaves_the_old_one(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    before = (folder / CONFIG).read_bytes()
+
+    def full(*_: object, **__: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(Path, "write_text", full)
+    config = replace(load_config(folder), training={})
+    assert "No space left" in error_of(lambda: save_config(folder, config))
+    assert (folder / CONFIG).read_bytes() == before
+
+
+def test_a_folder_that_cannot_be_made_is_named(tmp_path: Path) -> None:
+    (tmp_path / "file").write_bytes(b"")
+    error_of(lambda: save_tensors(tmp_path / "file" / WEIGHTS, {"a": torch.ones(1)}))
