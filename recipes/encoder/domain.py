@@ -13,7 +13,8 @@ QUANTILE = 0.15
 
 
 def spread_references(vectors: Tensor, count: int = REFERENCES, seed: int = 0) -> list[int]:
-    """Rows of a random choice of unit vectors (n, d)."""
+    """Rows of a random choice of unit vectors (n, d), at most half of them."""
+    count = min(count, len(vectors) // 2)
     return sorted(np.random.default_rng(seed).choice(len(vectors), count, replace=False).tolist())
 
 

@@ -102,3 +102,5 @@ def write_domain(folder: Path, reference: Tensor, neighbours: int, threshold: fl
         "about": "unit image vectors of training photographs; score = mean cosine to the nearest of them",
     }
     save_file({"reference": reference.half().contiguous()}, folder / "domain.safetensors", metadata=metadata)
+    for path in folder.glob("*.safetensors"):
+        path.chmod(0o644)  # safetensors writes for the owner alone

@@ -26,15 +26,10 @@ HELD_OUT = {
 
 NAMES: dict[str, tuple[str, ...]] = {
     "daisy": (
-        *("oxeye daisy", "ox-eye daisy", "moon daisy", "dog daisy", "common daisy", "lawn daisy", "english daisy"),
-        *("shasta daisy", "bellis perennis", "bellis", "leucanthemum", "marguerite", "marguerite daisy"),
-        *(
-            "daisy flower head",
-            "daisy blossom",
-            "field daisy",
-            "flower with thin rays around a button",
-            "simple lawn flower with a round disc",
-        ),
+        *("oxeye daisy", "ox-eye daisy", "moon daisy", "dog daisy", "common daisy", "lawn daisy"),
+        *("english daisy", "shasta daisy", "bellis perennis", "bellis", "leucanthemum", "marguerite"),
+        *("marguerite daisy", "daisy flower head", "daisy blossom", "field daisy"),
+        *("flower with thin rays around a button", "simple lawn flower with a round disc"),
     ),
     "dandelion": (
         *("taraxacum", "taraxacum officinale", "common dandelion", "dandelion clock", "dandelion puff"),
@@ -72,17 +67,8 @@ SHADES: dict[str, tuple[str, ...]] = {
     "orange": ("pumpkin", "carrot", "rust", "rusty", "burnt orange", "marigold", "flame", "apricot", "copper"),
     "peach": ("peachy", "salmon", "coral", "apricot pink", "light orange", "salmon-pink"),
     "red": (
-        "scarlet",
-        "crimson",
-        "cherry",
-        "blood-red",
-        "fire-engine red",
-        "tomato",
-        "poppy-red",
-        "rosy red",
-        "ruby",
-        "ruby red",
-        "vermilion",
+        *("scarlet", "crimson", "cherry", "blood-red", "fire-engine red", "tomato", "poppy-red", "rosy red"),
+        *("ruby", "ruby red", "vermilion"),
     ),
     "dark red": ("burgundy", "maroon", "wine", "wine-red", "oxblood", "bordeaux", "deep red", "mahogany"),
     "pink": ("rosy", "rose-pink", "blush", "bubblegum", "candy pink", "pale pink", "pastel pink", "flamingo"),

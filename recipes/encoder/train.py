@@ -142,8 +142,9 @@ def export_stage(run: Run, image: dict[str, Any], text: dict[str, Any]) -> None:
 def _as_shipped(learner: ImageLearner) -> None:
     """Round the image side to float16, so that words are taught the very vectors that ship."""
     learner.requires_grad_(False)
-    for parameter in (*learner.tower.parameters(), learner.projection.weight):
-        parameter.copy_(parameter.half().float())
+    for parameter in (*learner.tower.parameters(), *learner.tower.buffers(), learner.projection.weight):
+        if parameter.is_floating_point():
+            parameter.copy_(parameter.half().float())
 
 
 def _captions(records: Sequence[Photograph], embed: Callable[[Sequence[str]], Tensor]) -> tuple[Tensor, Tensor]:

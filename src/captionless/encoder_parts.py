@@ -12,6 +12,8 @@ def load_parts(name: str, folder: Path, device: str) -> tuple[Any, Any, Any]:
     """Load model, tokenizer and image processor of a folder; refuse what is not a whole dual encoder."""
     import torch
     from transformers import AutoConfig, AutoModel, AutoTokenizer
+
+    # From its own module: several transformers 5 releases hide the public name where torchvision is missing.
     from transformers.models.auto.image_processing_auto import AutoImageProcessor
 
     local: dict[str, Any] = {"local_files_only": True, "trust_remote_code": False}

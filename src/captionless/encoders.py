@@ -73,8 +73,14 @@ class Encoder:
             self.image_processor(images=[image.convert("RGB") for image in batch], return_tensors="pt")
             for batch in _batches(images)
         )
-        vectors = [self._unit(self.model.get_image_features, dict(batch)) for batch in inputs]
-        return torch.cat(vectors) if vectors else torch.empty(0, self.width)
+        found = [self._unit(self.model.get_image_features, dict(batch)) for batch in inputs]
+        vectors = torch.cat(found) if found else torch.empty(0, self.width)
+        if vectors.shape[1] != self.width:
+            raise CaptionlessError(
+                f"the encoder {self.name} gives pictures {vectors.shape[1]} features and words {self.width}: "
+                "they share no space. Use another encoder."
+            )
+        return vectors
 
     def encode_texts(self, texts: Sequence[str]) -> Tensor:
         """Encode texts; return (n, width) float32 on the CPU, each of length 1.
