@@ -18,6 +18,7 @@ from captionless.checkpoint import load_config, load_model, read_tensors
 from captionless.encoders import load_encoder
 from captionless.errors import CaptionlessError
 from captionless.generator import Generator
+from captionless.keeper import only_one
 from captionless.model_card import read_pictures
 from captionless.sampling import Sampling
 from captionless.settings import TrainSettings
@@ -167,10 +168,57 @@ def test_a_changed_folder_is_not_resumed(photos: Path, encoder: Path, tmp_path: 
         train(photos, out, resume=True, images=40)
 
 
+def test_renamed_pictures_do_not_disturb_a_resume(photos: Path, encoder: Path, tmp_path: Path) -> None:
+    whole = train(photos, tmp_path / "whole", encoder=str(encoder), **TINY)
+    with pytest.raises(KeyboardInterrupt):
+        train(photos, tmp_path / "parts", encoder=str(encoder), observer=StopsAt(8), **TINY)
+    (photos / "rose" / "1.png").rename(photos / "rose" / "zz.png")
+    parts = train(photos, tmp_path / "parts", resume=True)
+    assert all(torch.equal(tensor, weights(parts)[name]) for name, tensor in weights(whole).items())
+
+
+def test_other_vectors_than_it_was_begun_with_are_refused(photos: Path, encoder: Path, tmp_path: Path) -> None:
+    out = train(photos, tmp_path / "model", encoder=str(encoder), **TINY)
+    embedded = embed(photos, load_encoder(str(encoder)))
+    write_csv(tmp_path / "clip.csv", embedded.names, np.roll(embedded.vectors, 1, axis=1))
+    with pytest.raises(CaptionlessError, match="vectors are not those"):
+        train(photos, out, resume=True, images=40, vectors=tmp_path / "clip.csv")
+
+
+def test_without_its_training_state_a_model_is_not_resumed(photos: Path, encoder: Path, tmp_path: Path) -> None:
+    out = train(photos, tmp_path / "model", encoder=str(encoder), **TINY)
+    shutil.rmtree(out / "training")
+    with pytest.raises(CaptionlessError, match=r"cannot be resumed.*--from"):
+        train(photos, out, resume=True, images=40)
+
+
+def test_a_model_folder_inside_the_pictures_is_refused(photos: Path, encoder: Path) -> None:
+    with pytest.raises(CaptionlessError, match="lies inside"):
+        train(photos, photos / "model", encoder=str(encoder), **TINY)
+
+
+def test_two_trainings_do_not_write_to_one_folder(photos: Path, encoder: Path, tmp_path: Path) -> None:
+    with only_one(tmp_path / "model", main=True), pytest.raises(CaptionlessError, match="another training"):
+        train(photos, tmp_path / "model", encoder=str(encoder), **TINY)
+
+
+def test_a_colour_model_does_not_start_a_grey_one(photos: Path, encoder: Path, tmp_path: Path) -> None:
+    first = train(photos, tmp_path / "first", encoder=str(encoder), **TINY)
+    with pytest.raises(CaptionlessError, match="--grey contradicts"):
+        train(photos, tmp_path / "second", start_from=first, grey=True)
+
+
+def test_the_credits_of_the_model_begun_from_are_kept(photos: Path, encoder: Path, tmp_path: Path) -> None:
+    first = train(photos, tmp_path / "first", encoder=str(encoder), **TINY)
+    second = train(photos / "rose", tmp_path / "second", start_from=first, images=4)
+    assert "Ada" in (second / "CREDITS-begun-from.csv").read_text()
+    assert "CREDITS-begun-from.csv" in (second / "README.md").read_text()
+
+
 def test_starting_from_a_model_takes_its_weights_and_encoder_and_may_grow(
     photos: Path, encoder: Path, tmp_path: Path
 ) -> None:
-    first = train(photos, tmp_path / "first", encoder=str(encoder), **TINY)
+    first = train(photos, tmp_path / "first", encoder=str(encoder), **(TINY | {"width": 32}))
     # No step has been taken when the interruption comes, but one batch: the weights are still nearly the first's.
     with pytest.raises(KeyboardInterrupt):
         train(
@@ -178,19 +226,19 @@ def test_starting_from_a_model_takes_its_weights_and_encoder_and_may_grow(
             tmp_path / "grown",
             start_from=first,
             observer=StopsAt(4),
-            **(TINY | {"size": 16, "width": 32, "learning_rate": 1e-9}),
+            **(TINY | {"size": 16, "width": 64, "learning_rate": 1e-9}),
         )
     grown, small = load_model(tmp_path / "grown"), load_model(first)
-    assert (grown.config.size, grown.config.denoiser.width) == (16, 32)
+    assert (grown.config.size, grown.config.denoiser.width) == (16, 64)
     assert grown.config.encoder == small.config.encoder
     raw = {k.removeprefix("network."): v for k, v in weights(tmp_path / "grown").items() if k.startswith("network.")}
     torch.testing.assert_close(
-        raw["stem.weight"][:16], small.denoiser.state_dict()["stem.weight"], atol=1e-4, rtol=1e-3
+        raw["stem.weight"][:32], small.denoiser.state_dict()["stem.weight"], atol=1e-4, rtol=1e-3
     )
 
 
 def test_a_size_that_does_not_divide_is_refused_with_one_that_does(photos: Path, encoder: Path, tmp_path: Path) -> None:
-    with pytest.raises(CaptionlessError, match=r"--size 10 does not divide by 4.*Try --size"):
+    with pytest.raises(CaptionlessError, match=r"--size must be a multiple of 4, not 10\. Try"):
         train(photos, tmp_path / "model", encoder=str(encoder), **(TINY | {"size": 10}))
     assert not (tmp_path / "model" / "config.json").exists()
 

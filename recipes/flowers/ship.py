@@ -1,9 +1,10 @@
 """Turn a finished model folder into the one that ships inside the package.
 
-    python recipes/flowers/ship.py runs/flowers src/captionless/bundled/flowers
+    python recipes/flowers/ship.py PHOTOS runs/flowers src/captionless/bundled/flowers
 
-Keeps what painting needs (weights and bank in float16, config, card, credits, content hashes) and leaves the
-training state and the contact sheets behind.
+Embeds the photographs once more and ships only if the bundled encoder gives the very vectors the model was trained
+on. Keeps what painting needs (weights and bank in float16, config, card, credits, content hashes); the training state
+and the contact sheets stay behind.
 """
 
 from __future__ import annotations
@@ -13,25 +14,46 @@ import sys
 from dataclasses import replace
 from pathlib import Path
 
-from captionless.checkpoint import BANK, WEIGHTS, half, load_config, load_model, read_tensors, save_config, save_tensors
+import torch
+
+from captionless.checkpoint import (
+    BANK,
+    WEIGHTS,
+    EncoderReference,
+    half,
+    load_config,
+    load_model,
+    read_tensors,
+    save_config,
+    save_tensors,
+)
 from captionless.encoders import BUNDLED, load_encoder
+from captionless.model_card import read_pictures, write_model_card
+from captionless.vectors import embed
 
 LIMIT = 24_000_000
 
 
 def main() -> None:
-    source, target = Path(sys.argv[1]), Path(sys.argv[2])
-    load_model(source)  # a damaged model is never shipped
-    config = load_config(source)
-    if config.encoder.digest != load_encoder(BUNDLED).digest:
-        sys.exit(f"{source} was not trained with the bundled encoder; train it with --encoder bundled.")
-    target.mkdir(parents=True, exist_ok=True)
+    photos, source, target = map(Path, sys.argv[1:4])
+    model, config = load_model(source), load_config(source)
+    encoder = load_encoder(BUNDLED)
+    embedded = embed(photos, encoder)
+    rows = {digest: row for row, digest in enumerate(embedded.digests)}
+    trained = [rows[digest] for _, digest, role in read_pictures(source) if role == "train"]
+    if not torch.allclose(model.bank, torch.from_numpy(embedded.vectors[trained]), atol=1e-3):
+        sys.exit(f"{source} was trained on other image vectors than the bundled encoder's; train it anew.")
+    # Its words may have been taught later; only then does the hash of the whole encoder differ from the recorded one.
+    reference = EncoderReference(BUNDLED, encoder.digest, encoder.width, encoder.logit_scale)
     about = config.training | {"folder": Path(config.training["folder"]).name}
-    save_config(target, replace(config, encoder=replace(config.encoder, name=BUNDLED), training=about))
+    shipped = replace(config, encoder=reference, training=about)
+
+    target.mkdir(parents=True, exist_ok=True)
+    save_config(target, shipped)
     for name in (WEIGHTS, BANK):
         save_tensors(target / name, half(read_tensors(source / name)))
-    for name in ("pictures.csv", "README.md", "CREDITS.csv"):
-        shutil.copyfile(source / name, target / name)
+    shutil.copyfile(source / "pictures.csv", target / "pictures.csv")
+    write_model_card(target, shipped, model.denoiser, photos)
     size = sum(path.stat().st_size for path in target.iterdir())
     print(f"{target}: {size:,} bytes")
     if size > LIMIT:

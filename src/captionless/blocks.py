@@ -92,7 +92,7 @@ class SelfAttention(nn.Module):
         n, _, height, width = x.shape
         # (n, heads, q|k|v, head channels, positions): heads outermost, again so that growth appends.
         qkv = self.qkv(self.norm(x)).reshape(n, self.heads, 3, -1, height * width).transpose(3, 4)
-        q, k, v = qkv.unbind(2)
+        q, k, v = (part.contiguous() for part in qkv.unbind(2))
         y = F.scaled_dot_product_attention(q, k, v).transpose(2, 3).reshape(n, -1, height, width)
         out: Tensor = x + self.out(y)
         return out

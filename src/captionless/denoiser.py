@@ -175,7 +175,7 @@ def grow(small: Denoiser, config: DenoiserConfig) -> Denoiser:
     Raises:
         CaptionlessError: ``config`` is narrower, coarser or otherwise of another make.
     """
-    _check_growth(small.config, config)
+    check_growth(small.config, config)
     large = Denoiser(config)
     old = small.state_dict()
     factor = config.patch // small.config.patch
@@ -191,7 +191,8 @@ def grow(small: Denoiser, config: DenoiserConfig) -> Denoiser:
     return large
 
 
-def _check_growth(old: DenoiserConfig, new: DenoiserConfig) -> None:
+def check_growth(old: DenoiserConfig, new: DenoiserConfig) -> None:
+    """Raise unless a denoiser of shape ``old`` can grow into one of shape ``new``."""
     same = (old.channels, old.multipliers, old.blocks, old.attention) == (
         new.channels,
         new.multipliers,

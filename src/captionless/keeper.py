@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import math
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import torch
+from filelock import FileLock, Timeout
 
 from captionless import checkpoint, trainer
 from captionless.checkpoint import ModelConfig
@@ -106,8 +109,30 @@ class Keeper:
         return {"images": counter.images, "minutes": round(counter.seconds / 60, 2), "loss": loss}
 
 
+@contextmanager
+def only_one(out: Path, main: bool) -> Iterator[None]:
+    """Hold a model folder for one training at a time; the system lets go of it even after a crash.
+
+    Raises:
+        CaptionlessError: another training is writing there.
+    """
+    if not main:
+        yield
+        return
+    (out / "training").mkdir(parents=True, exist_ok=True)
+    lock = FileLock(out / "training" / ".lock")
+    try:
+        lock.acquire(timeout=0)
+    except Timeout:
+        raise CaptionlessError(f"another training is writing to {out}. Wait for it, or choose another --out.") from None
+    try:
+        yield
+    finally:
+        lock.release()
+
+
 class Log:
-    """A TensorBoard log of loss, learning rate and contact sheets; does nothing where none is wanted."""
+    """A TensorBoard log of loss and learning rate; does nothing where none is wanted."""
 
     def __init__(self, folder: Path | None) -> None:
         self.writer = _writer(folder) if folder else None

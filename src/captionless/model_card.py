@@ -7,20 +7,22 @@ import io
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
-from captionless.checkpoint import ModelConfig
+from captionless.checkpoint import BUNDLED, ModelConfig, model_folder
 from captionless.denoiser import Denoiser, parameter_count
 from captionless.files import atomic_write
 
 CREDITS = "CREDITS.csv"
+ANCESTORS_CREDITS = "CREDITS-begun-from.csv"
 
 
 def write_model_card(folder: Path, config: ModelConfig, denoiser: Denoiser, pictures_folder: Path) -> None:
     """Write ``README.md``, and ``CREDITS.csv`` where the picture folder has one (weights owe the same credit)."""
     credits = _find_credits(pictures_folder)
     if credits:
-        names = {row[0] for row in _training_rows(folder)}
+        names = {row[0] for row in read_pictures(folder) if row[2] == "train"}
         with atomic_write(folder / CREDITS) as path:
             path.write_text(_own_credits(credits, names), encoding="utf-8")
+    _keep_ancestors_credits(folder, config)
     with atomic_write(folder / "README.md") as path:
         path.write_text(_card(folder, config, denoiser, credits is not None), encoding="utf-8")
 
@@ -42,10 +44,13 @@ def _card(folder: Path, config: ModelConfig, denoiser: Denoiser, credited: bool)
         if credited
         else "The picture folder held no CREDITS.csv. If its pictures ask for credit, name their makers here."
     )
+    if (folder / ANCESTORS_CREDITS).exists():
+        credit += f" Those of the model it was begun from: [{ANCESTORS_CREDITS}]({ANCESTORS_CREDITS})."
+    name = BUNDLED if folder == model_folder(BUNDLED) else str(folder)
     return (
         f"# {folder.name}\n\nA text-to-image model made by captionless from pictures alone, without captions.\n\n"
         + "\n".join(lines)
-        + f'\n\n    captionless generate --model {folder.name} "what to paint"\n\n'
+        + f'\n\n    captionless generate --model {name} "what to paint"\n\n'
         + "It paints what its training pictures show and little else. Its words are its encoder's: what that does\n"
         + "not know, the model cannot follow.\n\n## Credits\n\n"
         + credit
@@ -72,8 +77,13 @@ def read_pictures(folder: Path) -> list[tuple[str, str, str]]:
         return [(row[0], row[1], row[2]) for row in list(csv.reader(file))[1:] if len(row) == 3]
 
 
-def _training_rows(folder: Path) -> list[tuple[str, str, str]]:
-    return [row for row in read_pictures(folder) if row[2] == "train"]
+def _keep_ancestors_credits(folder: Path, config: ModelConfig) -> None:
+    """Copy the credits of the model begun from: these weights owe them too."""
+    begun = config.training.get("from")
+    source = model_folder(begun) / CREDITS if begun else None
+    if source and source.is_file() and not (folder / ANCESTORS_CREDITS).exists():
+        with atomic_write(folder / ANCESTORS_CREDITS) as path:
+            path.write_bytes(source.read_bytes())
 
 
 def _find_credits(pictures: Path) -> Path | None:
@@ -83,7 +93,7 @@ def _find_credits(pictures: Path) -> Path | None:
 
 
 def _own_credits(path: Path, names: set[str]) -> str:
-    """Return the lines of a credits table that concern the pictures trained on (all of it if none can be told)."""
+    """Return the lines of a credits table that concern the pictures trained on (all of it where none is named so)."""
     lines = path.read_text(encoding="utf-8", errors="replace").splitlines()
     own = [line for line in lines[1:] if _concerns(next(csv.reader([line]), [""])[0], names)]
     return "\n".join([lines[0], *(own or lines[1:])]) + "\n" if lines else ""

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from contextlib import AbstractContextManager, nullcontext
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 from captionless.errors import CaptionlessError
 
 if TYPE_CHECKING:
     import torch
+
+Network = TypeVar("Network", bound="torch.nn.Module")
 
 PRECISIONS = ("auto", "float32", "bf16")
 
@@ -56,3 +58,12 @@ def _cpu_multiplies_bf16() -> bool:
     except AttributeError:  # before torch 2.12 there is no public way to ask
         return False
     return any(bool(capabilities.get(name)) for name in ("amx_bf16", "amx_tile", "avx512_bf16"))
+
+
+def to_device(network: Network, device: torch.device) -> Network:
+    """Move a network to a device, in the memory layout that convolutions are fastest in there."""
+    import torch
+
+    moved = network.to(device)
+    # Channels-last views have given wrong results on MPS; elsewhere they are faster.
+    return moved if device.type == "mps" else moved.to(memory_format=torch.channels_last)  # type: ignore[call-overload, no-any-return]

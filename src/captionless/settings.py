@@ -53,7 +53,7 @@ class TrainSettings:
         hold_out: share of the pictures set aside by content hash, in [0, 1).
         flip: mirror every other picture; switch it off where left and right differ (letters, maps).
         condition_drop: share of pictures trained without their vector, for guidance.
-        condition_cosine: blur each vector to this cosine with itself; 1 for none.
+        condition_cosine: blur each vector to this cosine with itself; 1 for none. The shipped model was trained so.
         ema_half_life: pictures after which a step's weight in the averaged model has halved.
         dropout: in the denoiser's blocks; may help on very small folders.
         precision: ``auto``, ``float32`` or ``bf16``.
@@ -70,7 +70,7 @@ class TrainSettings:
     hold_out: float = 0.0
     flip: bool = True
     condition_drop: float = 0.1
-    condition_cosine: float = 1.0
+    condition_cosine: float = 0.9
     ema_half_life: int = 50_000
     dropout: float = 0.0
     precision: str = "auto"
@@ -87,6 +87,8 @@ class TrainSettings:
             if value % step:
                 near = max(1, round(value / step)) * step
                 raise CaptionlessError(f"{flag(name)} must be a multiple of {step}, not {value}. Try {near}.")
+        if not 0 <= self.seed < 2**63:
+            raise CaptionlessError(f"--seed must be a whole number from 0 to 2**63 - 1, not {self.seed}.")
         if not 0 <= self.hold_out < 1:
             raise CaptionlessError(f"--hold-out must be a share from 0 up to but not including 1, not {self.hold_out}.")
         for name in ("condition_drop", "dropout"):

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import signal
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from types import FrameType
+
+import torch
+from accelerate import Accelerator
 
 
 @dataclass
@@ -18,10 +21,13 @@ class StopRequest:
 
 
 @contextmanager
-def stop_requests() -> Iterator[StopRequest]:
+def stop_requests(say: Callable[[str], None] = lambda _: None) -> Iterator[StopRequest]:
     """Note Ctrl-C and termination signals instead of stopping at once; a second Ctrl-C does stop at once.
 
     An interruption in the middle of a step would leave weights and counters that do not belong together.
+    Args:
+        say: is told that the request has been heard.
+
     Outside the main thread, where Python delivers no signals, nothing is changed.
     """
     stop = StopRequest()
@@ -33,6 +39,7 @@ def stop_requests() -> Iterator[StopRequest]:
         if stop.requested:
             raise KeyboardInterrupt
         stop.requested = True
+        say("Stopping after this step; once more stops at once and loses what came after the last checkpoint.")
 
     before = {number: signal.signal(number, note) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
@@ -40,3 +47,10 @@ def stop_requests() -> Iterator[StopRequest]:
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
+
+
+def anyone(accelerator: Accelerator, flag: bool) -> bool:
+    """Tell whether any of the processes says yes; each must ask, so that all act alike."""
+    if accelerator.num_processes == 1:
+        return flag
+    return bool(accelerator.gather(torch.tensor([float(flag)], device=accelerator.device)).max())

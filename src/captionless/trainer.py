@@ -22,6 +22,7 @@ from captionless.checkpoint import STATE, read_metadata, read_tensors, save_tens
 from captionless.denoiser import Denoiser
 from captionless.errors import CaptionlessError
 from captionless.objective import denoising_loss, drop_condition, noise_condition, stratified_times
+from captionless.precision import autocast, resolve_precision
 from captionless.schedule import Schedule
 from captionless.settings import DEFAULT_MINUTES, TrainSettings
 
@@ -114,6 +115,7 @@ def run(
     """
     network, optimizer = accelerator.prepare(training.network, training.optimizer)
     device, counter = accelerator.device, training.counter
+    precision = resolve_precision(settings.precision, device)
     pixels, vectors = data.pixels, data.vectors
     losses: list[Tensor] = []
     while progress(counter, settings) < 1:
@@ -124,7 +126,7 @@ def run(
         x0, condition = to_range(pixels[index].to(device)), vectors[index].to(device)
         generator = step_generator(settings.seed, accelerator.process_index, counter.images)
         torch.manual_seed(generator.initial_seed())  # what dropout draws must not depend on earlier steps either
-        with accelerator.autocast():
+        with autocast(precision, device):
             loss = step_loss(network, schedule, x0, condition, settings, generator)
         accelerator.backward(loss)
         accelerator.clip_grad_norm_(network.parameters(), 1.0)
@@ -135,7 +137,7 @@ def run(
         ema.update(training.average, training.network, ema.decay(total, counter.images, settings.ema_half_life))
         losses.append(loss.detach())
         if len(losses) == CHECK_EVERY or progress(counter, settings) == 1:
-            _note_loss(counter, losses)
+            _note_loss(counter, losses, accelerator)
         counter.seconds += _agreed(accelerator, time.perf_counter() - started)
         on_step(training)
 
@@ -222,18 +224,28 @@ def restore_state(folder: Path, training: Training) -> None:
             index, key = name.split(".", 1)
             optimizer["state"].setdefault(int(index), {})[key] = value
         training.optimizer.load_state_dict(optimizer)
+        _match_layout(training.optimizer)
         training.counter = Counter(**counter)
     except (KeyError, RuntimeError, TypeError, ValueError) as error:
         raise CaptionlessError(f"{folder / STATE} does not fit this model. Train anew with --from {folder}.") from error
+
+
+def _match_layout(optimizer: torch.optim.Optimizer) -> None:
+    """Give what was read the memory layout of its weights; mixed layouts are slow, and round differently."""
+    for weights, state in optimizer.state.items():
+        for key, value in state.items():
+            if value.shape == weights.shape:
+                state[key] = torch.empty_like(weights, requires_grad=False).copy_(value)
 
 
 def _below(prefix: str, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
     return {name.removeprefix(prefix): value for name, value in tensors.items() if name.startswith(prefix)}
 
 
-def _note_loss(counter: Counter, losses: list[Tensor]) -> None:
+def _note_loss(counter: Counter, losses: list[Tensor], accelerator: Accelerator) -> None:
     """Fold the latest losses into the counter's smoothed one, and empty the list."""
-    mean = float(torch.stack(losses).mean())
+    # One number for all processes: they go on or stop together.
+    mean = float(accelerator.gather(torch.stack(losses).mean().reshape(1)).mean())
     losses.clear()
     if not math.isfinite(mean):
         raise _diverged(counter)
@@ -242,8 +254,8 @@ def _note_loss(counter: Counter, losses: list[Tensor]) -> None:
 
 def _diverged(counter: Counter) -> CaptionlessError:
     return CaptionlessError(
-        f"the loss is no longer a number after {counter.images:,} pictures. The last good checkpoint is kept: "
-        "go on with --resume --precision float32, or start anew with a lower --learning-rate."
+        f"the loss is no longer a number after {counter.images:,} pictures. What was saved before is kept. Start anew "
+        "with a lower --learning-rate; after bf16, --resume --precision float32 may go on from the last checkpoint."
     )
 
 

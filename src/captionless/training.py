@@ -3,25 +3,24 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, replace
-from functools import partial
+from dataclasses import asdict
 from pathlib import Path
-from typing import Any, Protocol, Unpack
+from typing import Protocol, Unpack
 
 import torch
 from accelerate import Accelerator
 
 import captionless
-from captionless import checkpoint, trainer
-from captionless.checkpoint import EncoderReference, ModelConfig, load_config, load_model
-from captionless.denoiser import Denoiser, DenoiserConfig, default_patch, grow
+from captionless import trainer
+from captionless.checkpoint import EncoderReference, ModelConfig, load_model
+from captionless.denoiser import Denoiser, grow
 from captionless.errors import CaptionlessError
-from captionless.keeper import Keeper, Log
-from captionless.model_card import read_pictures
-from captionless.precision import default_device, resolve_precision
-from captionless.settings import LENGTH, GivenSettings, TrainSettings, check_unchanged, settings_from_dict
+from captionless.keeper import Keeper, Log, only_one
+from captionless.precision import to_device
+from captionless.settings import GivenSettings, TrainSettings
 from captionless.sheet_painter import SheetPainter
-from captionless.stopping import StopRequest, stop_requests
+from captionless.starting import Start, check_prompts, find_start, in_recorded_order, settle, shape
+from captionless.stopping import anyone, stop_requests
 from captionless.training_pictures import TrainingPictures, gather
 
 
@@ -87,151 +86,104 @@ def train(
         KeyboardInterrupt: Ctrl-C or a termination was asked for; a checkpoint has been written first.
     """
     folder, out, observer = Path(folder), Path(out), observer or Silent()
-    start = _start(out, start_from, resume, observer)
-    settings = _settings(start, given)
-    accelerator = _accelerator(settings)
-    pictures = gather(folder, out, settings, start.config, encoder, vectors, observer)
-    if start.resumed:
-        _check_same_pictures(out, pictures, folder)
-    network, config = _network(settings, pictures, start, folder)
-    on_device = network.to(accelerator.device).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-    training = trainer.begin(on_device, settings)
-    if start.resumed:
-        trainer.restore_state(out, training)
+    check_prompts(sample_prompts)
+    accelerator = Accelerator(mixed_precision="no")  # the loop casts by itself, by the training's own settings
+    main = accelerator.is_main_process
+    observer = observer if main else Silent()
+    start = find_start(folder, out, start_from, resume, observer.say)
+    settings = settle(start, given)
+    with accelerator.main_process_first():
+        pictures = gather(folder, out, settings, start.config, encoder, vectors, observer, accelerator.device)
+    with only_one(out, main):
+        if start.resumed:
+            pictures = in_recorded_order(out, pictures, folder)
+        training, config = _begin(settings, pictures, start, folder, out, accelerator)
         if trainer.progress(training.counter, settings) == 1:
             observer.say("This training has its full length already; a larger --minutes or --images goes on with it.")
-    data = trainer.TrainingData(pictures.train.pixels, pictures.train.vectors)
-    painter = SheetPainter(config, pictures, sample_prompts)
-    keeper = Keeper(out, config, settings, pictures, folder, painter)
-    log = Log(out / "log" if tensorboard else None)
-    main = accelerator.is_main_process
-    with stop_requests() as stop:
-        hook = partial(_after_step, main=main, settings=settings, keeper=keeper, log=log, observer=observer, stop=stop)
-        try:
-            trainer.run(training, data, config.schedule, settings, accelerator, hook)
-        finally:
-            log.close()
-    if main:
-        keeper.save(training)
+        keeper = Keeper(out, config, settings, pictures, folder, SheetPainter(config, pictures, sample_prompts))
+        log = Log(out / "log" if tensorboard and main else None)
+        _learn(training, pictures, config, settings, accelerator, keeper, log, observer)
     return out
 
 
-@dataclass(frozen=True)
-class _Start:
-    """Where a training starts: nowhere, at another model (its name given), or where it stopped."""
-
-    config: ModelConfig | None = None
-    model: str | None = None
-    resumed: bool = False
-
-
-def _start(out: Path, start_from: str | Path | None, resume: bool, observer: Observer) -> _Start:
-    exists = (out / checkpoint.CONFIG).exists()
-    name = None if start_from is None else str(start_from)
-    if exists and not resume:
-        raise CaptionlessError(f"{out} already holds a model. Add --resume to go on with it, or choose another --out.")
-    if out.exists() and not out.is_dir():
-        raise CaptionlessError(f"--out {out} is a file. Choose a folder.")
-    if not exists:
-        if resume:
-            observer.say(f"Nothing to resume in {out} yet: this training starts at its beginning.")
-        return _Start(load_config(name) if name else None, name)
-    config = load_config(out)
-    begun = config.training.get("from")
-    if name is not None and name != begun:
-        raise CaptionlessError(
-            f"--resume goes on with {out}, which was begun from {begun or 'nothing'}, not from {name}. "
-            "Leave --from out, or choose another --out."
-        )
-    return _Start(config, begun, resumed=True)
-
-
-def _settings(start: _Start, given: GivenSettings) -> TrainSettings:
-    """Return the recorded settings (resume), or the given ones over the defaults or over the model begun from."""
-    if start.config is None:
-        return TrainSettings(**given)
-    if start.resumed:
-        recorded = settings_from_dict(start.config.training["settings"])
-        check_unchanged(given, recorded)
-        changes: dict[str, Any] = {name: value for name, value in given.items() if name in LENGTH}
-        return replace(recorded, **changes)
-    shape = start.config.denoiser
-    inherited: GivenSettings = {"size": start.config.size, "width": shape.width, "grey": shape.channels == 1}
-    return TrainSettings(**(inherited | given))
-
-
-def _accelerator(settings: TrainSettings) -> Accelerator:
-    precision = resolve_precision(settings.precision, default_device())
-    return Accelerator(mixed_precision="bf16" if precision == "bf16" else "no")
-
-
-def _network(
-    settings: TrainSettings, pictures: TrainingPictures, start: _Start, folder: Path
-) -> tuple[Denoiser, ModelConfig]:
-    """Return the network to train and the config of the model it will be."""
-    encoder = pictures.encoder
-    if start.config is not None:
-        old = start.config
-        grown = max(1, settings.size // old.size)
-        patch = max(old.denoiser.patch, min(old.denoiser.patch * grown, default_patch(settings.size)))
-        shape = replace(old.denoiser, patch=patch, width=settings.width, dropout=settings.dropout)
-    else:
-        shape = DenoiserConfig(
-            settings.channels,
-            default_patch(settings.size),
-            settings.width,
-            condition_width=encoder.width,
-            dropout=settings.dropout,
-        )
-    shape.check_size(settings.size)
+def _begin(
+    settings: TrainSettings,
+    pictures: TrainingPictures,
+    start: Start,
+    folder: Path,
+    out: Path,
+    accelerator: Accelerator,
+) -> tuple[trainer.Training, ModelConfig]:
+    """Return the training, fresh or as it was when it stopped, and the config of the model it will be."""
+    encoder, device = pictures.encoder, accelerator.device
+    wanted = shape(start, settings, encoder.width)
     torch.manual_seed(settings.seed)
     fresh = start.model is None or start.resumed
-    network = Denoiser(shape) if fresh else grow(load_model(str(start.model)).denoiser, shape)
-    reference = EncoderReference(encoder.name, encoder.digest, encoder.width, encoder.logit_scale)
+    network = Denoiser(wanted) if fresh else grow(load_model(str(start.model)).denoiser, wanted)
+    training = trainer.begin(to_device(network.requires_grad_(True).train(), device), settings)
+    reason = pictures.reason
+    if start.resumed:
+        trainer.restore_state(out, training)
+        reason = start.config.training.get("encoder_reason", reason) if start.config else reason
     about = {
         "captionless": captionless.__version__,
         "folder": str(folder),
         "pictures": len(pictures.train.names),
         "held_out": len(pictures.held_out.names),
         "from": start.model,
-        "encoder_reason": pictures.reason,
+        "encoder_reason": reason,
         "settings": asdict(settings),
     }
-    return network.requires_grad_(True).train(), ModelConfig(settings.size, shape, reference, training=about)
+    reference = EncoderReference(encoder.name, encoder.digest, encoder.width, encoder.logit_scale)
+    return training, ModelConfig(settings.size, wanted, reference, training=about)
 
 
-def _after_step(
+def _learn(
     training: trainer.Training,
-    *,
-    main: bool,
+    pictures: TrainingPictures,
+    config: ModelConfig,
     settings: TrainSettings,
+    accelerator: Accelerator,
     keeper: Keeper,
     log: Log,
     observer: Observer,
-    stop: StopRequest,
 ) -> None:
-    """Tell, log, save and draw whatever is due; stop where that was asked for, with a checkpoint."""
-    if main:
-        observer.step(training, settings)
-        log.step(training, settings)
-    if stop.requested:
+    """Run the loop; after each step tell, log, save and draw whatever is due."""
+    main = accelerator.is_main_process
+
+    def after_step(training: trainer.Training) -> None:
+        if main:
+            observer.step(training, settings)
+            log.step(training, settings)
+        if anyone(accelerator, stop.requested):
+            if main:
+                keeper.save(training)
+                seen = f"{training.counter.images:,}"
+                observer.say(f"Stopped. The same command with --resume goes on from {seen} pictures.")
+            raise KeyboardInterrupt
+        if main and keeper.checkpoint_is_due():
+            keeper.save(training)
+        if main and keeper.sheet_is_due(training):
+            observer.say(f"Contact sheet: {keeper.draw(training)}")
+
+    data = trainer.TrainingData(pictures.train.pixels, pictures.train.vectors)
+    with stop_requests(observer.say) as stop:
+        try:
+            trainer.run(training, data, config.schedule, settings, accelerator, after_step)
+        except (MemoryError, RuntimeError) as error:
+            raise _out_of_memory(error, settings) or error from None
+        finally:
+            log.close()
         if main:
             keeper.save(training)
-            observer.say(f"Stopped. The same command with --resume goes on from {training.counter.images:,} pictures.")
-        raise KeyboardInterrupt
-    if main and keeper.checkpoint_is_due():
-        keeper.save(training)
-    if main and keeper.sheet_is_due(training):
-        observer.say(f"Contact sheet: {keeper.draw(training)}")
 
 
-def _check_same_pictures(out: Path, pictures: TrainingPictures, folder: Path) -> None:
-    """Raise unless the folder still holds the pictures that the training was begun with."""
-    recorded = {digest for _, digest, role in read_pictures(out) if role == "train"}
-    now = set(pictures.train.digests)
-    if recorded != now:
-        raise CaptionlessError(
-            f"{folder} has changed since {out} was begun ({len(recorded - now):,} pictures gone, "
-            f"{len(now - recorded):,} new), so it cannot be resumed exactly. Restore the folder, or begin anew "
-            f"from it: --from {out} --out ANOTHER."
-        )
+def _out_of_memory(error: Exception, settings: TrainSettings) -> CaptionlessError | None:
+    """Return advice where memory ran out (on the CPU, torch says so in a RuntimeError's text), else None."""
+    lacking = isinstance(error, MemoryError | torch.OutOfMemoryError) or "can't allocate memory" in str(error)
+    if not lacking:
+        return None
+    return CaptionlessError(
+        f"there is not enough memory for batches of {settings.batch} pictures of {settings.size} pixels. "
+        "Choose a smaller --batch, --width or --size."
+    )

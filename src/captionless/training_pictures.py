@@ -63,6 +63,7 @@ def gather(
     encoder: str | None,
     vectors: str | Path | None,
     listener: Listener,
+    device: torch.device,
 ) -> TrainingPictures:
     """Read, embed (or look up), deduplicate and split the pictures of ``folder``.
 
@@ -76,8 +77,10 @@ def gather(
         encoder: name of an encoder, or None.
         vectors: CSV of precomputed vectors, or None.
         listener: whom to tell.
+        device: where the encoder computes.
     """
-    chosen, reason = pick_encoder(folder, encoder, before.encoder if before else None, vectors, listener.say)
+    bound = before.encoder if before else None
+    chosen, reason = pick_encoder(folder, encoder, bound, vectors, listener.say, str(device))
     listener.say(f"Encoder: {reason}.")
     table = read_csv(vectors, chosen.width) if vectors else None
     embedded = embed(
@@ -99,6 +102,7 @@ def pick_encoder(
     bound: EncoderReference | None,
     vectors: str | Path | None,
     say: Callable[[str], None],
+    device: str = "cpu",
 ) -> tuple[Encoder, str]:
     """Return the encoder to use and why.
 
@@ -106,7 +110,7 @@ def pick_encoder(
     """
     if bound is not None:
         place = bound.name if name in (None, "auto") else str(name)
-        encoder = load_encoder(place, announce=say)
+        encoder = load_encoder(place, device, announce=say)
         check_same(asdict(bound), encoder)
         return encoder, f"{place}: the model's own"
     if vectors is not None and name in (None, "auto"):
@@ -115,7 +119,7 @@ def pick_encoder(
             "such as --encoder openai/clip-vit-base-patch32."
         )
     images = sample_pictures(folder, DOMAIN_SAMPLE) if name in (None, "auto") else []
-    return choose_encoder(name or "auto", images, announce=say)
+    return choose_encoder(name or "auto", images, device=device, announce=say)
 
 
 def split(embedded: Embedded, settings: TrainSettings) -> tuple[Part, Part]:
@@ -128,8 +132,9 @@ def split(embedded: Embedded, settings: TrainSettings) -> tuple[Part, Part]:
 
 
 def _part(embedded: Embedded, index: Sequence[int], size: int) -> Part:
-    where = np.asarray(index, dtype=np.int64)
-    pixels = torch.from_numpy(embedded.squares[size][where]).permute(0, 3, 1, 2).contiguous()
+    # All of them, the usual case, is no copy: the pixels of a large folder are most of a training's memory.
+    where = slice(None) if len(index) == len(embedded.names) else np.asarray(index, dtype=np.int64)
+    pixels = torch.from_numpy(embedded.squares[size][where]).permute(0, 3, 1, 2)
     return Part(
         tuple(embedded.names[i] for i in index),
         tuple(embedded.digests[i] for i in index),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, cast
@@ -120,11 +121,10 @@ class Watcher:
         from captionless.trainer import progress
 
         images, loss = training.counter.images, training.counter.loss
-        self._show(
-            "Training", int(1000 * progress(training.counter, settings)), 1000, f"{images:,} pictures, loss {loss:.4f}"
-        )
+        detail = f"{images:,} pictures" + ("" if math.isnan(loss) else f", loss {loss:.4f}")
+        self._show("Training", 1000 * progress(training.counter, settings), 1000, detail)
 
-    def _show(self, name: str, done: int, total: int, detail: str = "") -> None:
+    def _show(self, name: str, done: float, total: int, detail: str = "") -> None:
         if name not in self.tasks:
             for task in self.tasks.values():
                 self.progress.update(task, visible=False)

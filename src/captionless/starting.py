@@ -1,0 +1,160 @@
+"""Where a training starts: anew, from another model's weights, or where it stopped. All that can be refused before
+any picture is read is refused here."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from captionless.checkpoint import BANK, CONFIG, STATE, ModelConfig, load_config, read_tensors
+from captionless.denoiser import DenoiserConfig, check_growth, default_patch
+from captionless.errors import CaptionlessError
+from captionless.model_card import read_pictures
+from captionless.settings import LENGTH, GivenSettings, TrainSettings, check_unchanged, settings_from_dict
+from captionless.training_pictures import Part, TrainingPictures
+
+
+@dataclass(frozen=True)
+class Start:
+    """Where a training starts.
+
+    Args:
+        config: of the model resumed or begun from; None for a training from scratch.
+        model: name of the model begun from, if any.
+        resumed: go on with ``config``'s own training.
+    """
+
+    config: ModelConfig | None = None
+    model: str | None = None
+    resumed: bool = False
+
+
+def find_start(
+    folder: Path, out: Path, start_from: str | Path | None, resume: bool, say: Callable[[str], None]
+) -> Start:
+    """Decide where to start from what lies in ``out``; refuse what would overwrite or mix models."""
+    _check_out(folder, out)
+    exists = (out / CONFIG).exists()
+    name = None if start_from is None else str(start_from)
+    if exists and not resume:
+        raise CaptionlessError(f"{out} already holds a model. Add --resume to go on with it, or choose another --out.")
+    if not exists:
+        if resume:
+            say(f"Nothing to resume in {out} yet: this training starts at its beginning.")
+        return Start(load_config(name) if name else None, name)
+    config = load_config(out)
+    begun = config.training.get("from")
+    if name is not None and name != begun:
+        raise CaptionlessError(
+            f"--resume goes on with {out}, which was begun from {begun or 'nothing'}, not from {name}. "
+            "Leave --from out, or choose another --out."
+        )
+    if not (out / STATE).is_file() or not read_pictures(out):
+        raise CaptionlessError(
+            f"{out} cannot be resumed: its training state or its pictures.csv is gone. "
+            f"Begin anew from it: --from {out} --out ANOTHER."
+        )
+    return Start(config, begun, resumed=True)
+
+
+def settle(start: Start, given: GivenSettings) -> TrainSettings:
+    """Return the settings: recorded ones (resume), or the given over those of the model begun from or the defaults."""
+    if start.config is None:
+        settings = TrainSettings(**given)
+    elif start.resumed:
+        recorded = settings_from_dict(start.config.training.get("settings", {}))
+        check_unchanged(given, recorded)
+        changes: dict[str, Any] = {name: value for name, value in given.items() if name in LENGTH}
+        settings = replace(recorded, **changes)
+    else:
+        settings = _inherited(start.config, given)
+    shape(start, settings, start.config.denoiser.condition_width if start.config else 1)
+    return settings
+
+
+def shape(start: Start, settings: TrainSettings, condition_width: int) -> DenoiserConfig:
+    """Return the shape of the network to train.
+
+    Raises:
+        CaptionlessError: the size does not divide, or the model begun from cannot grow into it.
+    """
+    if start.config is None:
+        new = DenoiserConfig(
+            settings.channels,
+            default_patch(settings.size),
+            settings.width,
+            condition_width=condition_width,
+            dropout=settings.dropout,
+        )
+    else:
+        old = start.config
+        grown = max(1, settings.size // old.size)
+        patch = max(old.denoiser.patch, min(old.denoiser.patch * grown, default_patch(settings.size)))
+        new = replace(old.denoiser, patch=patch, width=settings.width, dropout=settings.dropout)
+        check_growth(old.denoiser, new)
+    new.check_size(settings.size)
+    return new
+
+
+def check_prompts(prompts: Sequence[str]) -> None:
+    """Raise where a prompt for the contact sheets is empty."""
+    if any(not prompt.strip() for prompt in prompts):
+        raise CaptionlessError("an empty --sample-prompt paints nothing. Say what the contact sheets should show.")
+
+
+def in_recorded_order(out: Path, pictures: TrainingPictures, folder: Path) -> TrainingPictures:
+    """Put the pictures into the order the training was begun with, whatever they are called now.
+
+    Raises:
+        CaptionlessError: pictures came or went since, or their vectors are others.
+    """
+    recorded = [digest for _, digest, role in read_pictures(out) if role == "train"]
+    now = {digest: i for i, digest in enumerate(pictures.train.digests)}
+    gone, new = set(recorded) - set(now), set(now) - set(recorded)
+    if gone or new:
+        raise CaptionlessError(
+            f"{folder} has changed since {out} was begun ({len(gone):,} pictures gone, {len(new):,} new), so it "
+            f"cannot be resumed exactly. Restore the folder, or begin anew from it: --from {out} --out ANOTHER."
+        )
+    order = [now[digest] for digest in recorded]
+    if order != sorted(order):
+        train = pictures.train
+        names, digests = (tuple(values[i] for i in order) for values in (train.names, train.digests))
+        pictures = replace(pictures, train=Part(names, digests, train.pixels[order], train.vectors[order]))
+    bank = read_tensors(out / BANK)["vectors"].float()
+    if len(bank) == len(order) and not torch.allclose(bank, pictures.train.vectors, atol=2e-3):
+        raise CaptionlessError(
+            f"the pictures' vectors are not those that {out} was begun with. Give the same --vectors as then."
+        )
+    return pictures
+
+
+def _check_out(folder: Path, out: Path) -> None:
+    if out.exists() and not out.is_dir():
+        raise CaptionlessError(f"--out {out} is a file. Choose a folder.")
+    if out.resolve().is_relative_to(folder.resolve()):
+        raise CaptionlessError(
+            f"--out {out} lies inside {folder}: its contact sheets would be taken for pictures. "
+            "Choose a folder outside."
+        )
+    nearest = next(path for path in (out, *out.absolute().parents) if path.exists())
+    if not os.access(nearest, os.W_OK):
+        raise CaptionlessError(f"--out {out} cannot be written: no permission in {nearest}. Choose another folder.")
+
+
+def _inherited(old: ModelConfig, given: GivenSettings) -> TrainSettings:
+    grey = old.denoiser.channels == 1
+    if given.get("grey", grey) != grey:
+        raise CaptionlessError(
+            "--grey contradicts the model begun from, which paints in colour. Leave it out, or train without --from."
+        )
+    recorded = old.training.get("settings", {})
+    inherited: GivenSettings = {"size": old.size, "width": old.denoiser.width, "grey": grey}
+    if isinstance(recorded, dict) and "condition_cosine" in recorded:
+        inherited["condition_cosine"] = recorded["condition_cosine"]
+    return TrainSettings(**(inherited | given))
