@@ -2,6 +2,7 @@
 
 import errno
 import json
+import math
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -193,6 +194,41 @@ def test_a_damaged_or_foreign_config_is_named(content: bytes, folder: Path) -> N
 def test_a_config_that_makes_no_sense_is_refused(change: Callable[[dict[str, Any]], object], folder: Path) -> None:
     edit(folder, change)
     error_of(lambda: load_model(folder))
+
+
+@pytest.mark.parametrize(
+    ("part", "name", "value", "told"),
+    [
+        ("denoiser", "width", 16.0, "denoiser.width must be a whole number, not 16.0"),
+        ("denoiser", "width", True, "denoiser.width must be a whole number, not true"),
+        ("denoiser", "width", 33, "--width must be a multiple of 16, not 33"),
+        ("denoiser", "multipliers", [1, 2.5], "denoiser.multipliers[1] must be a whole number"),
+        ("denoiser", "dropout", "a", 'denoiser.dropout must be a number, not "a"'),
+        ("denoiser", "dropout", 2, "denoiser.dropout must be from 0"),
+        ("denoiser", "depth", 3, "denoiser.depth is not known"),
+        ("encoder", "name", 5, "encoder.name must be text, not 5"),
+        ("encoder", "logit_scale", math.nan, "encoder.logit_scale must be a number, not NaN"),
+        ("schedule", "log_snr_max", 10**400, "OverflowError"),
+        ("training", "images", "many", "training.images must be a whole number"),
+        ("training", "minutes", None, "training.minutes must be a number, not null"),
+        ("training", "settings", [], "training.settings must be an object"),
+    ],
+)
+def test_a_value_of_a_wrong_kind_is_named_together_with_its_file(
+    part: str, name: str, value: object, told: str, folder: Path
+) -> None:
+    edit(folder, lambda values: values[part].update({name: value}))
+    message = error_of(lambda: load_model(folder))
+    assert str(folder / CONFIG) in message
+    assert told in message
+
+
+@pytest.mark.parametrize("part", ["denoiser", "encoder", "schedule", "training"])
+def test_a_part_that_is_no_object_is_named(part: str, folder: Path) -> None:
+    edit(folder, lambda values: values.update({part: [1]}))
+    message = error_of(lambda: load_model(folder))
+    assert f"{folder / CONFIG} is damaged" in message
+    assert f"{part} must be an object, not [1]" in message
 
 
 def test_a_model_of_a_newer_version_asks_for_an_upgrade(folder: Path) -> None:

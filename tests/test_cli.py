@@ -152,6 +152,7 @@ def test_a_prompt_in_a_long_list_is_painted_as_when_it_is_asked_for_alone(
 BAD = [
     (["generate"], "no prompt given"),
     (["generate", ""], "empty prompt"),
+    (["generate", "a", "b", " "], "empty prompt (number 3 of 3)"),
     (["generate", "a", "-n", "0"], "-n must be at least 1"),
     (["generate", "a", "--steps", "0"], "at least 1 sampling step"),
     (["generate", "a", "--sampler", "magic"], "dpmpp-2m"),
@@ -276,6 +277,54 @@ def test_a_model_whose_encoder_is_gone_says_so(run: Run, tmp_path: Path, capsys:
     save_tensors(tmp_path / "orphan" / "bank.safetensors", {"vectors": model.bank})
     assert run("generate", "a", "--model", "orphan") == 2
     assert model.config.encoder.name in one_line(capsys.readouterr().err)
+
+
+def test_a_model_whose_encoder_moved_is_told_where_it_lies(
+    run: Run, trained: Path, encoder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    config = json.loads((trained / "config.json").read_text())
+    config["encoder"]["name"] = "was/here/once"
+    (trained / "config.json").write_text(json.dumps(config))
+    capsys.readouterr()
+    assert run("generate", "a", "--steps", "1", "--model", str(trained)) == 2
+    assert "--encoder FOLDER" in one_line(capsys.readouterr().err)
+    assert run("generate", "a", "--steps", "1", "--model", str(trained), "--encoder", str(encoder)) == 0
+    assert (tmp_path / "0001.png").exists()
+
+
+def test_the_manifest_names_the_precision_that_was_computed_in(run: Run, trained: Path, tmp_path: Path) -> None:
+    assert run("generate", "a", "--steps", "1", "--model", str(trained)) == 0
+    assert json.loads((tmp_path / "manifest.jsonl").read_text())["precision"] in ("float32", "bf16")
+
+
+def test_a_sheet_that_shows_a_part_says_so(
+    run: Run, trained: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("captionless.gallery.MAX_ROWS", 1)
+    monkeypatch.setattr("captionless.gallery.COLUMNS", 2)
+    capsys.readouterr()
+    assert run("generate", "a", "b", "c", "--batch", "1", "--steps", "1", "--model", str(trained)) == 0
+    told = capsys.readouterr()
+    assert "the first 2 of 3 pictures" in told.err
+    assert told.out.split() == ["0001.png", "0002.png", "0003.png"]
+
+
+def test_info_of_a_config_that_was_edited_wrongly_is_one_line(
+    run: Run, trained: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    config = json.loads((trained / "config.json").read_text())
+    for odd in ({"minutes": "many"}, {"settings": [3]}, []):
+        (trained / "config.json").write_text(json.dumps(config | {"training": odd}))
+        capsys.readouterr()
+        assert run("info", str(trained)) == 2
+        assert "config.json" in one_line(capsys.readouterr().err)
+    (trained / "config.json").write_text(json.dumps(config | {"training": {"loss": {}, "from": 3, "extra": []}}))
+    assert run("info", str(trained)) == 0
+
+
+def test_the_package_can_be_run_as_a_module() -> None:
+    done = subprocess.run([sys.executable, "-m", "captionless", "--version"], capture_output=True, text=True)
+    assert (done.returncode, done.stdout.strip()) == (0, "0.1.0"), done.stderr
 
 
 def test_version_is_printed(run: Run, capsys: pytest.CaptureFixture[str]) -> None:

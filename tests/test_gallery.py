@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import itertools
+import json
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +12,7 @@ import pytest
 from PIL import Image
 
 from captionless.errors import CaptionlessError
-from captionless.gallery import COLUMNS, MAX_ROWS, Gallery, Painted, sheet_rows
+from captionless.gallery import COLUMNS, MAX_ROWS, Gallery, Painted, sheet_limit, sheet_rows
 
 
 def painted(prompt: str, seed: int = 0) -> Painted:
@@ -36,15 +39,94 @@ def test_a_manifest_without_a_last_newline_is_not_glued_to(tmp_path: Path) -> No
     assert len((tmp_path / "manifest.jsonl").read_text().splitlines()) == 2
 
 
+def test_what_another_process_appended_to_the_manifest_meanwhile_is_kept(tmp_path: Path) -> None:
+    here, there = Gallery(tmp_path), Gallery(tmp_path)
+    for gallery in (here, there, here):
+        gallery.add([painted("a")])
+    lines = (tmp_path / "manifest.jsonl").read_text().splitlines()
+    assert [json.loads(line)["file"] for line in lines] == ["0001.png", "0002.png", "0003.png"]
+
+
+def test_numbers_that_another_process_takes_meanwhile_are_passed_over(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    Gallery(tmp_path).add([painted("theirs"), painted("theirs")])
+    Gallery(tmp_path).add_sheet([painted("theirs")], 1)
+    before = {path.name: path.read_bytes() for path in tmp_path.glob("*.png")}
+    monkeypatch.setattr(Gallery, "_next", lambda *_: 1)  # as seen before they wrote
+    assert Gallery(tmp_path).add([painted("ours")])[0].name == "0003.png"
+    assert Gallery(tmp_path).add_sheet([painted("ours")], 1).name == "sheet-0002.png"
+    assert {name: (tmp_path / name).read_bytes() for name in before} == before
+
+
+def test_many_at_once_write_all_their_pictures(tmp_path: Path) -> None:
+    with ThreadPoolExecutor(4) as pool:
+        written = list(pool.map(lambda i: Gallery(tmp_path).add([painted(str(i))] * 3), range(8)))
+    names = {path.name for paths in written for path in paths}
+    assert names == {path.name for path in tmp_path.glob("*.png")} == {f"{i:04d}.png" for i in range(1, 25)}
+    for line in (tmp_path / "manifest.jsonl").read_text().splitlines():
+        fact = json.loads(line)
+        with Image.open(tmp_path / fact["file"]) as image:
+            assert image.info["prompt"] == fact["prompt"]
+
+
+def test_names_in_capitals_count_as_taken(tmp_path: Path) -> None:
+    (tmp_path / "0004.PNG").touch()
+    (tmp_path / "Sheet-0002.png").touch()
+    assert Gallery(tmp_path).add([painted("a")])[0].name == "0005.png"
+    assert Gallery(tmp_path).add_sheet([painted("a")], 1).name == "sheet-0003.png"
+
+
+def test_what_was_written_before_the_disk_filled_is_in_the_manifest(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    save, saved = Image.Image.save, itertools.count(1)
+
+    def filling(image: Image.Image, *args: Any, **named: Any) -> None:
+        if next(saved) == 3:
+            raise OSError(28, "No space left on device")
+        save(image, *args, **named)
+
+    monkeypatch.setattr(Image.Image, "save", filling)
+    with pytest.raises(CaptionlessError, match="No space left"):
+        Gallery(tmp_path).add([painted(word) for word in "abcd"])
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["0001.png", "0002.png", "manifest.jsonl"]
+    lines = (tmp_path / "manifest.jsonl").read_text().splitlines()
+    assert [json.loads(line)["prompt"] for line in lines] == ["a", "b"]
+
+
+@pytest.mark.parametrize("method", ["iterdir", "open", "exists"])
+def test_a_folder_that_may_not_be_read_is_named_in_one_line(
+    method: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_: object, **__: object) -> None:
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr(Path, method, refuse)
+    with pytest.raises(CaptionlessError, match=rf"^cannot .* {tmp_path}: Permission denied\.[^\n]*--out\.$"):
+        Gallery(tmp_path).add([painted("a")])
+
+
 def test_each_prompt_begins_a_row_and_long_ones_go_on_below() -> None:
-    rows, labels = sheet_rows([painted("a", i) for i in range(COLUMNS + 1)] + [painted("b")])
-    assert [len(row) for row in rows] == [COLUMNS, 1, 1]
-    assert labels == ["a", "", "b"]
+    n = COLUMNS + 1
+    rows, labels = sheet_rows([painted(prompt, i) for prompt in "ab" for i in range(n)], n)
+    assert [len(row) for row in rows] == [COLUMNS, 1, COLUMNS, 1]
+    assert labels == ["a", "", "b", ""]
 
 
-def test_a_sheet_ends_somewhere() -> None:
-    rows, labels = sheet_rows([painted(str(i)) for i in range(MAX_ROWS + 5)])
-    assert len(rows) == len(labels) == MAX_ROWS
+@pytest.mark.parametrize("n", [2, 3, COLUMNS, COLUMNS + 1, 3 * COLUMNS, MAX_ROWS * COLUMNS + 5])
+def test_a_sheet_of_as_many_pictures_as_it_shows_has_all_its_rows(n: int) -> None:
+    rows, _ = sheet_rows([painted("a")] * sheet_limit(n), n)
+    assert len(rows) == MAX_ROWS
+    rows, _ = sheet_rows([painted("a")] * (sheet_limit(n) + 1), n)
+    assert len(rows) == MAX_ROWS + 1
+
+
+def test_single_pictures_of_several_prompts_share_a_row(tmp_path: Path) -> None:
+    path = Gallery(tmp_path).add_sheet([painted(f"a prompt of number {i}") for i in range(COLUMNS + 1)], 1)
+    with Image.open(path) as sheet:
+        assert sheet.width > COLUMNS * 128
+        assert 2 * 128 < sheet.height < 3 * 128
 
 
 def test_a_file_is_no_folder(tmp_path: Path) -> None:

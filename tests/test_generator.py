@@ -16,7 +16,7 @@ from PIL import Image
 from torch import Tensor
 
 import tiny
-from captionless import encoders, generator
+from captionless import encoder_files, encoders, generator
 from captionless.bridge import to_condition
 from captionless.checkpoint import BANK, WEIGHTS, Model, save_config, save_tensors
 from captionless.errors import CaptionlessError
@@ -187,6 +187,40 @@ def test_the_largest_seed_is_the_last_that_the_generator_tells_from_others() -> 
     assert torch.equal(initial_noise(5, 3, 8)[0], initial_noise(5 + MAX_SEED + 1, 3, 8)[0])
 
 
+# --- batch by batch ---
+
+
+def test_a_stream_hands_out_the_pictures_of_generate_batch_by_batch(painter: Generator) -> None:
+    sampling, prompts = replace(QUICK, batch=4), ["a daisy", "a rose"]
+    batches = list(painter.stream(prompts, 3, 7, sampling))
+    assert [len(batch) for batch in batches] == [4, 2]
+    streamed = [image for batch in batches for image in batch]
+    assert streamed == painter.generate(prompts, 3, 7, sampling)
+    (rose,) = painter.generate("a rose", seed=8, sampling=QUICK)
+    assert levels(streamed[4], rose) <= 1
+
+
+def test_a_stream_refuses_an_empty_last_prompt_before_it_paints(
+    painter: Generator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(generator, "paint", lambda *_: pytest.fail("painted"))
+    with pytest.raises(CaptionlessError, match="empty prompt"):
+        next(painter.stream(["a daisy", " "], sampling=replace(QUICK, batch=1)))
+
+
+# --- formats of numbers and of memory ---
+
+
+def test_float32_on_cuda_does_without_tf32_and_leaves_the_setting_as_it_was() -> None:
+    before = torch.backends.cudnn.allow_tf32
+    with generator.exact_convolutions("float32", torch.device("cuda")):
+        assert not torch.backends.cudnn.allow_tf32
+        assert torch.backends.cudnn.enabled
+    assert torch.backends.cudnn.allow_tf32 == before
+    with generator.exact_convolutions("bf16", torch.device("cuda")):
+        assert torch.backends.cudnn.allow_tf32 == before
+
+
 # --- bf16 ---
 
 
@@ -283,6 +317,39 @@ def test_a_loaded_encoder_other_than_the_models_is_refused(model: Model, monkeyp
     monkeypatch.setattr(encoders, "load_encoder", lambda *_, **__: FakeEncoder(digest="1" * 64))
     with pytest.raises(CaptionlessError, match="trained with the encoder"):
         Generator(model, device="cpu").generate("a daisy")
+
+
+def test_an_encoder_that_moved_is_found_where_it_is_said_to_lie(model: Model, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[str] = []
+
+    def load_encoder(name: str, **_: Any) -> FakeEncoder:
+        asked.append(name)
+        return FakeEncoder()
+
+    monkeypatch.setattr(encoders, "load_encoder", load_encoder)
+    monkeypatch.setattr(generator, "load_model", lambda _: model)
+    load("tiny", encoder="elsewhere/encoder", device="cpu").generate("a daisy", sampling=QUICK)
+    load("tiny", encoder=Path("elsewhere"), device="cpu").generate("a daisy", sampling=QUICK)
+    load("tiny", encoder=FakeEncoder(), device="cpu").generate("a daisy", sampling=QUICK)  # type: ignore[arg-type]
+    assert asked == ["elsewhere/encoder", "elsewhere"]
+
+
+def test_an_encoder_that_is_not_found_asks_where_it_lies(model: Model) -> None:
+    with pytest.raises(CaptionlessError, match=r"encoder fake of the model tiny .* name the place: --encoder FOLDER"):
+        Generator(model, device="cpu").generate("a daisy")
+
+
+def test_a_download_is_announced_even_while_other_warnings_are_silenced(
+    model: Model, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def load_encoder(name: str, *, announce: Callable[[str], None]) -> FakeEncoder:
+        with encoder_files.quiet():
+            announce("downloading the encoder: 605 MB")
+        return FakeEncoder()
+
+    monkeypatch.setattr(encoders, "load_encoder", load_encoder)
+    with pytest.warns(UserWarning, match="605 MB"):
+        Generator(model, device="cpu").generate("a daisy", sampling=QUICK)
 
 
 def test_words_become_conditions_through_the_bridge_and_the_models_own_pictures(painter: Generator) -> None:

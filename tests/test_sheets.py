@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from captionless.sheets import MARGIN, TEXT_HEIGHT, contact_sheet
+from captionless.sheets import LINE_HEIGHT, MARGIN, MAX_LINES, TEXT_HEIGHT, contact_sheet, labelled_grid
 
 CELL = 32
 COLOURS = [(200, 0, 0), (0, 200, 0), (0, 0, 200), (200, 200, 0), (0, 200, 200)]
@@ -85,3 +85,38 @@ def test_pictures_of_any_size_fit_their_cell(side: int) -> None:
 def test_every_row_needs_its_label() -> None:
     with pytest.raises(ValueError, match="zip"):
         contact_sheet([squares(COLOURS[0])], [], CELL)
+
+
+# --- pictures with a label each ---
+
+
+def test_a_grid_is_just_large_enough_for_its_pictures_and_their_words() -> None:
+    sheet = labelled_grid(squares(*COLOURS), ["a"] * 5, 3, CELL)
+    assert sheet.size == (MARGIN + 3 * (CELL + MARGIN), MARGIN + 2 * (CELL + LINE_HEIGHT + MARGIN))
+
+
+def test_each_picture_of_a_grid_stands_over_its_own_label() -> None:
+    sheet = np.asarray(labelled_grid(squares(*COLOURS[:3]), ["a", "", "c"], 2, CELL))
+    for i in range(3):
+        left, top = MARGIN + i % 2 * (CELL + MARGIN), MARGIN + i // 2 * (CELL + LINE_HEIGHT + MARGIN)
+        assert (sheet[top : top + CELL, left : left + CELL] == COLOURS[i]).all()
+        words = sheet[top + CELL : top + CELL + LINE_HEIGHT, left : left + CELL]
+        assert bool((words < 128).any()) == (i != 1)
+
+
+@pytest.mark.parametrize(
+    "text", ["a yellow rose with a long stem " * 9, "w" * 400, "雏菊" * 200], ids=lambda text: text[:3]
+)
+def test_a_long_label_stays_under_its_picture(text: str) -> None:
+    cell = 64
+    sheet = np.asarray(labelled_grid(squares(*COLOURS[:2]), [text, ""], 2, cell))
+    assert sheet.shape[0] == MARGIN + cell + MAX_LINES * LINE_HEIGHT + MARGIN
+    assert (sheet[MARGIN + cell :, MARGIN + cell + MARGIN // 2 :] == 255).all()
+
+
+def test_a_label_is_broken_between_words() -> None:
+    one, two = (
+        labelled_grid(squares(COLOURS[0]), [text], 1, 64) for text in ("a red rose in rain", "a red rose  in rain")
+    )
+    assert one.height == MARGIN + 64 + 2 * LINE_HEIGHT + MARGIN
+    assert np.array_equal(np.asarray(one), np.asarray(two))

@@ -243,7 +243,7 @@ def test_no_picture_is_mirrored_where_left_and_right_differ() -> None:
 
 def test_the_wanted_share_of_conditions_is_null_and_the_others_are_untouched() -> None:
     condition = tiny.unit_vectors(4000)
-    seen = drawn(replace(SETTINGS, condition_drop=0.2), 4000, condition=condition)["condition"]
+    seen = drawn(replace(SETTINGS, condition_drop=0.2, condition_cosine=1.0), 4000, condition=condition)["condition"]
     null = (seen == 0).all(1)
     assert null.float().mean() == pytest.approx(0.2, abs=0.02)
     assert torch.equal(seen[~null], condition[~null])

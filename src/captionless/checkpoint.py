@@ -14,10 +14,11 @@ Every file is replaced in one step, so a crash leaves the last good checkpoint.
 from __future__ import annotations
 
 import json
+import math
 from dataclasses import asdict, dataclass, field
 from importlib import resources
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar, get_type_hints
 
 import torch
 from safetensors import SafetensorError, safe_open
@@ -32,6 +33,10 @@ from captionless.schedule import CosineSchedule
 FORMAT = 1
 BUNDLED = "bundled"
 CONFIG, WEIGHTS, BANK, STATE = "config.json", "model.safetensors", "bank.safetensors", "training/state.safetensors"
+
+Config = TypeVar("Config", "DenoiserConfig", "EncoderReference", "CosineSchedule")
+_KINDS = {int: "a whole number", float: "a number", str: "text", list: "a list", dict: "an object"}
+_TRAINING = {"settings": dict, "folder": str, "pictures": int, "held_out": int, "images": int, "minutes": float}
 
 
 @dataclass(frozen=True)
@@ -115,7 +120,7 @@ def load_config(name: str | Path) -> ModelConfig:
     try:
         values = json.loads(path.read_text(encoding="utf-8"))
         return _config_from_dict(values, path)
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+    except (OSError, ValueError, KeyError, TypeError, OverflowError) as error:
         reason = f"{type(error).__name__}: {error}"
         raise CaptionlessError(
             f"{path} is damaged or not of a captionless model ({reason}). Restore it, or train again."
@@ -167,20 +172,53 @@ def read_metadata(path: Path) -> dict[str, str]:
 def _config_from_dict(values: dict[str, Any], path: Path) -> ModelConfig:
     if values["format"] > FORMAT:
         raise CaptionlessError(f"{path} was written by a newer captionless (format {values['format']}). Upgrade yours.")
-    shape = dict(values["denoiser"])
-    shape["multipliers"], shape["attention"] = tuple(shape["multipliers"]), tuple(shape["attention"])
-    config = ModelConfig(
-        size=int(values["size"]),
-        denoiser=DenoiserConfig(**shape),
-        encoder=EncoderReference(**values["encoder"]),
-        schedule=CosineSchedule(**values["schedule"]),
-        training=dict(values["training"]),
-    )
+    try:
+        config = ModelConfig(
+            size=_typed("size", values["size"], int),
+            denoiser=_build(DenoiserConfig, "denoiser", values["denoiser"]),
+            encoder=_build(EncoderReference, "encoder", values["encoder"]),
+            schedule=_build(CosineSchedule, "schedule", values["schedule"]),
+            training=_training(values["training"]),
+        )
+    except CaptionlessError as error:
+        raise CaptionlessError(f"{path} describes no model that can be: {error}") from error
     if config.size < 1 or config.size % config.denoiser.total_downsampling:
         raise ValueError(f"size {config.size} does not pass through its denoiser")
+    if not 0 <= config.denoiser.dropout < 1:
+        raise ValueError(f"denoiser.dropout must be from 0 to less than 1, not {config.denoiser.dropout}")
     if config.encoder.width != config.denoiser.condition_width or not config.encoder.logit_scale > 0:
         raise ValueError("its encoder and its denoiser do not fit each other")
     return config
+
+
+def _build(kind: type[Config], where: str, values: Any) -> Config:
+    """Make a dataclass of what JSON holds, each value of the type that its field declares."""
+    types = get_type_hints(kind)
+    values = _typed(where, values, dict)
+    unknown = set(values) - set(types)
+    if unknown:
+        raise ValueError(f"{where}.{min(unknown)} is not known")
+    return kind(**{name: _typed(f"{where}.{name}", value, types[name]) for name, value in values.items()})
+
+
+def _typed(where: str, value: Any, kind: Any) -> Any:
+    """Return ``value`` if it is of the type ``kind``; a list of whole numbers becomes a tuple."""
+    if kind == tuple[int, ...]:
+        return tuple(_typed(f"{where}[{i}]", item, int) for i, item in enumerate(_typed(where, value, list)))
+    kinds = (int, float) if kind is float else kind
+    # To Python, true is a whole number and NaN a number; here they are mistakes.
+    if not isinstance(value, kinds) or isinstance(value, bool) or (kind is float and not math.isfinite(value)):
+        raise ValueError(f"{where} must be {_KINDS[kind]}, not {json.dumps(value)[:60]}")
+    return value
+
+
+def _training(values: Any) -> dict[str, Any]:
+    """Return what is told of the training, the values that are reckoned with being of their types."""
+    training: dict[str, Any] = _typed("training", values, dict)
+    for name, kind in _TRAINING.items():
+        if name in training:
+            _typed(f"training.{name}", training[name], kind)
+    return training
 
 
 def half(tensors: dict[str, Tensor]) -> dict[str, Tensor]:

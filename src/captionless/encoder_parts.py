@@ -32,7 +32,9 @@ def load_parts(name: str, folder: Path, device: str) -> tuple[Any, Any, Any]:
         tokenizer.pad_token = tokenizer.eos_token
     # The Pillow backend, wherever torchvision happens to be installed: the same pixels on every machine.
     image_processor = AutoImageProcessor.from_pretrained(folder, backend="pil", **local)
-    return model.eval().requires_grad_(False).to(device), tokenizer, image_processor
+    from captionless.precision import to_device
+
+    return to_device(model.eval().requires_grad_(False), torch.device(device)), tokenizer, image_processor
 
 
 def _check_kind(name: str, config: Any) -> None:

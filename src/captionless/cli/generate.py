@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 import sys
-from dataclasses import asdict
-from functools import partial
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.progress import Progress, TaskID
 
 from captionless.cli.console import bar, remarks, say
 from captionless.errors import CaptionlessError
-from captionless.sampling import Sampling
+from captionless.sampling import SAMPLERS, Sampling
 
 DEFAULTS = Sampling()
 
@@ -24,6 +22,9 @@ def generate(
         Path | None, typer.Option("--prompts", metavar="FILE", help="Prompts, one a line; - reads standard input.")
     ] = None,
     model: Annotated[str, typer.Option(help="A model folder, or 'bundled', the flower model.")] = "bundled",
+    encoder: Annotated[
+        str | None, typer.Option(metavar="FOLDER", help="Where the model's own encoder lies now, if it has moved.")
+    ] = None,
     n: Annotated[int, typer.Option("-n", help="Pictures a prompt.")] = 1,
     seed: Annotated[int, typer.Option(help="Picture i of a prompt (from 0) uses seed + i.")] = 0,
     guidance: Annotated[
@@ -31,7 +32,7 @@ def generate(
         typer.Option(help="w of (1+w)·cond − w·uncond: 0 is none; more follows the words closer and varies less."),
     ] = DEFAULTS.guidance,
     steps: Annotated[int, typer.Option(help="Denoising steps.")] = DEFAULTS.steps,
-    sampler: Annotated[str, typer.Option(help="ddpm, ddim or dpmpp-2m.")] = DEFAULTS.sampler,
+    sampler: Annotated[str, typer.Option(help=f"One of: {', '.join(SAMPLERS)}.")] = DEFAULTS.sampler,
     bridge: Annotated[
         str,
         typer.Option(help="From text vector to condition: 'nearest' (mean of the nearest training vectors) or 'none'."),
@@ -56,31 +57,32 @@ def generate(
     texts = all_prompts(words or [], prompts)
 
     import captionless
-    from captionless.gallery import Gallery, Painted
+    from captionless.gallery import Gallery, Painted, sheet_limit
+    from captionless.generator import check_request
+    from captionless.precision import resolve_precision
 
+    check_request(texts, n, seed)
     gallery = Gallery(out)
-    generator = captionless.load(model)
+    generator = captionless.load(model, encoder)
+    sampling = replace(sampling, precision=resolve_precision(sampling.precision, generator.device))
     facts = {**asdict(sampling), "model": model}
-    painted: list[Painted] = []
-    # So many prompts at a time as fill a batch: what is painted is written at once, and not lost on a crash.
-    several = max(1, batch // max(1, n))
+    total, done = len(texts) * n, 0
+    shown: list[Painted] = []
     with bar() as progress, remarks():
-        task = progress.add_task("Painting", total=len(texts) * n)
-        for start in range(0, len(texts), several):
-            part = texts[start : start + several]
-            show = partial(_show, progress, task, start * n)
-            images = generator.generate(part, n, seed, sampling, show)
-            about = [{"prompt": text, "seed": seed + i, **facts} for text in part for i in range(n)]
-            fresh = [Painted(image, fact) for image, fact in zip(images, about, strict=True)]
+        task = progress.add_task("Painting", total=total)
+        # What is painted is written at once, and not lost on a crash.
+        for images in generator.stream(texts, n, seed, sampling):
+            fresh = [
+                Painted(image, {"prompt": texts[i // n], "seed": seed + i % n, **facts})
+                for i, image in enumerate(images, done)
+            ]
             for path in gallery.add(fresh):
                 print(path)
-            painted += fresh
-    sheet = gallery.add_sheet(painted)
-    say(f"Contact sheet: {sheet}")
-
-
-def _show(progress: Progress, task: TaskID, before: int, done: int, _: int) -> None:
-    progress.update(task, completed=before + done)
+            done += len(fresh)
+            shown += fresh[: sheet_limit(n) - len(shown)]
+            progress.update(task, completed=done)
+    sheet = gallery.add_sheet(shown, n)
+    say(f"Contact sheet: {sheet}" + (f" (the first {len(shown):,} of {total:,} pictures)" if done > len(shown) else ""))
 
 
 def all_prompts(words: list[str], file: Path | None) -> list[str]:

@@ -35,6 +35,7 @@ def _model(name: str) -> list[tuple[str, str]]:
     model = load_model(name)
     config, training = model.config, model.config.training
     given = {k: v for k, v in training.get("settings", {}).items() if v is not None}
+    # load_config has checked the types of what is formatted here.
     return [
         ("model", str(model_folder(name))),
         ("pictures", f"{config.size} x {config.size}, {'grey' if config.denoiser.channels == 1 else 'colour'}"),
