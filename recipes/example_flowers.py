@@ -1,6 +1,6 @@
 """Makes ``examples/flowers``: a small, varied, credited choice of the photographs, reduced to 128 pixels.
 
-python recipes/example_flowers.py --photos ../shared/data/flowers --out examples/flowers
+python recipes/example_flowers.py --photos PHOTOS --out examples/flowers
 
 The choice depends on nothing but the captions and the file names, so running it again gives the same folder.
 """

@@ -46,7 +46,7 @@ def _card(folder: Path, config: ModelConfig, denoiser: Denoiser, credited: bool)
     )
     if (folder / ANCESTORS_CREDITS).exists():
         credit += f" Those of the model it was begun from: [{ANCESTORS_CREDITS}]({ANCESTORS_CREDITS})."
-    name = BUNDLED if folder == model_folder(BUNDLED) else str(folder)
+    name = BUNDLED if folder.resolve() == model_folder(BUNDLED).resolve() else str(folder)
     return (
         f"# {folder.name}\n\nA text-to-image model made by captionless from pictures alone, without captions.\n\n"
         + "\n".join(lines)

@@ -25,7 +25,7 @@ class Sampling:
         batch: pictures computed together; changes memory and speed, not the pictures.
     """
 
-    guidance: float = 2.0
+    guidance: float = 3.0
     steps: int = 20
     sampler: str = "dpmpp-2m"
     bridge: str = "nearest"

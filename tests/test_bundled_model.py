@@ -1,0 +1,71 @@
+"""The flower model that ships inside the package."""
+
+from __future__ import annotations
+
+import csv
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from captionless.checkpoint import BUNDLED, load_config, model_folder
+from captionless.encoders import load_encoder
+from captionless.generator import Generator, load
+from captionless.model_card import read_pictures
+
+PROMPTS = ["a white daisy", "a yellow dandelion", "a red rose", "a yellow sunflower", "a pink tulip"]
+N = 4
+
+
+@pytest.fixture(scope="module")
+def generator() -> Generator:
+    return load(BUNDLED)
+
+
+@pytest.fixture(scope="module")
+def painted(generator: Generator) -> list[Image.Image]:
+    """Four pictures of each prompt, at the default settings."""
+    return generator.generate(PROMPTS, n=N, seed=100)
+
+
+def test_it_is_small_enough_to_ship() -> None:
+    assert sum(path.stat().st_size for path in model_folder(BUNDLED).iterdir()) <= 24_000_000
+
+
+def test_it_was_trained_with_the_encoder_that_ships_beside_it() -> None:
+    reference, encoder = load_config(BUNDLED).encoder, load_encoder("bundled")
+    assert (reference.name, reference.digest, reference.width) == ("bundled", encoder.digest, encoder.width)
+
+
+def test_every_photograph_it_learned_from_is_credited() -> None:
+    with (model_folder(BUNDLED) / "CREDITS.csv").open(encoding="utf-8", newline="") as file:
+        credited = {row["file"].partition("/")[2] for row in csv.DictReader(file)}
+    learned = {name for name, _, role in read_pictures(model_folder(BUNDLED)) if role == "train"}
+    assert len(learned) == 2192
+    assert learned <= credited
+
+
+def test_it_says_nothing_of_the_machine_it_was_made_on() -> None:
+    text = (model_folder(BUNDLED) / "README.md").read_text() + (model_folder(BUNDLED) / "config.json").read_text()
+    assert "/work" not in text
+    assert load_config(BUNDLED).training["folder"] == "train"
+
+
+def test_most_of_its_pictures_show_the_kind_of_flower_asked_for(
+    generator: Generator, painted: list[Image.Image]
+) -> None:
+    # Chance is 0.2. The encoder is the model's own, so this is a check of the whole path, not a figure of merit.
+    found = generator.encoder.encode_images(painted) @ generator.encoder.encode_texts(PROMPTS).T
+    asked = np.repeat(np.arange(len(PROMPTS)), N)
+    assert np.mean(found.argmax(1).numpy() == asked) >= 0.75
+
+
+def test_a_red_rose_is_red_and_a_white_daisy_bright(painted: list[Image.Image]) -> None:
+    def centre(prompt: int) -> np.ndarray:
+        """Mean red, green and blue of the middle of a prompt's pictures."""
+        pictures = np.stack([np.asarray(image, float) for image in painted[N * prompt : N * (prompt + 1)]])
+        return np.asarray(pictures[:, 8:24, 8:24].mean((0, 1, 2)))
+
+    daisy, rose = centre(0), centre(2)
+    assert rose[0] > 2 * max(rose[1], rose[2])
+    assert daisy.min() > rose[1:].max()
