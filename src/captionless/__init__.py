@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 __version__ = "0.1.0"
 
 if TYPE_CHECKING:
+    from captionless.encoders import load_encoder
     from captionless.errors import CaptionlessError
     from captionless.generator import Generator, load
     from captionless.sampling import Sampling
@@ -29,10 +30,11 @@ _HOMES = {
     "Sampling": "sampling",
     "embed": "vectors",
     "load": "generator",
+    "load_encoder": "encoders",
     "train": "training",
 }
 
-__all__ = ["CaptionlessError", "Generator", "Sampling", "__version__", "embed", "load", "train"]
+__all__ = ["CaptionlessError", "Generator", "Sampling", "__version__", "embed", "load", "load_encoder", "train"]
 
 
 def __getattr__(name: str) -> Any:

@@ -10,6 +10,10 @@ from pathlib import Path
 
 from captionless.errors import CaptionlessError
 
+# There is no way to read the mask but to set it; done once, before there are threads that could notice.
+_UMASK = os.umask(0)
+os.umask(_UMASK)
+
 
 @contextmanager
 def atomic_write(path: str | Path) -> Iterator[Path]:
@@ -32,7 +36,7 @@ def atomic_write(path: str | Path) -> Iterator[Path]:
         yield temporary
         _flush_to_disk(temporary)
         # mkstemp makes files private to their owner; a result is an ordinary file.
-        temporary.chmod(0o666 & ~_umask())
+        temporary.chmod(0o666 & ~_UMASK)
         os.replace(temporary, path)
     except OSError as error:
         raise _cannot_write(path, error) from error
@@ -43,12 +47,6 @@ def atomic_write(path: str | Path) -> Iterator[Path]:
 def _flush_to_disk(path: Path) -> None:
     with path.open("rb+") as file:
         os.fsync(file.fileno())
-
-
-def _umask() -> int:
-    mask = os.umask(0)
-    os.umask(mask)
-    return mask
 
 
 def _cannot_write(path: Path, error: OSError) -> CaptionlessError:
