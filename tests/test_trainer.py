@@ -189,7 +189,8 @@ def test_the_loss_falls_on_two_pictures_and_the_average_follows(monkeypatch: pyt
 
 def test_the_average_is_the_running_average_of_the_weights_after_each_step(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(ema, "WARM_UP", 10.0)  # so that a step keeps a good part of the average
-    settings, training = replace(SETTINGS, ema_half_life=8), fresh()
+    monkeypatch.setattr(trainer, "WARM_UP_IMAGES", 1)
+    settings, training = replace(SETTINGS, ema_half_life=8, learning_rate=0.05), fresh()
     expected = {name: weight.clone() for name, weight in training.network.state_dict().items()}
     steps = 0
 
@@ -204,6 +205,19 @@ def test_the_average_is_the_running_average_of_the_weights_after_each_step(monke
     assert steps == 6
     for name, weight in training.average.state_dict().items():
         torch.testing.assert_close(weight, expected[name])
+
+
+def test_every_step_draws_its_own_random_numbers(monkeypatch: pytest.MonkeyPatch) -> None:
+    original, drawn = trainer.step_loss, []
+
+    def step_loss(*given: Any) -> Tensor:
+        drawn.append(given[-1].initial_seed())
+        return original(*given)
+
+    monkeypatch.setattr(trainer, "step_loss", step_loss)
+    train(fresh())
+    assert drawn == [step_generator(SETTINGS.seed, 0, images).initial_seed() for images in range(0, 24, 4)]
+    assert len(set(drawn)) == 6
 
 
 def test_gradients_are_clipped_and_the_learning_rate_is_the_schedules() -> None:

@@ -268,6 +268,15 @@ def test_sheets_show_the_prompts_asked_for_else_the_folders_else_pictures_beside
     assert height(flat)[0] > height(two)[0]  # one column more: the originals
 
 
+def test_an_encoder_named_by_a_relative_folder_is_found_from_elsewhere(
+    photos: Path, encoder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(encoder.parent)
+    out = train(photos, tmp_path / "model", encoder=encoder.name, **TINY)
+    monkeypatch.chdir(tmp_path)
+    assert Generator(load_model(out)).generate(["a daisy"], sampling=Sampling(steps=1))
+
+
 def test_grey_pictures_make_a_grey_model(photos: Path, encoder: Path, tmp_path: Path) -> None:
     out = train(photos, tmp_path / "model", encoder=str(encoder), grey=True, **TINY)
     (image,) = Generator(load_model(out)).generate(["a daisy"], sampling=Sampling(steps=1))

@@ -12,7 +12,7 @@ from accelerate import Accelerator
 
 import captionless
 from captionless import trainer
-from captionless.checkpoint import EncoderReference, ModelConfig, load_model
+from captionless.checkpoint import BUNDLED, EncoderReference, ModelConfig, load_model
 from captionless.denoiser import Denoiser, grow
 from captionless.errors import CaptionlessError
 from captionless.keeper import Keeper, Log, only_one
@@ -134,7 +134,7 @@ def _begin(
         "encoder_reason": reason,
         "settings": asdict(settings),
     }
-    reference = EncoderReference(encoder.name, encoder.digest, encoder.width, encoder.logit_scale)
+    reference = EncoderReference(_lasting(encoder.name), encoder.digest, encoder.width, encoder.logit_scale)
     return training, ModelConfig(settings.size, wanted, reference, training=about)
 
 
@@ -187,3 +187,8 @@ def _out_of_memory(error: Exception, settings: TrainSettings) -> CaptionlessErro
         f"there is not enough memory for batches of {settings.batch} pictures of {settings.size} pixels. "
         "Choose a smaller --batch, --width or --size."
     )
+
+
+def _lasting(name: str) -> str:
+    """Return an encoder's name so that it also holds from another working directory: folders become absolute."""
+    return str(Path(name).resolve()) if name != BUNDLED and Path(name).is_dir() else name
