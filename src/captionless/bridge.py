@@ -11,7 +11,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from captionless.sampling import BRIDGES, one_of
+from captionless.errors import one_of
+from captionless.sampling import BRIDGES
 
 
 def nearest(text: Tensor, bank: Tensor, temperature: float, neighbours: int = 20) -> Tensor:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from contextlib import AbstractContextManager, nullcontext
 from typing import TYPE_CHECKING, TypeVar
 
-from captionless.errors import CaptionlessError
+from captionless.errors import one_of
 
 if TYPE_CHECKING:
     import torch
@@ -32,8 +32,7 @@ def resolve_precision(name: str, device: torch.device) -> str:
     """
     import torch
 
-    if name not in PRECISIONS:
-        raise CaptionlessError(f"there is no precision {name!r}. Choose one of: {', '.join(PRECISIONS)}.")
+    one_of("precision", name, PRECISIONS)
     if name != "auto":
         return name
     if device.type == "cuda":

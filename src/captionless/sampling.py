@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from captionless.errors import CaptionlessError
+from captionless.errors import CaptionlessError, one_of
 from captionless.precision import PRECISIONS
 
 SAMPLERS = ("dpmpp-2m", "ddim", "ddpm")
@@ -43,9 +43,3 @@ class Sampling:
         one_of("sampler", self.sampler, SAMPLERS)
         one_of("bridge", self.bridge, BRIDGES)
         one_of("precision", self.precision, PRECISIONS)
-
-
-def one_of(what: str, name: str, known: tuple[str, ...]) -> None:
-    """Raise unless ``name`` is among the known names of ``what``."""
-    if name not in known:
-        raise CaptionlessError(f"there is no {what} {name!r}. Choose one of: {', '.join(known)}.")

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, fields
 from typing import Any, TypedDict
 
-from captionless.errors import CaptionlessError
+from captionless.errors import CaptionlessError, one_of
 from captionless.precision import PRECISIONS
 
 
@@ -98,8 +98,7 @@ class TrainSettings:
             raise CaptionlessError(
                 f"--condition-cosine must lie in (0, 1], not {self.condition_cosine}. 1 is no noise."
             )
-        if self.precision not in PRECISIONS:
-            raise CaptionlessError(f"there is no precision {self.precision!r}. Choose one of: {', '.join(PRECISIONS)}.")
+        one_of("precision", self.precision, PRECISIONS)
 
     def _positive(self, *names: str) -> None:
         for name in names:
