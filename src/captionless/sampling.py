@@ -3,12 +3,23 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 from captionless.errors import CaptionlessError, one_of
 from captionless.precision import PRECISIONS
 
-SAMPLERS = ("dpmpp-2m", "ddim", "ddpm")
-BRIDGES = ("nearest", "none")
+SAMPLERS = ("dpmpp-2m", "unipc", "dpmpp-2m-sde", "heun", "euler", "euler-ancestral", "ddim", "ddpm")
+BRIDGES = ("nearest", "mean", "none")
+SPACINGS = ("even", "karras")
+THRESHOLDS = ("static", "dynamic", "none")
+VARIANCES = ("lower", "upper")
+
+OPTIONS: dict[str, tuple[str, ...]] = {
+    "eta": ("ddim", "dpmpp-2m-sde", "euler-ancestral"),
+    "churn": ("heun", "euler"),
+    "variance": ("ddpm",),
+}
+"""Which samplers know an option; the others refuse it."""
 
 
 @dataclass(frozen=True)
@@ -18,16 +29,30 @@ class Sampling:
     Args:
         guidance: the scale ``w`` of ``(1 + w) * cond - w * uncond``; 0 is none, larger follows the words
             more closely and varies less.
-        steps: denoising steps, each one (guided) network call.
+        interval: the times t, from 0 (picture) to 1 (noise), between which guidance acts.
+        rescale: share of the loss of contrast by which guided predictions are brought back, in [0, 1].
+        threshold: how predicted pictures are kept in range, one of ``THRESHOLDS``.
+        steps: denoising steps; each is one (guided) network call, with ``heun`` two.
         sampler: one of ``SAMPLERS``; see ``captionless.samplers``.
+        spacing: of the noise levels, one of ``SPACINGS``; see ``captionless.schedule``.
+        eta: how much fresh noise ``ddim`` (0: none, its default), ``dpmpp-2m-sde`` and ``euler-ancestral`` (1) add.
+        churn: the ``S_churn`` of ``heun`` and ``euler``; 0 by default.
+        variance: of ``ddpm``'s steps: ``lower`` (the posterior's, its default) or ``upper`` (beta).
         bridge: one of ``BRIDGES``; see ``captionless.bridge``.
         precision: ``auto``, ``float32`` or ``bf16``.
         batch: pictures computed together; changes memory and speed, not the pictures.
     """
 
     guidance: float = 3.0
+    interval: tuple[float, float] = (0.0, 1.0)
+    rescale: float = 0.0
+    threshold: str = "static"
     steps: int = 20
     sampler: str = "dpmpp-2m"
+    spacing: str = "even"
+    eta: float | None = None
+    churn: float | None = None
+    variance: str | None = None
     bridge: str = "nearest"
     precision: str = "auto"
     batch: int = 32
@@ -40,6 +65,35 @@ class Sampling:
             raise CaptionlessError(f"a batch must hold at least 1 picture, not {self.batch}.")
         if not abs(self.guidance) <= 100:
             raise CaptionlessError(f"--guidance must be a number from -100 to 100, not {self.guidance}. Try 2.")
+        low, high = self.interval
+        if not 0 <= low < high <= 1:
+            raise CaptionlessError(
+                f"--guidance-interval must be two times with 0 <= low < high <= 1, not {low},{high}. Try 0.1,0.9."
+            )
+        if not 0 <= self.rescale <= 1:
+            raise CaptionlessError(f"--guidance-rescale must lie in [0, 1], not {self.rescale}. Try 0.7.")
         one_of("sampler", self.sampler, SAMPLERS)
         one_of("bridge", self.bridge, BRIDGES)
         one_of("precision", self.precision, PRECISIONS)
+        one_of("spacing", self.spacing, SPACINGS)
+        one_of("threshold", self.threshold, THRESHOLDS)
+        self._check_options()
+
+    def _check_options(self) -> None:
+        for name in self.options:
+            if self.sampler not in OPTIONS[name]:
+                raise CaptionlessError(
+                    f"the sampler {self.sampler} has no --{name}. Leave it out, or choose --sampler "
+                    f"{' or '.join(OPTIONS[name])}."
+                )
+        if self.variance is not None:
+            one_of("variance", self.variance, VARIANCES)
+        for name, highest in (("eta", 1.0), ("churn", 100.0)):
+            value = getattr(self, name)
+            if value is not None and not 0 <= value <= highest:
+                raise CaptionlessError(f"--{name} must lie from 0 to {highest:.0f}, not {value}.")
+
+    @property
+    def options(self) -> dict[str, Any]:
+        """The options that were chosen for the sampler."""
+        return {name: value for name in OPTIONS if (value := getattr(self, name)) is not None}
