@@ -1,6 +1,7 @@
 """The contract of captionless.blocks: the parts of the U-Net."""
 
 import math
+from collections.abc import Callable
 
 import pytest
 import torch
@@ -9,6 +10,7 @@ from torch.nn import functional as F
 
 from captionless.blocks import (
     GROUP,
+    CrossAttention,
     Downsample,
     Embedding,
     ResidualBlock,
@@ -16,6 +18,7 @@ from captionless.blocks import (
     Upsample,
     group_norm,
     head_width,
+    scaled,
     sinusoidal_embedding,
     zero_weights,
 )
@@ -58,6 +61,32 @@ def test_the_condition_is_scaled_so_that_its_elements_are_about_1() -> None:
     assert seen[0].square().mean() == pytest.approx(1, abs=1e-5)
 
 
+@pytest.mark.parametrize("frequencies", [2, 4, 64])
+def test_any_number_of_sines_and_cosines_may_tell_the_time(frequencies: int) -> None:
+    t = torch.linspace(0, 1, 11)
+    embedding = sinusoidal_embedding(t, frequencies)
+    assert embedding.shape == (11, 2 * frequencies)
+    torch.testing.assert_close(embedding[:, 0], t.cos())  # the slowest is the same
+    torch.testing.assert_close(embedding[:, -1], (1000 * t).sin(), atol=1e-4, rtol=0)
+
+
+@pytest.mark.parametrize("numbers", [1, 2, 7])
+def test_the_time_may_be_told_in_another_way(numbers: int) -> None:
+    def powers(t: Tensor) -> Tensor:
+        return t[:, None] ** torch.arange(1, numbers + 1)
+
+    embedding, seen = Embedding(8, 32, powers), []
+    embedding.time.register_forward_pre_hook(lambda layer, inputs: seen.append(inputs[0]))
+    assert embedding(torch.tensor([0.5, 0.2]), unit_vectors(2)).shape == (2, 32)
+    torch.testing.assert_close(seen[0], powers(torch.tensor([0.5, 0.2])))
+
+
+@pytest.mark.parametrize("width", [4, 512])
+def test_unit_vectors_are_scaled_so_that_their_elements_are_about_1_and_nothing_stays_nothing(width: int) -> None:
+    assert scaled(unit_vectors(3, width)).square().mean(1).tolist() == pytest.approx([1, 1, 1])
+    assert not scaled(torch.zeros(2, width)).any()
+
+
 # --- normalisation ---
 
 
@@ -82,6 +111,16 @@ def test_the_embedding_scales_and_shifts_every_channel() -> None:
     h = block.conv1(F.silu(block.norm1(x)))
     expected = x + block.conv2(F.silu(block.norm2(h) * (1 + scale) + shift))
     torch.testing.assert_close(block(x, embedding), expected)
+
+
+@pytest.mark.parametrize("activation", [F.gelu, F.relu, torch.tanh])
+def test_normalisation_and_activation_of_a_block_may_be_others(activation: Callable[[Tensor], Tensor]) -> None:
+    block = awake(ResidualBlock(16, 8, norm=lambda channels: nn.GroupNorm(1, channels), activation=activation))
+    x, embedding = random(2, 16, 4, 4), random(2, 8)
+    scale, shift = block.modulation(embedding).reshape(2, 16, 2)[..., None, None].unbind(2)
+    h = block.conv1(activation(F.group_norm(x, 1, block.norm1.weight, block.norm1.bias)))
+    h = F.group_norm(h, 1, block.norm2.weight, block.norm2.bias) * (1 + scale) + shift
+    torch.testing.assert_close(block(x, embedding), x + block.conv2(activation(h)))
 
 
 def test_dropout_acts_while_training_only() -> None:
@@ -125,6 +164,43 @@ def test_heads_divide_the_channels_of_every_width(channels: int) -> None:
 
 def test_heads_have_32_channels_where_that_divides_and_else_16() -> None:
     assert [head_width(channels) for channels in (32, 64, 192, 16, 48, 240)] == [32, 32, 32, 16, 16, 16]
+
+
+def naive_cross_attention(layer: CrossAttention, x: Tensor, tokens: Tensor) -> Tensor:
+    """The same equation, with queries from positions and keys and values from tokens."""
+    n, channels, height, width = x.shape
+    d = channels // layer.heads
+    q, kv = layer.query(layer.norm(x)).flatten(2), layer.key_value(tokens)
+    out = torch.zeros(n, channels, height * width)
+    for i in range(n):
+        for head in range(layer.heads):
+            k, v = kv[i, :, 2 * d * head : 2 * d * (head + 1)].split(d, 1)
+            scores = k @ q[i, d * head : d * (head + 1)] / d**0.5  # a row a token, a column a position
+            out[i, d * head : d * (head + 1)] = v.T @ torch.softmax(scores, dim=0)
+    return x + layer.out(out.reshape(x.shape))
+
+
+@pytest.mark.parametrize("channels", [16, 32, 48, 64])
+@pytest.mark.parametrize("tokens", [1, 5])
+def test_cross_attention_follows_equation_1_of_its_paper(channels: int, tokens: int) -> None:
+    layer, x = awake(CrossAttention(channels, 12)), random(2, channels, 2, 3)
+    words = random(2, tokens, 12, seed=1)
+    torch.testing.assert_close(layer(x, words), naive_cross_attention(layer, x, words), atol=1e-5, rtol=1e-4)
+
+
+def test_cross_attention_starts_as_the_identity() -> None:
+    x = random(2, 32, 4, 4)
+    assert torch.equal(CrossAttention(32, 12)(x, random(2, 3, 12)), x)
+
+
+def test_the_order_of_the_tokens_means_nothing() -> None:
+    layer, x, words = awake(CrossAttention(32, 12)), random(2, 32, 2, 3), random(2, 5, 12, seed=1)
+    torch.testing.assert_close(layer(x, words.flip(1)), layer(x, words), atol=1e-5, rtol=1e-4)
+
+
+@pytest.mark.parametrize("make", [SelfAttention, lambda channels, norm: CrossAttention(channels, 12, norm)])
+def test_attention_may_be_normalised_in_another_way(make: Callable[..., nn.Module]) -> None:
+    assert nn.BatchNorm2d in {type(part) for part in make(32, nn.BatchNorm2d).modules()}
 
 
 # --- up and down ---

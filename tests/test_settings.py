@@ -2,15 +2,37 @@
 
 import json
 import math
+import re
+import subprocess
+import sys
 from dataclasses import asdict, fields, replace
 from typing import Any
 
 import pytest
 
+import tiny
 from captionless.blocks import GROUP
-from captionless.denoiser import DenoiserConfig, default_patch
+from captionless.checkpoint import SCHEDULE_KINDS, EncoderReference, ModelConfig
+from captionless.denoiser import DenoiserConfig, course_denoiser, default_patch
 from captionless.errors import CaptionlessError
-from captionless.settings import GivenSettings, TrainSettings, check_unchanged, flag, settings_from_dict
+from captionless.schedule import LinearSchedule
+from captionless.settings import (
+    BOUND,
+    COURSE,
+    MASKS,
+    MAX_STEPS,
+    NETWORKS,
+    PREDICTIONS,
+    PRESETS,
+    SCHEDULES,
+    WEIGHTINGS,
+    GivenSettings,
+    TrainSettings,
+    check_unchanged,
+    flag,
+    settings_from_dict,
+)
+from captionless.starting import Start, noise_schedule, settle, shape
 
 
 @pytest.mark.parametrize("name", ["size", "width", "batch", "learning_rate", "ema_half_life", "images", "minutes"])
@@ -75,6 +97,172 @@ def test_callers_may_give_every_setting() -> None:
     assert list(GivenSettings.__annotations__) == [field.name for field in fields(TrainSettings)]
 
 
+# --- the diffusion core ---
+
+CHOICES = {
+    "prediction": PREDICTIONS,
+    "schedule": SCHEDULES,
+    "weighting": WEIGHTINGS,
+    "mask": MASKS,
+    "network": NETWORKS,
+}
+
+
+@pytest.mark.parametrize("name", CHOICES)
+def test_unknown_names_are_refused_with_those_there_are(name: str) -> None:
+    choices = CHOICES[name]
+    assert getattr(TrainSettings(), name) == choices[0]
+    with pytest.raises(CaptionlessError, match=rf"no {name} 'cozy'\. Choose one of: {', '.join(choices)}\."):
+        TrainSettings(**{name: "cozy"})  # type: ignore[arg-type]
+    for choice in choices:
+        TrainSettings(**{name: choice})  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ({"schedule": "linear", "schedule_steps": 1}, "--schedule-steps must lie from 2 to 10,000, not 1. Try 150"),
+        ({"schedule": "linear", "schedule_steps": MAX_STEPS + 1}, "2 to 10,000, not 10001. Try 150 or 1000."),
+        ({"schedule_steps": 150}, "the cosine schedule has no steps: --schedule-steps and --zero-terminal-snr belong"),
+        ({"schedule": "flow", "zero_terminal_snr": True}, "the flow schedule has no steps"),
+        (
+            {"schedule": "linear", "prediction": "eps", "zero_terminal_snr": True},
+            "predicted noise (eps) says nothing. Choose --prediction v.",
+        ),
+        ({"tokens": -1}, "--tokens must lie from 0 (none) to 64, not -1. Try 4."),
+        ({"tokens": 65}, "not 65. Try 4."),
+        ({"tokens": 4, "network": "course"}, "--network course has no attention"),
+    ],
+)
+def test_what_cannot_be_trained_is_refused_with_what_can(given: Any, message: str) -> None:
+    with pytest.raises(CaptionlessError, match=re.escape(message)):
+        TrainSettings(**given)
+
+
+@pytest.mark.parametrize(
+    "given",
+    [
+        {"schedule": "linear", "schedule_steps": 2},
+        {"schedule": "linear", "schedule_steps": MAX_STEPS},
+        {"schedule": "linear", "zero_terminal_snr": True, "prediction": "x0"},
+        {"schedule": "flow", "prediction": "flow", "weighting": "log-normal", "tokens": 64},
+        {"schedule": "karras", "prediction": "eps", "mask": "element"},
+        {"network": "course", "width": 16},
+    ],
+)
+def test_what_the_settings_allow_has_a_schedule_and_a_network(given: Any) -> None:
+    settings = TrainSettings(**given)
+    assert type(noise_schedule(settings)) is SCHEDULE_KINDS[settings.schedule]
+    made = shape(Start(), settings, 10)
+    assert (made.width, made.tokens, made.condition_width) == (settings.width, settings.tokens, 10)
+
+
+def test_every_schedule_there_is_can_be_trained_and_saved() -> None:
+    assert set(SCHEDULES) == set(SCHEDULE_KINDS)
+    linear = TrainSettings(schedule="linear", schedule_steps=150, zero_terminal_snr=True)
+    assert noise_schedule(linear) == LinearSchedule(150, 1e-4, 0.02, zero_terminal_snr=True)
+
+
+def test_the_command_line_need_not_wait_for_torch_to_know_the_settings() -> None:
+    code = "import sys, captionless.settings; sys.exit('torch' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+# --- presets ---
+
+
+@pytest.mark.parametrize("name", PRESETS)
+def test_every_preset_can_be_trained(name: str) -> None:
+    settings = TrainSettings(**PRESETS[name])
+    shape(Start(), settings, 512).check_size(settings.size)
+    noise_schedule(settings)
+
+
+def test_the_course_is_what_introductory_courses_train() -> None:
+    settings = TrainSettings(**COURSE)
+    assert noise_schedule(settings) == LinearSchedule(150, 1e-4, 0.02)
+    assert (settings.prediction, settings.mask, settings.weighting) == ("eps", "element", "uniform")
+    assert settings.condition_cosine == 1
+    assert shape(Start(), settings, 10) == course_denoiser(10)
+    assert shape(Start(), replace(settings, grey=True), 512) == course_denoiser(512, channels=1)
+
+
+@pytest.mark.parametrize(
+    "own", [{"schedule_steps": 400}, {"prediction": "v", "zero_terminal_snr": True}, {"size": 16}, {"width": 64}]
+)
+def test_single_settings_of_a_preset_may_be_changed(own: Any) -> None:
+    settings = TrainSettings(**{**COURSE, **own})
+    assert {name: getattr(settings, name) for name in own} == own
+    assert shape(Start(), settings, 10).multipliers == (1, 1, 2)
+
+
+# --- beginning from a model ---
+
+OTHERS: dict[str, Any] = {
+    "prediction": "x0",
+    "schedule": "flow",
+    "schedule_steps": 400,
+    "zero_terminal_snr": True,
+    "tokens": 2,
+    "network": "course",
+}
+
+
+def begun_from(**recorded: Any) -> Start:
+    settings = TrainSettings(size=8, width=16, **recorded)
+    made = shape(Start(), settings, tiny.WIDTH)
+    reference = EncoderReference("fake", "0" * 64, tiny.WIDTH, 20.0)
+    return Start(ModelConfig(8, made, reference, training={"settings": asdict(settings)}), "parent")
+
+
+@pytest.mark.parametrize(
+    "recorded",
+    [
+        {},
+        {"prediction": "flow", "schedule": "flow", "tokens": 4},
+        {"prediction": "v", "schedule": "linear", "schedule_steps": 150, "zero_terminal_snr": True},
+        {"prediction": "eps", "schedule": "linear", "schedule_steps": 150, "network": "course"},
+    ],
+)
+def test_what_the_weights_mean_is_taken_over_from_the_model_begun_from(recorded: Any) -> None:
+    settings = settle(begun_from(**recorded), {"learning_rate": 1e-4})
+    parent = TrainSettings(**recorded)
+    assert {name: getattr(settings, name) for name in BOUND} == {name: getattr(parent, name) for name in BOUND}
+    assert set(BOUND) == set(OTHERS)
+    assert (settings.learning_rate, settings.size, settings.width) == (1e-4, 8, 16)
+    again = {name: getattr(parent, name) for name in BOUND}
+    assert settle(begun_from(**recorded), again) == replace(settings, learning_rate=TrainSettings().learning_rate)
+
+
+@pytest.mark.parametrize("name", OTHERS)
+def test_what_contradicts_the_model_begun_from_is_refused_with_what_it_was_trained_with(name: str) -> None:
+    given, trained = OTHERS[name], getattr(TrainSettings(), name)
+    with pytest.raises(CaptionlessError) as error:
+        settle(begun_from(), {name: given})  # type: ignore[misc]
+    assert str(error.value) == (
+        f"{flag(name)} {given} contradicts the model begun from, trained with {trained}. "
+        "Leave it out, or train without --from."
+    )
+
+
+def test_a_preset_does_not_fit_on_a_model_of_another_core() -> None:
+    with pytest.raises(CaptionlessError, match="contradicts the model begun from"):
+        settle(begun_from(), COURSE)
+
+
+def test_how_noise_levels_are_weighed_may_change_from_one_training_to_the_next() -> None:
+    settings = settle(begun_from(), {"weighting": "min-snr", "mask": "element"})
+    assert (settings.weighting, settings.mask) == ("min-snr", "element")
+
+
+def test_a_model_from_before_there_were_other_cores_is_continued_as_it_was_trained() -> None:
+    start = begun_from()
+    assert start.config is not None
+    old = {name: value for name, value in start.config.training["settings"].items() if name not in BOUND}
+    settings = settle(replace(start, config=replace(start.config, training={"settings": old})), {})
+    assert (settings.prediction, settings.schedule, settings.tokens) == ("v", "cosine", 0)
+
+
 # --- resuming ---
 
 
@@ -84,7 +272,11 @@ def test_a_resumed_training_may_change_its_length_and_precision(length: GivenSet
 
 
 @pytest.mark.parametrize(
-    "given", [{"size": 32}, {"seed": 1}, {"flip": False}, {"learning_rate": 1e-4}, {"hold_out": 0.1}, {"batch": 8}]
+    "given",
+    [
+        *({"size": 32}, {"seed": 1}, {"flip": False}, {"learning_rate": 1e-4}, {"hold_out": 0.1}, {"batch": 8}),
+        *({"weighting": "min-snr"}, {"mask": "element"}, *({name: value} for name, value in OTHERS.items())),
+    ],
 )
 def test_a_resumed_training_may_change_nothing_else(given: GivenSettings) -> None:
     ((name, value),) = given.items()
@@ -101,12 +293,14 @@ def test_giving_a_resumed_training_the_settings_it_has_is_no_change() -> None:
 
 def test_settings_survive_a_model_folder() -> None:
     settings = replace(TrainSettings(), size=32, images=1000, minutes=None, learning_rate=3e-4, grey=True)
-    assert settings_from_dict(json.loads(json.dumps(asdict(settings)))) == settings
+    for one in (settings, TrainSettings(**COURSE), replace(settings, schedule="linear", zero_terminal_snr=True)):
+        assert settings_from_dict(json.loads(json.dumps(asdict(one)))) == one
 
 
 def test_recorded_settings_of_the_wrong_type_are_named_as_damage() -> None:
-    with pytest.raises(CaptionlessError, match="recorded settings are damaged"):
-        settings_from_dict({"size": "large"})
+    for wrong in ({"size": "large"}, {"schedule": "linear", "schedule_steps": "150"}, {"tokens": "4"}):
+        with pytest.raises(CaptionlessError, match="recorded settings are damaged"):
+            settings_from_dict(wrong)
 
 
 def test_settings_of_another_version_are_read_as_far_as_they_are_known() -> None:

@@ -15,12 +15,13 @@ from torch import Tensor
 
 import tiny
 from captionless import ema, trainer
+from captionless.blocks import Parts
 from captionless.checkpoint import STATE, save_tensors
 from captionless.denoiser import Denoiser
 from captionless.errors import CaptionlessError
 from captionless.objective import denoising_loss
-from captionless.schedule import CosineSchedule
-from captionless.settings import DEFAULT_MINUTES, TrainSettings
+from captionless.schedule import AnySchedule, CosineSchedule, FlowSchedule, KarrasSchedule, LinearSchedule
+from captionless.settings import DEFAULT_MINUTES, PREDICTIONS, WEIGHTINGS, TrainSettings
 from captionless.trainer import (
     CHECK_EVERY,
     COOL_DOWN,
@@ -71,12 +72,13 @@ def train(
     settings: TrainSettings = SETTINGS,
     pictures: TrainingData | None = None,
     on_step: Callable[[Training], None] = lambda _: None,
+    schedule: AnySchedule = SCHEDULE,
 ) -> Training:
     def bounded(training: Training) -> None:
         assert training.counter.images < 10_000, "this training does not end"
         on_step(training)
 
-    run(training, pictures or data(), SCHEDULE, settings, Accelerator(cpu=True), bounded)
+    run(training, pictures or data(), schedule, settings, Accelerator(cpu=True), bounded)
     return training
 
 
@@ -108,7 +110,15 @@ def assert_same(first: Training, second: Training) -> None:
 # --- stopping and going on ---
 
 
-@pytest.mark.parametrize("changes", [{}, {"dropout": 0.3}, {"condition_cosine": 0.8, "flip": False}])
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {},
+        {"dropout": 0.3},
+        {"condition_cosine": 0.8, "flip": False},
+        {"prediction": "eps", "weighting": "log-normal", "mask": "element"},
+    ],
+)
 @pytest.mark.parametrize("stop", [1, 3])
 def test_a_resumed_training_goes_on_bit_by_bit_as_if_it_had_never_stopped(
     stop: int, changes: dict[str, Any], tmp_path: Path
@@ -167,12 +177,18 @@ def test_a_finished_training_takes_no_further_step_until_it_is_lengthened() -> N
 # --- learning ---
 
 
-def fixed_loss(network: torch.nn.Module, pictures: TrainingData) -> float:
+def fixed_loss(
+    network: torch.nn.Module,
+    pictures: TrainingData,
+    settings: TrainSettings = SETTINGS,
+    schedule: AnySchedule = SCHEDULE,
+) -> float:
     """The loss on the same noise at the same times."""
     many = torch.arange(64) % len(pictures.pixels)
     x0, t = to_range(pictures.pixels[many]), (torch.arange(64) + 0.5) / 64
+    eps, core = tiny.random(*x0.shape, seed=9), (settings.prediction, settings.weighting)
     with torch.no_grad():
-        return float(denoising_loss(network, SCHEDULE, x0, pictures.vectors[many], t, tiny.random(*x0.shape, seed=9)))
+        return float(denoising_loss(network, schedule, x0, pictures.vectors[many], t, eps, *core))
 
 
 def test_the_loss_falls_on_two_pictures_and_the_average_follows(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -185,6 +201,38 @@ def test_the_loss_falls_on_two_pictures_and_the_average_follows(monkeypatch: pyt
     assert fixed_loss(training.network, pictures) < 0.5 * before
     assert fixed_loss(training.average, pictures) < 0.5 * before
     assert training.counter.loss < before
+
+
+@pytest.mark.parametrize(
+    ("core", "schedule"),
+    [
+        ({"prediction": "eps", "mask": "element"}, LinearSchedule(150)),
+        ({"prediction": "v", "weighting": "log-normal"}, LinearSchedule(150, zero_terminal_snr=True)),
+        ({"prediction": "x0", "weighting": "min-snr"}, KarrasSchedule()),
+        ({"prediction": "flow"}, FlowSchedule()),
+    ],
+    ids=["eps", "v", "x0", "flow"],
+)
+def test_every_prediction_is_learned(core: Any, schedule: AnySchedule, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(trainer, "WARM_UP_IMAGES", 1)
+    settings = replace(SETTINGS, batch=16, images=16 * 25, learning_rate=1e-2, flip=False, **core)
+    grey = torch.tensor([30, 220], dtype=torch.uint8).reshape(2, 1, 1, 1).expand(2, 3, 8, 8)
+    pictures, training = TrainingData(grey.contiguous(), tiny.unit_vectors(2)), fresh(settings)
+    before = fixed_loss(training.network, pictures, settings, schedule)
+    train(training, settings, pictures, schedule=schedule)
+    assert fixed_loss(training.network, pictures, settings, schedule) < 0.7 * before
+
+
+def test_a_network_of_other_parts_is_trained_and_averaged_like_any(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(trainer, "WARM_UP_IMAGES", 1)
+    parts = Parts(norm=torch.nn.BatchNorm2d, embed_time=lambda t: t[:, None])
+    training = begin(Denoiser(tiny.SHAPE, parts).train(), SETTINGS)
+    train(training)
+    statistics = {name: value for name, value in training.network.state_dict().items() if "running_var" in name}
+    assert statistics
+    for name, value in statistics.items():
+        assert torch.equal(training.average.state_dict()[name], value)
+        assert not torch.equal(value, torch.ones_like(value))
 
 
 def test_the_average_is_the_running_average_of_the_weights_after_each_step(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -241,12 +289,14 @@ def test_gradients_are_clipped_and_the_learning_rate_is_the_schedules() -> None:
 # --- one batch ---
 
 
-def drawn(settings: TrainSettings, n: int, seed: int = 0, **tensors: Tensor) -> dict[str, Tensor]:
+def drawn(settings: TrainSettings, n: int, seed: int = 0, **tensors: Tensor) -> dict[str, Any]:
     """What reaches the loss of one batch."""
-    seen: dict[str, Tensor] = {}
+    seen: dict[str, Any] = {}
 
-    def loss(network: Any, schedule: Any, x0: Tensor, condition: Tensor, t: Tensor, eps: Tensor) -> Tensor:
-        seen.update(x0=x0, condition=condition, t=t, eps=eps)
+    def loss(
+        network: Any, schedule: Any, x0: Tensor, condition: Tensor, t: Tensor, eps: Tensor, kind: str, weighting: str
+    ) -> Tensor:
+        seen.update(x0=x0, condition=condition, t=t, eps=eps, prediction=kind, weighting=weighting)
         return torch.zeros(())
 
     x0 = tensors.get("x0", tiny.uniform(n, 3, 4, 4, seed=3))
@@ -284,6 +334,47 @@ def test_conditions_are_blurred_to_the_wanted_cosine_and_null_ones_stay_null() -
     null = (seen == 0).all(1)
     assert null.float().mean() == pytest.approx(0.1, abs=0.03)
     assert (seen * condition).sum(1)[~null].mean() == pytest.approx(0.7, abs=0.01)
+
+
+def test_an_element_wise_mask_drops_the_wanted_share_of_elements_and_no_vector() -> None:
+    condition = tiny.unit_vectors(400, 512)
+    settings = replace(SETTINGS, mask="element", condition_drop=0.2, condition_cosine=1.0)
+    seen = drawn(settings, 400, condition=condition)["condition"]
+    dropped = seen == 0
+    assert dropped.float().mean() == pytest.approx(0.2, abs=0.01)
+    assert torch.equal(seen[~dropped], condition[~dropped])
+    assert not dropped.all(1).any()
+
+
+def test_a_class_is_dropped_as_a_whole_by_the_element_wise_mask() -> None:
+    condition = torch.nn.functional.one_hot(torch.arange(4000) % 10, 10).float()
+    settings = replace(SETTINGS, mask="element", condition_drop=0.2, condition_cosine=1.0)
+    seen = drawn(settings, 4000, condition=condition)["condition"]
+    null = (seen == 0).all(1)
+    assert null.float().mean() == pytest.approx(0.2, abs=0.02)
+    assert torch.equal(seen[~null], condition[~null])
+
+
+def test_elements_are_masked_after_the_vector_was_blurred() -> None:
+    """What is dropped is 0, not noise."""
+    settings = replace(SETTINGS, mask="element", condition_drop=0.2, condition_cosine=0.7)
+    seen = drawn(settings, 400, condition=tiny.unit_vectors(400, 512))["condition"]
+    assert (seen == 0).float().mean() == pytest.approx(0.2, abs=0.01)
+
+
+@pytest.mark.parametrize("prediction", PREDICTIONS)
+@pytest.mark.parametrize("weighting", WEIGHTINGS)
+def test_the_loss_is_of_the_prediction_and_the_weighting_that_the_settings_name(
+    prediction: str, weighting: str
+) -> None:
+    seen = drawn(replace(SETTINGS, prediction=prediction, weighting=weighting), 4)
+    assert (seen["prediction"], seen["weighting"]) == (prediction, weighting)
+
+
+def test_log_normal_levels_are_drawn_where_the_settings_ask_for_them() -> None:
+    alpha, sigma = SCHEDULE.alpha_sigma(drawn(replace(SETTINGS, weighting="log-normal"), 500)["t"])
+    level = (sigma / alpha).log()
+    assert (level.mean(), level.std()) == (pytest.approx(-1.2, abs=0.02), pytest.approx(1.2, abs=0.02))
 
 
 def test_times_cover_all_noise_levels_and_noise_is_standard_normal() -> None:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
@@ -53,14 +55,29 @@ class ResidualBlock(nn.Module):
 
     The scale and shift of the second normalisation is how time and condition reach every layer
     (adaptive group normalisation, arXiv:2105.05233, section 3).
+
+    Args:
+        channels: in and out.
+        embedding: width of the embedding.
+        dropout: share of activations dropped in training.
+        norm: makes a normalisation of so many channels.
+        activation: the nonlinearity.
     """
 
-    def __init__(self, channels: int, embedding: int, dropout: float = 0.0) -> None:
+    def __init__(
+        self,
+        channels: int,
+        embedding: int,
+        dropout: float = 0.0,
+        norm: Callable[[int], nn.Module] = group_norm,
+        activation: Callable[[Tensor], Tensor] = F.silu,
+    ) -> None:
         super().__init__()
-        self.norm1 = group_norm(channels)
+        self.activation = activation
+        self.norm1 = norm(channels)
         self.conv1 = nn.Conv2d(channels, channels, 3, padding=1)
         self.modulation = nn.Linear(embedding, 2 * channels)
-        self.norm2 = group_norm(channels)
+        self.norm2 = norm(channels)
         self.dropout = nn.Dropout(dropout)
         self.conv2 = nn.Conv2d(channels, channels, 3, padding=1)
         # The block starts as the identity, so that a deep stack is trainable from the first step.
@@ -70,19 +87,19 @@ class ResidualBlock(nn.Module):
         """Map (n, channels, h, w) and (n, embedding) to (n, channels, h, w)."""
         # Pairs (scale, shift) lie side by side, so that a wider network appends rows instead of moving them.
         scale, shift = self.modulation(embedding).unflatten(1, (-1, 2))[..., None, None].unbind(2)
-        h = self.conv1(F.silu(self.norm1(x)))
+        h = self.conv1(self.activation(self.norm1(x)))
         h = torch.addcmul(shift, self.norm2(h), 1 + scale)
-        out: Tensor = x + self.conv2(self.dropout(F.silu(h)))
+        out: Tensor = x + self.conv2(self.dropout(self.activation(h)))
         return out
 
 
 class SelfAttention(nn.Module):
     """Every position looks at every other one, with a residual connection (arXiv:1706.03762, eq. 1)."""
 
-    def __init__(self, channels: int) -> None:
+    def __init__(self, channels: int, norm: Callable[[int], nn.Module] = group_norm) -> None:
         super().__init__()
         self.heads = channels // head_width(channels)
-        self.norm = group_norm(channels)
+        self.norm = norm(channels)
         self.qkv = nn.Conv2d(channels, 3 * channels, 1)
         self.out = nn.Conv2d(channels, channels, 1)
         zero_weights(self.out)
@@ -95,6 +112,32 @@ class SelfAttention(nn.Module):
         q, k, v = (part.contiguous() for part in qkv.unbind(2))
         y = F.scaled_dot_product_attention(q, k, v).transpose(2, 3).reshape(n, -1, height, width)
         out: Tensor = x + self.out(y)
+        return out
+
+
+class CrossAttention(nn.Module):
+    """Every position looks at a few tokens made from the condition, with a residual connection.
+
+    The way words reach pictures in latent diffusion (arXiv:2112.10752, section 3.3), here beside scale and shift.
+    """
+
+    def __init__(self, channels: int, token_width: int, norm: Callable[[int], nn.Module] = group_norm) -> None:
+        super().__init__()
+        self.heads = channels // head_width(channels)
+        self.norm = norm(channels)
+        self.query = nn.Conv2d(channels, channels, 1)
+        self.key_value = nn.Linear(token_width, 2 * channels)
+        self.out = nn.Conv2d(channels, channels, 1)
+        zero_weights(self.out)
+
+    def forward(self, x: Tensor, tokens: Tensor) -> Tensor:
+        """Map (n, channels, h, w) and tokens (n, k, token_width) to (n, channels, h, w)."""
+        n, _, height, width = x.shape
+        q = self.query(self.norm(x)).reshape(n, self.heads, -1, height * width).transpose(2, 3)
+        # (n, k, heads, k|v, head channels): heads outermost, as in SelfAttention.
+        k, v = self.key_value(tokens).unflatten(2, (self.heads, 2, -1)).transpose(1, 2).unbind(3)
+        y = F.scaled_dot_product_attention(q.contiguous(), k.contiguous(), v.contiguous())
+        out: Tensor = x + self.out(y.transpose(2, 3).reshape(n, -1, height, width))
         return out
 
 
@@ -113,20 +156,60 @@ class Upsample(nn.Sequential):
 
 
 class Embedding(nn.Module):
-    """Time and condition, each through its own layer, summed and mixed: one vector for all the blocks."""
+    """Time and condition, each through its own layer, summed and mixed: one vector for all the blocks.
 
-    def __init__(self, condition_width: int, width: int) -> None:
+    Args:
+        condition_width: length of the condition vector.
+        width: of the embedding.
+        embed_time: maps times (n,) to so many numbers a time, (n, k).
+        activation: the nonlinearity.
+    """
+
+    def __init__(
+        self,
+        condition_width: int,
+        width: int,
+        embed_time: Callable[[Tensor], Tensor] = sinusoidal_embedding,
+        activation: Callable[[Tensor], Tensor] = F.silu,
+    ) -> None:
         super().__init__()
         self.condition_width = condition_width
-        self.time = nn.Linear(128, width)
+        self.embed_time, self.activation = embed_time, activation
+        self.time = nn.Linear(embed_time(torch.zeros(1)).shape[1], width)
         self.condition = nn.Linear(condition_width, width)
         self.condition_mix = nn.Linear(width, width)
         self.mix = nn.Linear(width, width)
 
     def forward(self, t: Tensor, condition: Tensor) -> Tensor:
         """Map times (n,) and conditions (n, condition_width) to (n, width)."""
-        # A unit vector's elements are about 1/sqrt(d); the layer expects about 1.
-        scaled = condition * math.sqrt(self.condition_width)
-        h = self.time(sinusoidal_embedding(t).to(condition.dtype))
-        h = h + self.condition_mix(F.silu(self.condition(scaled)))
-        return F.silu(self.mix(F.silu(h)))
+        h = self.time(self.embed_time(t).to(condition.dtype))
+        h = h + self.condition_mix(self.activation(self.condition(scaled(condition))))
+        out: Tensor = self.activation(self.mix(self.activation(h)))
+        return out
+
+
+def scaled(condition: Tensor) -> Tensor:
+    """Multiply unit vectors by ``sqrt(d)``: their elements are about ``1 / sqrt(d)``, layers expect about 1."""
+    return condition * math.sqrt(condition.shape[1])
+
+
+@dataclass(frozen=True)
+class Parts:
+    """The building blocks of a U-Net. Hand others to ``Denoiser`` to find out what each of them is good for.
+
+    Args:
+        norm: makes the normalisation of so many channels, everywhere.
+        activation: the nonlinearity, everywhere; None: the one that the denoiser's shape names.
+        block: makes a block from (channels, embedding, dropout, norm, activation); called with a picture and
+            an embedding.
+        down: makes the layer that halves the size, from (channels, out_channels).
+        up: makes the layer that doubles it.
+        embed_time: maps times (n,) to so many numbers a time, (n, k); None: the sines and cosines that the shape names.
+    """
+
+    norm: Callable[[int], nn.Module] = group_norm
+    activation: Callable[[Tensor], Tensor] | None = None
+    block: Callable[..., nn.Module] = ResidualBlock
+    down: Callable[[int, int], nn.Module] = Downsample
+    up: Callable[[int, int], nn.Module] = Upsample
+    embed_time: Callable[[Tensor], Tensor] | None = None

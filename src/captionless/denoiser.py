@@ -12,7 +12,9 @@ of concatenated, which makes the way up as cheap as the way down.
 from __future__ import annotations
 
 import itertools
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from functools import partial
 
 import torch
 from torch import Tensor, nn
@@ -20,16 +22,20 @@ from torch.nn import functional as F
 
 from captionless.blocks import (
     GROUP,
-    Downsample,
+    CrossAttention,
     Embedding,
-    ResidualBlock,
+    Parts,
     SelfAttention,
-    Upsample,
-    group_norm,
     head_width,
+    scaled,
+    sinusoidal_embedding,
     zero_weights,
 )
-from captionless.errors import CaptionlessError
+from captionless.errors import CaptionlessError, one_of
+
+ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {"silu": F.silu, "gelu": F.gelu}
+CONDITION_LAYERS = ("embedding.condition.weight", "tokens.weight")
+"""What reads the condition itself, and starts afresh where its width changes."""
 
 
 @dataclass(frozen=True)
@@ -45,6 +51,10 @@ class DenoiserConfig:
         attention: the levels (0 is the finest) that get self-attention.
         condition_width: length of the condition vector.
         dropout: dropout inside the residual blocks; for tiny folders.
+        tokens: how many tokens are made of the condition for cross-attention, beside scale and shift, at the levels
+            that have self-attention; 0 is none.
+        activation: ``silu`` or ``gelu``.
+        time_features: sines and cosines that tell the time; even.
     """
 
     channels: int = 3
@@ -55,6 +65,9 @@ class DenoiserConfig:
     attention: tuple[int, ...] = (1, 2)
     condition_width: int = 512
     dropout: float = 0.0
+    tokens: int = 0
+    activation: str = "silu"
+    time_features: int = 128
 
     def __post_init__(self) -> None:
         """Refuse values that no network can be built from."""
@@ -63,6 +76,15 @@ class DenoiserConfig:
         sizes = (self.channels, self.patch, self.blocks, self.condition_width, *self.multipliers)
         if min(sizes) < 1 or not self.multipliers:
             raise CaptionlessError(f"every size of a denoiser must be at least 1; got {self}.")
+        attended = set(self.attention) & set(range(len(self.multipliers)))
+        if self.tokens < 0 or (self.tokens and not attended):
+            raise CaptionlessError(
+                f"a denoiser with attention at the levels {self.attention} cannot look at {self.tokens} tokens. "
+                "Choose 0, or 4 for one with attention."
+            )
+        if self.time_features < 4 or self.time_features % 2:
+            raise CaptionlessError(f"time_features must be an even number from 4 up, not {self.time_features}.")
+        one_of("activation", self.activation, tuple(ACTIVATIONS))
 
     @property
     def total_downsampling(self) -> int:
@@ -84,38 +106,59 @@ def default_patch(size: int) -> int:
     return next((patch for patch in (4, 2) if size % (4 * patch) == 0 and size // patch >= 16), 1)
 
 
+def course_denoiser(condition_width: int = 512, channels: int = 3) -> DenoiserConfig:
+    """Return the U-Net that introductory courses build: ``down_chs = (256, 256, 512)``, GELU, no attention.
+
+    Args:
+        condition_width: the course's ``c_embed_dim``: 10 for classes, 512 for CLIP vectors.
+        channels: 3 for colour, 1 for grey.
+    """
+    return DenoiserConfig(
+        channels,
+        patch=1,
+        width=256,
+        multipliers=(1, 1, 2),
+        blocks=1,
+        attention=(),
+        condition_width=condition_width,
+        activation="gelu",
+        time_features=8,
+    )
+
+
 class Denoiser(nn.Module):
-    """Predict ``v`` from a noisy picture, its time and its condition.
+    """Predict ``v`` (or what else it is trained for) from a noisy picture, its time and its condition.
 
     Args:
         config: the shape of the network.
+        parts: other building blocks than the usual ones, to experiment with; such a network cannot be saved as a model.
     """
 
-    def __init__(self, config: DenoiserConfig) -> None:
+    def __init__(self, config: DenoiserConfig, parts: Parts | None = None) -> None:
         super().__init__()
         self.config = config
+        parts = parts or Parts()
+        self.activation = parts.activation or ACTIVATIONS[config.activation]
+        parts = replace(parts, activation=self.activation)
         levels = [config.width * m for m in config.multipliers]
         pixels = config.channels * config.patch**2
-        embedding = 4 * config.width
-        self.embedding = Embedding(config.condition_width, embedding)
+        width = 4 * config.width
+        embed_time = parts.embed_time or partial(sinusoidal_embedding, frequencies=config.time_features // 2)
+        self.embedding = Embedding(config.condition_width, width, embed_time, self.activation)
         self.stem = nn.Conv2d(pixels, levels[0], 3, padding=1)
-        self.down = nn.ModuleList(_level(config, i, embedding) for i in range(len(levels)))
-        self.downsample = nn.ModuleList(Downsample(a, b) for a, b in itertools.pairwise(levels))
-        self.middle = nn.ModuleList(
-            [
-                ResidualBlock(levels[-1], embedding, config.dropout),
-                ResidualBlock(levels[-1], embedding, config.dropout),
-            ]
-        )
+        self.down = nn.ModuleList(_level(config, parts, i) for i in range(len(levels)))
+        self.downsample = nn.ModuleList(parts.down(a, b) for a, b in itertools.pairwise(levels))
+        self.middle = nn.ModuleList(_block(config, parts, levels[-1]) for _ in range(2))
         self.skip = nn.ModuleList(nn.Conv2d(channels, channels, 1) for channels in levels)
-        self.up = nn.ModuleList(_level(config, i, embedding) for i in range(len(levels)))
-        self.upsample = nn.ModuleList(Upsample(b, a) for a, b in itertools.pairwise(levels))
-        self.norm = group_norm(levels[0])
+        self.up = nn.ModuleList(_level(config, parts, i) for i in range(len(levels)))
+        self.upsample = nn.ModuleList(parts.up(b, a) for a, b in itertools.pairwise(levels))
+        self.norm = parts.norm(levels[0])
         self.head = nn.Conv2d(levels[0], pixels, 3, padding=1)
         zero_weights(self.head)
+        self.tokens = nn.Linear(config.condition_width, config.tokens * width) if config.tokens else None
 
     def forward(self, xt: Tensor, t: Tensor, condition: Tensor) -> Tensor:
-        """Return the predicted ``v``.
+        """Return the prediction.
 
         Args:
             xt: noisy pictures, (n, channels, size, size).
@@ -126,35 +169,50 @@ class Denoiser(nn.Module):
             (n, channels, size, size).
         """
         embedding = self.embedding(t, condition)
+        tokens = None
+        if self.tokens is not None:
+            # (n, width, k) before it is turned around, so that a wider network appends rows.
+            tokens = self.tokens(scaled(condition)).unflatten(1, (-1, self.config.tokens)).transpose(1, 2)
         h = self.stem(F.pixel_unshuffle(xt, self.config.patch))
         skips: list[Tensor] = []
         for i, level in enumerate(self.down):
             if i:
                 h = self.downsample[i - 1](h)
-            h = _run(level, h, embedding)
+            h = _run(level, h, embedding, tokens)
             skips.append(h)
-        h = _run(self.middle, h, embedding)
+        h = _run(self.middle, h, embedding, tokens)
         for i in reversed(range(len(self.up))):
-            h = _run(self.up[i], h + self.skip[i](skips[i]), embedding)
+            h = _run(self.up[i], h + self.skip[i](skips[i]), embedding, tokens)
             if i:
                 h = self.upsample[i - 1](h)
-        return F.pixel_shuffle(self.head(F.silu(self.norm(h))), self.config.patch)
+        return F.pixel_shuffle(self.head(self.activation(self.norm(h))), self.config.patch)
 
 
-def _level(config: DenoiserConfig, level: int, embedding: int) -> nn.ModuleList:
-    """Return the blocks of one level: residual blocks, each followed by attention where wanted."""
+def _level(config: DenoiserConfig, parts: Parts, level: int) -> nn.ModuleList:
+    """Return the parts of one level: blocks, each followed by attention where wanted."""
     channels = config.width * config.multipliers[level]
-    parts: list[nn.Module] = []
+    layers: list[nn.Module] = []
     for _ in range(config.blocks):
-        parts.append(ResidualBlock(channels, embedding, config.dropout))
+        layers.append(_block(config, parts, channels))
         if level in config.attention:
-            parts.append(SelfAttention(channels))
-    return nn.ModuleList(parts)
+            layers.append(SelfAttention(channels, parts.norm))
+            if config.tokens:
+                layers.append(CrossAttention(channels, 4 * config.width, parts.norm))
+    return nn.ModuleList(layers)
 
 
-def _run(parts: nn.Module, h: Tensor, embedding: Tensor) -> Tensor:
-    for part in parts.children():
-        h = part(h, embedding) if isinstance(part, ResidualBlock) else part(h)
+def _block(config: DenoiserConfig, parts: Parts, channels: int) -> nn.Module:
+    return parts.block(channels, 4 * config.width, config.dropout, parts.norm, parts.activation)
+
+
+def _run(layers: nn.Module, h: Tensor, embedding: Tensor, tokens: Tensor | None) -> Tensor:
+    for layer in layers.children():
+        if isinstance(layer, SelfAttention):
+            h = layer(h)
+        elif isinstance(layer, CrossAttention):
+            h = layer(h, tokens)
+        else:
+            h = layer(h, embedding)
     return h
 
 
@@ -185,7 +243,7 @@ def grow(small: Denoiser, config: DenoiserConfig) -> Denoiser:
         old["head.weight"] = _spread(old["head.weight"], 0, small.config, factor)
         old["head.bias"] = _spread(old["head.bias"], 0, small.config, factor)
     if config.condition_width != small.config.condition_width:
-        del old["embedding.condition.weight"]
+        old = {name: weight for name, weight in old.items() if name not in CONDITION_LAYERS}
     new = large.state_dict()
     for name, weight in old.items():
         _paste(new[name], weight)
@@ -194,11 +252,8 @@ def grow(small: Denoiser, config: DenoiserConfig) -> Denoiser:
 
 def check_growth(old: DenoiserConfig, new: DenoiserConfig) -> None:
     """Raise unless a denoiser of shape ``old`` can grow into one of shape ``new``."""
-    same = (old.channels, old.multipliers, old.blocks, old.attention) == (
-        new.channels,
-        new.multipliers,
-        new.blocks,
-        new.attention,
+    same = new == replace(
+        old, width=new.width, patch=new.patch, condition_width=new.condition_width, dropout=new.dropout
     )
     if not same or new.width < old.width or new.patch % old.patch:
         raise CaptionlessError(

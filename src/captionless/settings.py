@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, fields
-from typing import Any, TypedDict
+from typing import Any, Literal, TypedDict
 
 from captionless.errors import CaptionlessError, one_of
 from captionless.precision import PRECISIONS
@@ -27,7 +27,47 @@ class GivenSettings(TypedDict, total=False):
     ema_half_life: int
     dropout: float
     precision: str
+    prediction: str
+    schedule: str
+    schedule_steps: int
+    zero_terminal_snr: bool
+    weighting: str
+    mask: str
+    tokens: int
+    network: str
 
+
+PREDICTIONS = ("v", "eps", "x0", "flow")
+SCHEDULES = ("cosine", "linear", "sigmoid", "karras", "flow")
+WEIGHTINGS = ("uniform", "min-snr", "log-normal")
+MASKS = ("vector", "element")
+NETWORKS = ("standard", "course")
+MAX_STEPS = 10_000
+"""T of a linear schedule; with many more nothing of the picture is left, even in float64, long before t = 1."""
+
+COURSE: GivenSettings = {
+    "size": 32,
+    "network": "course",
+    "width": 256,
+    "schedule": "linear",
+    "schedule_steps": 150,
+    "prediction": "eps",
+    "mask": "element",
+    "condition_cosine": 1.0,
+}
+"""What introductory courses on diffusion train: T = 150 linear betas, predicted noise, an element-wise mask."""
+
+PRESETS: dict[str, GivenSettings] = {"course": COURSE}
+
+BOUND: tuple[Literal["prediction", "schedule", "schedule_steps", "zero_terminal_snr", "tokens", "network"], ...] = (
+    "prediction",
+    "schedule",
+    "schedule_steps",
+    "zero_terminal_snr",
+    "tokens",
+    "network",
+)
+"""What a training takes over from the model it is begun from: other values would make its weights meaningless."""
 
 LENGTH = frozenset({"images", "minutes", "precision"})
 """What a resumed training may change: how long it runs in all, and what it computes in."""
@@ -57,6 +97,14 @@ class TrainSettings:
         ema_half_life: pictures after which a step's weight in the averaged model has halved.
         dropout: in the denoiser's blocks; may help on very small folders.
         precision: ``auto``, ``float32`` or ``bf16``.
+        prediction: what the network answers, one of ``PREDICTIONS``; see ``captionless.objective``.
+        schedule: the noise schedule, one of ``SCHEDULES``; see ``captionless.schedule``.
+        schedule_steps: T of the linear schedule.
+        zero_terminal_snr: rescale the linear schedule so that it ends in pure noise.
+        weighting: of noise levels in the loss, one of ``WEIGHTINGS``.
+        mask: what ``condition_drop`` drops: the whole ``vector`` of a picture, or each ``element`` by itself.
+        tokens: tokens made of the vector for cross-attention, beside scale and shift; 0 is none.
+        network: ``standard``, or ``course``: the U-Net of introductory courses.
     """
 
     size: int = 64
@@ -74,6 +122,14 @@ class TrainSettings:
     ema_half_life: int = 50_000
     dropout: float = 0.0
     precision: str = "auto"
+    prediction: str = "v"
+    schedule: str = "cosine"
+    schedule_steps: int = 1000
+    zero_terminal_snr: bool = False
+    weighting: str = "uniform"
+    mask: str = "vector"
+    tokens: int = 0
+    network: str = "standard"
 
     def __post_init__(self) -> None:
         """Refuse values no training can run with."""
@@ -99,6 +155,34 @@ class TrainSettings:
                 f"--condition-cosine must lie in (0, 1], not {self.condition_cosine}. 1 is no noise."
             )
         one_of("precision", self.precision, PRECISIONS)
+        self._check_diffusion()
+
+    def _check_diffusion(self) -> None:
+        one_of("prediction", self.prediction, PREDICTIONS)
+        one_of("schedule", self.schedule, SCHEDULES)
+        one_of("weighting", self.weighting, WEIGHTINGS)
+        one_of("mask", self.mask, MASKS)
+        one_of("network", self.network, NETWORKS)
+        if self.schedule != "linear" and (self.zero_terminal_snr or self.schedule_steps != 1000):
+            raise CaptionlessError(
+                f"the {self.schedule} schedule has no steps: --schedule-steps and --zero-terminal-snr belong to "
+                "--schedule linear."
+            )
+        if not 2 <= self.schedule_steps <= MAX_STEPS:
+            raise CaptionlessError(
+                f"--schedule-steps must lie from 2 to {MAX_STEPS:,}, not {self.schedule_steps}. Try 150 or 1000."
+            )
+        if self.zero_terminal_snr and self.prediction == "eps":
+            raise CaptionlessError(
+                "with --zero-terminal-snr the first xt is all noise, of which predicted noise (eps) says nothing. "
+                "Choose --prediction v."
+            )
+        if not 0 <= self.tokens <= 64:
+            raise CaptionlessError(f"--tokens must lie from 0 (none) to 64, not {self.tokens}. Try 4.")
+        if self.tokens and self.network == "course":
+            raise CaptionlessError(
+                "--network course has no attention, so that nothing would look at --tokens. Choose --network standard."
+            )
 
     def _positive(self, *names: str) -> None:
         for name in names:

@@ -21,7 +21,7 @@ from captionless import ema
 from captionless.checkpoint import STATE, read_metadata, read_tensors, save_tensors
 from captionless.denoiser import Denoiser
 from captionless.errors import CaptionlessError
-from captionless.objective import denoising_loss, drop_condition, noise_condition, stratified_times
+from captionless.objective import denoising_loss, drop_condition, mask_condition, noise_condition, training_times
 from captionless.precision import autocast, resolve_precision
 from captionless.schedule import Schedule
 from captionless.settings import DEFAULT_MINUTES, TrainSettings
@@ -156,20 +156,22 @@ def step_loss(
     """
     n, device = len(x0), x0.device
 
-    def uniform() -> Tensor:
-        return torch.rand(n, generator=generator).to(device)
+    def uniform(*shape: int) -> Tensor:
+        return torch.rand(shape or (n,), generator=generator).to(device)
 
     if settings.flip:
         x0 = torch.where((uniform() < 0.5).reshape(-1, 1, 1, 1), x0.flip(3), x0)
-    t = stratified_times(uniform())
-    dropped = uniform()
+    t = training_times(schedule, uniform(), settings.weighting)
+    elementwise = settings.mask == "element"
+    dropped = uniform(*condition.shape) if elementwise else uniform()
     eps = torch.randn(x0.shape, generator=generator).to(device)
     if settings.condition_cosine < 1:
         blur = torch.randn(condition.shape, generator=generator).to(device)
         condition = noise_condition(condition, blur, settings.condition_cosine)
-    condition = drop_condition(condition, dropped, settings.condition_drop)
+    drop = mask_condition if elementwise else drop_condition
+    condition = drop(condition, dropped, settings.condition_drop)
     x0 = x0.contiguous(memory_format=torch.channels_last)
-    return denoising_loss(network, schedule, x0, condition, t, eps)
+    return denoising_loss(network, schedule, x0, condition, t, eps, settings.prediction, settings.weighting)
 
 
 def batch_indices(n: int, images: int, settings: TrainSettings, process: int) -> Tensor:
