@@ -1,30 +1,33 @@
 """The contract of captionless.bridge: from text vector to condition."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 from torch.nn import functional as F
 
-from captionless.bridge import nearest, to_condition
+from captionless.bridge import Shore, mean_shift, nearest, to_condition
 from captionless.errors import CaptionlessError
 from captionless.sampling import BRIDGES
-from tiny import unit_vectors
+from tiny import random, unit_vectors
 
 TEXT, BANK = unit_vectors(3, seed=1), unit_vectors(50, seed=2)
+SHORE = Shore(BANK, 0.05, text_mean=unit_vectors(9, seed=4).mean(0))
 
 
 @pytest.mark.parametrize("bridge", BRIDGES)
 def test_every_bridge_gives_unit_vectors(bridge: str) -> None:
-    condition = to_condition(TEXT, BANK, 0.05, bridge)
+    condition = to_condition(TEXT, SHORE, bridge)
     assert condition.shape == TEXT.shape
     torch.testing.assert_close(condition.norm(dim=1), torch.ones(3))
 
 
 def test_no_bridge_leaves_the_text_vector() -> None:
-    assert torch.equal(to_condition(TEXT, BANK, 0.05, "none"), TEXT)
+    assert torch.equal(to_condition(TEXT, SHORE, "none"), TEXT)
 
 
 def test_the_default_is_the_nearest_pictures() -> None:
-    assert torch.equal(to_condition(TEXT, BANK, 0.05), nearest(TEXT, BANK, 0.05))
+    assert torch.equal(to_condition(TEXT, SHORE), nearest(TEXT, BANK, 0.05))
 
 
 def test_a_condition_is_the_softmax_weighted_mean_of_the_nearest_pictures() -> None:
@@ -51,4 +54,36 @@ def test_each_text_is_bridged_alone() -> None:
 
 def test_an_unknown_bridge_is_refused_with_the_names_there_are() -> None:
     with pytest.raises(CaptionlessError, match=r"'bifrost'.*nearest"):
-        to_condition(TEXT, BANK, 0.05, "bifrost")
+        to_condition(TEXT, SHORE, "bifrost")
+
+
+# --- the mean ---
+
+
+def test_the_mean_bridge_moves_texts_from_the_mean_of_words_to_that_of_pictures() -> None:
+    assert SHORE.text_mean is not None
+    expected = F.normalize(TEXT - SHORE.text_mean + BANK.mean(0), dim=1)
+    torch.testing.assert_close(to_condition(TEXT, SHORE, "mean"), expected)
+
+
+def test_the_mean_bridge_closes_a_gap_that_is_one_constant_vector() -> None:
+    """Pairs of text and picture that differ by the same vector: each text finds its picture's direction."""
+    middle, gap = 0.1 * random(50, 512), random(1, 512, seed=1)
+    texts, pictures = middle - gap, middle + gap
+    moved = mean_shift(texts, texts.mean(0), pictures.mean(0))
+    torch.testing.assert_close(moved, F.normalize(pictures, dim=1))
+
+
+def test_where_words_lie_among_pictures_the_mean_bridge_moves_nothing() -> None:
+    torch.testing.assert_close(to_condition(TEXT, replace(SHORE, text_mean=BANK.mean(0)), "mean"), TEXT)
+
+
+def test_a_text_is_shifted_alone() -> None:
+    torch.testing.assert_close(to_condition(TEXT, SHORE, "mean")[1:2], to_condition(TEXT[1:2], SHORE, "mean"))
+
+
+def test_a_model_that_does_not_know_the_mean_of_its_words_says_what_to_do_instead() -> None:
+    shore = replace(SHORE, text_mean=None)
+    with pytest.raises(CaptionlessError, match=r"--bridge mean needs .* Choose --bridge nearest, or train on with --"):
+        to_condition(TEXT, shore, "mean")
+    assert torch.equal(to_condition(TEXT, shore), to_condition(TEXT, SHORE))

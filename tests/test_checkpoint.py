@@ -13,11 +13,13 @@ import torch
 from safetensors import SafetensorError
 from torch import Tensor
 
+import schedule_cases
 import tiny
 from captionless import checkpoint
 from captionless.checkpoint import (
     BANK,
     CONFIG,
+    SCHEDULE_KINDS,
     WEIGHTS,
     Model,
     half,
@@ -31,13 +33,15 @@ from captionless.checkpoint import (
 )
 from captionless.denoiser import DenoiserConfig
 from captionless.errors import CaptionlessError
-from captionless.schedule import CosineSchedule
+from captionless.schedule import AnySchedule, CosineSchedule, LinearSchedule
+from captionless.settings import PREDICTIONS, SCHEDULES
 
 
 def write(folder: Path, model: Model, *, smaller: bool = False) -> Path:
     weights: dict[str, Tensor] = model.denoiser.state_dict()
     save_tensors(folder / WEIGHTS, half(weights) if smaller else weights)
-    save_tensors(folder / BANK, {"vectors": model.bank})
+    if model.config.encoder:
+        save_tensors(folder / BANK, {"vectors": model.bank})
     save_config(folder, model.config)
     return folder
 
@@ -131,6 +135,123 @@ def test_bundled_names_the_shipped_model_and_anything_else_a_folder() -> None:
     assert model_folder("bundled").parts[-3:] == ("captionless", "bundled", "flowers")
     assert model_folder("runs/bundled") == Path("runs/bundled")
     assert model_folder("./bundled") == Path("bundled")
+
+
+# --- the diffusion core ---
+
+
+@pytest.mark.parametrize("prediction", PREDICTIONS)
+@pytest.mark.parametrize("schedule", schedule_cases.EVERY.values(), ids=schedule_cases.EVERY)
+def test_every_schedule_and_prediction_comes_back(
+    schedule: AnySchedule, prediction: str, tmp_path: Path, model: Model
+) -> None:
+    schedule.alpha_sigma(torch.tensor(0.5))  # what was computed from it is not written
+    config = replace(model.config, schedule=schedule, prediction=prediction)
+    save_config(tmp_path, config)
+    loaded = load_config(tmp_path)
+    assert loaded == config
+    assert type(loaded.schedule) is type(schedule)
+
+
+def test_the_kinds_of_schedules_are_named_in_the_file_as_in_the_settings(tmp_path: Path, model: Model) -> None:
+    assert set(SCHEDULE_KINDS) == set(SCHEDULES)
+    save_config(tmp_path, replace(model.config, schedule=LinearSchedule(150), prediction="eps"))
+    values = json.loads((tmp_path / CONFIG).read_text(encoding="utf-8"))
+    assert values["prediction"] == "eps"
+    assert values["schedule"] == {
+        "kind": "linear",
+        "steps": 150,
+        "beta_start": 1e-4,
+        "beta_end": 0.02,
+        "zero_terminal_snr": False,
+    }
+
+
+def test_a_model_of_format_1_has_the_cosine_schedule_and_predicts_v(folder: Path, model: Model) -> None:
+    def as_written_then(values: dict[str, Any]) -> None:
+        values["format"] = 1
+        values["schedule"] = {"log_snr_max": 9.0, "log_snr_min": -11.0}
+        del values["prediction"]
+        for name in ("tokens", "activation", "time_features"):
+            del values["denoiser"][name]
+
+    edit(folder, as_written_then)
+    loaded = load_model(folder)
+    assert (loaded.config.schedule, loaded.config.prediction) == (CosineSchedule(9.0, -11.0), "v")
+    assert loaded.config.denoiser == model.config.denoiser
+
+
+LINEAR = {"kind": "linear", "steps": 150}
+
+
+@pytest.mark.parametrize(
+    ("changes", "told"),
+    [
+        ({"schedule": {"kind": "quadratic"}}, "there is no schedule 'quadratic'. Choose one of: cosine, linear, "),
+        ({"schedule": {"kind": 5}}, "schedule.kind must be text, not 5"),
+        ({"schedule": {"kind": None}}, "schedule.kind must be text, not null"),
+        ({"schedule": {"kind": "linear", "log_snr_max": 13.0}}, "schedule.log_snr_max is not known"),
+        ({"schedule": {"kind": "flow", "steps": 150}}, "schedule.steps is not known"),
+        ({"schedule": {**LINEAR, "steps": 150.5}}, "schedule.steps must be a whole number, not 150.5"),
+        ({"schedule": {**LINEAR, "zero_terminal_snr": 1}}, "schedule.zero_terminal_snr must be true or false, not 1"),
+        ({"schedule": {**LINEAR, "beta_end": "2%"}}, 'schedule.beta_end must be a number, not "2%"'),
+        ({"schedule": {**LINEAR, "steps": 10**12}}, "a linear schedule needs 2 to 10,000 steps"),
+        ({"schedule": {"kind": "karras", "sigma_min": -1.0}}, "noise levels need 1e-5 <= sigma_min < sigma_max"),
+        ({"schedule": {"kind": "sigmoid", "end": math.inf}}, "schedule.end must be a number, not Infinity"),
+        ({"prediction": "score"}, "there is no prediction 'score'. Choose one of: v, eps, x0, flow."),
+        ({"prediction": None}, "prediction must be text, not null"),
+    ],
+)
+def test_a_core_that_is_not_known_is_named_together_with_its_file(
+    changes: dict[str, Any], told: str, folder: Path
+) -> None:
+    edit(folder, lambda values: values.update(changes))
+    message = error_of(lambda: load_model(folder))
+    assert str(folder / CONFIG) in message
+    assert told in message
+
+
+# --- models of classes ---
+
+
+def test_a_model_of_classes_comes_back_without_encoder_and_bank(tmp_path: Path) -> None:
+    model = tiny.class_model(("daisy", "rosé", "wild rose"))
+    loaded = load_model(write(tmp_path, model))
+    assert loaded.config == model.config
+    assert (loaded.config.encoder, loaded.config.classes) == (None, ("daisy", "rosé", "wild rose"))
+    assert loaded.config.condition_width == 3
+    assert loaded.bank.shape == (0, 3)
+    assert loaded.text_mean is None
+
+
+def test_what_needs_an_encoder_is_answered_by_the_classes_there_are() -> None:
+    model = tiny.class_model()
+    assert "it has no encoder" in error_of(lambda: model.shore)
+    assert "The classes are: daisy, rose." in error_of(lambda: model.config.words("x"))
+    assert tiny.model().config.words("x") == tiny.model().config.encoder
+
+
+def test_a_config_without_classes_is_one_of_words(folder: Path, model: Model) -> None:
+    edit(folder, lambda values: values.pop("classes"))
+    assert load_config(folder) == model.config
+
+
+@pytest.mark.parametrize(
+    ("change", "told"),
+    [
+        ({"classes": []}, "either an encoder or classes"),
+        ({"classes": ["daisy", "daisy"]}, "a name of its own"),
+        ({"classes": ["daisy", ""]}, "a name of its own"),
+        ({"classes": ["daisy", "rose", "tulip"]}, "its classes and its denoiser do not fit"),
+        ({"classes": ["daisy", 2]}, "classes[1] must be text, not 2"),
+        ({"classes": "daisy"}, 'classes must be a list, not "daisy"'),
+        ({"encoder": {"name": "x", "digest": "0", "width": 2, "logit_scale": 1.0}}, "either an encoder or classes"),
+    ],
+)
+def test_classes_that_make_no_sense_are_refused(change: dict[str, Any], told: str, tmp_path: Path) -> None:
+    folder = write(tmp_path, tiny.class_model())
+    edit(folder, lambda values: values.update(change))
+    assert told in error_of(lambda: load_model(folder))
 
 
 # --- folders that are no model ---
@@ -233,7 +354,8 @@ def test_a_part_that_is_no_object_is_named(part: str, folder: Path) -> None:
 
 def test_a_model_of_a_newer_version_asks_for_an_upgrade(folder: Path) -> None:
     edit(folder, lambda values: values.update(format=checkpoint.FORMAT + 1))
-    assert "newer captionless (format 2). Upgrade" in error_of(lambda: load_model(folder))
+    newer = f"newer captionless (format {checkpoint.FORMAT + 1}). Upgrade"
+    assert newer in error_of(lambda: load_model(folder))
 
 
 # --- files that are missing or damaged ---

@@ -174,7 +174,8 @@ def test_renamed_pictures_do_not_disturb_a_resume(photos: Path, encoder: Path, t
         train(photos, tmp_path / "parts", encoder=str(encoder), observer=StopsAt(8), **TINY)
     (photos / "rose" / "1.png").rename(photos / "rose" / "zz.png")
     parts = train(photos, tmp_path / "parts", resume=True)
-    assert all(torch.equal(tensor, weights(parts)[name]) for name, tensor in weights(whole).items())
+    expected, got = weights(whole), weights(parts)
+    assert all(torch.equal(expected[name], got[name]) for name in expected)
 
 
 def test_other_vectors_than_it_was_begun_with_are_refused(photos: Path, encoder: Path, tmp_path: Path) -> None:

@@ -18,6 +18,7 @@ import torch
 
 from captionless.checkpoint import (
     BANK,
+    MEANS,
     WEIGHTS,
     EncoderReference,
     half,
@@ -29,6 +30,7 @@ from captionless.checkpoint import (
 )
 from captionless.encoders import BUNDLED, load_encoder
 from captionless.model_card import read_pictures, write_model_card
+from captionless.subject import subject_mean
 from captionless.vectors import embed
 
 LIMIT = 24_000_000
@@ -52,6 +54,9 @@ def main() -> None:
     save_config(target, shipped)
     for name in (WEIGHTS, BANK):
         save_tensors(target / name, half(read_tensors(source / name)))
+    # The words' mean is taken anew, with the encoder that ships.
+    names = [name for name, _, role in read_pictures(source) if role == "train"]
+    save_tensors(target / MEANS, half({"text": subject_mean(names, model.bank, encoder)}))
     shutil.copyfile(source / "pictures.csv", target / "pictures.csv")
     write_model_card(target, shipped, model.denoiser, photos)
     size = sum(path.stat().st_size for path in target.iterdir())

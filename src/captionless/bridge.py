@@ -2,20 +2,39 @@
 
 The denoiser is trained on image vectors. A matching text vector points the same way only roughly: texts
 and pictures fill two separate cones of the shared space (arXiv:2203.02053). A bridge moves a text vector
-to where image vectors live.
+to where image vectors live. ``docs/ablations.md`` measures them; ``captionless.sampling`` holds the default.
 """
 
 from __future__ import annotations
+
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from captionless.errors import one_of
+from captionless.errors import CaptionlessError, one_of
 from captionless.sampling import BRIDGES
 
+NEIGHBOURS = 20
 
-def nearest(text: Tensor, bank: Tensor, temperature: float, neighbours: int = 20) -> Tensor:
+
+@dataclass(frozen=True)
+class Shore:
+    """What a model knows of the far side of the gap: how its training pictures lie in the shared space.
+
+    Args:
+        bank: unit image vectors of training pictures, (m, d).
+        temperature: of the encoder's contrastive softmax, ``1 / logit_scale``.
+        text_mean: mean of the unit vectors of prompts about what the pictures show, (d,); None where a model has none.
+    """
+
+    bank: Tensor
+    temperature: float
+    text_mean: Tensor | None = None
+
+
+def nearest(text: Tensor, bank: Tensor, temperature: float, neighbours: int = NEIGHBOURS) -> Tensor:
     """Replace each text vector by a weighted mean of the training pictures' vectors closest to it.
 
     In the manner of kNN-Diffusion (arXiv:2204.02849), with a softmax over the cosines so that the
@@ -35,7 +54,38 @@ def nearest(text: Tensor, bank: Tensor, temperature: float, neighbours: int = 20
     return F.normalize((weights.unsqueeze(-1) * bank[indices]).sum(1), dim=1)
 
 
-def to_condition(text: Tensor, bank: Tensor, temperature: float, bridge: str = "nearest") -> Tensor:
-    """Apply the bridge called ``bridge`` to unit text vectors (n, d); see ``captionless.sampling.BRIDGES``."""
+def mean_shift(text: Tensor, text_mean: Tensor, image_mean: Tensor) -> Tensor:
+    """Move text vectors by the difference of the two cones' means, and back to unit length.
+
+    The gap is mostly one constant vector (as C3 finds, arXiv:2401.08567, which takes both means away). Both must be of
+    the same subjects: with texts about everything and pictures of flowers, the shift would add what flowers have in
+    common.
+
+    Args:
+        text: unit vectors, (n, d).
+        text_mean: (d,).
+        image_mean: (d,).
+
+    Returns:
+        Unit vectors, (n, d).
+    """
+    return F.normalize(text - text_mean + image_mean, dim=1)
+
+
+def to_condition(text: Tensor, shore: Shore, bridge: str = "nearest") -> Tensor:
+    """Apply the bridge called ``bridge`` to unit text vectors (n, d); see ``captionless.sampling.BRIDGES``.
+
+    Raises:
+        CaptionlessError: an unknown bridge, or one that the model does not carry what it needs for.
+    """
     one_of("bridge", bridge, BRIDGES)
-    return text if bridge == "none" else nearest(text, bank, temperature)
+    if bridge == "none":
+        return text
+    if bridge == "nearest":
+        return nearest(text, shore.bank, shore.temperature)
+    if shore.text_mean is None:
+        raise CaptionlessError(
+            "this model carries no mean of its subject's words, which --bridge mean needs (an older captionless wrote "
+            "it). Choose --bridge nearest, or train on with --from."
+        )
+    return mean_shift(text, shore.text_mean, shore.bank.mean(0))

@@ -2,7 +2,8 @@
 
     config.json            shape of the denoiser, schedule, encoder (name, content hash), how it was trained
     model.safetensors      the averaged weights, which paint
-    bank.safetensors       image vectors of training pictures, for the bridge from words
+    bank.safetensors       image vectors of training pictures, for the bridge from words; not in a model of classes
+    means.safetensors      the mean of their subject's text vectors, for another bridge
     pictures.csv           content hash, name and role (train, held out) of every picture
     README.md CREDITS.csv  the model card, and whom the pictures are owed to
     samples/               contact sheets drawn while it learned
@@ -14,28 +15,46 @@ Every file is replaced in one step, so a crash leaves the last good checkpoint.
 from __future__ import annotations
 
 import json
-import math
 from dataclasses import asdict, dataclass, field
 from importlib import resources
 from pathlib import Path
-from typing import Any, TypeVar, get_type_hints
+from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
+from captionless.bridge import Shore
 from captionless.denoiser import Denoiser, DenoiserConfig
-from captionless.errors import CaptionlessError
+from captionless.errors import CaptionlessError, one_of
 from captionless.files import atomic_write
-from captionless.schedule import CosineSchedule
+from captionless.json_values import build, typed
+from captionless.labels import listed
+from captionless.schedule import (
+    AnySchedule,
+    CosineSchedule,
+    FlowSchedule,
+    KarrasSchedule,
+    LinearSchedule,
+    SigmoidSchedule,
+)
+from captionless.settings import PREDICTIONS
 
-FORMAT = 1
+FORMAT = 2
+"""1 knew no other schedule than the cosine and no other prediction than v."""
 BUNDLED = "bundled"
-CONFIG, WEIGHTS, BANK, STATE = "config.json", "model.safetensors", "bank.safetensors", "training/state.safetensors"
+CONFIG, WEIGHTS, STATE = "config.json", "model.safetensors", "training/state.safetensors"
+BANK, MEANS = "bank.safetensors", "means.safetensors"
 
-Config = TypeVar("Config", "DenoiserConfig", "EncoderReference", "CosineSchedule")
-_KINDS = {int: "a whole number", float: "a number", str: "text", list: "a list", dict: "an object"}
+SCHEDULE_KINDS: dict[str, type[AnySchedule]] = {
+    "cosine": CosineSchedule,
+    "linear": LinearSchedule,
+    "sigmoid": SigmoidSchedule,
+    "karras": KarrasSchedule,
+    "flow": FlowSchedule,
+}
+
 _TRAINING = {"settings": dict, "folder": str, "pictures": int, "held_out": int, "images": int, "minutes": float}
 
 
@@ -57,25 +76,69 @@ class ModelConfig:
         size: side of the pictures, in pixels.
         denoiser: shape of the network.
         schedule: the noise schedule.
-        encoder: the encoder whose vectors are its conditions.
+        prediction: what the denoiser answers; see ``captionless.objective``.
+        encoder: the encoder whose vectors are its conditions; None for a model of classes.
+        classes: the names of its classes, in the order of the elements of its one-hot conditions; none for a model of
+            words. A model has either an encoder or classes.
         training: how it was trained (settings, pictures, images seen, minutes, ancestry); for people and resume.
     """
 
     size: int
     denoiser: DenoiserConfig
-    encoder: EncoderReference
-    schedule: CosineSchedule = field(default_factory=CosineSchedule)
+    encoder: EncoderReference | None
+    schedule: AnySchedule = field(default_factory=CosineSchedule)
+    prediction: str = "v"
     training: dict[str, Any] = field(default_factory=dict)
+    classes: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        """Refuse a model that nothing can be asked of, or two kinds of things."""
+        if (self.encoder is None) != bool(self.classes):
+            raise CaptionlessError("a model has either an encoder or classes, and this one has both or neither.")
+        if len(set(self.classes)) < len(self.classes) or not all(self.classes):
+            raise CaptionlessError("each class of a model needs a name of its own.")
+
+    @property
+    def condition_width(self) -> int:
+        """Length of its condition vectors."""
+        return self.encoder.width if self.encoder else len(self.classes)
+
+    def words(self, name: str = "") -> EncoderReference:
+        """Return the encoder that gives words a meaning.
+
+        Raises:
+            CaptionlessError: the model (called ``name`` in the message) is one of classes.
+        """
+        if self.encoder is None:
+            raise CaptionlessError(
+                f"the model {name} paints classes: it has no encoder, so that words, pictures to be like and bridges "
+                f"mean nothing to it. {listed(self.classes)}"
+            )
+        return self.encoder
 
 
 @dataclass(frozen=True)
 class Model:
-    """A model in memory: its config, its denoiser (in evaluation mode, float32) and its bank (m, d)."""
+    """A model in memory.
+
+    Args:
+        name: as it was asked for.
+        config: what ``config.json`` holds.
+        denoiser: in evaluation mode, float32.
+        bank: unit image vectors of training pictures, (m, d); (0, d) in a model of classes.
+        text_mean: mean of the vectors of prompts about its subject, (d,); None in models of format 1.
+    """
 
     name: str
     config: ModelConfig
     denoiser: Denoiser
     bank: Tensor
+    text_mean: Tensor | None = None
+
+    @property
+    def shore(self) -> Shore:
+        """What the bridge from words needs."""
+        return Shore(self.bank, 1 / self.config.words(self.name).logit_scale, self.text_mean)
 
 
 def model_folder(name: str | Path) -> Path:
@@ -87,7 +150,10 @@ def model_folder(name: str | Path) -> Path:
 
 def save_config(folder: Path, config: ModelConfig) -> None:
     """Write ``config.json``."""
-    text = json.dumps({"format": FORMAT, **asdict(config)}, indent=2, ensure_ascii=False)
+    kind = next(name for name, one in SCHEDULE_KINDS.items() if isinstance(config.schedule, one))
+    values = asdict(config)
+    values["schedule"] = {"kind": kind, **values["schedule"]}
+    text = json.dumps({"format": FORMAT, **values}, indent=2, ensure_ascii=False)
     with atomic_write(folder / CONFIG) as path:
         path.write_text(text + "\n", encoding="utf-8")
 
@@ -136,10 +202,23 @@ def load_model(name: str | Path) -> Model:
     folder, config = model_folder(name), load_config(name)
     denoiser = Denoiser(config.denoiser)
     load_weights(denoiser, read_tensors(folder / WEIGHTS), folder / WEIGHTS)
+    bank, text_mean = _read_bank(folder, config)
+    return Model(str(name), config, denoiser.eval().requires_grad_(False), bank, text_mean)
+
+
+def _read_bank(folder: Path, config: ModelConfig) -> tuple[Tensor, Tensor | None]:
+    if config.encoder is None:
+        return torch.empty(0, config.condition_width), None
+    width = config.encoder.width
     bank = read_tensors(folder / BANK).get("vectors")
-    if bank is None or bank.ndim != 2 or not len(bank) or bank.shape[1] != config.encoder.width:
+    if bank is None or bank.ndim != 2 or not len(bank) or bank.shape[1] != width:
         raise CaptionlessError(f"{folder / BANK} does not fit {folder / CONFIG}. Restore it, or train again.")
-    return Model(str(name), config, denoiser.eval().requires_grad_(False), bank.float())
+    if not (folder / MEANS).exists():  # as in models of format 1
+        return bank.float(), None
+    text_mean = read_tensors(folder / MEANS).get("text")
+    if text_mean is None or text_mean.shape != (width,):
+        raise CaptionlessError(f"{folder / MEANS} does not fit {folder / CONFIG}. Restore it, or train again.")
+    return bank.float(), text_mean.float()
 
 
 def load_weights(denoiser: Denoiser, tensors: dict[str, Tensor], path: Path) -> None:
@@ -174,50 +253,41 @@ def _config_from_dict(values: dict[str, Any], path: Path) -> ModelConfig:
         raise CaptionlessError(f"{path} was written by a newer captionless (format {values['format']}). Upgrade yours.")
     try:
         config = ModelConfig(
-            size=_typed("size", values["size"], int),
-            denoiser=_build(DenoiserConfig, "denoiser", values["denoiser"]),
-            encoder=_build(EncoderReference, "encoder", values["encoder"]),
-            schedule=_build(CosineSchedule, "schedule", values["schedule"]),
+            size=typed("size", values["size"], int),
+            denoiser=build(DenoiserConfig, "denoiser", values["denoiser"]),
+            encoder=None if values["encoder"] is None else build(EncoderReference, "encoder", values["encoder"]),
+            classes=typed("classes", values.get("classes", []), tuple[str, ...]),
+            schedule=_schedule(typed("schedule", values["schedule"], dict)),
+            prediction=typed("prediction", values.get("prediction", "v"), str),
             training=_training(values["training"]),
         )
+        one_of("prediction", config.prediction, PREDICTIONS)
     except CaptionlessError as error:
         raise CaptionlessError(f"{path} describes no model that can be: {error}") from error
     if config.size < 1 or config.size % config.denoiser.total_downsampling:
         raise ValueError(f"size {config.size} does not pass through its denoiser")
     if not 0 <= config.denoiser.dropout < 1:
         raise ValueError(f"denoiser.dropout must be from 0 to less than 1, not {config.denoiser.dropout}")
-    if config.encoder.width != config.denoiser.condition_width or not config.encoder.logit_scale > 0:
-        raise ValueError("its encoder and its denoiser do not fit each other")
+    if config.condition_width != config.denoiser.condition_width:
+        raise ValueError(f"its {'encoder' if config.encoder else 'classes'} and its denoiser do not fit each other")
+    if config.encoder and not config.encoder.logit_scale > 0:
+        raise ValueError("encoder.logit_scale must be more than 0")
     return config
 
 
-def _build(kind: type[Config], where: str, values: Any) -> Config:
-    """Make a dataclass of what JSON holds, each value of the type that its field declares."""
-    types = get_type_hints(kind)
-    values = _typed(where, values, dict)
-    unknown = set(values) - set(types)
-    if unknown:
-        raise ValueError(f"{where}.{min(unknown)} is not known")
-    return kind(**{name: _typed(f"{where}.{name}", value, types[name]) for name, value in values.items()})
-
-
-def _typed(where: str, value: Any, kind: Any) -> Any:
-    """Return ``value`` if it is of the type ``kind``; a list of whole numbers becomes a tuple."""
-    if kind == tuple[int, ...]:
-        return tuple(_typed(f"{where}[{i}]", item, int) for i, item in enumerate(_typed(where, value, list)))
-    kinds = (int, float) if kind is float else kind
-    # To Python, true is a whole number and NaN a number; here they are mistakes.
-    if not isinstance(value, kinds) or isinstance(value, bool) or (kind is float and not math.isfinite(value)):
-        raise ValueError(f"{where} must be {_KINDS[kind]}, not {json.dumps(value)[:60]}")
-    return value
+def _schedule(values: dict[str, Any]) -> AnySchedule:
+    kind = typed("schedule.kind", values.get("kind", "cosine"), str)
+    one_of("schedule", kind, tuple(SCHEDULE_KINDS))
+    rest = {name: value for name, value in values.items() if name != "kind"}
+    return build(SCHEDULE_KINDS[kind], "schedule", rest)
 
 
 def _training(values: Any) -> dict[str, Any]:
     """Return what is told of the training, the values that are reckoned with being of their types."""
-    training: dict[str, Any] = _typed("training", values, dict)
+    training: dict[str, Any] = typed("training", values, dict)
     for name, kind in _TRAINING.items():
         if name in training:
-            _typed(f"training.{name}", training[name], kind)
+            typed(f"training.{name}", training[name], kind)
     return training
 
 

@@ -7,6 +7,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,7 @@ from captionless.files import atomic_write
 from captionless.model_card import write_model_card, write_pictures
 from captionless.settings import TrainSettings
 from captionless.sheet_painter import SheetPainter
+from captionless.subject import subject_mean
 from captionless.training_pictures import TrainingPictures
 
 CHECKPOINT_SECONDS = 300.0
@@ -74,11 +76,9 @@ class Keeper:
         """Write a checkpoint: first what resumes, then what paints, last the config that makes it a model."""
         trainer.save_state(self.out, training)
         checkpoint.save_tensors(self.out / checkpoint.WEIGHTS, training.average.state_dict())
-        checkpoint.save_tensors(self.out / checkpoint.BANK, {"vectors": self._bank().to(torch.float16)})
-        train, aside = self.pictures.train, self.pictures.held_out
-        rows = [(name, digest, "train") for name, digest in zip(train.names, train.digests, strict=True)]
-        rows += [(name, digest, "held out") for name, digest in zip(aside.names, aside.digests, strict=True)]
-        write_pictures(self.out, rows)
+        for name, tensors in self._shore.items():
+            checkpoint.save_tensors(self.out / name, tensors)
+        write_pictures(self.out, self.pictures.rows())
         config = replace(self.config, training=self.config.training | self._so_far(training))
         checkpoint.save_config(self.out, config)
         write_model_card(self.out, config, training.average, self.folder)
@@ -93,6 +93,15 @@ class Keeper:
         now = time.monotonic()
         self.next_sheet = now + (now - started) / SHEET_SHARE
         return target
+
+    @cached_property
+    def _shore(self) -> dict[str, dict[str, torch.Tensor]]:
+        """What the bridge from words needs, by file; nothing where there are classes instead."""
+        train, encoder = self.pictures.train, self.pictures.encoder
+        if encoder is None:
+            return {}
+        text_mean = subject_mean(train.names, train.vectors, encoder)
+        return {checkpoint.BANK: {"vectors": self._bank().to(torch.float16)}, checkpoint.MEANS: {"text": text_mean}}
 
     def _bank(self) -> torch.Tensor:
         """Return the training pictures' vectors, or a random choice of them where they are very many."""

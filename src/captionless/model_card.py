@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+import shlex
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
@@ -33,8 +34,9 @@ def _card(folder: Path, config: ModelConfig, denoiser: Denoiser, credited: bool)
         "Pictures": f"{config.size} x {config.size} pixels, {'grey' if config.denoiser.channels == 1 else 'colour'}",
         "Trained on": f"{training.get('pictures', 0):,} pictures of the folder `{training.get('folder', '?')}`"
         f" ({training.get('held_out', 0):,} more held out)",
-        "Denoiser": f"U-Net, {parameter_count(denoiser) / 1e6:.1f} million weights, v-prediction, cosine schedule",
-        "Encoder": f"{config.encoder.name} (content hash {config.encoder.digest[:12]})",
+        "Denoiser": f"U-Net, {parameter_count(denoiser) / 1e6:.1f} million weights, {config.prediction}-prediction, "
+        f"{training.get('settings', {}).get('schedule', 'cosine')} schedule",
+        **_asked_by(config),
         "Training": f"{training.get('images', 0):,} pictures seen in {training.get('minutes', 0):.0f} minutes"
         + (f", begun from `{training['from']}`" if training.get("from") else ""),
     }
@@ -48,33 +50,72 @@ def _card(folder: Path, config: ModelConfig, denoiser: Denoiser, credited: bool)
         credit += f" Those of the model it was begun from: [{ANCESTORS_CREDITS}]({ANCESTORS_CREDITS})."
     name = BUNDLED if folder.resolve() == model_folder(BUNDLED).resolve() else str(folder)
     return (
-        f"# {folder.name}\n\nA text-to-image model made by captionless from pictures alone, without captions.\n\n"
+        f"# {folder.name}\n\n{_KIND[bool(config.classes)]}\n\n"
         + "\n".join(lines)
-        + f'\n\n    captionless generate --model {name} "what to paint"\n\n'
-        + "It paints what its training pictures show and little else. Its words are its encoder's: what that does\n"
-        + "not know, the model cannot follow.\n\n## Credits\n\n"
-        + credit
-        + "\n"
+        + f"\n\n    captionless generate --model {name} {example(config)}\n\n"
+        + f"It paints what its training pictures show and little else. {_LIMIT[bool(config.classes)]}\n\n"
+        + f"## Credits\n\n{credit}\n"
     )
 
 
-def write_pictures(folder: Path, rows: Iterable[tuple[str, str, str]]) -> None:
-    """Write ``pictures.csv``: (name, content hash, ``train`` or ``held out``) of every picture."""
+_KIND = {
+    False: "A text-to-image model made by captionless from pictures alone, without captions.",
+    True: "A model of classes made by captionless: it paints a picture of the class it is asked for.",
+}
+_LIMIT = {
+    False: "Its words are its encoder's: what that does\nnot know, the model cannot follow.",
+    True: "It knows no words but the\nnames of its classes.",
+}
+
+
+def _asked_by(config: ModelConfig) -> dict[str, str]:
+    """Return what the model's conditions are."""
+    if config.encoder:
+        return {"Encoder": f"{config.encoder.name} (content hash {config.encoder.digest[:12]})"}
+    return {"Classes": class_counts(config)}
+
+
+def example(config: ModelConfig) -> str:
+    """Return what a first command asks the model for."""
+    return f"--class {shlex.quote(config.classes[0])}" if config.classes else '"what to paint"'
+
+
+def class_counts(config: ModelConfig) -> str:
+    """Return the classes of a model, each with how many pictures it was trained on."""
+    counts = config.training.get("class_pictures")
+    counts = counts if isinstance(counts, dict) else {}
+    return ", ".join(
+        f"{name} ({counts[name]:,})" if isinstance(counts.get(name), int) else name for name in config.classes
+    )
+
+
+def write_pictures(folder: Path, rows: Iterable[tuple[str, ...]]) -> None:
+    """Write ``pictures.csv``: name, content hash, ``train`` or ``held out`` of every picture, and its label if any."""
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(["file", "sha256", "role"])
+    rows = list(rows)
+    writer.writerow(["file", "sha256", "role", "label"][: len(rows[0]) if rows else 3])
     writer.writerows(rows)
     with atomic_write(folder / "pictures.csv") as path:
         path.write_text(text.getvalue(), encoding="utf-8")
 
 
 def read_pictures(folder: Path) -> list[tuple[str, str, str]]:
-    """Read ``pictures.csv`` back; an empty list where there is none."""
+    """Read name, content hash and role back from ``pictures.csv``; an empty list where there is none."""
+    return [(row[0], row[1], row[2]) for row in _read_rows(folder) if len(row) in (3, 4)]
+
+
+def read_labels(folder: Path) -> dict[str, str]:
+    """Read label by content hash from ``pictures.csv``; nothing of a model of words."""
+    return {row[1]: row[3] for row in _read_rows(folder) if len(row) == 4}
+
+
+def _read_rows(folder: Path) -> list[list[str]]:
     path = folder / "pictures.csv"
     if not path.is_file():
         return []
     with path.open(encoding="utf-8", newline="") as file:
-        return [(row[0], row[1], row[2]) for row in list(csv.reader(file))[1:] if len(row) == 3]
+        return list(csv.reader(file))[1:]
 
 
 def _keep_ancestors_credits(folder: Path, config: ModelConfig) -> None:

@@ -11,11 +11,36 @@ from typing import Any
 
 import torch
 
-from captionless.checkpoint import BANK, CONFIG, STATE, ModelConfig, load_config, read_tensors
-from captionless.denoiser import DenoiserConfig, check_growth, default_patch
+from captionless.checkpoint import BANK, CONFIG, STATE, ModelConfig, load_config, load_model, read_tensors
+from captionless.class_pictures import check_labels
+from captionless.denoiser import (
+    CONDITION_LAYERS,
+    Denoiser,
+    DenoiserConfig,
+    check_growth,
+    course_denoiser,
+    default_patch,
+    grow,
+)
 from captionless.errors import CaptionlessError
-from captionless.model_card import read_pictures
-from captionless.settings import LENGTH, GivenSettings, TrainSettings, check_unchanged, settings_from_dict
+from captionless.model_card import read_labels, read_pictures
+from captionless.schedule import (
+    AnySchedule,
+    CosineSchedule,
+    FlowSchedule,
+    KarrasSchedule,
+    LinearSchedule,
+    SigmoidSchedule,
+)
+from captionless.settings import (
+    BOUND,
+    LENGTH,
+    GivenSettings,
+    TrainSettings,
+    check_unchanged,
+    flag,
+    settings_from_dict,
+)
 from captionless.training_pictures import Part, TrainingPictures
 
 
@@ -62,8 +87,10 @@ def find_start(
     return Start(config, begun, resumed=True)
 
 
-def settle(start: Start, given: GivenSettings) -> TrainSettings:
+def settle(start: Start, given: GivenSettings, *, by_class: bool = False) -> TrainSettings:
     """Return the settings: recorded ones (resume), or the given over those of the model begun from or the defaults."""
+    if by_class:
+        given = _of_classes(given)
     if start.config is None:
         settings = TrainSettings(**given)
     elif start.resumed:
@@ -77,6 +104,15 @@ def settle(start: Start, given: GivenSettings) -> TrainSettings:
     return settings
 
 
+def _of_classes(given: GivenSettings) -> GivenSettings:
+    if given.get("condition_cosine", 1.0) != 1:
+        raise CaptionlessError(
+            f"--condition-cosine {given['condition_cosine']} blurs image vectors; a class is one or another. "
+            "Leave it out."
+        )
+    return {**given, "condition_cosine": 1.0}
+
+
 def shape(start: Start, settings: TrainSettings, condition_width: int) -> DenoiserConfig:
     """Return the shape of the network to train.
 
@@ -84,21 +120,65 @@ def shape(start: Start, settings: TrainSettings, condition_width: int) -> Denois
         CaptionlessError: the size does not divide, or the model begun from cannot grow into it.
     """
     if start.config is None:
-        new = DenoiserConfig(
-            settings.channels,
-            default_patch(settings.size),
-            settings.width,
-            condition_width=condition_width,
-            dropout=settings.dropout,
-        )
+        new = _fresh_shape(settings, condition_width)
     else:
         old = start.config
-        grown = max(1, settings.size // old.size)
-        patch = max(old.denoiser.patch, min(old.denoiser.patch * grown, default_patch(settings.size)))
-        new = replace(old.denoiser, patch=patch, width=settings.width, dropout=settings.dropout)
+        patch = _grown_patch(old.denoiser.patch, settings.size) if settings.size > old.size else old.denoiser.patch
+        new = replace(
+            old.denoiser, patch=patch, width=settings.width, dropout=settings.dropout, condition_width=condition_width
+        )
         check_growth(old.denoiser, new)
     new.check_size(settings.size)
     return new
+
+
+def _fresh_shape(settings: TrainSettings, condition_width: int) -> DenoiserConfig:
+    if settings.network == "course":
+        course = course_denoiser(condition_width, settings.channels)
+        return replace(course, width=settings.width, dropout=settings.dropout, tokens=settings.tokens)
+    return DenoiserConfig(
+        settings.channels,
+        default_patch(settings.size),
+        settings.width,
+        condition_width=condition_width,
+        dropout=settings.dropout,
+        tokens=settings.tokens,
+    )
+
+
+def first_network(start: Start, wanted: DenoiserConfig, *, by_class: bool) -> Denoiser:
+    """Return the network at its beginning: new, or grown from the model begun from.
+
+    What reads the condition starts afresh where that model's conditions are of the other kind, words or classes.
+    """
+    fresh = Denoiser(wanted)
+    if start.model is None or start.resumed or start.config is None:
+        return fresh
+    grown = grow(load_model(start.model).denoiser, wanted)
+    if bool(start.config.classes) != by_class:
+        new = fresh.state_dict()
+        grown.load_state_dict({**grown.state_dict(), **{name: new[name] for name in CONDITION_LAYERS if name in new}})
+    return grown
+
+
+def _grown_patch(old: int, size: int) -> int:
+    """Return the stem's patch for larger pictures: the one usual for them where the old patch can grow into it."""
+    usual = default_patch(size)
+    return usual if usual % old == 0 else old
+
+
+def noise_schedule(settings: TrainSettings) -> AnySchedule:
+    """Return the noise schedule that the settings name."""
+    match settings.schedule:
+        case "linear":
+            return LinearSchedule(settings.schedule_steps, zero_terminal_snr=settings.zero_terminal_snr)
+        case "sigmoid":
+            return SigmoidSchedule()
+        case "karras":
+            return KarrasSchedule()
+        case "flow":
+            return FlowSchedule()
+    return CosineSchedule()
 
 
 def check_prompts(prompts: Sequence[str]) -> None:
@@ -111,7 +191,7 @@ def in_recorded_order(out: Path, pictures: TrainingPictures, folder: Path) -> Tr
     """Put the pictures into the order the training was begun with, whatever they are called now.
 
     Raises:
-        CaptionlessError: pictures came or went since, or their vectors are others.
+        CaptionlessError: pictures came or went since, or their vectors or labels are others.
     """
     recorded = [digest for _, digest, role in read_pictures(out) if role == "train"]
     now = {digest: i for i, digest in enumerate(pictures.train.digests)}
@@ -126,6 +206,9 @@ def in_recorded_order(out: Path, pictures: TrainingPictures, folder: Path) -> Tr
         train = pictures.train
         names, digests = (tuple(values[i] for i in order) for values in (train.names, train.digests))
         pictures = replace(pictures, train=Part(names, digests, train.pixels[order], train.vectors[order]))
+    if pictures.classes:
+        check_labels(out, pictures, read_labels(out))
+        return pictures
     bank = read_tensors(out / BANK)["vectors"].float()
     if len(bank) == len(order) and not torch.allclose(bank, pictures.train.vectors, atol=2e-3):
         raise CaptionlessError(
@@ -153,8 +236,16 @@ def _inherited(old: ModelConfig, given: GivenSettings) -> TrainSettings:
         raise CaptionlessError(
             "--grey contradicts the model begun from, which paints in colour. Leave it out, or train without --from."
         )
-    recorded = old.training.get("settings", {})
-    inherited: GivenSettings = {"size": old.size, "width": old.denoiser.width, "grey": grey}
-    if isinstance(recorded, dict) and "condition_cosine" in recorded:
-        inherited["condition_cosine"] = recorded["condition_cosine"]
+    recorded = settings_from_dict(old.training.get("settings", {}))
+    inherited = GivenSettings(size=old.size, width=old.denoiser.width, grey=grey)
+    if not old.classes:
+        inherited["condition_cosine"] = recorded.condition_cosine
+    for name in BOUND:
+        value = getattr(recorded, name)
+        if given.get(name, value) != value:
+            raise CaptionlessError(
+                f"{flag(name)} {given[name]} contradicts the model begun from, trained with {value}. "
+                "Leave it out, or train without --from."
+            )
+        inherited[name] = value
     return TrainSettings(**(inherited | given))

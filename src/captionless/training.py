@@ -5,21 +5,31 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import Protocol, Unpack
+from typing import Any, Protocol, Unpack
 
 import torch
 from accelerate import Accelerator
 
 import captionless
 from captionless import trainer
-from captionless.checkpoint import BUNDLED, EncoderReference, ModelConfig, load_model
-from captionless.denoiser import Denoiser, grow
+from captionless.checkpoint import BUNDLED, EncoderReference, ModelConfig
+from captionless.class_pictures import gather_classes, label_source, refuse_words
 from captionless.errors import CaptionlessError
 from captionless.keeper import Keeper, Log, only_one
+from captionless.labels import FOLDERS
 from captionless.precision import to_device
 from captionless.settings import GivenSettings, TrainSettings
 from captionless.sheet_painter import SheetPainter
-from captionless.starting import Start, check_prompts, find_start, in_recorded_order, settle, shape
+from captionless.starting import (
+    Start,
+    check_prompts,
+    find_start,
+    first_network,
+    in_recorded_order,
+    noise_schedule,
+    settle,
+    shape,
+)
 from captionless.stopping import anyone, stop_requests
 from captionless.training_pictures import TrainingPictures, gather
 
@@ -56,6 +66,8 @@ def train(
     *,
     encoder: str | None = None,
     vectors: str | Path | None = None,
+    classes: bool = False,
+    labels: str | Path | None = None,
     start_from: str | Path | None = None,
     resume: bool = False,
     sample_prompts: Sequence[str] = (),
@@ -71,6 +83,8 @@ def train(
         encoder: a hub id, a local folder, ``bundled`` or ``auto`` (the default: the bundled encoder where it
             knows what the pictures show, else CLIP). With ``start_from`` or ``resume`` it is that model's.
         vectors: a CSV of image vectors computed before (path, then numbers); needs ``encoder``.
+        classes: train on classes instead of words: a picture's class is the sub-folder of ``folder`` it lies in.
+        labels: a CSV with the columns ``file`` and ``label`` that gives the classes instead of sub-folders.
         start_from: a model (``bundled`` or a folder) whose weights to begin with; size and width may grow.
         resume: go on with the training in ``out``; ``images`` and ``minutes`` are totals over all resumes.
         sample_prompts: what to paint on the contact sheets drawn while it learns.
@@ -91,9 +105,19 @@ def train(
     main = accelerator.is_main_process
     observer = observer if main else Silent()
     start = find_start(folder, out, start_from, resume, observer.say)
-    settings = settle(start, given)
+    source = label_source(start.config, start.resumed, classes, labels)
+    if source:
+        refuse_words(encoder, vectors, sample_prompts)
+    settings = settle(start, given, by_class=bool(source))
+    if start.config and bool(start.config.classes) != bool(source):
+        observer.say(
+            f"{start.model} was trained on {'words' if source else 'classes'}: its input for them starts afresh."
+        )
     with accelerator.main_process_first():
-        pictures = gather(folder, out, settings, start.config, encoder, vectors, observer, accelerator.device)
+        if source:
+            pictures = gather_classes(folder, out, settings, source, start.config, observer)
+        else:
+            pictures = gather(folder, out, settings, start.config, encoder, vectors, observer, accelerator.device)
     with only_one(out, main):
         if start.resumed:
             pictures = in_recorded_order(out, pictures, folder)
@@ -115,27 +139,38 @@ def _begin(
     accelerator: Accelerator,
 ) -> tuple[trainer.Training, ModelConfig]:
     """Return the training, fresh or as it was when it stopped, and the config of the model it will be."""
-    encoder, device = pictures.encoder, accelerator.device
-    wanted = shape(start, settings, encoder.width)
+    wanted = shape(start, settings, pictures.condition_width)
     torch.manual_seed(settings.seed)
-    fresh = start.model is None or start.resumed
-    network = Denoiser(wanted) if fresh else grow(load_model(str(start.model)).denoiser, wanted)
-    training = trainer.begin(to_device(network.requires_grad_(True).train(), device), settings)
-    reason = pictures.reason
+    network = first_network(start, wanted, by_class=bool(pictures.classes))
+    training = trainer.begin(to_device(network.requires_grad_(True).train(), accelerator.device), settings)
     if start.resumed:
         trainer.restore_state(out, training)
-        reason = start.config.training.get("encoder_reason", reason) if start.config else reason
     about = {
         "captionless": captionless.__version__,
         "folder": str(folder),
         "pictures": len(pictures.train.names),
         "held_out": len(pictures.held_out.names),
         "from": start.model,
-        "encoder_reason": reason,
+        **_about_conditions(pictures, start),
         "settings": asdict(settings),
     }
-    reference = EncoderReference(_lasting(encoder.name), encoder.digest, encoder.width, encoder.logit_scale)
-    return training, ModelConfig(settings.size, wanted, reference, training=about)
+    encoder, reference = pictures.encoder, None
+    if encoder is not None:
+        reference = EncoderReference(_lasting(encoder.name), encoder.digest, encoder.width, encoder.logit_scale)
+    schedule, prediction = noise_schedule(settings), settings.prediction
+    return training, ModelConfig(settings.size, wanted, reference, schedule, prediction, about, pictures.classes)
+
+
+def _about_conditions(pictures: TrainingPictures, start: Start) -> dict[str, Any]:
+    """Return what is told of the encoder, or of the classes."""
+    if pictures.classes:
+        table = pictures.source != FOLDERS
+        source = str(Path(pictures.source).resolve()) if table else FOLDERS
+        return {"labels": source, "class_pictures": pictures.class_counts()}
+    reason = pictures.reason
+    if start.resumed and start.config:
+        reason = start.config.training.get("encoder_reason", reason)
+    return {"encoder_reason": reason}
 
 
 def _learn(

@@ -16,6 +16,8 @@ from captionless.encoders import check_same, choose_encoder, load_encoder
 from captionless.errors import CaptionlessError
 from captionless.pictures import held_out, sample_pictures, write_report
 from captionless.settings import TrainSettings
+from captionless.squares import Squares
+from captionless.vector_cache import Vectors
 from captionless.vectors import Embedded, embed, read_csv
 
 if TYPE_CHECKING:
@@ -47,12 +49,46 @@ class Part:
 
 @dataclass(frozen=True)
 class TrainingPictures:
-    """The pictures of a training and the encoder that embedded them, with the reason for its choice."""
+    """The pictures of a training, and where their vectors come from.
+
+    Args:
+        train: to be learned from.
+        held_out: set aside.
+        encoder: the one that embedded them; None where their vectors are one-hot classes.
+        reason: why that encoder.
+        classes: names of the classes, in the order of the vectors' elements; none where there is an encoder.
+        source: where the labels come from; see ``captionless.labels``.
+    """
 
     train: Part
     held_out: Part
-    encoder: Encoder
+    encoder: Encoder | None
     reason: str
+    classes: tuple[str, ...] = ()
+    source: str = ""
+
+    @property
+    def condition_width(self) -> int:
+        """Length of the vectors."""
+        return self.train.vectors.shape[1]
+
+    def labels(self, part: Part) -> list[str]:
+        """Return the class of each picture of ``part``."""
+        return [self.classes[place] for place in part.vectors.argmax(1).tolist()]
+
+    def class_counts(self) -> dict[str, int]:
+        """Return how many pictures of each class are trained on."""
+        counts = self.train.vectors.sum(0).long().tolist()
+        return dict(zip(self.classes, counts, strict=True)) if self.classes else {}
+
+    def rows(self) -> list[tuple[str, ...]]:
+        """Return what ``pictures.csv`` says of each: name, content hash, role and, where it has one, label."""
+        rows: list[tuple[str, ...]] = []
+        for part, role in ((self.train, "train"), (self.held_out, "held out")):
+            labels = [(label,) for label in self.labels(part)] if self.classes else [()] * len(part.names)
+            known = zip(part.names, part.digests, labels, strict=True)
+            rows += [(name, digest, role, *label) for name, digest, label in known]
+        return rows
 
 
 def gather(
@@ -87,7 +123,7 @@ def gather(
         folder, chosen, sizes=(settings.size,), grey=settings.grey, given=table, on_progress=listener.reading
     )
     tell(embedded, out / "pictures-report.csv", listener.say, settings.hold_out)
-    train, aside = split(embedded, settings)
+    train, aside = split(embedded, embedded.vectors, settings)
     if not len(train.names):
         raise CaptionlessError(
             f"--hold-out {settings.hold_out} sets every usable picture of {folder} aside ({len(aside.names)}); "
@@ -122,39 +158,38 @@ def pick_encoder(
     return choose_encoder(name or "auto", images, device=device, announce=say)
 
 
-def split(embedded: Embedded, settings: TrainSettings) -> tuple[Part, Part]:
-    """Keep one of each set of identical pictures; part what is trained on from what is held out."""
-    first = {digest: i for i, digest in reversed(list(enumerate(embedded.digests)))}
+def split(found: Squares, vectors: Vectors, settings: TrainSettings) -> tuple[Part, Part]:
+    """Keep one of each set of identical pictures, the first; part what is trained on from what is held out."""
+    digests = found.digests
+    first = {digest: i for i, digest in reversed(list(enumerate(digests)))}
     kept = sorted(first.values())
-    aside = [i for i in kept if held_out(embedded.digests[i], settings.hold_out)]
+    aside = [i for i in kept if held_out(digests[i], settings.hold_out)]
     train = sorted(set(kept) - set(aside))
-    return _part(embedded, train, settings.size), _part(embedded, aside, settings.size)
+    return _part(found, vectors, train, settings.size), _part(found, vectors, aside, settings.size)
 
 
-def _part(embedded: Embedded, index: Sequence[int], size: int) -> Part:
+def _part(found: Squares, vectors: Vectors, index: Sequence[int], size: int) -> Part:
     # All of them, the usual case, is no copy: the pixels of a large folder are most of a training's memory.
-    where = slice(None) if len(index) == len(embedded.names) else np.asarray(index, dtype=np.int64)
-    pixels = torch.from_numpy(embedded.squares[size][where]).permute(0, 3, 1, 2)
-    return Part(
-        tuple(embedded.names[i] for i in index),
-        tuple(embedded.digests[i] for i in index),
-        pixels,
-        torch.from_numpy(embedded.vectors[where]),
-    )
+    names, digests = found.names, found.digests
+    where = slice(None) if len(index) == len(names) else np.asarray(index, dtype=np.int64)
+    pixels = torch.from_numpy(found.squares[size][where]).permute(0, 3, 1, 2)
+    vectors = vectors[where]
+    return Part(tuple(names[i] for i in index), tuple(digests[i] for i in index), pixels, torch.from_numpy(vectors))
 
 
-def tell(embedded: Embedded, report: Path, say: Callable[[str], None], hold_out: float = 0.0) -> None:
+def tell(found: Squares, report: Path, say: Callable[[str], None], hold_out: float = 0.0) -> None:
     """Say what was read and what was not, and write the whole of it to ``report``."""
-    write_report(report, embedded.entries, hold_out)
+    write_report(report, found.entries, hold_out)
+    fresh = f" ({found.computed:,} newly embedded)" if isinstance(found, Embedded) else ""
     say(
-        f"Pictures: {len(embedded.names):,} usable, {len(embedded.skipped):,} files skipped"
-        f" ({embedded.computed:,} newly embedded). What became of each file: {report}"
+        f"Pictures: {len(found.names):,} usable, {len(found.skipped):,} files skipped{fresh}. "
+        f"What became of each file: {report}"
     )
-    for skipped in embedded.skipped[:5]:
+    for skipped in found.skipped[:5]:
         say(f"  skipped {skipped.name}: {skipped.reason}")
-    if len(embedded.skipped) > 5:
-        say(f"  and {len(embedded.skipped) - 5:,} more, listed in the report.")
-    for names in embedded.duplicates[:3]:
+    if len(found.skipped) > 5:
+        say(f"  and {len(found.skipped) - 5:,} more, listed in the report.")
+    for names in found.duplicates[:3]:
         say(f"  identical, counted once: {', '.join(names[:4])}{' …' if len(names) > 4 else ''}")
-    if len(embedded.duplicates) > 3:
-        say(f"  and {len(embedded.duplicates) - 3:,} more sets of identical pictures.")
+    if len(found.duplicates) > 3:
+        say(f"  and {len(found.duplicates) - 3:,} more sets of identical pictures.")

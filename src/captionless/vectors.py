@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import os
 import warnings
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing
-from dataclasses import dataclass, replace
-from functools import cached_property
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -17,13 +16,12 @@ from PIL import Image
 from captionless.errors import CaptionlessError
 from captionless.pictures import (
     Picture,
-    Pixels,
     Skipped,
-    find_duplicates,
     find_pictures,
     read_folder,
     relative_name,
 )
+from captionless.squares import Progress, Rows, Squares, rows_of, watched
 from captionless.vector_cache import VectorCache, Vectors, cache_folder
 from captionless.vector_csv import match_names, read_csv, write_csv
 
@@ -41,8 +39,6 @@ BATCH = 64
 """Pictures encoded together."""
 FLUSH_EVERY = 2000
 """New vectors after which they are written to the cache."""
-
-Progress = Callable[[int, int], object]
 
 
 class ImageEncoder(Protocol):
@@ -69,45 +65,16 @@ class ImageEncoder(Protocol):
 
 
 @dataclass(frozen=True, eq=False)
-class Embedded:
-    """The usable pictures of a folder with their vectors, in the order of `find_pictures`.
+class Embedded(Squares):
+    """The usable pictures of a folder with their vectors.
 
     Args:
-        entries: every file of the folder: pictures, without their pixels, and what was skipped.
         vectors: float32 (n, width), one for each picture.
-        squares: for each size asked for, uint8 (n, size, size, 3), or (n, size, size, 1) in grey.
         computed: how many vectors were computed now; the others were there already.
     """
 
-    entries: list[Picture | Skipped]
     vectors: Vectors
-    squares: dict[int, Pixels]
     computed: int
-
-    @cached_property
-    def pictures(self) -> list[Picture]:
-        """The n usable pictures, without their pixels."""
-        return [entry for entry in self.entries if isinstance(entry, Picture)]
-
-    @property
-    def skipped(self) -> list[Skipped]:
-        """The files that gave no picture."""
-        return [entry for entry in self.entries if isinstance(entry, Skipped)]
-
-    @property
-    def names(self) -> list[str]:
-        """Paths relative to the folder, one for each picture."""
-        return [picture.name for picture in self.pictures]
-
-    @property
-    def digests(self) -> list[str]:
-        """Content hashes, one for each picture."""
-        return [picture.digest for picture in self.pictures]
-
-    @property
-    def duplicates(self) -> list[list[str]]:
-        """Names of pictures with the same content, together; each of them has its own row."""
-        return find_duplicates(self.pictures)
 
 
 def embed(
@@ -144,61 +111,26 @@ def embed(
             a cache that cannot be written; pictures without a given vector (the message names some).
     """
     files = find_pictures(folder)
-    rows = _Rows(len(files), encoder.width, sizes, grey)
+    rows, vectors = Rows(len(files), sizes, grey), rows_of(len(files), (encoder.width,), np.float32)
     full = 0 if given is not None else 2 * encoder.image_size
     found = read_folder(folder, sizes, grey=grey, full=full, workers=workers, files=files)
     with closing(found):
-        watched = _watched(found, len(files), on_progress)
+        entries = watched(found, len(files), on_progress)
         if given is not None:
             computed = 0
-            _look_up(watched, rows, given, folder, files)
+            _look_up(entries, rows, vectors, given, folder, files)
         else:
-            computed = _compute(watched, rows, encoder, cache)
-    return rows.result(computed)
+            computed = _compute(entries, rows, vectors, encoder, cache)
+    return Embedded(rows.entries, rows.squares, vectors[: rows.count], computed)
 
 
-class _Rows:
-    """The rows of an `Embedded` under construction. Their arrays are taken at once; the system gives memory
-    only to the rows that are written.
-    """
-
-    def __init__(self, most: int, width: int, sizes: Sequence[int], grey: bool) -> None:
-        self.count = 0
-        self.entries: list[Picture | Skipped] = []
-        try:
-            self.vectors: Vectors = np.empty((most, width), np.float32)
-            self.squares = {size: np.empty((most, size, size, 1 if grey else 3), np.uint8) for size in sizes}
-        except MemoryError as error:
-            raise CaptionlessError(
-                f"{most:,} pictures do not fit into memory at sizes {[*sizes]}. Choose a smaller size or folder."
-            ) from error
-
-    def add(self, entry: Picture | Skipped) -> int:
-        """Take an entry and a picture's squares; its row, whose vector is still to be set, or -1."""
-        if isinstance(entry, Skipped):
-            self.entries.append(entry)
-            return -1
-        for size, square in entry.squares.items():
-            self.squares[size][self.count] = square
-        self.entries.append(replace(entry, squares={}, full=None))
-        self.count += 1
-        return self.count - 1
-
-    def result(self, computed: int) -> Embedded:
-        squares = {size: pixels[: self.count] for size, pixels in self.squares.items()}
-        return Embedded(self.entries, self.vectors[: self.count], squares, computed)
-
-
-def _watched(
-    found: Iterator[Picture | Skipped], total: int, on_progress: Progress | None
-) -> Iterator[Picture | Skipped]:
-    for done, entry in enumerate(found, start=1):
-        yield entry
-        if on_progress:
-            on_progress(done, total)
-
-
-def _compute(found: Iterator[Picture | Skipped], rows: _Rows, encoder: ImageEncoder, cache: VectorCache | None) -> int:
+def _compute(
+    found: Iterator[Picture | Skipped],
+    rows: Rows,
+    vectors: Vectors,
+    encoder: ImageEncoder,
+    cache: VectorCache | None,
+) -> int:
     """Set each row's vector from the cache, or else from the encoder; how many the encoder computed."""
     if cache is None:
         cache = VectorCache(cache_folder(), encoder.digest, encoder.name)
@@ -216,20 +148,20 @@ def _compute(found: Iterator[Picture | Skipped], rows: _Rows, encoder: ImageEnco
             if (first := row_of.setdefault(entry.digest, row)) != row:
                 copies.append((row, first))
             elif (known := cache.get(entry.digest)) is not None and len(known) == encoder.width:
-                rows.vectors[row] = known
+                vectors[row] = known
             else:
                 queue.append((row, entry))
             if len(queue) == BATCH:
-                computed += _encode(queue, rows, encoder, cache)
-        computed += _encode(queue, rows, encoder, cache)
+                computed += _encode(queue, vectors, encoder, cache)
+        computed += _encode(queue, vectors, encoder, cache)
     finally:
         cache.flush()
     for row, first in copies:
-        rows.vectors[row] = rows.vectors[first]
+        vectors[row] = vectors[first]
     return computed
 
 
-def _encode(queue: list[tuple[int, Picture]], rows: _Rows, encoder: ImageEncoder, cache: VectorCache) -> int:
+def _encode(queue: list[tuple[int, Picture]], vectors: Vectors, encoder: ImageEncoder, cache: VectorCache) -> int:
     """Encode the pictures of the queue and empty it; how many there were."""
     if not queue:
         return 0
@@ -237,14 +169,14 @@ def _encode(queue: list[tuple[int, Picture]], rows: _Rows, encoder: ImageEncoder
     result = encoder.encode_images(images)
     if hasattr(result, "detach"):  # a tensor, perhaps of another device or precision
         result = result.detach().float().cpu()
-    vectors = np.asarray(result, dtype=np.float32)
-    if vectors.shape != (len(queue), encoder.width) or not np.isfinite(vectors).all():
+    fresh = np.asarray(result, dtype=np.float32)
+    if fresh.shape != (len(queue), encoder.width) or not np.isfinite(fresh).all():
         raise CaptionlessError(
-            f"the encoder {encoder.name} gave unusable vectors (shape {vectors.shape}, or not finite) for "
+            f"the encoder {encoder.name} gave unusable vectors (shape {fresh.shape}, or not finite) for "
             f"{queue[0][1].name} and what follows it. Use another encoder."
         )
-    for (row, picture), vector in zip(queue, vectors, strict=True):
-        rows.vectors[row] = vector
+    for (row, picture), vector in zip(queue, fresh, strict=True):
+        vectors[row] = vector
         cache.add(picture.digest, picture.name, vector)
     if cache.pending >= FLUSH_EVERY:
         cache.flush()
@@ -255,7 +187,8 @@ def _encode(queue: list[tuple[int, Picture]], rows: _Rows, encoder: ImageEncoder
 
 def _look_up(
     found: Iterator[Picture | Skipped],
-    rows: _Rows,
+    rows: Rows,
+    vectors: Vectors,
     given: Mapping[str, Vectors],
     folder: str | Path,
     files: Sequence[Path],
@@ -268,7 +201,7 @@ def _look_up(
         row = rows.add(entry)
         if isinstance(entry, Picture):
             if key := keys.get(entry.name):
-                rows.vectors[row] = _unit(given[key], key, rows.vectors.shape[1])
+                vectors[row] = _unit(given[key], key, vectors.shape[1])
             else:
                 missing.append(entry.name)
     if missing:

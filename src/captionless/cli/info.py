@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from captionless.cli.console import bar, remarks
 from captionless.errors import CaptionlessError
+
+if TYPE_CHECKING:
+    from captionless.checkpoint import ModelConfig
 
 
 def info(
@@ -40,14 +43,25 @@ def _model(name: str) -> list[tuple[str, str]]:
         ("model", str(model_folder(name))),
         ("pictures", f"{config.size} x {config.size}, {'grey' if config.denoiser.channels == 1 else 'colour'}"),
         ("denoiser", f"{parameter_count(model.denoiser) / 1e6:.1f} million weights, width {config.denoiser.width}"),
-        ("encoder", f"{config.encoder.name}, {config.encoder.width} features, hash {config.encoder.digest[:12]}"),
-        ("chosen", str(training.get("encoder_reason", "?"))),
+        *_conditions(config),
         ("trained on", f"{training.get('folder', '?')}: {training.get('pictures', 0):,} pictures"),
         ("held out", f"{training.get('held_out', 0):,}"),
         ("begun from", str(training.get("from") or "nothing")),
         ("seen", f"{training.get('images', 0):,} pictures in {training.get('minutes', 0):.1f} minutes"),
         ("loss", str(training.get("loss"))),
         ("settings", ", ".join(f"{k} {v}" for k, v in given.items())),
+    ]
+
+
+def _conditions(config: ModelConfig) -> list[tuple[str, str]]:
+    from captionless.model_card import class_counts
+
+    encoder, training = config.encoder, config.training
+    if encoder is None:
+        return [("classes", class_counts(config)), ("labels from", str(training.get("labels", "?")))]
+    return [
+        ("encoder", f"{encoder.name}, {encoder.width} features, hash {encoder.digest[:12]}"),
+        ("chosen", str(training.get("encoder_reason", "?"))),
     ]
 
 

@@ -11,13 +11,25 @@ import typer
 from rich.progress import Progress, TaskID
 
 from captionless.cli.console import bar, remarks, say
-from captionless.settings import DEFAULT_MINUTES, GivenSettings, TrainSettings
+from captionless.errors import one_of
+from captionless.settings import (
+    DEFAULT_MINUTES,
+    NETWORKS,
+    PREDICTIONS,
+    PRESETS,
+    SCHEDULES,
+    WEIGHTINGS,
+    GivenSettings,
+    TrainSettings,
+)
 
 if TYPE_CHECKING:
     from captionless.trainer import Training
 
 DEFAULTS = TrainSettings()
 LOG_SECONDS = 60.0
+CORE = "Diffusion core"
+"""Heading of the options that most trainings leave alone."""
 
 
 def _default(name: str) -> str:
@@ -48,6 +60,12 @@ def train(
     vectors: Annotated[
         Path | None, typer.Option(metavar="FILE.csv", help="Image vectors computed before (needs --encoder).")
     ] = None,
+    classes: Annotated[
+        bool, typer.Option("--classes", help="Learn classes instead of words: the sub-folders of FOLDER.")
+    ] = False,
+    labels: Annotated[
+        Path | None, typer.Option(metavar="FILE.csv", help="Learn classes from a table with the header file,label.")
+    ] = None,
     hold_out: Annotated[float | None, typer.Option(help="Share of the pictures to set aside, such as 0.1.")] = None,
     batch: Annotated[int | None, typer.Option(help=f"Pictures a step. {_default('batch')}")] = None,
     learning_rate: Annotated[float | None, typer.Option(help=_default("learning_rate"))] = None,
@@ -68,6 +86,45 @@ def train(
     ] = None,
     dropout: Annotated[float | None, typer.Option(help=f"Dropout in the denoiser. {_default('dropout')}")] = None,
     precision: Annotated[str | None, typer.Option(help=f"auto, float32 or bf16. {_default('precision')}")] = None,
+    preset: Annotated[
+        str | None,
+        typer.Option(
+            help="course: what introductory courses train; single settings may still be given.", rich_help_panel=CORE
+        ),
+    ] = None,
+    prediction: Annotated[
+        str | None, typer.Option(help=f"{', '.join(PREDICTIONS)}. {_default('prediction')}", rich_help_panel=CORE)
+    ] = None,
+    schedule: Annotated[
+        str | None, typer.Option(help=f"{', '.join(SCHEDULES)}. {_default('schedule')}", rich_help_panel=CORE)
+    ] = None,
+    schedule_steps: Annotated[
+        int | None,
+        typer.Option(help=f"T of the linear schedule. {_default('schedule_steps')}", rich_help_panel=CORE),
+    ] = None,
+    zero_terminal_snr: Annotated[
+        bool | None,
+        typer.Option("--zero-terminal-snr", help="End the linear schedule in pure noise.", rich_help_panel=CORE),
+    ] = None,
+    weighting: Annotated[
+        str | None,
+        typer.Option(help=f"Of noise levels: {', '.join(WEIGHTINGS)}. {_default('weighting')}", rich_help_panel=CORE),
+    ] = None,
+    mask: Annotated[
+        str | None,
+        typer.Option(
+            help=f"What --condition-drop drops: the vector or each element. {_default('mask')}", rich_help_panel=CORE
+        ),
+    ] = None,
+    tokens: Annotated[
+        int | None,
+        typer.Option(
+            help=f"Cross-attention to so many tokens of the vector. {_default('tokens')}", rich_help_panel=CORE
+        ),
+    ] = None,
+    network: Annotated[
+        str | None, typer.Option(help=f"{' or '.join(NETWORKS)}. {_default('network')}", rich_help_panel=CORE)
+    ] = None,
     sample_prompt: Annotated[
         list[str] | None, typer.Option(help="Paint this on the contact sheets; repeatable.")
     ] = None,
@@ -81,6 +138,9 @@ def train(
     """
     names = GivenSettings.__annotations__
     given = cast(GivenSettings, {k: v for k, v in locals().items() if k in names and v is not None})
+    if preset is not None:
+        one_of("preset", preset, tuple(PRESETS))
+        given = {**PRESETS[preset], **given}
 
     from captionless.training import train as train_model
 
@@ -90,6 +150,8 @@ def train(
             out,
             encoder=encoder,
             vectors=vectors,
+            classes=classes,
+            labels=labels,
             start_from=start_from,
             resume=resume,
             sample_prompts=sample_prompt or [],
@@ -97,7 +159,10 @@ def train(
             observer=Watcher(progress),
             **given,
         )
-    say(f'Done. Try: captionless generate --model {out} "what to paint"')
+    from captionless.checkpoint import load_config
+    from captionless.model_card import example
+
+    say(f"Done. Try: captionless generate --model {out} {example(load_config(out))}")
 
 
 class Watcher:
