@@ -1,5 +1,9 @@
 """Fixtures that several test files share."""
 
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
 import pytest
 import torch
 from hypothesis import settings
@@ -32,3 +36,20 @@ def model() -> Model:
 def same_randomness() -> None:
     """Let tests that draw from the global generator see the same numbers in any order."""
     torch.manual_seed(0)
+
+
+@pytest.fixture
+def run(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Callable[..., int]:
+    """Call the command line's entry point in this process, in an empty folder; return its exit code."""
+    from captionless.cli import main
+
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("CAPTIONLESS_CACHE", str(tmp_path / "cache"))
+
+    def call(*words: str) -> int:
+        monkeypatch.setattr(sys, "argv", ["captionless", *words])
+        with pytest.raises(SystemExit) as stop:
+            main()
+        return int(stop.value.code or 0)
+
+    return call

@@ -12,12 +12,12 @@ import pytest
 from PIL import Image
 
 from captionless.errors import CaptionlessError
-from captionless.gallery import COLUMNS, MAX_ROWS, Gallery, Painted, sheet_limit, sheet_rows
+from captionless.gallery import COLUMNS, MAX_ROWS, Gallery, Painted, sheet_limit, sheet_rows, sweep_limit
 
 
-def painted(prompt: str, seed: int = 0) -> Painted:
+def painted(prompt: str, seed: int = 0, **more: Any) -> Painted:
     facts: dict[str, Any] = {"prompt": prompt, "seed": seed, "guidance": 2.0, "steps": 20, "sampler": "ddim"}
-    return Painted(Image.new("RGB", (8, 8)), {**facts, "model": "bundled"})
+    return Painted(Image.new("RGB", (8, 8)), {**facts, "model": "bundled", **more})
 
 
 def test_numbers_go_on_from_the_highest_even_where_some_are_missing(tmp_path: Path) -> None:
@@ -105,6 +105,69 @@ def test_a_folder_that_may_not_be_read_is_named_in_one_line(
     monkeypatch.setattr(Path, method, refuse)
     with pytest.raises(CaptionlessError, match=rf"^cannot .* {tmp_path}: Permission denied\.[^\n]*--out\.$"):
         Gallery(tmp_path).add([painted("a")])
+
+
+def test_a_picture_carries_every_fact_as_text_and_its_line_of_the_manifest_says_the_same(tmp_path: Path) -> None:
+    facts = {"also": [["a röse", 0.5]], "interval": [0.0, 0.5], "eta": None, "like": "tulip.jpg"}
+    (path,) = Gallery(tmp_path).add([painted("a daisy", 3, **facts)])
+    with Image.open(path) as image:
+        told = dict(image.text)  # type: ignore[attr-defined]
+    assert told["also"] == '[["a röse", 0.5]]'
+    assert (told["prompt"], told["seed"], told["interval"], told["like"]) == ("a daisy", "3", "[0.0, 0.5]", "tulip.jpg")
+    assert "eta" not in told
+    (line,) = (tmp_path / "manifest.jsonl").read_text(encoding="utf-8").splitlines()
+    assert json.loads(line) == {"file": "0001.png", **painted("a daisy", 3, **facts).facts}
+
+
+def test_file_names_that_are_no_text_are_recorded_as_codes(tmp_path: Path) -> None:
+    (path,) = Gallery(tmp_path).add([painted("a", like="caf\udce9.jpg")])
+    with Image.open(path) as image:
+        assert image.info["like"] == r"caf\udce9.jpg"
+    assert json.loads((tmp_path / "manifest.jsonl").read_text())["like"] == "caf\udce9.jpg"
+
+
+def test_a_film_is_named_after_its_picture_whose_number_it_then_holds(tmp_path: Path) -> None:
+    gallery = Gallery(tmp_path)
+    (path,) = gallery.add([painted("a")])
+    still, moving = gallery.add_film(path, Image.new("RGB", (8, 8)), b"GIF89a")
+    assert (still.name, moving.name) == ("0001-film.png", "0001-film.gif")
+    assert moving.read_bytes() == b"GIF89a"
+    path.unlink()
+    assert gallery.add([painted("b")])[0].name == "0002.png"
+    still.unlink()
+    (tmp_path / "0007-film.gif").touch()
+    assert gallery.add([painted("b")])[0].name == "0008.png"
+
+
+@pytest.mark.parametrize(
+    ("facts", "title", "subtitle"),
+    [
+        ({}, "a rose", "seed 7"),
+        ({"then": "a daisy"}, "a rose … then a daisy", "seed 7"),
+        ({"towards": "a daisy", "towards_share": 0.5}, "a rose … towards a daisy", "50% of the way"),
+        ({"like": "photos/tulip.jpg"}, "a rose", "seed 7"),
+        ({"prompt": "", "like": "photos/tulip.jpg"}, "like tulip.jpg", "seed 7"),
+    ],
+)
+def test_a_picture_has_a_title_and_something_to_tell_it_by(facts: dict[str, Any], title: str, subtitle: str) -> None:
+    one = painted(**{"prompt": "a rose", "seed": 7, **facts})
+    assert (one.title, one.subtitle) == (title, subtitle)
+
+
+def test_a_sweep_has_a_column_a_way_and_a_row_a_picture(tmp_path: Path) -> None:
+    column = [painted(text, seed) for text in ("a rose", "a daisy") for seed in (0, 1)]
+    path = Gallery(tmp_path).add_sweep(["w = 0", "w = 2", "w = 4"], [column] * 3, several=True)
+    assert path.name == "sheet-0001.png"
+    with Image.open(path) as sheet:
+        assert 3 * 128 < sheet.width < 4 * 128
+        assert 4 * 128 < sheet.height < 6 * 128
+
+
+@pytest.mark.parametrize("columns", [1, 2, 8, 9, 100, 10_000])
+def test_a_sweep_shows_no_more_than_a_sheet_holds(columns: int) -> None:
+    rows = sweep_limit(columns)
+    assert 1 <= rows <= MAX_ROWS
+    assert rows == 1 or rows * columns <= MAX_ROWS * COLUMNS
 
 
 def test_each_prompt_begins_a_row_and_long_ones_go_on_below() -> None:

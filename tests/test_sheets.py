@@ -87,6 +87,26 @@ def test_every_row_needs_its_label() -> None:
         contact_sheet([squares(COLOURS[0])], [], CELL)
 
 
+def test_columns_stand_under_their_heads() -> None:
+    plain = contact_sheet([squares(*COLOURS[:3]), squares(*COLOURS[:2])], ["a", "b"], CELL)
+    sheet = contact_sheet([squares(*COLOURS[:3]), squares(*COLOURS[:2])], ["a", "b"], CELL, ["w", "", "w = 2"])
+    assert sheet.size == (plain.width, plain.height + TEXT_HEIGHT)
+    assert np.array_equal(np.asarray(sheet)[TEXT_HEIGHT + MARGIN :], np.asarray(plain)[MARGIN:])
+    head = np.asarray(sheet)[: MARGIN + TEXT_HEIGHT]
+    lefts = [MARGIN + k * (CELL + MARGIN) for k in range(3)]
+    assert [bool((head[:, left : left + CELL] < 128).any()) for left in lefts] == [True, False, True]
+
+
+def test_a_long_head_stays_over_its_column() -> None:
+    sheet = np.asarray(contact_sheet([squares(*COLOURS[:2])], [""], CELL, ["a head of many words", ""]))
+    assert (sheet[: MARGIN + TEXT_HEIGHT, 2 * MARGIN + CELL - 1 :] == 255).all()
+
+
+def test_every_column_needs_its_head_where_there_are_heads() -> None:
+    with pytest.raises(ValueError, match="zip"):
+        contact_sheet([squares(*COLOURS[:2])], [""], CELL, ["one"])
+
+
 # --- pictures with a label each ---
 
 

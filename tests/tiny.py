@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from typing import TypeVar
 
 import torch
+from PIL.Image import Image
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -53,16 +54,20 @@ def uniform(*shape: int, seed: int = 0) -> Tensor:
 
 @dataclass(frozen=True)
 class FakeEncoder:
-    """Stands in for an encoder: every text has its own vector."""
+    """Stands in for an encoder: every text has its own vector, and every picture."""
 
     name: str = "fake"
     digest: str = "0" * 64
     width: int = WIDTH
     logit_scale: float = 20.0
+    image_size: int = 16
 
     def encode_texts(self, texts: Sequence[str]) -> Tensor:
         seeds = [int(hashlib.sha256(text.encode()).hexdigest()[:8], 16) for text in texts]
         return torch.cat([unit_vectors(1, self.width, seed) for seed in seeds])
+
+    def encode_images(self, images: Sequence[Image]) -> Tensor:
+        return self.encode_texts([hashlib.sha256(image.tobytes()).hexdigest() for image in images])
 
 
 def model(**changes: object) -> Model:
@@ -70,3 +75,9 @@ def model(**changes: object) -> Model:
     reference = EncoderReference("fake", "0" * 64, WIDTH, 20.0)
     config = ModelConfig(8, network.config, reference, training={"images": 640, "folder": "fleurs d'été"})
     return Model("tiny", config, network, unit_vectors(12, seed=3))
+
+
+def class_model(classes: tuple[str, ...] = ("daisy", "rose")) -> Model:
+    network = denoiser(condition_width=len(classes))
+    config = ModelConfig(8, network.config, None, classes=classes)
+    return Model("tiny", config, network, torch.empty(0, len(classes)))

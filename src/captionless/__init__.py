@@ -17,6 +17,8 @@ from typing import TYPE_CHECKING, Any
 __version__ = "0.1.0"
 
 if TYPE_CHECKING:
+    from captionless.composition import Composition
+    from captionless.editing import Edit
     from captionless.encoders import load_encoder
     from captionless.errors import CaptionlessError
     from captionless.generator import Generator, load
@@ -26,6 +28,8 @@ if TYPE_CHECKING:
 
 _HOMES = {
     "CaptionlessError": "errors",
+    "Composition": "composition",
+    "Edit": "editing",
     "Generator": "generator",
     "Sampling": "sampling",
     "embed": "vectors",
@@ -34,7 +38,18 @@ _HOMES = {
     "train": "training",
 }
 
-__all__ = ["CaptionlessError", "Generator", "Sampling", "__version__", "embed", "load", "load_encoder", "train"]
+__all__ = [
+    "CaptionlessError",
+    "Composition",
+    "Edit",
+    "Generator",
+    "Sampling",
+    "__version__",
+    "embed",
+    "load",
+    "load_encoder",
+    "train",
+]
 
 
 def __getattr__(name: str) -> Any:

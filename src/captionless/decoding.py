@@ -100,7 +100,7 @@ def starts_like_picture(beginning: bytes) -> bool:
     return beginning.startswith(_BEGINNINGS)
 
 
-def square(image: Image.Image, size: int) -> Image.Image:
+def square(image: Image.Image, size: int, resample: Image.Resampling = Image.Resampling.LANCZOS) -> Image.Image:
     """Cut the centre square out of a picture and resize it to ``size`` x ``size`` pixels, antialiased.
 
     Raises:
@@ -113,8 +113,8 @@ def square(image: Image.Image, size: int) -> Image.Image:
     image = image.crop((left, top, left + side, top + side))
     if side == size:
         return image
-    # Lanczos widens its filter when it reduces, which is the antialiasing; the gap only saves time far away.
-    return image.resize((size, size), Image.Resampling.LANCZOS, reducing_gap=4.0)
+    # The filter widens when it reduces, which is the antialiasing; the gap only saves time far away.
+    return image.resize((size, size), resample, reducing_gap=4.0)
 
 
 def _decode(data: bytes, at_least: int) -> Image.Image:

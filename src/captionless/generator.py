@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractContextManager, nullcontext
-from dataclasses import asdict
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, replace
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -16,22 +15,22 @@ from torch import Tensor
 
 from captionless.bridge import to_condition
 from captionless.checkpoint import Model, load_model
-from captionless.denoiser import Denoiser
+from captionless.composition import Composition, compose
+from captionless.decoding import square
+from captionless.editing import Edit
 from captionless.errors import CaptionlessError
-from captionless.guidance import guided_denoiser
-from captionless.precision import autocast, default_device, resolve_precision, to_device
-from captionless.samplers import SAMPLERS
+from captionless.guidance import Part
+from captionless.labels import one_hot
+from captionless.painting import OnProgress, paint, to_images
+from captionless.precision import default_device, to_device
+from captionless.samplers import Callback
 from captionless.sampling import Sampling
-from captionless.schedule import Schedule, sampling_times
 
 if TYPE_CHECKING:
     from captionless.encoders import Encoder
 
 MAX_SEED = 2**32 - 1
 """PyTorch's CPU generator reads 32 bits of a seed: larger seeds would only repeat pictures."""
-
-OnProgress = Callable[[int, int], None]
-"""Called with (pictures done, pictures in all)."""
 
 
 class Generator:
@@ -56,6 +55,8 @@ class Generator:
         self.device = torch.device(device) if device else default_device()
         self.denoiser = to_device(model.denoiser, self.device)
         self.encoder_place = str(encoder) if isinstance(encoder, str | Path) else None
+        if encoder is not None:
+            model.config.words(model.name)  # raises where the model has no encoder
         if encoder is not None and not isinstance(encoder, str | Path):
             _check_encoder(model, encoder)
             self.encoder = encoder
@@ -69,7 +70,7 @@ class Generator:
         """
         from captionless.encoders import load_encoder
 
-        recorded = self.model.config.encoder.name
+        recorded = self.model.config.words(self.model.name).name
         try:
             encoder = load_encoder(self.encoder_place or recorded, announce=_announce)
         except CaptionlessError as error:
@@ -83,10 +84,20 @@ class Generator:
         _check_encoder(self.model, encoder)
         return encoder
 
-    def conditions(self, prompts: Sequence[str], bridge: str = "nearest") -> Tensor:
-        """Return one condition vector a prompt, (n, d), through the encoder and the bridge."""
-        texts = self.encoder.encode_texts(list(prompts))
-        return to_condition(texts, self.model.bank, 1 / self.model.config.encoder.logit_scale, bridge)
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """The names that a model of classes takes as prompts; none where prompts are words."""
+        return self.model.config.classes
+
+    def conditions(self, prompts: Sequence[str], bridge: str = Sampling.bridge) -> Tensor:
+        """Return one condition vector a prompt, (n, d): through encoder and bridge, or one-hot for a model of classes.
+
+        Raises:
+            CaptionlessError: a model of classes is asked for none of its classes, or for another bridge.
+        """
+        if self.classes and bridge == Sampling.bridge:
+            return one_hot(prompts, self.classes)
+        return to_condition(self.encoder.encode_texts(list(prompts)), self.model.shore, bridge)
 
     def generate(
         self,
@@ -94,16 +105,23 @@ class Generator:
         n: int = 1,
         seed: int = 0,
         sampling: Sampling | None = None,
+        composition: Composition | None = None,
+        edit: Edit | None = None,
         on_progress: OnProgress | None = None,
+        on_step: Callback | None = None,
     ) -> list[Image.Image]:
         """Paint ``n`` pictures of every prompt.
 
         Args:
-            prompts: what to paint; one text or several.
+            prompts: what to paint; one text or several (of a model of classes, their names). One may be empty where
+                there is a reference picture.
             n: pictures a prompt.
             seed: picture i of a prompt (from 0) uses ``seed + i``, and is the same picture in any batch.
             sampling: guidance, steps and so on; the defaults are what measured best.
+            composition: what goes with every prompt: other prompts, a reference picture, what to avoid.
+            edit: a photograph to begin from.
             on_progress: called with (pictures done, pictures in all).
+            on_step: sees every step of every batch; see ``captionless.samplers``.
 
         Returns:
             PIL images: all those of the first prompt, then of the second, and so on.
@@ -113,39 +131,70 @@ class Generator:
         """
         prompts = [prompts] if isinstance(prompts, str) else list(prompts)
         images: list[Image.Image] = []
-        for batch in self.stream(prompts, n, seed, sampling):
+        for batch in self.stream(prompts, n, seed, sampling, composition, edit, on_step):
             images += batch
             if on_progress:
                 on_progress(len(images), len(prompts) * n)
         return images
 
     def stream(
-        self, prompts: Sequence[str], n: int = 1, seed: int = 0, sampling: Sampling | None = None
+        self,
+        prompts: Sequence[str],
+        n: int = 1,
+        seed: int = 0,
+        sampling: Sampling | None = None,
+        composition: Composition | None = None,
+        edit: Edit | None = None,
+        on_step: Callback | None = None,
     ) -> Iterator[list[Image.Image]]:
         """Paint what ``generate`` paints, but hand out each batch as soon as it is done.
 
         All prompts are checked and encoded before the first picture is painted.
         """
-        sampling = sampling or Sampling()
-        check_request(prompts, n, seed)
-        conditions = self.conditions(prompts, sampling.bridge)
-        total = len(prompts) * n
-        for start in range(0, total, sampling.batch):
-            numbers = range(start, min(start + sampling.batch, total))
-            seeds = [seed + i % n for i in numbers]
-            yield self.paint(conditions[[i // n for i in numbers]], seeds, sampling)
+        sampling, composition = sampling or Sampling(), composition or Composition()
+        check_request(prompts, n, seed, composition)
+        parts, negative = self._composed(prompts, n, sampling, composition, edit.start if edit else 1.0)
+        seeds = picture_seeds(len(prompts), n, seed, composition)
+        for start in range(0, len(seeds), sampling.batch):
+            rows = slice(start, start + sampling.batch)
+            few = [replace(part, condition=part.condition[rows]) for part in parts]
+            avoid = None if negative is None else negative[rows]
+            yield self.paint(few, seeds[rows], sampling, avoid, edit, on_step=on_step)
 
     def paint(
         self,
-        conditions: Tensor,
+        parts: Sequence[Part] | Tensor,
         seeds: Sequence[int],
         sampling: Sampling | None = None,
+        negative: Tensor | None = None,
+        edit: Edit | None = None,
         on_progress: OnProgress | None = None,
+        on_step: Callback | None = None,
     ) -> list[Image.Image]:
-        """Paint one picture for each condition vector (n, d) and seed."""
-        config = self.model.config
-        pixels = paint(self.denoiser, config.schedule, conditions, seeds, config.size, sampling, on_progress)
+        """Paint one picture for each seed from conditions (n, d) of one's own; see ``captionless.painting``."""
+        pixels = paint(
+            self.denoiser,
+            self.model.config,
+            parts,
+            seeds,
+            sampling,
+            negative=negative,
+            edit=edit,
+            on_progress=on_progress,
+            on_step=on_step,
+        )
         return to_images(pixels)
+
+    def _composed(
+        self, prompts: Sequence[str], n: int, sampling: Sampling, composition: Composition, start: float
+    ) -> tuple[list[Part], Tensor | None]:
+        like = None if composition.like is None else self._vector(composition.like)
+        return compose(prompts, n, composition, lambda texts: self.conditions(texts, sampling.bridge), like, start)
+
+    def _vector(self, picture: Image.Image) -> Tensor:
+        """Return a picture's own vector, (1, d), from the view of it that training gives the encoder."""
+        shown = square(picture.convert("RGB"), min(*picture.size, 2 * self.encoder.image_size))
+        return self.encoder.encode_images([shown])
 
 
 def load(
@@ -166,10 +215,11 @@ def load(
     return Generator(load_model(model), encoder, device)
 
 
-def check_request(prompts: Sequence[str], n: int, seed: int) -> None:
+def check_request(prompts: Sequence[str], n: int, seed: int, composition: Composition | None = None) -> None:
     """Raise unless every prompt says something and ``n`` pictures have seeds from ``seed`` on."""
+    wordless = composition is not None and composition.like is not None
     empty = next((i for i, prompt in enumerate(prompts, 1) if not prompt.strip()), None)
-    if empty or not prompts:
+    if not prompts or (empty and not wordless):
         where = f" (number {empty} of {len(prompts)})" if len(prompts) > 1 else ""
         raise CaptionlessError(f'an empty prompt{where} paints nothing. Say what to paint, such as "a red rose".')
     if n < 1:
@@ -178,90 +228,10 @@ def check_request(prompts: Sequence[str], n: int, seed: int) -> None:
         raise CaptionlessError(f"--seed must be a whole number from 0 to {MAX_SEED - n + 1}, not {seed}.")
 
 
-def initial_noise(seed: int, channels: int, size: int) -> tuple[Tensor, torch.Generator]:
-    """Return the noise (channels, size, size) that a seed's picture starts from, and its generator.
-
-    Always drawn on the CPU, so that a seed means the same noise on every machine.
-    """
-    generator = torch.Generator().manual_seed(seed)
-    return torch.randn(channels, size, size, generator=generator), generator
-
-
-@torch.inference_mode()
-def paint(
-    denoiser: Denoiser,
-    schedule: Schedule,
-    conditions: Tensor,
-    seeds: Sequence[int],
-    size: int,
-    sampling: Sampling | None = None,
-    on_progress: OnProgress | None = None,
-) -> Tensor:
-    """Run the reverse process once for each condition and seed.
-
-    Args:
-        denoiser: on the device that computes.
-        schedule: its noise schedule.
-        conditions: (n, d); zeros paint unconditionally.
-        seeds: n whole numbers.
-        size: side of the pictures.
-        sampling: how.
-        on_progress: called after each batch.
-
-    Returns:
-        uint8 (n, channels, size, size), on the CPU.
-    """
-    if not len(seeds) or len(conditions) != len(seeds):
-        raise CaptionlessError(f"{len(conditions)} conditions and {len(seeds)} seeds: give one seed a condition.")
-    sampling = sampling or Sampling()
-    device = next(denoiser.parameters()).device
-    precision = resolve_precision(sampling.precision, device)
-    done: list[Tensor] = []
-    for start in range(0, len(seeds), sampling.batch):
-        part = slice(start, start + sampling.batch)
-        with autocast(precision, device), exact_convolutions(precision, device):
-            x = _paint_batch(denoiser, schedule, conditions[part].to(device), seeds[part], size, sampling)
-        done.append(to_bytes(x))
-        if on_progress:
-            on_progress(min(start + sampling.batch, len(seeds)), len(seeds))
-    return torch.cat(done)
-
-
-def exact_convolutions(precision: str, device: torch.device) -> AbstractContextManager[None]:
-    """Return the context in which float32 on CUDA is float32: by default, convolutions round to TF32's 10 bits."""
-    if precision == "float32" and device.type == "cuda":
-        return torch.backends.cudnn.flags(enabled=True, allow_tf32=False)
-    return nullcontext()
-
-
-def _paint_batch(
-    denoiser: Denoiser, schedule: Schedule, conditions: Tensor, seeds: Sequence[int], size: int, sampling: Sampling
-) -> Tensor:
-    device = conditions.device
-    started = [initial_noise(seed, denoiser.config.channels, size) for seed in seeds]
-    x = torch.stack([noise for noise, _ in started])
-    shape = x.shape[1:]
-
-    def noise() -> Tensor:
-        return torch.stack([torch.randn(shape, generator=generator) for _, generator in started]).to(device)
-
-    denoise = guided_denoiser(denoiser, schedule, conditions, sampling.guidance)
-    # Pure noise at t = 1 is not quite the schedule's xt (a trace of picture is left), but within rounding of it.
-    x = x.to(device)
-    if device.type != "mps":  # as in precision.to_device
-        x = x.to(memory_format=torch.channels_last)
-    return SAMPLERS[sampling.sampler](denoise, x, sampling_times(sampling.steps), schedule, noise)
-
-
-def to_bytes(x: Tensor) -> Tensor:
-    """Map pictures in [-1, 1] to uint8 (n, channels, size, size) on the CPU."""
-    return ((x.float().clamp(-1, 1) + 1) * 127.5).round().to(torch.uint8).cpu()
-
-
-def to_images(pixels: Tensor) -> list[Image.Image]:
-    """Turn uint8 (n, channels, size, size) into PIL images, grey where there is one channel."""
-    arrays = pixels.permute(0, 2, 3, 1).numpy()
-    return [Image.fromarray(array.squeeze(-1) if array.shape[-1] == 1 else array) for array in arrays]
+def picture_seeds(prompts: int, n: int, seed: int, composition: Composition | None = None) -> list[int]:
+    """Return the seed of every picture; on the way from one prompt to another, all have the same noise."""
+    still = composition is not None and composition.towards is not None
+    return [seed if still else seed + i for _ in range(prompts) for i in range(n)]
 
 
 def _announce(message: str) -> None:
@@ -274,4 +244,4 @@ def _announce(message: str) -> None:
 def _check_encoder(model: Model, encoder: Encoder) -> None:
     from captionless.encoders import check_same
 
-    check_same(asdict(model.config.encoder), encoder)
+    check_same(asdict(model.config.words(model.name)), encoder)

@@ -18,28 +18,34 @@ MAX_LINES = 5
 """Of a label under a single picture."""
 
 
-def contact_sheet(rows: Sequence[Sequence[Image.Image]], labels: Sequence[str], cell: int = 128) -> Image.Image:
+def contact_sheet(
+    rows: Sequence[Sequence[Image.Image]], labels: Sequence[str], cell: int = 128, heads: Sequence[str] = ()
+) -> Image.Image:
     """Draw rows of pictures on white, each row under its label.
 
     Args:
         rows: pictures, a list a row; rows may differ in length.
         labels: one text a row; "" leaves out its line.
         cell: side of a drawn picture in pixels; smaller pictures are enlarged in whole steps where possible.
+        heads: one text a column, over all rows; none leaves out the line.
 
     Returns:
         An RGB image.
     """
     columns = max(len(row) for row in rows)
-    line = TEXT_HEIGHT if any(labels) else 0
-    height = MARGIN + len(rows) * (line + cell + MARGIN)
+    line, head = TEXT_HEIGHT if any(labels) else 0, TEXT_HEIGHT if heads else 0
+    height = MARGIN + head + len(rows) * (line + cell + MARGIN)
     sheet = Image.new("RGB", (MARGIN + columns * (cell + MARGIN), height), "white")
     draw, font = ImageDraw.Draw(sheet), ImageFont.load_default(13)
+    lefts = [MARGIN + k * (cell + MARGIN) for k in range(columns)]
+    for left, text in zip(lefts, heads, strict=bool(heads)):
+        draw.text((left, MARGIN // 2), _fit(text, cell, font), LABEL_COLOUR, font)
     for i, (row, label) in enumerate(zip(rows, labels, strict=True)):
-        top = MARGIN + i * (line + cell + MARGIN)
+        top = MARGIN + head + i * (line + cell + MARGIN)
         if label:
             draw.text((MARGIN, top), _fit(label, sheet.width - 2 * MARGIN, font), LABEL_COLOUR, font)
-        for k, picture in enumerate(row):
-            sheet.paste(_scaled(picture.convert("RGB"), cell), (MARGIN + k * (cell + MARGIN), top + line))
+        for left, picture in zip(lefts, row, strict=False):
+            sheet.paste(scaled(picture.convert("RGB"), cell), (left, top + line))
     return sheet
 
 
@@ -64,13 +70,14 @@ def labelled_grid(pictures: Sequence[Image.Image], labels: Sequence[str], column
     draw = ImageDraw.Draw(sheet)
     for i, (picture, lines) in enumerate(zip(pictures, wrapped, strict=True)):
         left, top = MARGIN + i % columns * (cell + MARGIN), MARGIN + sum(heights[: i // columns])
-        sheet.paste(_scaled(picture.convert("RGB"), cell), (left, top))
+        sheet.paste(scaled(picture.convert("RGB"), cell), (left, top))
         for k, line in enumerate(lines):
             draw.text((left, top + cell + k * LINE_HEIGHT), line, LABEL_COLOUR, font)
     return sheet
 
 
-def _scaled(picture: Image.Image, cell: int) -> Image.Image:
+def scaled(picture: Image.Image, cell: int) -> Image.Image:
+    """Return a square picture with sides of ``cell`` pixels."""
     whole = cell % picture.width == 0 and picture.width < cell
     return picture.resize((cell, cell), Image.Resampling.BICUBIC if whole else Image.Resampling.LANCZOS)
 

@@ -2,111 +2,182 @@
 
 from __future__ import annotations
 
-import sys
-from dataclasses import asdict, replace
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Any
 
-import typer
-
+from captionless.cli import generate_options as options
 from captionless.cli.console import bar, remarks, say
-from captionless.errors import CaptionlessError
-from captionless.sampling import SAMPLERS, Sampling
+from captionless.cli.generate_request import (
+    WALK,
+    check_partners,
+    facts,
+    interval,
+    numbers,
+    read_composition,
+    read_edit,
+    what_to_paint,
+)
+from captionless.sampling import Sampling
+
+if TYPE_CHECKING:
+    from captionless.composition import Composition
+    from captionless.editing import Edit
+    from captionless.film import Film
+    from captionless.gallery import Gallery, Painted
+    from captionless.generator import Generator
 
 DEFAULTS = Sampling()
 
 
 def generate(
-    words: Annotated[list[str] | None, typer.Argument(metavar="[PROMPT]...", help="What to paint.")] = None,
-    prompts: Annotated[
-        Path | None, typer.Option("--prompts", metavar="FILE", help="Prompts, one a line; - reads standard input.")
-    ] = None,
-    model: Annotated[str, typer.Option(help="A model folder, or 'bundled', the flower model.")] = "bundled",
-    encoder: Annotated[
-        str | None, typer.Option(metavar="FOLDER", help="Where the model's own encoder lies now, if it has moved.")
-    ] = None,
-    n: Annotated[int, typer.Option("-n", help="Pictures a prompt.")] = 1,
-    seed: Annotated[int, typer.Option(help="Picture i of a prompt (from 0) uses seed + i.")] = 0,
-    guidance: Annotated[
-        float,
-        typer.Option(help="w of (1+w)·cond − w·uncond: 0 is none; more follows the words closer and varies less."),
-    ] = DEFAULTS.guidance,
-    steps: Annotated[int, typer.Option(help="Denoising steps.")] = DEFAULTS.steps,
-    sampler: Annotated[str, typer.Option(help=f"One of: {', '.join(SAMPLERS)}.")] = DEFAULTS.sampler,
-    bridge: Annotated[
-        str,
-        typer.Option(help="From text vector to condition: 'nearest' (mean of the nearest training vectors) or 'none'."),
-    ] = DEFAULTS.bridge,
-    precision: Annotated[
-        str,
-        typer.Option(
-            help="float32 or bf16; auto takes bf16 where the processor computes it itself "
-            "(without, it is many times slower), else float32."
-        ),
-    ] = DEFAULTS.precision,
-    batch: Annotated[
-        int, typer.Option(help="Pictures computed together; changes memory, not pictures.")
-    ] = DEFAULTS.batch,
-    out: Annotated[Path, typer.Option(help="Folder to write into; existing files are never overwritten.")] = Path(),
+    words: options.Words = None,
+    prompts: options.Prompts = None,
+    model: options.Model = "bundled",
+    encoder: options.Encoder = None,
+    n: options.Count = None,
+    seed: options.Seed = 0,
+    out: options.Out = Path(),
+    film: options.FilmToo = False,
+    classes: options.Classes = None,
+    negative: options.Negative = None,
+    also: options.Also = None,
+    then: options.Then = None,
+    switch: options.Switch = None,
+    towards: options.Towards = None,
+    like: options.Like = None,
+    like_share: options.LikeShare = None,
+    init: options.Init = None,
+    strength: options.Strength = None,
+    mask: options.Mask = None,
+    guidance: options.Scales = f"{DEFAULTS.guidance:g}",
+    guidance_interval: options.Interval = None,
+    guidance_rescale: options.Rescale = None,
+    threshold: options.Threshold = DEFAULTS.threshold,
+    steps: options.Steps = DEFAULTS.steps,
+    sampler: options.Sampler = DEFAULTS.sampler,
+    spacing: options.Spacing = DEFAULTS.spacing,
+    eta: options.Eta = None,
+    churn: options.Churn = None,
+    variance: options.Variance = None,
+    bridge: options.Bridge = None,
+    precision: options.Precision = DEFAULTS.precision,
+    batch: options.Batch = DEFAULTS.batch,
 ) -> None:
     """Paint pictures from words; the paths are printed.
 
-    Writes numbered PNGs (which remember prompt, seed and settings), a contact sheet and manifest.jsonl.
+    Writes numbered PNGs (which remember all that decided them), a contact sheet and manifest.jsonl.
     """
-    sampling = Sampling(guidance, steps, sampler, bridge, precision, batch)
-    texts = all_prompts(words or [], prompts)
+    given = dict(locals())
+    scales = numbers("--guidance", guidance, "3, or -1,0,1,3 to compare")
+    sampling = Sampling(
+        interval=interval(guidance_interval),
+        rescale=guidance_rescale or 0.0,
+        threshold=threshold,
+        steps=steps,
+        sampler=sampler,
+        spacing=spacing,
+        eta=eta,
+        churn=churn,
+        variance=variance,
+        bridge=bridge or DEFAULTS.bridge,
+        precision=precision,
+        batch=batch,
+    )
+    ways = [replace(sampling, guidance=scale) for scale in scales]
+    texts = what_to_paint(given)
+    check_partners(given, texts, scales)
+    if n is None:
+        n = WALK if towards else 1
+    with remarks():
+        composition, edit = read_composition(given), read_edit(given)
 
     import captionless
-    from captionless.gallery import Gallery, Painted, sheet_limit
+    from captionless.gallery import Gallery
     from captionless.generator import check_request
     from captionless.precision import resolve_precision
 
-    check_request(texts, n, seed)
+    check_request(texts, n, seed, composition)
     gallery = Gallery(out)
     generator = captionless.load(model, encoder)
-    sampling = replace(sampling, precision=resolve_precision(sampling.precision, generator.device))
-    facts = {**asdict(sampling), "model": model}
-    total, done = len(texts) * n, 0
-    shown: list[Painted] = []
-    with bar() as progress, remarks():
-        task = progress.add_task("Painting", total=total)
-        # What is painted is written at once, and not lost on a crash.
-        for images in generator.stream(texts, n, seed, sampling):
-            fresh = [
-                Painted(image, {"prompt": texts[i // n], "seed": seed + i % n, **facts})
-                for i, image in enumerate(images, done)
-            ]
-            for path in gallery.add(fresh):
-                print(path)
-            done += len(fresh)
-            shown += fresh[: sheet_limit(n) - len(shown)]
-            progress.update(task, completed=done)
-    sheet = gallery.add_sheet(shown, n)
-    say(f"Contact sheet: {sheet}" + (f" (the first {len(shown):,} of {total:,} pictures)" if done > len(shown) else ""))
+    chosen = resolve_precision(precision, generator.device)
+    told = {"model": model, **facts(given, composition, edit), "version": captionless.__version__}
+    ways = [replace(way, precision=chosen) for way in ways]
+    paint_all(Request(texts, n, seed, ways, composition, edit, told), generator, gallery, film)
 
 
-def all_prompts(words: list[str], file: Path | None) -> list[str]:
-    """Return the prompts given as words and those in a file, blank lines left out.
+@dataclass(frozen=True)
+class Request:
+    """Which pictures are asked for: ``n`` of each prompt in each of the ways.
 
-    Raises:
-        CaptionlessError: there is none, or the file cannot be read.
+    Args:
+        prompts: texts.
+        n: pictures a prompt.
+        seed: of the first.
+        ways: of sampling; more than one for a comparison.
+        composition: what goes with every prompt.
+        edit: the photograph to begin from.
+        told: what the records say of every picture.
     """
-    texts = list(words)
-    if file is not None:
-        texts += [line.strip() for line in _read(file).splitlines() if line.strip()]
-    if not texts:
-        where = f"{file} holds no prompt" if file else "no prompt given"
-        raise CaptionlessError(f'{where}. Say what to paint, such as: captionless generate "a red rose".')
-    return texts
+
+    prompts: list[str]
+    n: int
+    seed: int
+    ways: list[Sampling]
+    composition: Composition
+    edit: Edit | None
+    told: dict[str, Any]
 
 
-def _read(file: Path) -> str:
-    try:
-        data = sys.stdin.buffer.read() if str(file) == "-" else file.read_bytes()
-        return data.decode("utf-8-sig")
-    except OSError as error:
-        raise CaptionlessError(
-            f"cannot read --prompts {file}: {error.strerror}. Name a text file, one prompt a line."
-        ) from error
-    except UnicodeDecodeError as error:
-        raise CaptionlessError(f"--prompts {file} is not UTF-8 text. Save it as UTF-8, one prompt a line.") from error
+def paint_all(request: Request, generator: Generator, gallery: Gallery, film: bool) -> None:
+    """Paint and write everything that is asked for; what is painted is written at once, and not lost on a crash."""
+    from captionless.film import Film, animation, strip
+    from captionless.gallery import sheet_limit, sweep_limit
+
+    several = len(request.ways) > 1
+    limit = sweep_limit(len(request.ways)) if several else sheet_limit(request.n)
+    reel = Film(request.ways[0].steps) if film else None
+    total = len(request.prompts) * request.n
+    columns: list[list[Painted]] = [[] for _ in request.ways]
+    with bar() as progress, remarks():
+        task = progress.add_task("Painting", total=total * len(request.ways))
+        for way, shown in zip(request.ways, columns, strict=True):
+            for batch in paint_one_way(request, way, generator, reel):
+                paths = gallery.add(batch)
+                for path in paths:
+                    print(path)
+                for path, frames in zip(paths, reel.take() if reel else [], strict=reel is not None):
+                    gallery.add_film(path, strip(frames), animation(frames))
+                shown += batch[: limit - len(shown)]
+                progress.advance(task, len(batch))
+    if several:
+        sheet = gallery.add_sweep([f"w = {way.guidance:g}" for way in request.ways], columns, request.n > 1)
+    else:
+        sheet = gallery.add_sheet(columns[0], request.n)
+    drawn, painted = len(columns) * len(columns[0]), len(columns) * total
+    say(f"Contact sheet: {sheet}" + (f" (the first {drawn:,} of {painted:,} pictures)" if painted > drawn else ""))
+    if reel:
+        say(f"Films: NUMBER-film.png and NUMBER-film.gif beside each picture in {gallery.folder}")
+
+
+def paint_one_way(
+    request: Request, way: Sampling, generator: Generator, on_step: Film | None
+) -> Iterator[list[Painted]]:
+    """Paint each picture of a request once; yield batches, with all that decided each picture."""
+    from captionless.composition import towards_shares
+    from captionless.gallery import Painted
+    from captionless.generator import picture_seeds
+
+    n, composition = request.n, request.composition
+    seeds = picture_seeds(len(request.prompts), n, request.seed, composition)
+    shares, done = towards_shares(n), 0
+    for images in generator.stream(request.prompts, n, request.seed, way, composition, request.edit, on_step):
+        batch = []
+        for i, image in enumerate(images, done):
+            own = {"prompt": request.prompts[i // n], "seed": seeds[i]}
+            if composition.towards:
+                own["towards_share"] = shares[i % n]
+            batch.append(Painted(image, {**own, **request.told, **asdict(way)}))
+        done += len(batch)
+        yield batch

@@ -1,0 +1,218 @@
+"""Measure what each part of the recipe brings.
+
+    python recipes/ablations/ablate.py --list
+    python recipes/ablations/ablate.py ROW... --photos PHOTOS/train --judge judge.py --out ablations
+    python recipes/ablations/ablate.py --tables --out ablations
+
+A row is a model (the bundled one, or one trained for the purpose) and a way of sampling. Each is judged on the
+judge's own prompts; JUDGE is a program called as ``judge.py PICTURES --manifest manifest.jsonl --json result.json``,
+with a ``prompts.jsonl`` beside it. ROW may be a pattern, such as 'sampler/*'. Rows that have been measured are not
+measured again.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import shutil
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from fnmatch import fnmatch
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor
+
+import captionless
+from captionless.bridge import Shore, nearest
+from captionless.composition import slerp
+from captionless.gallery import Gallery, Painted
+from captionless.sampling import SAMPLERS, Sampling
+from captionless.settings import GivenSettings
+from captionless.sheets import contact_sheet
+
+TRAINING: GivenSettings = {"size": 32, "images": 40_000}
+QUICK = 10
+"""Steps of all rows but those that compare samplers; few, since they are many."""
+SHOWN = (0, 16, 31, 46, 61, 76, 91, 106, 121, 136)
+"""Prompts whose first picture stands in the sheets."""
+
+
+@dataclass(frozen=True)
+class Row:
+    """A model and a way of sampling.
+
+    Args:
+        model: "bundled", or a name in ``MODELS``.
+        sampling: what differs from the defaults.
+        n: pictures a prompt.
+        bridge: a way from text vectors (n, d) to conditions that the library does not have.
+    """
+
+    model: str = "bundled"
+    sampling: dict[str, Any] = field(default_factory=dict)
+    n: int = 2
+    bridge: Callable[[Tensor, Shore], Tensor] | None = None
+
+
+MODELS: dict[str, GivenSettings] = {
+    "whole": {},
+    "element": {"mask": "element"},
+    "tokens": {"tokens": 4},
+    "sharp": {"condition_cosine": 1.0},
+}
+
+
+def neighbours(count: int, text: Tensor, shore: Shore) -> Tensor:
+    """Return the weighted mean of another number of nearest training vectors."""
+    return nearest(text, shore.bank, shore.temperature, count)
+
+
+def halfway(text: Tensor, shore: Shore) -> Tensor:
+    """Return the points halfway between the text vectors and the means of their nearest training vectors."""
+    return slerp(text, nearest(text, shore.bank, shore.temperature), 0.5)
+
+
+def steps_of(sampler: str, calls: int) -> int:
+    """Return the steps that take at most ``calls`` network calls; all but the last of Heun's take two."""
+    return (calls + 1) // 2 if sampler == "heun" else calls
+
+
+def rows() -> dict[str, Row]:
+    """Return all rows by name."""
+    table: dict[str, Row] = {}
+    for model in ("whole", "element", "tokens"):
+        for w in (0.0, 1.0, 3.0):
+            table[f"condition/{model}, w {w:g}"] = Row(model, {"guidance": w})
+    table["bridge/nearest, 5 neighbours"] = Row(bridge=partial(neighbours, 5))
+    table["bridge/nearest, 100 neighbours"] = Row(bridge=partial(neighbours, 100))
+    table["bridge/halfway to the nearest"] = Row(bridge=halfway)
+    for bridge in ("none", "mean", "nearest"):
+        table[f"bridge/{bridge}"] = Row(sampling={"bridge": bridge})
+        for model, noise in (("whole", "cosine 0.9"), ("sharp", "no noise")):
+            table[f"noise/{noise}, {bridge}"] = Row(model, {"bridge": bridge})
+    for w in (-1.0, 0.0, 1.0, 2.0, 3.0, 4.0, 6.0):
+        table[f"guidance/w {w:g}"] = Row(sampling={"guidance": w})
+    for low, high in ((0.0, 0.8), (0.2, 1.0), (0.1, 0.9), (0.2, 0.8)):
+        table[f"guidance/w 3, t {low:g} to {high:g}"] = Row(sampling={"interval": (low, high)})
+    table["guidance/w 6, t 0.1 to 0.9"] = Row(sampling={"guidance": 6.0, "interval": (0.1, 0.9)})
+    table["guidance/w 3, rescale 0.7"] = Row(sampling={"rescale": 0.7})
+    for threshold in ("dynamic", "none"):
+        table[f"guidance/w 3, threshold {threshold}"] = Row(sampling={"threshold": threshold})
+    for sampler in SAMPLERS:  # euler is ddim and euler-ancestral is ddpm, in other coordinates
+        for calls in (5, 8, 10, 15, 20, *((50, 150) if sampler in ("ddpm", "ddim") else ())):
+            sampling = {"sampler": sampler, "steps": steps_of(sampler, calls)}
+            table[f"sampler/{sampler}, {calls}"] = Row(sampling=sampling)
+    for sampler in ("dpmpp-2m", "unipc", "heun", "euler"):
+        sampling = {"sampler": sampler, "steps": steps_of(sampler, 10), "spacing": "karras"}
+        table[f"spacing/{sampler}, 10, karras"] = Row(sampling=sampling)
+    return table
+
+
+def model_for(name: str, photos: Path | None, out: Path) -> str:
+    """Return the model folder of a row, trained if it is not there yet; a stopped training goes on."""
+    if name not in MODELS:
+        return name
+    folder = out / "models" / name
+    if photos is None:
+        sys.exit(f"the model {name} is to be trained: name the photographs with --photos.")
+    captionless.train(photos, folder, encoder="bundled", resume=True, **{**TRAINING, **MODELS[name]})
+    return str(folder)
+
+
+def measure(name: str, row: Row, photos: Path | None, judge: Path, out: Path) -> dict[str, Any]:
+    """Paint a row's pictures, have them judged and return the figures."""
+    prompts = [json.loads(line)["prompt"] for line in judge.with_name("prompts.jsonl").open(encoding="utf-8")]
+    folder = out / name
+    shutil.rmtree(folder, ignore_errors=True)  # what an interrupted run left
+    model = model_for(row.model, photos, out)
+    generator, sampling = captionless.load(model), Sampling(**{"steps": QUICK, **row.sampling})
+    gallery, done, started = Gallery(folder), 0, time.monotonic()
+    if row.bridge:
+        conditions = row.bridge(generator.encoder.encode_texts(prompts), generator.model.shore)
+    else:
+        conditions = generator.conditions(prompts, sampling.bridge)
+    conditions = conditions.repeat_interleave(row.n, dim=0)
+    for start in range(0, len(conditions), sampling.batch):
+        part = slice(start, start + sampling.batch)
+        seeds = [i % row.n for i in range(len(conditions))[part]]
+        images = generator.paint(conditions[part], seeds, sampling)
+        facts = {"guidance": sampling.guidance, "steps": sampling.steps, "sampler": sampling.sampler, "model": model}
+        gallery.add(
+            [
+                Painted(image, {"prompt": prompts[i // row.n], "seed": i % row.n, **facts})
+                for i, image in enumerate(images, done)
+            ]
+        )
+        done += len(images)
+    seconds = time.monotonic() - started
+    result = folder / "judge.json"
+    manifest = str(folder / "manifest.jsonl")
+    command = [sys.executable, str(judge), str(folder), "--manifest", manifest, "--json", str(result)]
+    subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
+    figures: dict[str, Any] = json.loads(result.read_text()) | {"seconds": round(seconds, 1)}
+    (folder / "row.json").write_text(json.dumps(figures, indent=1) + "\n")
+    return figures
+
+
+def tables(out: Path) -> str:
+    """Return the measured rows as Markdown tables, one a group, and draw their sheets."""
+    lines: list[str] = []
+    groups: dict[str, list[str]] = {}
+    for name in rows():
+        if (out / name / "row.json").exists():
+            groups.setdefault(name.split("/")[0], []).append(name)
+    for group, names in groups.items():
+        lines += [
+            f"\n### {group}\n",
+            "| row | pictures | kind % | petals % | both % | KID |",
+            "|---|---|---|---|---|---|",
+        ]
+        for name in names:
+            one = json.loads((out / name / "row.json").read_text())
+            share = " | ".join(f"{100 * one[what]:.1f}" for what in ("flower", "petals", "both"))
+            lines.append(f"| {name.split('/')[1]} | {one['pictures']} | {share} | {one['kid']:.1f} |")
+        draw(out, group, names)
+    return "\n".join(lines)
+
+
+def draw(out: Path, group: str, names: list[str]) -> None:
+    """Draw the same prompts and seeds under every row of a group."""
+    from PIL import Image
+
+    pictures = []
+    for name in names:
+        manifest = [json.loads(line) for line in (out / name / "manifest.jsonl").open(encoding="utf-8")]
+        prompts = list(dict.fromkeys(one["prompt"] for one in manifest))
+        first = {one["prompt"]: one["file"] for one in reversed(manifest)}
+        pictures.append([Image.open(out / name / first[prompts[i]]) for i in SHOWN])
+    contact_sheet(pictures, [name.split("/")[1] for name in names], cell=96).save(out / f"{group}.png")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("row", nargs="*", help="names or patterns, see --list")
+    parser.add_argument("--list", action="store_true", help="print the names of all rows")
+    parser.add_argument("--tables", action="store_true", help="print what has been measured as Markdown")
+    parser.add_argument("--photos", type=Path, help="folder of training photographs, one sub-folder a kind")
+    parser.add_argument("--judge", type=Path, help="the judging program")
+    parser.add_argument("--out", type=Path, default=Path("ablations"))
+    asked = parser.parse_args()
+    if asked.list:
+        print("\n".join(rows()))
+    chosen = {name: row for name, row in rows().items() if any(fnmatch(name, pattern) for pattern in asked.row)}
+    if asked.row and (not chosen or asked.judge is None):
+        sys.exit("no such row; see --list" if not chosen else "name the judging program with --judge")
+    for name, row in chosen.items():
+        if not (asked.out / name / "row.json").exists():
+            print(name, measure(name, row, asked.photos, asked.judge, asked.out), flush=True)
+    if asked.tables:
+        print(tables(asked.out))
+
+
+if __name__ == "__main__":
+    main()
