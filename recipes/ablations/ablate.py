@@ -36,8 +36,10 @@ from captionless.settings import GivenSettings
 from captionless.sheets import contact_sheet
 
 TRAINING: GivenSettings = {"size": 32, "images": 40_000}
-QUICK = 10
-"""Steps of all rows but those that compare samplers; few, since they are many."""
+BASE: dict[str, Any] = {"guidance": 3.0, "interval": (0.0, 1.0), "steps": 10}
+"""How all rows are sampled but for what they vary; few steps, since they are many."""
+NEIGHBOURS = 20
+"""Of the bridge, but for the rows that vary it."""
 SHOWN = (0, 16, 31, 46, 61, 76, 91, 106, 121, 136)
 """Prompts whose first picture stands in the sheets."""
 
@@ -50,12 +52,14 @@ class Row:
         model: "bundled", or a name in ``MODELS``.
         sampling: what differs from the defaults.
         n: pictures a prompt.
+        seed: of the first.
         bridge: a way from text vectors (n, d) to conditions that the library does not have.
     """
 
     model: str = "bundled"
     sampling: dict[str, Any] = field(default_factory=dict)
     n: int = 2
+    seed: int = 0
     bridge: Callable[[Tensor, Shore], Tensor] | None = None
 
 
@@ -84,13 +88,17 @@ def steps_of(sampler: str, calls: int) -> int:
 
 def rows() -> dict[str, Row]:
     """Return all rows by name."""
-    table: dict[str, Row] = {}
+    # What was chosen, with seeds that had no part in the choice.
+    table: dict[str, Row] = {"default/all defaults": Row(n=4, seed=1000)}
     for model in ("whole", "element", "tokens"):
         for w in (0.0, 1.0, 3.0):
             table[f"condition/{model}, w {w:g}"] = Row(model, {"guidance": w})
     table["bridge/nearest, 5 neighbours"] = Row(bridge=partial(neighbours, 5))
     table["bridge/nearest, 100 neighbours"] = Row(bridge=partial(neighbours, 100))
     table["bridge/halfway to the nearest"] = Row(bridge=halfway)
+    best = {"guidance": 5.0, "interval": (0.1, 0.9)}
+    table["bridge/nearest, w 5, t 0.1 to 0.9"] = Row(sampling=best)
+    table["bridge/nearest, 100 neighbours, w 5, t 0.1 to 0.9"] = Row(sampling=best, bridge=partial(neighbours, 100))
     for bridge in ("none", "mean", "nearest"):
         table[f"bridge/{bridge}"] = Row(sampling={"bridge": bridge})
         for model, noise in (("whole", "cosine 0.9"), ("sharp", "no noise")):
@@ -99,7 +107,8 @@ def rows() -> dict[str, Row]:
         table[f"guidance/w {w:g}"] = Row(sampling={"guidance": w})
     for low, high in ((0.0, 0.8), (0.2, 1.0), (0.1, 0.9), (0.2, 0.8)):
         table[f"guidance/w 3, t {low:g} to {high:g}"] = Row(sampling={"interval": (low, high)})
-    table["guidance/w 6, t 0.1 to 0.9"] = Row(sampling={"guidance": 6.0, "interval": (0.1, 0.9)})
+    for w in (4.0, 5.0, 6.0, 8.0):
+        table[f"guidance/w {w:g}, t 0.1 to 0.9"] = Row(sampling={"guidance": w, "interval": (0.1, 0.9)})
     table["guidance/w 3, rescale 0.7"] = Row(sampling={"rescale": 0.7})
     for threshold in ("dynamic", "none"):
         table[f"guidance/w 3, threshold {threshold}"] = Row(sampling={"threshold": threshold})
@@ -110,6 +119,7 @@ def rows() -> dict[str, Row]:
     for sampler in ("dpmpp-2m", "unipc", "heun", "euler"):
         sampling = {"sampler": sampler, "steps": steps_of(sampler, 10), "spacing": "karras"}
         table[f"spacing/{sampler}, 10, karras"] = Row(sampling=sampling)
+    table["default/10 steps"] = Row(sampling={"steps": 10}, n=4, seed=1000)
     return table
 
 
@@ -130,21 +140,25 @@ def measure(name: str, row: Row, photos: Path | None, judge: Path, out: Path) ->
     folder = out / name
     shutil.rmtree(folder, ignore_errors=True)  # what an interrupted run left
     model = model_for(row.model, photos, out)
-    generator, sampling = captionless.load(model), Sampling(**{"steps": QUICK, **row.sampling})
+    generator, sampling = (
+        captionless.load(model),
+        Sampling(**(row.sampling if name.startswith("default") else BASE | row.sampling)),
+    )
     gallery, done, started = Gallery(folder), 0, time.monotonic()
-    if row.bridge:
-        conditions = row.bridge(generator.encoder.encode_texts(prompts), generator.model.shore)
+    bridge = row.bridge or (partial(neighbours, NEIGHBOURS) if sampling.bridge == "nearest" else None)
+    if bridge and not name.startswith("default"):
+        conditions = bridge(generator.encoder.encode_texts(prompts), generator.model.shore)
     else:
         conditions = generator.conditions(prompts, sampling.bridge)
     conditions = conditions.repeat_interleave(row.n, dim=0)
     for start in range(0, len(conditions), sampling.batch):
         part = slice(start, start + sampling.batch)
-        seeds = [i % row.n for i in range(len(conditions))[part]]
+        seeds = [row.seed + i % row.n for i in range(len(conditions))[part]]
         images = generator.paint(conditions[part], seeds, sampling)
         facts = {"guidance": sampling.guidance, "steps": sampling.steps, "sampler": sampling.sampler, "model": model}
         gallery.add(
             [
-                Painted(image, {"prompt": prompts[i // row.n], "seed": i % row.n, **facts})
+                Painted(image, {"prompt": prompts[i // row.n], "seed": row.seed + i % row.n, **facts})
                 for i, image in enumerate(images, done)
             ]
         )

@@ -90,7 +90,7 @@ def _paint_batch(
     def noise() -> Tensor:
         return torch.stack([torch.randn(shape, generator=generator) for _, generator in started]).to(device)
 
-    guidance = Guidance(sampling.guidance, sampling.interval, sampling.rescale, sampling.threshold)
+    guidance = Guidance(sampling.guidance, sampling.guided, sampling.rescale, sampling.threshold)
     denoise = guided_denoiser(denoiser, schedule, parts, guidance, prediction=config.prediction, negative=negative)
     times = _times(schedule, sampling, edit.start if edit else 1.0)
     # Without a photograph x is pure noise: a trace of picture that the schedule leaves at t = 1 is not missed.

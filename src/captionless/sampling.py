@@ -13,6 +13,8 @@ BRIDGES = ("nearest", "mean", "none")
 SPACINGS = ("even", "karras")
 THRESHOLDS = ("static", "dynamic", "none")
 VARIANCES = ("lower", "upper")
+INTERVAL = (0.1, 0.9)
+"""Times between which guidance towards the words measured best."""
 
 OPTIONS: dict[str, tuple[str, ...]] = {
     "eta": ("ddim", "dpmpp-2m-sde", "euler-ancestral"),
@@ -24,12 +26,13 @@ OPTIONS: dict[str, tuple[str, ...]] = {
 
 @dataclass(frozen=True)
 class Sampling:
-    """How pictures are drawn from noise.
+    """How pictures are drawn from noise. The defaults are what measured best: see ``docs/ablations.md``.
 
     Args:
         guidance: the scale ``w`` of ``(1 + w) * cond - w * uncond``; 0 is none, larger follows the words
             more closely and varies less.
-        interval: the times t, from 0 (picture) to 1 (noise), between which guidance acts.
+        interval: the times t, from 0 (picture) to 1 (noise), between which guidance acts. None: ``INTERVAL`` where it
+            leans towards the words; at all times where it does not, so that -1 is a picture without words.
         rescale: share of the loss of contrast by which guided predictions are brought back, in [0, 1].
         threshold: how predicted pictures are kept in range, one of ``THRESHOLDS``.
         steps: denoising steps; each is one (guided) network call, with ``heun`` two.
@@ -43,11 +46,11 @@ class Sampling:
         batch: pictures computed together; changes memory and speed, not the pictures.
     """
 
-    guidance: float = 3.0
-    interval: tuple[float, float] = (0.0, 1.0)
+    guidance: float = 5.0
+    interval: tuple[float, float] | None = None
     rescale: float = 0.0
     threshold: str = "static"
-    steps: int = 20
+    steps: int = 15
     sampler: str = "dpmpp-2m"
     spacing: str = "even"
     eta: float | None = None
@@ -65,7 +68,7 @@ class Sampling:
             raise CaptionlessError(f"a batch must hold at least 1 picture, not {self.batch}.")
         if not abs(self.guidance) <= 100:
             raise CaptionlessError(f"--guidance must be a number from -100 to 100, not {self.guidance}. Try 2.")
-        low, high = self.interval
+        low, high = self.guided
         if not 0 <= low < high <= 1:
             raise CaptionlessError(
                 f"--guidance-interval must be two times with 0 <= low < high <= 1, not {low},{high}. Try 0.1,0.9."
@@ -92,6 +95,13 @@ class Sampling:
             value = getattr(self, name)
             if value is not None and not 0 <= value <= highest:
                 raise CaptionlessError(f"--{name} must lie from 0 to {highest:.0f}, not {value}.")
+
+    @property
+    def guided(self) -> tuple[float, float]:
+        """The times between which guidance acts."""
+        if self.interval is not None:
+            return self.interval
+        return INTERVAL if self.guidance > 0 else (0.0, 1.0)
 
     @property
     def options(self) -> dict[str, Any]:

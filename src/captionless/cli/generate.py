@@ -72,7 +72,7 @@ def generate(
     given = dict(locals())
     scales = numbers("--guidance", guidance, "3, or -1,0,1,3 to compare")
     sampling = Sampling(
-        interval=interval(guidance_interval),
+        interval=None if guidance_interval is None else interval(guidance_interval),
         rescale=guidance_rescale or 0.0,
         threshold=threshold,
         steps=steps,
@@ -103,7 +103,7 @@ def generate(
     generator = captionless.load(model, encoder)
     chosen = resolve_precision(precision, generator.device)
     told = {"model": model, **facts(given, composition, edit), "version": captionless.__version__}
-    ways = [replace(way, precision=chosen) for way in ways]
+    ways = [replace(way, precision=chosen, interval=way.guided) for way in ways]  # as the records tell it
     paint_all(Request(texts, n, seed, ways, composition, edit, told), generator, gallery, film)
 
 

@@ -34,9 +34,9 @@ def numbers(option: str, text: str, example: str) -> tuple[float, ...]:
         ) from error
 
 
-def interval(text: str | None) -> tuple[float, float]:
+def interval(text: str) -> tuple[float, float]:
     """Read the two times of --guidance-interval."""
-    times = numbers("--guidance-interval", text, "0.1,0.9") if text is not None else (0.0, 1.0)
+    times = numbers("--guidance-interval", text, "0.1,0.9")
     if len(times) != 2:
         raise CaptionlessError(f"--guidance-interval takes two times, LOW,HIGH, not {text!r}. Try 0.1,0.9.")
     return times[0], times[1]
@@ -77,7 +77,7 @@ def check_partners(given: Mapping[str, Any], prompts: Sequence[str], scales: Seq
         leads = option == "negative" and any(weighted(text)[1] < 0 for text in given["also"] or ())
         if given[option] is not None and not leads:
             raise CaptionlessError(
-                f"{_flag(option)} acts through guidance, which is 0. Try --guidance 3, or leave it out."
+                f"{_flag(option)} acts through guidance, which is 0. Try --guidance 5, or leave it out."
             )
 
 
