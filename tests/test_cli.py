@@ -73,6 +73,13 @@ BAD = [
     (["train", "photos", "--out", "x", "--from", "nowhere"], "nowhere does not exist"),
     (["train", "photos", "--out", "photos/0.png"], "is a file"),
     (["train", "empty", "--out", "x"], "empty"),
+    (["train", "photos", "--out", "x", "--classes"], "make no class"),
+    (["train", "photos", "--out", "x", "--classes", "--encoder", "bundled"], "--encoder is for a training on words"),
+    (["train", "photos", "--out", "x", "--classes", "--vectors", "clip.csv"], "--vectors is for"),
+    (["train", "photos", "--out", "x", "--classes", "--sample-prompt", "a"], "--sample-prompt is for"),
+    (["train", "photos", "--out", "x", "--classes", "--condition-cosine", "0.9"], "--condition-cosine 0.9"),
+    (["train", "photos", "--out", "x", "--labels", "nowhere.csv"], "nowhere.csv"),
+    (["train", "photos", "--out", "x", "--labels", "photos/notes.txt"], "line 1: the header lacks file and label"),
     (["embed", "nowhere"], "nowhere"),
     (["info", "nowhere"], "nowhere"),
     (["paint", "a"], "paint"),
@@ -140,6 +147,30 @@ def test_info_tells_of_models_and_of_folders(
     assert "32 x 32" in capsys.readouterr().out
 
 
+def test_a_table_of_labels_makes_a_model_of_classes_that_info_describes_and_generate_paints(
+    run: Run, photos: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    rows = [f"{i}.png,{'odd' if i % 2 else 'quite even'}" for i in range(5)]
+    (tmp_path / "labels.csv").write_text("\n".join(["file,label", *rows, "lost.png,odd"]))
+    words = ["--size", "8", "--width", "16", "--batch", "4", "--images", "8", "--precision", "float32"]
+    assert run("train", str(photos), "--out", "model", "--labels", "labels.csv", *words) == 0
+    told = capsys.readouterr().err
+    assert "quite even 3, odd 2" in told
+    assert "5.png" in told  # has no label
+    assert "lost.png" in told  # is no picture
+    assert "--model model --class odd" in told
+    assert run("info", "model") == 0
+    assert "odd (2), quite even (3)" in capsys.readouterr().out
+    assert run("generate", "--model", "model", "--class", "quite even", "--steps", "1") == 0
+    assert (
+        run("train", str(photos), "--out", "model", "--labels", "labels.csv", *words, "--images", "16", "--resume") == 0
+    )
+    assert json.loads((tmp_path / "model" / "config.json").read_text())["training"]["images"] == 16
+    capsys.readouterr()
+    assert run("generate", "--model", "model", "--class", "ode", "--steps", "1") == 2
+    assert "Did you mean odd?" in one_line(capsys.readouterr().err)
+
+
 def test_info_of_a_config_that_was_edited_wrongly_is_one_line(
     run: Run, trained: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -170,3 +201,10 @@ def test_asking_for_help_does_not_load_torch() -> None:
     code += "assert 'torch' not in sys.modules and 'transformers' not in sys.modules"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
+
+
+def test_the_help_of_train_tells_the_defaults(run: Run, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run("train", "--help") == 0
+    text = capsys.readouterr().out
+    assert "default: 64" in text
+    assert "default: cosine" in text

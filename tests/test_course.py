@@ -1,6 +1,6 @@
 """The contract of the course preset: what introductory courses on diffusion build, train and sample."""
 
-from dataclasses import replace
+from dataclasses import asdict, replace
 from typing import Any
 
 import pytest
@@ -15,7 +15,7 @@ from captionless.denoiser import Denoiser, course_denoiser
 from captionless.painting import paint
 from captionless.sampling import Sampling
 from captionless.settings import COURSE, TrainSettings
-from captionless.starting import Start, noise_schedule, shape
+from captionless.starting import Start, noise_schedule, settle, shape
 from captionless.trainer import begin, step_generator, step_loss
 
 CLASSES = 10
@@ -143,3 +143,14 @@ def test_ddpm_paints_the_class_asked_for_in_as_many_steps_as_it_was_trained_on(t
     # be seen at t = 1, so that the network takes pure noise for a picture.)
     dark, bright = pixels.float().mean((1, 2, 3)).reshape(3, 2).T
     assert (bright - dark).min() > 10
+
+
+def test_begun_from_a_course_model_it_stays_one_at_a_larger_size() -> None:
+    small = TrainSettings(**(COURSE | {"size": 16, "width": 32}))
+    encoder = EncoderReference("fake", "0" * 64, tiny.WIDTH, 20.0)
+    network = replace(course_denoiser(tiny.WIDTH), width=32)
+    config = ModelConfig(16, network, encoder, training={"settings": asdict(small)})
+    start = Start(config, "course")
+    larger = settle(start, {"size": 32})
+    assert (larger.network, larger.mask, larger.prediction, larger.schedule_steps) == ("course", "element", "eps", 150)
+    assert shape(start, larger, tiny.WIDTH) == network

@@ -215,7 +215,7 @@ def test_the_loss_falls_on_two_pictures_and_the_average_follows(monkeypatch: pyt
 )
 def test_every_prediction_is_learned(core: Any, schedule: AnySchedule, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(trainer, "WARM_UP_IMAGES", 1)
-    settings = replace(SETTINGS, batch=16, images=16 * 25, learning_rate=1e-2, flip=False, **core)
+    settings = replace(SETTINGS, batch=16, images=16 * 40, learning_rate=5e-3, flip=False, **core)
     grey = torch.tensor([30, 220], dtype=torch.uint8).reshape(2, 1, 1, 1).expand(2, 3, 8, 8)
     pictures, training = TrainingData(grey.contiguous(), tiny.unit_vectors(2)), fresh(settings)
     before = fixed_loss(training.network, pictures, settings, schedule)

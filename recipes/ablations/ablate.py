@@ -29,6 +29,7 @@ from torch import Tensor
 
 import captionless
 from captionless.bridge import Shore, nearest
+from captionless.checkpoint import load_config
 from captionless.composition import slerp
 from captionless.gallery import Gallery, Painted
 from captionless.sampling import SAMPLERS, Sampling
@@ -128,6 +129,8 @@ def model_for(name: str, photos: Path | None, out: Path) -> str:
     if name not in MODELS:
         return name
     folder = out / "models" / name
+    if (folder / "config.json").exists() and load_config(folder).training["images"] >= TRAINING["images"]:
+        return str(folder)
     if photos is None:
         sys.exit(f"the model {name} is to be trained: name the photographs with --photos.")
     captionless.train(photos, folder, encoder="bundled", resume=True, **{**TRAINING, **MODELS[name]})
@@ -183,13 +186,14 @@ def tables(out: Path) -> str:
     for group, names in groups.items():
         lines += [
             f"\n### {group}\n",
-            "| row | pictures | kind % | petals % | both % | KID |",
+            "| row | pictures | kind % | petals % | both % | KID x 1000 |",
             "|---|---|---|---|---|---|",
         ]
         for name in names:
             one = json.loads((out / name / "row.json").read_text())
-            share = " | ".join(f"{100 * one[what]:.1f}" for what in ("flower", "petals", "both"))
-            lines.append(f"| {name.split('/')[1]} | {one['pictures']} | {share} | {one['kid']:.1f} |")
+            n, shares = one["pictures"], [one[what] for what in ("flower", "petals", "both")]
+            share = " | ".join(f"{100 * p:.1f} ±{100 * (p * (1 - p) / n) ** 0.5:.1f}" for p in shares)
+            lines.append(f"| {name.split('/')[1]} | {n} | {share} | {one['kid']:.1f} ±{one['kid_err']:.1f} |")
         draw(out, group, names)
     return "\n".join(lines)
 

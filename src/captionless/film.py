@@ -1,7 +1,8 @@
 """How pictures come out of the noise, step by step: a strip to read and an animation to watch.
 
-    film = Film(steps=20)
-    generator.generate("a daisy", on_step=film)
+    sampling = Sampling(steps=20)
+    film = Film(sampling.steps)
+    generator.generate("a daisy", sampling=sampling, on_step=film)
     (frames,) = film.take()
     strip(frames).save("daisy-film.png")
 
@@ -109,13 +110,9 @@ def animation(frames: Sequence[Frame]) -> bytes:
     Args:
         frames: at least one.
     """
-    cell = _cell(frames)
-    pages: list[Image.Image] = []
-    for frame in frames:
-        page = Image.new("RGB", (2 * cell + MARGIN, cell), "white")
-        for left, picture in ((0, frame.xt), (cell + MARGIN, frame.x0)):
-            page.paste(scaled(picture.convert("RGB"), cell), (left, 0))
-        pages.append(page)
+    pages = [_page(frame, _cell(frames)) for frame in frames]
+    # Pillow's best choice of 256 colours takes longer than the painting: only for the page that stays to be looked at.
+    pages = [page.quantize(method=Image.Quantize.FASTOCTREE) for page in pages[:-1]] + [pages[-1].quantize()]
     durations = [FRAME_MILLISECONDS] * (len(pages) - 1) + [PAUSE_MILLISECONDS]
     file = io.BytesIO()
     pages[0].save(file, format="GIF", save_all=True, append_images=pages[1:], duration=durations, loop=0)
@@ -127,6 +124,14 @@ def evenly(count: int, most: int) -> list[int]:
     if count <= most or most < 2:
         return list(range(count))[-most:]
     return [round(i * (count - 1) / (most - 1)) for i in range(most)]
+
+
+def _page(frame: Frame, cell: int) -> Image.Image:
+    """Draw the noisy picture and the predicted one side by side."""
+    page = Image.new("RGB", (2 * cell + MARGIN, cell), "white")
+    for left, picture in ((0, frame.xt), (cell + MARGIN, frame.x0)):
+        page.paste(scaled(picture.convert("RGB"), cell), (left, 0))
+    return page
 
 
 def _cell(frames: Sequence[Frame]) -> int:

@@ -112,7 +112,7 @@ class Gallery:
             several: whether there are several pictures of a prompt, to be told apart.
         """
         shown = list(zip(*columns, strict=True))[: sweep_limit(len(columns))]
-        labels = [row[0].title + (f", {row[0].subtitle}" if several else "") for row in shown]
+        labels = [(f"{row[0].subtitle}: " if several else "") + row[0].title for row in shown]
         rows = [[one.image for one in row] for row in shown]
         return self._write_sheet(contact_sheet(rows, labels, max(128, rows[0][0].width), heads))
 

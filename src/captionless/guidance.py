@@ -4,7 +4,7 @@ The guidance scale ``w`` here is that of Ho & Salimans (arXiv:2207.12598, eq. 6)
 
     guided = (1 + w) * cond - w * uncond
 
-0 is the plain conditional prediction, -1 the unconditional one; useful values lie between 0.5 and 4. ``diffusers``
+0 is the plain conditional prediction, -1 the unconditional one; useful values lie between 0.5 and 6. ``diffusers``
 and the later papers cited below write ``uncond + g * (cond - uncond)``: their scale ``g`` is ``w + 1``.
 
 With several prompts (Composable Diffusion, arXiv:2206.01714, conjunction and negation) and ``base`` for ``uncond``,
@@ -73,7 +73,7 @@ class Guidance:
         for w in torch.as_tensor(self.scale).flatten().tolist():
             if not abs(w) <= MAX_SCALE:
                 raise CaptionlessError(
-                    f"the guidance scale must be a number from {-MAX_SCALE:g} to {MAX_SCALE:g}, not {w}. Try 2."
+                    f"the guidance scale must be a number from {-MAX_SCALE:g} to {MAX_SCALE:g}, not {w}. Try 5."
                 )
         _check_interval("guidance", self.interval)
         if not 0 <= self.rescale <= 1:

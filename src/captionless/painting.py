@@ -17,8 +17,11 @@ from captionless.errors import CaptionlessError
 from captionless.guidance import Guidance, Part, guided_denoiser
 from captionless.precision import autocast, resolve_precision
 from captionless.samplers import SAMPLERS, Callback, Reverse
-from captionless.sampling import Sampling
-from captionless.schedule import Schedule, add_noise, karras_times, sampling_times
+from captionless.sampling import GUIDED_LEVELS, Sampling
+from captionless.schedule import Schedule, add_noise, karras_times, sampling_times, time_at
+
+TRACE = 0.05
+"""An ``alpha`` so small at the start is not a picture."""
 
 OnProgress = Callable[[int, int], None]
 """Called with (pictures done, pictures in all)."""
@@ -90,19 +93,39 @@ def _paint_batch(
     def noise() -> Tensor:
         return torch.stack([torch.randn(shape, generator=generator) for _, generator in started]).to(device)
 
-    guidance = Guidance(sampling.guidance, sampling.guided, sampling.rescale, sampling.threshold)
+    start = edit.start if edit else 1.0
+    interval = guided_times(sampling, schedule, start)
+    guidance = Guidance(sampling.guidance, interval, sampling.rescale, sampling.threshold)
     denoise = guided_denoiser(denoiser, schedule, parts, guidance, prediction=config.prediction, negative=negative)
-    times = _times(schedule, sampling, edit.start if edit else 1.0)
-    # Without a photograph x is pure noise: a trace of picture that the schedule leaves at t = 1 is not missed.
+    times = _times(schedule, sampling, start)
+    # Noise alone, unless much of a picture is to be expected there, as at the end of a short linear schedule.
+    pure = start == 1 and float(schedule.alpha_sigma(times[0])[0]) < TRACE
     if edit is not None:
         known = photo_tensor(edit.photo, config.size, channels).to(device)
-        x = add_noise(schedule, known.expand_as(x), x, times[:1].to(x).expand(len(x)))
+        if start < 1:
+            x = add_noise(schedule, known.expand_as(x), x, times[:1].to(x).expand(len(x)))
         if edit.mask is not None:
             denoise = keep_outside(denoise, known, mask_tensor(edit.mask, config.size).to(device))
     if device.type != "mps":  # as in precision.to_device
         x = x.to(memory_format=torch.channels_last)
-    reverse = Reverse(denoise, schedule, times, noise, on_step)
+    reverse = Reverse(denoise, schedule, times, noise, on_step, pure)
     return SAMPLERS[sampling.sampler](x, reverse, **sampling.options)
+
+
+def guided_times(sampling: Sampling, schedule: Schedule, start: float = 1.0) -> tuple[float, float]:
+    """Return the times between which guidance acts; see ``Sampling.interval``.
+
+    Args:
+        sampling: how pictures are drawn.
+        schedule: whose times they are: where none were chosen, they lie at the noise levels ``GUIDED_LEVELS``.
+        start: the time that drawing begins at, to which they are scaled.
+    """
+    if sampling.interval is not None:
+        return sampling.interval
+    if sampling.guidance <= 0:
+        return 0.0, 1.0
+    low, high = time_at(schedule, -2 * torch.tensor(GUIDED_LEVELS, dtype=torch.float64).log()).tolist()
+    return start * low, start * high
 
 
 def _times(schedule: Schedule, sampling: Sampling, start: float) -> Tensor:

@@ -45,6 +45,8 @@ class Reverse:
         times: float64, strictly falling from that of the initial state, usually to exactly 0.
         noise: gives fresh standard normal noise of the shape of the pictures, each picture's from its own generator.
         callback: sees every step.
+        pure: the initial state is noise alone, whatever trace of a picture (``alpha``) the schedule has at that time.
+            Heun's method, from an even grid, would otherwise blow that trace up to a picture that was never there.
     """
 
     denoise: Denoise
@@ -52,6 +54,7 @@ class Reverse:
     times: Tensor
     noise: Callable[[], Tensor]
     callback: Callback | None = None
+    pure: bool = False
 
     def steps(self) -> Iterator[tuple[int, Level, Level]]:
         """Yield the number of each step, from 0, and the levels ``t`` and ``s`` that it leads from and to."""
@@ -67,7 +70,7 @@ class Reverse:
         if t == 0:
             return Level(t, 1.0, 0.0)
         alpha, sigma = self.schedule.alpha_sigma(t)
-        return Level(t, float(alpha), float(sigma))
+        return Level(t, 0.0 if self.pure and t == self.times[0] else float(alpha), float(sigma))
 
     def predict(self, step: int, x: Tensor, t: Level) -> Tensor:
         """Return the clean pictures predicted from the state that a step starts from, and report them."""

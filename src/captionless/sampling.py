@@ -13,8 +13,9 @@ BRIDGES = ("nearest", "mean", "none")
 SPACINGS = ("even", "karras")
 THRESHOLDS = ("static", "dynamic", "none")
 VARIANCES = ("lower", "upper")
-INTERVAL = (0.1, 0.9)
-"""Times between which guidance towards the words measured best."""
+GUIDED_LEVELS = (0.16, 6.27)
+"""Noise levels ``sigma / alpha`` between which guidance towards the words measured best: on the cosine schedule, the
+times from 0.1 to 0.9."""
 
 OPTIONS: dict[str, tuple[str, ...]] = {
     "eta": ("ddim", "dpmpp-2m-sde", "euler-ancestral"),
@@ -31,8 +32,9 @@ class Sampling:
     Args:
         guidance: the scale ``w`` of ``(1 + w) * cond - w * uncond``; 0 is none, larger follows the words
             more closely and varies less.
-        interval: the times t, from 0 (picture) to 1 (noise), between which guidance acts. None: ``INTERVAL`` where it
-            leans towards the words; at all times where it does not, so that -1 is a picture without words.
+        interval: the times t, from 0 (picture) to 1 (noise), between which guidance acts. None: those of the noise
+            levels ``GUIDED_LEVELS`` where it leans towards the words; all times where it does not, so that -1 is a
+            picture without words.
         rescale: share of the loss of contrast by which guided predictions are brought back, in [0, 1].
         threshold: how predicted pictures are kept in range, one of ``THRESHOLDS``.
         steps: denoising steps; each is one (guided) network call, with ``heun`` two.
@@ -67,8 +69,8 @@ class Sampling:
         if self.batch < 1:
             raise CaptionlessError(f"a batch must hold at least 1 picture, not {self.batch}.")
         if not abs(self.guidance) <= 100:
-            raise CaptionlessError(f"--guidance must be a number from -100 to 100, not {self.guidance}. Try 2.")
-        low, high = self.guided
+            raise CaptionlessError(f"--guidance must be a number from -100 to 100, not {self.guidance}. Try 5.")
+        low, high = self.interval or (0.0, 1.0)
         if not 0 <= low < high <= 1:
             raise CaptionlessError(
                 f"--guidance-interval must be two times with 0 <= low < high <= 1, not {low},{high}. Try 0.1,0.9."
@@ -95,13 +97,6 @@ class Sampling:
             value = getattr(self, name)
             if value is not None and not 0 <= value <= highest:
                 raise CaptionlessError(f"--{name} must lie from 0 to {highest:.0f}, not {value}.")
-
-    @property
-    def guided(self) -> tuple[float, float]:
-        """The times between which guidance acts."""
-        if self.interval is not None:
-            return self.interval
-        return INTERVAL if self.guidance > 0 else (0.0, 1.0)
 
     @property
     def options(self) -> dict[str, Any]:

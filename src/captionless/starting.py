@@ -123,7 +123,8 @@ def shape(start: Start, settings: TrainSettings, condition_width: int) -> Denois
         new = _fresh_shape(settings, condition_width)
     else:
         old = start.config
-        patch = _grown_patch(old.denoiser.patch, settings.size) if settings.size > old.size else old.denoiser.patch
+        larger = settings.size > old.size and settings.network != "course"
+        patch = _grown_patch(old.denoiser.patch, settings.size) if larger else old.denoiser.patch
         new = replace(
             old.denoiser, patch=patch, width=settings.width, dropout=settings.dropout, condition_width=condition_width
         )
@@ -238,6 +239,7 @@ def _inherited(old: ModelConfig, given: GivenSettings) -> TrainSettings:
         )
     recorded = settings_from_dict(old.training.get("settings", {}))
     inherited = GivenSettings(size=old.size, width=old.denoiser.width, grey=grey)
+    inherited["mask"] = recorded.mask
     if not old.classes:
         inherited["condition_cosine"] = recorded.condition_cosine
     for name in BOUND:

@@ -157,7 +157,8 @@ def _begin(
     encoder, reference = pictures.encoder, None
     if encoder is not None:
         reference = EncoderReference(_lasting(encoder.name), encoder.digest, encoder.width, encoder.logit_scale)
-    schedule, prediction = noise_schedule(settings), settings.prediction
+    schedule = start.config.schedule if start.config else noise_schedule(settings)
+    prediction = settings.prediction
     return training, ModelConfig(settings.size, wanted, reference, schedule, prediction, about, pictures.classes)
 
 

@@ -70,7 +70,7 @@ def generate(
     Writes numbered PNGs (which remember all that decided them), a contact sheet and manifest.jsonl.
     """
     given = dict(locals())
-    scales = numbers("--guidance", guidance, "3, or -1,0,1,3 to compare")
+    scales = numbers("--guidance", guidance, "5, or -1,0,1,3 to compare")
     sampling = Sampling(
         interval=None if guidance_interval is None else interval(guidance_interval),
         rescale=guidance_rescale or 0.0,
@@ -96,6 +96,7 @@ def generate(
     import captionless
     from captionless.gallery import Gallery
     from captionless.generator import check_request
+    from captionless.painting import guided_times
     from captionless.precision import resolve_precision
 
     check_request(texts, n, seed, composition)
@@ -103,7 +104,10 @@ def generate(
     generator = captionless.load(model, encoder)
     chosen = resolve_precision(precision, generator.device)
     told = {"model": model, **facts(given, composition, edit), "version": captionless.__version__}
-    ways = [replace(way, precision=chosen, interval=way.guided) for way in ways]  # as the records tell it
+    # One interval for a whole sweep, or its columns would differ in two things.
+    least = replace(ways[0], guidance=min(scales))
+    acts = guided_times(least, generator.model.config.schedule, edit.start if edit else 1.0)
+    ways = [replace(way, precision=chosen, interval=acts) for way in ways]
     paint_all(Request(texts, n, seed, ways, composition, edit, told), generator, gallery, film)
 
 

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from captionless.sampling import BRIDGES, INTERVAL, SAMPLERS, SPACINGS, THRESHOLDS, VARIANCES, Sampling
+from captionless.sampling import BRIDGES, SAMPLERS, SPACINGS, THRESHOLDS, VARIANCES, Sampling
 
 SHOWN = "What to show"
 BEGIN = "A photograph to begin from"
@@ -106,7 +106,7 @@ Interval = Annotated[
         "--guidance-interval",
         metavar="LOW,HIGH",
         help="Times, from 1 (noise) to 0 (picture), between which guidance acts.",
-        show_default="{:g},{:g} for scales above 0, else 0,1".format(*INTERVAL),
+        show_default="0.1,0.9 (or where the schedule is as noisy); 0,1 with a scale of 0 or less",
         rich_help_panel=GUIDANCE,
     ),
 ]

@@ -33,7 +33,8 @@ CORE = "Diffusion core"
 
 
 def _default(name: str) -> str:
-    return f"[default: {getattr(DEFAULTS, name)}]"
+    # The backslash keeps rich from taking the brackets for markup, and leaving them out.
+    return f"\\[default: {getattr(DEFAULTS, name)}]"
 
 
 def train(
@@ -46,7 +47,9 @@ def train(
     resume: Annotated[bool, typer.Option("--resume", help="Go on with the training in --out.")] = False,
     minutes: Annotated[
         float | None,
-        typer.Option(help=f"Training time in all, over all resumes. [default: {DEFAULT_MINUTES:.0f}, unless --images]"),
+        typer.Option(
+            help=f"Training time in all, over all resumes. \\[default: {DEFAULT_MINUTES:.0f}, unless --images]"
+        ),
     ] = None,
     images: Annotated[int | None, typer.Option(help="Pictures to see in all, over all resumes.")] = None,
     size: Annotated[int | None, typer.Option(help=f"Side of the pictures in pixels. {_default('size')}")] = None,
@@ -55,7 +58,7 @@ def train(
     ] = None,
     grey: Annotated[bool | None, typer.Option("--grey", help="Train on grey pictures.")] = None,
     encoder: Annotated[
-        str | None, typer.Option(help="bundled, a hub id or a folder; auto chooses by the pictures. [default: auto]")
+        str | None, typer.Option(help="bundled, a hub id or a folder; auto chooses by the pictures. \\[default: auto]")
     ] = None,
     vectors: Annotated[
         Path | None, typer.Option(metavar="FILE.csv", help="Image vectors computed before (needs --encoder).")
@@ -72,7 +75,7 @@ def train(
     seed: Annotated[int | None, typer.Option(help=_default("seed"))] = None,
     flip: Annotated[
         bool | None,
-        typer.Option("--flip/--no-flip", help="Mirror every other picture; not for letters or maps. [default: flip]"),
+        typer.Option("--flip/--no-flip", help="Mirror every other picture; not for letters or maps. \\[default: flip]"),
     ] = None,
     condition_drop: Annotated[
         float | None,
