@@ -208,7 +208,9 @@ def draw(out: Path, group: str, names: list[str]) -> None:
         prompts = list(dict.fromkeys(one["prompt"] for one in manifest))
         first = {one["prompt"]: one["file"] for one in reversed(manifest)}
         pictures.append([Image.open(out / name / first[prompts[i]]) for i in SHOWN])
-    contact_sheet(pictures, [name.split("/")[1] for name in names], cell=96).save(out / f"{group}.png")
+    contact_sheet(pictures, [name.split("/")[1] for name in names], cell=64).convert("RGB").save(
+        out / f"{group}.jpg", quality=85
+    )
 
 
 def main() -> None:
