@@ -132,7 +132,7 @@ def heun(x: Tensor, reverse: Reverse, *, churn: float = 0.0) -> Tensor:
 
     There the mean of the slopes ``(x - x0) / sigma`` at both ends of a step is, multiplied out, the picture below.
     Steps to the clean picture and from pure noise are Euler's. Where ``sigma / alpha`` falls to a small part in one
-    step, the second prediction weighs heavily: space the times as EDM does.
+    step, the second prediction weighs heavily: few steps are not its strength, however they are spaced.
 
     Args:
         x: noise at ``reverse.times[0]``.
