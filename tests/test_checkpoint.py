@@ -19,7 +19,6 @@ from captionless import checkpoint
 from captionless.checkpoint import (
     BANK,
     CONFIG,
-    SCHEDULE_KINDS,
     WEIGHTS,
     Model,
     half,
@@ -33,7 +32,7 @@ from captionless.checkpoint import (
 )
 from captionless.denoiser import DenoiserConfig
 from captionless.errors import CaptionlessError
-from captionless.schedule import AnySchedule, CosineSchedule, LinearSchedule
+from captionless.schedule import SCHEDULE_KINDS, AnySchedule, CosineSchedule, LinearSchedule
 from captionless.settings import PREDICTIONS, SCHEDULES
 
 

@@ -12,10 +12,10 @@ import pytest
 
 import tiny
 from captionless.blocks import GROUP
-from captionless.checkpoint import SCHEDULE_KINDS, EncoderReference, ModelConfig
+from captionless.checkpoint import EncoderReference, ModelConfig
 from captionless.denoiser import DenoiserConfig, course_denoiser, default_patch
 from captionless.errors import CaptionlessError
-from captionless.schedule import LinearSchedule
+from captionless.schedule import SCHEDULE_KINDS, LinearSchedule
 from captionless.settings import (
     BOUND,
     COURSE,

@@ -31,14 +31,7 @@ from captionless.errors import CaptionlessError, one_of
 from captionless.files import atomic_write
 from captionless.json_values import build, typed
 from captionless.labels import listed
-from captionless.schedule import (
-    AnySchedule,
-    CosineSchedule,
-    FlowSchedule,
-    KarrasSchedule,
-    LinearSchedule,
-    SigmoidSchedule,
-)
+from captionless.schedule import SCHEDULE_KINDS, AnySchedule, CosineSchedule
 from captionless.settings import PREDICTIONS
 
 FORMAT = 2
@@ -46,14 +39,6 @@ FORMAT = 2
 BUNDLED = "bundled"
 CONFIG, WEIGHTS, STATE = "config.json", "model.safetensors", "training/state.safetensors"
 BANK, MEANS = "bank.safetensors", "means.safetensors"
-
-SCHEDULE_KINDS: dict[str, type[AnySchedule]] = {
-    "cosine": CosineSchedule,
-    "linear": LinearSchedule,
-    "sigmoid": SigmoidSchedule,
-    "karras": KarrasSchedule,
-    "flow": FlowSchedule,
-}
 
 _TRAINING = {"settings": dict, "folder": str, "pictures": int, "held_out": int, "images": int, "minutes": float}
 

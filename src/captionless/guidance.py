@@ -28,12 +28,11 @@ from torch import Tensor
 
 from captionless.errors import CaptionlessError, one_of
 from captionless.objective import Network, to_x0
+from captionless.sampling import THRESHOLDS
 from captionless.schedule import Schedule
 
 Denoise = Callable[[Tensor, Tensor], Tensor]
 """What a sampler calls: ``(xt, t) -> x0``, the predicted clean picture, with ``t`` a scalar tensor."""
-
-THRESHOLDS = ("static", "dynamic", "none")
 
 MAX_SCALE = 100.0
 

@@ -195,6 +195,15 @@ class FlowSchedule:
 
 AnySchedule = CosineSchedule | SigmoidSchedule | KarrasSchedule | LinearSchedule | FlowSchedule
 
+SCHEDULE_KINDS: dict[str, type[AnySchedule]] = {
+    "cosine": CosineSchedule,
+    "linear": LinearSchedule,
+    "sigmoid": SigmoidSchedule,
+    "karras": KarrasSchedule,
+    "flow": FlowSchedule,
+}
+"""By the names that ``captionless.settings`` knows."""
+
 
 def log_snr(schedule: Schedule, t: Tensor) -> Tensor:
     """Return ``log(alpha**2 / sigma**2)`` at times ``t``: the noise level without a scale of its own."""

@@ -24,14 +24,7 @@ from captionless.denoiser import (
 )
 from captionless.errors import CaptionlessError
 from captionless.model_card import read_labels, read_pictures
-from captionless.schedule import (
-    AnySchedule,
-    CosineSchedule,
-    FlowSchedule,
-    KarrasSchedule,
-    LinearSchedule,
-    SigmoidSchedule,
-)
+from captionless.schedule import SCHEDULE_KINDS, AnySchedule, LinearSchedule
 from captionless.settings import (
     BOUND,
     LENGTH,
@@ -170,16 +163,9 @@ def _grown_patch(old: int, size: int) -> int:
 
 def noise_schedule(settings: TrainSettings) -> AnySchedule:
     """Return the noise schedule that the settings name."""
-    match settings.schedule:
-        case "linear":
-            return LinearSchedule(settings.schedule_steps, zero_terminal_snr=settings.zero_terminal_snr)
-        case "sigmoid":
-            return SigmoidSchedule()
-        case "karras":
-            return KarrasSchedule()
-        case "flow":
-            return FlowSchedule()
-    return CosineSchedule()
+    if settings.schedule == "linear":
+        return LinearSchedule(settings.schedule_steps, zero_terminal_snr=settings.zero_terminal_snr)
+    return SCHEDULE_KINDS[settings.schedule]()
 
 
 def check_prompts(prompts: Sequence[str]) -> None:
