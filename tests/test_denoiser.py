@@ -366,6 +366,22 @@ def test_another_encoder_leaves_the_unconditional_answer_as_it_was(width: int, t
     torch.testing.assert_close(outputs(large, xt, t, null_large), outputs(small, xt, t, null_small), atol=1e-11, rtol=0)
 
 
+@pytest.mark.parametrize("width", [16, 48])
+def test_tokens_may_be_added_and_say_nothing_at_first(width: int) -> None:
+    shape = replace(SHAPE, width=16, multipliers=(1, 3), blocks=2, attention=(0, 1))
+    small = tiny.denoiser(shape)
+    large = grow(small, replace(shape, tokens=3, width=width))
+    assert large.tokens is not None
+    torch.testing.assert_close(outputs(large, *inputs()), outputs(small, *inputs()), atol=1e-11, rtol=0)
+
+
+@pytest.mark.parametrize("tokens", [0, 2, 4])
+def test_another_number_of_tokens_is_not_growth(tokens: int) -> None:
+    small = tiny.denoiser(tokens=3)
+    with pytest.raises(CaptionlessError, match="--tokens be added where there are none"):
+        grow(small, replace(small.config, tokens=tokens))
+
+
 def test_another_encoder_of_the_same_width_keeps_the_answer() -> None:
     small = tiny.denoiser()
     assert torch.equal(outputs(grow(small, SHAPE), *inputs()), outputs(small, *inputs()))
@@ -415,7 +431,6 @@ def test_growing_leaves_the_small_network_untouched() -> None:
         {"multipliers": (1, 1, 2)},
         {"blocks": 2},
         {"attention": (0,)},
-        {"tokens": 4},
         {"activation": "gelu"},
         {"time_features": 64},
     ],

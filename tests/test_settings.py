@@ -203,7 +203,6 @@ OTHERS: dict[str, Any] = {
     "schedule": "flow",
     "schedule_steps": 400,
     "zero_terminal_snr": True,
-    "tokens": 2,
     "network": "course",
 }
 
@@ -228,6 +227,7 @@ def test_what_the_weights_mean_is_taken_over_from_the_model_begun_from(recorded:
     settings = settle(begun_from(**recorded), {"learning_rate": 1e-4})
     parent = TrainSettings(**recorded)
     assert {name: getattr(settings, name) for name in BOUND} == {name: getattr(parent, name) for name in BOUND}
+    assert settings.tokens == parent.tokens
     assert set(BOUND) == set(OTHERS)
     assert (settings.learning_rate, settings.size, settings.width) == (1e-4, 8, 16)
     again = {name: getattr(parent, name) for name in BOUND}
@@ -243,6 +243,13 @@ def test_what_contradicts_the_model_begun_from_is_refused_with_what_it_was_train
         f"{flag(name)} {given} contradicts the model begun from, trained with {trained}. "
         "Leave it out, or train without --from."
     )
+
+
+def test_tokens_may_be_added_to_a_model_without_but_not_changed() -> None:
+    assert shape(begun_from(), settle(begun_from(), {"tokens": 4}), tiny.WIDTH).tokens == 4
+    for tokens in (0, 2):
+        with pytest.raises(CaptionlessError, match="--tokens be added where there are none"):
+            settle(begun_from(tokens=4), {"tokens": tokens})
 
 
 def test_a_preset_does_not_fit_on_a_model_of_another_core() -> None:

@@ -229,7 +229,7 @@ def grow(small: Denoiser, config: DenoiserConfig) -> Denoiser:
     so the function is exactly preserved (in the spirit of Net2Net, arXiv:1511.05641). Larger patch: the
     stem averages the new, finer pixels and the head repeats its output over them, so that the network
     starts as the small one on reduced pictures (which are less noisy than their time says; training settles
-    that). Another condition width starts its input layer afresh.
+    that). Tokens: the new cross-attention adds nothing yet. Another condition width starts its input layer afresh.
 
     Raises:
         CaptionlessError: ``config`` is narrower, coarser or otherwise of another make.
@@ -244,21 +244,22 @@ def grow(small: Denoiser, config: DenoiserConfig) -> Denoiser:
         old["head.bias"] = _spread(old["head.bias"], 0, small.config, factor)
     if config.condition_width != small.config.condition_width:
         old = {name: weight for name, weight in old.items() if name not in CONDITION_LAYERS}
-    new = large.state_dict()
+    new, places = large.state_dict(), _places(small, large)
     for name, weight in old.items():
-        _paste(new[name], weight)
+        layer, rest = _split(name)
+        _paste(new[places.get(layer, layer) + rest], weight)
     return large
 
 
 def check_growth(old: DenoiserConfig, new: DenoiserConfig) -> None:
     """Raise unless a denoiser of shape ``old`` can grow into one of shape ``new``."""
-    same = new == replace(
-        old, width=new.width, patch=new.patch, condition_width=new.condition_width, dropout=new.dropout
-    )
+    may_change = ("width", "patch", "condition_width", "dropout", *(() if old.tokens else ("tokens",)))
+    same = new == replace(old, **{name: getattr(new, name) for name in may_change})
     if not same or new.width < old.width or new.patch % old.patch:
         raise CaptionlessError(
             f"a model of shape {old} cannot grow into {new}: only the width, the size and the encoder may change, "
-            "and the first two only upwards. Leave --width and --size out, or train without --from."
+            "the first two only upwards, and --tokens be added where there are none. Leave them out, or train without "
+            "--from."
         )
     attended = [multiplier for level, multiplier in enumerate(new.multipliers) if level in new.attention]
     if any(head_width(old.width * m) != head_width(new.width * m) for m in attended):
@@ -266,6 +267,23 @@ def check_growth(old: DenoiserConfig, new: DenoiserConfig) -> None:
             f"a model of width {old.width} cannot grow to width {new.width}: its attention heads would be cut anew. "
             f"Try --width {new.width + GROUP}, or train without --from."
         )
+
+
+def _places(small: Denoiser, large: Denoiser) -> dict[str, str]:
+    """Return where the layers of the levels stand in ``large``, which may have cross-attention between them."""
+    places: dict[str, str] = {}
+    for part in ("down", "up"):
+        for level, (old, new) in enumerate(zip(getattr(small, part), getattr(large, part), strict=True)):
+            added = len(old) < len(new)
+            kept = [i for i, layer in enumerate(new) if not (added and isinstance(layer, CrossAttention))]
+            places |= {f"{part}.{level}.{i}": f"{part}.{level}.{place}" for i, place in enumerate(kept)}
+    return places
+
+
+def _split(name: str) -> tuple[str, str]:
+    """Split ``down.1.2.conv1.weight`` into ``down.1.2`` and the rest."""
+    parts = name.split(".")
+    return ".".join(parts[:3]), "".join(f".{part}" for part in parts[3:])
 
 
 def _paste(target: Tensor, weight: Tensor) -> None:

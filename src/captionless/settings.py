@@ -59,12 +59,11 @@ COURSE: GivenSettings = {
 
 PRESETS: dict[str, GivenSettings] = {"course": COURSE}
 
-BOUND: tuple[Literal["prediction", "schedule", "schedule_steps", "zero_terminal_snr", "tokens", "network"], ...] = (
+BOUND: tuple[Literal["prediction", "schedule", "schedule_steps", "zero_terminal_snr", "network"], ...] = (
     "prediction",
     "schedule",
     "schedule_steps",
     "zero_terminal_snr",
-    "tokens",
     "network",
 )
 """What a training takes over from the model it is begun from: other values would make its weights meaningless."""

@@ -119,7 +119,12 @@ def shape(start: Start, settings: TrainSettings, condition_width: int) -> Denois
         larger = settings.size > old.size and settings.network != "course"
         patch = _grown_patch(old.denoiser.patch, settings.size) if larger else old.denoiser.patch
         new = replace(
-            old.denoiser, patch=patch, width=settings.width, dropout=settings.dropout, condition_width=condition_width
+            old.denoiser,
+            patch=patch,
+            width=settings.width,
+            dropout=settings.dropout,
+            condition_width=condition_width,
+            tokens=settings.tokens,
         )
         check_growth(old.denoiser, new)
     new.check_size(settings.size)
@@ -224,7 +229,7 @@ def _inherited(old: ModelConfig, given: GivenSettings) -> TrainSettings:
             "--grey contradicts the model begun from, which paints in colour. Leave it out, or train without --from."
         )
     recorded = settings_from_dict(old.training.get("settings", {}))
-    inherited = GivenSettings(size=old.size, width=old.denoiser.width, grey=grey)
+    inherited = GivenSettings(size=old.size, width=old.denoiser.width, grey=grey, tokens=old.denoiser.tokens)
     inherited["mask"] = recorded.mask
     if not old.classes:
         inherited["condition_cosine"] = recorded.condition_cosine
