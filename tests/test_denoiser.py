@@ -346,8 +346,11 @@ def test_a_wider_network_computes_exactly_what_the_narrow_one_did(widths: tuple[
 
 @pytest.mark.parametrize(("old", "new"), [(1, 2), (1, 4), (2, 4)])
 @pytest.mark.parametrize("channels", [1, 3])
-def test_a_larger_patch_computes_on_reduced_pictures_what_the_small_one_did(old: int, new: int, channels: int) -> None:
-    small = tiny.denoiser(patch=old, channels=channels)
+@pytest.mark.parametrize("bypass", [False, True])
+def test_a_larger_patch_computes_on_reduced_pictures_what_the_small_one_did(
+    old: int, new: int, channels: int, bypass: bool
+) -> None:
+    small = tiny.denoiser(patch=old, channels=channels, bypass=bypass)
     large = grow(small, replace(small.config, patch=new))
     xt, t, condition = inputs(4 * new, channels=channels)
     factor = new // old
@@ -375,6 +378,20 @@ def test_tokens_may_be_added_and_say_nothing_at_first(width: int) -> None:
     torch.testing.assert_close(outputs(large, *inputs()), outputs(small, *inputs()), atol=1e-11, rtol=0)
 
 
+@pytest.mark.parametrize("width", [16, 48])
+def test_a_bypass_may_be_added_and_passes_nothing_at_first(width: int) -> None:
+    small = tiny.denoiser(width=16, patch=2)
+    large = grow(small, replace(small.config, bypass=True, width=width))
+    assert large.bypass is not None
+    torch.testing.assert_close(outputs(large, *inputs(16)), outputs(small, *inputs(16)), atol=1e-11, rtol=0)
+
+
+def test_a_bypass_is_not_taken_away() -> None:
+    small = tiny.denoiser(bypass=True)
+    with pytest.raises(CaptionlessError, match="cannot grow"):
+        grow(small, replace(small.config, bypass=False))
+
+
 @pytest.mark.parametrize("tokens", [0, 2, 4])
 def test_another_number_of_tokens_is_not_growth(tokens: int) -> None:
     small = tiny.denoiser(tokens=3)
@@ -396,7 +413,7 @@ def test_width_size_and_encoder_may_change_at_once() -> None:
     torch.testing.assert_close(outputs(large, xt, t, torch.zeros(2, 20)), expected, atol=1e-11, rtol=0)
 
 
-@pytest.mark.parametrize("shape", [SHAPE, TOKENS])
+@pytest.mark.parametrize("shape", [SHAPE, TOKENS, replace(SHAPE, bypass=True)])
 def test_all_of_a_grown_network_learns(shape: DenoiserConfig) -> None:
     large = grow(tiny.denoiser(shape), replace(shape, width=32)).train()
     before = {name: weight.detach().clone() for name, weight in large.named_parameters()}

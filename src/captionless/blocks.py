@@ -155,6 +155,27 @@ class Upsample(nn.Sequential):
         super().__init__(nn.Conv2d(channels, 4 * out_channels, 1), nn.PixelShuffle(2))
 
 
+class Bypass(nn.Module):
+    """A linear way around the network for the pixels of each patch; time and condition say how much of what passes.
+
+    Predicting noise (or ``v``, which holds it) means to give back every detail of the input, and noise cannot be
+    compressed: the channels of a narrow network have little room beside it. Most of that answer is linear in the
+    input, and here it can pass.
+    """
+
+    def __init__(self, channels: int, embedding: int) -> None:
+        super().__init__()
+        self.enter = nn.Conv2d(channels, 2 * channels, 1, bias=False)
+        self.gain = nn.Linear(embedding, 2 * channels)
+        self.leave = nn.Conv2d(2 * channels, channels, 1, bias=False)
+        zero_weights(self.leave)
+
+    def forward(self, patches: Tensor, embedding: Tensor) -> Tensor:
+        """Map (n, channels, h, w) and (n, embedding) to (n, channels, h, w)."""
+        out: Tensor = self.leave(self.enter(patches) * (1 + self.gain(embedding))[..., None, None])
+        return out
+
+
 class Embedding(nn.Module):
     """Time and condition, each through its own layer, summed and mixed: one vector for all the blocks.
 

@@ -3,6 +3,7 @@
     picture --stem--> level 0 --down--> level 1 --down--> level 2 (bottom)
                          |                 |                 |
     v      <--head-- level 0 <--up--- level 1 <--up--- middle
+    (and, linearly, straight from the picture: the bypass)
 
 The stem rearranges ``patch x patch`` pixels into channels (space to depth), so that the costly full-size
 layers disappear; the head rearranges back. Skip connections are added through a 1x1 convolution instead
@@ -22,6 +23,7 @@ from torch.nn import functional as F
 
 from captionless.blocks import (
     GROUP,
+    Bypass,
     CrossAttention,
     Embedding,
     Parts,
@@ -55,6 +57,7 @@ class DenoiserConfig:
             that have self-attention; 0 is none.
         activation: ``silu`` or ``gelu``.
         time_features: sines and cosines that tell the time; even.
+        bypass: let the pixels of a patch also pass around the network; without it, large patches lose detail in noise.
     """
 
     channels: int = 3
@@ -68,6 +71,7 @@ class DenoiserConfig:
     tokens: int = 0
     activation: str = "silu"
     time_features: int = 128
+    bypass: bool = False
 
     def __post_init__(self) -> None:
         """Refuse values that no network can be built from."""
@@ -156,6 +160,7 @@ class Denoiser(nn.Module):
         self.head = nn.Conv2d(levels[0], pixels, 3, padding=1)
         zero_weights(self.head)
         self.tokens = nn.Linear(config.condition_width, config.tokens * width) if config.tokens else None
+        self.bypass = Bypass(pixels, width) if config.bypass else None
 
     def forward(self, xt: Tensor, t: Tensor, condition: Tensor) -> Tensor:
         """Return the prediction.
@@ -173,7 +178,8 @@ class Denoiser(nn.Module):
         if self.tokens is not None:
             # (n, width, k) before it is turned around, so that a wider network appends rows.
             tokens = self.tokens(scaled(condition)).unflatten(1, (-1, self.config.tokens)).transpose(1, 2)
-        h = self.stem(F.pixel_unshuffle(xt, self.config.patch))
+        patches = F.pixel_unshuffle(xt, self.config.patch)
+        h = self.stem(patches)
         skips: list[Tensor] = []
         for i, level in enumerate(self.down):
             if i:
@@ -185,7 +191,10 @@ class Denoiser(nn.Module):
             h = _run(self.up[i], h + self.skip[i](skips[i]), embedding, tokens)
             if i:
                 h = self.upsample[i - 1](h)
-        return F.pixel_shuffle(self.head(self.activation(self.norm(h))), self.config.patch)
+        out = self.head(self.activation(self.norm(h)))
+        if self.bypass is not None:
+            out = out + self.bypass(patches, embedding)
+        return F.pixel_shuffle(out, self.config.patch)
 
 
 def _level(config: DenoiserConfig, parts: Parts, level: int) -> nn.ModuleList:
@@ -229,7 +238,7 @@ def grow(small: Denoiser, config: DenoiserConfig) -> Denoiser:
     so the function is exactly preserved (in the spirit of Net2Net, arXiv:1511.05641). Larger patch: the
     stem averages the new, finer pixels and the head repeats its output over them, so that the network
     starts as the small one on reduced pictures (which are less noisy than their time says; training settles
-    that). Tokens: the new cross-attention adds nothing yet. Another condition width starts its input layer afresh.
+    that). Tokens and bypass: what they bring adds nothing yet. Another condition width starts its input layer afresh.
 
     Raises:
         CaptionlessError: ``config`` is narrower, coarser or otherwise of another make.
@@ -239,9 +248,10 @@ def grow(small: Denoiser, config: DenoiserConfig) -> Denoiser:
     old = small.state_dict()
     factor = config.patch // small.config.patch
     if factor > 1:
-        old["stem.weight"] = _spread(old["stem.weight"], 1, small.config, factor) / factor**2
-        old["head.weight"] = _spread(old["head.weight"], 0, small.config, factor)
-        old["head.bias"] = _spread(old["head.bias"], 0, small.config, factor)
+        for name in {"stem.weight", "bypass.enter.weight"} & old.keys():
+            old[name] = _spread(old[name], 1, small.config, factor) / factor**2
+        for name in {"head.weight", "head.bias", "bypass.leave.weight"} & old.keys():
+            old[name] = _spread(old[name], 0, small.config, factor)
     if config.condition_width != small.config.condition_width:
         old = {name: weight for name, weight in old.items() if name not in CONDITION_LAYERS}
     new, places = large.state_dict(), _places(small, large)
@@ -253,7 +263,8 @@ def grow(small: Denoiser, config: DenoiserConfig) -> Denoiser:
 
 def check_growth(old: DenoiserConfig, new: DenoiserConfig) -> None:
     """Raise unless a denoiser of shape ``old`` can grow into one of shape ``new``."""
-    may_change = ("width", "patch", "condition_width", "dropout", *(() if old.tokens else ("tokens",)))
+    addable = [name for name in ("tokens", "bypass") if not getattr(old, name)]
+    may_change = ("width", "patch", "condition_width", "dropout", *addable)
     same = new == replace(old, **{name: getattr(new, name) for name in may_change})
     if not same or new.width < old.width or new.patch % old.patch:
         raise CaptionlessError(

@@ -125,6 +125,7 @@ def shape(start: Start, settings: TrainSettings, condition_width: int) -> Denois
             dropout=settings.dropout,
             condition_width=condition_width,
             tokens=settings.tokens,
+            bypass=old.denoiser.bypass or settings.network != "course",
         )
         check_growth(old.denoiser, new)
     new.check_size(settings.size)
@@ -142,6 +143,7 @@ def _fresh_shape(settings: TrainSettings, condition_width: int) -> DenoiserConfi
         condition_width=condition_width,
         dropout=settings.dropout,
         tokens=settings.tokens,
+        bypass=True,
     )
 
 
