@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from captionless.editing import Edit
     from captionless.encoders import load_encoder
     from captionless.errors import CaptionlessError
+    from captionless.evaluation.measure import evaluate
     from captionless.generator import Generator, load
     from captionless.sampling import Sampling
     from captionless.training import train
@@ -33,6 +34,7 @@ _HOMES = {
     "Generator": "generator",
     "Sampling": "sampling",
     "embed": "vectors",
+    "evaluate": "evaluation.measure",
     "load": "generator",
     "load_encoder": "encoders",
     "train": "training",
@@ -46,6 +48,7 @@ __all__ = [
     "Sampling",
     "__version__",
     "embed",
+    "evaluate",
     "load",
     "load_encoder",
     "train",

@@ -73,16 +73,20 @@ class Keeper:
         return due
 
     def save(self, training: trainer.Training) -> None:
-        """Write a checkpoint: first what resumes, then what paints, last the config that makes it a model."""
+        """Write a checkpoint: first what resumes, then what paints."""
         trainer.save_state(self.out, training)
-        checkpoint.save_tensors(self.out / checkpoint.WEIGHTS, training.average.state_dict())
-        for name, tensors in self._shore.items():
-            checkpoint.save_tensors(self.out / name, tensors)
-        write_pictures(self.out, self.pictures.rows())
-        config = replace(self.config, training=self.config.training | self._so_far(training))
-        checkpoint.save_config(self.out, config)
-        write_model_card(self.out, config, training.average, self.folder)
+        self.save_model(self.out, training)
         self.saved = time.monotonic()
+
+    def save_model(self, folder: Path, training: trainer.Training) -> None:
+        """Write a model folder with the averaged weights as they are now; last the config that makes it a model."""
+        checkpoint.save_tensors(folder / checkpoint.WEIGHTS, training.average.state_dict())
+        for name, tensors in self._shore.items():
+            checkpoint.save_tensors(folder / name, tensors)
+        write_pictures(folder, self.pictures.rows())
+        config = replace(self.config, training=self.config.training | self._so_far(training))
+        checkpoint.save_config(folder, config)
+        write_model_card(folder, config, training.average, self.folder)
 
     def draw(self, training: trainer.Training) -> Path:
         """Write a contact sheet, named after the pictures seen, and return its path."""

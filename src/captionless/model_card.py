@@ -4,16 +4,22 @@ from __future__ import annotations
 
 import csv
 import io
+import re
 import shlex
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 from captionless.checkpoint import BUNDLED, ModelConfig, model_folder
 from captionless.denoiser import Denoiser, parameter_count
+from captionless.errors import CaptionlessError
 from captionless.files import atomic_write
 
 CREDITS = "CREDITS.csv"
 ANCESTORS_CREDITS = "CREDITS-begun-from.csv"
+CARD = "README.md"
+_BEGIN, _END = "<!-- evaluation: begin -->", "<!-- evaluation: end -->"
+# Of two beginnings the nearer to the end counts: what a person wrote after a stray one is theirs.
+_EVALUATION = re.compile(f"{_BEGIN}(?:(?!{_BEGIN}).)*?{_END}", re.DOTALL)
 
 
 def write_model_card(folder: Path, config: ModelConfig, denoiser: Denoiser, pictures_folder: Path) -> None:
@@ -24,8 +30,54 @@ def write_model_card(folder: Path, config: ModelConfig, denoiser: Denoiser, pict
         with atomic_write(folder / CREDITS) as path:
             path.write_text(_own_credits(credits, names), encoding="utf-8")
     _keep_ancestors_credits(folder, config)
-    with atomic_write(folder / "README.md") as path:
+    # At each checkpoint the card is written anew, and an evaluation in it is gone. That is intended: it was of the
+    # weights before.
+    with atomic_write(folder / CARD) as path:
         path.write_text(_card(folder, config, denoiser, credits is not None), encoding="utf-8")
+
+
+def add_evaluation(folder: Path, text: str) -> None:
+    """Write an evaluation into a model's card, in place of one that is there; all else in the card stays as it is.
+
+    It stands between two HTML comments, by which it is found again: where it was, or else before the credits, or at
+    the end. A folder without a card gets one.
+
+    Args:
+        folder: of the model.
+        text: Markdown without a heading, such as ``captionless.evaluation.card.card_lines`` returns.
+
+    Raises:
+        CaptionlessError: there is no such folder, or its card cannot be read or written.
+    """
+    if not folder.is_dir():
+        raise CaptionlessError(f"there is no model folder {folder}. Give the folder that --out of train named.")
+    path = folder / CARD
+    try:
+        # As bytes that need not be text: line ends and all else that people wrote into it stay.
+        card = path.read_bytes().decode(errors="surrogateescape") if path.exists() else f"# {folder.resolve().name}\n"
+    except OSError as error:
+        raise CaptionlessError(
+            f"cannot read {path}: {error.strerror or error}. Make it readable, or move it away and evaluate again."
+        ) from error
+    section = f"{_BEGIN}\n## Evaluation\n\n{text.replace('<!--', '&lt;!--').strip()}\n{_END}"
+    with atomic_write(path) as temporary:
+        temporary.write_bytes(_with_evaluation(card, section).encode(errors="surrogateescape"))
+
+
+def _with_evaluation(card: str, section: str) -> str:
+    """Return the card with the section where one was, else before the credits, else at the end."""
+    before, *after = _EVALUATION.split(card)
+    before, rest = (_without_marks(part) for part in (before, "".join(after)))
+    if after:
+        return before + section + rest
+    at = re.search(r"^## Credits\s*$", before, re.MULTILINE)
+    if at:
+        return f"{before[: at.start()]}{section}\n\n{before[at.start() :]}"
+    return f"{before.rstrip()}\n\n{section}\n"
+
+
+def _without_marks(text: str) -> str:
+    return text.replace(_BEGIN, "").replace(_END, "")
 
 
 def _card(folder: Path, config: ModelConfig, denoiser: Denoiser, credited: bool) -> str:

@@ -15,6 +15,8 @@ from captionless import trainer
 from captionless.checkpoint import BUNDLED, EncoderReference, ModelConfig
 from captionless.class_pictures import gather_classes, label_source, refuse_words
 from captionless.errors import CaptionlessError
+from captionless.evaluation.glance import Watch
+from captionless.evaluation.selection import Selection
 from captionless.keeper import Keeper, Log, only_one
 from captionless.labels import FOLDERS
 from captionless.precision import to_device
@@ -71,6 +73,7 @@ def train(
     start_from: str | Path | None = None,
     resume: bool = False,
     sample_prompts: Sequence[str] = (),
+    evaluate_every: int | None = None,
     tensorboard: bool = False,
     observer: Observer | None = None,
     **given: Unpack[GivenSettings],
@@ -88,6 +91,9 @@ def train(
         start_from: a model (``bundled`` or a folder) whose weights to begin with; size and width may grow.
         resume: go on with the training in ``out``; ``images`` and ``minutes`` are totals over all resumes.
         sample_prompts: what to paint on the contact sheets drawn while it learns.
+        evaluate_every: look at the model after every so many pictures seen: its likeness to held-out pictures
+            (``hold_out`` must set some aside) and whether it memorises. The best is kept in ``out/best``, and
+            ``out/evaluations.jsonl`` records all.
         tensorboard: also write a TensorBoard log to ``out/log``.
         observer: whom to tell about progress.
         given: settings that differ from the defaults of ``captionless.settings.TrainSettings``.
@@ -101,6 +107,8 @@ def train(
     """
     folder, out, observer = Path(folder), Path(out), observer or Silent()
     check_prompts(sample_prompts)
+    if evaluate_every is not None and evaluate_every < 1:
+        raise CaptionlessError(f"--evaluate-every must be at least 1 picture, not {evaluate_every}. Try 20000.")
     accelerator = Accelerator(mixed_precision="no")  # the loop casts by itself, by the training's own settings
     main = accelerator.is_main_process
     observer = observer if main else Silent()
@@ -109,6 +117,8 @@ def train(
     if source:
         refuse_words(encoder, vectors, sample_prompts)
     settings = settle(start, given, by_class=bool(source))
+    if evaluate_every and not settings.hold_out:
+        raise CaptionlessError("--evaluate-every needs held-out pictures, and none are. Add --hold-out 0.1.")
     if start.config and bool(start.config.classes) != bool(source):
         observer.say(
             f"{start.model} was trained on {'words' if source else 'classes'}: its input for them starts afresh."
@@ -126,7 +136,12 @@ def train(
             observer.say("This training has its full length already; a larger --minutes or --images goes on with it.")
         keeper = Keeper(out, config, settings, pictures, folder, SheetPainter(config, pictures, sample_prompts))
         log = Log(out / "log" if tensorboard and main else None)
-        _learn(training, pictures, config, settings, accelerator, keeper, log, observer)
+        selection = None
+        if evaluate_every is not None and main:
+            watch = Watch(config, pictures)
+            seen = training.counter.images
+            selection = Selection(out, evaluate_every, watch, keeper.save_model, observer.say, seen)
+        _learn(training, pictures, config, settings, accelerator, keeper, log, observer, selection)
     return out
 
 
@@ -183,6 +198,7 @@ def _learn(
     keeper: Keeper,
     log: Log,
     observer: Observer,
+    selection: Selection | None,
 ) -> None:
     """Run the loop; after each step tell, log, save and draw whatever is due."""
     main = accelerator.is_main_process
@@ -199,6 +215,8 @@ def _learn(
             raise KeyboardInterrupt
         if main and keeper.checkpoint_is_due():
             keeper.save(training)
+        if selection:
+            selection.after_step(training, trainer.progress(training.counter, settings) == 1)
         if main and keeper.sheet_is_due(training):
             observer.say(f"Contact sheet: {keeper.draw(training)}")
 

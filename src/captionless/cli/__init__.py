@@ -8,6 +8,7 @@ import typer
 from typer.exceptions import TyperException
 
 from captionless.cli.embed import embed
+from captionless.cli.evaluate import evaluate
 from captionless.cli.generate import generate
 from captionless.cli.info import info
 from captionless.cli.train import train
@@ -23,6 +24,7 @@ app = typer.Typer(
 )
 app.command()(generate)
 app.command()(train)
+app.command()(evaluate)
 app.command()(embed)
 app.command()(info)
 

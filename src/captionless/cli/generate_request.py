@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import re
-import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from captionless.errors import CaptionlessError
+from captionless.prompt_files import read_text
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -157,25 +157,13 @@ def all_prompts(words: Sequence[str], file: Path | None, wordless: bool = False)
     """
     texts = list(words)
     if file is not None:
-        texts += [line.strip() for line in _read(file).splitlines() if line.strip()]
+        texts += [line.strip() for line in read_text(file).splitlines() if line.strip()]
     elif wordless and not texts:
         return [""]
     if not texts:
         where = f"{file} holds no prompt" if file else "no prompt given"
         raise CaptionlessError(f'{where}. Say what to paint, such as: captionless generate "a red rose".')
     return texts
-
-
-def _read(file: Path) -> str:
-    try:
-        data = sys.stdin.buffer.read() if str(file) == "-" else file.read_bytes()
-        return data.decode("utf-8-sig")
-    except OSError as error:
-        raise CaptionlessError(
-            f"cannot read --prompts {file}: {error.strerror}. Name a text file, one prompt a line."
-        ) from error
-    except UnicodeDecodeError as error:
-        raise CaptionlessError(f"--prompts {file} is not UTF-8 text. Save it as UTF-8, one prompt a line.") from error
 
 
 def _photo(option: str, path: Path | None) -> Image | None:

@@ -131,6 +131,14 @@ def train(
     sample_prompt: Annotated[
         list[str] | None, typer.Option(help="Paint this on the contact sheets; repeatable.")
     ] = None,
+    evaluate_every: Annotated[
+        int | None,
+        typer.Option(
+            metavar="PICTURES",
+            help="Look for likeness and memorisation after every so many pictures seen, and keep the best model in "
+            "OUT/best; needs --hold-out.",
+        ),
+    ] = None,
     tensorboard: Annotated[
         bool, typer.Option("--tensorboard", help="Also write a TensorBoard log to OUT/log.")
     ] = False,
@@ -158,6 +166,7 @@ def train(
             start_from=start_from,
             resume=resume,
             sample_prompts=sample_prompt or [],
+            evaluate_every=evaluate_every,
             tensorboard=tensorboard,
             observer=Watcher(progress),
             **given,

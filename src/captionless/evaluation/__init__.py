@@ -1,0 +1,7 @@
+"""How good a model is, and whether it has merely memorised: figures with ranges, beside those of photographs.
+
+    held-out pictures ──► their vectors ──► painted pictures ──► likeness, memorisation
+    prompts ──────────────────────────────► painted pictures ──► faithfulness to words, memorisation
+
+The modules of figures are pure functions of tensors; ``evaluate`` gathers, paints and measures; ``report`` shows it.
+"""

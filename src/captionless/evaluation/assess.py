@@ -1,0 +1,198 @@
+"""One model's assessment: what is painted for it, and the sections made of that."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+
+import torch
+from torch import Tensor
+
+from captionless.blocks import scaled
+from captionless.denoiser import parameter_count
+from captionless.encoders import BUNDLED, load_encoder
+from captionless.evaluation.estimate import TooFewError
+from captionless.evaluation.evidence import Evidence, Listener, Pictures
+from captionless.evaluation.features import Features, load_features, own_features
+from captionless.evaluation.judge import PixelJudge, train_judge
+from captionless.evaluation.likeness_section import likeness_section
+from captionless.evaluation.memory_section import Memory, Suspects, memory_section
+from captionless.evaluation.results import Assessment, Section
+from captionless.evaluation.studio import Studio
+from captionless.evaluation.sweep_section import sweep_cost, sweep_section
+from captionless.evaluation.words_section import Asked, words_section
+from captionless.generator import Generator
+from captionless.prompt_files import Prompt
+from captionless.sampling import Sampling
+
+OWN_VECTORS = 100
+"""Pictures painted from training pictures' own vectors: where copies show first."""
+OWN_SEEDS = 2_000_000
+MOST_LABELS = 100
+NO_WORDS = "there are no --prompts, and no sub-folders whose names could be asked for"
+NO_CLASSES = "no picture of the folder lies in a sub-folder named like one of the model's classes"
+PICTURE_PARTS = (("likeness", "Likeness to the folder"), ("memorisation", "Memorisation"), ("sweeps", "Sweeps"))
+
+
+@dataclass(frozen=True)
+class Plan:
+    """How models are measured.
+
+    Args:
+        prompts: what to ask for; none takes the names of labels.
+        source: where those come from, for people.
+        samples: pictures painted from held-out pictures' vectors, at most.
+        features: the name of what pictures are compared by; None for the model's own encoder.
+        sampling: how pictures are drawn.
+        seed: of noise and choices.
+        listener: whom to tell.
+        judges: classifiers of pixels that were trained already, by size and channels; or why there is none.
+    """
+
+    prompts: tuple[Prompt, ...]
+    source: str
+    samples: int
+    features: str | None
+    sampling: Sampling
+    seed: int
+    listener: Listener
+    judges: dict[tuple[int, int], PixelJudge | str] = field(default_factory=dict)
+
+
+def assess(generator: Generator, evidence: Evidence, plan: Plan) -> Assessment:
+    """Paint and measure everything about one model.
+
+    Raises:
+        CaptionlessError: its encoder, or what pictures are to be compared by, cannot be loaded.
+    """
+    plan.listener.say(f"{generator.model.name}: {_counts(evidence)}.")
+    real, asked = reference(generator, evidence, plan), what_to_ask(generator, evidence, plan)
+    own = own_conditions(generator, evidence, plan)
+    pictures = len(real) + len(own) + (asked.each * len(asked.prompts) if asked else 0)
+    steps = plan.sampling.steps * pictures + sweep_cost(plan.sampling, len(real))
+    studio = Studio(generator, pick_features(generator, plan), plan.sampling, plan.seed, steps, plan.listener)
+
+    words, prompted = Section("words", missing=(("Faithfulness to words", NO_WORDS),)), real.pixels[:0]
+    if asked:
+        words, prompted = words_section(studio, asked, _judge(generator, evidence, plan))
+    if not len(real):
+        rest = tuple(Section(key, missing=((name, NO_CLASSES),)) for key, name in PICTURE_PARTS)
+        return Assessment(generator.model.name, facts(generator), (words, *rest), _warnings(evidence))
+    real_features = studio.look(real.pixels, "Looking at real pictures")
+    painted = studio.paint(real.conditions)
+    likeness, features = likeness_section(studio, real, real_features, painted)
+    suspects = [Suspects("memorised_own", "asked for a training picture's own vector", *_look(studio, own))]
+    fresh = prompted
+    if len(evidence.held_out):
+        fresh = torch.cat([painted, prompted])
+    else:
+        suspects = [Suspects("memorised_own", "asked for a training picture's own condition", painted, features)]
+    if len(fresh):
+        suspects.insert(0, Suspects("memorised", "asked for something new", fresh, studio.look(fresh)))
+    aside = Suspects("real", "", real.pixels, real_features) if len(evidence.held_out) else None
+    memory, caught = memory_section(_memory(studio, evidence), [one for one in suspects if len(one.pixels)], aside)
+    sweeps = sweep_section(studio, real, real_features)
+    sections = (words, likeness, memory, sweeps)
+    return Assessment(generator.model.name, facts(generator), sections, _warnings(evidence), caught)
+
+
+def reference(generator: Generator, evidence: Evidence, plan: Plan) -> Pictures:
+    """Return the real pictures to paint the like of: held out ones, a random choice where they are many; those
+    trained on where there are no others. Of a model of classes, only pictures of its classes.
+    """
+    pictures = evidence.held_out if len(evidence.held_out) else evidence.seen
+    usable = [i for i, row in enumerate(pictures.conditions) if bool(row.any())]
+    order = torch.randperm(len(usable), generator=torch.Generator().manual_seed(plan.seed)).tolist()
+    return pictures.take(sorted(usable[i] for i in order[: plan.samples]))
+
+
+def own_conditions(generator: Generator, evidence: Evidence, plan: Plan) -> Tensor:
+    """Return some training pictures' own vectors, (m, d): the folder's, else those that the model carries.
+
+    None of a model of classes, whose conditions are no picture's own; none where no picture is held out, since then
+    all paintings are made from those anyway.
+    """
+    known = evidence.seen.conditions if len(evidence.seen) else generator.model.bank
+    if generator.classes or not len(evidence.held_out):
+        return known[:0]
+    order = torch.randperm(len(known), generator=torch.Generator().manual_seed(plan.seed))
+    return known[order[: min(OWN_VECTORS, plan.samples)]]
+
+
+def what_to_ask(generator: Generator, evidence: Evidence, plan: Plan) -> Asked | None:
+    """Return what to ask the model for: the plan's prompts, its classes, or the folder's labels; None without any."""
+    if generator.classes:
+        return Asked(tuple(Prompt(name, name) for name in generator.classes), "the model's classes")
+    if plan.prompts:
+        return Asked(plan.prompts, plan.source)
+    labels = sorted({label for part in (evidence.seen, evidence.held_out) for label in part.labels if label})
+    if not labels:
+        return None
+    return Asked(tuple(Prompt(f"a photo of a {label}", label) for label in labels[:MOST_LABELS]), "the folder's labels")
+
+
+def pick_features(generator: Generator, plan: Plan) -> Features:
+    """Return what pictures are compared by."""
+    if plan.features is not None:
+        own = None if generator.classes else generator.encoder
+        return load_features(plan.features, str(generator.device), own=own, announce=plan.listener.say)
+    if generator.classes:
+        return replace(own_features(load_encoder(BUNDLED, str(generator.device))), independent=True)
+    return own_features(generator.encoder)
+
+
+def facts(generator: Generator) -> tuple[tuple[str, str], ...]:
+    """Return what a reader wants to know of a model first."""
+    config = generator.model.config
+    told = config.training
+    encoder = f"encoder {config.encoder.name}" if config.encoder else f"{len(config.classes)} classes"
+    return (
+        ("Pictures", f"{config.size} x {config.size} pixels"),
+        ("Denoiser", f"{parameter_count(generator.denoiser) / 1e6:.1f} million weights, {encoder}"),
+        ("Trained on", f"{told.get('pictures', 0):,} pictures, {told.get('images', 0):,} seen in all"),
+    )
+
+
+def _look(studio: Studio, conditions: Tensor) -> tuple[Tensor, Tensor]:
+    """Paint conditions, and look at what they became."""
+    if not len(conditions):
+        return torch.empty(0), torch.empty(0)
+    painted = studio.paint(conditions, offset=OWN_SEEDS)
+    return painted, studio.look(painted)
+
+
+def _memory(studio: Studio, evidence: Evidence) -> Memory:
+    own = not studio.features.independent
+    return Memory(studio, evidence.seen, scaled(studio.generator.model.bank) if own else None)
+
+
+def _judge(generator: Generator, evidence: Evidence, plan: Plan) -> PixelJudge | str:
+    """Return the classifier for pictures of this make, trained once for all models; or why there is none."""
+    pixels = evidence.held_out.pixels if len(evidence.held_out) else evidence.seen.pixels
+    key = (pixels.shape[2], pixels.shape[1])
+    if key not in plan.judges:
+        flip = bool(generator.model.config.training.get("settings", {}).get("flip", True))
+        try:
+            plan.judges[key] = train_judge(evidence.everything, plan.listener, seed=plan.seed, flip=flip)
+        except TooFewError as error:
+            plan.judges[key] = str(error)
+    return plan.judges[key]
+
+
+def _counts(evidence: Evidence) -> str:
+    return f"{len(evidence.seen):,} of these pictures were trained on, {len(evidence.held_out):,} are held out"
+
+
+def _warnings(evidence: Evidence) -> tuple[str, ...]:
+    found = []
+    if not len(evidence.held_out):
+        found.append(
+            "The model was trained on every picture of this folder: likeness is to what it has seen, which flatters, "
+            "and no held-out pictures say what is usual. Train with --hold-out 0.1, or name a folder that has other "
+            "pictures too."
+        )
+    if evidence.unknown:
+        found.append(
+            f"What {', '.join(evidence.unknown)} was trained on is not recorded (no pictures.csv found): pictures that "
+            "count as held out may have been seen."
+        )
+    return tuple(found)

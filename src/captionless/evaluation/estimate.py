@@ -1,0 +1,57 @@
+"""A figure with its range: how far chance could have moved it."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+from captionless.errors import CaptionlessError
+
+Z = 1.959963984540054
+"""Standard deviations to either side that hold 95% of a normal distribution."""
+
+
+class TooFewError(CaptionlessError):
+    """There are too few pictures for a figure; the message says how many are needed."""
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """A measured figure.
+
+    Args:
+        value: the estimate.
+        low: lower end of its 95% range.
+        high: upper end.
+        n: pictures it rests on.
+    """
+
+    value: float
+    low: float
+    high: float
+    n: int
+
+
+def share(hits: int, n: int) -> Estimate:
+    """Return a share with its range by Wilson's score (J. Am. Stat. Assoc. 22, 1927), sound near 0 and 1 too.
+
+    Args:
+        hits: how many of them are counted.
+        n: how many there are, at least 1.
+    """
+    if n < 1:
+        raise TooFewError("a share of no pictures says nothing. At least 1 is needed.")
+    value = hits / n
+    centre = (value + Z**2 / (2 * n)) / (1 + Z**2 / n)
+    reach = Z / (1 + Z**2 / n) * math.sqrt(value * (1 - value) / n + Z**2 / (4 * n**2))
+    # At the ends the interval closes exactly; rounding must not move it past the value.
+    return Estimate(value, min(value, centre - reach), max(value, centre + reach), n)
+
+
+def excess(one: Estimate, other: Estimate) -> float:
+    """Return the lower end of the 95% range of the difference ``one - other`` of two independent shares.
+
+    Newcombe's method 10 (Statistics in Medicine 17, 1998), of the two Wilson ranges.
+    """
+    difference = one.value - other.value
+    return difference - math.hypot(one.value - one.low, other.high - other.value)

@@ -1,0 +1,204 @@
+"""What a model is measured against: a folder's pictures, parted into those it has seen and those it has not."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from captionless.checkpoint import load_config, model_folder
+from captionless.errors import CaptionlessError
+from captionless.generator import Generator
+from captionless.labels import clean, find_labels
+from captionless.model_card import read_pictures
+from captionless.squares import Squares, read_squares
+from captionless.vectors import Embedded, embed
+
+
+class Listener(Protocol):
+    """Who is told what goes on."""
+
+    def say(self, message: str) -> None:
+        """Take a sentence."""
+
+    def progress(self, task: str, done: float, total: float) -> None:
+        """Take how far a task is."""
+
+
+@dataclass(frozen=True)
+class Pictures:
+    """Some pictures of the folder.
+
+    Args:
+        names: their paths in the folder.
+        digests: their content hashes.
+        pixels: at the model's size, uint8 (n, channels, size, size).
+        conditions: what would ask the model for them, (n, d): their image vectors, or their classes, one-hot; rows of
+            zeros where a picture has no class that the model knows.
+        labels: their labels; None where one has none.
+    """
+
+    names: tuple[str, ...]
+    digests: tuple[str, ...]
+    pixels: Tensor
+    conditions: Tensor
+    labels: tuple[str | None, ...]
+
+    def __len__(self) -> int:
+        """Return how many there are."""
+        return len(self.names)
+
+    def take(self, index: Sequence[int]) -> Pictures:
+        """Return some of them."""
+        rows = torch.as_tensor(index, dtype=torch.int64)
+        names, digests = tuple(self.names[i] for i in index), tuple(self.digests[i] for i in index)
+        labels = tuple(self.labels[i] for i in index)
+        return Pictures(names, digests, self.pixels[rows], self.conditions[rows], labels)
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """A folder as one model sees it.
+
+    Args:
+        seen: pictures that the model, or one it was begun from, was trained on.
+        held_out: pictures that it was not.
+        unknown: models whose training pictures are not recorded any more; what they saw counts as held out.
+    """
+
+    seen: Pictures
+    held_out: Pictures
+    unknown: tuple[str, ...] = ()
+
+    @property
+    def everything(self) -> Pictures:
+        """All pictures of the folder, in the order of their content hashes: the same for every model."""
+        one, other = self.seen, self.held_out
+        both = Pictures(
+            one.names + other.names,
+            one.digests + other.digests,
+            torch.cat([one.pixels, other.pixels]),
+            torch.cat([one.conditions, other.conditions]),
+            one.labels + other.labels,
+        )
+        return both.take(sorted(range(len(both)), key=both.digests.__getitem__))
+
+
+def seen_digests(model: str | Path) -> tuple[set[str], tuple[str, ...]]:
+    """Return the content hashes of all pictures that a model and those it was begun from were trained on.
+
+    Returns:
+        The hashes, and the models among them that do not record theirs, or are gone.
+    """
+    seen: set[str] = set()
+    unknown: list[str] = []
+    name: str | Path | None = model
+    visited: set[Path] = set()
+    while name is not None and (folder := model_folder(name).resolve()) not in visited:
+        visited.add(folder)
+        rows = read_pictures(folder)
+        if not rows:
+            unknown.append(str(name))
+        seen |= {digest for _, digest, role in rows if role == "train"}
+        try:
+            name = load_config(folder).training.get("from")
+        except CaptionlessError:
+            name = None
+    return seen, tuple(unknown)
+
+
+def gather(
+    data: str | Path,
+    generator: Generator,
+    listener: Listener,
+    labels: str | Path | None = None,
+    cache: dict[object, Pictures] | None = None,
+) -> Evidence:
+    """Read the folder as the model sees pictures, each of a set of identical ones once.
+
+    Args:
+        data: the folder.
+        generator: the model.
+        listener: whom to tell.
+        labels: a table of labels; None takes the sub-folders.
+        cache: what was read for other models of the same make.
+
+    Raises:
+        CaptionlessError: a wrong folder, or one without usable pictures; a wrong table; the model's encoder is
+            not found.
+    """
+    config = generator.model.config
+    key = (config.size, config.denoiser.channels, config.encoder and config.encoder.digest, config.classes)
+    cache = {} if cache is None else cache
+    if key not in cache:
+        cache[key] = _read(data, generator, listener, labels)
+    everything = cache[key]
+    seen, unknown = seen_digests(generator.model.name)
+    known = [i for i, digest in enumerate(everything.digests) if digest in seen]
+    new = [i for i, digest in enumerate(everything.digests) if digest not in seen]
+    return Evidence(everything.take(known), everything.take(new), unknown)
+
+
+def _read(data: str | Path, generator: Generator, listener: Listener, labels: str | Path | None) -> Pictures:
+    config = generator.model.config
+    size, grey = config.size, config.denoiser.channels == 1
+
+    def on_progress(done: int, total: int) -> None:
+        listener.progress("Reading pictures", done, total)
+
+    found: Squares
+    if config.encoder:
+        found = embed(data, generator.encoder, sizes=(size,), grey=grey, on_progress=on_progress)
+    else:
+        found = read_squares(data, (size,), grey=grey, on_progress=on_progress)
+    _tell(found, listener.say)
+    first = {digest: i for i, digest in reversed(list(enumerate(found.digests)))}
+    kept = np.asarray(sorted(first.values()), dtype=np.int64)
+    names = [found.names[i] for i in kept]
+    of = folder_labels(names) if labels is None else find_labels(data, names, str(labels)).of
+    told = tuple(of.get(name) for name in names)
+    if isinstance(found, Embedded):
+        conditions = torch.from_numpy(found.vectors[kept]).float()
+    else:
+        conditions = _classes(told, config.classes)
+    pixels = torch.from_numpy(found.squares[size][kept]).permute(0, 3, 1, 2).contiguous()
+    return Pictures(tuple(names), tuple(found.digests[i] for i in kept), pixels, conditions, told)
+
+
+def _classes(labels: Sequence[str | None], classes: Sequence[str]) -> Tensor:
+    rows = torch.zeros(len(labels), len(classes))
+    for row, label in zip(rows, labels, strict=True):
+        if label in classes:
+            row[classes.index(label)] = 1
+    return rows
+
+
+def folder_labels(names: Sequence[str]) -> dict[str, str]:
+    """Return the label of each picture that has one: the sub-folder it lies in, at any depth.
+
+    Where all sub-folders hold the same ones (``train/rose``, ``val/rose``), they are parts of a data set, and those
+    inside are the labels.
+    """
+    parts = {name: name.split("/")[:-1] for name in names if "/" in name}
+    inside: dict[str, set[str]] = {}
+    for folders in parts.values():
+        inside.setdefault(folders[0], set()).add(folders[1] if len(folders) > 1 else "")
+    kinds = list(inside.values())
+    divided = len(kinds) > 1 and len(kinds[0]) > 1 and all(kind == kinds[0] and "" not in kind for kind in kinds)
+    labels = {name: clean(folders[1 if divided else 0]) for name, folders in parts.items()}
+    return {name: label for name, label in labels.items() if label}
+
+
+def _tell(found: Squares, say: Callable[[str], None]) -> None:
+    copies = sum(len(names) - 1 for names in found.duplicates)
+    same = f", {copies:,} copies counted once" if copies else ""
+    say(f"Pictures: {len(found.names):,} usable, {len(found.skipped):,} files skipped{same}.")
+    for skipped in found.skipped[:5]:
+        say(f"  skipped {skipped.name}: {skipped.reason}")
+    if len(found.skipped) > 5:
+        say(f"  and {len(found.skipped) - 5:,} more.")

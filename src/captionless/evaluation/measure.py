@@ -1,0 +1,163 @@
+"""The verb ``evaluate``: how good models are, measured on a folder of pictures."""
+
+from __future__ import annotations
+
+import platform
+import shlex
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import torch
+
+import captionless
+from captionless.checkpoint import BUNDLED, model_folder
+from captionless.errors import CaptionlessError
+from captionless.evaluation.assess import Plan, assess
+from captionless.evaluation.evidence import Evidence, Listener, Pictures, gather
+from captionless.evaluation.report import card_lines, write
+from captionless.evaluation.results import Report
+from captionless.generator import Generator, load
+from captionless.model_card import add_evaluation
+from captionless.precision import resolve_precision
+from captionless.prompt_files import read_prompts
+from captionless.sampling import Sampling
+
+SAMPLES = 500
+ENOUGH = 50
+"""Held-out pictures that several models must have in common to be measured on those alone."""
+
+
+class Silent:
+    """A listener that keeps quiet."""
+
+    def say(self, message: str) -> None:
+        """Ignore it."""
+
+    def progress(self, task: str, done: float, total: float) -> None:
+        """Ignore it."""
+
+
+def evaluate(
+    models: Sequence[str | Path] | str | Path = BUNDLED,
+    *,
+    data: str | Path,
+    out: str | Path,
+    prompts: str | Path | None = None,
+    labels: str | Path | None = None,
+    samples: int = SAMPLES,
+    features: str | None = None,
+    encoder: str | None = None,
+    sampling: Sampling | None = None,
+    seed: int = 0,
+    listener: Listener | None = None,
+) -> Report:
+    """Measure models on a folder of pictures, and write a report with ``index.html`` and ``report.json`` into ``out``.
+
+    Pictures that a model was not trained on (its folder records their content hashes) are held out; with several
+    models, those that none of them has seen.
+
+    Args:
+        models: one model or several, to stand side by side.
+        data: a folder of pictures: the one trained on, another one, or one that holds both.
+        out: the folder to write.
+        prompts: a file of prompts, see ``captionless.prompt_files.read_prompts``; without it, the names of sub-folders.
+        labels: a CSV with the columns ``file`` and ``label``, in place of the sub-folders.
+        samples: pictures painted from held-out pictures' vectors, at most.
+        features: what pictures are compared by: a hub id or folder of a transformers image model; None: the model's own
+            encoder (of a model of classes, the bundled one).
+        encoder: where the models' own encoder lies now, if it has moved.
+        sampling: how pictures are drawn.
+        seed: of noise and choices.
+        listener: whom to tell.
+
+    Returns:
+        What was found.
+
+    Raises:
+        CaptionlessError: bad input, or nothing at all could be measured.
+    """
+    names = [models] if isinstance(models, str | Path) else list(models)
+    check_request(names, samples, Path(out))
+    asked = () if prompts is None else tuple(read_prompts(Path(prompts)))
+    listener = listener or Silent()
+    plan = Plan(asked, str(prompts), samples, features, sampling or Sampling(), seed, listener)
+    generators = [load(name, encoder) for name in names]
+    read: dict[object, Pictures] = {}
+    evidence = [gather(data, generator, listener, labels, read) for generator in generators]
+    evidence, remark = alike(evidence)
+    found = [assess(generator, pictures, plan) for generator, pictures in zip(generators, evidence, strict=True)]
+    if not any(assessment.figures for assessment in found):
+        reasons = "; ".join(dict.fromkeys(why for one in found for part in one.sections for _, why in part.missing))
+        raise CaptionlessError(f"nothing could be measured: {reasons}. Give a folder with more pictures, or --prompts.")
+    if remark:
+        found = [replace(one, warnings=(*one.warnings, remark)) for one in found]
+    given = {"data": data, "out": out, "prompts": prompts, "labels": labels, "features": features, "encoder": encoder}
+    report = Report(str(data), _settings(plan, generators[0]), tuple(found), command(names, given, plan))
+    write(Path(out), report)
+    for assessment in found:
+        if assessment.model != BUNDLED:  # what is installed is not written to
+            add_evaluation(model_folder(assessment.model), card_lines(assessment, report))
+    return report
+
+
+def command(models: Sequence[str | Path], given: Mapping[str, str | Path | None], plan: Plan) -> str:
+    """Return the command line that does the same."""
+    words = ["captionless", "evaluate", *map(str, models)]
+    for name, place in given.items():
+        words += [] if place is None else [f"--{name}", str(place)]
+    chosen: dict[str, object] = {"samples": plan.samples, "seed": plan.seed}
+    usual: dict[str, object] = {"samples": SAMPLES, "seed": 0}
+    for name in ("guidance", "steps", "sampler", "precision", "batch"):
+        chosen[name], usual[name] = getattr(plan.sampling, name), getattr(Sampling(), name)
+    for name, value in chosen.items():
+        words += [] if value == usual[name] else [f"--{name}", str(value)]
+    return shlex.join(words)
+
+
+def check_request(names: Sequence[str | Path], samples: int, out: Path) -> None:
+    """Refuse what no evaluation can be done with, before any work.
+
+    Raises:
+        CaptionlessError: no model or the same twice, too few samples, or a place that cannot be written.
+    """
+    if len({str(name) for name in names}) < max(1, len(names)):
+        raise CaptionlessError("name each model once, and at least one.")
+    if samples < 1:
+        raise CaptionlessError(f"--samples must be at least 1, not {samples}. Try {SAMPLES}.")
+    if out.exists() and not out.is_dir():
+        raise CaptionlessError(f"--out {out} is a file. Choose a folder.")
+
+
+def alike(evidence: Sequence[Evidence]) -> tuple[list[Evidence], str]:
+    """Let several models be measured on the same held-out pictures: those that none of them was trained on.
+
+    Returns:
+        The evidence, and what to tell where there are too few of those.
+    """
+    common = set.intersection(*(set(one.held_out.digests) for one in evidence))
+    if len(evidence) < 2 or all(common == set(one.held_out.digests) for one in evidence):
+        return list(evidence), ""
+    if len(common) < ENOUGH:
+        return list(evidence), (
+            f"Only {len(common)} pictures are unknown to all these models, so each was measured on its own held-out "
+            "pictures: their figures of likeness are not of the same pictures."
+        )
+    return [_only(one, common) for one in evidence], ""
+
+
+def _only(evidence: Evidence, digests: set[str]) -> Evidence:
+    kept = [i for i, digest in enumerate(evidence.held_out.digests) if digest in digests]
+    return replace(evidence, held_out=evidence.held_out.take(kept))
+
+
+def _settings(plan: Plan, generator: Generator) -> tuple[tuple[str, str], ...]:
+    sampling = plan.sampling
+    precision = resolve_precision(sampling.precision, generator.device)
+    return (
+        ("Sampling", f"{sampling.sampler}, {sampling.steps} steps, guidance {sampling.guidance:g}, {precision}"),
+        ("Seed", str(plan.seed)),
+        ("Held-out pictures painted after", f"at most {plan.samples:,}"),
+        ("Compared by", plan.features or "the model's own encoder"),
+        ("captionless", f"{captionless.__version__}, torch {torch.__version__}, {platform.machine()}"),
+    )

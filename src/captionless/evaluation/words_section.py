@@ -1,0 +1,167 @@
+"""The part of an evaluation on faithfulness to words."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from captionless.evaluation.estimate import TooFewError
+from captionless.evaluation.judge import PixelJudge
+from captionless.evaluation.results import Figure, Section, Sheet, Table
+from captionless.evaluation.studio import Studio
+from captionless.evaluation.words import choices_among, cosine_gain, different, r_precision
+from captionless.painting import to_images
+from captionless.prompt_files import Prompt
+from captionless.sheets import contact_sheet
+
+PICTURES = 300
+"""Painted from prompts, about, in all."""
+MOST_EACH = 60
+FEW = 10
+SHEET_ROWS, SHEET_COLUMNS = 20, 8
+SEEDS = 1_000_000
+"""Added to the seeds, so that these pictures share no noise with others."""
+
+
+@dataclass(frozen=True)
+class Asked:
+    """The prompts of an evaluation, and where they come from."""
+
+    prompts: tuple[Prompt, ...]
+    source: str
+
+    @property
+    def each(self) -> int:
+        """Pictures a prompt."""
+        return min(MOST_EACH, max(1, round(PICTURES / len(self.prompts))))
+
+
+def words_section(studio: Studio, asked: Asked, judge: PixelJudge | str) -> tuple[Section, Tensor]:
+    """Paint every prompt, and measure how well the pictures show what was asked.
+
+    Args:
+        studio: the model.
+        asked: what to paint; of a model of classes, their names.
+        judge: names what pictures show; or why there is none.
+
+    Returns:
+        The section, and the pictures, uint8 (n, channels, size, size).
+    """
+    texts, labels = [prompt.text for prompt in asked.prompts], [prompt.label for prompt in asked.prompts]
+    generator, each = studio.generator, asked.each
+    owner = torch.arange(len(texts)).repeat_interleave(each)
+    pixels = studio.paint(generator.conditions(texts, studio.sampling.bridge)[owner], offset=SEEDS)
+    figures: list[Figure] = []
+    missing: list[tuple[str, str]] = []
+    tables: list[Table] = []
+    _measure_cosines(studio, texts, pixels, owner, figures, missing)
+    _measure_labels(labels, pixels, owner, judge, figures, missing, tables)
+    notes = []
+    if len(texts) < FEW:
+        notes.append(f"The ranges of cosine and own prompt are too narrow for fewer than {FEW} prompts.")
+    note = f"{len(texts):,} prompts from {asked.source}, {each} pictures of each, bridge {studio.sampling.bridge}."
+    section = Section(
+        "words", tuple(figures), tuple(missing), (), tuple(tables), (_sheet(texts, pixels, each),), (note, *notes)
+    )
+    return section, pixels
+
+
+def _measure_cosines(
+    studio: Studio,
+    texts: Sequence[str],
+    pixels: Tensor,
+    owner: Tensor,
+    figures: list[Figure],
+    missing: list[tuple[str, str]],
+) -> None:
+    """Compare pictures with words, where there is an encoder of both."""
+    features, name = studio.features, "Cosine with the words, R-precision"
+    if studio.generator.classes:
+        missing.append((name, "the model paints classes, not words"))
+        return
+    if features.encode_texts is None:
+        # Features of pictures alone: the model's own encoder knows the words.
+        encoder = studio.generator.encoder
+        images = encoder.encode_images(to_images(pixels))
+        words, by, own = encoder.encode_texts(list(texts)), encoder.name, True
+    else:
+        images, words = studio.look(pixels), features.encode_texts(list(texts))
+        by, own = features.name, not features.independent
+    images, words = (torch.nn.functional.normalize(vectors, dim=1) for vectors in (images, words))
+    by = f"By {by}" + (", the model's own encoder: not independent." if own else ".")
+    try:
+        choices = choices_among(len(different(words)[0]))
+        gain, precision = cosine_gain(images, words, owner), r_precision(images, words, owner)
+    except TooFewError as error:
+        missing.append((name, str(error)))
+        return
+    figures += [
+        Figure(
+            "cosine_gain",
+            "Cosine with the words, above shuffled",
+            gain,
+            digits=3,
+            explanation="Mean cosine of each picture with its own prompt, minus that with the others' prompts; 0 is no "
+            f"better than chance. {by}",
+        ),
+        Figure(
+            "r_precision",
+            f"Picks its own prompt out of {choices}",
+            precision,
+            percent=True,
+            explanation=f"How often a picture's own prompt is the closest to it among {choices}; by chance "
+            f"{100 / choices:.1f}%. {by}",
+        ),
+    ]
+
+
+def _measure_labels(
+    labels: Sequence[str | None],
+    pixels: Tensor,
+    owner: Tensor,
+    judge: PixelJudge | str,
+    figures: list[Figure],
+    missing: list[tuple[str, str]],
+    tables: list[Table],
+) -> None:
+    """Let the independent classifier say what the labelled prompts' pictures show."""
+    name = "Recognised as asked"
+    if isinstance(judge, str):
+        missing.append((name, judge))
+        return
+    strange = sorted({label for label in labels if label and label not in judge.classes})
+    usable = torch.tensor([label in judge.classes for label in labels])
+    if not bool(usable.any()):
+        why = f"the folder has no {', '.join(strange[:3])}" if strange else "the prompts have no labels"
+        missing.append((name, f"{why}; its own are {', '.join(judge.classes[:10])}"))
+        return
+    if strange:
+        missing.append((f"Recognised as asked, for {', '.join(strange[:5])}", "the folder has no such label"))
+    rows = usable[owner]
+    wanted = torch.tensor([judge.classes.index(label) if label in judge.classes else -1 for label in labels])[owner]
+    recognised = judge.recognised(pixels[rows], wanted[rows])
+    figures.append(
+        Figure(
+            "recognised",
+            "Recognised as asked",
+            recognised,
+            judge.ceiling,
+            percent=True,
+            explanation="A small network, trained on the pixels of the folder's pictures and sharing nothing with the "
+            "encoder, names what was asked. Beside it: how often it is right on real pictures that it has not seen.",
+        )
+    )
+    tables.append(judge.table(pixels[rows], wanted[rows]))
+
+
+def _sheet(texts: Sequence[str], pixels: Tensor, each: int) -> Sheet:
+    step = max(1, len(texts) // SHEET_ROWS)
+    shown = range(0, len(texts), step)[:SHEET_ROWS]
+    images = to_images(pixels)
+    rows = [images[i * each : i * each + min(each, SHEET_COLUMNS)] for i in shown]
+    note = "" if step == 1 else f"Every {step}th prompt of {len(texts):,}; not picked over."
+    sheet = contact_sheet(rows, [texts[i] for i in shown], cell=max(96, pixels.shape[-1]))
+    return Sheet("What the prompts became", sheet, note)

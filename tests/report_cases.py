@@ -1,0 +1,152 @@
+"""An evaluation such as ``captionless evaluate`` finds, of two models, made up for tests."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from PIL import Image
+
+from captionless.evaluation.estimate import Estimate, share
+from captionless.evaluation.results import Assessment, Figure, Mark, Report, Section, Sheet, Table
+
+NASTY = "<script>alert('häßlich')</script> & \"müde\" {{ 7 * 7 }}"
+Picture = Callable[[int, int], Image.Image]
+
+
+def plain_picture(width: int, height: int) -> Image.Image:
+    """Return a picture with something on it."""
+    return Image.linear_gradient("L").resize((width, height)).convert("RGB")
+
+
+def report(picture: Picture = plain_picture) -> Report:
+    """Return a report of two models: one of words, that generalises, and one of classes, that memorises."""
+    return Report(
+        "flowers/val",
+        (
+            ("Pictures", "550 held-out photographs, 64 × 64 pixels; one painted of each, from its own vector"),
+            ("Prompts", "20, of which 10 pictures each"),
+            ("Seeds", "0 to 549"),
+            ("Sampling", "DDIM, 15 steps, guidance 5 at times in (0.1, 0.9]"),
+            ("Compared by", "facebook/dinov2-small (independent of the models' encoder)"),
+            ("Versions", "captionless 0.1.0, torch 2.13.0, on a processor"),
+        ),
+        (_generalises(picture), _memorises(picture)),
+        "captionless evaluate flowers.model over100 --data flowers/val --features facebook/dinov2-small --out report",
+    )
+
+
+def accuracy(hits: int) -> Figure:
+    return Figure(
+        "accuracy",
+        "Recognised by a classifier",
+        share(hits, 200),
+        share(483, 550),
+        percent=True,
+        explanation="How often a classifier that was trained on photographs alone, on pixels, sees in a picture what "
+        "it was asked for. Real photographs are the most it can reach.",
+    )
+
+
+def kid(value: float, low: float, high: float) -> Figure:
+    return Figure(
+        "kid",
+        "KID × 1000",
+        Estimate(value, low, high, 550),
+        Estimate(0.03, -0.42, 0.51, 550),
+        better="lower",
+        digits=2,
+        explanation="How far the painted pictures as a whole are from photographs (kernel inception distance); 0 is "
+        "no difference at all.",
+    )
+
+
+MARKS = (
+    Mark("real", "real pictures", Estimate(0.03, -0.42, 0.51, 550)),
+    Mark("noise4", "photographs with noise of 4/255", Estimate(1.31, 0.8, 1.9, 550)),
+    Mark("half", "photographs reduced to half and enlarged", Estimate(9.74, 8.6, 10.9, 550)),
+    Mark("noise32", "photographs with noise of 32/255", Estimate(83.0, 79.2, 87.1, 550)),
+)
+
+
+def _generalises(picture: Picture) -> Assessment:
+    words = Section(
+        "words",
+        (
+            accuracy(124),
+            Figure(
+                "cosine",
+                "Closer to its own words",
+                Estimate(0.041, 0.032, 0.049, 200),
+                better="higher",
+                digits=3,
+                explanation="Cosine of a picture with its own prompt, less that with the other prompts.",
+            ),
+        ),
+        sheets=(Sheet("Ten of each prompt", picture(520, 360), "Not chosen: seeds 0 to 9."),),
+        notes=("The cosine is that of the models' own encoder, which they were trained to please.",),
+    )
+    likeness = Section(
+        "likeness",
+        (
+            kid(14.2, 12.1, 16.4),
+            Figure("precision", "Precision", share(430, 550), share(497, 550), percent=True),
+            Figure("recall", "Recall", share(212, 550), share(488, 550), percent=True),
+            Figure("density", "Density", Estimate(0.88, 0.81, 0.96, 550), Estimate(1.004, 0.97, 1.04, 550), digits=2),
+        ),
+        marks=MARKS,
+        missing=(("fid", "it needs more than 768 photographs, for vectors of 384 numbers; there are 550."),),
+        notes=("Ranges are those of 100 random halves.",),
+    )
+    copies = Figure(
+        "memorised",
+        "Copies of training pictures",
+        share(0, 550),
+        share(2, 550),
+        "lower",
+        percent=True,
+        explanation="Pictures much closer to one training picture than to all others (less than a third of the "
+        "distance). Held-out photographs show how often that is chance.",
+    )
+    memorisation = Section(
+        "memorisation",
+        (copies,),
+        sheets=(Sheet("The ten closest", picture(430, 300), "Left: painted. Right: nearest training picture."),),
+    )
+    sweep = Table(
+        "Guidance",
+        ("scale", "recognised", "KID × 1000", "recall"),
+        (
+            ("0", "41.0% (34 – 48)", "11.3", "52%"),
+            ("2", "55.5% (49 – 62)", "10.9", "47%"),
+            ("5", "62.0% (55 – 68)", "14.2", "39%"),
+        ),
+        "200 pictures a scale.",
+    )
+    return Assessment(
+        "flowers.model",
+        (("Pictures", "64 × 64 pixels, colour"), ("Weights", "12.4 million"), ("Trained on", "2,200 photographs")),
+        (words, likeness, memorisation, Section("sweeps", tables=(sweep,))),
+        memorises=False,
+    )
+
+
+def _memorises(picture: Picture) -> Assessment:
+    words = Section("words", (accuracy(171),), sheets=(Sheet("Ten of each prompt", picture(520, 360)),))
+    likeness = Section(
+        "likeness",
+        (kid(5.1, 3.9, 6.4),),
+        marks=MARKS,
+        missing=(
+            ("fid", "it needs more than 768 photographs, for vectors of 384 numbers; there are 550."),
+            ("precision", "it needs 50 photographs; there are 44."),
+        ),
+    )
+    copies = Figure("memorised", "Copies of training pictures", share(389, 550), share(2, 550), "lower", percent=True)
+    sheet = Sheet("The ten closest", picture(430, 300), NASTY)
+    return Assessment(
+        NASTY,
+        (("Weights", "12.4 million"), ("Trained on", "100 photographs")),
+        (words, likeness, Section("memorisation", (copies,), sheets=(sheet,))),
+        (f"24 of the held-out photographs were among its training pictures: {NASTY}",),
+        memorises=True,
+    )

@@ -1,0 +1,97 @@
+"""What a model is measured against: which pictures it has seen, and what they are called."""
+
+from __future__ import annotations
+
+import csv
+from pathlib import Path
+
+import pytest
+import torch
+
+import tiny
+from captionless import checkpoint
+from captionless.evaluation.evidence import Pictures, folder_labels, seen_digests
+from captionless.model_card import write_pictures
+
+
+def write_model(folder: Path, rows: list[tuple[str, str, str]], begun_from: Path | None = None) -> Path:
+    """A model folder as far as its history goes."""
+    folder.mkdir()
+    config = tiny.model().config
+    training = {"from": None if begun_from is None else str(begun_from)}
+    checkpoint.save_config(folder, checkpoint.ModelConfig(8, config.denoiser, config.encoder, training=training))
+    if rows:
+        write_pictures(folder, rows)
+    return folder
+
+
+def test_what_a_model_was_trained_on_is_seen_and_what_it_held_out_is_not(tmp_path: Path) -> None:
+    model = write_model(tmp_path / "m", [("a.png", "aa", "train"), ("b.png", "bb", "held out")])
+    assert seen_digests(model) == ({"aa"}, ())
+
+
+def test_what_the_models_it_was_begun_from_were_trained_on_is_seen_too(tmp_path: Path) -> None:
+    first = write_model(tmp_path / "first", [("a.png", "aa", "train"), ("c.png", "cc", "held out")])
+    second = write_model(tmp_path / "second", [("b.png", "bb", "train")], first)
+    third = write_model(tmp_path / "third", [("c.png", "cc", "train")], second)
+    assert seen_digests(third) == ({"aa", "bb", "cc"}, ())
+
+
+@pytest.mark.parametrize("remove", ["pictures.csv", "config.json"])
+def test_an_ancestor_that_does_not_say_any_more_is_named(remove: str, tmp_path: Path) -> None:
+    first = write_model(tmp_path / "first", [("a.png", "aa", "train")])
+    second = write_model(tmp_path / "second", [("b.png", "bb", "train")], first)
+    (first / remove).unlink()
+    seen, unknown = seen_digests(second)
+    assert "bb" in seen
+    assert unknown == ((str(first),) if remove == "pictures.csv" else ())
+
+
+def test_an_ancestor_that_is_gone_is_named(tmp_path: Path) -> None:
+    second = write_model(tmp_path / "second", [("b.png", "bb", "train")], tmp_path / "gone")
+    assert seen_digests(second) == ({"bb"}, (str(tmp_path / "gone"),))
+
+
+def test_a_model_that_claims_to_descend_from_itself_is_read_once(tmp_path: Path) -> None:
+    model = write_model(tmp_path / "m", [("a.png", "aa", "train")], tmp_path / "m")
+    assert seen_digests(model) == ({"aa"}, ())
+
+
+def test_the_bundled_model_records_what_it_was_trained_on() -> None:
+    seen, unknown = seen_digests("bundled")
+    assert len(seen) > 2_000
+    assert not unknown
+    with (checkpoint.model_folder("bundled") / "pictures.csv").open(encoding="utf-8") as file:
+        assert {row["sha256"] for row in csv.DictReader(file) if row["role"] == "train"} == seen
+
+
+def test_labels_are_the_outermost_sub_folders() -> None:
+    names = ["rose/1.jpg", "rose/deep/2.jpg", "daisy/3.jpg", "4.jpg"]
+    assert folder_labels(names) == {"rose/1.jpg": "rose", "rose/deep/2.jpg": "rose", "daisy/3.jpg": "daisy"}
+
+
+def test_the_parts_of_a_data_set_are_no_labels() -> None:
+    names = ["train/rose/1.jpg", "train/daisy/2.jpg", "val/rose/3.jpg", "val/daisy/4.jpg"]
+    assert set(folder_labels(names).values()) == {"rose", "daisy"}
+
+
+@pytest.mark.parametrize(
+    "names",
+    [
+        ["train/rose/1.jpg", "train/daisy/2.jpg", "val/rose/3.jpg"],  # not the same kinds
+        ["train/rose/1.jpg", "val/rose/2.jpg"],  # nothing to tell apart
+        ["train/rose/1.jpg", "train/daisy/2.jpg", "val/rose/3.jpg", "val/daisy/4.jpg", "val/5.jpg"],
+    ],
+)
+def test_folders_that_merely_look_like_parts_are_labels(names: list[str]) -> None:
+    assert set(folder_labels(names).values()) == {"train", "val"}
+
+
+def test_taking_pictures_keeps_all_that_is_known_of_them_together() -> None:
+    pixels = torch.arange(4 * 3 * 2 * 2).reshape(4, 3, 2, 2).to(torch.uint8)
+    pictures = Pictures(tuple("abcd"), ("1", "2", "3", "4"), pixels, tiny.unit_vectors(4), ("x", None, "y", "z"))
+    two = pictures.take([3, 1])
+    assert (two.names, two.digests, two.labels, len(two)) == (("d", "b"), ("4", "2"), ("z", None), 2)
+    assert torch.equal(two.pixels, pixels[[3, 1]])
+    assert torch.equal(two.conditions, pictures.conditions[[3, 1]])
+    assert len(pictures.take([])) == 0
