@@ -88,7 +88,8 @@ def evaluate(
     evidence, remark = alike(evidence)
     found = [assess(generator, pictures, plan) for generator, pictures in zip(generators, evidence, strict=True)]
     if not any(assessment.figures for assessment in found):
-        reasons = "; ".join(dict.fromkeys(why for one in found for part in one.sections for _, why in part.missing))
+        whys = [why.rstrip(".") for one in found for part in one.sections for _, why in part.missing]
+        reasons = "; ".join(dict.fromkeys(whys))
         raise CaptionlessError(f"nothing could be measured: {reasons}. Give a folder with more pictures, or --prompts.")
     if remark:
         found = [replace(one, warnings=(*one.warnings, remark)) for one in found]

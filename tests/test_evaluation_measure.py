@@ -1,0 +1,305 @@
+"""The verb `evaluate`, from models and a folder to a report, with tiny models and a tiny encoder."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from PIL import Image
+
+import encoder_factory
+from captionless.checkpoint import BANK, load_model, save_tensors
+from captionless.errors import CaptionlessError
+from captionless.evaluation import assess, pixel_classifier
+from captionless.evaluation.measure import evaluate
+from captionless.evaluation.results import Assessment, Section
+from captionless.model_card import read_pictures
+from captionless.sampling import Sampling
+from captionless.training import train
+
+TINY: dict[str, Any] = {"size": 8, "width": 16, "batch": 8, "images": 32, "precision": "float32"}
+FAST = Sampling(steps=1, precision="float32")
+
+
+def paint_photos(folder: Path, n: int, seed: int = 0) -> Path:
+    """Pictures of noise on two colours, in two sub-folders."""
+    generator = torch.Generator().manual_seed(seed)
+    for i in range(n):
+        kind = "rose" if i % 2 else "daisy"
+        pixels = 60 * torch.rand(12, 12, 3, generator=generator) + torch.tensor(
+            [[30.0, 90, 30], [150.0, 20, 20]][i % 2]
+        )
+        path = folder / kind / f"{seed}-{i}.png"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(pixels.to(torch.uint8).numpy()).save(path)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """An encoder, 60 photos, and a model trained on about half of them."""
+    root = tmp_path_factory.mktemp("evaluate")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("CAPTIONLESS_CACHE", str(root / "cache"))
+        encoder = encoder_factory.small_pair(root / "encoder")
+        photos = paint_photos(root / "photos", 60)
+        train(photos, root / "model", encoder=str(encoder), hold_out=0.5, **TINY)
+    return root
+
+
+@pytest.fixture(autouse=True)
+def own_cache(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CAPTIONLESS_CACHE", str(place / "cache"))
+    monkeypatch.setattr(assess, "OWN_VECTORS", 8)
+    for name, value in {"SEEN": (320, 320), "BATCH": 32, "TINY": 8, "GROWTH": ((1.0, 1.0),)}.items():
+        monkeypatch.setattr(pixel_classifier, name, value)
+    monkeypatch.setattr("captionless.evaluation.words_section.PICTURES", 24)
+    monkeypatch.setattr("captionless.evaluation.sweep_section.PICTURES", 4)
+    monkeypatch.setattr("captionless.evaluation.sweep_section.STEPS", (1, 2))
+
+
+@pytest.fixture
+def measured(place: Path, tmp_path: Path) -> Callable[..., Assessment]:
+    def call(model: Path | None = None, **options: Any) -> Assessment:
+        options = {"data": place / "photos", "out": tmp_path / "report", "sampling": FAST, **options}
+        return evaluate(model or place / "model", **options).assessments[0]
+
+    return call
+
+
+def section(found: Assessment, key: str) -> Section:
+    return next(one for one in found.sections if one.key == key)
+
+
+def test_everything_is_measured_with_its_range_and_written_down(
+    measured: Callable[..., Assessment], tmp_path: Path
+) -> None:
+    found = measured()
+    held_out = [row for row in read_pictures(Path(found.model)) if row[2] == "held out"]
+    keys = {"cosine_gain", "r_precision", "recognised", "kid", "cmmd", "memorised", "memorised_own"}
+    assert keys <= set(found.figures)
+    for figure in found.figures.values():
+        assert figure.value.low <= figure.value.value <= figure.value.high
+    assert found.figures["kid"].value.n == len(held_out)
+    assert (tmp_path / "report" / "index.html").read_text().startswith("<!doctype html>")
+    written = json.loads((tmp_path / "report" / "report.json").read_text())
+    assert set(written["models"][0]["figures"]) == set(found.figures)
+    assert "--data" in written["command"]
+    assert not found.warnings
+
+
+def test_the_model_card_gets_the_figures(measured: Callable[..., Assessment], place: Path, tmp_path: Path) -> None:
+    model = shutil.copytree(place / "model", tmp_path / "model")
+    measured(model)
+    card = (model / "README.md").read_text()
+    assert "## Evaluation" in card
+    assert "KID" in card
+    measured(model)
+    assert (model / "README.md").read_text().count("## Evaluation") == 1
+
+
+def test_the_same_evaluation_gives_the_same_figures(measured: Callable[..., Assessment]) -> None:
+    one, other = measured(), measured()
+    assert one.figures == other.figures
+
+
+def test_words_of_a_file_are_asked_for(measured: Callable[..., Assessment], tmp_path: Path) -> None:
+    prompts = tmp_path / "prompts.jsonl"
+    prompts.write_text(
+        '{"prompt": "a red rose", "label": "rose"}\n{"prompt": "a white daisy"}\n{"prompt": "a field"}\n'
+    )
+    found = measured(prompts=prompts)
+    assert found.figures["recognised"].value.n == 8  # only one of the three says what it shows
+    assert found.figures["r_precision"].label.endswith("out of 3")
+    assert str(prompts) in section(found, "words").notes[0]
+
+
+def test_prompts_without_labels_leave_the_classifier_out_with_its_reason(
+    measured: Callable[..., Assessment], tmp_path: Path
+) -> None:
+    (tmp_path / "prompts.txt").write_text("a red rose\na white daisy\n")
+    found = measured(prompts=tmp_path / "prompts.txt")
+    assert "recognised" not in found.figures
+    assert ("Recognised as asked", "the prompts have no labels; its own are daisy, rose") in (
+        section(found, "words").missing
+    )
+
+
+def test_labels_that_the_folder_does_not_have_are_named(measured: Callable[..., Assessment], tmp_path: Path) -> None:
+    prompts = tmp_path / "p.jsonl"
+    prompts.write_text('{"prompt": "a cat", "label": "cat"}\n{"prompt": "a rose", "label": "rose"}\n')
+    missing = dict(section(measured(prompts=prompts), "words").missing)
+    assert missing["Recognised as asked, for cat"] == "the folder has no such label"
+    prompts.write_text('{"prompt": "a cat", "label": "cat"}\n{"prompt": "a dog", "label": "dog"}\n')
+    missing = dict(section(measured(prompts=prompts), "words").missing)
+    assert missing["Recognised as asked"] == "the folder has no cat, dog; its own are daisy, rose"
+
+
+def test_without_prompts_and_sub_folders_words_are_left_out(
+    measured: Callable[..., Assessment], place: Path, tmp_path: Path
+) -> None:
+    flat = tmp_path / "flat"
+    flat.mkdir()
+    for path in (place / "photos").rglob("*.png"):
+        shutil.copy(path, flat)
+    found = measured(data=flat)
+    assert section(found, "words").missing[0][1] == assess.NO_WORDS
+    assert "kid" in found.figures
+
+
+def test_a_folder_that_was_trained_on_as_a_whole_brings_a_warning(
+    measured: Callable[..., Assessment], place: Path, tmp_path: Path
+) -> None:
+    model = train(place / "photos", tmp_path / "whole", encoder=str(place / "encoder"), **TINY)
+    found = measured(model)
+    assert "trained on every picture of this folder" in found.warnings[0]
+    assert found.figures["memorised_own"].real is None
+    assert found.figures["kid"].value.n == 60
+
+
+def test_a_folder_of_strange_pictures_is_all_held_out_and_copies_are_looked_for_in_features(
+    measured: Callable[..., Assessment], tmp_path: Path
+) -> None:
+    found = measured(data=paint_photos(tmp_path / "new", 24, seed=1))
+    assert found.figures["kid"].value.n == 24
+    assert "less sensitive" in section(found, "memorisation").notes[0]
+
+
+def test_too_few_pictures_leave_out_what_needs_more_and_say_how_many(
+    measured: Callable[..., Assessment], tmp_path: Path
+) -> None:
+    found = measured(data=paint_photos(tmp_path / "few", 12, seed=1))
+    assert "at least 20 pictures, and there are 12" in dict(section(found, "likeness").missing).popitem()[1]
+    assert "cosine_gain" in found.figures
+
+
+def test_where_nothing_can_be_measured_all_reasons_are_given(
+    measured: Callable[..., Assessment], place: Path, tmp_path: Path
+) -> None:
+    one = tmp_path / "one"
+    one.mkdir()
+    picture = next((place / "photos").rglob("*.png"))
+    shutil.copy(picture, one)
+    model = shutil.copytree(place / "model", tmp_path / "model")
+    rows = [row for row in (model / "pictures.csv").read_text().splitlines() if "train" not in row]
+    (model / "pictures.csv").write_text("\n".join(rows) + "\n")
+    save_tensors(model / BANK, {"vectors": torch.ones(1, load_model(model).bank.shape[1])})
+    with pytest.raises(
+        CaptionlessError, match=r"nothing could be measured: .*at least 20 pictures, and there are 1"
+    ):
+        measured(model, data=one)
+
+
+# --- memorisation ---
+
+
+def test_a_model_that_copies_its_training_pictures_is_caught(
+    measured: Callable[..., Assessment], place: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    known = {row[0] for row in read_pictures(place / "model") if row[2] == "train"}
+    pixels = torch.stack(
+        [
+            torch.tensor(list(Image.open(place / "photos" / name).resize((8, 8), Image.Resampling.LANCZOS).tobytes()))
+            .reshape(8, 8, 3)
+            .permute(2, 0, 1)
+            .to(torch.uint8)
+            for name in sorted(known)
+        ]
+    )
+
+    def copies(_: Any, __: Any, conditions: torch.Tensor, *___: Any, **____: Any) -> torch.Tensor:
+        return pixels[torch.arange(len(conditions)) % len(pixels)].flip(3)
+
+    honest = measured()
+    monkeypatch.setattr("captionless.evaluation.studio.paint", copies)
+    caught = measured()
+    assert (honest.memorises, caught.memorises) == (False, True)
+    assert caught.figures["memorised"].value.value > 0.9
+    real = caught.figures["memorised"].real
+    assert real is not None
+    assert real.value < 0.1
+    assert section(caught, "memorisation").sheets[0].title.startswith("Nearest training pictures")
+
+
+# --- several models, classes ---
+
+
+def test_two_models_are_measured_on_pictures_that_neither_has_seen(place: Path, tmp_path: Path) -> None:
+    fifty = tmp_path / "photos"
+    shutil.copytree(place / "photos", fifty)
+    paint_photos(fifty, 60, seed=5)
+    other = train(paint_photos(tmp_path / "other", 30, seed=5), tmp_path / "b", encoder=str(place / "encoder"), **TINY)
+    report = evaluate([place / "model", other], data=fifty, out=tmp_path / "r", sampling=FAST)
+    one, two = report.assessments
+    trained = sum(row[2] == "train" for row in read_pictures(place / "model"))
+    assert one.figures["kid"].value.n == two.figures["kid"].value.n == 120 - trained - 30
+    assert one.figures["kid"].real == two.figures["kid"].real
+    assert one.figures["recognised"].real == two.figures["recognised"].real
+
+
+def test_models_that_have_too_little_unseen_in_common_say_so(place: Path, tmp_path: Path) -> None:
+    other = train(place / "photos", tmp_path / "b", encoder=str(place / "encoder"), **TINY)
+    report = evaluate([place / "model", other], data=place / "photos", out=tmp_path / "r", sampling=FAST)
+    assert all("Only 0 pictures are unknown to all these models" in one.warnings[-1] for one in report.assessments)
+
+
+def test_a_model_of_classes_is_measured_without_words(place: Path, tmp_path: Path) -> None:
+    model = train(place / "photos", tmp_path / "classes", classes=True, hold_out=0.5, **TINY)
+    report = evaluate(model, data=place / "photos", out=tmp_path / "r", sampling=FAST)
+    (found,) = report.assessments
+    assert {"recognised", "kid", "memorised"} <= set(found.figures)
+    assert dict(section(found, "words").missing)["Cosine with the words, R-precision"].startswith("the model paints")
+    assert "independent of the model" in section(found, "likeness").notes[0]
+
+
+def test_features_of_another_model_are_independent(measured: Callable[..., Assessment], place: Path) -> None:
+    own, other = measured(), measured(features=str(encoder_factory.small_clip(place / "clip")))
+    assert "not independent" in section(own, "likeness").notes[0]
+    assert "(independent of the model)" in section(other, "likeness").notes[0]
+    assert own.figures["kid"].value != other.figures["kid"].value
+
+
+# --- bad input ---
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        ({"samples": 0}, "--samples must be at least 1, not 0"),
+        ({"data": "nowhere"}, "nowhere"),
+        ({"prompts": "nowhere.txt"}, "cannot read --prompts nowhere.txt"),
+        ({"features": "./nowhere"}, "nowhere"),
+        ({"labels": "nowhere.csv"}, "cannot read --labels nowhere.csv"),
+    ],
+)
+def test_bad_input_is_named(options: dict[str, Any], said: str, measured: Callable[..., Assessment]) -> None:
+    with pytest.raises(CaptionlessError, match=said):
+        measured(**options)
+
+
+def test_an_empty_folder_is_named(measured: Callable[..., Assessment], tmp_path: Path) -> None:
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(CaptionlessError, match="empty"):
+        measured(data=tmp_path / "empty")
+
+
+def test_another_encoder_than_the_models_own_is_refused(measured: Callable[..., Assessment], tmp_path: Path) -> None:
+    other = encoder_factory.small_clip(tmp_path / "clip")
+    with pytest.raises(CaptionlessError, match="was trained with the encoder"):
+        measured(encoder=str(other))
+
+
+def test_the_same_model_twice_is_refused(place: Path, tmp_path: Path) -> None:
+    with pytest.raises(CaptionlessError, match="name each model once"):
+        evaluate([place / "model"] * 2, data=place / "photos", out=tmp_path / "r")
+
+
+def test_a_report_does_not_replace_a_file(measured: Callable[..., Assessment], tmp_path: Path) -> None:
+    (tmp_path / "report").write_text("mine")
+    with pytest.raises(CaptionlessError, match="is a file"):
+        measured()
