@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import csv
+import hashlib
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -43,6 +45,13 @@ def test_every_photograph_it_learned_from_is_credited() -> None:
     learned = {name for name, _, role in read_pictures(model_folder(BUNDLED)) if role == "train"}
     assert len(learned) == 2192
     assert learned <= credited
+
+
+def test_the_reduced_copies_among_the_examples_are_known_to_it() -> None:
+    known = {digest for _, digest, role in read_pictures(model_folder(BUNDLED)) if role == "train"}
+    examples = list((Path(__file__).parents[1] / "examples" / "flowers").rglob("*.jpg"))
+    assert len(examples) == 150
+    assert {hashlib.sha256(path.read_bytes()).hexdigest() for path in examples} <= known
 
 
 def test_it_says_nothing_of_the_machine_it_was_made_on() -> None:

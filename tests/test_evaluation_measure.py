@@ -189,9 +189,7 @@ def test_where_nothing_can_be_measured_all_reasons_are_given(
     rows = [row for row in (model / "pictures.csv").read_text().splitlines() if "train" not in row]
     (model / "pictures.csv").write_text("\n".join(rows) + "\n")
     save_tensors(model / BANK, {"vectors": torch.ones(1, load_model(model).bank.shape[1])})
-    with pytest.raises(
-        CaptionlessError, match=r"nothing could be measured: .*at least 20 pictures, and there are 1"
-    ):
+    with pytest.raises(CaptionlessError, match=r"nothing could be measured: .*at least 20 pictures, and there are 1"):
         measured(model, data=one)
 
 

@@ -9,7 +9,7 @@ and the contact sheets stay behind.
 
 from __future__ import annotations
 
-import shutil
+import hashlib
 import sys
 from dataclasses import replace
 from pathlib import Path
@@ -29,11 +29,12 @@ from captionless.checkpoint import (
     save_tensors,
 )
 from captionless.encoders import BUNDLED, load_encoder
-from captionless.model_card import read_pictures, write_model_card
+from captionless.model_card import read_pictures, write_model_card, write_pictures
 from captionless.subject import subject_mean
 from captionless.vectors import embed
 
 LIMIT = 24_000_000
+EXAMPLES = Path(__file__).parents[2] / "examples" / "flowers"
 
 
 def main() -> None:
@@ -57,12 +58,18 @@ def main() -> None:
     # The words' mean is taken anew, with the encoder that ships.
     names = [name for name, _, role in read_pictures(source) if role == "train"]
     save_tensors(target / MEANS, half({"text": subject_mean(names, model.bank, encoder)}))
-    shutil.copyfile(source / "pictures.csv", target / "pictures.csv")
+    write_pictures(target, [*read_pictures(source), *reduced_copies(names)])
     write_model_card(target, shipped, model.denoiser, photos)
     size = sum(path.stat().st_size for path in target.iterdir())
     print(f"{target}: {size:,} bytes")
     if size > LIMIT:
         sys.exit(f"more than the {LIMIT:,} bytes that may ship: train a narrower model.")
+
+
+def reduced_copies(names: list[str]) -> list[tuple[str, str, str]]:
+    """Rows for the reduced copies of photographs in ``examples/flowers``: other bytes, but no new pictures."""
+    copies = [name for name in names if (EXAMPLES / name).is_file()]
+    return [(name, hashlib.sha256((EXAMPLES / name).read_bytes()).hexdigest(), "train") for name in copies]
 
 
 if __name__ == "__main__":

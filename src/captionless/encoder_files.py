@@ -64,12 +64,13 @@ _EXPECTED = (
 )
 
 
-def find_encoder(name: str, announce: Callable[[str], None] | None = None) -> Path:
+def find_encoder(name: str, announce: Callable[[str], None] | None = None, option: str = "--encoder") -> Path:
     """Return the folder that holds the encoder ``name``; fetch it from the hub where it is nowhere else.
 
     Args:
         name: ``"bundled"``, a folder, or a hub id such as ``"openai/clip-vit-base-patch32"``.
         announce: is given one line naming the size before anything is downloaded.
+        option: of the command line, by which it was named.
 
     Raises:
         CaptionlessError: no such folder, no such model, no safetensors weights, or the hub is out of reach.
@@ -84,7 +85,7 @@ def find_encoder(name: str, announce: Callable[[str], None] | None = None) -> Pa
             f"there is no encoder {name!r}: neither a folder nor a hub id. "
             f"Use auto, bundled, an existing folder, or a hub id such as {CLIP}."
         )
-    return _cached(name) or _download(name, announce)
+    return _cached(name) or _download(name, announce, option)
 
 
 def weight_files(folder: Path) -> list[Path]:
@@ -170,7 +171,7 @@ def _cached(name: str) -> Path | None:
     return None
 
 
-def _download(name: str, announce: Callable[[str], None] | None) -> Path:
+def _download(name: str, announce: Callable[[str], None] | None, option: str) -> Path:
     import huggingface_hub as hub
     from huggingface_hub.errors import GatedRepoError, RepositoryNotFoundError
 
@@ -197,15 +198,20 @@ def _download(name: str, announce: Callable[[str], None] | None) -> Path:
             raise CaptionlessError(
                 f"the disk is full: {name} cannot be stored. Free some space, or set HF_HOME to a larger disk."
             ) from error
-        raise _out_of_reach(name) from error
+        raise _out_of_reach(name, option) from error
 
 
-def _out_of_reach(name: str) -> CaptionlessError:
+def _out_of_reach(name: str, option: str) -> CaptionlessError:
     size = f" (about {_KNOWN_SIZES[name] / 1e6:.0f} MB)" if name in _KNOWN_SIZES else ""
+    kind, instead = "model", f"leave {option} out"
+    if option == "--encoder":
+        kind, instead = (
+            "encoder",
+            f"use the small encoder that ships with captionless and knows flowers ({option} bundled)",
+        )
     return CaptionlessError(
-        f"the encoder {name}{size} is neither a folder here nor in the local hub cache, and the model hub "
-        "cannot be reached: give a folder that holds it (--encoder FOLDER), or use the small encoder that "
-        "ships with captionless and knows flowers (--encoder bundled)."
+        f"the {kind} {name}{size} is neither a folder here nor in the local hub cache, and the model hub "
+        f"cannot be reached: give a folder that holds it ({option} FOLDER), or {instead}."
     )
 
 

@@ -107,7 +107,7 @@ def _find(name: str, announce: Callable[[str], None] | None) -> Path:
         return Path(folder).absolute()
     # `find_encoder` takes from the cache only what has a tokenizer, and a model for pictures has none.
     cached = None if name == BUNDLED else _cached(name)
-    return cached or find_encoder(name, announce)
+    return cached or find_encoder(name, announce, "--features")
 
 
 def _cached(name: str) -> Path | None:

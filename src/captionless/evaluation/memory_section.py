@@ -19,6 +19,8 @@ from captionless.sheets import labelled_grid
 COMPARED = 20_000
 """Training pictures compared with at most; of more, a random choice."""
 OFFENDERS = 8
+TWINS = 0.05
+"""Share of held-out pictures that look like copies of training pictures from which on a reader is told."""
 NO_TRACE = "the folder has none of the pictures that the model was trained on"
 TOLERATED = 0.01
 """Without held-out pictures to compare with, a share that is surely above this one counts as memorising."""
@@ -107,7 +109,13 @@ def memory_section(memory: Memory, painted: list[Suspects], real: Suspects | Non
         figures.append(_figure(suspects, value, aside))
         if memory.pixels is not None:
             sheets.append(_offenders(memory.pixels, suspects, found))
-    return Section("memorisation", tuple(figures), (), (), (), tuple(sheets), tuple(memory.notes)), caught
+    notes = [*memory.notes]
+    if aside and aside.value > TWINS:
+        notes.append(
+            f"{aside.value:.0%} of the held-out pictures lie as close to a picture trained on as copies would. If they "
+            "are copies of those (resized, or saved again), they are not held out, and likeness to them flatters."
+        )
+    return Section("memorisation", tuple(figures), (), (), (), tuple(sheets), tuple(notes)), caught
 
 
 def is_caught(value: Estimate, real: Estimate | None) -> bool:
