@@ -15,52 +15,25 @@ from PIL import Image
 import encoder_factory
 from captionless.checkpoint import BANK, load_model, save_tensors
 from captionless.errors import CaptionlessError
-from captionless.evaluation import assess, pixel_classifier
+from captionless.evaluation import assess
 from captionless.evaluation.measure import evaluate
 from captionless.evaluation.results import Assessment, Section
 from captionless.model_card import read_pictures
 from captionless.sampling import Sampling
 from captionless.training import train
+from evaluation_cases import TINY, build_place, make_fast, paint_photos
 
-TINY: dict[str, Any] = {"size": 8, "width": 16, "batch": 8, "images": 32, "precision": "float32"}
 FAST = Sampling(steps=1, precision="float32")
-
-
-def paint_photos(folder: Path, n: int, seed: int = 0) -> Path:
-    """Pictures of noise on two colours, in two sub-folders."""
-    generator = torch.Generator().manual_seed(seed)
-    for i in range(n):
-        kind = "rose" if i % 2 else "daisy"
-        pixels = 60 * torch.rand(12, 12, 3, generator=generator) + torch.tensor(
-            [[30.0, 90, 30], [150.0, 20, 20]][i % 2]
-        )
-        path = folder / kind / f"{seed}-{i}.png"
-        path.parent.mkdir(parents=True, exist_ok=True)
-        Image.fromarray(pixels.to(torch.uint8).numpy()).save(path)
-    return folder
 
 
 @pytest.fixture(scope="module")
 def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """An encoder, 60 photos, and a model trained on about half of them."""
-    root = tmp_path_factory.mktemp("evaluate")
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("CAPTIONLESS_CACHE", str(root / "cache"))
-        encoder = encoder_factory.small_pair(root / "encoder")
-        photos = paint_photos(root / "photos", 60)
-        train(photos, root / "model", encoder=str(encoder), hold_out=0.5, **TINY)
-    return root
+    return build_place(tmp_path_factory.mktemp("evaluate"))
 
 
 @pytest.fixture(autouse=True)
-def own_cache(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("CAPTIONLESS_CACHE", str(place / "cache"))
-    monkeypatch.setattr(assess, "OWN_VECTORS", 8)
-    for name, value in {"SEEN": (320, 320), "BATCH": 32, "TINY": 8, "GROWTH": ((1.0, 1.0),)}.items():
-        monkeypatch.setattr(pixel_classifier, name, value)
-    monkeypatch.setattr("captionless.evaluation.words_section.PICTURES", 24)
-    monkeypatch.setattr("captionless.evaluation.sweep_section.PICTURES", 4)
-    monkeypatch.setattr("captionless.evaluation.sweep_section.STEPS", (1, 2))
+def fast(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    make_fast(monkeypatch, place)
 
 
 @pytest.fixture

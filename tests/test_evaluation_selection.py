@@ -19,6 +19,7 @@ from captionless.errors import CaptionlessError
 from captionless.evaluation.estimate import Estimate, share
 from captionless.evaluation.glance import Glance, Watch
 from captionless.evaluation.selection import Selection, describe, read_glances
+from captionless.model_card import read_pictures
 from captionless.settings import TrainSettings
 from captionless.training import Silent, train
 from captionless.training_pictures import Part, TrainingPictures
@@ -202,6 +203,17 @@ def test_looking_on_the_way_does_not_change_what_is_learned(photos: Path, encode
     watched = train(photos, tmp_path / "b", encoder=str(encoder), hold_out=0.5, evaluate_every=8, **TINY)
     one, other = load_model(plain).denoiser.state_dict(), load_model(watched).denoiser.state_dict()
     assert all(torch.equal(one[name], other[name]) for name in one)
+
+
+def test_held_out_pictures_that_the_model_begun_from_has_seen_are_told_of(
+    photos: Path, encoder: Path, tmp_path: Path
+) -> None:
+    first = train(photos, tmp_path / "a", encoder=str(encoder), **TINY)
+    observer = Remembers()
+    options: dict[str, Any] = {"hold_out": 0.5, "evaluate_every": 32, "observer": observer}
+    second = train(photos, tmp_path / "b", start_from=first, **options, **TINY)
+    aside = sum(row[2] == "held out" for row in read_pictures(second))
+    assert any(f"{aside} of the {aside} held-out pictures were trained on by {first}" in text for text in observer.said)
 
 
 def test_a_model_of_classes_is_looked_at_too(photos: Path, tmp_path: Path) -> None:

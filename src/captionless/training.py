@@ -16,7 +16,7 @@ from captionless.checkpoint import BUNDLED, EncoderReference, ModelConfig
 from captionless.class_pictures import gather_classes, label_source, refuse_words
 from captionless.errors import CaptionlessError
 from captionless.evaluation.glance import Watch
-from captionless.evaluation.selection import Selection
+from captionless.evaluation.selection import Selection, tell_known
 from captionless.keeper import Keeper, Log, only_one
 from captionless.labels import FOLDERS
 from captionless.precision import to_device
@@ -138,6 +138,7 @@ def train(
         log = Log(out / "log" if tensorboard and main else None)
         selection = None
         if evaluate_every is not None and main:
+            tell_known(start.model, pictures, observer.say)
             watch = Watch(config, pictures)
             seen = training.counter.images
             selection = Selection(out, evaluate_every, watch, keeper.save_model, observer.say, seen)

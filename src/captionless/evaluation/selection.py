@@ -9,9 +9,11 @@ from pathlib import Path
 
 from captionless.errors import CaptionlessError
 from captionless.evaluation.estimate import Estimate
+from captionless.evaluation.evidence import seen_digests
 from captionless.evaluation.glance import Glance, Watch
 from captionless.files import atomic_write
 from captionless.trainer import Training
+from captionless.training_pictures import TrainingPictures
 
 BEST = "best"
 """The folder, inside the model's, of the best model seen."""
@@ -65,6 +67,16 @@ class Selection:
         self.glances.append(glance)
         write_glances(self.out, self.glances)
         self.say(describe(glance) + (f" The best so far: {self.out / BEST}" if better else ""))
+
+
+def tell_known(model: str | None, pictures: TrainingPictures, say: Callable[[str], None]) -> None:
+    """Say how many of the held-out pictures the model begun from has seen already, if there are any."""
+    known = seen_digests(model)[0] & set(pictures.held_out.digests) if model else set()
+    if known:
+        say(
+            f"{len(known):,} of the {len(pictures.held_out.names):,} held-out pictures were trained on by {model}, which "
+            "this training begins from: likeness to them flatters."
+        )
 
 
 def describe(glance: Glance) -> str:

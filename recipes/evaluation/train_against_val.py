@@ -1,0 +1,68 @@
+"""What the figures of `captionless evaluate` are for real photographs: those of one split against those of another.
+
+    python recipes/evaluation/train_against_val.py --photos PHOTOS --size 32
+
+PHOTOS holds ``train/<kind>/`` and ``val/<kind>/``. As many photographs of ``train``, chosen at random, stand in for
+paintings as there are in ``val``: a model whose pictures score like these cannot be told from photographs.
+"""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from captionless.encoders import BUNDLED, load_encoder
+from captionless.evaluation.estimate import Estimate, share
+from captionless.evaluation.features import own_features
+from captionless.evaluation.likeness import against, compare
+from captionless.evaluation.likeness_section import alterations
+from captionless.evaluation.memorisation import memorised, nearest
+from captionless.evaluation.pixel_classifier import accuracy, train_classifier
+from captionless.painting import to_images
+from captionless.squares import read_squares
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--photos", type=Path, required=True)
+    parser.add_argument("--size", type=int, default=32)
+    chosen = parser.parse_args()
+    features = own_features(load_encoder(BUNDLED))
+    (train, train_kinds), (val, val_kinds) = (read(chosen.photos / part, chosen.size) for part in ("train", "val"))
+    order = torch.randperm(len(train), generator=torch.Generator().manual_seed(0))[: len(val)]
+    val_features, train_features = (features.encode_images(to_images(pixels)) for pixels in (val, train))
+
+    print(f"| {len(val)} photographs at {chosen.size} pixels | train against val | val against val |\n|---|---|---|")
+    found, _ = compare(val_features, train_features[order])
+    for one in found:
+        print(f"| {one.name} | {shown(one.model)} | {shown(one.real)} |")
+    for _, label, altered in alterations(val):
+        mark = against(val_features, features.encode_images(to_images(altered)))
+        print(f"| kid of {label} | {shown(mark)} | |")
+    mirrored = features.encode_images(to_images(train.flip(3)))
+    flat, flipped = train.flatten(1).float(), train.flip(3).flatten(1).float()
+    copies = memorised(nearest(val_features, train_features, mirrored))
+    copies |= memorised(nearest(val.flatten(1).float(), flat, flipped))
+    print(f"| memorised | | {shown(share(int(copies.sum()), len(val)), 100)} |")
+    classes = sorted(set(train_kinds))
+    targets = [torch.tensor([classes.index(kind) for kind in kinds]) for kinds in (train_kinds, val_kinds)]
+    classifier = train_classifier(train, targets[0], len(classes))
+    print(f"| recognised (trained on all of train) | | {shown(accuracy(classifier.predict(val), targets[1]), 100)} |")
+
+
+def read(folder: Path, size: int) -> tuple[Tensor, list[str]]:
+    """Return the pictures, uint8 (n, 3, size, size), and their kinds."""
+    found = read_squares(folder, (size,))
+    return torch.from_numpy(found.squares[size]).permute(0, 3, 1, 2), [name.split("/")[0] for name in found.names]
+
+
+def shown(one: Estimate, scale: float = 1) -> str:
+    """Write a value with its range."""
+    return f"{scale * one.value:.3g} ({scale * one.low:.3g} to {scale * one.high:.3g})"
+
+
+if __name__ == "__main__":
+    main()

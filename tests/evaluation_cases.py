@@ -1,0 +1,50 @@
+"""A tiny world to evaluate in: an encoder, photos, and a model trained on half of them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from PIL import Image
+
+import encoder_factory
+from captionless.evaluation import assess, pixel_classifier, sweep_section, words_section
+from captionless.training import train
+
+TINY: dict[str, Any] = {"size": 8, "width": 16, "batch": 8, "images": 32, "precision": "float32"}
+
+
+def paint_photos(folder: Path, n: int, seed: int = 0) -> Path:
+    """Pictures of noise on two colours, in two sub-folders."""
+    generator = torch.Generator().manual_seed(seed)
+    for i in range(n):
+        kind = "rose" if i % 2 else "daisy"
+        pixels = 60 * torch.rand(12, 12, 3, generator=generator) + torch.tensor(
+            [[30.0, 90, 30], [150.0, 20, 20]][i % 2]
+        )
+        path = folder / kind / f"{seed}-{i}.png"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(pixels.to(torch.uint8).numpy()).save(path)
+    return folder
+
+
+def build_place(root: Path) -> Path:
+    """``encoder``, ``photos`` (60 of them) and ``model``, which was trained on about half."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("CAPTIONLESS_CACHE", str(root / "cache"))
+        encoder = encoder_factory.small_pair(root / "encoder")
+        train(paint_photos(root / "photos", 60), root / "model", encoder=str(encoder), hold_out=0.5, **TINY)
+    return root
+
+
+def make_fast(patch: pytest.MonkeyPatch, place: Path) -> None:
+    """Paint and train less than one would in earnest."""
+    patch.setenv("CAPTIONLESS_CACHE", str(place / "cache"))
+    patch.setattr(assess, "OWN_VECTORS", 8)
+    patch.setattr(words_section, "PICTURES", 24)
+    patch.setattr(sweep_section, "PICTURES", 4)
+    patch.setattr(sweep_section, "STEPS", (1, 2))
+    for name, value in {"SEEN": (320, 320), "BATCH": 32, "TINY": 8, "GROWTH": ((1.0, 1.0),)}.items():
+        patch.setattr(pixel_classifier, name, value)
