@@ -34,8 +34,8 @@ from captionless.labels import listed
 from captionless.schedule import SCHEDULE_KINDS, AnySchedule, CosineSchedule
 from captionless.settings import PREDICTIONS
 
-FORMAT = 2
-"""1 knew no other schedule than the cosine and no other prediction than v."""
+FORMAT = 3
+"""1 knew no other schedule than the cosine and no other prediction than v; 2 knew no bypass in the denoiser."""
 BUNDLED = "bundled"
 CONFIG, WEIGHTS, STATE = "config.json", "model.safetensors", "training/state.safetensors"
 BANK, MEANS = "bank.safetensors", "means.safetensors"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 
 import torch
@@ -71,28 +72,34 @@ def assess(generator: Generator, evidence: Evidence, plan: Plan) -> Assessment:
     steps = plan.sampling.steps * pictures + sweep_cost(plan.sampling, len(real))
     studio = Studio(generator, pick_features(generator, plan), plan.sampling, plan.seed, steps, plan.listener)
 
-    words, prompted = Section("words", missing=(("Faithfulness to words", NO_WORDS),)), real.pixels[:0]
+    words, fresh = Section("words", missing=(("Faithfulness to words", NO_WORDS),)), []
     if asked:
-        words, prompted = words_section(studio, asked, _judge(generator, evidence, plan))
+        words, *prompted = words_section(studio, asked, _judge(generator, evidence, plan))
+        fresh.append(prompted)
     if not len(real):
         rest = tuple(Section(key, missing=((name, NO_CLASSES),)) for key, name in PICTURE_PARTS)
         return Assessment(generator.model.name, facts(generator), (words, *rest), _warnings(evidence))
     real_features = studio.look(real.pixels, "Looking at real pictures")
     painted = studio.paint(real.conditions)
     likeness, features = likeness_section(studio, real, real_features, painted)
-    suspects = [Suspects("memorised_own", "asked for a training picture's own vector", *_look(studio, own))]
-    fresh = prompted
+    aside, known = None, [painted, features]
     if len(evidence.held_out):
-        fresh = torch.cat([painted, prompted])
-    else:
-        suspects = [Suspects("memorised_own", "asked for a training picture's own condition", painted, features)]
-    if len(fresh):
-        suspects.insert(0, Suspects("memorised", "asked for something new", fresh, studio.look(fresh)))
-    aside = Suspects("real", "", real.pixels, real_features) if len(evidence.held_out) else None
-    memory, caught = memory_section(_memory(studio, evidence), [one for one in suspects if len(one.pixels)], aside)
-    sweeps = sweep_section(studio, real, real_features)
-    sections = (words, likeness, memory, sweeps)
+        aside, known = Suspects("real", "", real.pixels, real_features), _own(studio, own)
+        fresh.append([painted, features])
+    memory, caught = memory_section(_memory(studio, evidence), _suspects(fresh, known), aside)
+    sections = (words, likeness, memory, sweep_section(studio, real, real_features))
     return Assessment(generator.model.name, facts(generator), sections, _warnings(evidence), caught)
+
+
+def _suspects(fresh: Sequence[Sequence[Tensor]], known: Sequence[Tensor]) -> list[Suspects]:
+    """Return the paintings that may be copies, (pixels, features): asked for anew, and for what was trained on."""
+    found = []
+    if fresh:
+        pixels, features = (torch.cat(parts) for parts in zip(*fresh, strict=True))
+        found.append(Suspects("memorised", "asked for something new", pixels, features))
+    if len(known[0]):
+        found.append(Suspects("memorised_own", "asked for a training picture's own vector", *known))
+    return found
 
 
 def reference(generator: Generator, evidence: Evidence, plan: Plan) -> Pictures:
@@ -152,12 +159,12 @@ def facts(generator: Generator) -> tuple[tuple[str, str], ...]:
     )
 
 
-def _look(studio: Studio, conditions: Tensor) -> tuple[Tensor, Tensor]:
-    """Paint conditions, and look at what they became."""
+def _own(studio: Studio, conditions: Tensor) -> list[Tensor]:
+    """Paint training pictures' own conditions; return the paintings and their features."""
     if not len(conditions):
-        return torch.empty(0), torch.empty(0)
+        return [torch.empty(0), torch.empty(0)]
     painted = studio.paint(conditions, offset=OWN_SEEDS)
-    return painted, studio.look(painted)
+    return [painted, studio.look(painted, "Looking at paintings")]
 
 
 def _memory(studio: Studio, evidence: Evidence) -> Memory:

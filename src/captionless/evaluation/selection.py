@@ -74,8 +74,8 @@ def tell_known(model: str | None, pictures: TrainingPictures, say: Callable[[str
     known = seen_digests(model)[0] & set(pictures.held_out.digests) if model else set()
     if known:
         say(
-            f"{len(known):,} of the {len(pictures.held_out.names):,} held-out pictures were trained on by {model}, which "
-            "this training begins from: likeness to them flatters."
+            f"{len(known):,} of the {len(pictures.held_out.names):,} held-out pictures were trained on by {model}, "
+            "which this training begins from: likeness to them flatters."
         )
 
 

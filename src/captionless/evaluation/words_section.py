@@ -39,7 +39,7 @@ class Asked:
         return min(MOST_EACH, max(1, round(PICTURES / len(self.prompts))))
 
 
-def words_section(studio: Studio, asked: Asked, judge: PixelJudge | str) -> tuple[Section, Tensor]:
+def words_section(studio: Studio, asked: Asked, judge: PixelJudge | str) -> tuple[Section, Tensor, Tensor]:
     """Paint every prompt, and measure how well the pictures show what was asked.
 
     Args:
@@ -48,16 +48,17 @@ def words_section(studio: Studio, asked: Asked, judge: PixelJudge | str) -> tupl
         judge: names what pictures show; or why there is none.
 
     Returns:
-        The section, and the pictures, uint8 (n, channels, size, size).
+        The section, the pictures, uint8 (n, channels, size, size), and their features.
     """
     texts, labels = [prompt.text for prompt in asked.prompts], [prompt.label for prompt in asked.prompts]
     generator, each = studio.generator, asked.each
     owner = torch.arange(len(texts)).repeat_interleave(each)
     pixels = studio.paint(generator.conditions(texts, studio.sampling.bridge)[owner], offset=SEEDS)
+    features = studio.look(pixels, "Looking at paintings")
     figures: list[Figure] = []
     missing: list[tuple[str, str]] = []
     tables: list[Table] = []
-    _measure_cosines(studio, texts, pixels, owner, figures, missing)
+    _measure_cosines(studio, texts, pixels, features, owner, figures, missing)
     _measure_labels(labels, pixels, owner, judge, figures, missing, tables)
     notes = []
     if len(texts) < FEW:
@@ -66,13 +67,14 @@ def words_section(studio: Studio, asked: Asked, judge: PixelJudge | str) -> tupl
     section = Section(
         "words", tuple(figures), tuple(missing), (), tuple(tables), (_sheet(texts, pixels, each),), (note, *notes)
     )
-    return section, pixels
+    return section, pixels, features
 
 
 def _measure_cosines(
     studio: Studio,
     texts: Sequence[str],
     pixels: Tensor,
+    seen: Tensor,
     owner: Tensor,
     figures: list[Figure],
     missing: list[tuple[str, str]],
@@ -88,7 +90,7 @@ def _measure_cosines(
         images = encoder.encode_images(to_images(pixels))
         words, by, own = encoder.encode_texts(list(texts)), encoder.name, True
     else:
-        images, words = studio.look(pixels), features.encode_texts(list(texts))
+        images, words = seen, features.encode_texts(list(texts))
         by, own = features.name, not features.independent
     images, words = (torch.nn.functional.normalize(vectors, dim=1) for vectors in (images, words))
     by = f"By {by}" + (", the model's own encoder: not independent." if own else ".")
