@@ -78,13 +78,26 @@ def test_the_parts_of_a_data_set_are_no_labels() -> None:
 @pytest.mark.parametrize(
     "names",
     [
-        ["train/rose/1.jpg", "train/daisy/2.jpg", "val/rose/3.jpg"],  # not the same kinds
-        ["train/rose/1.jpg", "val/rose/2.jpg"],  # nothing to tell apart
-        ["train/rose/1.jpg", "train/daisy/2.jpg", "val/rose/3.jpg", "val/daisy/4.jpg", "val/5.jpg"],
+        ["oak/leaf/1.jpg", "oak/bark/2.jpg", "fir/leaf/3.jpg"],  # not the same kinds
+        ["oak/leaf/1.jpg", "fir/leaf/2.jpg"],  # nothing to tell apart
+        ["oak/leaf/1.jpg", "oak/bark/2.jpg", "fir/leaf/3.jpg", "fir/bark/4.jpg", "fir/5.jpg"],
     ],
 )
 def test_folders_that_merely_look_like_parts_are_labels(names: list[str]) -> None:
-    assert set(folder_labels(names).values()) == {"train", "val"}
+    assert set(folder_labels(names).values()) == {"oak", "fir"}
+
+
+def test_folders_called_like_parts_are_parts_even_where_a_kind_is_missing_in_one() -> None:
+    names = ["Train/rose/1.jpg", "Train/daisy/2.jpg", "val/rose/3.jpg"]
+    assert set(folder_labels(names).values()) == {"rose", "daisy"}
+
+
+def test_a_folder_around_all_others_is_no_label() -> None:
+    assert folder_labels(["flowers/rose/1.jpg", "flowers/daisy/2.jpg"]) == {
+        "flowers/rose/1.jpg": "rose",
+        "flowers/daisy/2.jpg": "daisy",
+    }
+    assert folder_labels(["rose/1.jpg", "rose/2.jpg"]) == {"rose/1.jpg": "rose", "rose/2.jpg": "rose"}
 
 
 def test_taking_pictures_keeps_all_that_is_known_of_them_together() -> None:

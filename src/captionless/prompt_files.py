@@ -39,16 +39,17 @@ def read_prompts(file: Path) -> list[Prompt]:
     """Return the prompts of a file, blank lines left out.
 
     Args:
-        file: text with one prompt a line; or, where the first line begins with ``{``, JSON lines: objects with a
+        file: text with one prompt a line; or, where a line begins with ``{``, JSON lines: objects with a
             ``prompt`` and, if it is known, a ``label`` (other keys are passed over).
 
     Raises:
         CaptionlessError: the file cannot be read or holds no prompt, or a line is wrong; the message names it.
     """
-    lines = [(number, line.strip()) for number, line in enumerate(read_text(file).splitlines(), 1) if line.strip()]
+    # Not splitlines: JSON may hold line separators of Unicode as they are.
+    lines = [(number, line.strip()) for number, line in enumerate(read_text(file).split("\n"), 1) if line.strip()]
     if not lines:
         raise CaptionlessError(f"--prompts {file} holds no prompt. Write one a line.")
-    if lines[0][1].startswith("{"):
+    if any(line.startswith(("{", "[{", '["')) or line == "[" for _, line in lines):
         return [_parse(line, f"--prompts {file}, line {number}") for number, line in lines]
     return [Prompt(line) for _, line in lines]
 

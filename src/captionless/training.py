@@ -15,7 +15,7 @@ from captionless import trainer
 from captionless.checkpoint import BUNDLED, EncoderReference, ModelConfig
 from captionless.class_pictures import gather_classes, label_source, refuse_words
 from captionless.errors import CaptionlessError
-from captionless.evaluation.glance import Watch
+from captionless.evaluation.glance import Watch, check_held_out
 from captionless.evaluation.selection import Selection, tell_known
 from captionless.keeper import Keeper, Log, only_one
 from captionless.labels import FOLDERS
@@ -137,9 +137,11 @@ def train(
         keeper = Keeper(out, config, settings, pictures, folder, SheetPainter(config, pictures, sample_prompts))
         log = Log(out / "log" if tensorboard and main else None)
         selection = None
+        if evaluate_every is not None:
+            check_held_out(pictures)  # on every process, so that none waits for one that has stopped
         if evaluate_every is not None and main:
             tell_known(start.model, pictures, observer.say)
-            watch = Watch(config, pictures)
+            watch = Watch(config, pictures, settings.flip)
             seen = training.counter.images
             selection = Selection(out, evaluate_every, watch, keeper.save_model, observer.say, seen)
         _learn(training, pictures, config, settings, accelerator, keeper, log, observer, selection)

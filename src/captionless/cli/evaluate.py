@@ -9,13 +9,13 @@ import typer
 from rich.progress import Progress, TaskID
 
 from captionless.cli.console import bar, remarks, say
+from captionless.evaluation import SAMPLES
 from captionless.sampling import SAMPLERS, Sampling
 
 if TYPE_CHECKING:
     from captionless.evaluation.results import Assessment, Report
 
 DEFAULTS = Sampling()
-SAMPLES = 500
 
 
 def evaluate(

@@ -12,7 +12,7 @@ from captionless.blocks import scaled
 from captionless.denoiser import parameter_count
 from captionless.encoders import BUNDLED, load_encoder
 from captionless.evaluation.estimate import TooFewError
-from captionless.evaluation.evidence import Evidence, Listener, Pictures
+from captionless.evaluation.evidence import Evidence, Listener, Pictures, teachers
 from captionless.evaluation.features import Features, load_features, own_features
 from captionless.evaluation.judge import PixelJudge, train_judge
 from captionless.evaluation.likeness_section import likeness_section
@@ -28,9 +28,15 @@ from captionless.sampling import Sampling
 OWN_VECTORS = 100
 """Pictures painted from training pictures' own vectors: where copies show first."""
 OWN_SEEDS = 2_000_000
+COMPARED = 20_000
+"""Training pictures that paintings are compared with, at most."""
 MOST_LABELS = 100
+MOST_PROMPTS = 300
 NO_WORDS = "there are no --prompts, and no sub-folders whose names could be asked for"
-NO_CLASSES = "no picture of the folder lies in a sub-folder named like one of the model's classes"
+NO_CLASSES = (
+    "no picture of the folder lies in a sub-folder named like one of the model's classes; a table may say which is "
+    "which: --labels FILE.csv"
+)
 PICTURE_PARTS = (("likeness", "Likeness to the folder"), ("memorisation", "Memorisation"), ("sweeps", "Sweeps"))
 
 
@@ -46,7 +52,8 @@ class Plan:
         sampling: how pictures are drawn.
         seed: of noise and choices.
         listener: whom to tell.
-        judges: classifiers of pixels that were trained already, by size and channels; or why there is none.
+        judges: classifiers of pixels that were trained already, by size, channels and
+            whether it may mirror pictures; or why there is none.
     """
 
     prompts: tuple[Prompt, ...]
@@ -56,7 +63,7 @@ class Plan:
     sampling: Sampling
     seed: int
     listener: Listener
-    judges: dict[tuple[int, int], PixelJudge | str] = field(default_factory=dict)
+    judges: dict[tuple[int, int, bool], PixelJudge | str] = field(default_factory=dict)
 
 
 def assess(generator: Generator, evidence: Evidence, plan: Plan) -> Assessment:
@@ -66,19 +73,21 @@ def assess(generator: Generator, evidence: Evidence, plan: Plan) -> Assessment:
         CaptionlessError: its encoder, or what pictures are to be compared by, cannot be loaded.
     """
     plan.listener.say(f"{generator.model.name}: {_counts(evidence)}.")
+    evidence, chosen = compared(evidence, plan)
     real, asked = reference(generator, evidence, plan), what_to_ask(generator, evidence, plan)
     own = own_conditions(generator, evidence, plan)
     pictures = len(real) + len(own) + (asked.each * len(asked.prompts) if asked else 0)
-    steps = plan.sampling.steps * pictures + sweep_cost(plan.sampling, len(real))
-    studio = Studio(generator, pick_features(generator, plan), plan.sampling, plan.seed, steps, plan.listener)
+    swept, steps = sweep_cost(plan.sampling, len(real))
+    pictures, steps = pictures + swept, plan.sampling.steps * pictures + steps
+    studio = Studio(generator, pick_features(generator, plan), plan.sampling, plan.seed, pictures, steps, plan.listener)
 
     words, fresh = Section("words", missing=(("Faithfulness to words", NO_WORDS),)), []
     if asked:
-        words, *prompted = words_section(studio, asked, _judge(generator, evidence, plan))
+        words, *prompted = words_section(studio, asked, _judge(generator, evidence, asked, plan))
         fresh.append(prompted)
     if not len(real):
         rest = tuple(Section(key, missing=((name, NO_CLASSES),)) for key, name in PICTURE_PARTS)
-        return Assessment(generator.model.name, facts(generator), (words, *rest), _warnings(evidence))
+        return Assessment(generator.model.name, facts(generator), (words, *rest), _warnings(generator, evidence, plan))
     real_features = studio.look(real.pixels, "Looking at real pictures")
     painted = studio.paint(real.conditions)
     likeness, features = likeness_section(studio, real, real_features, painted)
@@ -86,9 +95,20 @@ def assess(generator: Generator, evidence: Evidence, plan: Plan) -> Assessment:
     if len(evidence.held_out):
         aside, known = Suspects("real", "", real.pixels, real_features), _own(studio, own)
         fresh.append([painted, features])
-    memory, caught = memory_section(_memory(studio, evidence), _suspects(fresh, known), aside)
+    memory, caught = memory_section(_memory(studio, evidence, chosen, plan), _suspects(fresh, known), aside)
     sections = (words, likeness, memory, sweep_section(studio, real, real_features))
-    return Assessment(generator.model.name, facts(generator), sections, _warnings(evidence), caught)
+    warnings = _warnings(generator, evidence, plan) + (memory.notes if caught is None else ())
+    return Assessment(generator.model.name, facts(generator), sections, warnings, caught)
+
+
+def compared(evidence: Evidence, plan: Plan) -> tuple[Evidence, tuple[str, ...]]:
+    """Keep so many of the training pictures as paintings can be compared with, and say if that is not all."""
+    count = len(evidence.seen)
+    if count <= COMPARED:
+        return evidence, ()
+    order = torch.randperm(count, generator=torch.Generator().manual_seed(plan.seed))[:COMPARED]
+    few = replace(evidence, seen=evidence.seen.take(sorted(order.tolist())))
+    return few, (f"Copies were looked for of {COMPARED:,} of the {count:,} training pictures, chosen at random.",)
 
 
 def _suspects(fresh: Sequence[Sequence[Tensor]], known: Sequence[Tensor]) -> list[Suspects]:
@@ -98,7 +118,7 @@ def _suspects(fresh: Sequence[Sequence[Tensor]], known: Sequence[Tensor]) -> lis
         pixels, features = (torch.cat(parts) for parts in zip(*fresh, strict=True))
         found.append(Suspects("memorised", "asked for something new", pixels, features))
     if len(known[0]):
-        found.append(Suspects("memorised_own", "asked for a training picture's own vector", *known))
+        found.append(Suspects("memorised_own", "asked for what it was trained on", *known))
     return found
 
 
@@ -129,6 +149,10 @@ def what_to_ask(generator: Generator, evidence: Evidence, plan: Plan) -> Asked |
     """Return what to ask the model for: the plan's prompts, its classes, or the folder's labels; None without any."""
     if generator.classes:
         return Asked(tuple(Prompt(name, name) for name in generator.classes), "the model's classes")
+    if len(plan.prompts) > MOST_PROMPTS:
+        order = torch.randperm(len(plan.prompts), generator=torch.Generator().manual_seed(plan.seed))[:MOST_PROMPTS]
+        few = tuple(plan.prompts[i] for i in sorted(order.tolist()))
+        return Asked(few, f"{plan.source} (a random choice of its {len(plan.prompts):,})")
     if plan.prompts:
         return Asked(plan.prompts, plan.source)
     labels = sorted({label for part in (evidence.seen, evidence.held_out) for label in part.labels if label})
@@ -140,10 +164,11 @@ def what_to_ask(generator: Generator, evidence: Evidence, plan: Plan) -> Asked |
 def pick_features(generator: Generator, plan: Plan) -> Features:
     """Return what pictures are compared by."""
     if plan.features is not None:
-        own = None if generator.classes else generator.encoder
-        return load_features(plan.features, str(generator.device), own=own, announce=plan.listener.say)
+        taught = teachers(generator.model.name)
+        return load_features(plan.features, str(generator.device), own=taught, announce=plan.listener.say)
     if generator.classes:
-        return replace(own_features(load_encoder(BUNDLED, str(generator.device))), independent=True)
+        encoder = load_encoder(BUNDLED, str(generator.device))
+        return replace(own_features(encoder), independent=encoder.digest not in teachers(generator.model.name))
     return own_features(generator.encoder)
 
 
@@ -167,17 +192,23 @@ def _own(studio: Studio, conditions: Tensor) -> list[Tensor]:
     return [painted, studio.look(painted, "Looking at paintings")]
 
 
-def _memory(studio: Studio, evidence: Evidence) -> Memory:
-    own = not studio.features.independent
-    return Memory(studio, evidence.seen, scaled(studio.generator.model.bank) if own else None)
+def _memory(studio: Studio, evidence: Evidence, chosen: Sequence[str], plan: Plan) -> Memory:
+    own = plan.features is None and not studio.generator.classes
+    bank = scaled(studio.generator.model.bank) if own else None
+    flip = bool(studio.generator.model.config.training.get("settings", {}).get("flip", True))
+    memory = Memory(studio, evidence.seen, 0 if chosen else evidence.trained_on, bank, flip)
+    memory.notes += chosen
+    return memory
 
 
-def _judge(generator: Generator, evidence: Evidence, plan: Plan) -> PixelJudge | str:
+def _judge(generator: Generator, evidence: Evidence, asked: Asked, plan: Plan) -> PixelJudge | str:
     """Return the classifier for pictures of this make, trained once for all models; or why there is none."""
-    pixels = evidence.held_out.pixels if len(evidence.held_out) else evidence.seen.pixels
-    key = (pixels.shape[2], pixels.shape[1])
+    if not any(prompt.label for prompt in asked.prompts):
+        return "the prompts have no labels"
+    pixels = evidence.everything.pixels
+    flip = bool(generator.model.config.training.get("settings", {}).get("flip", True))
+    key = (pixels.shape[2], pixels.shape[1], flip)
     if key not in plan.judges:
-        flip = bool(generator.model.config.training.get("settings", {}).get("flip", True))
         try:
             plan.judges[key] = train_judge(evidence.everything, plan.listener, seed=plan.seed, flip=flip)
         except TooFewError as error:
@@ -189,8 +220,10 @@ def _counts(evidence: Evidence) -> str:
     return f"{len(evidence.seen):,} of these pictures were trained on, {len(evidence.held_out):,} are held out"
 
 
-def _warnings(evidence: Evidence) -> tuple[str, ...]:
+def _warnings(generator: Generator, evidence: Evidence, plan: Plan) -> tuple[str, ...]:
     found = []
+    if generator.classes and plan.prompts:
+        found.append("The model paints classes, so it was asked for those and not for the prompts.")
     if not len(evidence.held_out):
         found.append(
             "The model was trained on every picture of this folder: likeness is to what it has seen, which flatters, "

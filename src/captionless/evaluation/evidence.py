@@ -11,13 +11,16 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from captionless.checkpoint import load_config, model_folder
+from captionless.checkpoint import ModelConfig, load_config, model_folder
 from captionless.errors import CaptionlessError
 from captionless.generator import Generator
 from captionless.labels import clean, find_labels
-from captionless.model_card import read_pictures
+from captionless.model_card import read_labels, read_pictures
 from captionless.squares import Squares, read_squares
 from captionless.vectors import Embedded, embed
+
+PARTS = frozenset(["train", "training", "val", "valid", "validation", "dev", "eval", "test", "testing"])
+"""How the parts of a data set are called."""
 
 
 class Listener(Protocol):
@@ -68,25 +71,32 @@ class Evidence:
     Args:
         seen: pictures that the model, or one it was begun from, was trained on.
         held_out: pictures that it was not.
+        everything: all pictures of the folder.
+        trained_on: how many pictures the model's own training had, here or not; 0 where that is not recorded.
         unknown: models whose training pictures are not recorded any more; what they saw counts as held out.
     """
 
     seen: Pictures
     held_out: Pictures
+    everything: Pictures
+    trained_on: int
     unknown: tuple[str, ...] = ()
 
-    @property
-    def everything(self) -> Pictures:
-        """All pictures of the folder, in the order of their content hashes: the same for every model."""
-        one, other = self.seen, self.held_out
-        both = Pictures(
-            one.names + other.names,
-            one.digests + other.digests,
-            torch.cat([one.pixels, other.pixels]),
-            torch.cat([one.conditions, other.conditions]),
-            one.labels + other.labels,
-        )
-        return both.take(sorted(range(len(both)), key=both.digests.__getitem__))
+
+def ancestry(model: str | Path) -> list[tuple[str, ModelConfig | None]]:
+    """Return a model and those it was begun from, in that order: names, and configs where they are still there."""
+    found: list[tuple[str, ModelConfig | None]] = []
+    name: str | None = str(model)
+    visited: set[Path] = set()
+    while name is not None and (folder := model_folder(name).resolve()) not in visited:
+        visited.add(folder)
+        try:
+            config = load_config(folder)
+        except CaptionlessError:
+            config = None
+        found.append((name, config))
+        name = config.training.get("from") if config else None
+    return found
 
 
 def seen_digests(model: str | Path) -> tuple[set[str], tuple[str, ...]]:
@@ -95,21 +105,14 @@ def seen_digests(model: str | Path) -> tuple[set[str], tuple[str, ...]]:
     Returns:
         The hashes, and the models among them that do not record theirs, or are gone.
     """
-    seen: set[str] = set()
-    unknown: list[str] = []
-    name: str | Path | None = model
-    visited: set[Path] = set()
-    while name is not None and (folder := model_folder(name).resolve()) not in visited:
-        visited.add(folder)
-        rows = read_pictures(folder)
-        if not rows:
-            unknown.append(str(name))
-        seen |= {digest for _, digest, role in rows if role == "train"}
-        try:
-            name = load_config(folder).training.get("from")
-        except CaptionlessError:
-            name = None
-    return seen, tuple(unknown)
+    rows = {name: read_pictures(model_folder(name)) for name, _ in ancestry(model)}
+    seen = {digest for known in rows.values() for _, digest, role in known if role == "train"}
+    return seen, tuple(name for name, known in rows.items() if not known)
+
+
+def teachers(model: str | Path) -> set[str]:
+    """Return the content hashes of the encoders that a model and those it was begun from were trained with."""
+    return {config.encoder.digest for _, config in ancestry(model) if config and config.encoder}
 
 
 def gather(
@@ -132,16 +135,19 @@ def gather(
         CaptionlessError: a wrong folder, or one without usable pictures; a wrong table; the model's encoder is
             not found.
     """
-    config = generator.model.config
-    key = (config.size, config.denoiser.channels, config.encoder and config.encoder.digest, config.classes)
+    config, name = generator.model.config, generator.model.name
+    # The labels of a model of classes are its own.
+    own = config.encoder.digest if config.encoder else name
+    key = (config.size, config.denoiser.channels, own)
     cache = {} if cache is None else cache
     if key not in cache:
         cache[key] = _read(data, generator, listener, labels)
     everything = cache[key]
-    seen, unknown = seen_digests(generator.model.name)
+    seen, unknown = seen_digests(name)
+    trained_on = len({digest for _, digest, role in read_pictures(model_folder(name)) if role == "train"})
     known = [i for i, digest in enumerate(everything.digests) if digest in seen]
     new = [i for i, digest in enumerate(everything.digests) if digest not in seen]
-    return Evidence(everything.take(known), everything.take(new), unknown)
+    return Evidence(everything.take(known), everything.take(new), everything, trained_on, unknown)
 
 
 def _read(data: str | Path, generator: Generator, listener: Listener, labels: str | Path | None) -> Pictures:
@@ -160,14 +166,16 @@ def _read(data: str | Path, generator: Generator, listener: Listener, labels: st
     first = {digest: i for i, digest in reversed(list(enumerate(found.digests)))}
     kept = np.asarray(sorted(first.values()), dtype=np.int64)
     names = [found.names[i] for i in kept]
+    digests = [found.digests[i] for i in kept]
     of = folder_labels(names) if labels is None else find_labels(data, names, str(labels)).of
-    told = tuple(of.get(name) for name in names)
+    recorded = read_labels(model_folder(generator.model.name)) if labels is None and config.classes else {}
+    told = tuple(recorded.get(digest) or of.get(name) for name, digest in zip(names, digests, strict=True))
     if isinstance(found, Embedded):
         conditions = torch.from_numpy(found.vectors[kept]).float()
     else:
         conditions = _classes(told, config.classes)
     pixels = torch.from_numpy(found.squares[size][kept]).permute(0, 3, 1, 2).contiguous()
-    return Pictures(tuple(names), tuple(found.digests[i] for i in kept), pixels, conditions, told)
+    return Pictures(tuple(names), tuple(digests), pixels, conditions, told)
 
 
 def _classes(labels: Sequence[str | None], classes: Sequence[str]) -> Tensor:
@@ -181,17 +189,26 @@ def _classes(labels: Sequence[str | None], classes: Sequence[str]) -> Tensor:
 def folder_labels(names: Sequence[str]) -> dict[str, str]:
     """Return the label of each picture that has one: the sub-folder it lies in, at any depth.
 
-    Where all sub-folders hold the same ones (``train/rose``, ``val/rose``), they are parts of a data set, and those
-    inside are the labels.
+    Folders that are parts of a data set are no labels, and those inside them are: a single folder around all others,
+    folders called like parts (``train``, ``val``), and folders that all hold the same ones.
     """
-    parts = {name: name.split("/")[:-1] for name in names if "/" in name}
-    inside: dict[str, set[str]] = {}
-    for folders in parts.values():
-        inside.setdefault(folders[0], set()).add(folders[1] if len(folders) > 1 else "")
-    kinds = list(inside.values())
-    divided = len(kinds) > 1 and len(kinds[0]) > 1 and all(kind == kinds[0] and "" not in kind for kind in kinds)
-    labels = {name: clean(folders[1 if divided else 0]) for name, folders in parts.items()}
+    parts = {name: name.split("/")[:-1] for name in names}
+    while _are_parts(list(parts.values())):
+        parts = {name: folders[1:] for name, folders in parts.items()}
+    labels = {name: clean(folders[0]) for name, folders in parts.items() if folders}
     return {name: label for name, label in labels.items() if label}
+
+
+def _are_parts(paths: Sequence[Sequence[str]]) -> bool:
+    """Tell whether the outermost of the folders that pictures lie in only part a data set."""
+    if any(len(folders) < 2 for folders in paths):
+        return False
+    inside: dict[str, set[str]] = {}
+    for folders in paths:
+        inside.setdefault(folders[0], set()).add(folders[1])
+    kinds = list(inside.values())
+    alike = len(kinds) > 1 and len(kinds[0]) > 1 and all(kind == kinds[0] for kind in kinds)
+    return len(kinds) == 1 or alike or {name.casefold() for name in inside} <= PARTS
 
 
 def _tell(found: Squares, say: Callable[[str], None]) -> None:

@@ -6,7 +6,7 @@ A model that was taught by an encoder pleases that encoder; only features from e
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -59,7 +59,7 @@ def load_features(
     name: str | Path,
     device: str = "cpu",
     *,
-    own: Encoder | None = None,
+    own: Collection[str] = (),
     announce: Callable[[str], None] | None = None,
 ) -> Features:
     """Load a model of ``transformers`` for pictures as features; weights from safetensors only, no foreign code.
@@ -71,7 +71,8 @@ def load_features(
     Args:
         name: a hub id (``"facebook/dinov2-small"``), a local folder, or ``"bundled"``.
         device: a torch device to compute on.
-        own: the encoder of the model that is judged; the same content under any name counts as not independent.
+        own: content hashes of the encoders that the judged model was trained with; under any name, they do not count as
+            independent.
         announce: is given one line naming the size before anything is downloaded.
 
     Raises:
@@ -83,7 +84,7 @@ def load_features(
     _check_folder(folder, name)
     if _reads(folder, name) == "both":
         encoder = load_encoder(str(folder), device)
-        independent = own is None or encoder.digest != own.digest
+        independent = encoder.digest not in own
         return _of_encoder(encoder, name, independent)
     return Features(name, True, _load_model(folder, name, device).encode)
 

@@ -21,6 +21,8 @@ from captionless.sampling import Sampling
 from captionless.training_pictures import TrainingPictures
 
 PICTURES = 100
+PROBES = 60
+"""Training pictures whose own conditions are asked for: where copies show first."""
 STEPS = 10
 COMPARED = 5_000
 """Training pictures that paintings are compared with, at most."""
@@ -33,8 +35,8 @@ class Glance:
     Args:
         images: pictures seen in training until then.
         kid: kernel distance times 1000, of pictures painted from held-out pictures' vectors to those pictures.
-        memorised: share of them that repeat a training picture.
-        real: the same of the held-out pictures.
+        memorised: share of the pictures painted from training pictures' own conditions that repeat a training picture.
+        real: share of the held-out pictures that look as if they did.
     """
 
     images: int
@@ -62,29 +64,25 @@ class Watch:
     Args:
         config: the model's.
         pictures: of the training.
+        flip: whether it mirrors them.
 
     Raises:
         CaptionlessError: too few pictures are held out.
     """
 
-    def __init__(self, config: ModelConfig, pictures: TrainingPictures) -> None:
+    def __init__(self, config: ModelConfig, pictures: TrainingPictures, flip: bool = True) -> None:
+        check_held_out(pictures)
         aside = pictures.held_out
-        if len(aside.names) < MINIMUM:
-            total = len(aside.names) + len(pictures.train.names)
-            hint = "Give more pictures"
-            if total >= 3 * MINIMUM:
-                hint = f"Try --hold-out {max(0.1, min(0.5, 1.5 * MINIMUM / total)):.2g}"
-            raise CaptionlessError(
-                f"--evaluate-every needs at least {MINIMUM} held-out pictures, and there are {len(aside.names)}. "
-                f"{hint}, or leave it out."
-            )
         self.config = config
         encoder = pictures.encoder or load_encoder(BUNDLED)
         self.features = own_features(encoder)
-        chosen = torch.randperm(len(aside.names), generator=torch.Generator().manual_seed(0))[:PICTURES]
+        chosen = _choice(len(aside.names), PICTURES)
         self.conditions, held_out = aside.vectors[chosen], aside.pixels[chosen]
-        self.training = _flat(_some(pictures.train.pixels))
-        self.mirrored = _flat(_some(pictures.train.pixels).flip(3))
+        compared = _choice(len(pictures.train.names), COMPARED)
+        self.training = pictures.train.pixels[compared]
+        self.mirrored = self.training.flip(3) if flip else None
+        probes = compared[_choice(len(compared), PROBES)]
+        self.own = pictures.train.vectors[probes]
         self.real = self._look(held_out)
         self.real_share = self._share(held_out)
 
@@ -92,23 +90,34 @@ class Watch:
         """Paint with the weights as they are now, and compare."""
         device = next(denoiser.parameters()).device
         sampling = Sampling(steps=STEPS, precision="float32")
-        seeds: Sequence[int] = range(len(self.conditions))
-        painted = paint(denoiser, self.config, self.conditions.to(device), seeds, sampling)
-        return Glance(images, against(self.real, self._look(painted)), self._share(painted), self.real_share)
+        conditions = torch.cat([self.conditions, self.own]).to(device)
+        seeds: Sequence[int] = range(len(conditions))
+        painted = paint(denoiser, self.config, conditions, seeds, sampling)
+        asked_anew, asked_again = painted[: len(self.conditions)], painted[len(self.conditions) :]
+        return Glance(images, against(self.real, self._look(asked_anew)), self._share(asked_again), self.real_share)
 
     def _look(self, pixels: Tensor) -> Tensor:
         return self.features.encode_images(to_images(pixels))
 
     def _share(self, pixels: Tensor) -> Estimate:
-        guilty = memorised(nearest(_flat(pixels), self.training, self.mirrored))
+        mirrored = None if self.mirrored is None else self.mirrored.flatten(1)
+        guilty = memorised(nearest(pixels.flatten(1), self.training.flatten(1), mirrored))
         return share(int(guilty.sum()), len(guilty))
 
 
-def _some(pixels: Tensor) -> Tensor:
-    if len(pixels) <= COMPARED:
-        return pixels
-    return pixels[torch.randperm(len(pixels), generator=torch.Generator().manual_seed(0))[:COMPARED]]
+def check_held_out(pictures: TrainingPictures) -> None:
+    """Raise unless enough pictures are held out to look at a model by; the message names a share that would do."""
+    aside, total = len(pictures.held_out.names), len(pictures.held_out.names) + len(pictures.train.names)
+    if aside >= MINIMUM:
+        return
+    hint = "Give more pictures"
+    if total >= 3 * MINIMUM:
+        hint = f"Try --hold-out {max(0.1, min(0.5, 1.5 * MINIMUM / total)):.2g}"
+    raise CaptionlessError(
+        f"--evaluate-every needs at least {MINIMUM} held-out pictures, and there are {aside}. {hint}, or leave it out."
+    )
 
 
-def _flat(pixels: Tensor) -> Tensor:
-    return pixels.flatten(1).float()
+def _choice(n: int, most: int) -> Tensor:
+    """Return up to ``most`` of the numbers below ``n``, always the same ones."""
+    return torch.randperm(n, generator=torch.Generator().manual_seed(0))[:most]

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+from collections import Counter
 from dataclasses import dataclass
 
 import torch
@@ -10,8 +12,8 @@ from torch import Tensor
 from captionless.evaluation.estimate import Estimate, TooFewError, share
 from captionless.evaluation.evidence import Listener, Pictures
 from captionless.evaluation.pixel_classifier import (
+    MINIMUM,
     PixelClassifier,
-    accuracy,
     confusion,
     held_out_split,
     train_classifier,
@@ -26,30 +28,44 @@ class PixelJudge:
     Args:
         classifier: the network.
         classes: the labels it knows, in the order of its answers.
-        ceiling: its accuracy on real pictures that it was not trained on.
-        by_class: for each class, how many such pictures there were, and how many it named rightly.
+        by_class: for each class, its accuracy on real pictures that it was not trained on; None without any.
+        left_out: labels of too few pictures to learn from.
     """
 
     classifier: PixelClassifier
     classes: tuple[str, ...]
-    ceiling: Estimate
-    by_class: tuple[tuple[int, int], ...]
+    by_class: tuple[Estimate | None, ...]
+    left_out: tuple[str, ...] = ()
 
-    def recognised(self, pixels: Tensor, wanted: Tensor) -> Estimate:
-        """Return the share of pictures (n, channels, size, size) that it names as ``wanted`` (n,)."""
-        return accuracy(self.classifier.predict(pixels), wanted)
+    def right(self, pixels: Tensor, wanted: Tensor) -> Tensor:
+        """Return which pictures (n, channels, size, size) it names as ``wanted`` (n,)."""
+        return self.classifier.predict(pixels).argmax(1) == wanted
+
+    def ceiling(self, wanted: Tensor) -> Estimate | None:
+        """Return its accuracy on real pictures, the classes counting as often as in ``wanted`` (n,).
+
+        A classifier may know some classes better than others, so paintings and real pictures must be of the same ones.
+        The range combines those of the classes (MOVER; Zou and Donner, Statistics in Medicine 27, 2008). None where a
+        class has no real picture to test with.
+        """
+        counts = torch.bincount(wanted, minlength=len(self.classes)).tolist()
+        parts = [(count / len(wanted), one) for count, one in zip(counts, self.by_class, strict=True) if count]
+        known = [(weight, one) for weight, one in parts if one is not None]
+        if len(known) < len(parts):
+            return None
+        value = sum(weight * one.value for weight, one in known)
+        below = math.hypot(*(weight * (one.value - one.low) for weight, one in known))
+        above = math.hypot(*(weight * (one.high - one.value) for weight, one in known))
+        return Estimate(value, max(0.0, value - below), min(1.0, value + above), sum(one.n for _, one in known))
 
     def table(self, pixels: Tensor, wanted: Tensor) -> Table:
         """Return what it sees in the pictures that were to show each class."""
         seen = confusion(self.classifier.predict(pixels), wanted, len(self.classes))
         rows = []
-        for i, name in enumerate(self.classes):
-            count = int(seen[i].sum())
-            if count:
-                tests, right = self.by_class[i]
-                real = f"{100 * right / tests:.0f}% of {tests}" if tests else "–"
-                seen_as = [f"{100 * int(number) / count:.0f}%" for number in seen[i]]
-                rows.append((name, str(count), *seen_as, real))
+        for name, row, real in zip(self.classes, seen.tolist(), self.by_class, strict=True):
+            if count := sum(row):
+                named = f"{100 * real.value:.0f}% of {real.n}" if real else "–"
+                rows.append((name, str(count), *(f"{100 * number / count:.0f}%" for number in row), named))
         return Table(
             "What the independent classifier sees",
             ("asked for", "pictures", *self.classes, "real pictures named rightly"),
@@ -62,19 +78,21 @@ def train_judge(pictures: Pictures, listener: Listener, *, seed: int = 0, flip: 
     """Train a classifier on a part of labelled pictures, chosen by content hash, and test it on the others.
 
     Args:
-        pictures: real ones; those without a label are left out.
+        pictures: real ones; those without a label, or with one of fewer than ``MINIMUM`` pictures, are left out.
         listener: is told how far it is.
         seed: of the training.
         flip: whether a mirrored picture still shows the same.
 
     Raises:
-        TooFewError: there are fewer than 2 labels, or too few pictures of one.
+        TooFewError: fewer than 2 labels have enough pictures.
     """
-    labelled = [i for i, label in enumerate(pictures.labels) if label]
-    classes = tuple(sorted({label for label in pictures.labels if label}))
+    counts = Counter(label for label in pictures.labels if label)
+    classes = tuple(sorted(label for label, count in counts.items() if count >= MINIMUM))
     if len(classes) < 2:
-        raise TooFewError(f"the folder's pictures have {len(classes)} labels, and at least 2 are needed")
-    some = pictures.take(labelled)
+        raise TooFewError(
+            f"a classifier needs 2 labels with {MINIMUM} pictures each, and the folder has {len(classes)} of them"
+        )
+    some = pictures.take([i for i, label in enumerate(pictures.labels) if label in classes])
     names = [label for label in some.labels if label]
     labels = torch.tensor([classes.index(label) for label in names])
     learn, test = (torch.tensor(rows) for rows in held_out_split(some.digests, names))
@@ -82,9 +100,10 @@ def train_judge(pictures: Pictures, listener: Listener, *, seed: int = 0, flip: 
     def on_progress(done: int, total: int) -> None:
         listener.progress("Training the independent classifier", done, total)
 
-    classifier = train_classifier(some.pixels[learn], labels[learn], len(classes), seed=seed, on_progress=on_progress)
-    answers = classifier.predict(some.pixels[test])
-    table = confusion(answers, labels[test], len(classes))
-    by_class = tuple((int(row.sum()), int(row[i])) for i, row in enumerate(table))
-    right = sum(correct for _, correct in by_class)
-    return PixelJudge(classifier, classes, share(right, len(test)), by_class)
+    classifier = train_classifier(
+        some.pixels[learn], labels[learn], len(classes), seed=seed, flip=flip, on_progress=on_progress
+    )
+    table = confusion(classifier.predict(some.pixels[test]), labels[test], len(classes))
+    tests = [(int(row[i]), int(row.sum())) for i, row in enumerate(table)]
+    by_class = tuple(share(right, count) if count else None for right, count in tests)
+    return PixelJudge(classifier, classes, by_class, tuple(sorted(set(counts) - set(classes))))

@@ -15,7 +15,7 @@ random halves is thus the standard error of the full sample, with no factor, for
 like one (the delete-d jackknife with d = n/2; Shao and Wu, Annals of Statistics 17, 1989). It errs on the wide side:
 painted pictures resemble those they came from, which lie in the other half. For the reference both halves come from
 one set, so what it gains the other loses: its range is how far chance alone sets two such halves apart, and a model
-within it cannot be told from real pictures.
+within it is not clearly worse than chance.
 """
 
 from __future__ import annotations

@@ -82,7 +82,7 @@ def likeness_section(studio: Studio, real: Pictures, real_features: Tensor, pain
     """
     features = studio.look(painted, "Looking at paintings")
     notes = [_by(studio)]
-    sheet = _pairs(real.pixels, painted)
+    sheet = _pairs(real.pixels, painted, _asked(studio))
     try:
         comparisons, missing = compare(real_features, features, seed=studio.seed)
     except TooFewError as error:
@@ -95,8 +95,9 @@ def likeness_section(studio: Studio, real: Pictures, real_features: Tensor, pain
         )
     marks = texture_marks(studio, real.pixels, real_features)
     notes.append(
-        "Every figure compares one half of the real pictures with pictures painted from the vectors of the other "
-        "half, over many random halves; beside it, the same with the other half itself. Ranges hold 95% of the halves."
+        f"Every figure compares one half of the real pictures with pictures painted from the {_asked(studio)} of the "
+        "other half, over many random halves; beside it, the same with the other half itself. Ranges hold 95% of the "
+        "halves."
     )
     left_out = tuple((ABOUT[name][0], why) for name, why in missing)
     return Section("likeness", tuple(figures), left_out, marks, (), (sheet,), tuple(notes)), features
@@ -140,8 +141,12 @@ def _halved(image: Image.Image) -> Image.Image:
     return image.resize(half, Image.Resampling.LANCZOS).resize(image.size, Image.Resampling.BICUBIC)
 
 
-def _pairs(real: Tensor, painted: Tensor) -> Sheet:
+def _asked(studio: Studio) -> str:
+    return "classes" if studio.generator.classes else "vectors"
+
+
+def _pairs(real: Tensor, painted: Tensor, asked: str) -> Sheet:
     shown = torch.linspace(0, len(real) - 1, min(PAIRS, len(real))).round().long()
     rows = [to_images(real[shown]), to_images(painted[shown])]
-    sheet = contact_sheet(rows, ("real pictures", "painted from their vectors"), cell=max(96, real.shape[-1]))
-    return Sheet("Real, and painted from its vector", sheet)
+    sheet = contact_sheet(rows, ("real pictures", f"painted from their {asked}"), cell=max(96, real.shape[-1]))
+    return Sheet(f"Real pictures, and painted from their {asked}", sheet)

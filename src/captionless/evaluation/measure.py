@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import platform
 import shlex
+import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -11,19 +12,20 @@ from pathlib import Path
 import torch
 
 import captionless
-from captionless.checkpoint import BUNDLED, model_folder
+from captionless.checkpoint import BUNDLED, load_config, model_folder
+from captionless.encoders import Encoder
 from captionless.errors import CaptionlessError
+from captionless.evaluation import SAMPLES
 from captionless.evaluation.assess import Plan, assess
 from captionless.evaluation.evidence import Evidence, Listener, Pictures, gather
 from captionless.evaluation.report import card_lines, write
-from captionless.evaluation.results import Report
-from captionless.generator import Generator, load
+from captionless.evaluation.results import Assessment, Report
+from captionless.generator import MAX_SEED, Generator, load
 from captionless.model_card import add_evaluation
 from captionless.precision import resolve_precision
 from captionless.prompt_files import read_prompts
 from captionless.sampling import Sampling
 
-SAMPLES = 500
 ENOUGH = 50
 """Held-out pictures that several models must have in common to be measured on those alone."""
 
@@ -78,28 +80,60 @@ def evaluate(
         CaptionlessError: bad input, or nothing at all could be measured.
     """
     names = [models] if isinstance(models, str | Path) else list(models)
-    check_request(names, samples, Path(out))
+    check_request(names, samples, seed, Path(out))
     asked = () if prompts is None else tuple(read_prompts(Path(prompts)))
     listener = listener or Silent()
     plan = Plan(asked, str(prompts), samples, features, sampling or Sampling(), seed, listener)
-    generators = [load(name, encoder) for name in names]
+    generators = [load(name, None if load_config(name).classes else encoder) for name in names]
+    share_encoders(generators)
     read: dict[object, Pictures] = {}
     evidence = [gather(data, generator, listener, labels, read) for generator in generators]
-    evidence, remark = alike(evidence)
+    evidence, remarks = alike(evidence)
+    remarks += differences(generators, features)
     found = [assess(generator, pictures, plan) for generator, pictures in zip(generators, evidence, strict=True)]
     if not any(assessment.figures for assessment in found):
         whys = [why.rstrip(".") for one in found for part in one.sections for _, why in part.missing]
         reasons = "; ".join(dict.fromkeys(whys))
-        raise CaptionlessError(f"nothing could be measured: {reasons}. Give a folder with more pictures, or --prompts.")
-    if remark:
-        found = [replace(one, warnings=(*one.warnings, remark)) for one in found]
+        raise CaptionlessError(f"nothing could be measured: {reasons}. Give a folder with more pictures.")
+    found = [replace(one, warnings=(*one.warnings, *remarks)) for one in found]
     given = {"data": data, "out": out, "prompts": prompts, "labels": labels, "features": features, "encoder": encoder}
     report = Report(str(data), _settings(plan, generators[0]), tuple(found), command(names, given, plan))
     write(Path(out), report)
     for assessment in found:
-        if assessment.model != BUNDLED:  # what is installed is not written to
-            add_evaluation(model_folder(assessment.model), card_lines(assessment, report))
+        add_to_card(assessment, report, listener)
     return report
+
+
+def add_to_card(assessment: Assessment, report: Report, listener: Listener) -> None:
+    """Write the figures into the model's card, unless it is the installed one; where that fails, only say so."""
+    if assessment.model == BUNDLED:
+        return
+    try:
+        add_evaluation(model_folder(assessment.model), card_lines(assessment, report))
+    except CaptionlessError as error:
+        listener.say(f"The figures were not added to the model card: {error}")
+
+
+def share_encoders(generators: Sequence[Generator]) -> None:
+    """Load an encoder that several models have in common only once."""
+    loaded: dict[str, Encoder] = {}
+    for generator in generators:
+        if reference := generator.model.config.encoder:
+            generator.encoder = loaded.setdefault(reference.digest, loaded.get(reference.digest) or generator.encoder)
+
+
+def differences(generators: Sequence[Generator], features: str | None) -> tuple[str, ...]:
+    """Return what a reader must know before comparing the figures of several models."""
+    configs = [generator.model.config for generator in generators]
+    found = []
+    if len({config.encoder and config.encoder.digest for config in configs}) > 1 and features is None:
+        found.append(
+            "These models were each measured with their own encoder, and those differ: figures of likeness and words "
+            "cannot be compared. Name one for all with --features."
+        )
+    if len({(config.size, config.denoiser.channels) for config in configs}) > 1:
+        found.append("These models paint in different sizes or colours: the smaller has the easier task.")
+    return tuple(found)
 
 
 def command(models: Sequence[str | Path], given: Mapping[str, str | Path | None], plan: Plan) -> str:
@@ -116,21 +150,32 @@ def command(models: Sequence[str | Path], given: Mapping[str, str | Path | None]
     return shlex.join(words)
 
 
-def check_request(names: Sequence[str | Path], samples: int, out: Path) -> None:
+def check_request(names: Sequence[str | Path], samples: int, seed: int, out: Path) -> None:
     """Refuse what no evaluation can be done with, before any work.
 
     Raises:
-        CaptionlessError: no model or the same twice, too few samples, or a place that cannot be written.
+        CaptionlessError: no model or the same twice, too few samples, an impossible seed, or a place that cannot be
+            written.
     """
     if len({str(name) for name in names}) < max(1, len(names)):
         raise CaptionlessError("name each model once, and at least one.")
     if samples < 1:
         raise CaptionlessError(f"--samples must be at least 1, not {samples}. Try {SAMPLES}.")
+    if not 0 <= seed <= MAX_SEED:
+        raise CaptionlessError(f"--seed must be a whole number from 0 to {MAX_SEED}, not {seed}.")
     if out.exists() and not out.is_dir():
         raise CaptionlessError(f"--out {out} is a file. Choose a folder.")
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=out):
+            pass
+    except OSError as error:
+        raise CaptionlessError(
+            f"--out {out} cannot be written: {error.strerror or error}. Choose another folder."
+        ) from error
 
 
-def alike(evidence: Sequence[Evidence]) -> tuple[list[Evidence], str]:
+def alike(evidence: Sequence[Evidence]) -> tuple[list[Evidence], tuple[str, ...]]:
     """Let several models be measured on the same held-out pictures: those that none of them was trained on.
 
     Returns:
@@ -138,13 +183,13 @@ def alike(evidence: Sequence[Evidence]) -> tuple[list[Evidence], str]:
     """
     common = set.intersection(*(set(one.held_out.digests) for one in evidence))
     if len(evidence) < 2 or all(common == set(one.held_out.digests) for one in evidence):
-        return list(evidence), ""
+        return list(evidence), ()
     if len(common) < ENOUGH:
         return list(evidence), (
             f"Only {len(common)} pictures are unknown to all these models, so each was measured on its own held-out "
-            "pictures: their figures of likeness are not of the same pictures."
+            "pictures: their figures of likeness are not of the same pictures.",
         )
-    return [_only(one, common) for one in evidence], ""
+    return [_only(one, common) for one in evidence], ()
 
 
 def _only(evidence: Evidence, digests: set[str]) -> Evidence:

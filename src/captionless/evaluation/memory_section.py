@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -16,11 +17,15 @@ from captionless.evaluation.studio import Studio
 from captionless.painting import to_images
 from captionless.sheets import labelled_grid
 
-COMPARED = 20_000
-"""Training pictures compared with at most; of more, a random choice."""
 OFFENDERS = 8
 TWINS = 0.05
-"""Share of held-out pictures that look like copies of training pictures from which on a reader is told."""
+"""Share of held-out pictures that look like copies of training pictures from which on they cannot say what is usual."""
+MOST, HALF = 0.9, 0.5
+"""Shares of the training pictures: with fewer than most, a reader is told; with fewer than half, none is acquitted."""
+NO_PIXELS = (
+    "The folder has none of the training pictures. Paintings were compared with the vectors of full-size training "
+    "pictures that the model carries, which overlooks most copies, even exact ones: nothing found here is no acquittal."
+)
 NO_TRACE = "the folder has none of the pictures that the model was trained on"
 TOLERATED = 0.01
 """Without held-out pictures to compare with, a share that is surely above this one counts as memorising."""
@@ -48,36 +53,38 @@ class Memory:
 
     Args:
         studio: the model.
-        seen: the training pictures that the folder has.
+        seen: the training pictures that the folder has, or a choice of them.
+        trained_on: how many there were in training; 0 where that is not known.
         bank: vectors of training pictures that the model carries, (m, d), which stand in where the folder has none;
             None where those are of other features.
+        flip: whether training mirrored pictures.
     """
 
-    def __init__(self, studio: Studio, seen: Pictures, bank: Tensor | None) -> None:
+    def __init__(self, studio: Studio, seen: Pictures, trained_on: int, bank: Tensor | None, flip: bool) -> None:
         self.notes: list[str] = []
         self.pixels: Tensor | None = None
-        self.mirrored: Tensor | None = None
-        if len(seen) > COMPARED:
-            chosen = torch.randperm(len(seen), generator=torch.Generator().manual_seed(0))[:COMPARED]
-            seen = seen.take(sorted(chosen.tolist()))
-            self.notes.append(f"Compared with {COMPARED:,} of the training pictures, chosen at random.")
-        if len(seen):
-            self.pixels = seen.pixels
-            self.features = studio.look(seen.pixels, "Looking at training pictures")
+        self.features = torch.empty(0, 1) if bank is None else bank
+        self.flip, self.mirrored = flip, None
+        self.whole = len(seen) >= HALF * trained_on
+        if not len(seen):
+            self.notes.append(NO_PIXELS)
+            return
+        self.pixels = seen.pixels
+        self.features = studio.look(seen.pixels, "Looking at training pictures")
+        if flip:
             self.mirrored = studio.look(seen.pixels.flip(3), "Looking at mirrored training pictures")
-        else:
-            self.features = torch.empty(0, 1) if bank is None else bank
+        if len(seen) < MOST * trained_on:
             self.notes.append(
-                "The folder has none of the training pictures: compared with the vectors of them that the model "
-                "carries, in features only, which is less sensitive."
+                f"Copies were looked for among {len(seen):,} of the {trained_on:,} training pictures; copies of the "
+                "others are not seen."
             )
 
     def judge(self, suspects: Suspects) -> tuple[Tensor, dict[str, Neighbours]]:
         """Return which suspects count as memorised, in pixels or in features, and their neighbours in each."""
         found = {"features": nearest(suspects.features, self.features, self.mirrored)}
         if self.pixels is not None:
-            flat = self.pixels.flatten(1).float()
-            found["pixels"] = nearest(suspects.pixels.flatten(1).float(), flat, self.pixels.flip(3).flatten(1).float())
+            mirrored = self.pixels.flip(3).flatten(1) if self.flip else None
+            found["pixels"] = nearest(suspects.pixels.flatten(1), self.pixels.flatten(1), mirrored)
         guilty = torch.zeros(len(suspects.pixels), dtype=torch.bool)
         for neighbours in found.values():
             guilty |= memorised(neighbours)
@@ -102,25 +109,38 @@ def memory_section(memory: Memory, painted: list[Suspects], real: Suspects | Non
         counted = [(suspects, *memory.judge(suspects)) for suspects in painted]
     except TooFewError as error:
         return Section("memorisation", (), (("Memorisation", str(error)),)), None
-    figures, caught, sheets = [], False, []
+    figures, sheets = [], []
     for suspects, guilty, found in counted:
-        value = share(int(guilty.sum()), len(guilty))
-        caught |= is_caught(value, aside)
-        figures.append(_figure(suspects, value, aside))
+        figures.append(_figure(suspects, share(int(guilty.sum()), len(guilty)), aside))
         if memory.pixels is not None:
             sheets.append(_offenders(memory.pixels, suspects, found))
     notes = [*memory.notes]
-    if aside and aside.value > TWINS:
+    twins = aside is not None and aside.value > TWINS
+    if aside and twins:
         notes.append(
             f"{aside.value:.0%} of the held-out pictures lie as close to a picture trained on as copies would. If they "
-            "are copies of those (resized, or saved again), they are not held out, and likeness to them flatters."
+            "are copies of those (resized, or saved again), they are not held out: likeness to them flatters, and they "
+            "cannot say how many copies are usual."
         )
+    sound = memory.pixels is not None and memory.whole and not twins
+    caught = verdict([figure.value for figure in figures], aside, sound)
     return Section("memorisation", tuple(figures), (), (), (), tuple(sheets), tuple(notes)), caught
 
 
-def is_caught(value: Estimate, real: Estimate | None) -> bool:
-    """Tell whether a share of memorised pictures is beyond what chance makes of real ones' share."""
-    return excess(value, real) > 0 if real else value.low > TOLERATED
+def verdict(shares: Sequence[Estimate], real: Estimate | None, sound: bool) -> bool | None:
+    """Tell whether a model memorises.
+
+    Args:
+        shares: of memorised paintings, one a series.
+        real: the share of real pictures that look memorised without being so; None where that is not known.
+        sound: whether copies would have been found, had there been any.
+
+    Returns:
+        True where a share is beyond what chance makes of the real one; else False, or None where nothing is proven.
+    """
+    if any(excess(value, real) > 0 if real else value.low > TOLERATED for value in shares):
+        return True
+    return False if sound else None
 
 
 def _count(memory: Memory, suspects: Suspects) -> Estimate:

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import math
 import re
+from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TypeVar
 
 from captionless.evaluation.charts import Bar, Scale, Tick, scale
@@ -19,7 +20,7 @@ RULER = "kid"
 
 PARTS = {
     "words": ("Words", "Do the pictures show what the words ask for?"),
-    "likeness": ("Likeness", "Do the pictures look like real pictures, and are they as varied?"),
+    "likeness": ("Likeness", "Do the pictures look like real ones, and are they as varied?"),
     "memorisation": ("Memorisation", "Are the pictures new, or copies of pictures the model was trained on?"),
     "sweeps": ("Sweeps", "What does each setting change?"),
     "prompts": ("Prompt by prompt", "What each model paints, to see for yourself."),
@@ -137,9 +138,23 @@ def _blocks(report: Report, sections: Sequence[Section], anchor: str) -> Iterato
     """Yield the figures of a part, each with the value of every model."""
     figures = {figure.key: figure for section in sections for figure in reversed(section.figures)}
     keys = dict.fromkeys(figure.key for section in sections for figure in section.figures)
-    marks = tuple(dict.fromkeys(mark for section in sections for mark in section.marks))
+    marks = _marks(report, sections)
     for i, key in enumerate(keys):
         yield _block(report.assessments, figures[key], marks if key == RULER else (), f"{anchor}-{i + 1}")
+
+
+def _marks(report: Report, sections: Sequence[Section]) -> tuple[Mark, ...]:
+    """Return the marks of all models; where those of one name differ, each says which model it belongs to."""
+    owners: dict[Mark, list[str]] = {}
+    for assessment in report.assessments:
+        for section in assessment.sections:
+            for mark in section.marks if section in sections else ():
+                owners.setdefault(mark, []).append(assessment.model)
+    times = Counter(mark.label for mark in owners)
+    return tuple(
+        replace(mark, label=f"{mark.label} (for {', '.join(names)})") if times[mark.label] > 1 else mark
+        for mark, names in owners.items()
+    )
 
 
 def _block(assessments: Sequence[Assessment], figure: Figure, marks: Sequence[Mark], anchor: str) -> Block:

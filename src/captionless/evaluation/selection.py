@@ -7,6 +7,7 @@ from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
 
+from captionless.checkpoint import CONFIG, load_config
 from captionless.errors import CaptionlessError
 from captionless.evaluation.estimate import Estimate
 from captionless.evaluation.evidence import seen_digests
@@ -29,7 +30,8 @@ class Selection:
         watch: looks.
         save: writes a model folder with the weights as they are now.
         say: is told what was seen.
-        images: pictures seen when this run begins; what was recorded later was never a checkpoint, and is forgotten.
+        images: pictures seen when this run begins; what was recorded later was never a checkpoint, and is forgotten,
+            but for what ``best`` still holds.
     """
 
     def __init__(
@@ -42,7 +44,8 @@ class Selection:
         images: int,
     ) -> None:
         self.out, self.every, self.watch, self.save, self.say = out, every, watch, save, say
-        self.glances = [glance for glance in read_glances(out) if glance.images <= images]
+        kept = load_config(out / BEST).training.get("images") if (out / BEST / CONFIG).is_file() else None
+        self.glances = [glance for glance in read_glances(out) if glance.images <= images or glance.images == kept]
         self.done = images // every
 
     @property
@@ -58,13 +61,13 @@ class Selection:
         images = training.counter.images
         due = images // self.every > self.done
         self.done = images // self.every
-        if not (due or finished) or (self.glances and self.glances[-1].images == images):
+        if not (due or finished) or any(glance.images == images for glance in self.glances):
             return
         glance = self.watch.look(training.average, images)
         better = glance.better_than(self.best)
         if better:
             self.save(self.out / BEST, training)
-        self.glances.append(glance)
+        self.glances = sorted([*self.glances, glance], key=lambda one: one.images)
         write_glances(self.out, self.glances)
         self.say(describe(glance) + (f" The best so far: {self.out / BEST}" if better else ""))
 
@@ -83,7 +86,7 @@ def describe(glance: Glance) -> str:
     """Return a sentence about what was seen."""
     kid, copies, real = glance.kid, glance.memorised, glance.real
     text = f"At {glance.images:,} pictures: KID x 1000 {kid.value:.0f} ({kid.low:.0f} to {kid.high:.0f})"
-    text += f", memorised {copies.value:.0%} of paintings (of held-out pictures {real.value:.0%})."
+    text += f", memorised {copies.value:.0%} of what was trained on (of held-out pictures {real.value:.0%})."
     if glance.memorises:
         text += " It has begun to memorise: more pictures, --dropout 0.1 or a shorter training would help."
     return text

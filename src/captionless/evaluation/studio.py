@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -28,7 +27,8 @@ class Studio:
         features: what pictures are compared by.
         sampling: how pictures are drawn.
         seed: picture i of each series uses seed + i.
-        steps: denoising steps of all the pictures that are going to be painted, for the estimate of time.
+        pictures: how many are going to be painted, for the estimate of time.
+        steps: denoising steps of all of them.
         listener: whom to tell.
     """
 
@@ -38,11 +38,12 @@ class Studio:
         features: Features,
         sampling: Sampling,
         seed: int,
+        pictures: int,
         steps: int,
         listener: Listener,
     ) -> None:
         self.generator, self.features, self.sampling, self.seed = generator, features, sampling, seed
-        self.steps, self.listener = steps, listener
+        self.pictures, self.steps, self.listener = pictures, steps, listener
         self.done = 0
         self.started: float | None = None
 
@@ -89,10 +90,6 @@ class Studio:
     def _estimate(self) -> None:
         assert self.started is not None
         seconds = (time.monotonic() - self.started) * self.steps / self.done
-        about = f"{seconds / 60:.0f} minutes" if seconds >= 90 else f"{max(1, seconds):.0f} seconds"
-        self.listener.say(f"Painting {self.steps:,} denoising steps' worth of pictures: about {about}.")
-
-
-def own_prompts(prompts: Sequence[str], each: int) -> Tensor:
-    """Return which prompt each of ``each`` pictures a prompt belongs to, (n,)."""
-    return torch.arange(len(prompts)).repeat_interleave(each)
+        minutes = seconds / 60
+        about = f"about {minutes:.0f} minutes" if minutes >= 1.5 else "about a minute" if minutes > 0.5 else "seconds"
+        self.listener.say(f"Painting {self.pictures:,} pictures, {self.steps:,} denoising steps in all: {about}.")

@@ -35,14 +35,13 @@ def sweeps(sampling: Sampling) -> dict[str, tuple[str, list[dict[str, float]]]]:
     }
 
 
-def sweep_cost(sampling: Sampling, real: int) -> int:
-    """Return the denoising steps that all sweeps take together."""
+def sweep_cost(sampling: Sampling, real: int) -> tuple[int, int]:
+    """Return how many pictures all sweeps paint together, and the denoising steps of them."""
     few = min(PICTURES, real // 2)
-    return sum(
-        few * int(changes.get("steps", sampling.steps))
-        for _, settings in sweeps(sampling).values()
-        for changes in settings
-    )
+    steps = [
+        int(changes.get("steps", sampling.steps)) for _, settings in sweeps(sampling).values() for changes in settings
+    ]
+    return few * len(steps), few * sum(steps)
 
 
 def sweep_section(studio: Studio, real: Pictures, features: Tensor) -> Section:
@@ -69,10 +68,13 @@ def sweep_section(studio: Studio, real: Pictures, features: Tensor) -> Section:
             closeness = F.cosine_similarity(found, features[sources]).mean()
             rows.append((f"{setting:g}", _kid(features[others], found, studio.seed), f"{float(closeness):.3f}"))
             columns.append(to_images(painted[:SHOWN]))
-        heads = (name, "KID × 1000 (range)", "cosine with the picture asked for")
+        heads = (name, "KID × 1000 (range)", "cosine with the real picture")
         tables.append(Table(name, heads, tuple(rows), f"{count} pictures in each row."))
         sheets.append(_sheet(name, [row[0] for row in rows], columns))
-    note = "Painted from real pictures' vectors, the same noise in each column; compared with the other real pictures."
+    note = (
+        "Painted from real pictures' vectors (or classes), the same noise in each column; compared with the other real "
+        "pictures."
+    )
     return Section("sweeps", (), (), (), tuple(tables), tuple(sheets), (note,))
 
 

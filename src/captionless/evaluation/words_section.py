@@ -8,8 +8,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from captionless.evaluation.estimate import TooFewError
+from captionless.evaluation.estimate import TooFewError, share
 from captionless.evaluation.judge import PixelJudge
+from captionless.evaluation.resampling import cluster_mean
 from captionless.evaluation.results import Figure, Section, Sheet, Table
 from captionless.evaluation.studio import Studio
 from captionless.evaluation.words import choices_among, cosine_gain, different, r_precision
@@ -137,23 +138,26 @@ def _measure_labels(
     strange = sorted({label for label in labels if label and label not in judge.classes})
     usable = torch.tensor([label in judge.classes for label in labels])
     if not bool(usable.any()):
-        why = f"the folder has no {', '.join(strange[:3])}" if strange else "the prompts have no labels"
-        missing.append((name, f"{why}; its own are {', '.join(judge.classes[:10])}"))
+        why = f"the folder has too few pictures, or none, labelled {', '.join(strange[:3])}"
+        missing.append((name, f"{why}; its labels are {', '.join(judge.classes[:10])}"))
         return
     if strange:
-        missing.append((f"Recognised as asked, for {', '.join(strange[:5])}", "the folder has no such label"))
+        why = "the folder has no such label, or too few pictures of it"
+        missing.append((f"Recognised as asked, for {', '.join(strange[:5])}", why))
     rows = usable[owner]
     wanted = torch.tensor([judge.classes.index(label) if label in judge.classes else -1 for label in labels])[owner]
-    recognised = judge.recognised(pixels[rows], wanted[rows])
+    right = judge.right(pixels[rows], wanted[rows])
+    few = int(usable.sum()) < FEW
     figures.append(
         Figure(
             "recognised",
-            "Recognised as asked",
-            recognised,
-            judge.ceiling,
+            name,
+            share(int(right.sum()), len(right)) if few else cluster_mean(right.double(), owner[rows], 0),
+            judge.ceiling(wanted[rows]),
             percent=True,
             explanation="A small network, trained on the pixels of the folder's pictures and sharing nothing with the "
-            "encoder, names what was asked. Beside it: how often it is right on real pictures that it has not seen.",
+            "encoder, names what was asked. Beside it: how often it is right on real pictures of the same labels, as "
+            f"often each, that it has not seen. The range is for other {'noise' if few else 'prompts of the kind'}.",
         )
     )
     tables.append(judge.table(pixels[rows], wanted[rows]))
