@@ -34,7 +34,7 @@ def test_the_figures_are_printed_and_the_page_is_named_last(
     assert shown.out.splitlines()[-1] == "report/index.html"
     assert Path("report/index.html").is_file()
     assert "are held out" in shown.err
-    assert "about" in shown.err  # the expected time
+    assert "denoising steps in all: " in shown.err  # and how long that takes
 
 
 def test_the_options_reach_the_report(run: Run, place: Path) -> None:
