@@ -122,11 +122,12 @@ def test_it_learns_what_each_class_looks_like(photos: Path, tmp_path: Path, monk
             float(np.asarray(image, np.float32)[..., 2].mean() - np.asarray(image)[..., 0].mean()) for image in images
         ]
 
-    guided, plain = blueness(2.0), blueness(0.0)
-    assert max(guided[:3]) < -100
-    assert min(guided[3:]) > 100
-    # Guidance leans away from what is common to both.
-    assert np.mean(guided[3:]) - np.mean(guided[:3]) > np.mean(plain[3:]) - np.mean(plain[:3])
+    guided, plain, halfway = blueness(2.0), blueness(0.0), blueness(-0.5)
+    for pictures in (guided, plain):
+        assert max(pictures[:3]) < -100
+        assert min(pictures[3:]) > 100
+    # Below 0 the scale leads back towards what is common to both.
+    assert np.mean(plain[3:]) - np.mean(plain[:3]) > 50 + np.mean(halfway[3:]) - np.mean(halfway[:3])
 
 
 def test_a_model_folder_of_classes_holds_them_and_no_bank(
