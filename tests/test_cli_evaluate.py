@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 from collections.abc import Callable
 from pathlib import Path
@@ -45,6 +46,16 @@ def test_the_options_reach_the_report(run: Run, place: Path) -> None:
     assert written["settings"]["Sampling"] == "ddim, 1 steps, guidance 2, float32"
     for part in ("--samples 21", "--guidance 2.0", "--sampler ddim", "--seed 3", "--steps 1", "--out there"):
         assert part in written["command"]
+
+
+def test_a_terminal_that_lacks_a_sign_is_no_reason_to_fail(
+    run: Run, place: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    narrow = io.TextIOWrapper(io.BytesIO(), encoding="ascii")
+    monkeypatch.setattr("sys.stdout", narrow)
+    assert run("evaluate", str(place / "model"), "--data", str(place / "photos"), *QUICK) == 0
+    narrow.flush()
+    assert b"KID ? 1000" in narrow.buffer.getvalue()  # type: ignore[attr-defined]
 
 
 def test_without_a_model_the_bundled_one_is_measured(run: Run, tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -10,7 +11,7 @@ import torch
 
 import tiny
 from captionless import checkpoint
-from captionless.evaluation.evidence import Pictures, folder_labels, seen_digests
+from captionless.evaluation.evidence import Pictures, ancestry, folder_labels, seen_digests, teachers
 from captionless.model_card import write_pictures
 
 
@@ -50,6 +51,17 @@ def test_an_ancestor_that_does_not_say_any_more_is_named(remove: str, tmp_path: 
 def test_an_ancestor_that_is_gone_is_named(tmp_path: Path) -> None:
     second = write_model(tmp_path / "second", [("b.png", "bb", "train")], tmp_path / "gone")
     assert seen_digests(second) == ({"bb"}, (str(tmp_path / "gone"),))
+
+
+def test_the_encoders_of_all_ancestors_are_teachers(tmp_path: Path) -> None:
+    first = write_model(tmp_path / "first", [])
+    second = write_model(tmp_path / "second", [], first)
+    assert teachers(second) == {"0" * 64}
+    assert [name for name, _ in ancestry(second)] == [str(second), str(first)]
+    config = checkpoint.load_config(first)
+    assert config.encoder is not None
+    checkpoint.save_config(first, replace(config, encoder=replace(config.encoder, digest="1" * 64)))
+    assert teachers(second) == {"0" * 64, "1" * 64}
 
 
 def test_a_model_that_claims_to_descend_from_itself_is_read_once(tmp_path: Path) -> None:

@@ -14,7 +14,7 @@ from PIL import Image
 import encoder_factory
 import tiny
 from captionless import trainer
-from captionless.checkpoint import load_model
+from captionless.checkpoint import load_model, save_config
 from captionless.errors import CaptionlessError
 from captionless.evaluation.estimate import Estimate, share
 from captionless.evaluation.glance import Glance, Watch
@@ -86,6 +86,15 @@ def test_a_resumed_training_remembers_the_best_and_forgets_what_came_after_its_c
     kept, _ = run(tmp_path, [glance(30, 45), glance(40, 39)], start=20)
     assert kept == [40]
     assert [one.kid.value for one in read_glances(tmp_path)] == [50, 40, 45, 39]
+
+
+def test_what_the_folder_of_the_best_model_holds_is_not_forgotten_in_a_crash(tmp_path: Path) -> None:
+    run(tmp_path, [glance(10, 50), glance(20, 40), glance(30, 10)])
+    config = tiny.model().config
+    save_config(tmp_path / "best", replace(config, training={"images": 30}))
+    kept, _ = run(tmp_path, [glance(40, 39), glance(50, 9)], start=20)  # 30 is not looked at a second time
+    assert kept == [50]
+    assert [one.images for one in read_glances(tmp_path)] == [10, 20, 30, 40, 50]
 
 
 def test_the_end_is_looked_at_once_wherever_it_falls(tmp_path: Path) -> None:

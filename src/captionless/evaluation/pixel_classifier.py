@@ -7,7 +7,6 @@ Its accuracy on held-out photographs is the ceiling of what it can find in paint
 from __future__ import annotations
 
 import math
-from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 
@@ -19,7 +18,6 @@ from captionless import ema
 from captionless.errors import CaptionlessError
 from captionless.evaluation.estimate import Estimate, TooFewError, share
 from captionless.evaluation.pixel_network import Muon, PixelNetwork, changed
-from captionless.pictures import held_out
 from captionless.precision import to_device
 
 SIZE = 48
@@ -180,40 +178,34 @@ def confusion(probabilities: Tensor, labels: Tensor, classes: int) -> Tensor:
 
 
 def held_out_split(digests: Sequence[str], labels: Sequence[str], share: float = 0.2) -> tuple[list[int], list[int]]:
-    """Split pictures by their content (``captionless.pictures.held_out``) into those to train on and those to test on.
+    """Split pictures by their content into those to train on and those to test on: of each class, as large a share.
+
+    Held out are the pictures of the lowest content hashes: a choice that is random, and the same wherever they lie.
 
     Args:
         digests: content hashes, one a picture.
         labels: the classes' names, one a picture.
-        share: of the pictures to test on, in (0, 1).
+        share: of each class's pictures to test on, in (0, 1); at least one is.
 
     Returns:
         The places of the pictures of both parts, in order; together all of them.
 
     Raises:
-        TooFewError: a class has fewer than ``MINIMUM`` pictures, or none to train on, or no picture is held out.
+        TooFewError: a class has fewer than ``MINIMUM`` different pictures.
     """
-    counts = Counter(labels)
-    for name, count in sorted(counts.items(), key=lambda item: (item[1], item[0])):
-        if count < MINIMUM:
+    of_class: dict[str, set[str]] = {}
+    for digest, label in zip(digests, labels, strict=True):
+        of_class.setdefault(label, set()).add(digest)
+    aside: set[str] = set()
+    for name, own in sorted(of_class.items(), key=lambda item: (len(item[1]), item[0])):
+        if len(own) < MINIMUM:
             raise TooFewError(
-                f"the class {name} has {count} pictures, and a classifier needs {MINIMUM} of each. Give it more, or "
+                f"the class {name} has {len(own)} pictures, and a classifier needs {MINIMUM} of each. Give it more, or "
                 "leave the class out."
             )
-    train: list[int] = []
-    test: list[int] = []
-    for place, digest in enumerate(digests):
-        (test if held_out(digest, share) else train).append(place)
-    if bare := sorted(counts.keys() - {labels[place] for place in train}):
-        raise TooFewError(
-            f"no picture of the class {bare[0]} is left to train on when a share of {share:g} is held out. Give it "
-            "more pictures, or hold out a smaller share."
-        )
-    if not test:
-        raise TooFewError(
-            f"no picture is held out of {len(digests)} by a share of {share:g}. Give more pictures, or hold out more."
-        )
-    return train, test
+        aside |= set(sorted(own)[: max(1, round(share * len(own)))])
+    train = [place for place, digest in enumerate(digests) if digest not in aside]
+    return train, [place for place, digest in enumerate(digests) if digest in aside]
 
 
 def _fit(

@@ -91,5 +91,7 @@ class Studio:
         assert self.started is not None
         seconds = (time.monotonic() - self.started) * self.steps / self.done
         minutes = seconds / 60
-        about = f"about {minutes:.0f} minutes" if minutes >= 1.5 else "about a minute" if minutes > 0.5 else "a few seconds"
+        about = (
+            f"about {minutes:.0f} minutes" if minutes >= 1.5 else "about a minute" if minutes > 0.5 else "a few seconds"
+        )
         self.listener.say(f"Painting {self.pictures:,} pictures, {self.steps:,} denoising steps in all: {about}.")
