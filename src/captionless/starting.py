@@ -17,12 +17,11 @@ from captionless.denoiser import (
     CONDITION_LAYERS,
     Denoiser,
     DenoiserConfig,
-    check_growth,
     course_denoiser,
     default_patch,
-    grow,
 )
 from captionless.errors import CaptionlessError
+from captionless.growth import check_growth, grow
 from captionless.model_card import read_labels, read_pictures
 from captionless.schedule import SCHEDULE_KINDS, AnySchedule, LinearSchedule
 from captionless.settings import (
