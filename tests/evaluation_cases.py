@@ -10,7 +10,7 @@ import torch
 from PIL import Image
 
 import encoder_factory
-from captionless.evaluation import assess, pixel_classifier, sweep_section, words_section
+from captionless.evaluation import examine, pixel_classifier, sweep_section, words_section
 from captionless.training import train
 
 TINY: dict[str, Any] = {"size": 8, "width": 16, "batch": 8, "images": 32, "precision": "float32"}
@@ -30,19 +30,19 @@ def paint_photos(folder: Path, n: int, seed: int = 0) -> Path:
     return folder
 
 
-def build_place(root: Path) -> Path:
-    """``encoder``, ``photos`` (60 of them) and ``model``, which was trained on about half."""
+def build_place(root: Path, n: int = 60) -> Path:
+    """``encoder``, ``photos`` (n of them) and ``model``, which was trained on about half."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("CAPTIONLESS_CACHE", str(root / "cache"))
         encoder = encoder_factory.small_pair(root / "encoder")
-        train(paint_photos(root / "photos", 60), root / "model", encoder=str(encoder), hold_out=0.5, **TINY)
+        train(paint_photos(root / "photos", n), root / "model", encoder=str(encoder), hold_out=0.5, **TINY)
     return root
 
 
 def make_fast(patch: pytest.MonkeyPatch, place: Path) -> None:
     """Paint and train less than one would in earnest."""
     patch.setenv("CAPTIONLESS_CACHE", str(place / "cache"))
-    patch.setattr(assess, "OWN_VECTORS", 8)
+    patch.setattr(examine, "OWN_VECTORS", 8)
     patch.setattr(words_section, "PICTURES", 24)
     patch.setattr(sweep_section, "PICTURES", 4)
     patch.setattr(sweep_section, "STEPS", (1, 2))

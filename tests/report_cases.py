@@ -7,7 +7,7 @@ from collections.abc import Callable
 from PIL import Image
 
 from captionless.evaluation.estimate import Estimate, share
-from captionless.evaluation.results import Assessment, Figure, Mark, Report, Section, Sheet, Table
+from captionless.evaluation.results import Examination, Figure, Mark, Report, Section, Sheet, Table
 
 NASTY = "<script>alert('häßlich')</script> & \"müde\" {{ 7 * 7 }}"
 Picture = Callable[[int, int], Image.Image]
@@ -68,7 +68,7 @@ MARKS = (
 )
 
 
-def _generalises(picture: Picture) -> Assessment:
+def _generalises(picture: Picture) -> Examination:
     words = Section(
         "words",
         (
@@ -122,7 +122,7 @@ def _generalises(picture: Picture) -> Assessment:
         ),
         "200 pictures a scale.",
     )
-    return Assessment(
+    return Examination(
         "flowers.model",
         (("Pictures", "64 × 64 pixels, colour"), ("Weights", "12.4 million"), ("Trained on", "2,200 photographs")),
         (words, likeness, memorisation, Section("sweeps", tables=(sweep,))),
@@ -130,7 +130,7 @@ def _generalises(picture: Picture) -> Assessment:
     )
 
 
-def _memorises(picture: Picture) -> Assessment:
+def _memorises(picture: Picture) -> Examination:
     words = Section("words", (accuracy(171),), sheets=(Sheet("Ten of each prompt", picture(520, 360)),))
     likeness = Section(
         "likeness",
@@ -143,7 +143,7 @@ def _memorises(picture: Picture) -> Assessment:
     )
     copies = Figure("memorised", "Copies of training pictures", share(389, 550), share(2, 550), "lower", percent=True)
     sheet = Sheet("The ten closest", picture(430, 300), NASTY)
-    return Assessment(
+    return Examination(
         NASTY,
         (("Weights", "12.4 million"), ("Trained on", "100 photographs")),
         (words, likeness, Section("memorisation", (copies,), sheets=(sheet,))),

@@ -48,7 +48,9 @@ def test_every_photograph_it_learned_from_is_credited() -> None:
 
 
 def test_the_reduced_copies_among_the_examples_are_known_to_it() -> None:
-    known = {digest for _, digest, role in read_pictures(model_folder(BUNDLED)) if role == "train"}
+    rows = read_pictures(model_folder(BUNDLED))
+    known = {digest for _, digest, role in rows if role == "copy"}
+    assert {name for name, _, role in rows if role == "copy"} <= {name for name, _, role in rows if role == "train"}
     examples = list((Path(__file__).parents[1] / "examples" / "flowers").rglob("*.jpg"))
     assert len(examples) == 150
     assert {hashlib.sha256(path.read_bytes()).hexdigest() for path in examples} <= known

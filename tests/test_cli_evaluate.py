@@ -32,6 +32,7 @@ def test_the_figures_are_printed_and_the_page_is_named_last(
     shown = capsys.readouterr()
     assert "KID × 1000" in shown.out
     assert "real:" in shown.out
+    assert "Neither caught nor cleared. No more near-copies" in shown.out  # of 30 held-out pictures
     assert shown.out.splitlines()[-1] == "report/index.html"
     assert Path("report/index.html").is_file()
     assert "are held out" in shown.err

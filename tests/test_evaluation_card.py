@@ -9,12 +9,12 @@ import report_cases
 import tiny
 from captionless.errors import CaptionlessError
 from captionless.evaluation.report import card_lines
-from captionless.evaluation.results import Assessment
+from captionless.evaluation.results import Examination
 from captionless.model_card import add_evaluation, write_model_card
 from report_cases import NASTY
 
 REPORT = report_cases.report()
-ONE, OTHER = REPORT.assessments
+ONE, OTHER = REPORT.examinations
 BEGIN, END = "<!-- evaluation: begin -->", "<!-- evaluation: end -->"
 CARD = "# flowers\r\n\r\nMine: hä, \tkept.\n\n## Credits\n\nThe photographers.\n"
 
@@ -42,7 +42,9 @@ def test_each_figure_stands_with_its_range_beside_real_photographs() -> None:
 
 def test_verdict_and_warnings_come_first() -> None:
     assert card_lines(ONE).startswith("**Not caught memorising.**")
-    assert card_lines(replace(ONE, memorises=None)).startswith("**Memorisation not measured.**")
+    unknown = replace(ONE, memorises=None)
+    assert card_lines(unknown).startswith("**Neither caught nor cleared.**")
+    assert card_lines(replace(unknown, sections=())).startswith("**Memorisation not measured.**")
     lines = card_lines(OTHER)
     assert lines.startswith("> **Mind:** 24 of the held-out")
     assert lines.index("**Caught memorising.**") < lines.index("| KID")
@@ -61,7 +63,7 @@ def test_names_mean_nothing_in_markdown_and_stay_on_their_line() -> None:
     section = replace(
         ONE.sections[0], figures=(replace(report_cases.accuracy(9), label=nasty),), missing=((nasty,) * 2,)
     )
-    lines = card_lines(Assessment(nasty, (), (section,), (nasty,)), replace(REPORT, data=nasty, command=nasty))
+    lines = card_lines(Examination(nasty, (), (section,), (nasty,)), replace(REPORT, data=nasty, command=nasty))
     outside = [line for line in lines.splitlines() if not line.startswith(("    ", "Measured"))]
     assert not any("<script" in line or END in line or " *a* " in line for line in outside)
     assert not any(line.startswith("## ") for line in lines.splitlines())

@@ -11,8 +11,19 @@ import torch
 
 import tiny
 from captionless import checkpoint
-from captionless.evaluation.evidence import Pictures, ancestry, folder_labels, seen_digests, teachers
+from captionless.evaluation import examine
+from captionless.evaluation.evidence import (
+    Evidence,
+    Pictures,
+    Silent,
+    ancestry,
+    folder_labels,
+    own_pictures,
+    seen_digests,
+    teachers,
+)
 from captionless.model_card import write_pictures
+from captionless.sampling import Sampling
 
 
 def write_model(folder: Path, rows: list[tuple[str, str, str]], begun_from: Path | None = None) -> Path:
@@ -74,7 +85,34 @@ def test_the_bundled_model_records_what_it_was_trained_on() -> None:
     assert len(seen) > 2_000
     assert not unknown
     with (checkpoint.model_folder("bundled") / "pictures.csv").open(encoding="utf-8") as file:
-        assert {row["sha256"] for row in csv.DictReader(file) if row["role"] == "train"} == seen
+        assert {row["sha256"] for row in csv.DictReader(file) if row["role"] != "held out"} == seen
+    assert len(set(own_pictures("bundled").values())) == checkpoint.load_config("bundled").training["pictures"]
+
+
+def test_a_copy_is_seen_but_is_not_one_more_picture(tmp_path: Path) -> None:
+    rows = [("a.png", "aa", "train"), ("b.png", "bb", "train"), ("c.png", "cc", "held out"), ("a.png", "a2", "copy")]
+    model = write_model(tmp_path / "m", rows)
+    assert seen_digests(model) == ({"aa", "bb", "a2"}, ())
+    assert own_pictures(model) == {"aa": "aa", "bb": "bb", "a2": "aa"}
+    assert folder_of("a2", "cc", own=own_pictures(model)).found == 1
+    assert folder_of("a2", "aa", "bb", own=own_pictures(model)).found == 2
+    assert folder_of(own=own_pictures(model)).trained_on == 2
+
+
+def test_of_many_training_pictures_the_models_own_are_compared_first(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(examine, "COMPARED", 3)
+    plan = examine.Plan((), "", 1, None, Sampling(), 0, Silent())
+    few, told = examine.compared(folder_of(*"abcdefgh", own={"c": "c", "g": "g"}), plan)
+    assert len(few.seen) == 3
+    assert few.found == few.trained_on == 2
+    assert "8 training pictures" in told[0]
+
+
+def folder_of(*digests: str, own: dict[str, str]) -> Evidence:
+    """A folder of which a model has seen pictures of these digests, some of them in its own training."""
+    n = len(digests)
+    seen = Pictures(digests, digests, torch.zeros(n, 3, 2, 2), torch.zeros(n, 2), (None,) * n)
+    return Evidence(seen, seen.take([]), seen, own)
 
 
 def test_labels_are_the_outermost_sub_folders() -> None:

@@ -128,6 +128,16 @@ def test_19_pictures_are_too_few_for_anything() -> None:
         apart(enough, few)
 
 
+def test_what_is_missing_says_what_to_do_about_it() -> None:
+    x, y = random(30, 30), random(30, 30, seed=1)
+    cut, few = (dict(compare(x, y, usable=usable)[1]) for usable in (55, 30))
+    assert cut["recall"].endswith("and there are 30: raise --samples to 50 or more (the folder has 55)")
+    assert cut["fid"].endswith("and there are 30: the folder has only 55, so name one with more")
+    assert few["recall"].endswith("and there are 30: the folder has only 30, so name one with more")
+    with pytest.raises(TooFewError, match=r"at least 20 pictures, and there are 10: raise --samples to 20 or more"):
+        compare(x[:10], y[:10], usable=400)
+
+
 def test_pictures_that_do_not_belong_together_are_refused() -> None:
     with pytest.raises(ValueError, match="belongs to real picture i"):
         compare(random(30, 3), random(31, 3))

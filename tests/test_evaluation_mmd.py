@@ -1,6 +1,7 @@
 """The contract of captionless.evaluation.mmd: an unbiased distance of two sets."""
 
 import math
+from pathlib import Path
 
 import pytest
 import torch
@@ -43,6 +44,25 @@ def test_kid_is_that_of_torchmetrics() -> None:
     other.update(X, real=True)
     other.update(Y, real=False)
     assert kid(X, Y) == pytest.approx(float(other.compute()[0]), rel=1e-4)
+
+
+def test_cmmd_is_that_of_scikit_learns_kernel() -> None:
+    x, y = F.normalize(X.double(), dim=1), F.normalize(Y.double(), dim=1)
+
+    def mean(a: Tensor, b: Tensor, same: bool) -> float:
+        kernel = torch.from_numpy(sklearn_rbf(a, b, gamma=1 / 200))
+        return float((kernel.sum() - kernel.diag().sum()) / (len(a) * (len(a) - 1)) if same else kernel.mean())
+
+    expected = 1000 * (mean(x, x, True) + mean(y, y, True) - 2 * mean(x, y, False))
+    assert cmmd(X, Y) == pytest.approx(expected, rel=1e-6)
+
+
+def test_neither_torch_fidelity_nor_torchvision_comes_with_the_tests() -> None:
+    """A user may well have them; the versions that CI installs must do without."""
+    for name in ("constraints.txt", "pyproject.toml"):
+        text = (Path(__file__).parents[1] / name).read_text(encoding="utf-8")
+        assert "fidelity" not in text
+        assert "torchvision" not in text
 
 
 def test_cmmd_is_that_of_the_paper_written_out() -> None:

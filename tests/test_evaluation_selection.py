@@ -81,6 +81,11 @@ def test_a_few_copies_among_many_are_chance() -> None:
     assert replace(glance(1, 0), memorised=share(14, 100), real=real).memorises
 
 
+def test_a_few_held_out_pictures_do_not_excuse_copies() -> None:
+    assert replace(glance(1, 0), memorised=share(8, 60), real=share(0, 20)).memorises
+    assert not replace(glance(1, 0), memorised=share(1, 60), real=share(0, 20)).memorises
+
+
 def test_a_resumed_training_remembers_the_best_and_forgets_what_came_after_its_checkpoint(tmp_path: Path) -> None:
     run(tmp_path, [glance(10, 50), glance(20, 40), glance(30, 10)])
     kept, _ = run(tmp_path, [glance(30, 45), glance(40, 39)], start=20)
@@ -207,6 +212,22 @@ def test_training_keeps_the_best_model_as_a_model_of_its_own(photos: Path, encod
     assert load_model(out / "best").config.training["images"] == best.images
     assert len([text for text in observer.said if text.startswith("At ")]) == 2
     assert json.loads((out / "evaluations.jsonl").read_text().splitlines()[0])["images"] == 16
+
+
+def test_a_model_that_learns_five_pictures_by_heart_is_caught_on_the_way(encoder: Path, tmp_path: Path) -> None:
+    """In earnest: nothing is pretended between the training and the record."""
+    for i, pixels in enumerate(noise(26, 4)):
+        (tmp_path / "photos").mkdir(exist_ok=True)
+        Image.fromarray(pixels.permute(1, 2, 0).numpy()).save(tmp_path / "photos" / f"{i}.png")
+    options = {**TINY, "batch": 16, "images": 3200, "learning_rate": 0.01, "ema_half_life": 300}
+    options |= {"flip": False, "condition_cosine": 1.0, "hold_out": 0.8, "evaluate_every": 1600}
+    observer = Remembers()
+    out = train(tmp_path / "photos", tmp_path / "m", encoder=str(encoder), observer=observer, **options)
+    late = read_glances(out)[-1]
+    assert (late.images, late.memorised.n, late.real.value, late.memorises) == (3200, 5, 0.0, True)
+    assert late.memorised.value >= 0.6
+    (told,) = [text for text in observer.said if text.startswith("At 3,200 pictures")]
+    assert "It has begun to memorise" in told
 
 
 def test_looking_on_the_way_does_not_change_what_is_learned(photos: Path, encoder: Path, tmp_path: Path) -> None:

@@ -381,3 +381,18 @@ def test_karras_times_fall_strictly_from_their_start_to_0(schedule: AnySchedule,
 @pytest.mark.parametrize("start", [1e-4, 1e-9])
 def test_below_the_lowest_level_of_edm_karras_times_are_even(start: float) -> None:
     assert torch.equal(karras_times(SCHEDULE, 5, start), sampling_times(5, start))
+
+
+@pytest.mark.parametrize("k", [2, 4])
+def test_a_shift_makes_a_large_picture_as_noisy_as_its_average_over_patches_is_without(k: int) -> None:
+    t = torch.linspace(0, 1, 21, dtype=torch.float64)
+    alpha, sigma = CosineSchedule(shift=-2 * math.log(k)).alpha_sigma(t)
+    torch.testing.assert_close(alpha**2 + sigma**2, torch.ones_like(t))
+    # The mean of k x k independent noises is 1 / k as strong.
+    small_alpha, small_sigma = CosineSchedule().alpha_sigma(t)
+    torch.testing.assert_close((sigma / k) / alpha, small_sigma / small_alpha)
+
+
+def test_a_schedule_is_not_shifted_out_of_sight() -> None:
+    with pytest.raises(CaptionlessError, match="shifted by -6 to 6"):
+        CosineSchedule(shift=-7)

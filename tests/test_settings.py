@@ -15,7 +15,7 @@ from captionless.blocks import GROUP
 from captionless.checkpoint import EncoderReference, ModelConfig
 from captionless.denoiser import DenoiserConfig, course_denoiser, default_patch
 from captionless.errors import CaptionlessError
-from captionless.schedule import SCHEDULE_KINDS, LinearSchedule
+from captionless.schedule import SCHEDULE_KINDS, CosineSchedule, FlowSchedule, LinearSchedule
 from captionless.settings import (
     BOUND,
     COURSE,
@@ -32,7 +32,7 @@ from captionless.settings import (
     flag,
     settings_from_dict,
 )
-from captionless.starting import Start, noise_schedule, settle, shape
+from captionless.starting import Start, noise_schedule, schedule_from, settle, shape
 
 
 @pytest.mark.parametrize("name", ["size", "width", "batch", "learning_rate", "ema_half_life", "images", "minutes"])
@@ -232,6 +232,20 @@ def test_what_the_weights_mean_is_taken_over_from_the_model_begun_from(recorded:
     assert (settings.learning_rate, settings.size, settings.width) == (1e-4, 8, 16)
     again = {name: getattr(parent, name) for name in BOUND}
     assert settle(begun_from(**recorded), again) == replace(settings, learning_rate=TrainSettings().learning_rate)
+
+
+def test_a_model_grown_to_larger_pictures_sees_as_much_noise_at_each_time_as_before() -> None:
+    start = begun_from()
+    assert start.config is not None
+    grown = replace(start.config.denoiser, patch=2 * start.config.denoiser.patch)
+    for kept in (start.config.denoiser, replace(start.config.denoiser, tokens=4)):
+        assert schedule_from(start, TrainSettings(), kept) == start.config.schedule
+    schedule = schedule_from(start, TrainSettings(), grown)
+    assert schedule == CosineSchedule(shift=-2 * math.log(2))
+    # Resumed, it has the patch that it grew to: the shift is not made twice.
+    resumed = replace(start, config=replace(start.config, denoiser=grown, schedule=schedule), resumed=True)
+    assert schedule_from(resumed, TrainSettings(), grown) == schedule
+    assert schedule_from(Start(), TrainSettings(schedule="flow"), grown) == FlowSchedule()
 
 
 @pytest.mark.parametrize("name", OTHERS)

@@ -13,6 +13,7 @@ from pathlib import Path
 
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 
 from captionless.encoders import BUNDLED, load_encoder
 from captionless.evaluation.estimate import Estimate, share
@@ -21,7 +22,9 @@ from captionless.evaluation.likeness import against, compare
 from captionless.evaluation.likeness_section import alterations
 from captionless.evaluation.memorisation import memorised, nearest
 from captionless.evaluation.pixel_classifier import accuracy, train_classifier
+from captionless.evaluation.words import cosine_gain, r_precision
 from captionless.painting import to_images
+from captionless.prompt_files import photo_of
 from captionless.squares import read_squares
 
 
@@ -30,15 +33,25 @@ def main() -> None:
     parser.add_argument("--photos", type=Path, required=True)
     parser.add_argument("--size", type=int, default=32)
     chosen = parser.parse_args()
-    features = own_features(load_encoder(BUNDLED))
+    encoder = load_encoder(BUNDLED)
+    features = own_features(encoder)
     (train, train_kinds), (val, val_kinds) = (read(chosen.photos / part, chosen.size) for part in ("train", "val"))
     order = torch.randperm(len(train), generator=torch.Generator().manual_seed(0))[: len(val)]
     val_features, train_features = (features.encode_images(to_images(pixels)) for pixels in (val, train))
 
     print(f"| {len(val)} photographs at {chosen.size} pixels | train against val | val against val |\n|---|---|---|")
-    found, _ = compare(val_features, train_features[order])
+    found, missing = compare(val_features, train_features[order])
     for one in found:
         print(f"| {one.name} | {shown(one.model)} | {shown(one.real)} |")
+    for name, why in missing:
+        print(f"| {name} | {why} | |")
+    classes = sorted(set(train_kinds))
+    targets = [torch.tensor([classes.index(kind) for kind in kinds]) for kinds in (train_kinds, val_kinds)]
+    texts = F.normalize(encoder.encode_texts([photo_of(kind).text for kind in classes]), dim=1)
+    parts = (train_features[order], targets[0][order]), (val_features, targets[1])
+    for name, measure, scale in (("cosine above shuffled", cosine_gain, 1), ("own prompt", r_precision, 100)):
+        row = [shown(measure(F.normalize(seen, dim=1), texts, owner), scale) for seen, owner in parts]
+        print(f"| {name} (out of {len(classes)} labels) | {' | '.join(row)} |")
     for _, label, altered in alterations(val):
         mark = against(val_features, features.encode_images(to_images(altered)))
         print(f"| kid of {label} | {shown(mark)} | |")
@@ -47,8 +60,6 @@ def main() -> None:
     copies = memorised(nearest(val_features, train_features, mirrored))
     copies |= memorised(nearest(val.flatten(1).float(), flat, flipped))
     print(f"| memorised | | {shown(share(int(copies.sum()), len(val)), 100)} |")
-    classes = sorted(set(train_kinds))
-    targets = [torch.tensor([classes.index(kind) for kind in kinds]) for kinds in (train_kinds, val_kinds)]
     classifier = train_classifier(train, targets[0], len(classes))
     print(f"| recognised (trained on all of train) | | {shown(accuracy(classifier.predict(val), targets[1]), 100)} |")
 

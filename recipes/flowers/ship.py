@@ -29,7 +29,7 @@ from captionless.checkpoint import (
     save_tensors,
 )
 from captionless.encoders import BUNDLED, load_encoder
-from captionless.model_card import read_pictures, write_model_card, write_pictures
+from captionless.model_card import COPY, TRAIN, read_pictures, write_model_card, write_pictures
 from captionless.subject import subject_mean
 from captionless.vectors import embed
 
@@ -43,7 +43,7 @@ def main() -> None:
     encoder = load_encoder(BUNDLED)
     embedded = embed(photos, encoder)
     rows = {digest: row for row, digest in enumerate(embedded.digests)}
-    trained = [rows[digest] for _, digest, role in read_pictures(source) if role == "train"]
+    trained = [rows[digest] for _, digest, role in read_pictures(source) if role == TRAIN]
     if not torch.allclose(model.bank, torch.from_numpy(embedded.vectors[trained]), atol=1e-3):
         sys.exit(f"{source} was trained on other image vectors than the bundled encoder's; train it anew.")
     # Its words may have been taught later; only then does the hash of the whole encoder differ from the recorded one.
@@ -56,7 +56,7 @@ def main() -> None:
     for name in (WEIGHTS, BANK):
         save_tensors(target / name, half(read_tensors(source / name)))
     # The words' mean is taken anew, with the encoder that ships.
-    names = [name for name, _, role in read_pictures(source) if role == "train"]
+    names = [name for name, _, role in read_pictures(source) if role == TRAIN]
     save_tensors(target / MEANS, half({"text": subject_mean(names, model.bank, encoder)}))
     write_pictures(target, [*read_pictures(source), *reduced_copies(names)])
     write_model_card(target, shipped, model.denoiser, photos)
@@ -69,7 +69,7 @@ def main() -> None:
 def reduced_copies(names: list[str]) -> list[tuple[str, str, str]]:
     """Rows for the reduced copies of photographs in ``examples/flowers``: other bytes, but no new pictures."""
     copies = [name for name in names if (EXAMPLES / name).is_file()]
-    return [(name, hashlib.sha256((EXAMPLES / name).read_bytes()).hexdigest(), "train") for name in copies]
+    return [(name, hashlib.sha256((EXAMPLES / name).read_bytes()).hexdigest(), COPY) for name in copies]
 
 
 if __name__ == "__main__":

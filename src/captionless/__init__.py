@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from captionless.editing import Edit
     from captionless.encoders import load_encoder
     from captionless.errors import CaptionlessError
+    from captionless.evaluation.assess import assess
     from captionless.evaluation.measure import evaluate
     from captionless.generator import Generator, load
     from captionless.sampling import Sampling
@@ -33,6 +34,7 @@ _HOMES = {
     "Edit": "editing",
     "Generator": "generator",
     "Sampling": "sampling",
+    "assess": "evaluation.assess",
     "embed": "vectors",
     "evaluate": "evaluation.measure",
     "load": "generator",
@@ -47,6 +49,7 @@ __all__ = [
     "Generator",
     "Sampling",
     "__version__",
+    "assess",
     "embed",
     "evaluate",
     "load",

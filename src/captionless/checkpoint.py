@@ -4,7 +4,7 @@
     model.safetensors      the averaged weights, which paint
     bank.safetensors       image vectors of training pictures, for the bridge from words; not in a model of classes
     means.safetensors      the mean of their subject's text vectors, for another bridge
-    pictures.csv           content hash, name and role (train, held out) of every picture
+    pictures.csv           content hash, name and role (train, held out, copy) of every picture
     README.md CREDITS.csv  the model card, and whom the pictures are owed to
     samples/               contact sheets drawn while it learned
     training/              what --resume needs; may be deleted from a finished model
@@ -34,8 +34,9 @@ from captionless.labels import listed
 from captionless.schedule import SCHEDULE_KINDS, AnySchedule, CosineSchedule
 from captionless.settings import PREDICTIONS
 
-FORMAT = 3
-"""1 knew no other schedule than the cosine and no other prediction than v; 2 knew no bypass in the denoiser."""
+FORMAT = 4
+"""1 knew no other schedule than the cosine and no other prediction than v; 2 knew no bypass in the denoiser; 3 knew no
+shift of the cosine schedule."""
 BUNDLED = "bundled"
 CONFIG, WEIGHTS, STATE = "config.json", "model.safetensors", "training/state.safetensors"
 BANK, MEANS = "bank.safetensors", "means.safetensors"

@@ -162,9 +162,11 @@ class Gallery:
         data = "".join(json.dumps(line, ensure_ascii=False) + "\n" for line in lines).encode(errors=ODD_NAMES)
         with self._reporting(f"write {MANIFEST} in"), (self.folder / MANIFEST).open("a+b", buffering=0) as file:
             end = file.seek(0, os.SEEK_END)
-            file.seek(max(0, end - 1))
-            if file.read(1) not in (b"", b"\n"):
-                data = b"\n" + data
+            # In a file that was empty nothing is looked at: what stands there now, others have just begun to write.
+            if end:
+                file.seek(end - 1)
+                if file.read(1) != b"\n":
+                    data = b"\n" + data
             written = file.write(data)
             if written < len(data):
                 file.truncate(file.tell() - written)

@@ -19,8 +19,9 @@ def grow(small: Denoiser, config: DenoiserConfig) -> Denoiser:
     Wider: old channels keep their weights, new ones start fresh and are not listened to by the old ones,
     so the function is exactly preserved (in the spirit of Net2Net, arXiv:1511.05641). Larger patch: the
     stem averages the new, finer pixels and the head repeats its output over them, so that the network
-    starts as the small one on reduced pictures (which are less noisy than their time says; training settles
-    that). Tokens and bypass: what they bring adds nothing yet. Another condition width starts its input layer afresh.
+    starts as the small one on reduced pictures (which are less noisy than their time says, unless the schedule is
+    shifted, as ``captionless.starting.schedule_from`` does). Tokens and bypass: what they bring adds nothing yet.
+    Another condition width starts its input layer afresh.
 
     Raises:
         CaptionlessError: ``config`` is narrower, coarser or otherwise of another make.

@@ -16,6 +16,9 @@ from captionless.files import atomic_write
 
 CREDITS = "CREDITS.csv"
 ANCESTORS_CREDITS = "CREDITS-begun-from.csv"
+TRAIN, HELD_OUT, COPY = "train", "held out", "copy"
+"""Roles in ``pictures.csv``. A copy is another file (other bytes) of the picture trained on that has the same name: the
+model has seen it, but not as one more picture."""
 CARD = "README.md"
 _BEGIN, _END = "<!-- evaluation: begin -->", "<!-- evaluation: end -->"
 # Of two beginnings the nearer to the end counts: what a person wrote after a stray one is theirs.
@@ -26,7 +29,7 @@ def write_model_card(folder: Path, config: ModelConfig, denoiser: Denoiser, pict
     """Write ``README.md``, and ``CREDITS.csv`` where the picture folder has one (weights owe the same credit)."""
     credits = _find_credits(pictures_folder)
     if credits:
-        names = {row[0] for row in read_pictures(folder) if row[2] == "train"}
+        names = {row[0] for row in read_pictures(folder) if row[2] == TRAIN}
         with atomic_write(folder / CREDITS) as path:
             path.write_text(_own_credits(credits, names), encoding="utf-8")
     _keep_ancestors_credits(folder, config)
@@ -142,7 +145,7 @@ def class_counts(config: ModelConfig) -> str:
 
 
 def write_pictures(folder: Path, rows: Iterable[tuple[str, ...]]) -> None:
-    """Write ``pictures.csv``: name, content hash, ``train`` or ``held out`` of every picture, and its label if any."""
+    """Write ``pictures.csv``: name, content hash and role of every picture (``TRAIN`` …), and its label if any."""
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     rows = list(rows)

@@ -18,6 +18,11 @@ class Prompt:
     label: str | None = None
 
 
+def photo_of(label: str) -> Prompt:
+    """Return the prompt that asks for what a label names."""
+    return Prompt(f"a photo of a {label}", label)
+
+
 def read_text(file: Path) -> str:
     """Return the text of a file of prompts; ``-`` is the standard input.
 

@@ -45,13 +45,21 @@ class CosineSchedule:
     Args:
         log_snr_max: ``log(alpha**2 / sigma**2)`` at t = 0; at most 20, beyond which float32 cannot tell the end from 1.
         log_snr_min: the same at t = 1; at least -20.
+        shift: added to the log-SNR at every time; from -6 to 6. Averaging ``k x k`` pixels raises the log-SNR by
+            ``2 log k``, so with a shift of ``-2 log k`` a picture ``k`` times as large shows as much at each time as
+            the small one did (simple diffusion, arXiv:2301.11093, eq. 3 and 4). The two ends move with it.
     """
 
     log_snr_max: float = LOG_SNR_LIMIT
     log_snr_min: float = -LOG_SNR_LIMIT
+    shift: float = 0.0
 
     def __post_init__(self) -> None:
-        """Refuse an empty range of noise levels."""
+        """Refuse an empty range of noise levels, and shifts beyond what a picture's size can ask for."""
+        if not -6 <= self.shift <= 6:
+            raise CaptionlessError(
+                f"a cosine schedule is shifted by -6 to 6, not {self.shift}. -1.39 is right for sides twice as long."
+            )
         if not 20 >= self.log_snr_max > self.log_snr_min >= -20:
             raise CaptionlessError(
                 f"log_snr_max ({self.log_snr_max}) must exceed log_snr_min ({self.log_snr_min}), and both lie from -20 "
@@ -63,7 +71,12 @@ class CosineSchedule:
         first = math.atan(math.exp(-0.5 * self.log_snr_max))
         last = math.atan(math.exp(-0.5 * self.log_snr_min))
         angle = first + t * (last - first)
-        return torch.cos(angle), torch.sin(angle)
+        if self.shift == 0:
+            return torch.cos(angle), torch.sin(angle)
+        # sigma / alpha times a constant, and both back to a sum of squares of 1.
+        alpha, sigma = torch.cos(angle), math.exp(-0.5 * self.shift) * torch.sin(angle)
+        length = (alpha**2 + sigma**2).sqrt()
+        return alpha / length, sigma / length
 
 
 @dataclass(frozen=True)

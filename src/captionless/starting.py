@@ -3,6 +3,7 @@ any picture is read is refused here."""
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
@@ -22,8 +23,8 @@ from captionless.denoiser import (
 )
 from captionless.errors import CaptionlessError
 from captionless.growth import check_growth, grow
-from captionless.model_card import read_labels, read_pictures
-from captionless.schedule import SCHEDULE_KINDS, AnySchedule, LinearSchedule
+from captionless.model_card import TRAIN, read_labels, read_pictures
+from captionless.schedule import SCHEDULE_KINDS, AnySchedule, CosineSchedule, LinearSchedule
 from captionless.settings import (
     BOUND,
     LENGTH,
@@ -167,6 +168,21 @@ def _grown_patch(old: int, size: int) -> int:
     return usual if usual % old == 0 else old
 
 
+def schedule_from(start: Start, settings: TrainSettings, wanted: DenoiserConfig) -> AnySchedule:
+    """Return the noise schedule of a training: what the settings name, or that of the model resumed or begun from.
+
+    A network that is to grow from a smaller patch averages over ``k x k`` of the new pixels, and thereby over their
+    noise. The cosine schedule is shifted so that what it sees at each time is as noisy as before; without that, it
+    learns anew what it knew.
+    """
+    if start.config is None:
+        return noise_schedule(settings)
+    schedule, k = start.config.schedule, wanted.patch / start.config.denoiser.patch
+    if k > 1 and isinstance(schedule, CosineSchedule):
+        return replace(schedule, shift=schedule.shift - 2 * math.log(k))
+    return schedule
+
+
 def noise_schedule(settings: TrainSettings) -> AnySchedule:
     """Return the noise schedule that the settings name."""
     if settings.schedule == "linear":
@@ -186,7 +202,7 @@ def in_recorded_order(out: Path, pictures: TrainingPictures, folder: Path) -> Tr
     Raises:
         CaptionlessError: pictures came or went since, or their vectors or labels are others.
     """
-    recorded = [digest for _, digest, role in read_pictures(out) if role == "train"]
+    recorded = [digest for _, digest, role in read_pictures(out) if role == TRAIN]
     now = {digest: i for i, digest in enumerate(pictures.train.digests)}
     gone, new = set(recorded) - set(now), set(now) - set(recorded)
     if gone or new:

@@ -28,7 +28,7 @@ from captionless.starting import (
     find_start,
     first_network,
     in_recorded_order,
-    noise_schedule,
+    schedule_from,
     settle,
     shape,
 )
@@ -175,7 +175,7 @@ def _begin(
     encoder, reference = pictures.encoder, None
     if encoder is not None:
         reference = EncoderReference(_lasting(encoder.name), encoder.digest, encoder.width, encoder.logit_scale)
-    schedule = start.config.schedule if start.config else noise_schedule(settings)
+    schedule = schedule_from(start, settings, wanted)
     prediction = settings.prediction
     return training, ModelConfig(settings.size, wanted, reference, schedule, prediction, about, pictures.classes)
 

@@ -14,6 +14,7 @@ from torch import Tensor
 from captionless.checkpoint import EncoderReference, ModelConfig
 from captionless.encoders import check_same, choose_encoder, load_encoder
 from captionless.errors import CaptionlessError
+from captionless.model_card import HELD_OUT, TRAIN
 from captionless.pictures import held_out, sample_pictures, write_report
 from captionless.settings import TrainSettings
 from captionless.squares import Squares
@@ -84,7 +85,7 @@ class TrainingPictures:
     def rows(self) -> list[tuple[str, ...]]:
         """Return what ``pictures.csv`` says of each: name, content hash, role and, where it has one, label."""
         rows: list[tuple[str, ...]] = []
-        for part, role in ((self.train, "train"), (self.held_out, "held out")):
+        for part, role in ((self.train, TRAIN), (self.held_out, HELD_OUT)):
             labels = [(label,) for label in self.labels(part)] if self.classes else [()] * len(part.names)
             known = zip(part.names, part.digests, labels, strict=True)
             rows += [(name, digest, role, *label) for name, digest, label in known]

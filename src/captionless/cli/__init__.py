@@ -8,6 +8,7 @@ import sys
 import typer
 from typer.exceptions import TyperException
 
+from captionless.cli.assess import assess
 from captionless.cli.embed import embed
 from captionless.cli.evaluate import evaluate
 from captionless.cli.generate import generate
@@ -26,6 +27,7 @@ app = typer.Typer(
 app.command()(generate)
 app.command()(train)
 app.command()(evaluate)
+app.command()(assess)
 app.command()(embed)
 app.command()(info)
 
@@ -40,7 +42,10 @@ def _version(version: bool = typer.Option(False, "--version", help="Print the ve
 
 
 def main() -> None:
-    """Run the command line: exit code 0 on success, 2 with one line on bad input, 130 when interrupted."""
+    """Run the command line: exit code 0 on success, 2 with one line on bad input, 130 when interrupted.
+
+    A command may end with another code by ``typer.Exit``: ``assess`` with 1 where a model fails.
+    """
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="replace")  # a sign that a narrow encoding lacks is no reason to fail

@@ -7,7 +7,15 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    TaskID,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
 
 stderr = Console(stderr=True, highlight=False)
 """Progress and remarks; the standard output is kept for results."""
@@ -30,6 +38,26 @@ def bar() -> Progress:
         console=stderr,
         transient=True,
     )
+
+
+class Watcher:
+    """Shows how far the tasks of an evaluation or an assessment are."""
+
+    def __init__(self, progress: Progress) -> None:
+        self.bar = progress
+        self.tasks: dict[str, TaskID] = {}
+
+    def say(self, message: str) -> None:
+        """Print a remark above the bar."""
+        say(message)
+
+    def progress(self, task: str, done: float, total: float) -> None:
+        """Show how far a task is; what is finished disappears."""
+        if task not in self.tasks:
+            self.tasks[task] = self.bar.add_task(task, total=total)
+        self.bar.update(self.tasks[task], completed=done, total=total)
+        if done >= total:
+            self.bar.remove_task(self.tasks.pop(task))
 
 
 @contextmanager

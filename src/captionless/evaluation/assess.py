@@ -1,238 +1,210 @@
-"""One model's assessment: what is painted for it, and the sections made of that."""
+"""The verb ``assess``: does a classifier, trained on real pictures, recognise what a model paints?"""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from pathlib import Path
 
 import torch
 from torch import Tensor
 
-from captionless.blocks import scaled
-from captionless.denoiser import parameter_count
-from captionless.encoders import BUNDLED, load_encoder
-from captionless.evaluation.estimate import TooFewError
-from captionless.evaluation.evidence import Evidence, Listener, Pictures, teachers
-from captionless.evaluation.features import Features, load_features, own_features
-from captionless.evaluation.judge import PixelJudge, train_judge
-from captionless.evaluation.likeness_section import likeness_section
-from captionless.evaluation.memory_section import Memory, Suspects, memory_section
-from captionless.evaluation.results import Assessment, Section
-from captionless.evaluation.studio import Studio
-from captionless.evaluation.sweep_section import sweep_cost, sweep_section
-from captionless.evaluation.words_section import Asked, words_section
-from captionless.generator import Generator
-from captionless.prompt_files import Prompt
+from captionless.checkpoint import BUNDLED, load_config
+from captionless.errors import CaptionlessError
+from captionless.evaluation.asking import Asked, spread, what_to_ask
+from captionless.evaluation.estimate import Estimate, TooFewError
+from captionless.evaluation.evidence import Listener, Pictures, Silent, read_labelled
+from captionless.evaluation.grade import CEILING, Grade, Mistake, Passing, verdicts
+from captionless.evaluation.grade_files import write
+from captionless.evaluation.judge import PixelJudge, may_mirror, train_judge, usable_labels
+from captionless.evaluation.measure import check_out, check_seed
+from captionless.evaluation.studio import Easel
+from captionless.generator import Generator, load
+from captionless.painting import to_images
+from captionless.precision import resolve_precision
+from captionless.prompt_files import read_prompts
 from captionless.sampling import Sampling
 
-OWN_VECTORS = 100
-"""Pictures painted from training pictures' own vectors: where copies show first."""
-OWN_SEEDS = 2_000_000
-COMPARED = 20_000
-"""Training pictures that paintings are compared with, at most."""
-MOST_LABELS = 100
-MOST_PROMPTS = 300
-NO_WORDS = "there are no --prompts, and no sub-folders whose names could be asked for"
-NO_CLASSES = (
-    "no picture of the folder lies in a sub-folder named like one of the model's classes; a table may say which is "
-    "which: --labels FILE.csv"
-)
-PICTURE_PARTS = (("likeness", "Likeness to the folder"), ("memorisation", "Memorisation"), ("sweeps", "Sweeps"))
 
+def assess(
+    model: str | Path = BUNDLED,
+    *,
+    data: str | Path | None = None,
+    prompts: str | Path | None = None,
+    n: int = 100,
+    passing: Passing = 0.95,
+    labels: str | Path | None = None,
+    encoder: str | None = None,
+    sampling: Sampling | None = None,
+    seed: int = 0,
+    judge: PixelJudge | None = None,
+    out: str | Path | None = None,
+    listener: Listener | None = None,
+) -> Grade:
+    """Grade a model: a classifier of pixels, trained on real pictures of each class, must recognise those painted.
 
-@dataclass(frozen=True)
-class Plan:
-    """How models are measured.
+    Four fifths of the folder's pictures train the classifier. How often it is right on the rest, class by class, says
+    what its word is worth.
 
     Args:
-        prompts: what to ask for; none takes the names of labels.
-        source: where those come from, for people.
-        samples: pictures painted from held-out pictures' vectors, at most.
-        features: the name of what pictures are compared by; None for the model's own encoder.
+        model: a model folder, or ``bundled``.
+        data: a folder of real pictures, each class in a sub-folder; not needed where ``judge`` is given.
+        prompts: a file of prompts with labels, see ``captionless.prompt_files.read_prompts``; the pictures of a class
+            are spread over its prompts. Without it, a model of classes is asked for those that the folder has too, any
+            other for "a photo of a LABEL".
+        n: pictures a class.
+        passing: the share of each class's pictures that must be recognised, above 0 and at most 1; or ``ceiling``: of
+            each class as large a share as of its held-out real pictures.
+        labels: a CSV with the columns ``file`` and ``label``, in place of the sub-folders.
+        encoder: where the model's own encoder lies now, if it has moved.
         sampling: how pictures are drawn.
-        seed: of noise and choices.
+        seed: of noise, and of the classifier.
+        judge: a classifier trained before, such as another grade's; the folder is then not read.
+        out: a folder to write ``grade.json`` and a sheet of the pictures that were not recognised into.
         listener: whom to tell.
-        judges: classifiers of pixels that were trained already, by size, channels and
-            whether it may mirror pictures; or why there is none.
-    """
 
-    prompts: tuple[Prompt, ...]
-    source: str
-    samples: int
-    features: str | None
-    sampling: Sampling
-    seed: int
-    listener: Listener
-    judges: dict[tuple[int, int, bool], PixelJudge | str] = field(default_factory=dict)
-
-
-def assess(generator: Generator, evidence: Evidence, plan: Plan) -> Assessment:
-    """Paint and measure everything about one model.
+    Returns:
+        The grade; ``passed`` is its verdict.
 
     Raises:
-        CaptionlessError: its encoder, or what pictures are to be compared by, cannot be loaded.
+        CaptionlessError: bad input, a folder that no classifier can learn from, or no class to grade.
     """
-    plan.listener.say(f"{generator.model.name}: {_counts(evidence)}.")
-    evidence, chosen = compared(evidence, plan)
-    real, asked = reference(generator, evidence, plan), what_to_ask(generator, evidence, plan)
-    own = own_conditions(generator, evidence, plan)
-    pictures = len(real) + len(own) + (asked.each * len(asked.prompts) if asked else 0)
-    swept, steps = sweep_cost(plan.sampling, len(real))
-    pictures, steps = pictures + swept, plan.sampling.steps * pictures + steps
-    studio = Studio(generator, pick_features(generator, plan), plan.sampling, plan.seed, pictures, steps, plan.listener)
-
-    words, fresh = Section("words", missing=(("Faithfulness to words", NO_WORDS),)), []
-    if asked:
-        words, *prompted = words_section(studio, asked, _judge(generator, evidence, asked, plan))
-        fresh.append(prompted)
-    if not len(real):
-        rest = tuple(Section(key, missing=((name, NO_CLASSES),)) for key, name in PICTURE_PARTS)
-        return Assessment(generator.model.name, facts(generator), (words, *rest), _warnings(generator, evidence, plan))
-    real_features = studio.look(real.pixels, "Looking at real pictures")
-    painted = studio.paint(real.conditions)
-    likeness, features = likeness_section(studio, real, real_features, painted)
-    aside, known = None, [painted, features]
-    if len(evidence.held_out):
-        aside, known = Suspects("real", "", real.pixels, real_features), _own(studio, own)
-        fresh.append([painted, features])
-    memory, caught = memory_section(_memory(studio, evidence, chosen, plan), _suspects(fresh, known), aside)
-    sections = (words, likeness, memory, sweep_section(studio, real, real_features))
-    warnings = _warnings(generator, evidence, plan) + (memory.notes if caught is None else ())
-    return Assessment(generator.model.name, facts(generator), sections, warnings, caught)
-
-
-def compared(evidence: Evidence, plan: Plan) -> tuple[Evidence, tuple[str, ...]]:
-    """Keep so many of the training pictures as paintings can be compared with, and say if that is not all."""
-    count = len(evidence.seen)
-    if count <= COMPARED:
-        return evidence, ()
-    order = torch.randperm(count, generator=torch.Generator().manual_seed(plan.seed))[:COMPARED]
-    few = replace(evidence, seen=evidence.seen.take(sorted(order.tolist())))
-    return few, (f"Copies were looked for of {COMPARED:,} of the {count:,} training pictures, chosen at random.",)
+    check_request(n, passing, seed, out)
+    listener, sampling = listener or Silent(), sampling or Sampling()
+    given = None if prompts is None else read_prompts(Path(prompts))
+    generator = load(model, None if load_config(model).classes else encoder)
+    subject = judge or _read(data, generator, listener, labels)
+    asked, left_out = what_to_ask(generator, *_labels(subject), given)
+    texts = [text for ask in asked.values() for text in spread(ask, n)]
+    # Before the classifier learns, so that what cannot be asked does not cost its time.
+    conditions = _conditions(generator, texts, sampling.bridge)
+    if isinstance(subject, Pictures):
+        subject = train_judge(subject, listener, seed=seed, flip=may_mirror(generator.model.config))
+    notes = check_judge(subject, asked, passing)
+    easel = Easel(generator, sampling, seed, len(texts), sampling.steps * len(texts), listener)
+    table, mistakes = _look(easel.paint(conditions), easel.seeds(len(texts)), texts, asked, subject)
+    grade = Grade(
+        str(model),
+        str(data or ""),
+        _settings(easel),
+        passing,
+        subject.classes,
+        verdicts(subject, asked, table, passing),
+        tuple(tuple(row) for row in table.tolist()),
+        accuracy_on_real(subject, asked),
+        left_out,
+        notes,
+        mistakes,
+        subject,
+    )
+    if out is not None:
+        write(Path(out), grade)
+    return grade
 
 
-def _suspects(fresh: Sequence[Sequence[Tensor]], known: Sequence[Tensor]) -> list[Suspects]:
-    """Return the paintings that may be copies, (pixels, features): asked for anew, and for what was trained on."""
-    found = []
-    if fresh:
-        pixels, features = (torch.cat(parts) for parts in zip(*fresh, strict=True))
-        found.append(Suspects("memorised", "asked for something new", pixels, features))
-    if len(known[0]):
-        found.append(Suspects("memorised_own", "asked for what it was trained on", *known))
-    return found
+def check_request(n: int, passing: Passing, seed: int, out: str | Path | None) -> None:
+    """Refuse what no grade can come of, before any work.
 
-
-def reference(generator: Generator, evidence: Evidence, plan: Plan) -> Pictures:
-    """Return the real pictures to paint the like of: held out ones, a random choice where they are many; those
-    trained on where there are no others. Of a model of classes, only pictures of its classes.
+    Raises:
+        CaptionlessError: no picture, a bar that is no share, an impossible seed, or a place that cannot be written.
     """
-    pictures = evidence.held_out if len(evidence.held_out) else evidence.seen
-    usable = [i for i, row in enumerate(pictures.conditions) if bool(row.any())]
-    order = torch.randperm(len(usable), generator=torch.Generator().manual_seed(plan.seed)).tolist()
-    return pictures.take(sorted(usable[i] for i in order[: plan.samples]))
+    if n < 1:
+        raise CaptionlessError(f"-n must be at least 1 picture a class, not {n}. Try 100.")
+    if passing != CEILING and not (isinstance(passing, float | int) and 0 < passing <= 1):
+        raise CaptionlessError(f"--pass must be a share above 0 and at most 1, or {CEILING}, not {passing}. Try 0.95.")
+    check_seed(seed)
+    if out is not None:
+        check_out(Path(out))
 
 
-def own_conditions(generator: Generator, evidence: Evidence, plan: Plan) -> Tensor:
-    """Return some training pictures' own vectors, (m, d): the folder's, else those that the model carries.
+def check_judge(judge: PixelJudge, asked: Asked, passing: Passing) -> tuple[str, ...]:
+    """Return what must be kept in mind of the classifier's word on the classes asked for.
 
-    None of a model of classes, whose conditions are no picture's own; none where no picture is held out, since then
-    all paintings are made from those anyway.
+    Raises:
+        CaptionlessError: its word is worth nothing: it recognises real pictures no more often than chance would; or
+            the bar is to be its accuracy, and a class has no real picture to test it with.
     """
-    known = evidence.seen.conditions if len(evidence.seen) else generator.model.bank
-    if generator.classes or not len(evidence.held_out):
-        return known[:0]
-    order = torch.randperm(len(known), generator=torch.Generator().manual_seed(plan.seed))
-    return known[order[: min(OWN_VECTORS, plan.samples)]]
+    chance, real = 1 / len(judge.classes), accuracy_on_real(judge, asked)
+    if real is None:
+        if passing == CEILING:
+            raise CaptionlessError(
+                "the classifier was not tested on real pictures, so there is no ceiling. Name a share."
+            )
+        return ("The classifier was not tested on real pictures.",)
+    if real.value <= chance:
+        raise CaptionlessError(
+            f"the classifier learned nothing: it recognises {real.value:.0%} of {real.n} real pictures, and chance "
+            f"{chance:.0%}, so it cannot grade. Give it more pictures of each class, or classes that differ more."
+        )
+    notes = []
+    if real.low <= chance:
+        notes.append(
+            f"The classifier recognises {real.value:.0%} of {real.n} held-out real pictures, too few to be sure that "
+            f"it is better than chance ({chance:.0%})."
+        )
+    if passing != CEILING and (hard := [name for name, one in _tested(judge, asked) if one.value < passing]):
+        notes.append(
+            f"Real pictures would miss this bar too, the classifier being what it is: {', '.join(hard)}. --pass "
+            f"{CEILING} asks no more of each class than real pictures reach."
+        )
+    return tuple(notes)
 
 
-def what_to_ask(generator: Generator, evidence: Evidence, plan: Plan) -> Asked | None:
-    """Return what to ask the model for: the plan's prompts, its classes, or the folder's labels; None without any."""
-    if generator.classes:
-        return Asked(tuple(Prompt(name, name) for name in generator.classes), "the model's classes")
-    if len(plan.prompts) > MOST_PROMPTS:
-        order = torch.randperm(len(plan.prompts), generator=torch.Generator().manual_seed(plan.seed))[:MOST_PROMPTS]
-        few = tuple(plan.prompts[i] for i in sorted(order.tolist()))
-        return Asked(few, f"{plan.source} (a random choice of its {len(plan.prompts):,})")
-    if plan.prompts:
-        return Asked(plan.prompts, plan.source)
-    labels = sorted({label for part in (evidence.seen, evidence.held_out) for label in part.labels if label})
-    if not labels:
-        return None
-    return Asked(tuple(Prompt(f"a photo of a {label}", label) for label in labels[:MOST_LABELS]), "the folder's labels")
+def accuracy_on_real(judge: PixelJudge, asked: Asked) -> Estimate | None:
+    """Return a classifier's accuracy on held-out real pictures of the classes asked for, each counting alike."""
+    return judge.ceiling(torch.tensor([judge.classes.index(label) for label in asked]))
 
 
-def pick_features(generator: Generator, plan: Plan) -> Features:
-    """Return what pictures are compared by."""
-    if plan.features is not None:
-        taught = teachers(generator.model.name)
-        return load_features(plan.features, str(generator.device), own=taught, announce=plan.listener.say)
-    if generator.classes:
-        encoder = load_encoder(BUNDLED, str(generator.device))
-        return replace(own_features(encoder), independent=encoder.digest not in teachers(generator.model.name))
-    return own_features(generator.encoder)
+def _tested(judge: PixelJudge, asked: Asked) -> list[tuple[str, Estimate]]:
+    pairs = zip(judge.classes, judge.by_class, strict=True)
+    return [(name, one) for name, one in pairs if one is not None and name in asked]
 
 
-def facts(generator: Generator) -> tuple[tuple[str, str], ...]:
-    """Return what a reader wants to know of a model first."""
-    config = generator.model.config
-    told = config.training
-    encoder = f"encoder {config.encoder.name}" if config.encoder else f"{len(config.classes)} classes"
-    return (
-        ("Pictures", f"{config.size} x {config.size} pixels"),
-        ("Denoiser", f"{parameter_count(generator.denoiser) / 1e6:.1f} million weights, {encoder}"),
-        ("Trained on", f"{told.get('pictures', 0):,} pictures, {told.get('images', 0):,} seen in all"),
+def _read(data: str | Path | None, generator: Generator, listener: Listener, labels: str | Path | None) -> Pictures:
+    if data is None:
+        raise CaptionlessError("--data is missing. Name a folder of real pictures, each class in a sub-folder.")
+    return read_labelled(data, generator, listener, labels)
+
+
+def _labels(subject: PixelJudge | Pictures) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """Return the labels that the classifier knows, or is going to, and those of too few pictures."""
+    if isinstance(subject, PixelJudge):
+        return subject.classes, subject.left_out
+    try:
+        return usable_labels(subject)
+    except TooFewError as error:
+        raise CaptionlessError(
+            f"{error}. Lay the pictures of each class into a sub-folder of its own, or name a table: --labels FILE.csv."
+        ) from error
+
+
+def _conditions(generator: Generator, texts: Sequence[str], bridge: str) -> Tensor:
+    """Return the condition of each text, (n, d), each different one asked for once."""
+    different = {text: place for place, text in enumerate(dict.fromkeys(texts))}
+    return generator.conditions(list(different), bridge)[[different[text] for text in texts]]
+
+
+def _look(
+    pixels: Tensor, seeds: Sequence[int], texts: Sequence[str], asked: Asked, judge: PixelJudge
+) -> tuple[Tensor, tuple[Mistake, ...]]:
+    """Let the classifier name paintings, as many of each class in turn.
+
+    Returns:
+        How many of each class asked for (rows) were named as each (columns), and those named wrongly.
+    """
+    n, labels = len(texts) // len(asked), list(asked)
+    seen = judge.named(pixels)
+    table = torch.nn.functional.one_hot(seen, len(judge.classes)).reshape(len(asked), n, -1).sum(1)
+    names = [judge.classes[place] for place in seen.tolist()]
+    wrong = [i for i, name in enumerate(names) if name != labels[i // n]]
+    images = to_images(pixels[wrong])
+    return table, tuple(
+        Mistake(labels[i // n], names[i], texts[i], seeds[i], image) for i, image in zip(wrong, images, strict=True)
     )
 
 
-def _own(studio: Studio, conditions: Tensor) -> list[Tensor]:
-    """Paint training pictures' own conditions; return the paintings and their features."""
-    if not len(conditions):
-        return [torch.empty(0), torch.empty(0)]
-    painted = studio.paint(conditions, offset=OWN_SEEDS)
-    return [painted, studio.look(painted, "Looking at paintings")]
-
-
-def _memory(studio: Studio, evidence: Evidence, chosen: Sequence[str], plan: Plan) -> Memory:
-    own = plan.features is None and not studio.generator.classes
-    bank = scaled(studio.generator.model.bank) if own else None
-    flip = bool(studio.generator.model.config.training.get("settings", {}).get("flip", True))
-    memory = Memory(studio, evidence.seen, 0 if chosen else evidence.trained_on, bank, flip)
-    memory.notes += chosen
-    return memory
-
-
-def _judge(generator: Generator, evidence: Evidence, asked: Asked, plan: Plan) -> PixelJudge | str:
-    """Return the classifier for pictures of this make, trained once for all models; or why there is none."""
-    if not any(prompt.label for prompt in asked.prompts):
-        return "the prompts have no labels"
-    pixels = evidence.everything.pixels
-    flip = bool(generator.model.config.training.get("settings", {}).get("flip", True))
-    key = (pixels.shape[2], pixels.shape[1], flip)
-    if key not in plan.judges:
-        try:
-            plan.judges[key] = train_judge(evidence.everything, plan.listener, seed=plan.seed, flip=flip)
-        except TooFewError as error:
-            plan.judges[key] = str(error)
-    return plan.judges[key]
-
-
-def _counts(evidence: Evidence) -> str:
-    return f"{len(evidence.seen):,} of these pictures were trained on, {len(evidence.held_out):,} are held out"
-
-
-def _warnings(generator: Generator, evidence: Evidence, plan: Plan) -> tuple[str, ...]:
-    found = []
-    if generator.classes and plan.prompts:
-        found.append("The model paints classes, so it was asked for those and not for the prompts.")
-    if not len(evidence.held_out):
-        found.append(
-            "The model was trained on every picture of this folder: likeness is to what it has seen, which flatters, "
-            "and no held-out pictures say what is usual. Train with --hold-out 0.1, or name a folder that has other "
-            "pictures too."
-        )
-    if evidence.unknown:
-        found.append(
-            f"What {', '.join(evidence.unknown)} was trained on is not recorded (no pictures.csv found): pictures that "
-            "count as held out may have been seen."
-        )
-    return tuple(found)
+def _settings(easel: Easel) -> str:
+    sampling = easel.sampling
+    precision = resolve_precision(sampling.precision, easel.generator.device)
+    return (
+        f"guidance {sampling.guidance:g}, {sampling.steps} steps of {sampling.sampler}, {precision}, seed {easel.seed}"
+    )

@@ -7,28 +7,28 @@ import re
 from collections.abc import Iterator
 
 from captionless.evaluation.numbers import ARROWS, NONE, number, span
-from captionless.evaluation.page import REAL, VERDICTS
-from captionless.evaluation.results import Assessment, Figure, Report
+from captionless.evaluation.page import REAL, verdict
+from captionless.evaluation.results import Examination, Figure, Report
 
 _SPECIAL = re.compile(r"([\\`*_\[\]|#~])")
 
 
-def card_lines(assessment: Assessment, report: Report | None = None) -> str:
+def card_lines(examination: Examination, report: Report | None = None) -> str:
     """Return the figures of a model as Markdown: warnings, verdict, a table, what was left out, how it was measured.
 
     Args:
-        assessment: what was found.
+        examination: what was found.
         report: of which it is a part, for how it was measured; None leaves that out.
 
     Returns:
         Lines without a heading, for ``captionless.model_card.add_evaluation``.
     """
-    _, verdict, meaning = VERDICTS[assessment.memorises]
+    _, found, meaning = verdict(examination)
     paragraphs = [
-        *(f"> **Mind:** {_plain(warning)}" for warning in assessment.warnings),
-        f"**{verdict}.** {meaning}",
-        _table(assessment),
-        _missing(assessment),
+        *(f"> **Mind:** {_plain(warning)}" for warning in examination.warnings),
+        f"**{found}.** {_plain(meaning)}",
+        _table(examination),
+        _missing(examination),
         *(_how(report) if report else ()),
     ]
     return "\n\n".join(paragraph for paragraph in paragraphs if paragraph) + "\n"
@@ -41,11 +41,11 @@ def _how(report: Report) -> Iterator[str]:
         yield f"    {_one_line(report.command)}"
 
 
-def _table(assessment: Assessment) -> str:
-    if not assessment.figures:
+def _table(examination: Examination) -> str:
+    if not examination.figures:
         return ""
     heads = f"| | this model (95% range) | {REAL} | pictures |\n| :-- | --: | --: | --: |\n"
-    return heads + "\n".join(_line(figure) for figure in assessment.figures.values())
+    return heads + "\n".join(_line(figure) for figure in examination.figures.values())
 
 
 def _line(figure: Figure) -> str:
@@ -57,8 +57,8 @@ def _line(figure: Figure) -> str:
     return f"| {name} | {ranges[0]} | {ranges[1]} | {figure.value.n:,} |"
 
 
-def _missing(assessment: Assessment) -> str:
-    entries = [entry for part in assessment.sections for entry in part.missing]
+def _missing(examination: Examination) -> str:
+    entries = [entry for part in examination.sections for entry in part.missing]
     return "\n".join(f"- {_plain(what)} was not measured: {_plain(why)}" for what, why in entries)
 
 

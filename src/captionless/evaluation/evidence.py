@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
@@ -15,7 +15,7 @@ from captionless.checkpoint import ModelConfig, load_config, model_folder
 from captionless.errors import CaptionlessError
 from captionless.generator import Generator
 from captionless.labels import clean, find_labels
-from captionless.model_card import read_labels, read_pictures
+from captionless.model_card import COPY, TRAIN, read_labels, read_pictures
 from captionless.squares import Squares, read_squares
 from captionless.vectors import Embedded, embed
 
@@ -31,6 +31,16 @@ class Listener(Protocol):
 
     def progress(self, task: str, done: float, total: float) -> None:
         """Take how far a task is."""
+
+
+class Silent:
+    """A listener that keeps quiet."""
+
+    def say(self, message: str) -> None:
+        """Ignore it."""
+
+    def progress(self, task: str, done: float, total: float) -> None:
+        """Ignore it."""
 
 
 @dataclass(frozen=True)
@@ -72,15 +82,27 @@ class Evidence:
         seen: pictures that the model, or one it was begun from, was trained on.
         held_out: pictures that it was not.
         everything: all pictures of the folder.
-        trained_on: how many pictures the model's own training had, here or not; 0 where that is not recorded.
+        own: as ``own_pictures``: what the model's own training had, here or not; nothing where that is not recorded.
         unknown: models whose training pictures are not recorded any more; what they saw counts as held out.
+        elsewhere: how many pictures of only the models it was begun from are not in the folder.
     """
 
     seen: Pictures
     held_out: Pictures
     everything: Pictures
-    trained_on: int
+    own: Mapping[str, str]
     unknown: tuple[str, ...] = ()
+    elsewhere: int = 0
+
+    @property
+    def trained_on(self) -> int:
+        """How many pictures the model's own training had; 0 where that is not recorded."""
+        return len(set(self.own.values()))
+
+    @property
+    def found(self) -> int:
+        """How many of those are among ``seen``."""
+        return len({self.own[digest] for digest in self.seen.digests if digest in self.own})
 
 
 def ancestry(model: str | Path) -> list[tuple[str, ModelConfig | None]]:
@@ -106,8 +128,19 @@ def seen_digests(model: str | Path) -> tuple[set[str], tuple[str, ...]]:
         The hashes, and the models among them that do not record theirs, or are gone.
     """
     rows = {name: read_pictures(model_folder(name)) for name, _ in ancestry(model)}
-    seen = {digest for known in rows.values() for _, digest, role in known if role == "train"}
+    seen = {digest for known in rows.values() for _, digest, role in known if role in (TRAIN, COPY)}
     return seen, tuple(name for name, known in rows.items() if not known)
+
+
+def own_pictures(model: str | Path) -> dict[str, str]:
+    """Return what one model itself was trained on: for each file's content hash, that of the picture that it shows.
+
+    The two differ for a copy of a picture (the same one in other bytes).
+    """
+    rows = read_pictures(model_folder(model))
+    trained = {name: digest for name, digest, role in rows if role == TRAIN}
+    own = {digest: digest for digest in trained.values()}
+    return own | {digest: trained.get(name, digest) for name, digest, role in rows if role == COPY}
 
 
 def teachers(model: str | Path) -> set[str]:
@@ -144,13 +177,42 @@ def gather(
         cache[key] = _read(data, generator, listener, labels)
     everything = cache[key]
     seen, unknown = seen_digests(name)
-    trained_on = len({digest for _, digest, role in read_pictures(model_folder(name)) if role == "train"})
     known = [i for i, digest in enumerate(everything.digests) if digest in seen]
     new = [i for i, digest in enumerate(everything.digests) if digest not in seen]
-    return Evidence(everything.take(known), everything.take(new), everything, trained_on, unknown)
+    trained, elsewhere = own_pictures(name), _elsewhere(name, set(everything.digests))
+    return Evidence(everything.take(known), everything.take(new), everything, trained, unknown, elsewhere)
 
 
-def _read(data: str | Path, generator: Generator, listener: Listener, labels: str | Path | None) -> Pictures:
+def _elsewhere(model: str | Path, here: set[str]) -> int:
+    """Return how many pictures that only the models begun from were trained on are not ``here``."""
+    inherited: dict[str, str] = {}
+    for ancestor, _ in ancestry(model)[1:]:
+        inherited |= own_pictures(ancestor)
+    known = {picture for digest, picture in inherited.items() if digest in here}
+    return len(set(inherited.values()) - known - set(own_pictures(model).values()))
+
+
+def read_labelled(
+    data: str | Path, generator: Generator, listener: Listener, labels: str | Path | None = None
+) -> Pictures:
+    """Read the folder's pictures at the model's size, and their labels; no encoder takes part.
+
+    Returns:
+        Each of a set of identical pictures once, their conditions left empty, (n, 0).
+
+    Raises:
+        CaptionlessError: as ``gather``.
+    """
+    return _read(data, generator, listener, labels, conditioned=False)
+
+
+def _read(
+    data: str | Path,
+    generator: Generator,
+    listener: Listener,
+    labels: str | Path | None,
+    conditioned: bool = True,
+) -> Pictures:
     config = generator.model.config
     size, grey = config.size, config.denoiser.channels == 1
 
@@ -158,7 +220,7 @@ def _read(data: str | Path, generator: Generator, listener: Listener, labels: st
         listener.progress("Reading pictures", done, total)
 
     found: Squares
-    if config.encoder:
+    if config.encoder and conditioned:
         found = embed(data, generator.encoder, sizes=(size,), grey=grey, on_progress=on_progress)
     else:
         found = read_squares(data, (size,), grey=grey, on_progress=on_progress)
@@ -170,7 +232,9 @@ def _read(data: str | Path, generator: Generator, listener: Listener, labels: st
     of = folder_labels(names) if labels is None else find_labels(data, names, str(labels)).of
     recorded = read_labels(model_folder(generator.model.name)) if labels is None and config.classes else {}
     told = tuple(recorded.get(digest) or of.get(name) for name, digest in zip(names, digests, strict=True))
-    if isinstance(found, Embedded):
+    if not conditioned:
+        conditions = torch.empty(len(kept), 0)
+    elif isinstance(found, Embedded):
         conditions = torch.from_numpy(found.vectors[kept]).float()
     else:
         conditions = _classes(told, config.classes)

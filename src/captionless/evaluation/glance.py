@@ -12,10 +12,10 @@ from captionless.checkpoint import ModelConfig
 from captionless.denoiser import Denoiser
 from captionless.encoders import BUNDLED, load_encoder
 from captionless.errors import CaptionlessError
-from captionless.evaluation.estimate import Estimate, excess, share
+from captionless.evaluation.estimate import Estimate, share
 from captionless.evaluation.features import own_features
 from captionless.evaluation.likeness import MINIMUM, against
-from captionless.evaluation.memorisation import memorised, nearest
+from captionless.evaluation.memorisation import caught, memorised, nearest
 from captionless.painting import paint, to_images
 from captionless.sampling import Sampling
 from captionless.training_pictures import TrainingPictures
@@ -47,7 +47,7 @@ class Glance:
     @property
     def memorises(self) -> bool:
         """Whether more pictures are copies than chance explains."""
-        return excess(self.memorised, self.real) > 0
+        return caught(self.memorised, self.real)
 
     def better_than(self, other: Glance | None) -> bool:
         """Tell whether this is the better model to keep: not one that memorises, else the one of lower KID."""

@@ -3,22 +3,29 @@
 from __future__ import annotations
 
 import math
+import time
 from collections import Counter
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
+from captionless.checkpoint import ModelConfig
 from captionless.evaluation.estimate import Estimate, TooFewError, share
 from captionless.evaluation.evidence import Listener, Pictures
+from captionless.evaluation.numbers import duration
 from captionless.evaluation.pixel_classifier import (
     MINIMUM,
     PixelClassifier,
     confusion,
     held_out_split,
+    relative_cost,
     train_classifier,
 )
 from captionless.evaluation.results import Table
+
+TIMED = 10
+"""Steps of training that tell how long all will take."""
 
 
 @dataclass(frozen=True)
@@ -37,9 +44,13 @@ class PixelJudge:
     by_class: tuple[Estimate | None, ...]
     left_out: tuple[str, ...] = ()
 
+    def named(self, pixels: Tensor) -> Tensor:
+        """Return the place of the class that it names each picture (n, channels, size, size) as, int64 (n,)."""
+        return self.classifier.predict(pixels).argmax(1)
+
     def right(self, pixels: Tensor, wanted: Tensor) -> Tensor:
         """Return which pictures (n, channels, size, size) it names as ``wanted`` (n,)."""
-        return self.classifier.predict(pixels).argmax(1) == wanted
+        return self.named(pixels) == wanted
 
     def ceiling(self, wanted: Tensor) -> Estimate | None:
         """Return its accuracy on real pictures, the classes counting as often as in ``wanted`` (n,).
@@ -86,18 +97,21 @@ def train_judge(pictures: Pictures, listener: Listener, *, seed: int = 0, flip: 
     Raises:
         TooFewError: fewer than 2 labels have enough pictures.
     """
-    counts = Counter(label for label in pictures.labels if label)
-    classes = tuple(sorted(label for label, count in counts.items() if count >= MINIMUM))
-    if len(classes) < 2:
-        raise TooFewError(
-            f"a classifier needs 2 labels with {MINIMUM} pictures each, and the folder has {len(classes)} of them"
-        )
+    classes, left_out = usable_labels(pictures)
     some = pictures.take([i for i, label in enumerate(pictures.labels) if label in classes])
     names = [label for label in some.labels if label]
     labels = torch.tensor([classes.index(label) for label in names])
     learn, test = (torch.tensor(rows) for rows in held_out_split(some.digests, names))
 
+    started = 0.0
+
     def on_progress(done: int, total: int) -> None:
+        nonlocal started
+        if done == 1:
+            started = time.monotonic()
+        elif done == 1 + TIMED:
+            whole = (time.monotonic() - started) / TIMED * total * relative_cost()
+            listener.say(f"Training the independent classifier on {len(learn):,} pictures: {duration(whole)}.")
         listener.progress("Training the independent classifier", done, total)
 
     classifier = train_classifier(
@@ -106,4 +120,24 @@ def train_judge(pictures: Pictures, listener: Listener, *, seed: int = 0, flip: 
     table = confusion(classifier.predict(some.pixels[test]), labels[test], len(classes))
     tests = [(int(row[i]), int(row.sum())) for i, row in enumerate(table)]
     by_class = tuple(share(right, count) if count else None for right, count in tests)
-    return PixelJudge(classifier, classes, by_class, tuple(sorted(set(counts) - set(classes))))
+    return PixelJudge(classifier, classes, by_class, left_out)
+
+
+def usable_labels(pictures: Pictures) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """Return the labels of enough pictures to learn from, and those of too few, each in order.
+
+    Raises:
+        TooFewError: fewer than 2 labels have enough pictures.
+    """
+    counts = Counter(label for label in pictures.labels if label)
+    classes = tuple(sorted(label for label, count in counts.items() if count >= MINIMUM))
+    if len(classes) < 2:
+        raise TooFewError(
+            f"a classifier needs 2 labels with {MINIMUM} pictures each, and the folder has {len(classes)} of them"
+        )
+    return classes, tuple(sorted(set(counts) - set(classes)))
+
+
+def may_mirror(config: ModelConfig) -> bool:
+    """Tell whether a picture and its mirror image show the same, by how the model was trained."""
+    return bool(config.training.get("settings", {}).get("flip", True))

@@ -61,13 +61,16 @@ class Comparison:
     real: Estimate
 
 
-def compare(real: Tensor, fake: Tensor, *, seed: int = 0) -> tuple[list[Comparison], list[tuple[str, str]]]:
+def compare(
+    real: Tensor, fake: Tensor, *, seed: int = 0, usable: int | None = None
+) -> tuple[list[Comparison], list[tuple[str, str]]]:
     """Return the figures of painted pictures, and which were left out and why.
 
     Args:
         real: features of real pictures, (n, d).
         fake: features of painted ones, (n, d); ``fake[i]`` was painted from real picture ``i``.
         seed: of the random halves.
+        usable: how many real pictures ``--samples`` chose from, so that what is said of too few can be followed.
 
     Returns:
         ``kid`` and ``cmmd`` (both times 1000), ``precision``, ``recall``, ``density``, ``coverage`` from
@@ -77,8 +80,10 @@ def compare(real: Tensor, fake: Tensor, *, seed: int = 0) -> tuple[list[Comparis
     Raises:
         TooFewError: fewer than `MINIMUM` pictures.
     """
-    splits = _splits(real, fake, seed)
     n, d = real.shape
+    if n < MINIMUM and usable is not None:
+        raise TooFewError(f"likeness {_needs(MINIMUM, n, usable)}")
+    splits = _splits(real, fake, seed)
     found = _figures(splits, ("kid",), _scaled_mmd2, _matrices(polynomial_kernel, real, fake))
     unit = F.normalize(real.double(), dim=1), F.normalize(fake.double(), dim=1)
     found += _figures(splits, ("cmmd",), _scaled_mmd2, _matrices(rbf_kernel, *unit))
@@ -86,12 +91,22 @@ def compare(real: Tensor, fake: Tensor, *, seed: int = 0) -> tuple[list[Comparis
     if n >= MINIMUM_MANIFOLD:
         found += _figures(splits, MANIFOLD, _manifold, _matrices(distances, real, fake))
     else:
-        missing += [(name, f"needs at least {MINIMUM_MANIFOLD} pictures, and there are {n}") for name in MANIFOLD]
+        missing += [(name, _needs(MINIMUM_MANIFOLD, n, usable)) for name in MANIFOLD]
     if n // 2 > d:
         found.append(_fid(splits, real, fake))
     else:
-        missing.append(("fid", f"needs at least {2 * d + 2} pictures for features of {d} numbers, and there are {n}"))
+        missing.append(("fid", _needs(2 * d + 2, n, usable, f" for features of {d} numbers")))
     return found, missing
+
+
+def _needs(least: int, n: int, usable: int | None, of: str = "") -> str:
+    """Say how many pictures a figure needs, and what to do."""
+    text = f"needs at least {least} pictures{of}, and there are {n}"
+    if usable is None:
+        return text
+    if usable >= least:
+        return f"{text}: raise --samples to {least} or more (the folder has {usable:,})"
+    return f"{text}: the folder has only {usable:,}, so name one with more"
 
 
 def against(real: Tensor, altered: Tensor, *, seed: int = 0) -> Estimate:

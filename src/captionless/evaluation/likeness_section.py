@@ -18,6 +18,8 @@ from captionless.sheets import contact_sheet
 PAIRS = 8
 NOISES = (4, 16)
 """Standard deviations of the noise on the scale of KID, in levels of 255."""
+ALTERATIONS = len(NOISES) + 1
+"""Ways in which real pictures are altered for that scale."""
 
 ABOUT: dict[str, tuple[str, str, bool, int, str]] = {
     "kid": (
@@ -68,7 +70,9 @@ ABOUT: dict[str, tuple[str, str, bool, int, str]] = {
 """Of each figure: label, which way is better, whether it is a share, decimal places, explanation."""
 
 
-def likeness_section(studio: Studio, real: Pictures, real_features: Tensor, painted: Tensor) -> tuple[Section, Tensor]:
+def likeness_section(
+    studio: Studio, real: Pictures, real_features: Tensor, painted: Tensor, usable: int
+) -> tuple[Section, Tensor]:
     """Compare pictures painted from real ones' vectors with those real ones.
 
     Args:
@@ -76,6 +80,7 @@ def likeness_section(studio: Studio, real: Pictures, real_features: Tensor, pain
         real: the real pictures.
         real_features: theirs, (n, f).
         painted: one painted from each one's condition, uint8 (n, channels, size, size).
+        usable: how many real pictures there would have been to choose from.
 
     Returns:
         The section, and the features of the painted pictures.
@@ -84,7 +89,7 @@ def likeness_section(studio: Studio, real: Pictures, real_features: Tensor, pain
     notes = [_by(studio)]
     sheet = _pairs(real.pixels, painted, _asked(studio))
     try:
-        comparisons, missing = compare(real_features, features, seed=studio.seed)
+        comparisons, missing = compare(real_features, features, seed=studio.seed, usable=usable)
     except TooFewError as error:
         return Section("likeness", (), (("Likeness to the folder", str(error)),), sheets=(sheet,)), features
     figures = []

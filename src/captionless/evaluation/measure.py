@@ -16,10 +16,10 @@ from captionless.checkpoint import BUNDLED, load_config, model_folder
 from captionless.encoders import Encoder
 from captionless.errors import CaptionlessError
 from captionless.evaluation import SAMPLES
-from captionless.evaluation.assess import Plan, assess
-from captionless.evaluation.evidence import Evidence, Listener, Pictures, gather
+from captionless.evaluation.evidence import Evidence, Listener, Pictures, Silent, gather
+from captionless.evaluation.examine import Plan, examine
 from captionless.evaluation.report import card_lines, write
-from captionless.evaluation.results import Assessment, Report
+from captionless.evaluation.results import Examination, Report
 from captionless.generator import MAX_SEED, Generator, load
 from captionless.model_card import add_evaluation
 from captionless.precision import resolve_precision
@@ -28,16 +28,6 @@ from captionless.sampling import Sampling
 
 ENOUGH = 50
 """Held-out pictures that several models must have in common to be measured on those alone."""
-
-
-class Silent:
-    """A listener that keeps quiet."""
-
-    def say(self, message: str) -> None:
-        """Ignore it."""
-
-    def progress(self, task: str, done: float, total: float) -> None:
-        """Ignore it."""
 
 
 def evaluate(
@@ -90,8 +80,8 @@ def evaluate(
     evidence = [gather(data, generator, listener, labels, read) for generator in generators]
     evidence, remarks = alike(evidence)
     remarks += differences(generators, features)
-    found = [assess(generator, pictures, plan) for generator, pictures in zip(generators, evidence, strict=True)]
-    if not any(assessment.figures for assessment in found):
+    found = [examine(generator, pictures, plan) for generator, pictures in zip(generators, evidence, strict=True)]
+    if not any(examination.figures for examination in found):
         whys = [why.rstrip(".") for one in found for part in one.sections for _, why in part.missing]
         reasons = "; ".join(dict.fromkeys(whys))
         raise CaptionlessError(f"nothing could be measured: {reasons}. Give a folder with more pictures.")
@@ -99,17 +89,17 @@ def evaluate(
     given = {"data": data, "out": out, "prompts": prompts, "labels": labels, "features": features, "encoder": encoder}
     report = Report(str(data), _settings(plan, generators[0]), tuple(found), command(names, given, plan))
     write(Path(out), report)
-    for assessment in found:
-        add_to_card(assessment, report, listener)
+    for examination in found:
+        add_to_card(examination, report, listener)
     return report
 
 
-def add_to_card(assessment: Assessment, report: Report, listener: Listener) -> None:
+def add_to_card(examination: Examination, report: Report, listener: Listener) -> None:
     """Write the figures into the model's card, unless it is the installed one; where that fails, only say so."""
-    if assessment.model == BUNDLED:
+    if examination.model == BUNDLED:
         return
     try:
-        add_evaluation(model_folder(assessment.model), card_lines(assessment, report))
+        add_evaluation(model_folder(examination.model), card_lines(examination, report))
     except CaptionlessError as error:
         listener.say(f"The figures were not added to the model card: {error}")
 
@@ -161,8 +151,18 @@ def check_request(names: Sequence[str | Path], samples: int, seed: int, out: Pat
         raise CaptionlessError("name each model once, and at least one.")
     if samples < 1:
         raise CaptionlessError(f"--samples must be at least 1, not {samples}. Try {SAMPLES}.")
+    check_seed(seed)
+    check_out(out)
+
+
+def check_seed(seed: int) -> None:
+    """Raise unless ``seed`` is one that pictures can be drawn from."""
     if not 0 <= seed <= MAX_SEED:
         raise CaptionlessError(f"--seed must be a whole number from 0 to {MAX_SEED}, not {seed}.")
+
+
+def check_out(out: Path) -> None:
+    """Make the folder that results go into, unless it is there; raise where it cannot be written."""
     if out.exists() and not out.is_dir():
         raise CaptionlessError(f"--out {out} is a file. Choose a folder.")
     try:

@@ -9,9 +9,9 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from captionless.evaluation.estimate import Estimate, TooFewError, excess, share
-from captionless.evaluation.evidence import Pictures
-from captionless.evaluation.memorisation import Neighbours, memorised, nearest
+from captionless.evaluation.estimate import Estimate, TooFewError, share
+from captionless.evaluation.evidence import Evidence
+from captionless.evaluation.memorisation import ENOUGH_HELD_OUT, Neighbours, caught, memorised, nearest
 from captionless.evaluation.results import Figure, Section, Sheet
 from captionless.evaluation.studio import Studio
 from captionless.painting import to_images
@@ -27,8 +27,7 @@ NO_PIXELS = (
     "pictures that the model carries, which overlooks most copies, even exact ones: nothing found here is no acquittal."
 )
 NO_TRACE = "the folder has none of the pictures that the model was trained on"
-TOLERATED = 0.01
-"""Without held-out pictures to compare with, a share that is surely above this one counts as memorising."""
+UNKNOWN = "what the model was trained on is not recorded"
 
 
 @dataclass(frozen=True)
@@ -53,19 +52,19 @@ class Memory:
 
     Args:
         studio: the model.
-        seen: the training pictures that the folder has, or a choice of them.
-        trained_on: how many there were in training; 0 where that is not known.
+        evidence: the folder as the model sees it; of the training pictures in it perhaps a choice.
         bank: vectors of training pictures that the model carries, (m, d), which stand in where the folder has none;
             None where those are of other features.
         flip: whether training mirrored pictures.
     """
 
-    def __init__(self, studio: Studio, seen: Pictures, trained_on: int, bank: Tensor | None, flip: bool) -> None:
+    def __init__(self, studio: Studio, evidence: Evidence, bank: Tensor | None, flip: bool) -> None:
+        seen, found, trained_on = evidence.seen, evidence.found, evidence.trained_on
         self.notes: list[str] = []
+        self.doubts = _doubts(found, trained_on)
         self.pixels: Tensor | None = None
         self.features = torch.empty(0, 1) if bank is None else bank
         self.flip, self.mirrored = flip, None
-        self.whole = len(seen) >= HALF * trained_on
         if not len(seen):
             self.notes.append(NO_PIXELS)
             return
@@ -73,10 +72,15 @@ class Memory:
         self.features = studio.look(seen.pixels, "Looking at training pictures")
         if flip:
             self.mirrored = studio.look(seen.pixels.flip(3), "Looking at mirrored training pictures")
-        if len(seen) < MOST * trained_on:
+        if found < MOST * trained_on:
             self.notes.append(
-                f"Copies were looked for among {len(seen):,} of the {trained_on:,} training pictures; copies of the "
-                "others are not seen."
+                f"Copies were looked for among {found:,} of the {trained_on:,} training pictures; copies of the others "
+                "are not seen."
+            )
+        if evidence.elsewhere:
+            self.notes.append(
+                f"Of what the models that it was begun from learned, {evidence.elsewhere:,} pictures are not in the "
+                "folder; copies of those are not seen."
             )
 
     def judge(self, suspects: Suspects) -> tuple[Tensor, dict[str, Neighbours]]:
@@ -91,6 +95,16 @@ class Memory:
         return guilty, found
 
 
+def _doubts(found: int, trained_on: int) -> list[str]:
+    """Return why copies of the pictures trained on might go unseen where so many of them are compared with."""
+    if not trained_on:
+        return [UNKNOWN]
+    if not found:
+        return [NO_TRACE]
+    few = f"paintings were compared with only {found:,} of the {trained_on:,} pictures that the model was trained on"
+    return [few] if found < HALF * trained_on else []
+
+
 def memory_section(memory: Memory, painted: list[Suspects], real: Suspects | None) -> tuple[Section, bool | None]:
     """Measure how many pictures are copies of training pictures.
 
@@ -100,7 +114,7 @@ def memory_section(memory: Memory, painted: list[Suspects], real: Suspects | Non
         real: held-out real pictures; None where there are none.
 
     Returns:
-        The section, and whether the model memorises; None where that could not be measured.
+        The section, and whether the model memorises; None where that is not proven either way.
     """
     if not len(memory.features):
         return Section("memorisation", missing=(("Memorisation", NO_TRACE),)), None
@@ -114,7 +128,7 @@ def memory_section(memory: Memory, painted: list[Suspects], real: Suspects | Non
         figures.append(_figure(suspects, share(int(guilty.sum()), len(guilty)), aside))
         if memory.pixels is not None:
             sheets.append(_offenders(memory.pixels, suspects, found))
-    notes = [*memory.notes]
+    notes, doubts = [*memory.notes], [*memory.doubts]
     twins = aside is not None and aside.value > TWINS
     if aside and twins:
         notes.append(
@@ -122,9 +136,13 @@ def memory_section(memory: Memory, painted: list[Suspects], real: Suspects | Non
             "are copies of those (resized, or saved again), they are not held out: likeness to them flatters, and they "
             "cannot say how many copies are usual."
         )
-    sound = memory.pixels is not None and memory.whole and not twins
-    caught = verdict([figure.value for figure in figures], aside, sound)
-    return Section("memorisation", tuple(figures), (), (), (), tuple(sheets), tuple(notes)), caught
+        doubts.append(f"{aside.value:.0%} of the held-out pictures look like copies themselves")
+    proven = verdict([figure.value for figure in figures], aside, sound=not doubts)
+    if aside is None or aside.n < ENOUGH_HELD_OUT:
+        count = aside.n if aside else "none"
+        doubts.append(f"it takes {ENOUGH_HELD_OUT} held-out pictures to say what is usual, and {count} were looked at")
+    parts = (tuple(figures), (), (), (), tuple(sheets), tuple(notes))
+    return Section("memorisation", *parts, doubts=() if proven else tuple(doubts)), proven
 
 
 def verdict(shares: Sequence[Estimate], real: Estimate | None, sound: bool) -> bool | None:
@@ -136,11 +154,12 @@ def verdict(shares: Sequence[Estimate], real: Estimate | None, sound: bool) -> b
         sound: whether copies would have been found, had there been any.
 
     Returns:
-        True where a share is beyond what chance makes of the real one; else False, or None where nothing is proven.
+        True where a share is beyond what chance makes of the real one; else False, or None where nothing is proven:
+        where copies may have gone unseen, or too few pictures are held out to say what is usual.
     """
-    if any(excess(value, real) > 0 if real else value.low > TOLERATED for value in shares):
+    if any(caught(value, real) for value in shares):
         return True
-    return False if sound else None
+    return False if sound and real is not None and real.n >= ENOUGH_HELD_OUT else None
 
 
 def _count(memory: Memory, suspects: Suspects) -> Estimate:
@@ -149,6 +168,7 @@ def _count(memory: Memory, suspects: Suspects) -> Estimate:
 
 
 def _figure(suspects: Suspects, value: Estimate, real: Estimate | None) -> Figure:
+    beside = " Beside it, the same of real pictures that were not trained on." if real else ""
     return Figure(
         suspects.key,
         f"Memorised, {suspects.label}",
@@ -158,21 +178,23 @@ def _figure(suspects: Suspects, value: Estimate, real: Estimate | None) -> Figur
         percent=True,
         explanation="Share of pictures less than a third as far from the nearest training picture (or its mirror "
         "image) as from the second nearest, in pixels or in features (arXiv:2310.02664); near-duplicates of the "
-        "nearest are left out. Beside it, the same of real pictures that were not trained on.",
+        f"nearest are left out.{beside}",
     )
 
 
 def _offenders(pixels: Tensor, suspects: Suspects, found: dict[str, Neighbours]) -> Sheet:
-    """Draw the pictures closest to a training picture, each beside it."""
+    """Draw the pictures closest to a training picture, each beside it; of each training picture the worst."""
     ratio = torch.stack([neighbours.ratio for neighbours in found.values()]).amin(0)
-    order = ratio.argsort()[:OFFENDERS].tolist()
+    worst: dict[int, tuple[int, str]] = {}
+    for i in ratio.argsort().tolist():
+        where = min(found, key=lambda name: float(found[name].ratio[i]))
+        worst.setdefault(int(found[where].first[i]), (i, where))
     images: list[Image.Image] = []
     labels: list[str] = []
-    for i in order:
-        where = min(found, key=lambda name: float(found[name].ratio[i]))
-        first = int(found[where].first[i])
+    for first, (i, where) in list(worst.items())[:OFFENDERS]:
         images += [*to_images(suspects.pixels[i : i + 1]), *to_images(pixels[first : first + 1])]
         labels += [f"painted ({float(ratio[i]):.2f} in {where})", "nearest trained on"]
     grid = labelled_grid(images, labels, columns=8, cell=max(96, pixels.shape[-1]))
-    note = "The worst first: the distance to the nearest training picture over that to the second; below 0.33 counts."
+    note = "The worst first: the distance to the nearest training picture over that to the second; below 0.33 counts. "
+    note += "Each training picture is shown once, beside the painting closest to it."
     return Sheet(f"Nearest training pictures, {suspects.label}", grid, note)

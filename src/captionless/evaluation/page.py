@@ -12,7 +12,7 @@ from typing import TypeVar
 from captionless.evaluation.charts import Bar, Scale, Tick, scale
 from captionless.evaluation.estimate import Estimate
 from captionless.evaluation.numbers import ARROWS, BETTER, number, span, span_width
-from captionless.evaluation.results import Assessment, Figure, Mark, Report, Section, Sheet, Table
+from captionless.evaluation.results import Examination, Figure, Mark, Report, Section, Sheet, Table
 
 REAL = "real pictures"
 RULER = "kid"
@@ -32,6 +32,7 @@ VERDICTS = {
     False: ("good", "Not caught memorising", "It painted no more near-copies than chance explains."),
     None: ("unknown", "Memorisation not measured", "Whether its pictures are copies is not known."),
 }
+NEITHER = "Neither caught nor cleared"
 _NUMERIC = re.compile(r"[+−-]?[\d.,]+%?( ?[-–±/(\[].*)?|—|-|")
 Kind = TypeVar("Kind", Sheet, Table)
 _Line = tuple[str, str, int, Estimate | None, Estimate | None]
@@ -98,6 +99,15 @@ def parts(report: Report) -> list[Part]:
     return [part for part in found if part.blocks or part.tables or part.sheets or part.missing or part.notes]
 
 
+def verdict(examination: Examination) -> tuple[str, str, str]:
+    """Return what is said of copies: its kind (``bad``, ``good`` or ``unknown``), the verdict, and what it means."""
+    looked = any(section.key == "memorisation" and section.figures for section in examination.sections)
+    if examination.memorises is not None or not looked:
+        return VERDICTS[examination.memorises]
+    meaning = "No more near-copies were found than chance explains, which clears nobody here"
+    return "unknown", NEITHER, ": ".join([meaning, *filter(None, ["; ".join(examination.doubts)])]) + "."
+
+
 def numeric_columns(table: Table) -> list[bool]:
     """Return for each column of a table whether it holds nothing but numbers, which are set to the right."""
     columns = ([row[i].strip() for row in table.rows] for i in range(len(table.heads)))
@@ -106,22 +116,22 @@ def numeric_columns(table: Table) -> list[bool]:
 
 def _keys(report: Report) -> list[str]:
     """Return the sections' keys in the order of ``PARTS``, then those it does not name."""
-    own = [section.key for one in report.assessments for section in one.sections]
+    own = [section.key for one in report.examinations for section in one.sections]
     return [*PARTS, *(key for key in dict.fromkeys(own) if key not in PARTS)]
 
 
 def _part(report: Report, key: str, i: int) -> Part:
     title, question = PARTS.get(key, (key.capitalize(), ""))
-    own = [(one, section) for one in report.assessments for section in one.sections if section.key == key]
+    own = [(one, section) for one in report.examinations for section in one.sections if section.key == key]
     shown = ("words", "prompts") if key == "prompts" else () if key == "words" else (key,)
     sheets = (
         (one.model, sheet)
-        for one in report.assessments
+        for one in report.examinations
         for section in one.sections
         if section.key in shown
         for sheet in section.sheets
     )
-    several = len(report.assessments) > 1
+    several = len(report.examinations) > 1
     return Part(
         f"part-{i + 1}",
         title,
@@ -140,16 +150,16 @@ def _blocks(report: Report, sections: Sequence[Section], anchor: str) -> Iterato
     keys = dict.fromkeys(figure.key for section in sections for figure in section.figures)
     marks = _marks(report, sections)
     for i, key in enumerate(keys):
-        yield _block(report.assessments, figures[key], marks if key == RULER else (), f"{anchor}-{i + 1}")
+        yield _block(report.examinations, figures[key], marks if key == RULER else (), f"{anchor}-{i + 1}")
 
 
 def _marks(report: Report, sections: Sequence[Section]) -> tuple[Mark, ...]:
     """Return the marks of all models; where those of one name differ, each says which model it belongs to."""
     owners: dict[Mark, list[str]] = {}
-    for assessment in report.assessments:
-        for section in assessment.sections:
+    for examination in report.examinations:
+        for section in examination.sections:
             for mark in section.marks if section in sections else ():
-                owners.setdefault(mark, []).append(assessment.model)
+                owners.setdefault(mark, []).append(examination.model)
     times = Counter(mark.label for mark in owners)
     return tuple(
         replace(mark, label=f"{mark.label} (for {', '.join(names)})") if times[mark.label] > 1 else mark
@@ -157,9 +167,9 @@ def _marks(report: Report, sections: Sequence[Section]) -> tuple[Mark, ...]:
     )
 
 
-def _block(assessments: Sequence[Assessment], figure: Figure, marks: Sequence[Mark], anchor: str) -> Block:
+def _block(examinations: Sequence[Examination], figure: Figure, marks: Sequence[Mark], anchor: str) -> Block:
     """Set a figure of all models beside the real pictures and, on a ruler from small to large, the marks."""
-    own = [(one, one.figures.get(figure.key)) for one in assessments]
+    own = [(one, one.figures.get(figure.key)) for one in examinations]
     reals = list(dict.fromkeys(found.real for _, found in own if found and found.real))
     first = reals[0] if reals else None
     lines: list[_Line] = [
@@ -174,35 +184,37 @@ def _block(assessments: Sequence[Assessment], figure: Figure, marks: Sequence[Ma
         lines.sort(key=lambda line: line[3].value if line[3] else math.inf)
     values = [value for *_, value, _ in lines if value]
     on = scale(values, percent=figure.percent, bent=bool(marks))
-    rows = tuple(_row(line, figure, on, values, assessments) for line in lines)
+    rows = tuple(_row(line, figure, on, values, examinations) for line in lines)
     arrow, better = ARROWS.get(figure.better, ""), BETTER.get(figure.better, "")
     return Block(anchor, figure, arrow, better, rows, tuple(on.ticks()), on.bend is not None)
 
 
-def _row(line: _Line, figure: Figure, on: Scale, values: Sequence[Estimate], assessments: Sequence[Assessment]) -> Row:
+def _row(
+    line: _Line, figure: Figure, on: Scale, values: Sequence[Estimate], examinations: Sequence[Examination]
+) -> Row:
     name, kind, tone, value, real = line
     band = on.bar(real) if real else None
     if value is None:
-        return Row(name, kind, tone, band=band, why=_why(assessments[tone - 1], figure))
+        return Row(name, kind, tone, band=band, why=_why(examinations[tone - 1], figure))
     text, reach = number(value.value, figure), span(value, figure, width=span_width(values, figure))
     return Row(name, kind, tone, text, reach, value.n, on.bar(value), band)
 
 
-def _why(assessment: Assessment, figure: Figure) -> str:
+def _why(examination: Examination, figure: Figure) -> str:
     """Return why a model has no such figure."""
-    missing = dict(entry for section in assessment.sections for entry in section.missing)
+    missing = dict(entry for section in examination.sections for entry in section.missing)
     return missing.get(figure.key) or missing.get(figure.label) or "not measured"
 
 
-def _missing(own: Sequence[tuple[Assessment, Section]], report: Report) -> Iterator[tuple[str, str, str]]:
+def _missing(own: Sequence[tuple[Examination, Section]], report: Report) -> Iterator[tuple[str, str, str]]:
     """Yield (model, what, why); no model where it holds for all."""
-    labels = {key: figure.label for one in report.assessments for key, figure in one.figures.items()}
+    labels = {key: figure.label for one in report.examinations for key, figure in one.figures.items()}
     found: dict[tuple[str, str], list[str]] = {}
     for one, section in own:
         for entry in section.missing:
             found.setdefault(entry, []).append(one.model)
     for (what, why), names in found.items():
-        whose = "" if len(names) == len(report.assessments) else ", ".join(names)
+        whose = "" if len(names) == len(report.examinations) else ", ".join(names)
         yield whose, labels.get(what, what), why
 
 

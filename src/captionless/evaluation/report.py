@@ -17,7 +17,7 @@ from PIL import Image
 from captionless.evaluation import page
 from captionless.evaluation.card import card_lines
 from captionless.evaluation.estimate import Estimate
-from captionless.evaluation.results import Assessment, Figure, Report, Section
+from captionless.evaluation.results import Examination, Figure, Report, Section
 from captionless.files import atomic_write
 
 __all__ = ["as_json", "card_lines", "data_uri", "render", "write"]
@@ -60,7 +60,7 @@ def write(out: Path, report: Report) -> Path:
 
 def render(report: Report) -> str:
     """Return the page as HTML; everything that a report holds is escaped."""
-    return _template().render(report=report, parts=page.parts(report), real=page.REAL, verdicts=page.VERDICTS)
+    return _template().render(report=report, parts=page.parts(report), real=page.REAL, verdict=page.verdict)
 
 
 def as_json(report: Report) -> dict[str, Any]:
@@ -73,7 +73,8 @@ def as_json(report: Report) -> dict[str, Any]:
     - ``data``, ``command``: texts; ``settings``: {what: text}
     - ``models``: a list, one a model, in the order they were asked for:
 
-        - ``model``: its name; ``facts``: {what: text}; ``warnings``: texts; ``memorises``: true, false or null
+        - ``model``: its name; ``facts``: {what: text}; ``warnings``: texts; ``memorises``: true, false or null;
+          ``doubts``: texts, why it is null although copies were looked for
         - ``figures``: {key: *estimate* with ``section``, ``label``, ``better`` (higher, lower or neither),
           ``percent`` (whether it is a share) and ``real`` (an *estimate* of real photographs, or null)}
         - ``marks``: {key: *estimate* with ``label``}, points of comparison for the figure ``kid``
@@ -86,7 +87,7 @@ def as_json(report: Report) -> dict[str, Any]:
         "data": report.data,
         "command": report.command,
         "settings": dict(report.settings),
-        "models": [_model(one) for one in report.assessments],
+        "models": [_model(one) for one in report.examinations],
     }
 
 
@@ -115,12 +116,13 @@ def _template() -> Template:
     return environment.from_string(files(__package__).joinpath("report.html.jinja").read_text(encoding="utf-8"))
 
 
-def _model(one: Assessment) -> dict[str, Any]:
+def _model(one: Examination) -> dict[str, Any]:
     return {
         "model": one.model,
         "facts": dict(one.facts),
         "warnings": list(one.warnings),
         "memorises": one.memorises,
+        "doubts": list(one.doubts),
         "figures": {figure.key: _figure(part, figure) for part in one.sections for figure in part.figures},
         "marks": {
             mark.key: {"label": mark.label, **_estimate(mark.value)} for part in one.sections for mark in part.marks

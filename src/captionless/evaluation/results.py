@@ -87,6 +87,7 @@ class Section:
         tables: numbers in rows.
         sheets: pictures to look at.
         notes: sentences on how it was measured, or what to keep in mind.
+        doubts: of ``memorisation``: why a model that was not caught is not cleared either.
     """
 
     key: str
@@ -96,10 +97,11 @@ class Section:
     tables: tuple[Table, ...] = ()
     sheets: tuple[Sheet, ...] = ()
     notes: tuple[str, ...] = ()
+    doubts: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
-class Assessment:
+class Examination:
     """What was found about one model.
 
     Args:
@@ -107,7 +109,7 @@ class Assessment:
         facts: (what, text) about it: size, weights, pictures seen …
         sections: its parts, in the order they are shown.
         warnings: what a reader must know before believing a figure.
-        memorises: whether it was caught memorising; None where that could not be measured.
+        memorises: whether it was caught memorising; None where that is not proven either way.
     """
 
     model: str
@@ -121,6 +123,11 @@ class Assessment:
         """All its figures, by key."""
         return {figure.key: figure for section in self.sections for figure in section.figures}
 
+    @property
+    def doubts(self) -> tuple[str, ...]:
+        """Why it was neither caught memorising nor cleared of it, where copies were looked for."""
+        return tuple(doubt for section in self.sections for doubt in section.doubts)
+
 
 @dataclass(frozen=True)
 class Report:
@@ -129,11 +136,11 @@ class Report:
     Args:
         data: the folder of pictures, as it was named.
         settings: (what, text) of how it was measured: pictures, seeds, sampling, features, versions.
-        assessments: one a model.
+        examinations: one a model.
         command: the command line that repeats it.
     """
 
     data: str
     settings: tuple[tuple[str, str], ...]
-    assessments: tuple[Assessment, ...]
+    examinations: tuple[Examination, ...]
     command: str = ""

@@ -1,4 +1,4 @@
-"""Where an evaluation paints its pictures and looks at them, and tells how long that will take."""
+"""Where pictures are painted to be measured, and looked at, and it is told how long that will take."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from torch import Tensor
 
 from captionless.evaluation.evidence import Listener
 from captionless.evaluation.features import Features
+from captionless.evaluation.numbers import duration
 from captionless.generator import Generator
 from captionless.painting import paint, to_images
 from captionless.sampling import Sampling
@@ -19,12 +20,11 @@ LOOK = 64
 """Pictures looked at between two reports of progress."""
 
 
-class Studio:
-    """One model, at work for an evaluation.
+class Easel:
+    """One model, painting to be measured.
 
     Args:
         generator: the model.
-        features: what pictures are compared by.
         sampling: how pictures are drawn.
         seed: picture i of each series uses seed + i.
         pictures: how many are going to be painted, for the estimate of time.
@@ -35,17 +35,20 @@ class Studio:
     def __init__(
         self,
         generator: Generator,
-        features: Features,
         sampling: Sampling,
         seed: int,
         pictures: int,
         steps: int,
         listener: Listener,
     ) -> None:
-        self.generator, self.features, self.sampling, self.seed = generator, features, sampling, seed
+        self.generator, self.sampling, self.seed = generator, sampling, seed
         self.pictures, self.steps, self.listener = pictures, steps, listener
         self.done = 0
         self.started: float | None = None
+
+    def seeds(self, n: int, offset: int = 0) -> list[int]:
+        """Return the seeds of a series of ``n`` pictures."""
+        return [(self.seed + offset + i) % 2**32 for i in range(n)]
 
     def paint(self, conditions: Tensor, offset: int = 0, **changes: Any) -> Tensor:
         """Paint one picture of each condition.
@@ -69,29 +72,64 @@ class Studio:
                 self._estimate()
             self.listener.progress("Painting", self.done, max(self.steps, self.done))
 
-        seeds = [(self.seed + offset + i) % 2**32 for i in range(len(conditions))]
         return paint(
             self.generator.denoiser,
             self.generator.model.config,
             conditions,
-            seeds,
+            self.seeds(len(conditions), offset),
             sampling,
             on_progress=on_progress,
         )
 
+    def _estimate(self) -> None:
+        assert self.started is not None
+        seconds = (time.monotonic() - self.started) * self.steps / self.done + self.besides()
+        about = duration(seconds)
+        self.listener.say(f"Painting {self.pictures:,} pictures, {self.steps:,} denoising steps in all: {about}.")
+
+    def besides(self) -> float:
+        """Return the seconds that will pass with other things than painting."""
+        return 0.0
+
+
+class Studio(Easel):
+    """One model, at work for an evaluation: painting, and comparing by features.
+
+    Args:
+        generator: the model.
+        features: what pictures are compared by.
+        sampling: how pictures are drawn.
+        seed: picture i of each series uses seed + i.
+        pictures: how many are going to be painted, for the estimate of time.
+        steps: denoising steps of all of them.
+        listener: whom to tell.
+        looks: how many pictures are going to be looked at, for the estimate.
+    """
+
+    def __init__(
+        self,
+        generator: Generator,
+        features: Features,
+        sampling: Sampling,
+        seed: int,
+        pictures: int,
+        steps: int,
+        listener: Listener,
+        looks: int = 0,
+    ) -> None:
+        super().__init__(generator, sampling, seed, pictures, steps, listener)
+        self.features, self.looks = features, looks
+        self.looked, self.looking = 0, 0.0
+
+    def besides(self) -> float:
+        """Return the seconds that looking at pictures will take, as far as it is known how long one takes."""
+        return max(0, self.looks - self.looked) * self.looking / max(1, self.looked)
+
     def look(self, pixels: Tensor, what: str = "Looking at pictures") -> Tensor:
         """Return the features of pictures, uint8 (n, channels, size, size), as float32 (n, f)."""
-        found = []
+        found, started = [], time.monotonic()
         for start in range(0, len(pixels), LOOK):
             found.append(self.features.encode_images(to_images(pixels[start : start + LOOK])))
             self.listener.progress(what, min(start + LOOK, len(pixels)), len(pixels))
+        self.looked, self.looking = self.looked + len(pixels), self.looking + time.monotonic() - started
         return torch.cat(found)
-
-    def _estimate(self) -> None:
-        assert self.started is not None
-        seconds = (time.monotonic() - self.started) * self.steps / self.done
-        minutes = seconds / 60
-        about = (
-            f"about {minutes:.0f} minutes" if minutes >= 1.5 else "about a minute" if minutes > 0.5 else "a few seconds"
-        )
-        self.listener.say(f"Painting {self.pictures:,} pictures, {self.steps:,} denoising steps in all: {about}.")

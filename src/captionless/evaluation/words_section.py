@@ -2,20 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 
-from captionless.evaluation.estimate import TooFewError, share
+from captionless.evaluation.estimate import Estimate, TooFewError, share
+from captionless.evaluation.evidence import Pictures
 from captionless.evaluation.judge import PixelJudge
 from captionless.evaluation.resampling import cluster_mean
 from captionless.evaluation.results import Figure, Section, Sheet, Table
 from captionless.evaluation.studio import Studio
 from captionless.evaluation.words import choices_among, cosine_gain, different, r_precision
 from captionless.painting import to_images
-from captionless.prompt_files import Prompt
+from captionless.prompt_files import Prompt, photo_of
 from captionless.sheets import contact_sheet
 
 PICTURES = 300
@@ -25,6 +27,9 @@ FEW = 10
 SHEET_ROWS, SHEET_COLUMNS = 20, 8
 SEEDS = 1_000_000
 """Added to the seeds, so that these pictures share no noise with others."""
+
+_Seen = tuple[Tensor, Tensor, Tensor]
+"""Pictures, uint8 (n, channels, size, size), their features (n, f), and the place of each one's prompt (n,)."""
 
 
 @dataclass(frozen=True)
@@ -40,13 +45,17 @@ class Asked:
         return min(MOST_EACH, max(1, round(PICTURES / len(self.prompts))))
 
 
-def words_section(studio: Studio, asked: Asked, judge: PixelJudge | str) -> tuple[Section, Tensor, Tensor]:
+def words_section(
+    studio: Studio, asked: Asked, judge: PixelJudge | str, real: Pictures, real_features: Tensor
+) -> tuple[Section, Tensor, Tensor]:
     """Paint every prompt, and measure how well the pictures show what was asked.
 
     Args:
         studio: the model.
         asked: what to paint; of a model of classes, their names.
         judge: names what pictures show; or why there is none.
+        real: real pictures, to say what figures those have, where prompts are nothing but their labels.
+        real_features: theirs, (m, f).
 
     Returns:
         The section, the pictures, uint8 (n, channels, size, size), and their features.
@@ -59,7 +68,9 @@ def words_section(studio: Studio, asked: Asked, judge: PixelJudge | str) -> tupl
     figures: list[Figure] = []
     missing: list[tuple[str, str]] = []
     tables: list[Table] = []
-    _measure_cosines(studio, texts, pixels, features, owner, figures, missing)
+    known = _under_labels(asked.prompts, real)
+    beside = (real.take(known[0]).pixels, real_features[known[0]], torch.tensor(known[1])) if known[0] else None
+    _measure_cosines(studio, texts, (pixels, features, owner), beside, figures, missing)
     _measure_labels(labels, pixels, owner, judge, figures, missing, tables)
     notes = []
     if len(texts) < FEW:
@@ -71,12 +82,23 @@ def words_section(studio: Studio, asked: Asked, judge: PixelJudge | str) -> tupl
     return section, pixels, features
 
 
+def _under_labels(prompts: Sequence[Prompt], real: Pictures) -> tuple[list[int], list[int]]:
+    """Return which real pictures have a prompt that names their label and no more, and the places of those prompts.
+
+    Nothing where a prompt says more than a label: how well a real picture should fit that is not known.
+    """
+    place = {prompt.label: i for i, prompt in enumerate(prompts)}
+    if any(prompt.label is None or prompt != photo_of(prompt.label) for prompt in prompts):
+        return [], []
+    rows = [i for i, label in enumerate(real.labels) if label in place]
+    return rows, [place[real.labels[i]] for i in rows]
+
+
 def _measure_cosines(
     studio: Studio,
     texts: Sequence[str],
-    pixels: Tensor,
-    seen: Tensor,
-    owner: Tensor,
+    painted: _Seen,
+    real: _Seen | None,
     figures: list[Figure],
     missing: list[tuple[str, str]],
 ) -> None:
@@ -85,40 +107,55 @@ def _measure_cosines(
     if studio.generator.classes:
         missing.append((name, "the model paints classes, not words"))
         return
-    if features.encode_texts is None:
-        # Features of pictures alone: the model's own encoder knows the words.
-        encoder = studio.generator.encoder
-        images = encoder.encode_images(to_images(pixels))
-        words, by, own = encoder.encode_texts(list(texts)), encoder.name, True
-    else:
-        images, words = seen, features.encode_texts(list(texts))
-        by, own = features.name, not features.independent
-    images, words = (torch.nn.functional.normalize(vectors, dim=1) for vectors in (images, words))
-    by = f"By {by}" + (", the model's own encoder: not independent." if own else ".")
+    # Features of pictures alone: the model's own encoder knows the words.
+    encoder = studio.generator.encoder if features.encode_texts is None else None
+    words = (encoder or features).encode_texts(list(texts))  # type: ignore[misc]
+    words = F.normalize(words, dim=1)
+    own = encoder is not None or not features.independent
+    by = f"By {(encoder or features).name}" + (", the model's own encoder: not independent." if own else ".")
+
+    def measure(seen: _Seen) -> tuple[Estimate, Estimate]:
+        pixels, found, owner = seen
+        images = F.normalize(encoder.encode_images(to_images(pixels)) if encoder else found, dim=1)
+        return cosine_gain(images, words, owner), r_precision(images, words, owner)
+
     try:
         choices = choices_among(len(different(words)[0]))
-        gain, precision = cosine_gain(images, words, owner), r_precision(images, words, owner)
+        gain, precision = measure(painted)
     except TooFewError as error:
         missing.append((name, str(error)))
         return
+    gain_real, precision_real = _unless_too_few(measure, real)
+    beside = " Beside it: real pictures under the prompt of their own label." if gain_real else ""
     figures += [
         Figure(
             "cosine_gain",
             "Cosine with the words, above shuffled",
             gain,
+            gain_real,
             digits=3,
             explanation="Mean cosine of each picture with its own prompt, minus that with the others' prompts; 0 is no "
-            f"better than chance. {by}",
+            f"better than chance.{beside} {by}",
         ),
         Figure(
             "r_precision",
             f"Picks its own prompt out of {choices}",
             precision,
+            precision_real,
             percent=True,
             explanation=f"How often a picture's own prompt is the closest to it among {choices}; by chance "
-            f"{100 / choices:.1f}%. {by}",
+            f"{100 / choices:.1f}%.{beside} {by}",
         ),
     ]
+
+
+def _unless_too_few(
+    measure: Callable[[_Seen], tuple[Estimate, Estimate]], seen: _Seen | None
+) -> tuple[Estimate, Estimate] | tuple[None, None]:
+    try:
+        return measure(seen) if seen else (None, None)
+    except TooFewError:
+        return None, None
 
 
 def _measure_labels(

@@ -1,0 +1,64 @@
+"""A tiny world to grade in: pictures of coloured noise, a class a colour, and models that paint such colours."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import torch
+from PIL import Image
+
+from captionless.checkpoint import WEIGHTS, ModelConfig, save_config, save_tensors
+from captionless.denoiser import Denoiser, DenoiserConfig
+from captionless.evaluation.estimate import share
+from captionless.evaluation.judge import PixelJudge
+from captionless.sampling import Sampling
+
+COLOURS = {"daisy": (40, 120, 60), "rose": (180, 50, 50), "tulip": (60, 60, 190)}
+CLASSES = tuple(COLOURS)
+FAST = Sampling(steps=2, guidance=0.0, precision="float32")
+QUICK = ("--steps", "2", "--guidance", "0", "--precision", "float32")
+SHAPE = DenoiserConfig(patch=1, width=16, multipliers=(1,), blocks=1, attention=(), condition_width=len(CLASSES))
+
+
+def photos(folder: Path, n: int = 12, seed: int = 0, colours: Mapping[str, tuple[int, int, int]] = COLOURS) -> Path:
+    """``n`` pictures a class, in sub-folders."""
+    generator = torch.Generator().manual_seed(seed)
+    for name, colour in colours.items():
+        (folder / name).mkdir(parents=True, exist_ok=True)
+        for i in range(n):
+            pixels = torch.tensor(colour) + 60 * torch.rand(8, 8, 3, generator=generator) - 30
+            Image.fromarray(pixels.clamp(0, 255).byte().numpy()).save(folder / name / f"{seed}-{i}.png")
+    return folder
+
+
+@cache
+def painter() -> dict[str, torch.Tensor]:
+    """The weights of a network that answers condition i with the colour of class i, whatever the noise."""
+    torch.manual_seed(0)
+    network, generator = Denoiser(SHAPE).train(), torch.Generator().manual_seed(0)
+    optimizer = torch.optim.Adam(network.parameters(), 1e-2)
+    colours = torch.tensor(list(COLOURS.values())) / 127.5 - 1
+    for _ in range(60):
+        chosen = torch.randint(len(CLASSES), (8,), generator=generator)
+        x = torch.randn(8, 3, 8, 8, generator=generator)
+        x0 = network(x, torch.rand(8, generator=generator), torch.eye(len(CLASSES))[chosen])
+        (x0 - colours[chosen][:, :, None, None]).square().mean().backward()  # type: ignore[no-untyped-call]
+        optimizer.step()
+        optimizer.zero_grad()
+    return network.state_dict()
+
+
+def model(folder: Path, classes: tuple[str, ...] = CLASSES, **training: Any) -> Path:
+    """A model folder that paints, for its class i, the colour of ``CLASSES[i]``: with other names, a wrong one."""
+    folder.mkdir(parents=True)
+    save_tensors(folder / WEIGHTS, painter())
+    save_config(folder, ModelConfig(8, SHAPE, None, prediction="x0", training=training, classes=classes))
+    return folder
+
+
+def judge(*right: tuple[int, int], classes: tuple[str, ...] = CLASSES) -> PixelJudge:
+    """A classifier in name only: of each class, how many of how many held-out pictures it knew."""
+    return PixelJudge(None, classes, tuple(share(*one) for one in right))  # type: ignore[arg-type]
