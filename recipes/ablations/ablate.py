@@ -73,13 +73,18 @@ MODELS: dict[str, GivenSettings] = {
 
 
 def neighbours(count: int, text: Tensor, shore: Shore) -> Tensor:
-    """Return the weighted mean of another number of nearest training vectors."""
-    return nearest(text, shore.bank, shore.temperature, count)
+    """Return the weighted mean of another number of nearest training vectors, as it is."""
+    return nearest(text, shore.bank, shore.temperature, count, shifts=0)
+
+
+def shifted(shifts: int, text: Tensor, shore: Shore) -> Tensor:
+    """Return the nearest training vectors' mean after another number of shifts."""
+    return nearest(text, shore.bank, shore.temperature, shifts=shifts)
 
 
 def halfway(text: Tensor, shore: Shore) -> Tensor:
     """Return the points halfway between the text vectors and the means of their nearest training vectors."""
-    return slerp(text, nearest(text, shore.bank, shore.temperature), 0.5)
+    return slerp(text, nearest(text, shore.bank, shore.temperature, shifts=0), 0.5)
 
 
 def steps_of(sampler: str, calls: int) -> int:
