@@ -22,7 +22,7 @@ from captionless.editing import Edit
 from captionless.errors import CaptionlessError
 from captionless.generator import MAX_SEED
 from captionless.guidance import Part
-from captionless.painting import exact_convolutions, guided_times, initial_noise, paint, to_bytes, to_images
+from captionless.painting import exact_convolutions, guided_times, paint, seeded, to_bytes, to_images
 from captionless.samplers import Reverse
 from captionless.sampling import GUIDED_LEVELS, SAMPLERS, Sampling
 from captionless.schedule import CosineSchedule, FlowSchedule, KarrasSchedule, LinearSchedule, log_snr
@@ -115,7 +115,7 @@ def test_all_noise_of_a_seed_is_bitwise_the_same_alone_and_in_any_batch(monkeypa
     assert torch.equal(together, by_threes)
     assert torch.equal(together, alone)
     for i, seed in enumerate(seeds):
-        assert torch.equal(together[i, 0], initial_noise(seed, 3, 8)[0])
+        assert torch.equal(together[i, 0], torch.randn(3, 8, 8, generator=seeded(seed)))
 
 
 def test_the_noise_of_one_seed_is_standard_normal_and_never_repeats(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -130,12 +130,16 @@ def test_the_noise_of_one_seed_is_standard_normal_and_never_repeats(monkeypatch:
 
 @pytest.mark.parametrize("seed", [0, 1, 12345, MAX_SEED - 1])
 def test_neighbouring_seeds_start_from_different_noise(seed: int) -> None:
-    assert not torch.equal(initial_noise(seed, 3, 8)[0], initial_noise(seed + 1, 3, 8)[0])
+    assert not torch.equal(
+        torch.randn(3, 8, 8, generator=seeded(seed)), torch.randn(3, 8, 8, generator=seeded(seed + 1))
+    )
 
 
 def test_the_largest_seed_is_the_last_that_the_generator_tells_from_others() -> None:
     """If this fails, PyTorch reads more of a seed than it did, and ``MAX_SEED`` may rise."""
-    assert torch.equal(initial_noise(5, 3, 8)[0], initial_noise(5 + MAX_SEED + 1, 3, 8)[0])
+    assert torch.equal(
+        torch.randn(3, 8, 8, generator=seeded(5)), torch.randn(3, 8, 8, generator=seeded(5 + MAX_SEED + 1))
+    )
 
 
 @pytest.mark.parametrize(("conditions", "seeds"), [(1, 2), (2, 1), (0, 0)])

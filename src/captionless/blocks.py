@@ -163,15 +163,15 @@ class Bypass(nn.Module):
     input, and here it can pass.
     """
 
-    def __init__(self, channels: int, embedding: int) -> None:
+    def __init__(self, channels: int, embedding: int, out_channels: int | None = None) -> None:
         super().__init__()
         self.enter = nn.Conv2d(channels, 2 * channels, 1, bias=False)
         self.gain = nn.Linear(embedding, 2 * channels)
-        self.leave = nn.Conv2d(2 * channels, channels, 1, bias=False)
+        self.leave = nn.Conv2d(2 * channels, out_channels or channels, 1, bias=False)
         zero_weights(self.leave)
 
     def forward(self, patches: Tensor, embedding: Tensor) -> Tensor:
-        """Map (n, channels, h, w) and (n, embedding) to (n, channels, h, w)."""
+        """Map (n, channels, h, w) and (n, embedding) to (n, out_channels, h, w)."""
         out: Tensor = self.leave(self.enter(patches) * (1 + self.gain(embedding))[..., None, None])
         return out
 

@@ -8,6 +8,7 @@
     README.md CREDITS.csv  the model card, and whom the pictures are owed to
     samples/               contact sheets drawn while it learned
     training/              what --resume needs; may be deleted from a finished model
+    small/                 of a model that enlarges: the model of small pictures, a whole model folder (with the bank)
 
 Every file is replaced in one step, so a crash leaves the last good checkpoint.
 """
@@ -15,6 +16,7 @@ Every file is replaced in one step, so a crash leaves the last good checkpoint.
 from __future__ import annotations
 
 import json
+import shutil
 from dataclasses import asdict, dataclass, field
 from importlib import resources
 from pathlib import Path
@@ -34,12 +36,14 @@ from captionless.labels import listed
 from captionless.schedule import SCHEDULE_KINDS, AnySchedule, CosineSchedule
 from captionless.settings import PREDICTIONS
 
-FORMAT = 4
+FORMAT = 5
 """1 knew no other schedule than the cosine and no other prediction than v; 2 knew no bypass in the denoiser; 3 knew no
-shift of the cosine schedule."""
+shift of the cosine schedule; 4 knew no model that enlarges another's pictures."""
 BUNDLED = "bundled"
 CONFIG, WEIGHTS, STATE = "config.json", "model.safetensors", "training/state.safetensors"
 BANK, MEANS = "bank.safetensors", "means.safetensors"
+SMALL = "small"
+_ABOUT = ("pictures.csv", "README.md", "CREDITS.csv", "CREDITS-begun-from.csv")
 
 _TRAINING = {"settings": dict, "folder": str, "pictures": int, "held_out": int, "images": int, "minutes": float}
 
@@ -66,6 +70,7 @@ class ModelConfig:
         encoder: the encoder whose vectors are its conditions; None for a model of classes.
         classes: the names of its classes, in the order of the elements of its one-hot conditions; none for a model of
             words. A model has either an encoder or classes.
+        enlarges: side of the small pictures that it enlarges, in pixels; None for a model that paints from noise alone.
         training: how it was trained (settings, pictures, images seen, minutes, ancestry); for people and resume.
     """
 
@@ -76,6 +81,7 @@ class ModelConfig:
     prediction: str = "v"
     training: dict[str, Any] = field(default_factory=dict)
     classes: tuple[str, ...] = ()
+    enlarges: int | None = None
 
     def __post_init__(self) -> None:
         """Refuse a model that nothing can be asked of, or two kinds of things."""
@@ -83,6 +89,13 @@ class ModelConfig:
             raise CaptionlessError("a model has either an encoder or classes, and this one has both or neither.")
         if len(set(self.classes)) < len(self.classes) or not all(self.classes):
             raise CaptionlessError("each class of a model needs a name of its own.")
+        small, beside = self.enlarges, self.denoiser.beside
+        if beside != (0 if small is None else self.denoiser.channels + 1):
+            raise CaptionlessError(
+                "a model that enlarges sees the small picture beside the large one, and no other does."
+            )
+        if small is not None and not (0 < small < self.size and self.size % small == 0):
+            raise CaptionlessError(f"pictures of {small} pixels are not enlarged to {self.size}: no whole multiple.")
 
     @property
     def condition_width(self) -> int:
@@ -113,6 +126,7 @@ class Model:
         denoiser: in evaluation mode, float32.
         bank: unit image vectors of training pictures, (m, d); (0, d) in a model of classes.
         text_mean: mean of the vectors of prompts about its subject, (d,); None in models of format 1.
+        small: the model whose pictures it enlarges, if it does.
     """
 
     name: str
@@ -120,6 +134,7 @@ class Model:
     denoiser: Denoiser
     bank: Tensor
     text_mean: Tensor | None = None
+    small: Model | None = None
 
     @property
     def shore(self) -> Shore:
@@ -188,8 +203,22 @@ def load_model(name: str | Path) -> Model:
     folder, config = model_folder(name), load_config(name)
     denoiser = Denoiser(config.denoiser)
     load_weights(denoiser, read_tensors(folder / WEIGHTS), folder / WEIGHTS)
-    bank, text_mean = _read_bank(folder, config)
-    return Model(str(name), config, denoiser.eval().requires_grad_(False), bank, text_mean)
+    small = _load_small(folder, config)
+    bank, text_mean = (small.bank, small.text_mean) if small else _read_bank(folder, config)
+    return Model(str(name), config, denoiser.eval().requires_grad_(False), bank, text_mean, small)
+
+
+def _load_small(folder: Path, config: ModelConfig) -> Model | None:
+    if config.enlarges is None:
+        return None
+    small = load_model(folder / SMALL)
+    hashes = [one.encoder.digest if one.encoder else "" for one in (config, small.config)]
+    fits = small.config.size == config.enlarges and small.config.denoiser.channels == config.denoiser.channels
+    if not fits or hashes[0] != hashes[1] or small.config.classes != config.classes:
+        raise CaptionlessError(
+            f"{folder / SMALL} is not the model whose pictures {folder} enlarges. Restore it, or train again."
+        )
+    return small
 
 
 def _read_bank(folder: Path, config: ModelConfig) -> tuple[Tensor, Tensor | None]:
@@ -205,6 +234,14 @@ def _read_bank(folder: Path, config: ModelConfig) -> tuple[Tensor, Tensor | None
     if text_mean is None or text_mean.shape != (width,):
         raise CaptionlessError(f"{folder / MEANS} does not fit {folder / CONFIG}. Restore it, or train again.")
     return bank.float(), text_mean.float()
+
+
+def copy_model(source: Path, target: Path) -> None:
+    """Copy what paints of a model, and what people should know of it; last the config that makes it a model."""
+    for name in (WEIGHTS, BANK, MEANS, *_ABOUT, CONFIG):
+        if (source / name).is_file():
+            with atomic_write(target / name) as path:
+                shutil.copyfile(source / name, path)
 
 
 def load_weights(denoiser: Denoiser, tensors: dict[str, Tensor], path: Path) -> None:
@@ -245,6 +282,7 @@ def _config_from_dict(values: dict[str, Any], path: Path) -> ModelConfig:
             classes=typed("classes", values.get("classes", []), tuple[str, ...]),
             schedule=_schedule(typed("schedule", values["schedule"], dict)),
             prediction=typed("prediction", values.get("prediction", "v"), str),
+            enlarges=None if values.get("enlarges") is None else typed("enlarges", values["enlarges"], int),
             training=_training(values["training"]),
         )
         one_of("prediction", config.prediction, PREDICTIONS)

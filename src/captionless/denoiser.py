@@ -56,6 +56,7 @@ class DenoiserConfig:
         activation: ``silu`` or ``gelu``.
         time_features: sines and cosines that tell the time; even.
         bypass: let the pixels of a patch also pass around the network; without it, large patches lose detail in noise.
+        beside: channels that come beside those of the noisy picture; see ``captionless.cascade``.
     """
 
     channels: int = 3
@@ -70,6 +71,7 @@ class DenoiserConfig:
     activation: str = "silu"
     time_features: int = 128
     bypass: bool = False
+    beside: int = 0
 
     def __post_init__(self) -> None:
         """Refuse values that no network can be built from."""
@@ -79,6 +81,8 @@ class DenoiserConfig:
         if min(sizes) < 1 or not self.multipliers:
             raise CaptionlessError(f"every size of a denoiser must be at least 1; got {self}.")
         attended = set(self.attention) & set(range(len(self.multipliers)))
+        if self.beside < 0:
+            raise CaptionlessError(f"a denoiser cannot see {self.beside} channels beside the picture's. Choose 0.")
         if self.tokens < 0 or (self.tokens and not attended):
             raise CaptionlessError(
                 f"a denoiser with attention at the levels {self.attention} cannot look at {self.tokens} tokens. "
@@ -143,11 +147,11 @@ class Denoiser(nn.Module):
         self.activation = parts.activation or ACTIVATIONS[config.activation]
         parts = replace(parts, activation=self.activation)
         levels = [config.width * m for m in config.multipliers]
-        pixels = config.channels * config.patch**2
+        pixels, beside = config.channels * config.patch**2, config.beside * config.patch**2
         width = 4 * config.width
         embed_time = parts.embed_time or partial(sinusoidal_embedding, frequencies=config.time_features // 2)
         self.embedding = Embedding(config.condition_width, width, embed_time, self.activation)
-        self.stem = nn.Conv2d(pixels, levels[0], 3, padding=1)
+        self.stem = nn.Conv2d(pixels + beside, levels[0], 3, padding=1)
         self.down = nn.ModuleList(_level(config, parts, i) for i in range(len(levels)))
         self.downsample = nn.ModuleList(parts.down(a, b) for a, b in itertools.pairwise(levels))
         self.middle = nn.ModuleList(_block(config, parts, levels[-1]) for _ in range(2))
@@ -158,13 +162,13 @@ class Denoiser(nn.Module):
         self.head = nn.Conv2d(levels[0], pixels, 3, padding=1)
         zero_weights(self.head)
         self.tokens = nn.Linear(config.condition_width, config.tokens * width) if config.tokens else None
-        self.bypass = Bypass(pixels, width) if config.bypass else None
+        self.bypass = Bypass(pixels + beside, width, pixels) if config.bypass else None
 
     def forward(self, xt: Tensor, t: Tensor, condition: Tensor) -> Tensor:
         """Return the prediction.
 
         Args:
-            xt: noisy pictures, (n, channels, size, size).
+            xt: noisy pictures, (n, channels + beside, size, size).
             t: times, (n,), in [0, 1].
             condition: unit vectors, or zeros for the null condition, (n, condition_width).
 

@@ -1,13 +1,14 @@
 """How pictures come out of the noise, step by step: a strip to read and an animation to watch.
 
     sampling = Sampling(steps=20)
-    film = Film(sampling.steps)
+    film = Film(generator.steps(sampling))
     generator.generate("a daisy", sampling=sampling, on_step=film)
     (frames,) = film.take()
     strip(frames).save("daisy-film.png")
 
 Every step goes from a noisy picture ``xt`` by way of the clean one that is predicted from it, ``x0``. The prediction of
-the last step is the finished picture.
+the last step is the finished picture. Where a second model enlarges the pictures, its steps follow those of the first,
+whose small pictures are shown in blocks of the same size.
 """
 
 from __future__ import annotations
@@ -55,7 +56,7 @@ class Film:
     streamed, and their frames taken after each batch.
 
     Args:
-        steps: of each picture, ``Sampling.steps``. Of more than ``MAX_FRAMES``, as many are kept, evenly chosen.
+        steps: of each picture, ``Generator.steps``. Of more than ``MAX_FRAMES``, as many are kept, evenly chosen.
     """
 
     def __init__(self, steps: int) -> None:

@@ -21,10 +21,10 @@ from captionless.editing import Edit
 from captionless.errors import CaptionlessError
 from captionless.guidance import Part
 from captionless.labels import one_hot
-from captionless.painting import OnProgress, paint, to_images
+from captionless.painting import OnProgress, Stage, paint, to_images
 from captionless.precision import default_device, to_device
 from captionless.samplers import Callback
-from captionless.sampling import Sampling
+from captionless.sampling import Sampling, enlarging
 
 if TYPE_CHECKING:
     from captionless.encoders import Encoder
@@ -54,6 +54,8 @@ class Generator:
         self.model = model
         self.device = torch.device(device) if device else default_device()
         self.denoiser = to_device(model.denoiser, self.device)
+        small = model.small
+        self.small = Stage(to_device(small.denoiser, self.device), small.config) if small else None
         self.encoder_place = str(encoder) if isinstance(encoder, str | Path) else None
         if encoder is not None:
             model.config.words(model.name)  # raises where the model has no encoder
@@ -88,6 +90,15 @@ class Generator:
     def classes(self) -> tuple[str, ...]:
         """The names that a model of classes takes as prompts; none where prompts are words."""
         return self.model.config.classes
+
+    @property
+    def first(self) -> Stage:
+        """The denoiser that begins a picture, and its config: the small model's where there are two."""
+        return self.small or Stage(self.denoiser, self.model.config)
+
+    def steps(self, sampling: Sampling) -> int:
+        """Return the denoising steps of a picture: those of ``sampling``, and then those that enlarge it, if any do."""
+        return sampling.steps + (enlarging(sampling).steps if self.small else 0)
 
     def conditions(self, prompts: Sequence[str], bridge: str = Sampling.bridge) -> Tensor:
         """Return one condition vector a prompt, (n, d): through encoder and bridge, or one-hot for a model of classes.
@@ -178,6 +189,7 @@ class Generator:
             parts,
             seeds,
             sampling,
+            small=self.small,
             negative=negative,
             edit=edit,
             on_progress=on_progress,

@@ -49,7 +49,9 @@ def check_growth(old: DenoiserConfig, new: DenoiserConfig) -> None:
     addable = [name for name in ("tokens", "bypass") if not getattr(old, name)]
     may_change = ("width", "patch", "condition_width", "dropout", *addable)
     same = new == replace(old, **{name: getattr(new, name) for name in may_change})
-    if not same or new.width < old.width or new.patch % old.patch:
+    # What stands beside the picture would have to be spread over a larger patch as well; enlargers keep their size.
+    patched = new.patch % old.patch or (old.beside and new.patch != old.patch)
+    if not same or new.width < old.width or patched:
         raise CaptionlessError(
             f"a model of shape {old} cannot grow into {new}: only the width, the size and the encoder may change, "
             "the first two only upwards, and --tokens be added where there are none. Leave them out, or train without "

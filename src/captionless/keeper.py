@@ -43,6 +43,7 @@ class Keeper:
         pictures: what it learns from.
         folder: where those lie.
         painter: draws its contact sheets.
+        small: folder of the model whose pictures it enlarges, if it does.
     """
 
     def __init__(
@@ -53,9 +54,10 @@ class Keeper:
         pictures: TrainingPictures,
         folder: Path,
         painter: SheetPainter,
+        small: Path | None = None,
     ) -> None:
         self.out, self.config, self.settings, self.pictures = out, config, settings, pictures
-        self.folder, self.painter = folder, painter
+        self.folder, self.painter, self.small = folder, painter, small
         self.saved = time.monotonic()
         self.sheets_done = 0
         self.next_sheet = 0.0
@@ -81,6 +83,8 @@ class Keeper:
     def save_model(self, folder: Path, training: trainer.Training) -> None:
         """Write a model folder with the averaged weights as they are now; last the config that makes it a model."""
         checkpoint.save_tensors(folder / checkpoint.WEIGHTS, training.average.state_dict())
+        if self.small is not None and self.small.resolve() != (folder / checkpoint.SMALL).resolve():
+            checkpoint.copy_model(self.small, folder / checkpoint.SMALL)
         for name, tensors in self._shore.items():
             checkpoint.save_tensors(folder / name, tensors)
         write_pictures(folder, self.pictures.rows())
@@ -102,7 +106,7 @@ class Keeper:
     def _shore(self) -> dict[str, dict[str, torch.Tensor]]:
         """What the bridge from words needs, by file; nothing where there are classes instead."""
         train, encoder = self.pictures.train, self.pictures.encoder
-        if encoder is None:
+        if encoder is None or self.small is not None:  # the small model has its own
             return {}
         text_mean = subject_mean(train.names, train.vectors, encoder)
         return {checkpoint.BANK: {"vectors": self._bank().to(torch.float16)}, checkpoint.MEANS: {"text": text_mean}}

@@ -9,7 +9,7 @@ import shlex
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
-from captionless.checkpoint import BUNDLED, ModelConfig, model_folder
+from captionless.checkpoint import BUNDLED, SMALL, ModelConfig, model_folder
 from captionless.denoiser import Denoiser, parameter_count
 from captionless.errors import CaptionlessError
 from captionless.files import atomic_write
@@ -91,6 +91,7 @@ def _card(folder: Path, config: ModelConfig, denoiser: Denoiser, credited: bool)
         f" ({training.get('held_out', 0):,} more held out)",
         "Denoiser": f"U-Net, {parameter_count(denoiser) / 1e6:.1f} million weights, {config.prediction}-prediction, "
         f"{training.get('settings', {}).get('schedule', 'cosine')} schedule",
+        **_enlarging(config),
         **_asked_by(config),
         "Training": f"{training.get('images', 0):,} pictures seen in {training.get('minutes', 0):.0f} minutes"
         + (f", begun from `{training['from']}`" if training.get("from") else ""),
@@ -121,6 +122,14 @@ _LIMIT = {
     False: "Its words are its encoder's: what that does\nnot know, the model cannot follow.",
     True: "It knows no words but the\nnames of its classes.",
 }
+
+
+def _enlarging(config: ModelConfig) -> dict[str, str]:
+    """Return what is told of the first model of a cascade."""
+    if config.enlarges is None:
+        return {}
+    first = f"pictures of {config.enlarges} x {config.enlarges} pixels, painted by the model in [{SMALL}]({SMALL})"
+    return {"Enlarges": first}
 
 
 def _asked_by(config: ModelConfig) -> dict[str, str]:

@@ -4,24 +4,40 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 import torch
 from PIL import Image
 from torch import Tensor
 
+from captionless import cascade
 from captionless.checkpoint import ModelConfig
 from captionless.denoiser import Denoiser
 from captionless.editing import Edit, keep_outside, mask_tensor, photo_tensor
 from captionless.errors import CaptionlessError
 from captionless.guidance import Guidance, Part, guided_denoiser
+from captionless.objective import Network
 from captionless.precision import autocast, resolve_precision
 from captionless.samplers import SAMPLERS, Callback, Reverse
-from captionless.sampling import GUIDED_LEVELS, Sampling
+from captionless.sampling import GUIDED_LEVELS, Sampling, enlarging
 from captionless.schedule import Schedule, add_noise, karras_times, sampling_times, time_at
 
 TRACE = 0.05
 """An ``alpha`` so small at the start is not a picture."""
+
+
+@dataclass(frozen=True)
+class Stage:
+    """A denoiser and how it is to be used: one of a cascade.
+
+    Args:
+        denoiser: on the device that computes.
+        config: its model's.
+    """
+
+    denoiser: Denoiser
+    config: ModelConfig
+
 
 OnProgress = Callable[[int, int], None]
 """Called with (pictures done, pictures in all)."""
@@ -35,6 +51,7 @@ def paint(
     seeds: Sequence[int],
     sampling: Sampling | None = None,
     *,
+    small: Stage | None = None,
     negative: Tensor | None = None,
     edit: Edit | None = None,
     on_progress: OnProgress | None = None,
@@ -48,6 +65,7 @@ def paint(
         parts: what each picture is to show, conditions (n, d); a plain tensor is one part. Zeros paint unconditionally.
         seeds: n whole numbers.
         sampling: how.
+        small: paints the small pictures that this one enlarges, where it does.
         negative: conditions (n, d) in place of the null condition.
         edit: a photograph to begin from.
         on_progress: called after each batch.
@@ -69,34 +87,73 @@ def paint(
         few = [replace(part, condition=part.condition[rows].to(device)) for part in parts]
         avoid = None if negative is None else negative[rows].to(device)
         with autocast(precision, device), exact_convolutions(precision, device):
-            done.append(to_bytes(_paint_batch(denoiser, config, few, seeds[rows], sampling, avoid, edit, on_step)))
+            job = _Job(few, sampling, avoid, edit, [seeded(seed) for seed in seeds[rows]], on_step)
+            done.append(to_bytes(_paint_batch(Stage(denoiser, config), small, job)))
         if on_progress:
             on_progress(min(start + sampling.batch, len(seeds)), len(seeds))
     return torch.cat(done)
 
 
-def _paint_batch(
-    denoiser: Denoiser,
-    config: ModelConfig,
-    parts: Sequence[Part],
-    seeds: Sequence[int],
-    sampling: Sampling,
-    negative: Tensor | None,
-    edit: Edit | None,
-    on_step: Callback | None,
-) -> Tensor:
-    device, channels, schedule = parts[0].condition.device, denoiser.config.channels, config.schedule
-    started = [initial_noise(seed, channels, config.size) for seed in seeds]
-    x = torch.stack([noise for noise, _ in started]).to(device)
-    shape = x.shape[1:]
+@dataclass(frozen=True)
+class _Job:
+    """What is to be painted in one batch; for the other arguments see ``paint``.
+
+    Args:
+        generators: one a picture, of all its noise.
+    """
+
+    parts: Sequence[Part]
+    sampling: Sampling
+    negative: Tensor | None
+    edit: Edit | None
+    generators: Sequence[torch.Generator]
+    on_step: Callback | None
+
+    def noise(self, channels: int, size: int) -> Tensor:
+        """Draw noise (n, channels, size, size), on the CPU, so that a seed means the same on every machine."""
+        return torch.stack([torch.randn(channels, size, size, generator=one) for one in self.generators])
+
+
+def _paint_batch(stage: Stage, small: Stage | None, job: _Job) -> Tensor:
+    """Return pictures, (n, channels, size, size), in about [-1, 1]."""
+    if (small is None) != (stage.config.enlarges is None):
+        raise CaptionlessError("a model that enlarges needs the model of small pictures beside it, and no other does.")
+    if small is None:
+        return _reverse(stage, stage.denoiser, job)
+    # The large noisy picture is all that a film can show of both: its frames are of one size.
+    size, steps, told = stage.config.size, job.sampling.steps, job.on_step
+    first = replace(job, on_step=told and (lambda step, t, x, x0: told(step, t, _blocks(x, size), _blocks(x0, size))))
+    view = _reverse(small, small.denoiser, first).clamp(-1, 1)
+    level = torch.full((len(view),), cascade.PAINTED_NOISE, device=view.device)
+    eps = job.noise(*view.shape[1:3]).to(view.device)
+    network = cascade.looking_at(stage.denoiser, cascade.shown_beside(view, size, level, eps))
+    then = replace(
+        job,
+        sampling=enlarging(job.sampling),
+        on_step=told and (lambda step, t, x, x0: told(steps + step, t, x, x0)),
+    )
+    return _reverse(stage, network, then)
+
+
+def _blocks(x: Tensor, size: int) -> Tensor:
+    return torch.nn.functional.interpolate(x, size=size, mode="nearest")
+
+
+def _reverse(stage: Stage, network: Network, job: _Job) -> Tensor:
+    """Run the reverse process of one stage; ``network`` is its denoiser, or that with a small picture to look at."""
+    config, sampling, edit = stage.config, job.sampling, job.edit
+    device, channels, schedule = job.parts[0].condition.device, stage.denoiser.config.channels, config.schedule
 
     def noise() -> Tensor:
-        return torch.stack([torch.randn(shape, generator=generator) for _, generator in started]).to(device)
+        return job.noise(channels, config.size).to(device)
 
+    x = noise()
     start = edit.start if edit else 1.0
     interval = guided_times(sampling, schedule, start)
     guidance = Guidance(sampling.guidance, interval, sampling.rescale, sampling.threshold)
-    denoise = guided_denoiser(denoiser, schedule, parts, guidance, prediction=config.prediction, negative=negative)
+    denoise = guided_denoiser(
+        network, schedule, job.parts, guidance, prediction=config.prediction, negative=job.negative
+    )
     times = _times(schedule, sampling, start)
     # Noise alone, unless much of a picture is to be expected there, as at the end of a short linear schedule.
     pure = start == 1 and float(schedule.alpha_sigma(times[0])[0]) < TRACE
@@ -108,7 +165,7 @@ def _paint_batch(
             denoise = keep_outside(denoise, known, mask_tensor(edit.mask, config.size).to(device))
     if device.type != "mps":  # as in precision.to_device
         x = x.to(memory_format=torch.channels_last)
-    reverse = Reverse(denoise, schedule, times, noise, on_step, pure)
+    reverse = Reverse(denoise, schedule, times, noise, job.on_step, pure)
     return SAMPLERS[sampling.sampler](x, reverse, **sampling.options)
 
 
@@ -134,13 +191,9 @@ def _times(schedule: Schedule, sampling: Sampling, start: float) -> Tensor:
     return sampling_times(sampling.steps, start)
 
 
-def initial_noise(seed: int, channels: int, size: int) -> tuple[Tensor, torch.Generator]:
-    """Return the noise (channels, size, size) that a seed's picture starts from, and its generator.
-
-    Always drawn on the CPU, so that a seed means the same noise on every machine.
-    """
-    generator = torch.Generator().manual_seed(seed)
-    return torch.randn(channels, size, size, generator=generator), generator
+def seeded(seed: int) -> torch.Generator:
+    """Return the generator of all the noise of a picture; on the CPU, whatever computes."""
+    return torch.Generator().manual_seed(seed)
 
 
 def exact_convolutions(precision: str, device: torch.device) -> AbstractContextManager[None]:

@@ -17,6 +17,9 @@ GUIDED_LEVELS = (0.16, 6.27)
 """Noise levels ``sigma / alpha`` between which guidance towards the words measured best: on the cosine schedule, the
 times from 0.1 to 0.9."""
 
+ENLARGING_STEPS = 8
+"""Denoising steps of the second model of a cascade."""
+
 OPTIONS: dict[str, tuple[str, ...]] = {
     "eta": ("ddim", "dpmpp-2m-sde", "euler-ancestral"),
     "churn": ("heun", "euler"),
@@ -37,7 +40,8 @@ class Sampling:
             picture without words.
         rescale: share of the loss of contrast by which guided predictions are brought back, in [0, 1].
         threshold: how predicted pictures are kept in range, one of ``THRESHOLDS``.
-        steps: denoising steps; each is one (guided) network call, with ``heun`` two.
+        steps: denoising steps; each is one (guided) network call, with ``heun`` two. Where a second model enlarges the
+            pictures, they are the first one's.
         sampler: one of ``SAMPLERS``; see ``captionless.samplers``.
         spacing: of the noise levels, one of ``SPACINGS``; see ``captionless.schedule``.
         eta: how much fresh noise ``ddim`` (0: none, its default), ``dpmpp-2m-sde`` and ``euler-ancestral`` (1) add.
@@ -102,3 +106,17 @@ class Sampling:
     def options(self) -> dict[str, Any]:
         """The options that were chosen for the sampler."""
         return {name: value for name in OPTIONS if (value := getattr(self, name)) is not None}
+
+
+def enlarging(sampling: Sampling) -> Sampling:
+    """Return how the second model of a cascade paints where the first one paints as ``sampling`` says.
+
+    The small picture has settled what the words ask for: guidance has nothing to add.
+    """
+    return Sampling(
+        guidance=0.0,
+        steps=ENLARGING_STEPS,
+        threshold=sampling.threshold,
+        precision=sampling.precision,
+        batch=sampling.batch,
+    )

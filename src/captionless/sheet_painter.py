@@ -11,7 +11,7 @@ from captionless.bridge import Shore, to_condition
 from captionless.checkpoint import ModelConfig
 from captionless.denoiser import Denoiser
 from captionless.labels import one_hot
-from captionless.painting import paint, to_images
+from captionless.painting import Stage, paint, to_images
 from captionless.sampling import Sampling
 from captionless.sheets import contact_sheet
 from captionless.subject import folder_words
@@ -32,10 +32,13 @@ class SheetPainter:
         pictures: what it learns from.
         prompts: what to paint; without any, the model's classes; without those, the names of sub-folders; without
             those, the vectors of held-out pictures (else of training pictures), each beside its picture.
+        small: paints the small pictures that it enlarges, where it does.
     """
 
-    def __init__(self, config: ModelConfig, pictures: TrainingPictures, prompts: Sequence[str]) -> None:
-        self.config = config
+    def __init__(
+        self, config: ModelConfig, pictures: TrainingPictures, prompts: Sequence[str], small: Stage | None = None
+    ) -> None:
+        self.config, self.small = config, small
         self.labels = list(prompts or pictures.classes[:CLASS_ROWS]) or folder_prompts(pictures.train.names)
         self.originals: list[Image.Image] = []
         if pictures.encoder is None:
@@ -56,7 +59,8 @@ class SheetPainter:
         columns = max(2, min(COLUMNS, PICTURES // len(self.labels)))
         seeds = [seed for _ in self.labels for seed in range(columns)]
         conditions = self.conditions.repeat_interleave(columns, dim=0).to(device)
-        images = to_images(paint(denoiser, self.config, conditions, seeds, Sampling(precision="float32")))
+        sampling = Sampling(precision="float32")
+        images = to_images(paint(denoiser, self.config, conditions, seeds, sampling, small=self.small))
         rows = [images[i : i + columns] for i in range(0, len(images), columns)]
         if self.originals:
             rows = [[original, *row] for original, row in zip(self.originals, rows, strict=True)]

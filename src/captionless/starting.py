@@ -7,12 +7,24 @@ import math
 import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from captionless.checkpoint import BANK, CONFIG, STATE, ModelConfig, load_config, load_model, read_tensors
+from captionless.cascade import enlarging_shape
+from captionless.checkpoint import (
+    BANK,
+    CONFIG,
+    SMALL,
+    STATE,
+    ModelConfig,
+    load_config,
+    load_model,
+    model_folder,
+    read_tensors,
+)
 from captionless.class_pictures import check_labels
 from captionless.denoiser import (
     CONDITION_LAYERS,
@@ -45,17 +57,32 @@ class Start:
         config: of the model resumed or begun from; None for a training from scratch.
         model: name of the model begun from, if any.
         resumed: go on with ``config``'s own training.
+        small: folder of the model whose pictures are to be enlarged; None for a model that paints from noise alone.
     """
 
     config: ModelConfig | None = None
     model: str | None = None
     resumed: bool = False
+    small: Path | None = None
+
+    @cached_property
+    def bound(self) -> ModelConfig | None:
+        """The config whose encoder or classes are binding."""
+        return load_config(self.small) if self.small else self.config
 
 
 def find_start(
-    folder: Path, out: Path, start_from: str | Path | None, resume: bool, say: Callable[[str], None]
+    folder: Path,
+    out: Path,
+    start_from: str | Path | None,
+    resume: bool,
+    say: Callable[[str], None],
+    enlarge: str | Path | None = None,
 ) -> Start:
-    """Decide where to start from what lies in ``out``; refuse what would overwrite or mix models."""
+    """Decide where to start from what lies in ``out``; refuse what would overwrite or mix models.
+
+    A model that enlarges begins from another that does; any other model begins from its model of small pictures.
+    """
     _check_out(folder, out)
     exists = (out / CONFIG).exists()
     name = None if start_from is None else str(start_from)
@@ -64,7 +91,8 @@ def find_start(
     if not exists:
         if resume:
             say(f"Nothing to resume in {out} yet: this training starts at its beginning.")
-        return Start(load_config(name) if name else None, name)
+        small = model_to_enlarge(enlarge) if enlarge is not None else None
+        return Start(load_config(begun_from(name, small is not None)) if name else None, name, small=small)
     config = load_config(out)
     begun = config.training.get("from")
     if name is not None and name != begun:
@@ -77,7 +105,57 @@ def find_start(
             f"{out} cannot be resumed: its training state or its pictures.csv is gone. "
             f"Begin anew from it: --from {out} --out ANOTHER."
         )
-    return Start(config, begun, resumed=True)
+    _check_enlarges(config, out, enlarge)
+    return Start(config, begun, resumed=True, small=out / SMALL if config.enlarges else None)
+
+
+def begun_from(name: str | Path, enlarges: bool) -> Path:
+    """Return the folder of the weights that a training begins with where it is begun from the model called ``name``.
+
+    Raises:
+        CaptionlessError: a model that enlarges is to begin from one that does not.
+    """
+    folder = model_folder(name)
+    if load_config(name).enlarges is not None:
+        return folder if enlarges else folder / SMALL
+    if enlarges:
+        raise CaptionlessError(
+            f"a model that enlarges cannot begin from {name}, which paints from noise alone. Leave --from out; "
+            "--enlarge names the model whose pictures are enlarged."
+        )
+    return folder
+
+
+def model_to_enlarge(name: str | Path) -> Path:
+    """Return the folder of the model called ``name``, whose pictures are to be enlarged.
+
+    Raises:
+        CaptionlessError: it enlarges another's pictures itself.
+    """
+    if load_config(name).enlarges is not None:
+        raise CaptionlessError(
+            f"{name} enlarges pictures already, and no enlargement follows another. Name the model of small "
+            f"pictures: --enlarge {model_folder(name) / SMALL}."
+        )
+    return model_folder(name)
+
+
+def check_kind(start: Start, by_class: bool) -> None:
+    """Raise where the model to be enlarged and this training are not both of words, or both of classes."""
+    if start.small is None or start.bound is None or bool(start.bound.classes) == by_class:
+        return
+    if by_class:
+        raise CaptionlessError("the model whose pictures are to be enlarged was trained on words. Leave --classes out.")
+    raise CaptionlessError("the model whose pictures are to be enlarged was trained on classes. Add --classes.")
+
+
+def _check_enlarges(config: ModelConfig, out: Path, enlarge: str | Path | None) -> None:
+    begun = config.training.get("enlarge")
+    if enlarge is not None and str(enlarge) != begun:
+        what = f"enlarges the pictures of {begun}" if begun else "paints from noise alone"
+        raise CaptionlessError(
+            f"--resume goes on with {out}, which {what}. Leave --enlarge out, or choose another --out."
+        )
 
 
 def settle(start: Start, given: GivenSettings, *, by_class: bool = False) -> TrainSettings:
@@ -85,7 +163,7 @@ def settle(start: Start, given: GivenSettings, *, by_class: bool = False) -> Tra
     if by_class:
         given = _of_classes(given)
     if start.config is None:
-        settings = TrainSettings(**given)
+        settings = TrainSettings(**(_enlarged(start) | given))
     elif start.resumed:
         recorded = settings_from_dict(start.config.training.get("settings", {}))
         check_unchanged(given, recorded)
@@ -95,6 +173,13 @@ def settle(start: Start, given: GivenSettings, *, by_class: bool = False) -> Tra
         settings = _inherited(start.config, given)
     shape(start, settings, start.config.denoiser.condition_width if start.config else 1)
     return settings
+
+
+def _enlarged(start: Start) -> GivenSettings:
+    """Return the defaults of a model that enlarges: pictures of the same make, twice as large."""
+    if start.bound is None:
+        return {}
+    return {"size": 2 * start.bound.size, "grey": start.bound.denoiser.channels == 1}
 
 
 def _of_classes(given: GivenSettings) -> GivenSettings:
@@ -112,11 +197,13 @@ def shape(start: Start, settings: TrainSettings, condition_width: int) -> Denois
     Raises:
         CaptionlessError: the size does not divide, or the model begun from cannot grow into it.
     """
+    if start.small is not None and start.bound is not None:
+        _check_enlargement(start.bound, settings)
     if start.config is None:
-        new = _fresh_shape(settings, condition_width)
+        new = _fresh_shape(settings, condition_width, enlarges=start.small is not None)
     else:
         old = start.config
-        larger = settings.size > old.size and settings.network != "course"
+        larger = settings.size > old.size and settings.network != "course" and start.small is None
         patch = _grown_patch(old.denoiser.patch, settings.size) if larger else old.denoiser.patch
         new = replace(
             old.denoiser,
@@ -132,7 +219,23 @@ def shape(start: Start, settings: TrainSettings, condition_width: int) -> Denois
     return new
 
 
-def _fresh_shape(settings: TrainSettings, condition_width: int) -> DenoiserConfig:
+def _check_enlargement(small: ModelConfig, settings: TrainSettings) -> None:
+    if settings.size <= small.size or settings.size % small.size:
+        raise CaptionlessError(
+            f"pictures of {small.size} pixels cannot be enlarged to --size {settings.size}, no whole multiple. "
+            f"Try --size {2 * small.size}."
+        )
+    if settings.grey != (small.denoiser.channels == 1):
+        raise CaptionlessError("--grey contradicts the model whose pictures are to be enlarged. Leave it out.")
+    if settings.network == "course" or settings.tokens:
+        raise CaptionlessError(
+            "a model that enlarges has a network of its own, without attention. Leave --network and --tokens out."
+        )
+
+
+def _fresh_shape(settings: TrainSettings, condition_width: int, enlarges: bool) -> DenoiserConfig:
+    if enlarges:
+        return enlarging_shape(settings.size, settings.channels, settings.width, condition_width, settings.dropout)
     if settings.network == "course":
         course = course_denoiser(condition_width, settings.channels)
         return replace(course, width=settings.width, dropout=settings.dropout, tokens=settings.tokens)
@@ -155,7 +258,7 @@ def first_network(start: Start, wanted: DenoiserConfig, *, by_class: bool) -> De
     fresh = Denoiser(wanted)
     if start.model is None or start.resumed or start.config is None:
         return fresh
-    grown = grow(load_model(start.model).denoiser, wanted)
+    grown = grow(load_model(begun_from(start.model, start.small is not None)).denoiser, wanted)
     if bool(start.config.classes) != by_class:
         new = fresh.state_dict()
         grown.load_state_dict({**grown.state_dict(), **{name: new[name] for name in CONDITION_LAYERS if name in new}})
@@ -217,6 +320,8 @@ def in_recorded_order(out: Path, pictures: TrainingPictures, folder: Path) -> Tr
         pictures = replace(pictures, train=Part(names, digests, train.pixels[order], train.vectors[order]))
     if pictures.classes:
         check_labels(out, pictures, read_labels(out))
+        return pictures
+    if (out / SMALL).is_dir():  # the bank is that model's, of its own pictures
         return pictures
     bank = read_tensors(out / BANK)["vectors"].float()
     if len(bank) == len(order) and not torch.allclose(bank, pictures.train.vectors, atol=2e-3):

@@ -17,11 +17,18 @@ import torch
 from accelerate import Accelerator
 from torch import Tensor
 
-from captionless import ema
+from captionless import cascade, ema
 from captionless.checkpoint import STATE, read_metadata, read_tensors, save_tensors
 from captionless.denoiser import Denoiser
 from captionless.errors import CaptionlessError
-from captionless.objective import denoising_loss, drop_condition, mask_condition, noise_condition, training_times
+from captionless.objective import (
+    Network,
+    denoising_loss,
+    drop_condition,
+    mask_condition,
+    noise_condition,
+    training_times,
+)
 from captionless.precision import autocast, resolve_precision
 from captionless.schedule import Schedule
 from captionless.settings import DEFAULT_MINUTES, TrainSettings
@@ -40,10 +47,12 @@ class TrainingData:
     Args:
         pixels: uint8 (n, channels, size, size).
         vectors: the pictures' unit vectors, float32 (n, d).
+        small: of a model that enlarges, the side of the small pictures; see ``captionless.cascade``.
     """
 
     pixels: Tensor
     vectors: Tensor
+    small: int | None = None
 
 
 @dataclass
@@ -127,7 +136,7 @@ def run(
         generator = step_generator(settings.seed, accelerator.process_index, counter.images)
         torch.manual_seed(generator.initial_seed())  # what dropout draws must not depend on earlier steps either
         with autocast(precision, device):
-            loss = step_loss(network, schedule, x0, condition, settings, generator)
+            loss = step_loss(network, schedule, x0, condition, settings, generator, data.small)
         accelerator.backward(loss)
         accelerator.clip_grad_norm_(network.parameters(), 1.0)
         optimizer.step()
@@ -143,14 +152,17 @@ def run(
 
 
 def step_loss(
-    network: torch.nn.Module,
+    network: Network,
     schedule: Schedule,
     x0: Tensor,
     condition: Tensor,
     settings: TrainSettings,
     generator: torch.Generator,
+    small: int | None = None,
 ) -> Tensor:
     """Return the loss of one batch: flips, times, noise and dropped conditions drawn from ``generator``.
+
+    With ``small``, the network learns to enlarge pictures of that side.
 
     Random numbers are drawn on the CPU, so that they are the same whatever computes.
     """
@@ -170,6 +182,11 @@ def step_loss(
         condition = noise_condition(condition, blur, settings.condition_cosine)
     drop = mask_condition if elementwise else drop_condition
     condition = drop(condition, dropped, settings.condition_drop)
+    if small is not None:
+        view = cascade.reduced(x0, small)
+        noise = torch.randn(view.shape, generator=generator).to(device)
+        shown = cascade.shown_beside(view, settings.size, cascade.MAX_NOISE * uniform(), noise)
+        network = cascade.looking_at(network, shown)
     x0 = x0.contiguous(memory_format=torch.channels_last)
     return denoising_loss(network, schedule, x0, condition, t, eps, settings.prediction, settings.weighting)
 

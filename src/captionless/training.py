@@ -12,18 +12,20 @@ from accelerate import Accelerator
 
 import captionless
 from captionless import trainer
-from captionless.checkpoint import BUNDLED, EncoderReference, ModelConfig
+from captionless.checkpoint import BUNDLED, EncoderReference, ModelConfig, load_model
 from captionless.class_pictures import gather_classes, label_source, refuse_words
 from captionless.errors import CaptionlessError
 from captionless.evaluation.glance import Watch, check_held_out
 from captionless.evaluation.selection import Selection, tell_known
 from captionless.keeper import Keeper, Log, only_one
 from captionless.labels import FOLDERS
+from captionless.painting import Stage
 from captionless.precision import to_device
 from captionless.settings import GivenSettings, TrainSettings
 from captionless.sheet_painter import SheetPainter
 from captionless.starting import (
     Start,
+    check_kind,
     check_prompts,
     find_start,
     first_network,
@@ -71,6 +73,7 @@ def train(
     classes: bool = False,
     labels: str | Path | None = None,
     start_from: str | Path | None = None,
+    enlarge: str | Path | None = None,
     resume: bool = False,
     sample_prompts: Sequence[str] = (),
     evaluate_every: int | None = None,
@@ -89,6 +92,8 @@ def train(
         classes: train on classes instead of words: a picture's class is the sub-folder of ``folder`` it lies in.
         labels: a CSV with the columns ``file`` and ``label`` that gives the classes instead of sub-folders.
         start_from: a model (``bundled`` or a folder) whose weights to begin with; size and width may grow.
+        enlarge: a model whose pictures this one is to enlarge, to twice their size or another multiple; it becomes part
+            of the model folder (``captionless.cascade``).
         resume: go on with the training in ``out``; ``images`` and ``minutes`` are totals over all resumes.
         sample_prompts: what to paint on the contact sheets drawn while it learns.
         evaluate_every: look at the model after every so many pictures seen: its likeness to held-out pictures
@@ -112,8 +117,9 @@ def train(
     accelerator = Accelerator(mixed_precision="no")  # the loop casts by itself, by the training's own settings
     main = accelerator.is_main_process
     observer = observer if main else Silent()
-    start = find_start(folder, out, start_from, resume, observer.say)
+    start = find_start(folder, out, start_from, resume, observer.say, enlarge)
     source = label_source(start.config, start.resumed, classes, labels)
+    check_kind(start, bool(source))
     if source:
         refuse_words(encoder, vectors, sample_prompts)
     settings = settle(start, given, by_class=bool(source))
@@ -125,23 +131,25 @@ def train(
         )
     with accelerator.main_process_first():
         if source:
-            pictures = gather_classes(folder, out, settings, source, start.config, observer)
+            pictures = gather_classes(folder, out, settings, source, start.bound, observer)
         else:
-            pictures = gather(folder, out, settings, start.config, encoder, vectors, observer, accelerator.device)
+            pictures = gather(folder, out, settings, start.bound, encoder, vectors, observer, accelerator.device)
     with only_one(out, main):
         if start.resumed:
             pictures = in_recorded_order(out, pictures, folder)
-        training, config = _begin(settings, pictures, start, folder, out, accelerator)
+        training, config = _begin(settings, pictures, start, folder, out, accelerator, enlarge)
         if trainer.progress(training.counter, settings) == 1:
             observer.say("This training has its full length already; a larger --minutes or --images goes on with it.")
-        keeper = Keeper(out, config, settings, pictures, folder, SheetPainter(config, pictures, sample_prompts))
+        small = _small_stage(start, accelerator.device)
+        painter = SheetPainter(config, pictures, sample_prompts, small)
+        keeper = Keeper(out, config, settings, pictures, folder, painter, start.small)
         log = Log(out / "log" if tensorboard and main else None)
         selection = None
         if evaluate_every is not None:
             check_held_out(pictures)  # on every process, so that none waits for one that has stopped
         if evaluate_every is not None and main:
             tell_known(start.model, pictures, observer.say)
-            watch = Watch(config, pictures, settings.flip)
+            watch = Watch(config, pictures, settings.flip, small)
             seen = training.counter.images
             selection = Selection(out, evaluate_every, watch, keeper.save_model, observer.say, seen)
         _learn(training, pictures, config, settings, accelerator, keeper, log, observer, selection)
@@ -155,6 +163,7 @@ def _begin(
     folder: Path,
     out: Path,
     accelerator: Accelerator,
+    enlarge: str | Path | None,
 ) -> tuple[trainer.Training, ModelConfig]:
     """Return the training, fresh or as it was when it stopped, and the config of the model it will be."""
     wanted = shape(start, settings, pictures.condition_width)
@@ -169,6 +178,7 @@ def _begin(
         "pictures": len(pictures.train.names),
         "held_out": len(pictures.held_out.names),
         "from": start.model,
+        **_about_enlarging(start, enlarge),
         **_about_conditions(pictures, start),
         "settings": asdict(settings),
     }
@@ -176,8 +186,24 @@ def _begin(
     if encoder is not None:
         reference = EncoderReference(_lasting(encoder.name), encoder.digest, encoder.width, encoder.logit_scale)
     schedule = schedule_from(start, settings, wanted)
-    prediction = settings.prediction
-    return training, ModelConfig(settings.size, wanted, reference, schedule, prediction, about, pictures.classes)
+    small = start.bound.size if start.small and start.bound else None
+    return training, ModelConfig(
+        settings.size, wanted, reference, schedule, settings.prediction, about, pictures.classes, small
+    )
+
+
+def _small_stage(start: Start, device: torch.device) -> Stage | None:
+    if start.small is None:
+        return None
+    model = load_model(start.small)
+    return Stage(to_device(model.denoiser, device), model.config)
+
+
+def _about_enlarging(start: Start, enlarge: str | Path | None) -> dict[str, Any]:
+    if start.small is None:
+        return {}
+    begun = start.config.training.get("enlarge") if start.resumed and start.config else str(enlarge)
+    return {"enlarge": begun}
 
 
 def _about_conditions(pictures: TrainingPictures, start: Start) -> dict[str, Any]:
@@ -223,7 +249,7 @@ def _learn(
         if main and keeper.sheet_is_due(training):
             observer.say(f"Contact sheet: {keeper.draw(training)}")
 
-    data = trainer.TrainingData(pictures.train.pixels, pictures.train.vectors)
+    data = trainer.TrainingData(pictures.train.pixels, pictures.train.vectors, config.enlarges)
     with stop_requests(observer.say) as stop:
         try:
             trainer.run(training, data, config.schedule, settings, accelerator, after_step)

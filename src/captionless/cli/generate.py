@@ -106,7 +106,7 @@ def generate(
     told = {"model": model, **facts(given, composition, edit), "version": captionless.__version__}
     # One interval for a whole sweep, or its columns would differ in two things.
     least = replace(ways[0], guidance=min(scales))
-    acts = guided_times(least, generator.model.config.schedule, edit.start if edit else 1.0)
+    acts = guided_times(least, generator.first.config.schedule, edit.start if edit else 1.0)
     ways = [replace(way, precision=chosen, interval=acts) for way in ways]
     paint_all(Request(texts, n, seed, ways, composition, edit, told), generator, gallery, film)
 
@@ -141,7 +141,7 @@ def paint_all(request: Request, generator: Generator, gallery: Gallery, film: bo
 
     several = len(request.ways) > 1
     limit = sweep_limit(len(request.ways)) if several else sheet_limit(request.n)
-    reel = Film(request.ways[0].steps) if film else None
+    reel = Film(generator.steps(request.ways[0])) if film else None
     total = len(request.prompts) * request.n
     columns: list[list[Painted]] = [[] for _ in request.ways]
     with bar() as progress, remarks():

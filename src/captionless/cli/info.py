@@ -11,7 +11,7 @@ from captionless.cli.console import bar, remarks
 from captionless.errors import CaptionlessError
 
 if TYPE_CHECKING:
-    from captionless.checkpoint import ModelConfig
+    from captionless.checkpoint import Model, ModelConfig
 
 
 def info(
@@ -43,6 +43,7 @@ def _model(name: str) -> list[tuple[str, str]]:
         ("model", str(model_folder(name))),
         ("pictures", f"{config.size} x {config.size}, {'grey' if config.denoiser.channels == 1 else 'colour'}"),
         ("denoiser", f"{parameter_count(model.denoiser) / 1e6:.1f} million weights, width {config.denoiser.width}"),
+        *_enlarging(model),
         *_conditions(config),
         ("trained on", f"{training.get('folder', '?')}: {training.get('pictures', 0):,} pictures"),
         ("held out", f"{training.get('held_out', 0):,}"),
@@ -51,6 +52,20 @@ def _model(name: str) -> list[tuple[str, str]]:
         ("loss", str(training.get("loss"))),
         ("settings", ", ".join(f"{k} {v}" for k, v in given.items())),
     ]
+
+
+def _enlarging(model: Model) -> list[tuple[str, str]]:
+    from captionless.denoiser import parameter_count
+
+    if model.small is None:
+        return []
+    small, training = model.small.config, model.small.config.training
+    facts = [
+        f"pictures of {small.size} x {small.size}",
+        f"{parameter_count(model.small.denoiser) / 1e6:.1f} million weights, width {small.denoiser.width}",
+        f"{training.get('images', 0):,} pictures seen in {training.get('minutes', 0):.1f} minutes",
+    ]
+    return [("enlarges", "; ".join(facts))]
 
 
 def _conditions(config: ModelConfig) -> list[tuple[str, str]]:

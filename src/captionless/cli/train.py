@@ -44,6 +44,13 @@ def train(
         str | None,
         typer.Option("--from", metavar="MODEL", help="Begin with this model's weights and encoder ('bundled')."),
     ] = None,
+    enlarge: Annotated[
+        str | None,
+        typer.Option(
+            metavar="MODEL",
+            help="Learn to enlarge this model's pictures; the two become one model, which paints at --size.",
+        ),
+    ] = None,
     resume: Annotated[bool, typer.Option("--resume", help="Go on with the training in --out.")] = False,
     minutes: Annotated[
         float | None,
@@ -164,6 +171,7 @@ def train(
             classes=classes,
             labels=labels,
             start_from=start_from,
+            enlarge=enlarge,
             resume=resume,
             sample_prompts=sample_prompt or [],
             evaluate_every=evaluate_every,

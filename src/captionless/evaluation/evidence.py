@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from captionless.checkpoint import ModelConfig, load_config, model_folder
+from captionless.checkpoint import SMALL, ModelConfig, load_config, model_folder
 from captionless.errors import CaptionlessError
 from captionless.generator import Generator
 from captionless.labels import clean, find_labels
@@ -106,18 +106,26 @@ class Evidence:
 
 
 def ancestry(model: str | Path) -> list[tuple[str, ModelConfig | None]]:
-    """Return a model and those it was begun from, in that order: names, and configs where they are still there."""
+    """Return a model and those it was begun from, in that order: names, and configs where they are still there.
+
+    A model whose pictures are enlarged counts among them.
+    """
     found: list[tuple[str, ModelConfig | None]] = []
-    name: str | None = str(model)
-    visited: set[Path] = set()
-    while name is not None and (folder := model_folder(name).resolve()) not in visited:
+    waiting, visited = [str(model)], set[Path]()
+    while waiting:
+        name = waiting.pop()
+        folder = model_folder(name).resolve()
+        if folder in visited:
+            continue
         visited.add(folder)
         try:
             config = load_config(folder)
         except CaptionlessError:
             config = None
         found.append((name, config))
-        name = config.training.get("from") if config else None
+        begun = config.training.get("from") if config else None
+        waiting += [str(begun)] if begun else []
+        waiting += [str(folder / SMALL)] if config and config.enlarges else []
     return found
 
 

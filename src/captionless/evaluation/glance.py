@@ -16,7 +16,7 @@ from captionless.evaluation.estimate import Estimate, share
 from captionless.evaluation.features import own_features
 from captionless.evaluation.likeness import MINIMUM, against
 from captionless.evaluation.memorisation import caught, memorised, nearest
-from captionless.painting import paint, to_images
+from captionless.painting import Stage, paint, to_images
 from captionless.sampling import Sampling
 from captionless.training_pictures import TrainingPictures
 
@@ -65,15 +65,18 @@ class Watch:
         config: the model's.
         pictures: of the training.
         flip: whether it mirrors them.
+        small: paints the small pictures that it enlarges, where it does.
 
     Raises:
         CaptionlessError: too few pictures are held out.
     """
 
-    def __init__(self, config: ModelConfig, pictures: TrainingPictures, flip: bool = True) -> None:
+    def __init__(
+        self, config: ModelConfig, pictures: TrainingPictures, flip: bool = True, small: Stage | None = None
+    ) -> None:
         check_held_out(pictures)
         aside = pictures.held_out
-        self.config = config
+        self.config, self.small = config, small
         encoder = pictures.encoder or load_encoder(BUNDLED)
         self.features = own_features(encoder)
         chosen = _choice(len(aside.names), PICTURES)
@@ -92,7 +95,7 @@ class Watch:
         sampling = Sampling(steps=STEPS, precision="float32")
         conditions = torch.cat([self.conditions, self.own]).to(device)
         seeds: Sequence[int] = range(len(conditions))
-        painted = paint(denoiser, self.config, conditions, seeds, sampling)
+        painted = paint(denoiser, self.config, conditions, seeds, sampling, small=self.small)
         asked_anew, asked_again = painted[: len(self.conditions)], painted[len(self.conditions) :]
         return Glance(images, against(self.real, self._look(asked_anew)), self._share(asked_again), self.real_share)
 

@@ -78,6 +78,7 @@ class Easel:
             conditions,
             self.seeds(len(conditions), offset),
             sampling,
+            small=self.generator.small,
             on_progress=on_progress,
         )
 

@@ -1,0 +1,175 @@
+"""The verb `train` with `--enlarge`: a second model for the pictures of a first one."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+import encoder_factory
+from captionless.checkpoint import CONFIG, SMALL, WEIGHTS, load_config, load_model, read_tensors
+from captionless.errors import CaptionlessError
+from captionless.evaluation.evidence import ancestry, seen_digests
+from captionless.generator import Generator, load
+from captionless.model_card import read_pictures
+from captionless.sampling import Sampling
+from captionless.training import train
+
+TINY: dict[str, Any] = {"size": 8, "width": 16, "batch": 4, "images": 24, "precision": "float32"}
+LARGE: dict[str, Any] = {"width": 16, "batch": 4, "images": 24, "precision": "float32"}
+
+
+@pytest.fixture(autouse=True, scope="module")
+def own_cache(tmp_path_factory: pytest.TempPathFactory) -> Any:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("CAPTIONLESS_CACHE", str(tmp_path_factory.mktemp("cache")))
+        yield
+
+
+@pytest.fixture(scope="module")
+def photos(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("photos")
+    for i, image in enumerate(encoder_factory.pictures(12)):
+        path = folder / ("rose" if i % 2 else "daisy") / f"{i}.png"
+        path.parent.mkdir(exist_ok=True)
+        image.save(path)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def small(photos: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("small")
+    encoder = encoder_factory.small_pair(folder / "encoder")
+    return train(photos / "rose", folder / "model", encoder=str(encoder), **TINY)
+
+
+@pytest.fixture(scope="module")
+def large(photos: Path, small: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return train(photos, tmp_path_factory.mktemp("large") / "model", enlarge=small, **LARGE)
+
+
+def test_the_two_become_one_model_that_paints_twice_as_large(large: Path, small: Path) -> None:
+    model = load_model(large)
+    assert (model.config.size, model.config.enlarges) == (16, 8)
+    assert model.small is not None
+    for name, weight in load_model(small).denoiser.state_dict().items():
+        assert torch.equal(model.small.denoiser.state_dict()[name], weight)
+    assert torch.equal(model.bank, load_model(small).bank)
+    (image,) = Generator(model).generate(["a daisy"], sampling=Sampling(steps=2))
+    assert image.size == (16, 16)
+
+
+def test_the_model_folder_needs_no_other_one(large: Path, tmp_path: Path) -> None:
+    moved = shutil.copytree(large, tmp_path / "elsewhere", ignore=shutil.ignore_patterns("training", "samples"))
+    files = {path.relative_to(moved).as_posix() for path in moved.rglob("*") if path.is_file()}
+    assert {CONFIG, WEIGHTS, "small/config.json", "small/model.safetensors", "small/bank.safetensors"} <= files
+    assert not any("training" in name for name in files)
+    assert load(moved).generate("a rose", sampling=Sampling(steps=2))[0].size == (16, 16)
+
+
+def test_an_interrupted_training_goes_on_as_if_it_had_never_stopped(photos: Path, small: Path, tmp_path: Path) -> None:
+    whole = train(photos, tmp_path / "whole", enlarge=small, **LARGE)
+    # The learning rate depends on the whole length: as after a stop, the first half must know it.
+    part = tmp_path / "part"
+    from test_training import StopsAt
+
+    with pytest.raises(KeyboardInterrupt):
+        train(photos, part, enlarge=small, observer=StopsAt(12), **LARGE)
+    train(photos, part, resume=True)
+    for name, weight in read_tensors(whole / "training" / "state.safetensors").items():
+        assert torch.equal(read_tensors(part / "training" / "state.safetensors")[name], weight), name
+
+
+def test_the_pictures_of_both_count_as_seen(large: Path, small: Path, photos: Path) -> None:
+    assert len(read_pictures(small)) == 6
+    seen, unknown = seen_digests(large)
+    assert (len(seen), unknown) == (12, ())
+    assert len(ancestry(large)) == 2
+
+
+def test_another_training_from_it_begins_with_its_small_model(large: Path, small: Path, photos: Path) -> None:
+    out = train(photos, large.parent / "again", start_from=large, **{**LARGE, "images": 1, "learning_rate": 1e-12})
+    config = load_config(out)
+    assert (config.size, config.enlarges, config.training["from"]) == (8, None, str(large))
+    old = load_model(small).denoiser.state_dict()
+    for name, weight in load_model(out).denoiser.state_dict().items():
+        torch.testing.assert_close(weight, old[name], atol=1e-6, rtol=0)
+
+
+def test_another_enlargement_may_begin_with_its_large_one(large: Path, small: Path, photos: Path) -> None:
+    given = {**LARGE, "images": 1, "learning_rate": 1e-12}
+    out = train(photos, large.parent / "more", start_from=large, enlarge=small, **given)
+    old = load_model(large).denoiser.state_dict()
+    for name, weight in load_model(out).denoiser.state_dict().items():
+        torch.testing.assert_close(weight, old[name], atol=1e-6, rtol=0)
+
+
+def test_classes_are_enlarged_too(photos: Path, tmp_path: Path) -> None:
+    small = train(photos, tmp_path / "small", classes=True, **TINY)
+    large = train(photos, tmp_path / "large", enlarge=small, classes=True, **{**LARGE, "size": 24})
+    (image,) = load(large).generate("rose", sampling=Sampling(steps=2))
+    assert image.size == (24, 24)
+    with pytest.raises(CaptionlessError, match=r"was trained on classes\. Add --classes"):
+        train(photos, tmp_path / "words", enlarge=small, **LARGE)
+
+
+def test_the_best_of_a_training_is_whole_too(photos: Path, small: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "many"
+    for i, image in enumerate(encoder_factory.pictures(70)):
+        folder.mkdir(exist_ok=True)
+        image.save(folder / f"{i}.png")
+    out = train(folder, tmp_path / "out", enlarge=small, hold_out=0.5, evaluate_every=12, **LARGE)
+    assert load(out / "best").generate("a rose", sampling=Sampling(steps=2))[0].size == (16, 16)
+
+
+@pytest.mark.parametrize(
+    ("given", "told"),
+    [
+        ({"size": 20}, "cannot be enlarged to --size 20, no whole multiple. Try --size 16"),
+        ({"size": 8}, "cannot be enlarged to --size 8"),
+        ({"grey": True}, "--grey contradicts"),
+        ({"tokens": 4}, "without attention. Leave --network and --tokens out"),
+        ({"classes": True}, "was trained on words. Leave --classes out"),
+    ],
+)
+def test_what_cannot_be_enlarged_is_refused(
+    given: dict[str, Any], told: str, photos: Path, small: Path, tmp_path: Path
+) -> None:
+    with pytest.raises(CaptionlessError, match=told):
+        train(photos, tmp_path / "model", enlarge=small, **(LARGE | given))
+    assert not (tmp_path / "model" / CONFIG).exists()
+
+
+def test_models_are_not_mixed_up(photos: Path, small: Path, large: Path, tmp_path: Path) -> None:
+    with pytest.raises(CaptionlessError, match=r"enlarges pictures already.*--enlarge .*small"):
+        train(photos, tmp_path / "model", enlarge=large, **LARGE)
+    with pytest.raises(CaptionlessError, match=r"cannot begin from .*, which paints from noise alone"):
+        train(photos, tmp_path / "model", enlarge=small, start_from=small, **LARGE)
+    with pytest.raises(CaptionlessError, match="which enlarges the pictures of"):
+        train(photos, large, enlarge="bundled", resume=True)
+    with pytest.raises(CaptionlessError, match=r"which paints from noise alone\. Leave --enlarge out"):
+        train(photos / "rose", small, enlarge=small, resume=True)
+
+
+def test_a_model_whose_small_one_is_gone_or_another_says_so(large: Path, small: Path, tmp_path: Path) -> None:
+    without = shutil.copytree(large, tmp_path / "without")
+    shutil.rmtree(without / SMALL)
+    with pytest.raises(CaptionlessError, match="does not exist"):
+        load_model(without)
+    mixed = shutil.copytree(large, tmp_path / "mixed")
+    shutil.rmtree(mixed / SMALL)
+    shutil.copytree(large / SMALL, mixed / SMALL)
+    text = (mixed / SMALL / CONFIG).read_text()
+    (mixed / SMALL / CONFIG).write_text(text.replace('"digest": "', '"digest": "0'))
+    with pytest.raises(CaptionlessError, match="is not the model whose pictures"):
+        load_model(mixed)
+
+
+def test_card_and_info_tell_of_the_small_model(large: Path, run: Callable[..., int], capsys: Any) -> None:
+    assert "pictures of 8 x 8 pixels, painted by the model in [small](small)" in (large / "README.md").read_text()
+    assert run("info", str(large)) == 0
+    assert "enlarges    pictures of 8 x 8; " in capsys.readouterr().out
