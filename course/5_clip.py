@@ -302,9 +302,9 @@ prompts = [
     "A bright yellow sunflower",
 ]
 generator = captionless.load("bundled", encoder=encoder)
-config = generator.model.config
+first = generator.first  # the network that begins a picture; a second one, for detail, follows below
 mine = Painter(average, SIZE, schedule)
-shipped = Painter(generator.denoiser, config.size, config.schedule, config.prediction)
+shipped = Painter(first.denoiser, first.config.size, first.config.schedule, first.config.prediction)
 rows = [a + b for a, b in zip(sample_flowers(prompts, mine), sample_flowers(prompts, shipped), strict=True)]
 contact_sheet(rows, prompts, cell=96, heads=["this lesson's"] * 4 + ["shipped"] * 4)
 
@@ -325,6 +325,18 @@ contact_sheet(rows, prompts, cell=96, heads=["this lesson's"] * 4 + ["shipped"] 
 SCALES = (-1, 0, 1, 2, 5)
 columns = [[row[0] for row in sample_flowers(prompts, who, w, n=1)] for who in (mine, shipped) for w in SCALES]
 contact_sheet(list(zip(*columns, strict=True)), prompts, cell=96, heads=[f"w = {w}" for w in SCALES] * 2)
+
+# %% [markdown]
+# **Larger.** Pictures with four times the pixels cost a network of this kind four times the work, at every step. The
+# shipped model is a **cascade** instead (arXiv:2106.15282): what a picture shows is settled in 32 x 32 pixels, by the
+# network above; then a second, much smaller one starts from noise of twice the size, with the small picture beside it
+# as part of its input, and adds detail in a few steps, without guidance. `generator.generate` does all of it:
+
+# %%
+size = generator.model.config.size
+images = generator.generate(prompts, n=4)
+print(f"{size} x {size} pixels, of which the first {first.config.size} x {first.config.size} follow the words")
+contact_sheet([images[i : i + 4] for i in range(0, len(images), 4)], prompts, cell=128)
 
 # %% [markdown]
 # ## 5. The modality gap
@@ -366,7 +378,9 @@ print(f"    sentence with picture {alike(texts, own, shows, kind_of[held]):.2f}"
 #   pictures (`mean_shift`; in the manner of arXiv:2401.08567).
 # - **nearest**: replace the sentence's vector by a weighted mean of the training pictures' vectors closest to it
 #   (`nearest`; in the manner of arXiv:2204.02849). The weights are a softmax of the cosines, with the encoder's own
-#   temperature. What comes out is made of picture vectors alone.
+#   temperature. What comes out is made of picture vectors alone. To a short sentence, pictures of several kinds can be
+#   about equally close, and their mean is like none of them. So it moves on to the mean of the pictures closest to
+#   itself, twice, and settles where pictures are dense.
 #
 # To see them, the 512 dimensions have to be reduced to two. The usual choice, the two principal components (the
 # directions in which the vectors vary most), shows the kinds of flowers and hides the gap. So the horizontal axis is

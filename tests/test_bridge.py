@@ -30,8 +30,8 @@ def test_the_default_is_the_nearest_pictures() -> None:
     assert torch.equal(to_condition(TEXT, SHORE), nearest(TEXT, BANK, 0.05))
 
 
-def test_without_a_shift_a_condition_is_the_softmax_weighted_mean_of_the_nearest_pictures() -> None:
-    for text, condition in zip(TEXT, nearest(TEXT, BANK, 0.05, neighbours=4, shifts=0), strict=True):
+def test_unsettled_a_condition_is_the_softmax_weighted_mean_of_the_nearest_pictures() -> None:
+    for text, condition in zip(TEXT, nearest(TEXT, BANK, 0.05, neighbours=4, settle=0), strict=True):
         cosines = BANK @ text
         chosen = sorted(range(50), key=lambda i: -float(cosines[i]))[:4]
         weights = torch.softmax(cosines[chosen] / 0.05, 0)
@@ -52,11 +52,11 @@ def test_each_text_is_bridged_alone() -> None:
     torch.testing.assert_close(nearest(TEXT, BANK, 0.05)[1:2], nearest(TEXT[1:2], BANK, 0.05))
 
 
-def test_each_shift_goes_from_a_condition_to_the_mean_of_the_pictures_nearest_to_it() -> None:
+def test_each_time_it_goes_from_a_condition_to_the_mean_of_the_pictures_nearest_to_it() -> None:
     place = TEXT
-    for shifts in range(4):
-        place = nearest(place, BANK, 0.05, neighbours=7, shifts=0)
-        torch.testing.assert_close(nearest(TEXT, BANK, 0.05, neighbours=7, shifts=shifts), place)
+    for settle in range(4):
+        place = nearest(place, BANK, 0.05, neighbours=7, settle=0)
+        torch.testing.assert_close(nearest(TEXT, BANK, 0.05, neighbours=7, settle=settle), place)
 
 
 def test_a_text_between_two_kinds_of_pictures_settles_on_the_one_that_it_is_closer_to() -> None:
@@ -64,7 +64,7 @@ def test_a_text_between_two_kinds_of_pictures_settles_on_the_one_that_it_is_clos
     kinds, middle = torch.eye(8)[:2], torch.eye(8)[7:]
     bank = F.normalize(kinds.repeat_interleave(20, 0) + 0.05 * random(40, 8), dim=1)
     text = F.normalize(middle + 0.28 * kinds[:1] + 0.27 * kinds[1:], dim=1)
-    blend, settled = (nearest(text, bank, 0.05, shifts=shifts)[0] @ kinds.T for shifts in (0, 3))
+    blend, settled = (nearest(text, bank, 0.05, settle=settle)[0] @ kinds.T for settle in (0, 3))
     assert blend[0] < 0.9, "the case is no case"
     assert settled[0] > 0.99
 

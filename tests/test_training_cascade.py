@@ -100,6 +100,12 @@ def test_another_training_from_it_begins_with_its_small_model(large: Path, small
         torch.testing.assert_close(weight, old[name], atol=1e-6, rtol=0)
 
 
+def test_of_a_model_that_enlarges_the_small_one_is_enlarged(large: Path, photos: Path, tmp_path: Path) -> None:
+    out = train(photos, tmp_path / "model", enlarge=large, **{**LARGE, "size": 24, "images": 1})
+    config = load_config(out)
+    assert (config.size, config.enlarges, config.training["enlarge"]) == (24, 8, str(large))
+
+
 def test_another_enlargement_may_begin_with_its_large_one(large: Path, small: Path, photos: Path) -> None:
     given = {**LARGE, "images": 1, "learning_rate": 1e-12}
     out = train(photos, large.parent / "more", start_from=large, enlarge=small, **given)
@@ -145,8 +151,6 @@ def test_what_cannot_be_enlarged_is_refused(
 
 
 def test_models_are_not_mixed_up(photos: Path, small: Path, large: Path, tmp_path: Path) -> None:
-    with pytest.raises(CaptionlessError, match=r"enlarges pictures already.*--enlarge .*small"):
-        train(photos, tmp_path / "model", enlarge=large, **LARGE)
     with pytest.raises(CaptionlessError, match=r"cannot begin from .*, which paints from noise alone"):
         train(photos, tmp_path / "model", enlarge=small, start_from=small, **LARGE)
     with pytest.raises(CaptionlessError, match="which enlarges the pictures of"):

@@ -74,17 +74,17 @@ MODELS: dict[str, GivenSettings] = {
 
 def neighbours(count: int, text: Tensor, shore: Shore) -> Tensor:
     """Return the weighted mean of another number of nearest training vectors, as it is."""
-    return nearest(text, shore.bank, shore.temperature, count, shifts=0)
+    return nearest(text, shore.bank, shore.temperature, count, settle=0)
 
 
-def shifted(shifts: int, text: Tensor, shore: Shore) -> Tensor:
-    """Return the nearest training vectors' mean after another number of shifts."""
-    return nearest(text, shore.bank, shore.temperature, shifts=shifts)
+def settled(times: int, text: Tensor, shore: Shore) -> Tensor:
+    """Return the nearest training vectors' mean after it has moved on another number of times."""
+    return nearest(text, shore.bank, shore.temperature, settle=times)
 
 
 def halfway(text: Tensor, shore: Shore) -> Tensor:
     """Return the points halfway between the text vectors and the means of their nearest training vectors."""
-    return slerp(text, nearest(text, shore.bank, shore.temperature, shifts=0), 0.5)
+    return slerp(text, nearest(text, shore.bank, shore.temperature, settle=0), 0.5)
 
 
 def steps_of(sampler: str, calls: int) -> int:

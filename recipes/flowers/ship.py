@@ -1,9 +1,9 @@
-"""Turn a finished model folder into the one that ships inside the package.
+"""Turn two finished model folders, of small pictures and of their enlargement, into the one that ships in the package.
 
-    python recipes/flowers/ship.py PHOTOS runs/flowers src/captionless/bundled/flowers
+    python recipes/flowers/ship.py PHOTOS runs/small runs/large src/captionless/bundled/flowers
 
-Embeds the photographs once more and ships only if the bundled encoder gives the very vectors the model was trained
-on. Keeps what painting needs (weights and bank in float16, config, card, credits, content hashes); the training state
+Embeds the photographs once more and ships only if the bundled encoder gives the very vectors the models were trained
+on. Keeps what painting needs (weights and bank in float16, config, card, credits, content hashes); the training states
 and the contact sheets stay behind.
 """
 
@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import hashlib
 import sys
+import zlib
 from dataclasses import replace
 from pathlib import Path
 
@@ -19,6 +20,7 @@ import torch
 from captionless.checkpoint import (
     BANK,
     MEANS,
+    SMALL,
     WEIGHTS,
     EncoderReference,
     half,
@@ -28,42 +30,58 @@ from captionless.checkpoint import (
     save_config,
     save_tensors,
 )
-from captionless.encoders import BUNDLED, load_encoder
+from captionless.encoders import BUNDLED, Encoder, load_encoder
 from captionless.model_card import COPY, TRAIN, read_pictures, write_model_card, write_pictures
 from captionless.subject import subject_mean
 from captionless.vectors import embed
 
-LIMIT = 24_000_000
+LIMIT = 43_000_000
+"""Bytes, compressed as in a wheel, of all that ships beside the code."""
 EXAMPLES = Path(__file__).parents[2] / "examples" / "flowers"
 
 
 def main() -> None:
-    photos, source, target = map(Path, sys.argv[1:4])
-    model, config = load_model(source), load_config(source)
+    photos, small, large, target = map(Path, sys.argv[1:5])
+    if load_config(large).enlarges != load_config(small).size:
+        sys.exit(f"{large} does not enlarge pictures of the size that {small} paints.")
     encoder = load_encoder(BUNDLED)
+    check_vectors(photos, small, encoder)
+    ship(small, target / SMALL, encoder, photos)
+    # The bank is the small model's, of its own pictures.
+    names = [name for name, _, role in read_pictures(small) if role == TRAIN]
+    vectors = read_tensors(small / BANK)["vectors"].float()
+    save_tensors(target / SMALL / BANK, half({"vectors": vectors}))
+    # The words' mean is taken anew, with the encoder that ships.
+    save_tensors(target / SMALL / MEANS, half({"text": subject_mean(names, vectors, encoder)}))
+    ship(large, target, encoder, photos)
+    size = sum(len(zlib.compress(path.read_bytes())) for path in target.parent.rglob("*") if path.is_file())
+    print(f"{target.parent}: {size:,} bytes, compressed")
+    if size > LIMIT:
+        sys.exit(f"more than the {LIMIT:,} bytes that may ship: train narrower models.")
+
+
+def check_vectors(photos: Path, small: Path, encoder: Encoder) -> None:
+    """Stop unless the encoder gives the photographs the vectors that the model was trained on."""
     embedded = embed(photos, encoder)
     rows = {digest: row for row, digest in enumerate(embedded.digests)}
-    trained = [rows[digest] for _, digest, role in read_pictures(source) if role == TRAIN]
-    if not torch.allclose(model.bank, torch.from_numpy(embedded.vectors[trained]), atol=1e-3):
-        sys.exit(f"{source} was trained on other image vectors than the bundled encoder's; train it anew.")
-    # Its words may have been taught later; only then does the hash of the whole encoder differ from the recorded one.
+    trained = [rows[digest] for _, digest, role in read_pictures(small) if role == TRAIN]
+    if not torch.allclose(load_model(small).bank, torch.from_numpy(embedded.vectors[trained]), atol=1e-3):
+        sys.exit(f"{small} was trained on other image vectors than the bundled encoder's; train it anew.")
+
+
+def ship(source: Path, target: Path, encoder: Encoder, photos: Path) -> None:
+    """Write one of the two models, without its bank."""
+    config = load_config(source)
+    # Words may have been taught later; only then does the hash of the whole encoder differ from the recorded one.
     reference = EncoderReference(BUNDLED, encoder.digest, encoder.width, encoder.logit_scale)
     about = config.training | {"folder": Path(config.training["folder"]).name}
     shipped = replace(config, encoder=reference, training=about)
-
     target.mkdir(parents=True, exist_ok=True)
     save_config(target, shipped)
-    for name in (WEIGHTS, BANK):
-        save_tensors(target / name, half(read_tensors(source / name)))
-    # The words' mean is taken anew, with the encoder that ships.
+    save_tensors(target / WEIGHTS, half(read_tensors(source / WEIGHTS)))
     names = [name for name, _, role in read_pictures(source) if role == TRAIN]
-    save_tensors(target / MEANS, half({"text": subject_mean(names, model.bank, encoder)}))
     write_pictures(target, [*read_pictures(source), *reduced_copies(names)])
-    write_model_card(target, shipped, model.denoiser, photos)
-    size = sum(path.stat().st_size for path in target.iterdir())
-    print(f"{target}: {size:,} bytes")
-    if size > LIMIT:
-        sys.exit(f"more than the {LIMIT:,} bytes that may ship: train a narrower model.")
+    write_model_card(target, shipped, load_model(source).denoiser, photos)
 
 
 def reduced_copies(names: list[str]) -> list[tuple[str, str, str]]:

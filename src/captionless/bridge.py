@@ -18,7 +18,7 @@ from captionless.sampling import BRIDGES
 
 NEIGHBOURS = 100
 """More of them average out what is accidental in each; 100 measured better than 20, and 20 than 5."""
-SHIFTS = 2
+SETTLE = 2
 """With each, pictures show more surely what was asked for, and words tell less of the rest; ``docs/ablations.md``."""
 
 
@@ -38,7 +38,7 @@ class Shore:
 
 
 def nearest(
-    text: Tensor, bank: Tensor, temperature: float, neighbours: int = NEIGHBOURS, shifts: int = SHIFTS
+    text: Tensor, bank: Tensor, temperature: float, neighbours: int = NEIGHBOURS, settle: int = SETTLE
 ) -> Tensor:
     """Replace each text vector by a weighted mean of the training pictures' vectors closest to it, then settle it.
 
@@ -46,21 +46,21 @@ def nearest(
 
     To a short text ("a daisy"), pictures of several kinds can be about equally close, for the gap between texts and
     pictures is wider than what tells pictures apart; their mean is then like no picture at all. So the mean moves on to
-    the mean of the pictures closest to *it*, a few times: mean shift (Fukunaga & Hostetler, "The estimation of the
-    gradient of a density function", 1975), which climbs to where pictures are dense.
+    the mean of the pictures closest to *it*, a few times: the mean shift algorithm (Fukunaga & Hostetler, "The
+    estimation of the gradient of a density function", 1975), which climbs to where pictures are dense.
 
     Args:
         text: unit vectors, (n, d).
         bank: unit image vectors of the training pictures, (m, d).
         temperature: of the softmax; the encoder's own contrastive one, ``1 / logit_scale``.
         neighbours: how many take part.
-        shifts: how often the mean moves on.
+        settle: how often the mean moves on.
 
     Returns:
         Unit vectors, (n, d).
     """
     place = text
-    for _ in range(1 + shifts):
+    for _ in range(1 + settle):
         cosines, indices = (place @ bank.T).topk(min(neighbours, len(bank)), dim=1)
         weights = torch.softmax(cosines / temperature, dim=1)
         place = F.normalize((weights.unsqueeze(-1) * bank[indices]).sum(1), dim=1)

@@ -22,7 +22,6 @@ from captionless.checkpoint import (
     ModelConfig,
     load_config,
     load_model,
-    model_folder,
     read_tensors,
 )
 from captionless.class_pictures import check_labels
@@ -33,6 +32,7 @@ from captionless.denoiser import (
     course_denoiser,
     default_patch,
 )
+from captionless.enlargement import begun_from, check_resumed, check_settings, defaults_for, small_model
 from captionless.errors import CaptionlessError
 from captionless.growth import check_growth, grow
 from captionless.model_card import TRAIN, read_labels, read_pictures
@@ -91,7 +91,7 @@ def find_start(
     if not exists:
         if resume:
             say(f"Nothing to resume in {out} yet: this training starts at its beginning.")
-        small = model_to_enlarge(enlarge) if enlarge is not None else None
+        small = small_model(enlarge) if enlarge is not None else None
         return Start(load_config(begun_from(name, small is not None)) if name else None, name, small=small)
     config = load_config(out)
     begun = config.training.get("from")
@@ -105,57 +105,8 @@ def find_start(
             f"{out} cannot be resumed: its training state or its pictures.csv is gone. "
             f"Begin anew from it: --from {out} --out ANOTHER."
         )
-    _check_enlarges(config, out, enlarge)
+    check_resumed(config, out, enlarge)
     return Start(config, begun, resumed=True, small=out / SMALL if config.enlarges else None)
-
-
-def begun_from(name: str | Path, enlarges: bool) -> Path:
-    """Return the folder of the weights that a training begins with where it is begun from the model called ``name``.
-
-    Raises:
-        CaptionlessError: a model that enlarges is to begin from one that does not.
-    """
-    folder = model_folder(name)
-    if load_config(name).enlarges is not None:
-        return folder if enlarges else folder / SMALL
-    if enlarges:
-        raise CaptionlessError(
-            f"a model that enlarges cannot begin from {name}, which paints from noise alone. Leave --from out; "
-            "--enlarge names the model whose pictures are enlarged."
-        )
-    return folder
-
-
-def model_to_enlarge(name: str | Path) -> Path:
-    """Return the folder of the model called ``name``, whose pictures are to be enlarged.
-
-    Raises:
-        CaptionlessError: it enlarges another's pictures itself.
-    """
-    if load_config(name).enlarges is not None:
-        raise CaptionlessError(
-            f"{name} enlarges pictures already, and no enlargement follows another. Name the model of small "
-            f"pictures: --enlarge {model_folder(name) / SMALL}."
-        )
-    return model_folder(name)
-
-
-def check_kind(start: Start, by_class: bool) -> None:
-    """Raise where the model to be enlarged and this training are not both of words, or both of classes."""
-    if start.small is None or start.bound is None or bool(start.bound.classes) == by_class:
-        return
-    if by_class:
-        raise CaptionlessError("the model whose pictures are to be enlarged was trained on words. Leave --classes out.")
-    raise CaptionlessError("the model whose pictures are to be enlarged was trained on classes. Add --classes.")
-
-
-def _check_enlarges(config: ModelConfig, out: Path, enlarge: str | Path | None) -> None:
-    begun = config.training.get("enlarge")
-    if enlarge is not None and str(enlarge) != begun:
-        what = f"enlarges the pictures of {begun}" if begun else "paints from noise alone"
-        raise CaptionlessError(
-            f"--resume goes on with {out}, which {what}. Leave --enlarge out, or choose another --out."
-        )
 
 
 def settle(start: Start, given: GivenSettings, *, by_class: bool = False) -> TrainSettings:
@@ -163,7 +114,7 @@ def settle(start: Start, given: GivenSettings, *, by_class: bool = False) -> Tra
     if by_class:
         given = _of_classes(given)
     if start.config is None:
-        settings = TrainSettings(**(_enlarged(start) | given))
+        settings = TrainSettings(**((defaults_for(start.bound) if start.bound else {}) | given))
     elif start.resumed:
         recorded = settings_from_dict(start.config.training.get("settings", {}))
         check_unchanged(given, recorded)
@@ -173,13 +124,6 @@ def settle(start: Start, given: GivenSettings, *, by_class: bool = False) -> Tra
         settings = _inherited(start.config, given)
     shape(start, settings, start.config.denoiser.condition_width if start.config else 1)
     return settings
-
-
-def _enlarged(start: Start) -> GivenSettings:
-    """Return the defaults of a model that enlarges: pictures of the same make, twice as large."""
-    if start.bound is None:
-        return {}
-    return {"size": 2 * start.bound.size, "grey": start.bound.denoiser.channels == 1}
 
 
 def _of_classes(given: GivenSettings) -> GivenSettings:
@@ -198,7 +142,7 @@ def shape(start: Start, settings: TrainSettings, condition_width: int) -> Denois
         CaptionlessError: the size does not divide, or the model begun from cannot grow into it.
     """
     if start.small is not None and start.bound is not None:
-        _check_enlargement(start.bound, settings)
+        check_settings(start.bound, settings)
     if start.config is None:
         new = _fresh_shape(settings, condition_width, enlarges=start.small is not None)
     else:
@@ -217,20 +161,6 @@ def shape(start: Start, settings: TrainSettings, condition_width: int) -> Denois
         check_growth(old.denoiser, new)
     new.check_size(settings.size)
     return new
-
-
-def _check_enlargement(small: ModelConfig, settings: TrainSettings) -> None:
-    if settings.size <= small.size or settings.size % small.size:
-        raise CaptionlessError(
-            f"pictures of {small.size} pixels cannot be enlarged to --size {settings.size}, no whole multiple. "
-            f"Try --size {2 * small.size}."
-        )
-    if settings.grey != (small.denoiser.channels == 1):
-        raise CaptionlessError("--grey contradicts the model whose pictures are to be enlarged. Leave it out.")
-    if settings.network == "course" or settings.tokens:
-        raise CaptionlessError(
-            "a model that enlarges has a network of its own, without attention. Leave --network and --tokens out."
-        )
 
 
 def _fresh_shape(settings: TrainSettings, condition_width: int, enlarges: bool) -> DenoiserConfig:

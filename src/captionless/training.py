@@ -14,6 +14,7 @@ import captionless
 from captionless import trainer
 from captionless.checkpoint import BUNDLED, EncoderReference, ModelConfig, load_model
 from captionless.class_pictures import gather_classes, label_source, refuse_words
+from captionless.enlargement import check_kind
 from captionless.errors import CaptionlessError
 from captionless.evaluation.glance import Watch, check_held_out
 from captionless.evaluation.selection import Selection, tell_known
@@ -25,7 +26,6 @@ from captionless.settings import GivenSettings, TrainSettings
 from captionless.sheet_painter import SheetPainter
 from captionless.starting import (
     Start,
-    check_kind,
     check_prompts,
     find_start,
     first_network,
@@ -119,7 +119,8 @@ def train(
     observer = observer if main else Silent()
     start = find_start(folder, out, start_from, resume, observer.say, enlarge)
     source = label_source(start.config, start.resumed, classes, labels)
-    check_kind(start, bool(source))
+    if start.small and start.bound:
+        check_kind(start.bound, bool(source))
     if source:
         refuse_words(encoder, vectors, sample_prompts)
     settings = settle(start, given, by_class=bool(source))
