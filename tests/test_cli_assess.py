@@ -112,9 +112,26 @@ def test_bad_input_is_one_line_and_exit_code_2(
     assert said in error[0]
 
 
+def test_a_model_that_is_not_there_is_bad_input_not_a_fail(
+    run: Run, place: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert assess(run, place, "nowhere") == 2
+    assert "nowhere" in capsys.readouterr().err
+
+
 def test_a_folder_is_needed(run: Run, capsys: pytest.CaptureFixture[str]) -> None:
     assert run("assess") == 2
     assert "Missing option '--data'" in capsys.readouterr().err
+
+
+def test_a_class_that_the_classifier_never_knows_is_not_said_to_fail_by_nothing() -> None:
+    table = torch.tensor([[9, 0, 0], [0, 9, 0], [9, 0, 0]])
+    found = verdicts(judge((9, 10), (9, 10), (0, 10)), {name: (name,) for name in CLASSES}, table, "ceiling")
+    text = lines(Grade("m", "d", "s", "ceiling", CLASSES, found, tuple(map(tuple, table.tolist())), None))
+    assert text[-1] == (
+        "FAIL: 1 of 3 classes misses its bar, the ceiling: tulip (the classifier recognises none of its real pictures)."
+    )
+    assert not any("0.0 points" in line for line in text)
 
 
 def test_columns_are_aligned_in_any_script() -> None:
@@ -127,5 +144,6 @@ def test_of_many_classes_only_what_they_were_taken_for_is_printed() -> None:
     found = verdicts(judge(*[(9, 10)] * 30, classes=names), {name: (name,) for name in names}, table, 0.9)
     text = lines(Grade("m", "d", "s", 0.9, names, found, tuple(map(tuple, table.tolist())), None))
     assert max(map(len, text)) < 120
+    assert "--out writes the whole of it" in text[2]
     assert sum("kind 03" in line for line in text) == 2  # its own line, and what kind 02 was taken for
     assert text[-1] == "PASS: each of 30 classes reaches its bar, 90%."

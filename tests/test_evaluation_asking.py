@@ -19,7 +19,7 @@ OF_CLASSES = Generator(tiny.class_model(("daisy", "rose")), device="cpu")
 def test_a_model_of_words_is_asked_for_photographs_of_every_label() -> None:
     asked, left_out = what_to_ask(WORDS, ["rose", "tulip"], ["moss"], None)
     assert asked == {"rose": ("a photo of a rose",), "tulip": ("a photo of a tulip",)}
-    assert left_out == (("moss", "the folder has fewer than 5 pictures of it"),)
+    assert left_out == (("moss", "the folder has fewer than 5 different pictures of it"),)
 
 
 def test_a_model_of_classes_is_asked_for_those_that_the_folder_has_and_the_others_are_named() -> None:
@@ -30,7 +30,7 @@ def test_a_model_of_classes_is_asked_for_those_that_the_folder_has_and_the_other
 
 def test_a_class_of_too_few_pictures_is_left_out_once() -> None:
     _, left_out = what_to_ask(OF_CLASSES, ["rose", "tulip"], ["daisy"], None)
-    assert dict(left_out)["daisy"] == "the folder has fewer than 5 pictures of it"
+    assert dict(left_out)["daisy"] == "the folder has fewer than 5 different pictures of it"
     assert len(left_out) == 2
 
 
@@ -51,7 +51,7 @@ def test_a_file_may_translate_the_names_of_a_models_classes() -> None:
     [
         (Prompt("a red rose"), r"'a red rose' has no label .* JSON lines"),
         (Prompt("a cat", "cat"), r"labelled cat, and the folder has no such label\. Its labels are: rose, tulip\."),
-        (Prompt("moss", "moss"), r"fewer than 5 pictures labelled moss"),
+        (Prompt("moss", "moss"), r"fewer than 5 different pictures labelled moss"),
     ],
 )
 def test_a_prompt_that_nothing_can_judge_is_refused(prompt: Prompt, said: str) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import json
 import shutil
 from collections.abc import Callable
@@ -17,6 +18,7 @@ from captionless import assess, load
 from captionless.errors import CaptionlessError
 from captionless.evaluation.assess import check_judge
 from captionless.evaluation.grade import CEILING, Grade
+from captionless.pictures import Picture, read_folder
 from evaluation_cases import make_fast
 
 SWAPPED = ("rose", "daisy", "tulip")
@@ -134,6 +136,31 @@ def test_the_model_is_not_taught_by_the_judge_nor_the_judge_by_the_model(
     assert (one.real, [v.real for v in one.verdicts]) == (other.real, [v.real for v in other.verdicts])
 
 
+def test_the_labels_are_the_folders_whatever_the_model_was_told_of_its_training_pictures(
+    graded: Callable[..., Grade], place: Path
+) -> None:
+    told = dict(zip(CLASSES, SWAPPED, strict=True))
+    with (model(place / "misled", SWAPPED) / "pictures.csv").open("w", newline="", encoding="utf-8") as file:
+        rows = csv.writer(file)
+        rows.writerow(["file", "sha256", "role", "label"])
+        for picture in read_folder(place / "photos", (8,)):
+            assert isinstance(picture, Picture)
+            rows.writerow([picture.name, picture.digest, "train", told[picture.name.split("/")[0]]])
+    assert [verdict.label for verdict in graded("misled").failed] == ["daisy", "rose"]
+
+
+def test_the_same_picture_in_another_file_is_not_learned_and_tested_with(
+    graded: Callable[..., Grade], tmp_path: Path
+) -> None:
+    data = photos(tmp_path / "photos", 6)
+    for path in list(data.rglob("*.png")):
+        with Image.open(path) as image:
+            image.save(path.with_name(f"copy of {path.name}"), compress_level=0)
+    grade = graded(data=data)
+    assert grade.real is not None
+    assert grade.real.n == 3  # one of the six pictures of each class, as without their copies
+
+
 # --- what the classifier's word is worth ---
 
 
@@ -178,6 +205,7 @@ def test_without_real_pictures_there_is_no_ceiling() -> None:
         ({"prompts": "nowhere.txt"}, "cannot read --prompts nowhere.txt"),
         ({"labels": "nowhere.csv"}, "cannot read --labels nowhere.csv"),
         ({"out": "/proc/nowhere"}, "--out /proc/nowhere cannot be written"),
+        ({"name": "nowhere"}, "nowhere"),
     ],
 )
 def test_bad_input_is_named(options: dict[str, Any], said: str, graded: Callable[..., Grade]) -> None:

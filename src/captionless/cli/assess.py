@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 DEFAULTS = Sampling()
 WIDEST = 20
-"""Classes that the table of confusion is printed for, at most; with more of them, only what each was taken for."""
+"""Classes that the table of confusion is printed for, at most; with more of them, only what each was taken for most."""
 CONFUSED = 3
 """Classes named that a class was most often taken for."""
 
@@ -105,6 +105,9 @@ def lines(grade: Grade) -> list[str]:
     found = [f"{grade.model}, graded on {grade.data}: {n:,} pictures a class, {grade.settings}.", ""]
     if len(grade.classes) <= WIDEST:
         found += [*aligned(_table(grade)), ""]
+    else:
+        many = f"The table of confusion of {len(grade.classes)} classes is too wide to print"
+        found += [f"{many}; --out writes the whole of it.", ""]
     found += [*aligned(_classes(grade), (0, 4, 7)), ""]
     if grade.real:
         found.append(
@@ -145,7 +148,7 @@ def _classes(grade: Grade) -> Iterator[tuple[str, ...]]:
             _percent(verdict.recognised),
             _span(verdict.recognised),
             f"{100 * verdict.bar:.1f}%",
-            "pass" if verdict.passed else f"misses by {_points(verdict)}",
+            "pass" if verdict.passed else f"misses by {_points(verdict)}" if verdict.bar else "not known",
             f"{_percent(real)} of {real.n}" if real else "none",
             _span(real) if real else "",
             ", ".join(f"{name} ({count})" for count, name in most),
@@ -153,12 +156,16 @@ def _classes(grade: Grade) -> Iterator[tuple[str, ...]]:
 
 
 def _verdict(grade: Grade) -> str:
-    ceiling = grade.passing == "ceiling"
-    bar = "that of its real pictures" if ceiling else f"{100 * float(grade.passing):g}%"
+    bar = "the ceiling" if grade.passing == "ceiling" else f"{100 * float(grade.passing):g}%"
     if grade.passed:
         return f"PASS: each of {len(grade.verdicts)} classes reaches its bar, {bar}."
-    failed = ", ".join(f"{one.label} (by {_points(one)})" for one in grade.failed)
-    return f"FAIL: {len(grade.failed)} of {len(grade.verdicts)} classes miss their bar, {bar}: {failed}."
+    failed = ", ".join(f"{one.label} ({_failure(one)})" for one in grade.failed)
+    miss = "misses its" if len(grade.failed) == 1 else "miss their"
+    return f"FAIL: {len(grade.failed)} of {len(grade.verdicts)} classes {miss} bar, {bar}: {failed}."
+
+
+def _failure(verdict: Verdict) -> str:
+    return f"by {_points(verdict)}" if verdict.bar else "the classifier recognises none of its real pictures"
 
 
 def _percent(one: Estimate) -> str:

@@ -34,7 +34,7 @@ def what_to_ask(
         CaptionlessError: a prompt without a label, or with one that the classifier does not know; or there is nothing
             to grade.
     """
-    too_few = tuple((label, f"the folder has fewer than {MINIMUM} pictures of it") for label in few)
+    too_few = tuple((label, f"the folder has fewer than {MINIMUM} different pictures of it") for label in few)
     if prompts is not None:
         asked = _of_prompts(known, few, prompts)
         return asked, (*((label, "no prompt asks for it") for label in known if label not in asked), *too_few)
@@ -62,8 +62,8 @@ def _of_prompts(known: Sequence[str], few: Sequence[str], prompts: Sequence[Prom
         label = clean(prompt.label)
         if label in few:
             raise CaptionlessError(
-                f"--prompts: the folder has fewer than {MINIMUM} pictures labelled {label}, too few to learn from. "
-                "Add some, or leave its prompts out."
+                f"--prompts: the folder has fewer than {MINIMUM} different pictures labelled {label}, too few to learn "
+                "from. Add some, or leave its prompts out."
             )
         if label not in known:
             raise CaptionlessError(

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import torch
@@ -12,7 +14,7 @@ from captionless.checkpoint import BUNDLED, load_config
 from captionless.errors import CaptionlessError
 from captionless.evaluation.asking import Asked, spread, what_to_ask
 from captionless.evaluation.estimate import Estimate, TooFewError
-from captionless.evaluation.evidence import Listener, Pictures, Silent, read_labelled
+from captionless.evaluation.evidence import Listener, Pictures, Silent, folder_labels, read_labelled
 from captionless.evaluation.grade import CEILING, Grade, Mistake, Passing, verdicts
 from captionless.evaluation.grade_files import write
 from captionless.evaluation.judge import PixelJudge, may_mirror, train_judge, usable_labels
@@ -42,8 +44,8 @@ def assess(
 ) -> Grade:
     """Grade a model: a classifier of pixels, trained on real pictures of each class, must recognise those painted.
 
-    Four fifths of the folder's pictures train the classifier. How often it is right on the rest, class by class, says
-    what its word is worth.
+    Four fifths of the folder's different pictures train the classifier. How often it is right on the rest, class by
+    class, says what its word is worth.
 
     Args:
         model: a model folder, or ``bundled``.
@@ -160,9 +162,29 @@ def _tested(judge: PixelJudge, asked: Asked) -> list[tuple[str, Estimate]]:
 
 
 def _read(data: str | Path | None, generator: Generator, listener: Listener, labels: str | Path | None) -> Pictures:
+    """Return the labelled pictures of the folder, the same ones whichever model of this size is graded."""
     if data is None:
         raise CaptionlessError("--data is missing. Name a folder of real pictures, each class in a sub-folder.")
-    return read_labelled(data, generator, listener, labels)
+    pictures = read_labelled(data, generator, listener, labels)
+    if labels is None:
+        # A model of classes may have been trained with other labels. It does not say what the folder's pictures show.
+        of = folder_labels(pictures.names)
+        pictures = replace(pictures, labels=tuple(of.get(name) for name in pictures.names))
+    return _different(pictures, listener)
+
+
+def _different(pictures: Pictures, listener: Listener) -> Pictures:
+    """Return the labelled pictures, without those that show the same pixels as another in a file of other bytes.
+
+    Of two such files the classifier could learn one and be tested with the other.
+    """
+    labelled = [place for place, label in enumerate(pictures.labels) if label]
+    first: dict[bytes, int] = {}
+    for place in labelled:
+        first.setdefault(hashlib.sha256(pictures.pixels[place].numpy().tobytes()).digest(), place)
+    if copies := len(labelled) - len(first):
+        listener.say(f"  the same pixels in another file, counted once: {copies:,} pictures.")
+    return pictures.take(list(first.values()))
 
 
 def _labels(subject: PixelJudge | Pictures) -> tuple[tuple[str, ...], tuple[str, ...]]:
