@@ -33,6 +33,8 @@ def test_the_figures_are_printed_and_the_page_is_named_last(
     assert "KID × 1000" in shown.out
     assert "real:" in shown.out
     assert "Neither caught nor cleared. No more near-copies" in shown.out  # of 30 held-out pictures
+    written = json.loads(Path("report/report.json").read_text())
+    assert f"  {written['models'][0]['verdict']}. " in shown.out
     assert shown.out.splitlines()[-1] == "report/index.html"
     assert Path("report/index.html").is_file()
     assert "are held out" in shown.err
@@ -78,13 +80,17 @@ def test_without_a_model_the_bundled_one_is_measured(run: Run, tmp_path: Path) -
         (["--data", "{photos}", "--samples", "0"], "--samples must be at least 1"),
         (["--data", "{photos}", "--prompts", "none.txt"], "cannot read --prompts none.txt"),
         (["--data", "{photos}", "--features", "./none"], "none"),
+        (["--data", "{empty}"], "there is no usable picture in"),
+        (["{model}", "--data", "{photos}", "--encoder", "bundled"], "was trained with the encoder"),
         ([], "Missing option '--data'"),
     ],
 )
 def test_bad_input_is_one_line_and_exit_code_2(
     run: Run, place: Path, capsys: pytest.CaptureFixture[str], words: list[str], said: str
 ) -> None:
-    assert run("evaluate", *(word.format(photos=place / "photos") for word in words)) == 2
+    places = {"photos": place / "photos", "model": place / "model", "empty": place / "empty"}
+    places["empty"].mkdir(exist_ok=True)
+    assert run("evaluate", *(word.format(**places) for word in words)) == 2
     error = [line for line in capsys.readouterr().err.splitlines() if line.startswith("captionless: ")]
     assert len(error) == 1
     assert said in error[0]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -14,12 +15,16 @@ from PIL import Image
 from captionless.evaluation import SAMPLES, memory_section
 from captionless.evaluation.estimate import share
 from captionless.evaluation.measure import evaluate
-from captionless.evaluation.memory_section import NO_TRACE, UNKNOWN, verdict
+from captionless.evaluation.memorisation import verdict
+from captionless.evaluation.memory_section import NO_TRACE, UNKNOWN
+from captionless.evaluation.page import verdict as page_verdict
 from captionless.evaluation.results import Examination, Section
 from captionless.model_card import read_pictures
 from captionless.sampling import Sampling
 from captionless.training import train
 from evaluation_cases import TINY, build_place, make_fast, paint_photos
+
+WORDS = ("Caught memorising", "Not caught memorising", "Neither caught nor cleared", "Memorisation not measured")
 
 
 @pytest.fixture(scope="module")
@@ -55,6 +60,19 @@ def measure(place: Path, data: Path, tmp_path: Path, model: Path | None = None, 
     return evaluate(model or place / "model", samples=samples, **options).examinations[0]
 
 
+def said(place: Path, tmp_path: Path, found: Examination) -> str:
+    """The verdict in report.json, which the page and the card give in the same words."""
+    _, words, meaning = page_verdict(found)
+    for path in (tmp_path / "report" / "index.html", place / "model" / "README.md"):
+        text = path.read_text()
+        assert words in text
+        assert meaning in text
+        assert not any(other in text for other in WORDS if other != words)
+    told = json.loads((tmp_path / "report" / "report.json").read_text())["models"][0]["verdict"]
+    assert told == words
+    return words
+
+
 def memory(found: Examination) -> Section:
     return next(one for one in found.sections if one.key == "memorisation")
 
@@ -63,8 +81,10 @@ def test_a_model_that_copies_its_training_pictures_is_caught_and_an_honest_one_i
     place: Path, tmp_path: Path, copying: Callable[..., list[str]]
 ) -> None:
     honest = measure(place, place / "photos", tmp_path)
+    assert said(place, tmp_path, honest) == "Not caught memorising"
     copying()
     caught = measure(place, place / "photos", tmp_path)
+    assert said(place, tmp_path, caught) == "Caught memorising"
     assert (honest.memorises, caught.memorises) == (False, True)
     for key in ("memorised", "memorised_own"):
         figure = caught.figures[key]
@@ -72,7 +92,6 @@ def test_a_model_that_copies_its_training_pictures_is_caught_and_an_honest_one_i
         assert figure.real is not None
         assert figure.real.value < 0.1
     assert memory(caught).sheets[0].title.startswith("Nearest training pictures")
-    assert "Caught memorising" in (tmp_path / "report" / "index.html").read_text()
 
 
 @pytest.fixture
@@ -97,6 +116,8 @@ def test_what_a_model_was_begun_from_is_no_alibi_for_copies_of_its_own_pictures(
     both = shutil.copytree(place / "photos", tmp_path / "both")
     shutil.copytree(tmp_path / "own", both, dirs_exist_ok=True)
     assert measure(place, both, tmp_path, child).memorises is True
+    alone = measure(place, tmp_path / "own", tmp_path, child)
+    assert (alone.memorises, alone.figures["memorised_own"].real) == (True, None)
 
 
 def test_a_model_without_a_record_of_its_own_is_not_cleared_by_that_of_another(
@@ -129,6 +150,7 @@ def test_beside_a_few_held_out_pictures_nobody_is_acquitted(place: Path, tmp_pat
     found = measure(place, place / "photos", tmp_path, samples=30)
     assert found.memorises is None
     assert found.doubts == ("it takes 40 held-out pictures to say what is usual, and 30 were looked at",)
+    assert said(place, tmp_path, found) == "Neither caught nor cleared"
 
 
 def test_each_training_picture_is_shown_once(

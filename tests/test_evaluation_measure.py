@@ -110,8 +110,19 @@ def test_how_long_it_takes_is_told(measured: Callable[..., Examination], monkeyp
     classifier, painting = (
         next(i for i, text in enumerate(listener.said) if text.startswith(start)) for start in ("Training", "Painting")
     )
-    assert classifier < painting
+    assert painting + 1 == classifier  # before either is begun in earnest
+    assert listener.said[painting].endswith("denoising steps in all: a few seconds.")
     assert listener.said[classifier].endswith("on 48 pictures: a few seconds.")
+    assert sum(text.startswith("Painting") for text in listener.said) == 1
+
+
+def test_where_no_classifier_is_trained_the_time_is_told_too(
+    measured: Callable[..., Examination], tmp_path: Path
+) -> None:
+    (tmp_path / "prompts.txt").write_text("a red rose\na white daisy\n")
+    listener = Remembers()
+    measured(prompts=tmp_path / "prompts.txt", listener=listener)
+    assert sum(text.startswith("Painting") for text in listener.said) == 1
 
 
 def test_the_time_for_looking_at_pictures_is_counted_in() -> None:
@@ -314,7 +325,7 @@ def test_bad_input_is_named(options: dict[str, Any], said: str, measured: Callab
 
 def test_an_empty_folder_is_named(measured: Callable[..., Examination], tmp_path: Path) -> None:
     (tmp_path / "empty").mkdir()
-    with pytest.raises(CaptionlessError, match=r"no usable picture|holds no|no pictures"):
+    with pytest.raises(CaptionlessError, match=r"there is no usable picture in .*empty: it is empty\. Give"):
         measured(data=tmp_path / "empty")
 
 

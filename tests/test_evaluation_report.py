@@ -285,6 +285,7 @@ def test_the_figures_can_be_read_by_programs(tmp_path: Path) -> None:
         "label": "photographs reduced to half and enlarged", "value": 9.74, "low": 8.6, "high": 10.9, "n": 550
     }  # fmt: skip
     assert (one["memorises"], other["memorises"]) == (False, True)
+    assert (one["verdict"], other["verdict"]) == ("Not caught memorising", "Caught memorising")
     assert other["warnings"] == list(REPORT.examinations[1].warnings)
     assert {"section": "likeness", "what": "precision", "why": "it needs 50 photographs; there are 44."} in other[
         "missing"

@@ -93,8 +93,4 @@ def _lines(examination: Examination) -> list[str]:
         found.append(text + (f"   real: {number(figure.real.value, figure)}" if figure.real else ""))
     found += [f"  left out: {what} ({why})" for section in examination.sections for what, why in section.missing]
     found += [f"  note: {warning}" for warning in examination.warnings]
-    if examination.memorises:
-        found.append("  This model memorises: it paints copies of training pictures more often than chance explains.")
-    else:
-        found.append("  {1}. {2}".format(*verdict(examination)))
-    return found
+    return [*found, "  {1}. {2}".format(*verdict(examination))]

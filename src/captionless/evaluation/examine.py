@@ -81,7 +81,7 @@ def examine(generator: Generator, evidence: Evidence, plan: Plan) -> Examination
 
     words, fresh = Section("words", missing=(("Faithfulness to words", NO_WORDS),)), []
     if asked:
-        judge = _judge(generator, evidence, asked, plan)
+        judge = _judge(studio, evidence, asked, plan)
         words, *prompted = words_section(studio, asked, judge, real, real_features)
         fresh.append(prompted)
     if not len(real):
@@ -222,14 +222,15 @@ def _memory(studio: Studio, evidence: Evidence, chosen: Sequence[str], plan: Pla
     return memory
 
 
-def _judge(generator: Generator, evidence: Evidence, asked: Asked, plan: Plan) -> PixelJudge | str:
+def _judge(studio: Studio, evidence: Evidence, asked: Asked, plan: Plan) -> PixelJudge | str:
     """Return the classifier for pictures of this make, trained once for all models; or why there is none."""
     if not any(prompt.label for prompt in asked.prompts):
         return "the prompts have no labels"
     pixels = evidence.everything.pixels
-    flip = may_mirror(generator.model.config)
+    flip = may_mirror(studio.generator.model.config)
     key = (pixels.shape[2], pixels.shape[1], flip)
     if key not in plan.judges:
+        studio.rehearse(evidence.everything.conditions)
         try:
             plan.judges[key] = train_judge(evidence.everything, plan.listener, seed=plan.seed, flip=flip)
         except TooFewError as error:

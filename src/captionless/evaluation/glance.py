@@ -15,7 +15,7 @@ from captionless.errors import CaptionlessError
 from captionless.evaluation.estimate import Estimate, share
 from captionless.evaluation.features import own_features
 from captionless.evaluation.likeness import MINIMUM, against
-from captionless.evaluation.memorisation import caught, memorised, nearest
+from captionless.evaluation.memorisation import memorised, nearest, verdict
 from captionless.painting import Stage, paint, to_images
 from captionless.sampling import Sampling
 from captionless.training_pictures import TrainingPictures
@@ -45,16 +45,17 @@ class Glance:
     real: Estimate
 
     @property
-    def memorises(self) -> bool:
-        """Whether more pictures are copies than chance explains."""
-        return caught(self.memorised, self.real)
+    def memorises(self) -> bool | None:
+        """Whether more pictures are copies than chance explains; None where too few are held out to rule it out."""
+        return verdict([self.memorised], self.real, sound=True)
 
     def better_than(self, other: Glance | None) -> bool:
         """Tell whether this is the better model to keep: not one that memorises, else the one of lower KID."""
         if other is None:
             return True
-        if self.memorises != other.memorises:
-            return other.memorises
+        caught, was_caught = self.memorises is True, other.memorises is True
+        if caught != was_caught:
+            return was_caught
         return self.kid.value < other.kid.value
 
 

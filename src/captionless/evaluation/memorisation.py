@@ -10,6 +10,7 @@ nearest (arXiv:2310.02664): a new picture lies about as far from many. Two thing
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -157,3 +158,20 @@ def caught(painted: Estimate, real: Estimate | None) -> bool:
         return True
     few = real is None or real.n < ENOUGH_HELD_OUT
     return few and painted.low > max(TOLERATED, real.value if real else 0.0)
+
+
+def verdict(shares: Sequence[Estimate], real: Estimate | None, sound: bool) -> bool | None:
+    """Tell whether a model memorises.
+
+    Args:
+        shares: of memorised paintings, one a series.
+        real: the share of real pictures that look memorised without being so; None where that is not known.
+        sound: whether copies would have been found, had there been any.
+
+    Returns:
+        True where a share is beyond what chance makes of the real one; else False, or None where nothing is proven:
+        where copies may have gone unseen, or too few pictures are held out to say what is usual.
+    """
+    if any(caught(value, real) for value in shares):
+        return True
+    return False if sound and real is not None and real.n >= ENOUGH_HELD_OUT else None

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -11,7 +10,7 @@ from torch import Tensor
 
 from captionless.evaluation.estimate import Estimate, TooFewError, share
 from captionless.evaluation.evidence import Evidence
-from captionless.evaluation.memorisation import ENOUGH_HELD_OUT, Neighbours, caught, memorised, nearest
+from captionless.evaluation.memorisation import ENOUGH_HELD_OUT, Neighbours, memorised, nearest, verdict
 from captionless.evaluation.results import Figure, Section, Sheet
 from captionless.evaluation.studio import Studio
 from captionless.painting import to_images
@@ -143,23 +142,6 @@ def memory_section(memory: Memory, painted: list[Suspects], real: Suspects | Non
         doubts.append(f"it takes {ENOUGH_HELD_OUT} held-out pictures to say what is usual, and {count} were looked at")
     parts = (tuple(figures), (), (), (), tuple(sheets), tuple(notes))
     return Section("memorisation", *parts, doubts=() if proven else tuple(doubts)), proven
-
-
-def verdict(shares: Sequence[Estimate], real: Estimate | None, sound: bool) -> bool | None:
-    """Tell whether a model memorises.
-
-    Args:
-        shares: of memorised paintings, one a series.
-        real: the share of real pictures that look memorised without being so; None where that is not known.
-        sound: whether copies would have been found, had there been any.
-
-    Returns:
-        True where a share is beyond what chance makes of the real one; else False, or None where nothing is proven:
-        where copies may have gone unseen, or too few pictures are held out to say what is usual.
-    """
-    if any(caught(value, real) for value in shares):
-        return True
-    return False if sound and real is not None and real.n >= ENOUGH_HELD_OUT else None
 
 
 def _count(memory: Memory, suspects: Suspects) -> Estimate:

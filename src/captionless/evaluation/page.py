@@ -28,7 +28,7 @@ PARTS = {
 """Title and question of each part, in the order they are shown; the sheets of ``words`` are shown under ``prompts``."""
 
 VERDICTS = {
-    True: ("bad", "Caught memorising", "Pictures it painted are copies of pictures it was trained on."),
+    True: ("bad", "Caught memorising", "It painted more copies of training pictures than chance explains."),
     False: ("good", "Not caught memorising", "It painted no more near-copies than chance explains."),
     None: ("unknown", "Memorisation not measured", "Whether its pictures are copies is not known."),
 }

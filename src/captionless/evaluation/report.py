@@ -74,7 +74,7 @@ def as_json(report: Report) -> dict[str, Any]:
     - ``models``: a list, one a model, in the order they were asked for:
 
         - ``model``: its name; ``facts``: {what: text}; ``warnings``: texts; ``memorises``: true, false or null;
-          ``doubts``: texts, why it is null although copies were looked for
+          ``verdict``: the same in words; ``doubts``: texts, why it is null although copies were looked for
         - ``figures``: {key: *estimate* with ``section``, ``label``, ``better`` (higher, lower or neither),
           ``percent`` (whether it is a share) and ``real`` (an *estimate* of real photographs, or null)}
         - ``marks``: {key: *estimate* with ``label``}, points of comparison for the figure ``kid``
@@ -122,6 +122,7 @@ def _model(one: Examination) -> dict[str, Any]:
         "facts": dict(one.facts),
         "warnings": list(one.warnings),
         "memorises": one.memorises,
+        "verdict": page.verdict(one)[1],
         "doubts": list(one.doubts),
         "figures": {figure.key: _figure(part, figure) for part in one.sections for figure in part.figures},
         "marks": {

@@ -12,6 +12,7 @@ from captionless.errors import CaptionlessError
 from captionless.evaluation.estimate import Estimate
 from captionless.evaluation.evidence import seen_digests
 from captionless.evaluation.glance import Glance, Watch
+from captionless.evaluation.memorisation import ENOUGH_HELD_OUT
 from captionless.files import atomic_write
 from captionless.trainer import Training
 from captionless.training_pictures import TrainingPictures
@@ -89,6 +90,9 @@ def describe(glance: Glance) -> str:
     text += f", memorised {copies.value:.0%} of what was trained on (of held-out pictures {real.value:.0%})."
     if glance.memorises:
         text += " It has begun to memorise: more pictures, --dropout 0.1 or a shorter training would help."
+    elif glance.memorises is None:
+        text += f" Neither caught nor cleared: it takes {ENOUGH_HELD_OUT} held-out pictures to say what is usual, and "
+        text += f"{real.n} were looked at."
     return text
 
 

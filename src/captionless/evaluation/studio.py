@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -18,6 +19,10 @@ from captionless.sampling import Sampling
 
 LOOK = 64
 """Pictures looked at between two reports of progress."""
+REHEARSED = 8
+"""Pictures that tell how long painting takes."""
+
+Progress = Callable[[int, int], None]
 
 
 class Easel:
@@ -44,7 +49,7 @@ class Easel:
         self.generator, self.sampling, self.seed = generator, sampling, seed
         self.pictures, self.steps, self.listener = pictures, steps, listener
         self.done = 0
-        self.started: float | None = None
+        self.told = False
 
     def seeds(self, n: int, offset: int = 0) -> list[int]:
         """Return the seeds of a series of ``n`` pictures."""
@@ -62,30 +67,36 @@ class Easel:
             uint8 (n, channels, size, size).
         """
         sampling = replace(self.sampling, **changes)
-        if self.started is None:
-            self.started = time.monotonic()
-        before = self.done
+        started, before = time.monotonic(), self.done
 
         def on_progress(done: int, _: int) -> None:
             self.done = before + done * sampling.steps
-            if not before and done <= sampling.batch:
-                self._estimate()
+            if not self.told:
+                self._tell(time.monotonic() - started, self.done)
             self.listener.progress("Painting", self.done, max(self.steps, self.done))
 
-        return paint(
-            self.generator.denoiser,
-            self.generator.model.config,
-            conditions,
-            self.seeds(len(conditions), offset),
-            sampling,
-            small=self.generator.small,
-            on_progress=on_progress,
-        )
+        return self._paint(conditions, self.seeds(len(conditions), offset), sampling, on_progress)
 
-    def _estimate(self) -> None:
-        assert self.started is not None
-        seconds = (time.monotonic() - self.started) * self.steps / self.done + self.besides()
-        about = duration(seconds)
+    def rehearse(self, conditions: Tensor) -> None:
+        """Tell how long all will take before other work is begun, by a few pictures that are thrown away.
+
+        Args:
+            conditions: some that could be asked for, (n, d).
+        """
+        few, started = conditions[:REHEARSED], time.monotonic()
+        self._paint(few, self.seeds(len(few)), self.sampling)
+        self._tell(time.monotonic() - started, len(few) * self.sampling.steps)
+
+    def _paint(
+        self, conditions: Tensor, seeds: Sequence[int], sampling: Sampling, on_progress: Progress | None = None
+    ) -> Tensor:
+        denoiser, config, small = self.generator.denoiser, self.generator.model.config, self.generator.small
+        return paint(denoiser, config, conditions, seeds, sampling, small=small, on_progress=on_progress)
+
+    def _tell(self, seconds: float, done: int) -> None:
+        """Tell how long all painting will take if ``done`` steps took so many seconds."""
+        self.told = True
+        about = duration(seconds * self.steps / done + self.besides())
         self.listener.say(f"Painting {self.pictures:,} pictures, {self.steps:,} denoising steps in all: {about}.")
 
     def besides(self) -> float:
