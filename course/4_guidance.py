@@ -15,9 +15,9 @@
 # and *guidance* makes it take the order seriously. One number, `w`, says how seriously.
 #
 # Two claims are measured at the end. First, guidance trades variety for faithfulness: as `w` rises, a classifier that
-# knows only real digits recognises more of the drawn ones, and they become more alike. Second, a mask that is right for
-# classes breaks guidance without an error message as soon as the condition is a dense vector, as in CLIP: the network
-# never learns what to lean away from.
+# knows only real digits recognises more of the drawn ones, and they become more alike. Second, a way to train that is
+# right for classes breaks guidance, without an error message, as soon as the condition is a *dense* vector, one whose
+# numbers all matter, as in the next lesson: the network never learns what guidance has to lean away from.
 
 # %%
 import matplotlib.pyplot as plt
@@ -38,7 +38,7 @@ digits = load_digits()
 x = torch.tensor(digits.images, dtype=torch.float32).unsqueeze(1) / 8 - 1  # (1797, 1, 8, 8), from -1 to 1
 labels = torch.tensor(digits.target)  # (1797,), 0 to 9
 order = torch.randperm(len(x), generator=torch.Generator().manual_seed(0))
-held_out, learn = order[:360], order[360:]  # which pictures
+held_out, learn = order[:360], order[360:]  # places in x
 schedule = CosineSchedule()
 CLASSES = [str(k) for k in range(10)]
 
@@ -61,17 +61,22 @@ def show(grid: list[torch.Tensor], rows: list[str], columns: list[str] | None = 
 # ## 1. The condition
 #
 # What the network is told of a picture is its *condition*, a vector. For ten classes take ten numbers, a 1 at the
-# place of the class and 0 elsewhere: a *one-hot* vector (`captionless.labels.one_hot`). It enters the network with the
-# time, through a linear layer (`captionless.blocks.Embedding`), and from there scales and shifts the activations of
-# every block.
+# place of the class and 0 elsewhere: a *one-hot* vector (`captionless.labels.one_hot`). It enters the network beside
+# the time. Each passes linear layers of its own, the two results are added (`captionless.blocks.Embedding`), and their
+# sum scales and shifts the activations of every block (`captionless.blocks.ResidualBlock`). In lessons 1 to 3 the
+# condition was always zeros.
 #
 # ## 2. Forgetting it, sometimes
 #
 # Guidance needs two answers of the network: one for a known class, and one for no class at all, the *unconditional*
-# one. It does not need two networks. In training the condition is dropped for a share `p` of the pictures: a
-# *Bernoulli* random number (1 with probability 1 - p, else 0) is multiplied with the whole vector. What is left, zeros,
-# is the *null condition*, and the network learns that zeros mean "could be anything"
-# (`captionless.objective.drop_condition`; [arXiv:2207.12598](https://arxiv.org/abs/2207.12598), algorithm 1).
+# one. It does not need two networks. In training the condition is dropped for a share `p` of the pictures: the whole
+# vector is multiplied by a random number that is 1 with probability 1 - p, and else 0 (a *Bernoulli* random number, and
+# the operation a *mask*). What is left of the dropped ones, zeros, is the *null condition*, and the network learns that
+# zeros mean "could be anything" (`captionless.objective.drop_condition`;
+# [arXiv:2207.12598](https://arxiv.org/abs/2207.12598), algorithm 1).
+#
+# `drop_condition` takes a number from 0 to 1 for each picture, drawn uniformly, and drops where it is less than p.
+# Below: some digits; the conditions of the first 24, one in each column; and what the network would be shown of them.
 
 # %%
 classes = one_hot(CLASSES, CLASSES)  # (10, 10): row k is the condition of digit k
@@ -89,8 +94,8 @@ plt.show()
 # %% [markdown]
 # ## 3. Training
 #
-# The loop is that of lesson 2, with one more line: `mask`. As in lesson 3 the learning rate falls to zero at the
-# end, and the weights need no averaging.
+# The loop is that of lesson 2, with one more line: `mask`. (There is a choice of two because part 8 tries another.) As
+# in lesson 3 the learning rate falls to zero at the end, and the weights need no averaging. The network predicts `v`.
 
 # %%
 STEPS, BATCH, RATE = 600, 32, 8e-3
@@ -106,7 +111,7 @@ def learned(conditions: torch.Tensor, mask=drop_condition, seed: int = 0) -> Den
     rate = torch.optim.lr_scheduler.OneCycleLR(optimizer, RATE, STEPS, pct_start=0.1)
     for _ in range(STEPS):
         chosen = learn[torch.randint(len(learn), (BATCH,))]
-        uniform = torch.rand(BATCH) if mask is drop_condition else torch.rand(BATCH, width)  # a vector, or an element
+        uniform = torch.rand(BATCH) if mask is drop_condition else torch.rand(BATCH, width)  # a picture, or an element
         condition = mask(conditions[chosen], uniform, P)
         t = training_times(schedule, torch.rand(BATCH))
         loss = denoising_loss(network, schedule, x[chosen], condition, t, torch.randn(BATCH, 1, 8, 8))
@@ -121,6 +126,7 @@ def learned(conditions: torch.Tensor, mask=drop_condition, seed: int = 0) -> Den
 def losses(network: Denoiser, conditions: torch.Tensor) -> tuple[float, float]:
     """Return the loss on held-out digits with their conditions, and with the null condition."""
     generator = torch.Generator().manual_seed(100)
+    # Each digit four times, with other noise and at other times, for steadier figures.
     x0, c = x[held_out].repeat(4, 1, 1, 1), conditions[held_out].repeat(4, 1)
     t, eps = torch.rand(len(x0), generator=generator), torch.randn(x0.shape, generator=generator)
     cond, uncond = (float(denoising_loss(network, schedule, x0, each, t, eps)) for each in (c, torch.zeros_like(c)))
@@ -132,11 +138,13 @@ cond, uncond = losses(network, conditions)
 print(f"held-out loss: {cond:.3f} when told the class, {uncond:.3f} when not")
 
 # %% [markdown]
-# Whoever knows that a 7 is hidden in the noise finds it better. The one network gives both answers.
+# Whoever knows that a 7 is hidden in the noise finds it better. The one network gives both answers, the right one to
+# each question.
 #
 # ## 4. Guidance
 #
-# At every step of drawing the network is asked twice, and the answers are combined:
+# At every step of drawing the network is asked twice, once with the condition (*cond*) and once with the null condition
+# (*uncond*), and the answers are combined:
 #
 # $$\text{guided} = (1 + w)\cdot \text{cond} - w \cdot \text{uncond} = \text{cond} + w\,(\text{cond} - \text{uncond})$$
 #
@@ -144,13 +152,24 @@ print(f"held-out loss: {cond:.3f} when told the class, {uncond:.3f} when not")
 # difference is what the class adds to the answer, and guidance exaggerates it: it goes from what digits have in common
 # towards what makes a 7 a 7, and beyond. `w` = -1 is the unconditional answer, 0 the plain conditional one.
 #
-# What that means: a denoiser's answer points to where pictures become more probable (it is, up to factors, the gradient
-# of the log-probability). So the guided answer belongs to $\log p(x|c) + w\,(\log p(x|c) - \log p(x))$. By Bayes' rule
-# the bracket is $\log p(c|x)$ plus a constant: how sure one is of the class when one sees the picture. Guidance draws
-# from $p(x|c)\; p(c|x)^w$, roughly: sevens, weighted by how certainly they are sevens. No classifier has been trained
-# for it; hence the name.
+# What that means: a denoiser's answer says in which direction pictures become more probable. Exactly, the best answer
+# is $\mathbb{E}[x_0 \mid x_t]$ (lesson 1), and from it follows the gradient of the log-probability of noisy pictures,
+# $\nabla \log p(x_t) = (\alpha\, \mathbb{E}[x_0 \mid x_t] - x_t) / \sigma^2$ (Tweedie's formula;
+# [arXiv:2206.00364](https://arxiv.org/abs/2206.00364), eq. 3, where $\alpha$ is 1). As $1 + w$ and $-w$ add up to 1,
+# combining two answers combines their gradients in the same way: the guided answer belongs, with $c$ for the class, to
+# the gradient of
 #
-# A 7 with so much noise (t = 0.75) that one can hardly tell. This is what the network predicts of it, as `x0`:
+# $$\log p(x_t|c) + w\,\bigl(\log p(x_t|c) - \log p(x_t)\bigr)$$
+#
+# By Bayes' rule the bracket is $\log p(c|x_t)$ plus a constant: how sure one is of the class when one sees the picture.
+# So guidance draws, roughly, from $p(x|c)\; p(c|x)^w$: sevens, weighted by how certainly they are sevens. (Only
+# roughly: the formula holds at each noise level by itself, and the levels need not fit together.) An older method asks
+# a classifier, trained on noisy pictures, for $p(c|x_t)$ ([arXiv:2105.05233](https://arxiv.org/abs/2105.05233)). Here
+# none is trained; hence the name.
+#
+# `captionless.guidance.guided_denoiser` makes of network, conditions and `w` the function `(xt, t) -> x0` that samplers
+# want; `x0` is clipped to [-1, 1]. Below, a 7 with so much noise (t = 0.75) that one can hardly tell, and what is
+# answered for it:
 
 # %%
 seven = x[held_out][labels[held_out] == 7][:1]
@@ -165,13 +184,16 @@ with torch.no_grad():
 show([torch.cat(list(answers.values()))], [""], list(answers), cell=1.5)
 
 # %% [markdown]
-# `captionless.guidance.guided_denoiser` makes of network, conditions and `w` the function `(xt, t) -> x0` that
-# samplers want. `captionless.guidance.Guidance` is for more than a number: guidance at some times only, other
-# limits for `x0`.
+# Asked for nothing, the network answers a blob: the mean of all digits that fit. Told "7" it sees a 7, dimly, and the
+# greater `w`, the more boldly. Told "3" with much guidance it sees a 3 in the same noise.
+#
+# In place of a number, `w` may be a `captionless.guidance.Guidance`, which can say more: guidance at some times only,
+# or other limits for `x0`.
 #
 # ## 5. The sweep
 #
-# Each row is a class, each column a `w`. Within a row everything begins at the same noise.
+# Each row is a class, each column a `w`. Within a row everything begins at the same noise. (`dpmpp_2m`, the sampler of
+# lesson 3, adds no noise on the way; a `Reverse` has to name some all the same.)
 
 # %%
 
@@ -191,8 +213,9 @@ drawn = {w: draw(network, classes[wanted], w) for w in SCALES}
 show([torch.stack([drawn[w][k * EACH] for w in SCALES]) for k in range(10)], CLASSES, [f"w = {w:g}" for w in SCALES])
 
 # %% [markdown]
-# Left, the class is ignored. At 0 it is mostly obeyed, with odd ones among them. From there on the digits
-# become clearer, then bold, at last caricatures. Ten of one class at a time show the price:
+# Left, the class is ignored. At 0 it is mostly obeyed, with odd ones among them. From there on the digits become
+# clearer, then bold, and at 8 some begin to break. Twelve threes each at three scales show the price: from row to row
+# they are more alike.
 
 # %%
 three = 3 * EACH
@@ -201,10 +224,10 @@ show([drawn[w][three : three + 12] for w in (0.0, 1.0, 4.0)], ["w = 0", "w = 1",
 # %% [markdown]
 # ## 6. Faithfulness and variety, measured
 #
-# *Faithfulness*: does the picture show what was ordered? Ask somebody independent, here a support vector machine of
-# scikit-learn, a classifier that has nothing in common with our network and has seen real digits only. *Variety*: the
-# standard deviation of each pixel among the pictures of one class, averaged. Both can also be measured on the held-out
-# real digits (dashed).
+# *Faithfulness*: does the picture show what was ordered? Ask somebody independent, here a support vector machine (`SVC`
+# of scikit-learn), a classifier that has nothing in common with our network and has seen real digits only. *Variety*:
+# the standard deviation of each pixel among the pictures of one class, averaged over pixels and classes. Both can also
+# be measured on the held-out real digits (dashed).
 
 # %%
 judge = SVC().fit(x[learn].flatten(1).numpy(), labels[learn].numpy())
@@ -239,16 +262,24 @@ for w in SCALES:
 print(f"real digits: {real[0]:.1%} recognised, variety {real[1]:.3f}")
 
 # %% [markdown]
+# A little guidance makes nearly all digits recognisable, more surely than real ones, some of which are badly written.
+# Every bit of it costs variety: without guidance the drawn digits vary almost as real ones do, at w = 4 much less. From
+# 4 to 8 faithfulness has nothing left to gain, and the variety that comes back is damage, as the sheet above shows.
+#
 # ## 7. A dense condition
 #
-# Classes are few; words are many. From the next lesson on, the condition is a vector by CLIP: of unit length, with 512
-# numbers, *all* of which differ from 0 (it is *dense*), another one for each picture. Pictures that show the like have
-# neighbouring vectors, and a word lies somewhere among the pictures that it fits.
+# Classes are few; words are many. In the next lesson the condition is a vector that a network named CLIP computes from
+# a picture or from words: of unit length, with 512 numbers, practically all of which differ from 0 (it is *dense*), and
+# each picture has its own. Pictures that show similar things have neighbouring vectors. Words lie near the pictures
+# that they fit; how near is a question for lesson 5, and here they lie in their midst.
 #
-# Here is such a space for digits. From each picture take its class and its pixels (less the mean picture), 74 numbers,
-# scale to unit length, and rotate at random: afterwards every number holds a little of everything. The "word" for a
+# Here is such a space for digits. From each picture take its class, one-hot, and its pixels (less the mean picture, and
+# scaled to unit length), together 74 numbers; scale to unit length, and rotate all of them by the same random rotation:
+# afterwards every number holds a little of everything, and lengths and angles are what they were. The "word" for a
 # class is the mean of its pictures' vectors, again of unit length. Left, the vectors of ten pictures; right, how alike
-# (cosine) 200 pictures, sorted by class, and the ten words are.
+# 200 pictures, sorted by class, and the ten words are. What is shown is the cosine of the angle between two vectors: 1
+# for the same direction, 0 for a right angle. For vectors of unit length it is the sum of the products of their
+# elements.
 
 # %%
 pixels = F.normalize((x - x[learn].mean(0)).flatten(1), dim=1)
@@ -268,9 +299,10 @@ plt.show()
 # %% [markdown]
 # ## 8. The wrong mask
 #
-# Courses often write the Bernoulli mask with one random number for each *element* of the condition
-# (`captionless.objective.mask_condition`). For a one-hot vector that is no mistake. Only the 1 can be lost, as a zero
-# stays a zero; so the random number at the place of the 1 decides, and the two masks are one and the same:
+# Courses often write the Bernoulli mask with one random number for each *element* of the condition, so that each
+# element is lost or kept by itself (`captionless.objective.mask_condition`). For a one-hot vector that is no mistake.
+# Only the 1 can be lost, as a zero stays a zero; so the random number at the place of the 1 decides, and the two masks
+# are one and the same:
 
 # %%
 n = 20_000
@@ -283,7 +315,8 @@ print(f"one-hot, a number an element: {(mask_condition(sample, by_element, P) ==
 
 # %% [markdown]
 # Of a dense vector with d elements, all must be lost at once to give the null condition, and that happens with
-# probability $p^d$. What the network sees instead is the length of the vector that is left: never anywhere near 0.
+# probability $p^d$. As a rule a tenth of them is lost. What is left is nearly as long as before, and never anywhere
+# near 0. Here are the lengths of 20,000 masked conditions (the scale of the counts is logarithmic):
 
 # %%
 for d in (1, 2, 3, 10, 74, 512):
@@ -302,8 +335,7 @@ plt.show()
 assert float(lengths["one number an element"].min()) > 0.5, "masking elements comes nowhere near the null condition"
 
 # %% [markdown]
-# Still, nothing seems wrong: training runs, the loss falls, and it is even useful to learn that parts of a vector may
-# be missing. Two networks, the same but for the mask:
+# Still, training runs, and nothing seems wrong. Two networks, the same but for the mask:
 
 # %%
 MASKS = {"whole vector": drop_condition, "elements": mask_condition}
@@ -319,9 +351,9 @@ for name, (cond, uncond) in table.items():
     print(f"dropped: {name:12}  loss {cond:.3f} with the condition, {uncond:.3f} with the null condition")
 
 # %% [markdown]
-# With the condition there is little to choose between them. With the null condition the second network answers at
-# random, so to say: it has never been asked. And this answer is what guidance leans away from. Drawn from the words,
-# with less and more guidance; w = -1 is what the networks hold for "any digit":
+# With the condition there is nothing to choose between them. With the null condition the second network's answer is
+# worth less, because it has never been asked that. Yet this answer is what guidance leans away from. Now both draw the
+# ten words, with less and more guidance; w = -1 is what a network holds for "any digit":
 
 # %%
 RANGE = (-1.0, 0.0, 1.0, 3.0)
@@ -331,6 +363,9 @@ for name, pictures in made.items():
     show(first, [f"{name}, w = {w:g}  " for w in RANGE], CLASSES if name == "whole vector" else None)
 
 # %% [markdown]
+# At w = -1 the first network draws something else for each noise; the second draws much the same blurred figure ten
+# times. At w = 0 the null condition plays no part, and both draw well. At w = 3 the second network's digits are jagged.
+#
 # How bad is it? The judge has to choose among ten digits, and still recognises a digit that has been pushed too far. So
 # ask something else: how far is a drawn picture from the nearest real one? Spoiled pictures are far from everything
 # real. Held-out real digits set the scale (dashed).
@@ -356,8 +391,13 @@ for name, values in distance.items():
     print(" " * 21, *(f"  w = {w:g}: {faithful(made[name][w], wanted):.0%} recognised" for w in RANGE[1:]))
 
 # %% [markdown]
-# `docs/ablations.md` of the library has the same experiment at full size, with photographs and CLIP. Whole vectors are
-# the library's default.
+# Guidance brings the first network's digits nearer to real ones, and drives the second network's away. (At w = -1,
+# which the plot leaves out, neither of these small networks draws well. That the second comes out nearer there is no
+# merit: it draws one figure again and again.)
+#
+# `docs/ablations.md` of the library has the same experiment with photographs of flowers and vectors like CLIP's. There,
+# guidance after the wrong mask makes pictures show the wrong kind of flower more often. Whole vectors are the library's
+# default.
 #
 # ## What was measured
 
@@ -384,8 +424,9 @@ print(f"{varied[2.0] / varied[0.0]:.0%} of it is left; distance at w = 3: {whole
 # %% [markdown]
 # ## Exercises
 #
-# **1.** Write guidance yourself: ask the network of part 3 twice at `xt` of part 4, for a 7 and for the null
-# condition, combine the answers at w = 2, and turn them from `v` into `x0` (lesson 2). Compare with `guided_denoiser`.
+# **1.** Write guidance yourself: ask the network of part 3 twice at `xt` of part 4, for a 7 and for the null condition,
+# combine the answers at w = 2, turn the result from `v` into `x0` (lesson 2), and clip it to [-1, 1]. Compare with
+# `guided_denoiser`.
 #
 # <details><summary>Solution</summary>
 #
@@ -406,7 +447,7 @@ print(f"{varied[2.0] / varied[0.0]:.0%} of it is left; distance at w = 3: {whole
 #
 # **2.** Variety is lost early, at high noise, where the large shape is decided
 # ([arXiv:2404.07724](https://arxiv.org/abs/2404.07724)). Let guidance with w = 4 act only while t is at most 0.6
-# (`Guidance(4.0, interval=...)`). How much variety is kept, and how many digits are still recognised?
+# (`Guidance(4.0, interval=(low, high))`). How much variety is kept, and how many digits are still recognised?
 #
 # <details><summary>Solution</summary>
 #
