@@ -14,9 +14,10 @@
 # A *denoiser* is a network that is shown a noisy picture and answers the clean one. You will build one, train it on
 # handwritten digits, and then ask too much of it: a picture from nothing but noise.
 #
-# Two things will be measured. On digits that the network has never seen, its error is far below that of the best
-# linear filter. And from pure noise it always answers nearly the same grey blob, the mean of all digits: of the variety
-# of real digits next to nothing is left. The lesson ends with the way out, which the rest of the course follows.
+# Two things will be measured. On digits that the network has never seen, its error is about a fifth below that of the
+# best linear filter (a formula; section 5). And from pure noise it always answers nearly the same grey blob, the mean
+# of all digits: of the variety of real digits next to nothing is left. The lesson ends with the way out, which the
+# rest of the course follows.
 
 # %%
 from collections.abc import Callable
@@ -35,11 +36,12 @@ from captionless.schedule import CosineSchedule, add_noise
 #
 # scikit-learn ships with 1,797 digits, 8 x 8 pixels each, written by many people. PyTorch holds pictures in a tensor of
 # the shape `(n, channels, height, width)`; grey pictures have one channel. The values, 0 to 16 in the file, are brought
-# to -1 (black) to 1 (white), the range of all pictures in this course.
+# to -1 (black) to 1 (white), the range of all pictures in this course. `show` will draw them throughout the lesson,
+# with everything below -1 as black and everything above 1 as white.
 #
-# 297 of them are *held out*: no network of this lesson learns from them, and all errors are measured on them. A
-# network with more weights than there are pixels could learn its training pictures by heart; on new ones that would
-# not help it.
+# 297 of them are *held out*: no network of this lesson learns from them, and all errors are measured on them. The
+# network below has about as many weights (93,000) as the other 1,500 digits have pixels (96,000). It might learn some
+# of its training pictures by heart; on new ones that would not help it.
 
 # %%
 x = torch.tensor(load_digits().images, dtype=torch.float32).unsqueeze(1) / 8 - 1
@@ -67,14 +69,17 @@ show({"digits": train[:10]})
 # %% [markdown]
 # ## 2. Noise
 #
-# *Noise* here is one independent random number a pixel, from the normal distribution with mean 0 and standard
-# deviation 1. It is called `eps`. A noisy picture `xt` is a mixture of the clean picture `x0` and of noise:
+# *Noise* here is an independent random number for each pixel, from the normal distribution with mean 0 and standard
+# deviation 1. It is called `eps`, $\epsilon$ in formulas. A noisy picture `xt` is a mixture of the clean picture `x0`
+# and of noise:
 #
 # $$x_t = \alpha\, x_0 + \sigma\, \epsilon, \qquad \alpha^2 + \sigma^2 = 1$$
 #
-# (`captionless.schedule.add_noise`; DDPM, [arXiv:2006.11239](https://arxiv.org/abs/2006.11239), eq. 4). Which `alpha`
-# and which `sigma` is said by one number, the *time* `t`: at t = 0 there is only picture, at t = 1 only noise. A
-# *schedule* turns `t` into the two. Lesson 2 takes it apart; until then it is a dial for the amount of noise.
+# (`captionless.schedule.add_noise`; eq. 4 of DDPM, [arXiv:2006.11239](https://arxiv.org/abs/2006.11239), the paper that
+# most of today's diffusion models go back to). The second equation keeps `xt` at about the same strength whatever the
+# mixture. Which `alpha` and which `sigma` is said by one number, the *time* `t`: at t = 0 there is only picture, at
+# t = 1 only noise. A *schedule* turns `t` into the two. Lesson 2 takes it apart; until then it is a dial for the amount
+# of noise.
 
 # %%
 schedule = CosineSchedule()
@@ -85,13 +90,15 @@ for t, alpha, sigma in zip(levels, *schedule.alpha_sigma(levels), strict=True):
 show({"one digit at t = 0, 1/8, 2/8, ... 1": add_noise(schedule, one_digit, eps, levels)})
 
 # %% [markdown]
-# In the middle, at t = 0.5, picture and noise have the same weight. A person can just about read such a digit. This is
-# the level at which the first network will work.
+# At both ends a trace of 0.002 of the other is left, so that one can divide by `alpha` and by `sigma` at any time. In
+# the middle, at t = 0.5, picture and noise have the same weight. A person can hardly read such a digit. This is the
+# *noise level* at which the first network will work.
 #
 # ## 3. The U-Net
 #
 # To say whether a pixel is ink or noise, a network has to look at two things at once: at the pixels beside it, and at
-# the whole figure, which tells what is likely there. A *U-Net* ([arXiv:1505.04597](https://arxiv.org/abs/1505.04597))
+# the whole figure, which tells what is likely there. A *convolution*, the layer that networks for pictures are made of,
+# sees only the 3 x 3 positions around each pixel. A *U-Net* ([arXiv:1505.04597](https://arxiv.org/abs/1505.04597))
 # does so by working at several sizes:
 #
 #     xt  8x8 --------- skip --------> 8x8  answer
@@ -102,14 +109,17 @@ show({"one digit at t = 0, 1/8, 2/8, ... 1": add_noise(schedule, one_digit, eps,
 #                 \            /
 #                  1x1 -> 1x1
 #
-# - The *way down* halves the size again and again. A convolution sees 3 x 3 positions; at 2 x 2 that is everything.
-#   What is found there ("a round thing, top left") has no exact place any more.
+# - The *way down* halves the size again and again. At 2 x 2 positions, 3 x 3 is everything. What is found there ("a
+#   round thing, top left") has no exact place any more.
 # - The *way up* doubles the size until the answer has that of the picture.
 # - The *skip connections* hand what the way down held at some size to the way up at the same size: they carry where
 #   exactly things are, past the narrow bottom.
 #
-# `captionless.denoiser.Denoiser` is such a network; `DenoiserConfig` says how large. `width` is the number of channels,
-# each a small picture of some feature, at full size; `multipliers` has one number a level.
+# `captionless.denoiser.Denoiser` is such a network; `DenoiserConfig` says how large. Each size is called a *level*.
+# `width` is the number of channels at full size, each a small picture of some feature. `multipliers` has one number
+# for each level: its channels, as a multiple of `width`. `blocks` says how many blocks of convolutions a level has.
+# The rest is for later or for other data: `patch=1` and `attention=()` leave out what large pictures need, and the
+# condition, 10 numbers wide, has its first use in lesson 4.
 
 # %%
 config = DenoiserConfig(
@@ -128,13 +138,19 @@ print(f"{parameter_count(network):,} weights")
 print(network.down[0])
 
 # %% [markdown]
-# The parts are attributes, in the order in which `Denoiser.forward` uses them: `stem`, `down` and `downsample`,
-# `middle`, `up` and `upsample`, `head`. PyTorch can call a function of ours whenever a part has answered (a *hook*),
-# and so the shapes at every scale can be listed.
+# What is printed is the block of the first level: two convolutions, and beside them normalisations and a layer by which
+# the time acts (`modulation`). Lesson 3 is about these parts; here it is enough that a block maps pictures of 16
+# channels to pictures of 16 channels.
 #
-# The network takes three arguments, `(xt, t, condition)`. The time tells it how much noise there is; that will matter
+# The parts of the network are attributes, in the order in which `Denoiser.forward` uses them: `stem` (from one channel
+# to 16), `down` and `downsample`, `middle`, `skip`, `up` and `upsample`, `head` (back to one channel).
+#
+# It takes three arguments, `(xt, t, condition)`. The time tells it how much noise there is; that will matter
 # in section 7. The `condition` will say *what* to draw from lesson 4 on. Until then it is zeros, the *null
 # condition*.
+#
+# PyTorch can call a function of ours whenever a part has answered (a *hook*). In this way `listen` keeps the latest
+# answer at every level in `seen`, and the shapes can be listed.
 
 # %%
 null = torch.zeros(1, config.condition_width)
@@ -157,8 +173,8 @@ for name, h in seen.items():
 print("answer:", tuple(answer.shape))
 
 # %% [markdown]
-# A picture of 64 numbers becomes 1,024, then 256, then 64, and at the bottom 16: too few to hold a noisy picture, and
-# just enough for its gist.
+# A picture of 64 numbers becomes 1,024, then 256, then 64, and at the bottom 16: too few to hold every pixel of a noisy
+# picture. There is room for its gist at most.
 #
 # ## 4. Training
 #
@@ -167,8 +183,13 @@ print("answer:", tuple(answer.shape))
 #
 # $$L = \mathbb{E}\, \| D(x_t, t) - x_0 \|^2$$
 #
+# $D$ is the network, and $\mathbb{E}$ (*expectation*) the mean over all digits, noises and times that may come up; a
+# batch is a sample of them. The formula adds up the pixels where the code takes their mean. That divides it by 64, and
+# the smallest value is reached by the same weights.
+#
 # Every step takes 128 random digits, spoils them with fresh noise, and moves the weights a little against the gradient
-# of the loss. The network never meets the same noisy picture twice. `times` says at which levels to train.
+# of the loss. The network never meets the same noisy picture twice. The argument `times` of `fit` makes the times of a
+# batch, that is the noise levels at which to train: at first always 0.5.
 
 # %%
 BATCH, LEARNING_RATE = 128, 4e-3
@@ -177,6 +198,7 @@ BATCH, LEARNING_RATE = 128, 4e-3
 def fit(network: Denoiser, steps: int, times: Callable[[int], torch.Tensor]) -> Denoiser:
     """Train a network to return clean digits; ``times(n)`` gives the noise levels of a batch."""
     torch.manual_seed(1)
+    # All weights, but for those that section 6 holds fast.
     optimizer = torch.optim.AdamW([p for p in network.parameters() if p.requires_grad], lr=LEARNING_RATE)
     # A learning rate that rises at first and falls to nothing: the last steps settle instead of jumping about.
     rate = torch.optim.lr_scheduler.OneCycleLR(optimizer, LEARNING_RATE, total_steps=steps, pct_start=0.1)
@@ -216,7 +238,9 @@ show({"noisy, t = 0.5": xt[:10], "denoised": denoised[:10], "clean (held out)": 
 
 # %% [markdown]
 # What the way down has made of the first of these digits, before the way up brings it back: the first eight channels at
-# each size. At full size strokes are to be seen; at 4 x 4 rough regions; at the bottom one number a channel.
+# each size. (The hooks of section 3 are still in place: to denoise this digit once more fills `seen` with its answers.)
+# Do not expect to recognise the digit. Each channel is some mixture that proved useful: at full size still with the
+# noise in it, at 4 x 4 rough regions, at the bottom a single number.
 
 # %%
 denoise(network, xt[:1], t[:1])
@@ -236,11 +260,12 @@ plt.show()
 # A number means little alone, so four simple answers stand beside it:
 #
 # - the noisy picture itself, divided by `alpha` to have the right brightness;
-# - a blur of 3 x 3 pixels;
 # - the mean of the training digits, whatever the input;
-# - the best *linear* answer: of all matrices, the one with the smallest squared error. For data with mean $m$ and
-#   covariance matrix $C$ it is known in closed form (the Wiener filter):
-#   $m + \alpha C (\alpha^2 C + \sigma^2 I)^{-1} (x_t - \alpha m)$.
+# - a blur: the mean of 3 x 3 noisy pixels (divided by `alpha` too);
+# - the best *linear* answer: each pixel is a weighted sum of all noisy pixels, plus a constant, with the weights that
+#   make the squared error smallest. For data with mean $m$ and covariance matrix $C$ (how the pixels vary together,
+#   here 64 x 64 numbers) it is known in closed form, the Wiener filter:
+#   $m + \alpha C (\alpha^2 C + \sigma^2 I)^{-1} (x_t - \alpha m)$. Both $m$ and $C$ are taken from the training digits.
 
 # %%
 alpha, sigma = (float(value) for value in schedule.alpha_sigma(torch.tensor(0.5)))
@@ -265,7 +290,8 @@ plt.show()
 show({name: answer[:10] for name, answer in answers.items()} | {"clean": x0[:10]})
 
 # %% [markdown]
-# The linear filter is a strong opponent: it knows how every pixel goes with every other one. But it mixes the pixels by
+# With so much noise, blurring is worse than not looking at the picture at all and answering the mean digit. The linear
+# filter is a strong opponent: it knows how every pixel goes with every other one. But it mixes the pixels by
 # the same matrix whatever is written there. The U-Net can first find out what it is looking at, and then act on it.
 #
 # ## 6. What the skip connections bring
@@ -284,14 +310,15 @@ show({"with skips": denoised[:10], "without": denoise(without, xt, t)[:10], "cle
 print(f"error with skip connections {error['U-Net']:.3f}, without {error['no skips']:.3f}")
 
 # %% [markdown]
-# Without them the answers are right about the digit and vaguer about its strokes. The difference is small here, and
-# how large it is depends on how narrow the bottom is: with `multipliers=(1, 2, 2)`, whose bottom holds 128 numbers
-# for the 64 pixels, it was below 1% when it was tried. Pictures with more pixels have more to lose at the bottom.
+# Even 16 numbers hold most of what can be known of such a digit: the answers without skips show much the same figures,
+# some of them vaguer. The error is 8% larger. How much it is depends on how narrow the bottom is: with
+# `multipliers=(1, 2, 2)`, whose bottom holds 128 numbers for the 64 pixels, it was below 1% when it was tried.
+# Pictures with more pixels have more to lose at the bottom.
 #
 # ## 7. More noise
 #
-# Now a network for all levels: it is trained at times drawn uniformly from [0, 1], and told which. Then one
-# digit at rising noise, and for each the answer in one shot.
+# Now a network for all noise levels: it is trained at times drawn uniformly from [0, 1], and told which. Then two
+# digits at rising noise, and below each noisy picture the answer in one shot.
 
 # %%
 all_levels = fit(fresh_network(), 800, torch.rand)
@@ -345,14 +372,18 @@ plt.show()
 assert int(expected.argmin()) == 5, "the smallest error is that of the half-and-half mixture, whatever the two digits"
 
 # %% [markdown]
-# The best answer is the mixture: a picture that looks like neither. In general the answer that minimises the squared
-# error is the mean of all the pictures that could be hidden in `xt`, each counted by how likely it is:
+# The best answer is the mixture of both digits in equal parts. In general, let the pictures $x^{(i)}$ be hidden in `xt`
+# with the probabilities $p_i$. The answer $a$ has the mean squared error $\sum_i p_i \|a - x^{(i)}\|^2$. Its slope,
+# $2 \sum_i p_i (a - x^{(i)})$, is zero where $a = \sum_i p_i x^{(i)}$. So the best answer, $D^*$, is the mean of all
+# the pictures that could be hidden in `xt`, each counted by how likely it is. One writes it as an expectation, and
+# reads the bar as "given":
 #
 # $$D^*(x_t, t) = \mathbb{E}[x_0 \mid x_t]$$
 #
-# With little noise only one picture is possible, and the mean is that picture. With more noise there are more, and
-# their mean blurs. In pure noise any digit is equally likely hidden, so that the mean is that of *all* digits:
-# $\mathbb{E}[x_0]$. Network, loss and training can be as good as you like, this does not change.
+# With little noise only one picture is likely, and the mean is that picture. With more noise there are more, and
+# their mean blurs. Pure noise says nothing of what is hidden in it: every digit is as likely as before, and the mean is
+# that of *all* digits, $\mathbb{E}[x_0]$. Network and training can be as good as you like, as long as the loss is the
+# squared error this does not change. (Exercise 1 tries another loss.)
 #
 # How much variety is left? Take one pixel, and its variance over many pictures; then the mean over all pixels.
 
@@ -385,10 +416,10 @@ print(f"variety of the one-shot answers: {variety(one_shot):.1%} of that of real
 # small part of the way, to a picture with slightly less noise, and ask again. In it, chance has begun to favour some
 # digits over others; the answer is a mean of fewer of them, a little sharper. Go a small part of the way to that.
 #
-# In code: from `xt` and the answer `x0` follows the noise, `eps = (xt - alpha * x0) / sigma`; mix the two again, with
-# the `alpha` and `sigma` of a slightly smaller time (this is DDIM,
-# [arXiv:2010.02502](https://arxiv.org/abs/2010.02502), eq. 12, and in the library `captionless.samplers.ddim`).
-# Below, 50 such steps from t = 1 to t = 0, with the same network.
+# In code: take the answer for `x0`. Then `xt = alpha * x0 + sigma * eps` says what the noise would be,
+# `eps = (xt - alpha * x0) / sigma`. Mix the two again, with the `alpha` and `sigma` of a slightly smaller time (this is
+# DDIM, [arXiv:2010.02502](https://arxiv.org/abs/2010.02502), eq. 12, and in the library `captionless.samplers.ddim`).
+# Below, 50 such steps from t = 1 to t = 0, with the same network. `film` keeps every seventh of one picture.
 
 # %%
 times = torch.linspace(1, 0, 51)
@@ -401,14 +432,14 @@ for k in range(50):
         film["the answer at that state"].append(answer[5])
     eps = (xt - alphas[k] * answer) / sigmas[k]
     xt = alphas[k + 1] * answer + sigmas[k + 1] * eps
-stepwise = answer
+stepwise = answer  # not xt, in which the schedule leaves a trace of noise
 show({name: torch.stack(pictures) for name, pictures in film.items()})
 show({"one shot": one_shot[:10], "many small steps, from the same noise": stepwise[:10]})
 print(f"variety: one shot {variety(one_shot):.1%}, many small steps {variety(stepwise):.1%}")
 
 # %% [markdown]
-# Digits, out of noise, by a network that was only ever taught to remove noise from digits. Why this works, how to
-# choose the steps, and how to know that the result is right is the subject of lesson 2.
+# Digits, most of them readable, out of noise, by a network that was only ever taught to remove noise from digits. Why
+# this works, how to choose the steps, and how to know that the result is right is the subject of lesson 2.
 #
 # ## What was measured
 #
@@ -426,7 +457,7 @@ print(f"distance to the mean digit: one shot <= {farthest_blob:.3f}, real digits
 print(f"variety: one shot {variety(one_shot):.1%}, many small steps {variety(stepwise):.1%}")
 
 assert error["U-Net"] < 0.2 * error["the noisy picture"], "a denoiser removes most of the noise from unseen digits"
-assert error["U-Net"] < 0.9 * error["best linear"], "the U-Net beats every linear filter; about 0.8 is to be expected"
+assert error["U-Net"] < 0.9 * error["best linear"], "the U-Net beats the best linear filter; a ratio of 0.8 is usual"
 assert error["no skips"] > 1.02 * error["U-Net"], "what has to pass a bottom of 16 numbers loses detail"
 assert farthest_blob < nearest_digit / 2, "every one-shot answer is much nearer to the mean than any digit"
 assert variety(one_shot) < 0.02, "in one shot next to nothing of the variety of digits is left: E[x0] is one picture"
@@ -463,9 +494,10 @@ assert 0.7 < variety(stepwise) < 1.2, "many small steps bring the variety of rea
 #
 # </details>
 #
-# **2.** If the 1,500 training digits were all the pictures there are, $\mathbb{E}[x_0 \mid x_t]$ could be computed:
-# it is their mean, each weighted by how likely it makes `xt`, that is by $e^{-\|x_t - \alpha x_0\|^2 / 2\sigma^2}$.
-# Write it, and compare it with `all_levels` on held-out digits at t = 0.3 and t = 0.9. Which is better, and why?
+# **2.** If the 1,500 training digits were all the pictures there are, $\mathbb{E}[x_0 \mid x_t]$ could be computed: it
+# is their mean, each weighted by how likely it makes `xt`, that is by $e^{-\|x_t - \alpha x_0\|^2 / 2\sigma^2}$, with
+# weights that add up to 1 (`torch.softmax` of the exponents does that). Write it, and compare it with `all_levels` on
+# held-out digits at t = 0.3 and t = 0.9. Which is better, and why?
 #
 # <details><summary>Solution</summary>
 #

@@ -44,18 +44,21 @@ schedule = CosineSchedule()
 # %% [markdown]
 # ## 1. Normalisation: by group or by batch
 #
-# Inside a network numbers must neither grow nor shrink from layer to layer. A *normalisation* layer takes a set of
-# them, subtracts their mean and divides by their standard deviation; then each channel gets a factor and a shift of its
-# own, which are learned. The layers differ in what the set is, for activations of shape (n, channels, height, width):
+# The numbers inside a network, its *activations*, should neither grow nor shrink from layer to layer. A *normalisation*
+# layer takes a set of them, subtracts their mean and divides by their standard deviation; then each channel gets a
+# factor and a shift of its own, which are learned. The layers differ in what the set is, for activations of shape (n,
+# channels, height, width):
 #
 # - **BatchNorm** ([arXiv:1502.03167](https://arxiv.org/abs/1502.03167)): one channel, of all n pictures of the batch.
 # - **GroupNorm** ([arXiv:1803.08494](https://arxiv.org/abs/1803.08494)): some channels (here 16), of one picture.
 #
-# With BatchNorm what a picture becomes depends on its company, and in diffusion the company is a mixture of all noise
-# levels. For drawing, where all pictures have the same noise level, the layer changes over to averages that it
-# has noted down in training. GroupNorm has no such second mode. In the library it is `captionless.blocks.group_norm`.
+# With BatchNorm what a picture becomes in training depends on its company, and in diffusion the company is a mixture of
+# all noise levels. For drawing, where all pictures have the same noise level, the layer changes over to averages that
+# it has noted down in training. GroupNorm has no such second mode. In the library it is
+# `captionless.blocks.group_norm`.
 #
-# Look at it: the same picture, in 50 different batches of 8. How far does the answer to it spread?
+# Look at it: the same input, as one of 8 in 50 different batches. How far do the layer's answers to it spread? Each
+# line is one of its activations, four of them.
 
 # %%
 layers = {"GroupNorm": group_norm(16), "BatchNorm": nn.BatchNorm2d(16)}
@@ -78,11 +81,12 @@ assert moved["GroupNorm"] < 1e-5 < 0.05 < moved["BatchNorm"], "only BatchNorm le
 # %% [markdown]
 # ## 2. Activation: smooth or with a kink
 #
-# Without something that is not linear between its layers, a network could only be a linear function. ReLU, $\max(0,
-# x)$, is the simplest such *activation*. Where x is negative its slope is 0, and then nothing in front of it learns.
-# GELU ([arXiv:1606.08415](https://arxiv.org/abs/1606.08415)), $x\,\Phi(x)$ with the distribution function $\Phi$ of the
-# normal distribution, and SiLU (the same paper, and [arXiv:1710.05941](https://arxiv.org/abs/1710.05941)),
-# $x / (1 + e^{-x})$, are smooth, and have a slope nearly everywhere. `DenoiserConfig.activation` names one of them.
+# Without something that is not linear between its layers, a network could only be a linear function. That something is
+# called an *activation function*. ReLU, $\max(0, x)$, is the simplest. Where x is negative its slope is 0, and from
+# such an x nothing in front of it learns. GELU ([arXiv:1606.08415](https://arxiv.org/abs/1606.08415)), $x\,\Phi(x)$
+# with the distribution function $\Phi$ of the normal distribution, and SiLU (the same paper, and
+# [arXiv:1710.05941](https://arxiv.org/abs/1710.05941)), $x / (1 + e^{-x})$, are smooth, and a moderately negative x
+# has a slope too. `DenoiserConfig.activation` names one of these two.
 
 # %%
 values = torch.linspace(-4, 3, 200, requires_grad=True)
@@ -99,10 +103,11 @@ plt.show()
 # %% [markdown]
 # ## 3. Halving the size: rearrange or pool
 #
-# On the way down a U-Net halves height and width. *Max-pooling* keeps the largest of four neighbours and forgets three.
-# *Rearranging* (space to depth) moves the four into four channels and forgets nothing; a 1x1 convolution then mixes
-# them: (n, c, 8, 8) → (n, 4c, 4, 4) → (n, c', 4, 4). It is `captionless.blocks.Downsample`, and `Upsample` is its
-# mirror image. The rearranging is `nn.PixelUnshuffle`, undone by `nn.PixelShuffle`.
+# On the way down a U-Net halves height and width. *Max-pooling* keeps the largest of four neighbours and forgets
+# three. *Rearranging* (space to depth) moves the four into four channels and forgets nothing; a 1x1 convolution then
+# makes as many channels of them as the next level has, c': (n, c, 8, 8) → (n, 4c, 4, 4) → (n, c', 4, 4). It is
+# `captionless.blocks.Downsample`, and `Upsample` is its mirror image. The rearranging is `nn.PixelUnshuffle`, undone
+# by `nn.PixelShuffle`.
 
 # %%
 digit = held_out[:1]
@@ -130,8 +135,8 @@ print("Downsample:", tuple(halved.shape), " Upsample:", tuple(Upsample(32, 16)(h
 #
 # with frequencies $\omega$ that grow geometrically from 1 to 1000 (`captionless.blocks.sinusoidal_embedding`;
 # [arXiv:1706.03762](https://arxiv.org/abs/1706.03762), section 3.5, used for time by DDPM). The slow ones tell early
-# from late, the fast ones a time from its neighbour. Left, the embedding of all times; right, how alike (cosine) the
-# one of t = 0.5 is to the others.
+# from late, the fast ones a time from its neighbour. Left, the embedding of all times; right, how alike that of t = 0.5
+# is to the others: the cosine of the angle between the two vectors, 1 for the same direction, 0 for nothing in common.
 
 # %%
 times = torch.linspace(0, 1, 400)
@@ -145,7 +150,9 @@ axes[1].set(xlabel="t", ylabel="cosine with that of 0.5", ylim=(-0.1, 1.1))
 plt.show()
 
 # %% [markdown]
-# Whether this matters here is another question: t lies in [0, 1], and the noise can also be *seen* in the input.
+# The embedding goes through two linear layers, and every block then makes of it a scale and a shift for each of its
+# channels. Whether it matters here how the time is told is another question: how noisy the input is can also be *seen*
+# in it.
 #
 # ## 5. Residual connections: around the block, or through it
 #
@@ -154,7 +161,9 @@ plt.show()
 # last layer of $f$ at zero, so that a new block changes nothing at all. Without the addition, $h \leftarrow f(h)$,
 # everything must pass through every block, and random blocks mangle it.
 #
-# The block without the connection is a few lines. It cannot begin at zero, since then nothing would ever pass.
+# The block without the connection is a few lines: what the library's block answers, less its input, is $f$. It cannot
+# begin at zero, since then nothing would ever pass; so this variant loses the start at zero as well. (`embedding` is
+# what the block is told of the time and the condition.)
 
 # %%
 
@@ -171,8 +180,9 @@ class PlainBlock(ResidualBlock):
 
 
 # %% [markdown]
-# Two inputs that have nothing in common (cosine 0) go through 30 untrained blocks. Residual blocks hand them on as they
-# are. Plain blocks make them alike: behind a deep stack less is left of which input it was.
+# Two inputs that have nothing in common (cosine about 0) go through 30 untrained blocks. Residual blocks hand them on
+# as they are, since their $f$ is zero at first. Plain blocks make them alike: behind a deep stack less is left of
+# which input it was.
 
 # %%
 torch.manual_seed(0)
@@ -195,9 +205,10 @@ assert abs(similar["residual"]) < 0.15 < 0.5 < similar["plain"], "plain blocks m
 # %% [markdown]
 # ## 6. The ablation
 #
-# All that is good reasoning, and none of it says how much a part is worth. So train the full network, and five others
-# in which one part is replaced by what it replaced. `Denoiser(config, parts)` takes the parts as arguments
-# (`captionless.blocks.Parts`); each variant is one line.
+# All that is good reasoning, and none of it says how much a part is worth. So train the full network, with all five
+# parts, and five others in which one of them gives way to what it is said to improve on. `Denoiser(config, parts)`
+# takes the parts as arguments (`captionless.blocks.Parts`, whose defaults are those of the full network); each variant
+# is one line. The network is a small U-Net of two levels, 8 x 8 and 4 x 4.
 
 
 # %%
@@ -224,13 +235,14 @@ CONFIG = DenoiserConfig(
 SEEDS, STEPS, BATCH, RATE = (0, 1, 2), 300, 32, 8e-3
 
 # %% [markdown]
-# To be fair, the trainings differ in nothing else. Of one seed, all six see the same pictures in the same order, with
-# the same noise and times, and take the same number of steps with the same learning rate. It rises at first and falls
-# to zero at the end (`OneCycleLR`), which calms the weights down as an average over them would. The average (EMA,
-# lesson 2) is left out: BatchNorm's notes on the batches would not fit averaged weights.
+# To be fair, the trainings differ in as little else as possible. Of one seed, all six see the same pictures in the same
+# order, with the same noise and times, and take the same number of steps with the same learning rate. It rises at first
+# and falls to zero at the end (`OneCycleLR`), which calms the weights down as an average over them would. The average
+# (EMA, lesson 2) is left out: BatchNorm's notes on the batches would not fit averaged weights. One difference cannot be
+# helped: max-pooling and raw t leave fewer numbers for the next layer, which then has fewer weights, 1% and 6% of all.
 #
-# Each is then measured by its loss on 360 held-out digits, with four noises and times each, which are the same for
-# all networks. The condition is null throughout: no digit is asked for by name before lesson 4.
+# Each is then measured by its loss (that of `v`, lesson 2) on 360 held-out digits, with four noises and times each,
+# which are the same for all networks. The condition is null throughout: no digit is asked for by name before lesson 4.
 
 # %%
 
@@ -284,10 +296,10 @@ for row, (name, parts) in enumerate(VARIANTS.items()):
 
 # %% [markdown]
 # How large must a difference be to mean something? Look at how far the three seeds of one and the same variant lie
-# apart: their standard deviation s, averaged over the six variants. The mean of three seeds is then uncertain by
-# $s/\sqrt{3}$, and the difference of two such means by $s\sqrt{2/3}$. Chance stays below 3.05 times that in 99 of
-# 100 comparisons (Student's t with 12 degrees of freedom: 18 trainings less 6 means). 99, not 95, because there are
-# five comparisons.
+# apart: their standard deviation s (the root of the mean of the six variances). The mean of three seeds is then
+# uncertain by $s/\sqrt{3}$, and the difference of two such means by $s\sqrt{2/3}$. Chance stays below 3.05 times that
+# in 99 of 100 comparisons (Student's t distribution with 12 degrees of freedom: 18 trainings less 6 means). 99, not
+# 95, because there are five comparisons, each with its chance to go wrong.
 
 # %%
 mean = losses.mean(1)
@@ -317,8 +329,9 @@ for name in list(VARIANTS)[1:]:
 
 # %% [markdown]
 # What each of them draws (the first seed), from the same noise, in 20 steps of DPM-Solver++
-# (`captionless.samplers.dpmpp_2m`, [arXiv:2211.01095](https://arxiv.org/abs/2211.01095), algorithm 2: as DDIM, but it
-# needs fewer steps). Differences in the loss that are measurable need not be visible, and the other way round.
+# (`captionless.samplers.dpmpp_2m`, [arXiv:2211.01095](https://arxiv.org/abs/2211.01095), algorithm 2: without fresh
+# noise, as DDIM, but it needs fewer steps). All six draw nearly the same digits: a difference in the loss that can be
+# measured need not be visible.
 
 # %%
 
@@ -328,6 +341,7 @@ def draw(network: Denoiser, n: int = 14) -> torch.Tensor:
     """Draw digits from the same noise for every network."""
     noise = torch.randn(n, 1, 8, 8, generator=torch.Generator().manual_seed(5))
     denoise = guided_denoiser(network, schedule, torch.zeros(n, 1))
+    # This sampler asks for no fresh noise, hence the zeros.
     return dpmpp_2m(noise, Reverse(denoise, schedule, sampling_times(20), lambda: torch.zeros_like(noise)))
 
 
@@ -343,16 +357,22 @@ plt.show()
 # %% [markdown]
 # ## What was measured
 #
+# When this page was made, the smooth activation, the residual connections and the sinusoidal embedding of the time
+# helped; the last by little more than the uncertainty. Rearranging instead of max-pooling brought nothing measurable.
+# Nor did GroupNorm instead of BatchNorm: in the mean BatchNorm was even ahead, by less than the uncertainty. With six
+# seeds the order of the six was the same. On another processor a verdict near the bound may come out otherwise.
+#
 # What this does *not* say: these are small networks, small pictures and short trainings, with one learning rate for
 # all. A part that brings nothing in a network of six blocks can carry one of sixty, and a part that does harm to a tiny
 # network may do good to a large one. It says how to find out: take it out, train several seeds, and compare the
 # difference with what the seeds make by themselves.
 #
-# On the claim itself, the bounds:
+# The claim is about the two parts that gain most, twice the uncertainty or more. The bounds:
 
 # %%
 # Six seeds gave 0.012 to 0.023 for residuals and 0.012 to 0.021 for GELU, about 0.017 for both. The mean of three
-# scatters by 0.003; 0.006 leaves almost four times that. And it must be more than what another seed changes, s.
+# scatters by 0.003, and 0.006 lies almost four times that below 0.017. And a gain must be more than what another seed
+# changes, s.
 assert gain["no residual"] > max(0.006, s), "without residuals the loss rises, by more than another seed changes"
 assert gain["ReLU"] > max(0.006, s), "with ReLU the loss rises, by more than another seed changes"
 for name in list(VARIANTS)[1:]:
@@ -362,7 +382,7 @@ for name in list(VARIANTS)[1:]:
 # ## Exercises
 #
 # **1.** The library's default activation is SiLU. Train it with the three seeds. Does it matter which of the smooth
-# activations one takes, compared with the step from ReLU to either?
+# activations one takes, compared with what either gains on ReLU?
 #
 # <details><summary>Solution</summary>
 #
@@ -380,6 +400,9 @@ for name in list(VARIANTS)[1:]:
 # than chance. Train with either in batches of two, with two seeds. Is that small enough to make a difference?
 #
 # <details><summary>Solution</summary>
+#
+# Compare the difference that is printed with the standard deviation between seeds. What is certain is that both are
+# far worse than with batches of 32.
 #
 # ```python
 # small = torch.tensor(

@@ -68,7 +68,8 @@ photos = Path(os.environ.get("PHOTOS", "../examples/flowers"))
 # no division: the cosine is the sum of products, and all cosines of two lists of vectors are one matrix product.
 #
 # The library ships a small encoder of this kind that knows flowers and little else. `load_encoder` takes CLIP's own
-# name as well, `openai/clip-vit-base-patch32`, and downloads it; everything below stays as it is.
+# name as well, `openai/clip-vit-base-patch32`, and downloads it; the code below stays as it is, but for the shipped
+# model of section 4, which understands the bundled encoder's vectors alone.
 
 # %%
 encoder = captionless.load_encoder("bundled")
@@ -81,7 +82,8 @@ print("length of a sentence's vector:", encoder.encode_texts(["a red rose"]).nor
 # The encoder never changes while the diffusion model learns, so that a photograph's vector is always the same. It is
 # computed once and kept. `captionless.embed` reads a folder, gives each photograph's vector and, where asked, its
 # pixels reduced to squares; it keeps the vectors in a file in your cache folder, under a hash of the photograph's
-# content. The second time, nothing is computed.
+# content. The second time, nothing is computed. (Neither is the first time, if you have embedded these photographs
+# before.)
 
 # %%
 embedded = captionless.embed(photos, encoder, sizes=(20, 48))
@@ -141,8 +143,9 @@ heat.set_yticks(range(len(sentences)), sentences)
 plt.show()
 
 # %% [markdown]
-# The diagonal of the upper rows is bright: of all the sentences, a photograph's own name comes closest. That is a
-# classifier which nobody trained to classify. Asked for the sentence closest to a picture, it answers with a name:
+# The diagonal of the upper rows is bright: of all the sentences, a photograph's own name comes closest. The last two
+# rows show that more is in a vector than a name: petals and colours have their share in it too. And the first rows are
+# a classifier which nobody trained to classify. Asked for the sentence closest to a picture, it answers with a name:
 # this is CLIP's **zero-shot** classification (arXiv:2103.00020, section 3.1). How often is it right?
 #
 # Take the figure with a grain of salt. The bundled encoder met the photographs of `examples/flowers` in its own
@@ -160,9 +163,11 @@ print(f"all          {zero_shot:.0%}, where guessing gives {1 / len(kinds):.0%}"
 # %% [markdown]
 # ## 3. A U-Net that is told the vector
 #
-# The network is that of lesson 4 with one number changed: the condition is 512 wide instead of ten. The vector enters
-# as the class did, through a linear layer, added to the embedding of the time $t$, and from there it scales and
-# shifts the channels of every block.
+# The network is made as in lesson 4, somewhat larger, for pictures in colour, and with a condition that is 512 wide
+# instead of ten. The vector enters as the class did, through a linear layer, added to the embedding of the time $t$,
+# and from there it scales and shifts the channels of every block. New is **self-attention** at the coarsest level
+# (`attention=(2,)`): there, every position also takes up something of all others, weighed by how well they match
+# (arXiv:1706.03762, eq. 1), so that distant parts of a picture can agree.
 #
 # Three things are done to the training data, each a line of `training_batch`:
 #
@@ -188,10 +193,11 @@ def training_batch(which: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
 
 
 # %% [markdown]
-# The loop is that of lesson 2. A picture is mixed with noise, $x_t = \alpha(t)\,x_0 + \sigma(t)\,\varepsilon$, the
-# network predicts $v = \alpha\,\varepsilon - \sigma\,x_0$, and the loss is the mean squared error
-# (`objective.denoising_loss`; arXiv:2202.00512, section 4). The running average of the weights (`ema.update`) is what
-# paints.
+# The loop is that of lesson 2, made a little steadier: times spread evenly over the batch (`stratified_times`), a
+# learning rate that rises at first and falls to zero, and gradients that are cut where they are too long. A picture is
+# mixed with noise, $x_t = \alpha(t)\,x_0 + \sigma(t)\,\varepsilon$, the network predicts $v = \alpha\,\varepsilon -
+# \sigma\,x_0$, and the loss is the mean squared error (`objective.denoising_loss`; arXiv:2202.00512, section 4). The
+# running average of the weights (`ema.update`) is what paints.
 
 # %%
 torch.manual_seed(0)
@@ -243,14 +249,20 @@ def held_out_loss(conditions: torch.Tensor, draws: int = 512) -> float:
 
 
 own = vectors[held]
-other = own.roll(len(held) // 2, 0)  # the photographs are in order of kind: half the list away is another kind
+# Of each photograph, another one that does not show the same kind: the first such from half the list away.
+ahead = (torch.arange(len(held))[:, None] + len(held) // 2 + torch.arange(len(held))) % len(held)
+differs = kind_of[held][ahead] != kind_of[held][:, None]
+other = own[ahead[torch.arange(len(held)), differs.int().argmax(1)]]
 loss_own, loss_other, loss_null = (held_out_loss(c) for c in (own, other, torch.zeros_like(own)))
 print(f"loss with the own vector {loss_own:.3f}, another kind's {loss_other:.3f}, no vector {loss_null:.3f}")
 
 # %% [markdown]
 # ## 4. `sample_flowers`: words in, pictures out
 #
-# Everything is at hand. A sentence goes through the encoder; its vector is carried over to where pictures' vectors
+# Everything is at hand. A `Shore` holds what the way over from sentences to pictures needs: the training photographs'
+# vectors, how sharply the encoder tells near from far (its temperature, `1 / logit_scale`), and the mean of sentences
+# about the folder's subject, which `subject_mean` finds from the names of its sub-folders or, without any, by itself.
+# A sentence goes through the encoder; its vector is carried over to where pictures' vectors
 # lie (`to_condition`, the subject of section 5); guidance (lesson 4) makes the prediction follow it more closely,
 #
 # $$\hat v = (1 + w)\, v(x_t, c) - w\, v(x_t, \varnothing),$$
@@ -282,7 +294,7 @@ def sample_flowers(
     noise = torch.randn(n, 3, painter.size, painter.size, generator=torch.Generator().manual_seed(0))
     x = noise.repeat(len(prompts), 1, 1, 1)
     predict = guided_denoiser(painter.network, painter.schedule, condition, Guidance(w), prediction=painter.prediction)
-    # This sampler adds no fresh noise; one that does would ask for it here.
+    # This sampler adds no fresh noise; one that does would ask for it here. `pure`: we start from noise alone.
     reverse = Reverse(predict, painter.schedule, sampling_times(steps), noise=lambda: torch.randn(x.shape), pure=True)
     images = to_images(to_bytes(dpmpp_2m(x, reverse)))
     return [images[i : i + n] for i in range(0, len(images), n)]
@@ -309,17 +321,16 @@ rows = [a + b for a, b in zip(sample_flowers(prompts, mine), sample_flowers(prom
 contact_sheet(rows, prompts, cell=96, heads=["this lesson's"] * 4 + ["shipped"] * 4)
 
 # %% [markdown]
-# To be honest about the left half: a network that learned for about a minute from 120 photographs of 16 x 16 pixels
-# paints coarse blobs. But they are blobs of the right colours, often in the right place (a dark centre in a
-# sunflower), and all it was given were words that it had never seen. The right half is the same method with more of
-# everything.
+# To be honest about the left half: a network that learned for a thousand steps from 120 photographs of 16 x 16 pixels
+# paints coarse blobs, at best with a dark centre where a sunflower has one. But they are blobs of the right colours,
+# and all it was given were words that it had never seen. The right half is the same method with more of everything.
 #
 # To get there from here, begin with the shipped weights instead of random ones: `captionless train examples/flowers
 # --from bundled --out runs/mine --minutes 10`.
 #
 # **How strongly?** The same noise and prompt with different guidance scales $w$. At $w = -1$ the formula above leaves
 # the null prediction alone: no words at all, hence the same picture in every row. At 0 is the plain conditional
-# prediction; with larger $w$, colours become purer and pictures more alike, and in the end harsh.
+# prediction; with larger $w$, colours become purer, and in the end harsh.
 
 # %%
 SCALES = (-1, 0, 1, 2, 5)
@@ -349,7 +360,7 @@ TEMPLATES = (
     "a photo of a {}",
     "a {} with green leaves",
     "a close-up of a {}",
-    "several {}s in a garden",
+    "a {} in a garden",
     "a {} seen from the side",
     "a small {} in front of a dark background",
 )
@@ -369,8 +380,10 @@ print(f"mean cosine, same kind: picture with picture {pairs[0]:.2f}, sentence wi
 print(f"    sentence with picture {alike(texts, own, shows, kind_of[held]):.2f}")
 
 # %% [markdown]
-# Sentences are closer to each other than to the pictures that they describe. They fill a region of their own: the
-# **modality gap** (arXiv:2203.02053). In CLIP it is wider still.
+# Sentences are closer to each other than to the pictures that they describe (partly because ours share half of their
+# words). They fill a region of their own: the
+# **modality gap** (arXiv:2203.02053). In CLIP ViT-B/32 it is wider: a sentence and its picture have a cosine of only
+# 0.25 to 0.3.
 #
 # Two **bridges** over it (`captionless.bridge`):
 #
@@ -428,7 +441,8 @@ for bridge in ("none", "mean", "nearest"):
 # same noise. Do the pictures show what was asked for? The encoder itself must not be asked: the pictures were made
 # from its vectors. The judge is a small network that learned from the pixels of the training photographs alone
 # (`evaluation.pixel_classifier`; lesson 6 is about such judges). It is a weak one, with so few photographs to learn
-# from, and its score on the held-out photographs is the most that can be expected.
+# from; its score on the held-out photographs says what to expect. (Pictures made to order can be easier than
+# photographs, and score higher.)
 
 # %%
 some = learn[torch.randperm(len(learn), generator=torch.Generator().manual_seed(0))[:800]]  # bounds the time
@@ -445,15 +459,16 @@ for bridge in ("none", "mean", "nearest"):
     print(f"bridge {bridge:8} {recognised[bridge]:.0%} of {len(found)} pictures recognised as asked")
 
 # %%
-chosen = range(1, len(captions), len(TEMPLATES))
+chosen = range(2, len(captions), len(TEMPLATES))
 rows = [[image for bridge in painted for image in painted[bridge][i][:3]] for i in chosen]
 contact_sheet(rows, [captions[i] for i in chosen], 96, heads=[f"bridge: {b}" for b in painted for _ in range(3)])
 
 # %% [markdown]
-# Without a bridge the model gets vectors of a kind that it has never met, and paints some flower. The mean shift
-# brings the sentences into the middle of the pictures, as the plot shows, and helps little: to lie in the region of
-# pictures is not yet to be like the picture that was meant. The nearest picture vectors are both. That is the
-# library's default.
+# Without a bridge the model gets vectors of a kind that it has never met, and paints what it can, often no flower at
+# all. The mean shift brings the sentences towards the middle of the pictures, as the plot shows, and helps little: to
+# lie in the region of pictures is not yet to be like the picture that was meant. (Nor does it close the gap wholly: the
+# mean of sentences that it takes away is of sentences of its own choice, not of ours.) The nearest picture vectors,
+# settled, are where pictures are, and mostly like those that were meant. That is the library's default.
 #
 # ## What was measured
 
@@ -503,8 +518,9 @@ assert recognised["nearest"] > recognised["none"] + 0.1, (
 
 # %% [markdown]
 # **2. Without words.** The network was trained on vectors of pictures, so it can be asked with one: paint variations
-# of the photographs in `shown` with the shipped model, with no text and no bridge (`generator.paint` takes conditions
-# and seeds). Check with the encoder that a painted picture is closer to its own photograph than to the others.
+# of the photographs in `shown` with the shipped model, with no text and no bridge: `generator.paint(conditions,
+# seeds)` takes vectors (n, 512) and as many seeds, and returns images. Check with the encoder that a painted picture
+# is closer to its own photograph than to the others.
 
 # %% [markdown]
 # <details><summary>Solution</summary>
@@ -521,8 +537,9 @@ assert recognised["nearest"] > recognised["none"] + 0.1, (
 # </details>
 
 # %% [markdown]
-# **3. How many neighbours?** `nearest` mixes up to 100 pictures. What does a sentence become with only one, and what
-# is wrong with that? Compare the cosines with the closest training picture for 1, 5 and 100 neighbours.
+# **3. How many neighbours?** `nearest(texts, bank, temperature, neighbours)` mixes up to 100 pictures. What does a
+# sentence become with only one, and what is wrong with that? Compare the cosines with the closest training picture for
+# 1, 5 and 100 neighbours.
 
 # %% [markdown]
 # <details><summary>Solution</summary>
