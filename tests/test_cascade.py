@@ -15,7 +15,6 @@ import tiny
 from captionless import cascade, trainer
 from captionless.cascade import (
     MAX_NOISE,
-    PAINTED_NOISE,
     enlarging_shape,
     looking_at,
     reduced,
@@ -170,14 +169,15 @@ def test_the_second_denoiser_is_shown_what_the_first_one_painted(monkeypatch: py
     torch.testing.assert_close(shown, expected, atol=0.01, rtol=0)
 
 
-def test_what_it_is_shown_has_the_stated_noise_on_it() -> None:
+def test_what_it_is_shown_has_the_stated_noise_on_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(cascade, "PAINTED_NOISE", 0.1)
     network = Sees()
     enlarged(32, denoiser=network, seeds=range(32))
     small = trainer.to_range(paint(FIRST.denoiser, FIRST.config, tiny.unit_vectors(32), range(32), QUICK))
     at_pixels = network.calls[0][:, 3:6] - F.interpolate(small, size=16, mode="bilinear")
     # Bilinear enlargement by 2 weighs 4 pixels by 9, 3, 3 and 1 sixteenths: the std is 10/16 of that before.
-    assert at_pixels[:, :, 1:-1, 1:-1].std() == pytest.approx(PAINTED_NOISE * 10 / 16, rel=0.05)
-    torch.testing.assert_close(network.calls[0][:, 6], torch.full((32, 16, 16), PAINTED_NOISE / MAX_NOISE))
+    assert at_pixels[:, :, 1:-1, 1:-1].std() == pytest.approx(0.1 * 10 / 16, rel=0.05)
+    torch.testing.assert_close(network.calls[0][:, 6], torch.full((32, 16, 16), 0.1 / MAX_NOISE))
 
 
 def test_the_words_guide_the_first_stage_and_the_second_takes_few_unguided_steps() -> None:
@@ -234,6 +234,21 @@ def test_how_it_enlarges_keeps_what_concerns_all_painting() -> None:
     sampling = Sampling(guidance=3, sampler="ddim", eta=1.0, threshold="dynamic", precision="bf16", batch=5)
     expected = Sampling(guidance=0, steps=ENLARGING_STEPS, threshold="dynamic", precision="bf16", batch=5)
     assert enlarging(sampling) == expected
+
+
+@pytest.mark.parametrize(("scale", "second_scale"), [(-1, -1), (-0.5, -0.5), (-3, -1), (0, 0), (8, 0)])
+def test_a_picture_without_words_is_enlarged_without_them(scale: float, second_scale: float) -> None:
+    assert enlarging(Sampling(guidance=scale)).guidance == second_scale
+
+
+def test_at_a_scale_of_minus_1_nothing_depends_on_the_condition() -> None:
+    network = tiny.denoiser(enlarging_shape(16, 3, 16, tiny.WIDTH, 0.0))
+    model, sampling = second(network), replace(QUICK, guidance=-1.0)
+    one, other = (
+        paint(network, model.config, tiny.unit_vectors(2, seed=seed), [0, 1], sampling, small=FIRST).int()
+        for seed in (0, 1)
+    )
+    assert (one - other).abs().max() <= 1
 
 
 def test_the_first_stage_is_the_small_model_or_the_only_one() -> None:

@@ -9,15 +9,21 @@ from typing import Any
 
 import pytest
 import torch
+from PIL import Image
 
 import encoder_factory
 from captionless.checkpoint import CONFIG, SMALL, WEIGHTS, load_config, load_model, read_tensors
+from captionless.denoiser import Denoiser
 from captionless.errors import CaptionlessError
-from captionless.evaluation.evidence import ancestry, seen_digests
+from captionless.evaluation.evidence import Silent, ancestry, gather, own_pictures, seen_digests
+from captionless.evaluation.examine import facts
+from captionless.evaluation.studio import Easel
 from captionless.generator import Generator, load
 from captionless.model_card import read_pictures
-from captionless.sampling import Sampling
+from captionless.sampling import Sampling, enlarging
+from captionless.sheet_painter import SheetPainter
 from captionless.training import train
+from test_training import Remembers, StopsAt
 
 TINY: dict[str, Any] = {"size": 8, "width": 16, "batch": 4, "images": 24, "precision": "float32"}
 LARGE: dict[str, Any] = {"width": 16, "batch": 4, "images": 24, "precision": "float32"}
@@ -71,12 +77,22 @@ def test_the_model_folder_needs_no_other_one(large: Path, tmp_path: Path) -> Non
     assert load(moved).generate("a rose", sampling=Sampling(steps=2))[0].size == (16, 16)
 
 
+def test_the_pictures_of_both_are_credited(photos: Path, small: Path, tmp_path: Path) -> None:
+    folders = [Path(shutil.copytree(photos, tmp_path / name)) for name in ("ours", "theirs")]
+    for folder in folders:
+        (folder / "CREDITS.csv").write_text(f"file,author\nrose/1.png,{folder.name}\n")
+    first = train(folders[1], tmp_path / "first", start_from=small, **{**TINY, "images": 1})
+    out = train(folders[0], tmp_path / "out", enlarge=first, **{**LARGE, "images": 1})
+    assert "[small/CREDITS.csv](small/CREDITS.csv)" in (out / "README.md").read_text()
+    again = train(photos, tmp_path / "again", start_from=out, **{**TINY, "images": 1})
+    # It begins with the small model's weights.
+    assert "theirs" in (again / "CREDITS-begun-from.csv").read_text()
+
+
 def test_an_interrupted_training_goes_on_as_if_it_had_never_stopped(photos: Path, small: Path, tmp_path: Path) -> None:
     whole = train(photos, tmp_path / "whole", enlarge=small, **LARGE)
     # The learning rate depends on the whole length: as after a stop, the first half must know it.
     part = tmp_path / "part"
-    from test_training import StopsAt
-
     with pytest.raises(KeyboardInterrupt):
         train(photos, part, enlarge=small, observer=StopsAt(12), **LARGE)
     train(photos, part, resume=True)
@@ -89,6 +105,48 @@ def test_the_pictures_of_both_count_as_seen(large: Path, small: Path, photos: Pa
     seen, unknown = seen_digests(large)
     assert (len(seen), unknown) == (12, ())
     assert len(ancestry(large)) == 2
+
+
+def test_copies_are_looked_for_among_what_either_of_the_two_was_trained_on(
+    photos: Path, small: Path, tmp_path: Path
+) -> None:
+    """It is the small model that decides what a picture shows, and remembers it."""
+    out = train(photos / "daisy", tmp_path / "model", enlarge=small, **{**LARGE, "images": 1})
+    assert set(own_pictures(out)) == {digest for folder in (out, small) for _, digest, _ in read_pictures(folder)}
+    evidence = gather(photos / "daisy", load(out), Silent())
+    assert (evidence.found, evidence.trained_on, evidence.elsewhere) == (6, 12, 0)
+
+
+def test_contact_sheets_show_what_the_finished_model_makes_of_words(
+    photos: Path, small: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its words are bridged to the small model's pictures, not to those that it learned to enlarge."""
+    asked: list[torch.Tensor] = []
+    original = SheetPainter.draw
+
+    def spy(self: SheetPainter, denoiser: Denoiser) -> Image.Image:
+        asked.append(self.conditions)
+        return original(self, denoiser)
+
+    monkeypatch.setattr(SheetPainter, "draw", spy)
+    given = {**LARGE, "images": 1}
+    out = train(photos / "daisy", tmp_path / "model", enlarge=small, sample_prompts=["a rose"], **given)
+    torch.testing.assert_close(asked[0], load(out).conditions(["a rose"]))
+
+
+def test_an_evaluation_counts_and_tells_of_both(large: Path) -> None:
+    generator, said = load(large), []
+
+    class Listens(Silent):
+        def say(self, message: str) -> None:
+            said.append(message)
+
+    sampling = Sampling(steps=2)
+    easel = Easel(generator, sampling, 0, 3, generator.steps(sampling) * 3, Listens())
+    easel.paint(generator.conditions(["a rose"]).repeat(3, 1))
+    assert easel.done == 3 * (2 + enlarging(sampling).steps) == easel.steps
+    assert "Painting 3 pictures" in said[0]
+    assert dict(facts(generator))["Enlarges"].startswith("pictures of 8 x 8 pixels; ")
 
 
 def test_another_training_from_it_begins_with_its_small_model(large: Path, small: Path, photos: Path) -> None:
@@ -114,6 +172,29 @@ def test_another_enlargement_may_begin_with_its_large_one(large: Path, small: Pa
         torch.testing.assert_close(weight, old[name], atol=1e-6, rtol=0)
 
 
+def test_weights_that_read_other_classes_are_not_taken_over(photos: Path, tmp_path: Path) -> None:
+    def labelled(name: str, *classes: str) -> Path:
+        table = tmp_path / f"{name}.csv"
+        rows = [f"{path.relative_to(photos)},{classes[path.parent.name == 'rose']}" for path in photos.rglob("*.png")]
+        table.write_text("\n".join(["file,label", *rows]))
+        return table
+
+    flowers, colours = labelled("flowers", "daisy", "rose"), labelled("colours", "red", "white")
+    large = train(photos, tmp_path / "large", enlarge=trained_on(photos, flowers), labels=flowers, **LARGE)
+    told = Remembers()
+    given = {**LARGE, "images": 1, "learning_rate": 1e-12, "seed": 1}
+    enlarge = trained_on(photos, colours)
+    out = train(photos, tmp_path / "out", enlarge=enlarge, start_from=large, labels=colours, observer=told, **given)
+    old, new = (load_model(folder).denoiser.state_dict() for folder in (large, out))
+    changed = {name for name, weight in new.items() if not torch.allclose(weight, old[name], atol=1e-6, rtol=0)}
+    assert changed == {"embedding.condition.weight"}
+    assert any("trained with other classes than the model whose pictures are enlarged" in line for line in told.said)
+
+
+def trained_on(photos: Path, labels: Path) -> Path:
+    return train(photos, labels.with_suffix(""), labels=labels, **TINY)
+
+
 def test_classes_are_enlarged_too(photos: Path, tmp_path: Path) -> None:
     small = train(photos, tmp_path / "small", classes=True, **TINY)
     large = train(photos, tmp_path / "large", enlarge=small, classes=True, **{**LARGE, "size": 24})
@@ -128,7 +209,10 @@ def test_the_best_of_a_training_is_whole_too(photos: Path, small: Path, tmp_path
     for i, image in enumerate(encoder_factory.pictures(70)):
         folder.mkdir(exist_ok=True)
         image.save(folder / f"{i}.png")
-    out = train(folder, tmp_path / "out", enlarge=small, hold_out=0.5, evaluate_every=12, **LARGE)
+    told = Remembers()
+    again = train(folder, tmp_path / "small", start_from=small, **{**TINY, "images": 1})
+    out = train(folder, tmp_path / "out", enlarge=again, hold_out=0.5, evaluate_every=12, observer=told, **LARGE)
+    assert any(f"trained on by {again}, whose pictures are enlarged" in line for line in told.said)
     assert load(out / "best").generate("a rose", sampling=Sampling(steps=2))[0].size == (16, 16)
 
 

@@ -18,21 +18,24 @@ import shutil
 import subprocess
 import sys
 import time
-from collections.abc import Callable
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, field
 from fnmatch import fnmatch
 from functools import partial
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
 from torch import Tensor
 
 import captionless
-from captionless.bridge import Shore, nearest
-from captionless.checkpoint import load_config
+from captionless import cascade
+from captionless.bridge import SETTLE, Shore, nearest
+from captionless.checkpoint import SMALL, load_config, model_folder
 from captionless.composition import slerp
 from captionless.gallery import Gallery, Painted
-from captionless.sampling import SAMPLERS, Sampling
+from captionless.sampling import ENLARGING_STEPS, SAMPLERS, Sampling
 from captionless.settings import GivenSettings
 from captionless.sheets import contact_sheet
 
@@ -55,6 +58,7 @@ class Row:
         n: pictures a prompt.
         seed: of the first.
         bridge: a way from text vectors (n, d) to conditions that the library does not have.
+        enlarging: steps of the second model, and noise on the small pictures that it sees; None for the library's.
     """
 
     model: str = "bundled"
@@ -62,6 +66,7 @@ class Row:
     n: int = 2
     seed: int = 0
     bridge: Callable[[Tensor, Shore], Tensor] | None = None
+    enlarging: tuple[int, float] | None = None
 
 
 MODELS: dict[str, GivenSettings] = {
@@ -125,6 +130,14 @@ def rows() -> dict[str, Row]:
     for sampler in ("dpmpp-2m", "unipc", "heun", "euler"):
         sampling = {"sampler": sampler, "steps": steps_of(sampler, 10), "spacing": "karras"}
         table[f"spacing/{sampler}, 10, karras"] = Row(sampling=sampling)
+    usual = asdict(Sampling())
+    for times in (0, 1, 2, 3):
+        table[f"settling/{times} times"] = Row(sampling=usual, bridge=partial(settled, times))
+    small = str(model_folder("bundled") / SMALL)
+    table["enlarging/not at all, at 32 pixels"] = Row(small, usual, bridge=partial(settled, SETTLE))
+    for steps, noise in ((2, 0.0), (4, 0.0), (8, 0.0), (15, 0.0), (4, 0.05), (4, 0.1), (4, 0.2)):
+        way = Row(sampling=usual, bridge=partial(settled, SETTLE), enlarging=(steps, noise))
+        table[f"enlarging/{steps} steps, noise {noise:g}"] = way
     table["default/10 steps"] = Row(sampling={"steps": 10}, n=4, seed=1000)
     return table
 
@@ -140,6 +153,14 @@ def model_for(name: str, photos: Path | None, out: Path) -> str:
         sys.exit(f"the model {name} is to be trained: name the photographs with --photos.")
     captionless.train(photos, folder, encoder="bundled", resume=True, **{**TRAINING, **MODELS[name]})
     return str(folder)
+
+
+@contextmanager
+def enlarged(way: tuple[int, float] | None) -> Iterator[None]:
+    """Let the second model of a cascade take so many steps, from small pictures with so much noise."""
+    steps, noise = way or (ENLARGING_STEPS, cascade.PAINTED_NOISE)
+    with patch("captionless.sampling.ENLARGING_STEPS", steps), patch("captionless.cascade.PAINTED_NOISE", noise):
+        yield
 
 
 def measure(name: str, row: Row, photos: Path | None, judge: Path, out: Path) -> dict[str, Any]:
@@ -162,7 +183,8 @@ def measure(name: str, row: Row, photos: Path | None, judge: Path, out: Path) ->
     for start in range(0, len(conditions), sampling.batch):
         part = slice(start, start + sampling.batch)
         seeds = [row.seed + i % row.n for i in range(len(conditions))[part]]
-        images = generator.paint(conditions[part], seeds, sampling)
+        with enlarged(row.enlarging):
+            images = generator.paint(conditions[part], seeds, sampling)
         facts = {"guidance": sampling.guidance, "steps": sampling.steps, "sampler": sampling.sampler, "model": model}
         gallery.add(
             [

@@ -10,6 +10,7 @@ and the contact sheets stay behind.
 from __future__ import annotations
 
 import hashlib
+import shutil
 import sys
 import zlib
 from dataclasses import replace
@@ -31,7 +32,7 @@ from captionless.checkpoint import (
     save_tensors,
 )
 from captionless.encoders import BUNDLED, Encoder, load_encoder
-from captionless.model_card import COPY, TRAIN, read_pictures, write_model_card, write_pictures
+from captionless.model_card import COPY, CREDITS, TRAIN, read_pictures, write_model_card, write_pictures
 from captionless.subject import subject_mean
 from captionless.vectors import embed
 
@@ -54,6 +55,8 @@ def main() -> None:
     # The words' mean is taken anew, with the encoder that ships.
     save_tensors(target / SMALL / MEANS, half({"text": subject_mean(names, vectors, encoder)}))
     ship(large, target, encoder, photos)
+    # Some of the small model's photographs lie in another sub-folder than in the table of credits: it gets them all.
+    shutil.copyfile(target / CREDITS, target / SMALL / CREDITS)
     size = sum(len(zlib.compress(path.read_bytes())) for path in target.parent.rglob("*") if path.is_file())
     print(f"{target.parent}: {size:,} bytes, compressed")
     if size > LIMIT:
@@ -74,7 +77,8 @@ def ship(source: Path, target: Path, encoder: Encoder, photos: Path) -> None:
     config = load_config(source)
     # Words may have been taught later; only then does the hash of the whole encoder differ from the recorded one.
     reference = EncoderReference(BUNDLED, encoder.digest, encoder.width, encoder.logit_scale)
-    about = config.training | {"folder": Path(config.training["folder"]).name}
+    # What it was begun from does not ship; the larger model's list of pictures holds that one's as well.
+    about = config.training | {"folder": Path(config.training["folder"]).name, "from": None}
     shipped = replace(config, encoder=reference, training=about)
     target.mkdir(parents=True, exist_ok=True)
     save_config(target, shipped)

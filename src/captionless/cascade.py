@@ -20,10 +20,10 @@ from captionless.objective import Network
 
 MAX_NOISE = 0.3
 """Std of the noise on small pictures (whose values lie in [-1, 1]) in training, at most."""
-PAINTED_NOISE = 0.1
-"""The same on those that are painted."""
+PAINTED_NOISE = 0.0
+"""The same on those that are painted: none measured best (``docs/ablations.md``)."""
 GRID = 32
-"""Positions a side that the second denoiser works on."""
+"""Positions a side that the second denoiser works on, at least."""
 
 
 def enlarging_shape(size: int, channels: int, width: int, condition_width: int, dropout: float) -> DenoiserConfig:

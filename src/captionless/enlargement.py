@@ -47,7 +47,9 @@ def check_kind(small: ModelConfig, by_class: bool) -> None:
         return
     if by_class:
         raise CaptionlessError("the model whose pictures are to be enlarged was trained on words. Leave --classes out.")
-    raise CaptionlessError("the model whose pictures are to be enlarged was trained on classes. Add --classes.")
+    raise CaptionlessError(
+        "the model whose pictures are to be enlarged was trained on classes. Add --classes or --labels."
+    )
 
 
 def defaults_for(small: ModelConfig) -> GivenSettings:

@@ -104,6 +104,8 @@ def _card(folder: Path, config: ModelConfig, denoiser: Denoiser, credited: bool)
     )
     if (folder / ANCESTORS_CREDITS).exists():
         credit += f" Those of the model it was begun from: [{ANCESTORS_CREDITS}]({ANCESTORS_CREDITS})."
+    if config.enlarges and (folder / SMALL / CREDITS).exists():
+        credit += f" Those of the model of small pictures: [{SMALL}/{CREDITS}]({SMALL}/{CREDITS})."
     name = BUNDLED if folder.resolve() == model_folder(BUNDLED).resolve() else str(folder)
     return (
         f"# {folder.name}\n\n{_KIND[bool(config.classes)]}\n\n"
@@ -185,8 +187,13 @@ def _read_rows(folder: Path) -> list[list[str]]:
 def _keep_ancestors_credits(folder: Path, config: ModelConfig) -> None:
     """Copy the credits of the model begun from: these weights owe them too."""
     begun = config.training.get("from")
-    source = model_folder(begun) / CREDITS if begun else None
-    if source and source.is_file() and not (folder / ANCESTORS_CREDITS).exists():
+    if not begun:
+        return
+    ancestor = model_folder(begun)
+    # What paints from noise alone began with the small model of one that enlarges, as ``enlargement.begun_from`` says.
+    inside = config.enlarges is None and (ancestor / SMALL).is_dir()
+    source = (ancestor / SMALL if inside else ancestor) / CREDITS
+    if source.is_file() and not (folder / ANCESTORS_CREDITS).exists():
         with atomic_write(folder / ANCESTORS_CREDITS) as path:
             path.write_bytes(source.read_bytes())
 

@@ -17,7 +17,7 @@ GUIDED_LEVELS = (0.16, 6.27)
 """Noise levels ``sigma / alpha`` between which guidance towards the words measured best: on the cosine schedule, the
 times from 0.1 to 0.9."""
 
-ENLARGING_STEPS = 8
+ENLARGING_STEPS = 4
 """Denoising steps of the second model of a cascade."""
 
 OPTIONS: dict[str, tuple[str, ...]] = {
@@ -111,10 +111,11 @@ class Sampling:
 def enlarging(sampling: Sampling) -> Sampling:
     """Return how the second model of a cascade paints where the first one paints as ``sampling`` says.
 
-    The small picture has settled what the words ask for: guidance has nothing to add.
+    The small picture has settled what the words ask for: guidance towards them has nothing to add. A scale of -1,
+    a picture without words, leaves them out here too.
     """
     return Sampling(
-        guidance=0.0,
+        guidance=min(0.0, max(-1.0, sampling.guidance)),
         steps=ENLARGING_STEPS,
         threshold=sampling.threshold,
         precision=sampling.precision,

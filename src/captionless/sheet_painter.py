@@ -33,10 +33,16 @@ class SheetPainter:
         prompts: what to paint; without any, the model's classes; without those, the names of sub-folders; without
             those, the vectors of held-out pictures (else of training pictures), each beside its picture.
         small: paints the small pictures that it enlarges, where it does.
+        bank: the vectors that words will be bridged to; by default those of the pictures.
     """
 
     def __init__(
-        self, config: ModelConfig, pictures: TrainingPictures, prompts: Sequence[str], small: Stage | None = None
+        self,
+        config: ModelConfig,
+        pictures: TrainingPictures,
+        prompts: Sequence[str],
+        small: Stage | None = None,
+        bank: Tensor | None = None,
     ) -> None:
         self.config, self.small = config, small
         self.labels = list(prompts or pictures.classes[:CLASS_ROWS]) or folder_prompts(pictures.train.names)
@@ -45,7 +51,7 @@ class SheetPainter:
             self.conditions: Tensor = one_hot(self.labels, pictures.classes)
         elif self.labels:
             texts = pictures.encoder.encode_texts(self.labels)
-            shore = Shore(pictures.train.vectors, 1 / config.words().logit_scale)
+            shore = Shore(pictures.train.vectors if bank is None else bank, 1 / config.words().logit_scale)
             self.conditions = to_condition(texts, shore)
         else:
             shown = pictures.held_out if pictures.held_out.names else pictures.train

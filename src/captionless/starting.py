@@ -70,6 +70,12 @@ class Start:
         """The config whose encoder or classes are binding."""
         return load_config(self.small) if self.small else self.config
 
+    @property
+    def understood(self) -> bool:
+        """Whether the model begun from, if any, has the same encoder or classes as ``bound``."""
+        told = [one and (one.encoder and one.encoder.digest, one.classes) for one in (self.config, self.bound)]
+        return self.config is None or told[0] == told[1]
+
 
 def find_start(
     folder: Path,
@@ -183,13 +189,14 @@ def _fresh_shape(settings: TrainSettings, condition_width: int, enlarges: bool) 
 def first_network(start: Start, wanted: DenoiserConfig, *, by_class: bool) -> Denoiser:
     """Return the network at its beginning: new, or grown from the model begun from.
 
-    What reads the condition starts afresh where that model's conditions are of the other kind, words or classes.
+    What reads the condition starts afresh where that model's conditions are others: words or classes, another encoder's
+    or of other names.
     """
     fresh = Denoiser(wanted)
     if start.model is None or start.resumed or start.config is None:
         return fresh
     grown = grow(load_model(begun_from(start.model, start.small is not None)).denoiser, wanted)
-    if bool(start.config.classes) != by_class:
+    if bool(start.config.classes) != by_class or not start.understood:
         new = fresh.state_dict()
         grown.load_state_dict({**grown.state_dict(), **{name: new[name] for name in CONDITION_LAYERS if name in new}})
     return grown

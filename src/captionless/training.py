@@ -130,6 +130,11 @@ def train(
         observer.say(
             f"{start.model} was trained on {'words' if source else 'classes'}: its input for them starts afresh."
         )
+    elif not start.understood:
+        observer.say(
+            f"{start.model} was trained with {'other classes' if source else 'another encoder'} than the model whose "
+            "pictures are enlarged: its input for them starts afresh."
+        )
     with accelerator.main_process_first():
         if source:
             pictures = gather_classes(folder, out, settings, source, start.bound, observer)
@@ -141,8 +146,9 @@ def train(
         training, config = _begin(settings, pictures, start, folder, out, accelerator, enlarge)
         if trainer.progress(training.counter, settings) == 1:
             observer.say("This training has its full length already; a larger --minutes or --images goes on with it.")
-        small = _small_stage(start, accelerator.device)
-        painter = SheetPainter(config, pictures, sample_prompts, small)
+        first = load_model(start.small) if start.small else None
+        small = Stage(to_device(first.denoiser, accelerator.device), first.config) if first else None
+        painter = SheetPainter(config, pictures, sample_prompts, small, first.bank if first else None)
         keeper = Keeper(out, config, settings, pictures, folder, painter, start.small)
         log = Log(out / "log" if tensorboard and main else None)
         selection = None
@@ -150,6 +156,7 @@ def train(
             check_held_out(pictures)  # on every process, so that none waits for one that has stopped
         if evaluate_every is not None and main:
             tell_known(start.model, pictures, observer.say)
+            tell_known(start.small, pictures, observer.say, "whose pictures are enlarged")
             watch = Watch(config, pictures, settings.flip, small)
             seen = training.counter.images
             selection = Selection(out, evaluate_every, watch, keeper.save_model, observer.say, seen)
@@ -191,13 +198,6 @@ def _begin(
     return training, ModelConfig(
         settings.size, wanted, reference, schedule, settings.prediction, about, pictures.classes, small
     )
-
-
-def _small_stage(start: Start, device: torch.device) -> Stage | None:
-    if start.small is None:
-        return None
-    model = load_model(start.small)
-    return Stage(to_device(model.denoiser, device), model.config)
 
 
 def _about_enlarging(start: Start, enlarge: str | Path | None) -> dict[str, Any]:

@@ -82,7 +82,7 @@ def assess(
     if isinstance(subject, Pictures):
         subject = train_judge(subject, listener, seed=seed, flip=may_mirror(generator.model.config))
     notes = check_judge(subject, asked, passing)
-    easel = Easel(generator, sampling, seed, len(texts), sampling.steps * len(texts), listener)
+    easel = Easel(generator, sampling, seed, len(texts), generator.steps(sampling) * len(texts), listener)
     table, mistakes = _look(easel.paint(conditions), easel.seeds(len(texts)), texts, asked, subject)
     grade = Grade(
         str(model),

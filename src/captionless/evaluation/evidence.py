@@ -141,11 +141,17 @@ def seen_digests(model: str | Path) -> tuple[set[str], tuple[str, ...]]:
 
 
 def own_pictures(model: str | Path) -> dict[str, str]:
-    """Return what one model itself was trained on: for each file's content hash, that of the picture that it shows.
+    """Return what a model itself was trained on: for each file's content hash, that of the picture that it shows.
 
-    The two differ for a copy of a picture (the same one in other bytes).
+    The two differ for a copy of a picture (the same one in other bytes). The model whose pictures it enlarges is a part
+    of it.
     """
-    rows = read_pictures(model_folder(model))
+    folder, (_, config) = model_folder(model), ancestry(model)[0]
+    return (_trained_in(folder / SMALL) if config and config.enlarges else {}) | _trained_in(folder)
+
+
+def _trained_in(folder: Path) -> dict[str, str]:
+    rows = read_pictures(folder)
     trained = {name: digest for name, digest, role in rows if role == TRAIN}
     own = {digest: digest for digest in trained.values()}
     return own | {digest: trained.get(name, digest) for name, digest, role in rows if role == COPY}

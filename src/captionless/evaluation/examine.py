@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from captionless.blocks import scaled
+from captionless.checkpoint import Model
 from captionless.denoiser import parameter_count
 from captionless.encoders import BUNDLED, load_encoder
 from captionless.evaluation.estimate import TooFewError
@@ -105,7 +106,8 @@ def _studio(
     """Return where the model paints, told how much it will be."""
     pictures = len(real) + own + (asked.each * len(asked.prompts) if asked else 0)
     swept, steps = sweep_cost(plan.sampling, len(real))
-    steps += plan.sampling.steps * pictures
+    enlarging = generator.steps(plan.sampling) - plan.sampling.steps
+    steps += plan.sampling.steps * pictures + enlarging * (pictures + swept)
     features, flip = pick_features(generator, plan), may_mirror(generator.model.config)
     # Looked at are all paintings, the real pictures as they are and altered, and those trained on.
     looks = pictures + swept + (1 + ALTERATIONS) * len(real) + (1 + flip) * len(evidence.seen)
@@ -198,10 +200,21 @@ def facts(generator: Generator) -> tuple[tuple[str, str], ...]:
     config = generator.model.config
     told = config.training
     encoder = f"encoder {config.encoder.name}" if config.encoder else f"{len(config.classes)} classes"
+    small = generator.model.small
     return (
         ("Pictures", f"{config.size} x {config.size} pixels"),
+        *([_enlarged(small)] if small else []),
         ("Denoiser", f"{parameter_count(generator.denoiser) / 1e6:.1f} million weights, {encoder}"),
         ("Trained on", f"{told.get('pictures', 0):,} pictures, {told.get('images', 0):,} seen in all"),
+    )
+
+
+def _enlarged(small: Model) -> tuple[str, str]:
+    """Return the same of the model whose pictures are enlarged."""
+    size, told = small.config.size, small.config.training
+    return "Enlarges", (
+        f"pictures of {size} x {size} pixels; {parameter_count(small.denoiser) / 1e6:.1f} million weights, trained on "
+        f"{told.get('pictures', 0):,} pictures, {told.get('images', 0):,} seen in all"
     )
 
 

@@ -73,13 +73,18 @@ class Selection:
         self.say(describe(glance) + (f" The best so far: {self.out / BEST}" if better else ""))
 
 
-def tell_known(model: str | None, pictures: TrainingPictures, say: Callable[[str], None]) -> None:
-    """Say how many of the held-out pictures the model begun from has seen already, if there are any."""
+def tell_known(
+    model: str | Path | None,
+    pictures: TrainingPictures,
+    say: Callable[[str], None],
+    part: str = "which this training begins from",
+) -> None:
+    """Say how many of the held-out pictures a model that takes part in the training has seen already, if any."""
     known = seen_digests(model)[0] & set(pictures.held_out.digests) if model else set()
     if known:
         say(
             f"{len(known):,} of the {len(pictures.held_out.names):,} held-out pictures were trained on by {model}, "
-            "which this training begins from: likeness to them flatters."
+            f"{part}: likeness to them flatters."
         )
 
 

@@ -70,7 +70,7 @@ class Easel:
         started, before = time.monotonic(), self.done
 
         def on_progress(done: int, _: int) -> None:
-            self.done = before + done * sampling.steps
+            self.done = before + done * self.generator.steps(sampling)
             if not self.told:
                 self._tell(time.monotonic() - started, self.done)
             self.listener.progress("Painting", self.done, max(self.steps, self.done))
@@ -85,7 +85,7 @@ class Easel:
         """
         few, started = conditions[:REHEARSED], time.monotonic()
         self._paint(few, self.seeds(len(few)), self.sampling)
-        self._tell(time.monotonic() - started, len(few) * self.sampling.steps)
+        self._tell(time.monotonic() - started, len(few) * self.generator.steps(self.sampling))
 
     def _paint(
         self, conditions: Tensor, seeds: Sequence[int], sampling: Sampling, on_progress: Progress | None = None

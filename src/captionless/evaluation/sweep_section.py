@@ -36,7 +36,7 @@ def sweeps(sampling: Sampling) -> dict[str, tuple[str, list[dict[str, float]]]]:
 
 
 def sweep_cost(sampling: Sampling, real: int) -> tuple[int, int]:
-    """Return how many pictures all sweeps paint together, and the denoising steps of them."""
+    """Return how many pictures all sweeps paint together, and the denoising steps of them (before any that enlarge)."""
     few = min(PICTURES, real // 2)
     steps = [
         int(changes.get("steps", sampling.steps)) for _, settings in sweeps(sampling).values() for changes in settings
