@@ -537,7 +537,7 @@ assert recognised["nearest"] > recognised["none"] + 0.1, (
 # </details>
 
 # %% [markdown]
-# **3. How many neighbours?** `nearest(texts, bank, temperature, neighbours)` mixes up to 100 pictures. What does a
+# **3. How many neighbours?** `nearest(texts, bank, temperature, neighbours, settle=0)` mixes that many. What does a
 # sentence become with only one, and what is wrong with that? Compare the cosines with the closest training picture for
 # 1, 5 and 100 neighbours.
 
@@ -549,7 +549,7 @@ assert recognised["nearest"] > recognised["none"] + 0.1, (
 #
 # closest = {}
 # for neighbours in (1, 5, 100):
-#     moved = nearest(texts, shore.bank, shore.temperature, neighbours)
+#     moved = nearest(texts, shore.bank, shore.temperature, neighbours, settle=0)
 #     closest[neighbours] = (moved @ shore.bank.T).max(1).values.mean().item()
 #     print(f"{neighbours:3} neighbours: cosine with the closest training picture {closest[neighbours]:.3f}")
 # # With one, the condition is a training picture's own vector: the model is asked for that very photograph, with
