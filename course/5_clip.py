@@ -392,8 +392,8 @@ print(f"    sentence with picture {alike(texts, own, shows, kind_of[held]):.2f}"
 # - **nearest**: replace the sentence's vector by a weighted mean of the training pictures' vectors closest to it
 #   (`nearest`; in the manner of arXiv:2204.02849). The weights are a softmax of the cosines, with the encoder's own
 #   temperature. What comes out is made of picture vectors alone. To a short sentence, pictures of several kinds can be
-#   about equally close, and their mean is like none of them. So it moves on to the mean of the pictures closest to
-#   itself, twice, and settles where pictures are dense.
+#   about equally close, and their mean is like none of them. So among very many pictures (1,000 and more) it moves on
+#   to the mean of those closest to itself, twice, and settles where pictures are dense.
 #
 # To see them, the 512 dimensions have to be reduced to two. The usual choice, the two principal components (the
 # directions in which the vectors vary most), shows the kinds of flowers and hides the gap. So the horizontal axis is
@@ -467,8 +467,8 @@ contact_sheet(rows, [captions[i] for i in chosen], 96, heads=[f"bridge: {b}" for
 # Without a bridge the model gets vectors of a kind that it has never met, and paints what it can, often no flower at
 # all. The mean shift brings the sentences towards the middle of the pictures, as the plot shows, and helps little: to
 # lie in the region of pictures is not yet to be like the picture that was meant. (Nor does it close the gap wholly: the
-# mean of sentences that it takes away is of sentences of its own choice, not of ours.) The nearest picture vectors,
-# settled, are where pictures are, and mostly like those that were meant. That is the library's default.
+# mean of sentences that it takes away is of sentences of its own choice, not of ours.) The nearest picture vectors are
+# where pictures are, and mostly like those that were meant. That is the library's default.
 #
 # ## What was measured
 
@@ -537,7 +537,7 @@ assert recognised["nearest"] > recognised["none"] + 0.1, (
 # </details>
 
 # %% [markdown]
-# **3. How many neighbours?** `nearest(texts, bank, temperature, neighbours, settle=0)` mixes that many. What does a
+# **3. How many neighbours?** `nearest(texts, bank, temperature, neighbours)` mixes that many. What does a
 # sentence become with only one, and what is wrong with that? Compare the cosines with the closest training picture for
 # 1, 5 and 100 neighbours.
 
@@ -549,7 +549,7 @@ assert recognised["nearest"] > recognised["none"] + 0.1, (
 #
 # closest = {}
 # for neighbours in (1, 5, 100):
-#     moved = nearest(texts, shore.bank, shore.temperature, neighbours, settle=0)
+#     moved = nearest(texts, shore.bank, shore.temperature, neighbours)
 #     closest[neighbours] = (moved @ shore.bank.T).max(1).values.mean().item()
 #     print(f"{neighbours:3} neighbours: cosine with the closest training picture {closest[neighbours]:.3f}")
 # # With one, the condition is a training picture's own vector: the model is asked for that very photograph, with

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from captionless.bridge import Shore, mean_shift, nearest, to_condition
+from captionless.bridge import DENSE, SETTLE, Shore, mean_shift, nearest, to_condition
 from captionless.errors import CaptionlessError
 from captionless.sampling import BRIDGES
 from tiny import random, unit_vectors
@@ -28,6 +28,16 @@ def test_no_bridge_leaves_the_text_vector() -> None:
 
 def test_the_default_is_the_nearest_pictures() -> None:
     assert torch.equal(to_condition(TEXT, SHORE), nearest(TEXT, BANK, 0.05))
+
+
+def test_among_many_pictures_it_is_settled_and_among_few_not() -> None:
+    """Among few it would settle on single pictures."""
+    many = unit_vectors(DENSE, seed=5)
+    settled = nearest(TEXT, many, 0.05, settle=SETTLE)
+    assert torch.equal(to_condition(TEXT, replace(SHORE, bank=many)), settled)
+    few = many[1:]
+    assert torch.equal(to_condition(TEXT, replace(SHORE, bank=few)), nearest(TEXT, few, 0.05))
+    assert not torch.allclose(settled, nearest(TEXT, many, 0.05), atol=0.01)
 
 
 def test_unsettled_a_condition_is_the_softmax_weighted_mean_of_the_nearest_pictures() -> None:

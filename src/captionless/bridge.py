@@ -20,6 +20,9 @@ NEIGHBOURS = 100
 """More of them average out what is accidental in each; 100 measured better than 20, and 20 than 5."""
 SETTLE = 2
 """With each, pictures show more surely what was asked for, and words tell less of the rest; ``docs/ablations.md``."""
+DENSE = 1000
+"""Pictures from which on means are settled. Among few (150, say), the closest one outweighs all others once the mean is
+near it, and what was a mean would become a single training picture's own vector."""
 
 
 @dataclass(frozen=True)
@@ -37,10 +40,8 @@ class Shore:
     text_mean: Tensor | None = None
 
 
-def nearest(
-    text: Tensor, bank: Tensor, temperature: float, neighbours: int = NEIGHBOURS, settle: int = SETTLE
-) -> Tensor:
-    """Replace each text vector by a weighted mean of the training pictures' vectors closest to it, then settle it.
+def nearest(text: Tensor, bank: Tensor, temperature: float, neighbours: int = NEIGHBOURS, settle: int = 0) -> Tensor:
+    """Replace each text vector by a weighted mean of the training pictures' vectors closest to it, settled if asked.
 
     In the manner of kNN-Diffusion (arXiv:2204.02849), with a softmax over the cosines so that the closest count most.
 
@@ -95,7 +96,7 @@ def to_condition(text: Tensor, shore: Shore, bridge: str = "nearest") -> Tensor:
     if bridge == "none":
         return text
     if bridge == "nearest":
-        return nearest(text, shore.bank, shore.temperature)
+        return nearest(text, shore.bank, shore.temperature, settle=SETTLE if len(shore.bank) >= DENSE else 0)
     if shore.text_mean is None:
         raise CaptionlessError(
             "this model carries no mean of its subject's words, which --bridge mean needs (an older captionless wrote "
