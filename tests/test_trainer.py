@@ -259,7 +259,8 @@ def test_every_step_draws_its_own_random_numbers(monkeypatch: pytest.MonkeyPatch
     original, drawn = trainer.step_loss, []
 
     def step_loss(*given: Any) -> Tensor:
-        drawn.append(given[-1].initial_seed())
+        (generator,) = [one for one in given if isinstance(one, torch.Generator)]
+        drawn.append(generator.initial_seed())
         return original(*given)
 
     monkeypatch.setattr(trainer, "step_loss", step_loss)

@@ -126,15 +126,7 @@ def train(
     settings = settle(start, given, by_class=bool(source))
     if evaluate_every and not settings.hold_out:
         raise CaptionlessError("--evaluate-every needs held-out pictures, and none are. Add --hold-out 0.1.")
-    if start.config and bool(start.config.classes) != bool(source):
-        observer.say(
-            f"{start.model} was trained on {'words' if source else 'classes'}: its input for them starts afresh."
-        )
-    elif not start.understood:
-        observer.say(
-            f"{start.model} was trained with {'other classes' if source else 'another encoder'} than the model whose "
-            "pictures are enlarged: its input for them starts afresh."
-        )
+    _tell_afresh(start, bool(source), observer)
     with accelerator.main_process_first():
         if source:
             pictures = gather_classes(folder, out, settings, source, start.bound, observer)
@@ -155,13 +147,31 @@ def train(
         if evaluate_every is not None:
             check_held_out(pictures)  # on every process, so that none waits for one that has stopped
         if evaluate_every is not None and main:
-            tell_known(start.model, pictures, observer.say)
-            tell_known(start.small, pictures, observer.say, "whose pictures are enlarged")
+            _tell_known(start, pictures, observer)
             watch = Watch(config, pictures, settings.flip, small)
             seen = training.counter.images
             selection = Selection(out, evaluate_every, watch, keeper.save_model, observer.say, seen)
         _learn(training, pictures, config, settings, accelerator, keeper, log, observer, selection)
     return out
+
+
+def _tell_afresh(start: Start, by_class: bool, observer: Observer) -> None:
+    """Say so where the conditions of the model begun from are not those of this training."""
+    if start.config and bool(start.config.classes) != by_class:
+        observer.say(
+            f"{start.model} was trained on {'words' if by_class else 'classes'}: its input for them starts afresh."
+        )
+    elif not start.understood:
+        observer.say(
+            f"{start.model} was trained with {'other classes' if by_class else 'another encoder'} than the model whose "
+            "pictures are enlarged: its input for them starts afresh."
+        )
+
+
+def _tell_known(start: Start, pictures: TrainingPictures, observer: Observer) -> None:
+    """Say how many held-out pictures the models that take part have been trained on."""
+    tell_known(start.model, pictures, observer.say)
+    tell_known(start.small, pictures, observer.say, "whose pictures are enlarged")
 
 
 def _begin(
