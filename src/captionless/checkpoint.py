@@ -102,6 +102,11 @@ class ModelConfig:
         """Length of its condition vectors."""
         return self.encoder.width if self.encoder else len(self.classes)
 
+    @property
+    def understands(self) -> tuple[str, tuple[str, ...]]:
+        """What its conditions mean, for comparison: the content hash of its encoder (or nothing), and its classes."""
+        return self.encoder.digest if self.encoder else "", self.classes
+
     def words(self, name: str = "") -> EncoderReference:
         """Return the encoder that gives words a meaning.
 
@@ -212,9 +217,8 @@ def _load_small(folder: Path, config: ModelConfig) -> Model | None:
     if config.enlarges is None:
         return None
     small = load_model(folder / SMALL)
-    hashes = [one.encoder.digest if one.encoder else "" for one in (config, small.config)]
     fits = small.config.size == config.enlarges and small.config.denoiser.channels == config.denoiser.channels
-    if not fits or hashes[0] != hashes[1] or small.config.classes != config.classes:
+    if not fits or small.config.understands != config.understands:
         raise CaptionlessError(
             f"{folder / SMALL} is not the model whose pictures {folder} enlarges. Restore it, or train again."
         )

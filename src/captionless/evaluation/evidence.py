@@ -146,8 +146,8 @@ def own_pictures(model: str | Path) -> dict[str, str]:
     The two differ for a copy of a picture (the same one in other bytes). The model whose pictures it enlarges is a part
     of it.
     """
-    folder, (_, config) = model_folder(model), ancestry(model)[0]
-    return (_trained_in(folder / SMALL) if config and config.enlarges else {}) | _trained_in(folder)
+    folder = model_folder(model)
+    return _trained_in(folder / SMALL) | _trained_in(folder)
 
 
 def _trained_in(folder: Path) -> dict[str, str]:
