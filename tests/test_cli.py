@@ -189,6 +189,16 @@ def test_the_package_can_be_run_as_a_module() -> None:
     assert (done.returncode, done.stdout.strip()) == (0, "0.1.0"), done.stderr
 
 
+@pytest.mark.parametrize("words", [["--version"], ["info", "bundled"]])
+def test_a_reader_who_goes_away_changes_no_verdict(words: list[str]) -> None:
+    command = [sys.executable, "-m", "captionless", *words]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        process.stdout.close()  # as `| head` does when it has seen enough
+        _, err = process.communicate()
+    assert (process.returncode, err) == (0, "")
+
+
 def test_version_is_printed(run: Run, capsys: pytest.CaptureFixture[str]) -> None:
     assert run("--version") == 0
     assert capsys.readouterr().out.strip() == "0.1.0"

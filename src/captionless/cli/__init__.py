@@ -9,6 +9,7 @@ import typer
 from typer.exceptions import TyperException
 
 from captionless.cli.assess import assess
+from captionless.cli.console import show
 from captionless.cli.embed import embed
 from captionless.cli.evaluate import evaluate
 from captionless.cli.generate import generate
@@ -37,7 +38,7 @@ def _version(version: bool = typer.Option(False, "--version", help="Print the ve
     if version:
         import captionless
 
-        typer.echo(captionless.__version__)
+        show(captionless.__version__)
         raise typer.Exit
 
 
@@ -59,10 +60,6 @@ def main() -> None:
         _complain(f"{message} See captionless --help." if message else "", 2)
     except (KeyboardInterrupt, typer.Abort):
         sys.exit(130)
-    except BrokenPipeError:
-        # Whoever read our output has gone (`| head`); that is no error of ours.
-        sys.stderr.close()
-        sys.exit(0)
 
 
 def _complain(message: str, code: int) -> None:

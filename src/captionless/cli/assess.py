@@ -10,7 +10,7 @@ import typer
 from rich.cells import cell_len
 
 from captionless.cli import measure_options as options
-from captionless.cli.console import Watcher, bar, remarks
+from captionless.cli.console import Watcher, bar, remarks, show
 from captionless.errors import CaptionlessError
 from captionless.sampling import Sampling
 
@@ -84,7 +84,7 @@ def assess(
             out=out,
             listener=Watcher(progress),
         )
-    print("\n".join(lines(grade)))
+    show("\n".join(lines(grade)))
     if not grade.passed:
         raise typer.Exit(1)
 

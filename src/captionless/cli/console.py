@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import sys
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -24,6 +26,15 @@ stderr = Console(stderr=True, highlight=False)
 def say(message: str) -> None:
     """Print a remark."""
     stderr.print(message, markup=False, soft_wrap=True)
+
+
+def show(result: object) -> None:
+    """Print a result to the standard output; that its reader has gone (``| head``) neither ends nor fails the work."""
+    try:
+        print(result, flush=True)
+    except BrokenPipeError:
+        # What is still to be printed, and the flush at Python's own end, go nowhere too.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def bar() -> Progress:

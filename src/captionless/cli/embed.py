@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from captionless.cli.console import bar, remarks, say
+from captionless.cli.console import bar, remarks, say, show
 
 
 def embed(
@@ -37,4 +37,4 @@ def embed(
         tell(embedded, report, say)
         if csv is not None:
             write_csv(csv, embedded.names, embedded.vectors)
-            print(csv)
+            show(csv)

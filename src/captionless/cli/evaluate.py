@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from captionless.cli import measure_options as options
-from captionless.cli.console import Watcher, bar, remarks
+from captionless.cli.console import Watcher, bar, remarks, show
 from captionless.evaluation import SAMPLES
 from captionless.sampling import Sampling
 
@@ -74,8 +74,8 @@ def evaluate(
             seed=seed,
             listener=Watcher(progress),
         )
-    print("\n".join(lines(report)))
-    print(out / "index.html")
+    show("\n".join(lines(report)))
+    show(out / "index.html")
 
 
 def lines(report: Report) -> list[str]:

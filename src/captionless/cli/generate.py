@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from captionless.cli import generate_options as options
-from captionless.cli.console import bar, remarks, say
+from captionless.cli.console import bar, remarks, say, show
 from captionless.cli.generate_request import (
     WALK,
     check_partners,
@@ -150,7 +150,7 @@ def paint_all(request: Request, generator: Generator, gallery: Gallery, film: bo
             for batch in paint_one_way(request, way, generator, reel):
                 paths = gallery.add(batch)
                 for path in paths:
-                    print(path)
+                    show(path)
                 for path, frames in zip(paths, reel.take() if reel else [], strict=reel is not None):
                     gallery.add_film(path, strip(frames), animation(frames))
                 shown += batch[: limit - len(shown)]

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from captionless.cli.console import bar, remarks
+from captionless.cli.console import bar, remarks, show
 from captionless.errors import CaptionlessError
 
 if TYPE_CHECKING:
@@ -28,7 +28,7 @@ def info(
     facts = _model(name) if (folder / CONFIG).exists() else _pictures(folder)
     width = max(len(label) for label, _ in facts)
     for label, value in facts:
-        print(f"{label:{width}}  {value}")
+        show(f"{label:{width}}  {value}")
 
 
 def _model(name: str) -> list[tuple[str, str]]:
