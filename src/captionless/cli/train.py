@@ -4,151 +4,58 @@ from __future__ import annotations
 
 import math
 import time
-from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, cast
+from typing import TYPE_CHECKING, cast
 
-import typer
 from rich.progress import Progress, TaskID
 
+from captionless.cli import train_options as options
 from captionless.cli.console import bar, remarks, say
 from captionless.errors import one_of
-from captionless.settings import (
-    DEFAULT_MINUTES,
-    NETWORKS,
-    PREDICTIONS,
-    PRESETS,
-    SCHEDULES,
-    WEIGHTINGS,
-    GivenSettings,
-    TrainSettings,
-)
+from captionless.settings import PRESETS, GivenSettings, TrainSettings
 
 if TYPE_CHECKING:
     from captionless.trainer import Training
 
-DEFAULTS = TrainSettings()
 LOG_SECONDS = 60.0
-CORE = "Diffusion core"
-"""Heading of the options that most trainings leave alone."""
-
-
-def _default(name: str) -> str:
-    # The backslash keeps rich from taking the brackets for markup, and leaving them out.
-    return f"\\[default: {getattr(DEFAULTS, name)}]"
 
 
 def train(
-    folder: Annotated[Path, typer.Argument(help="A folder of pictures, in any sub-folders.")],
-    out: Annotated[Path, typer.Option(help="The model folder to write.")],
-    start_from: Annotated[
-        str | None,
-        typer.Option("--from", metavar="MODEL", help="Begin with this model's weights and encoder ('bundled')."),
-    ] = None,
-    enlarge: Annotated[
-        str | None,
-        typer.Option(
-            metavar="MODEL",
-            help="Learn to enlarge this model's pictures; the two become one model, which paints at --size.",
-        ),
-    ] = None,
-    resume: Annotated[bool, typer.Option("--resume", help="Go on with the training in --out.")] = False,
-    minutes: Annotated[
-        float | None,
-        typer.Option(
-            help=f"Training time in all, over all resumes. \\[default: {DEFAULT_MINUTES:.0f}, unless --images]"
-        ),
-    ] = None,
-    images: Annotated[int | None, typer.Option(help="Pictures to see in all, over all resumes.")] = None,
-    size: Annotated[int | None, typer.Option(help=f"Side of the pictures in pixels. {_default('size')}")] = None,
-    width: Annotated[
-        int | None, typer.Option(help=f"Channels of the finest level; more is slower. {_default('width')}")
-    ] = None,
-    grey: Annotated[bool | None, typer.Option("--grey", help="Train on grey pictures.")] = None,
-    encoder: Annotated[
-        str | None, typer.Option(help="bundled, a hub id or a folder; auto chooses by the pictures. \\[default: auto]")
-    ] = None,
-    vectors: Annotated[
-        Path | None, typer.Option(metavar="FILE.csv", help="Image vectors computed before (needs --encoder).")
-    ] = None,
-    classes: Annotated[
-        bool, typer.Option("--classes", help="Learn classes instead of words: the sub-folders of FOLDER.")
-    ] = False,
-    labels: Annotated[
-        Path | None, typer.Option(metavar="FILE.csv", help="Learn classes from a table with the header file,label.")
-    ] = None,
-    hold_out: Annotated[float | None, typer.Option(help="Share of the pictures to set aside, such as 0.1.")] = None,
-    batch: Annotated[int | None, typer.Option(help=f"Pictures a step. {_default('batch')}")] = None,
-    learning_rate: Annotated[float | None, typer.Option(help=_default("learning_rate"))] = None,
-    seed: Annotated[int | None, typer.Option(help=_default("seed"))] = None,
-    flip: Annotated[
-        bool | None,
-        typer.Option("--flip/--no-flip", help="Mirror every other picture; not for letters or maps. \\[default: flip]"),
-    ] = None,
-    condition_drop: Annotated[
-        float | None,
-        typer.Option(help=f"Share trained without their vector, for guidance. {_default('condition_drop')}"),
-    ] = None,
-    condition_cosine: Annotated[
-        float | None, typer.Option(help=f"Blur each vector to this cosine with itself. {_default('condition_cosine')}")
-    ] = None,
-    ema_half_life: Annotated[
-        int | None, typer.Option(help=f"Half-life of the averaged weights, in pictures. {_default('ema_half_life')}")
-    ] = None,
-    dropout: Annotated[float | None, typer.Option(help=f"Dropout in the denoiser. {_default('dropout')}")] = None,
-    precision: Annotated[str | None, typer.Option(help=f"auto, float32 or bf16. {_default('precision')}")] = None,
-    preset: Annotated[
-        str | None,
-        typer.Option(
-            help="course: what introductory courses train; single settings may still be given.", rich_help_panel=CORE
-        ),
-    ] = None,
-    prediction: Annotated[
-        str | None, typer.Option(help=f"{', '.join(PREDICTIONS)}. {_default('prediction')}", rich_help_panel=CORE)
-    ] = None,
-    schedule: Annotated[
-        str | None, typer.Option(help=f"{', '.join(SCHEDULES)}. {_default('schedule')}", rich_help_panel=CORE)
-    ] = None,
-    schedule_steps: Annotated[
-        int | None,
-        typer.Option(help=f"T of the linear schedule. {_default('schedule_steps')}", rich_help_panel=CORE),
-    ] = None,
-    zero_terminal_snr: Annotated[
-        bool | None,
-        typer.Option("--zero-terminal-snr", help="End the linear schedule in pure noise.", rich_help_panel=CORE),
-    ] = None,
-    weighting: Annotated[
-        str | None,
-        typer.Option(help=f"Of noise levels: {', '.join(WEIGHTINGS)}. {_default('weighting')}", rich_help_panel=CORE),
-    ] = None,
-    mask: Annotated[
-        str | None,
-        typer.Option(
-            help=f"What --condition-drop drops: the vector or each element. {_default('mask')}", rich_help_panel=CORE
-        ),
-    ] = None,
-    tokens: Annotated[
-        int | None,
-        typer.Option(
-            help=f"Cross-attention to so many tokens of the vector. {_default('tokens')}", rich_help_panel=CORE
-        ),
-    ] = None,
-    network: Annotated[
-        str | None, typer.Option(help=f"{' or '.join(NETWORKS)}. {_default('network')}", rich_help_panel=CORE)
-    ] = None,
-    sample_prompt: Annotated[
-        list[str] | None, typer.Option(help="Paint this on the contact sheets; repeatable.")
-    ] = None,
-    evaluate_every: Annotated[
-        int | None,
-        typer.Option(
-            metavar="PICTURES",
-            help="Look for likeness and memorisation after every so many pictures seen, and keep the best model in "
-            "OUT/best; needs --hold-out.",
-        ),
-    ] = None,
-    tensorboard: Annotated[
-        bool, typer.Option("--tensorboard", help="Also write a TensorBoard log to OUT/log.")
-    ] = False,
+    folder: options.Folder,
+    out: options.Out,
+    start_from: options.From = None,
+    enlarge: options.Enlarge = None,
+    resume: options.Resume = False,
+    minutes: options.Minutes = None,
+    images: options.Images = None,
+    size: options.Size = None,
+    width: options.Width = None,
+    grey: options.Grey = None,
+    encoder: options.Encoder = None,
+    vectors: options.Vectors = None,
+    classes: options.Classes = False,
+    labels: options.Labels = None,
+    hold_out: options.HoldOut = None,
+    batch: options.Batch = None,
+    learning_rate: options.LearningRate = None,
+    seed: options.Seed = None,
+    flip: options.Flip = None,
+    condition_drop: options.ConditionDrop = None,
+    condition_cosine: options.ConditionCosine = None,
+    ema_half_life: options.EmaHalfLife = None,
+    dropout: options.Dropout = None,
+    precision: options.Precision = None,
+    preset: options.Preset = None,
+    prediction: options.Prediction = None,
+    schedule: options.Schedule = None,
+    schedule_steps: options.ScheduleSteps = None,
+    zero_terminal_snr: options.ZeroTerminalSnr = None,
+    weighting: options.Weighting = None,
+    mask: options.Mask = None,
+    tokens: options.Tokens = None,
+    network: options.Network = None,
+    sample_prompt: options.SamplePrompts = None,
+    evaluate_every: options.EvaluateEvery = None,
+    tensorboard: options.Tensorboard = False,
 ) -> None:
     """Teach a model to paint what the pictures in FOLDER show.
 
