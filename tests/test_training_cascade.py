@@ -12,6 +12,7 @@ import torch
 from PIL import Image
 
 import encoder_factory
+from captionless import trainer
 from captionless.checkpoint import CONFIG, SMALL, WEIGHTS, load_config, load_model, read_tensors
 from captionless.denoiser import Denoiser
 from captionless.errors import CaptionlessError
@@ -22,6 +23,7 @@ from captionless.generator import Generator, load
 from captionless.model_card import read_pictures
 from captionless.sampling import Sampling, enlarging
 from captionless.sheet_painter import SheetPainter
+from captionless.trainer import TrainingData
 from captionless.training import train
 from test_training import Remembers, StopsAt
 
@@ -67,6 +69,29 @@ def test_the_two_become_one_model_that_paints_twice_as_large(large: Path, small:
     assert torch.equal(model.bank, load_model(small).bank)
     (image,) = Generator(model).generate(["a daisy"], sampling=Sampling(steps=2))
     assert image.size == (16, 16)
+
+
+@pytest.mark.parametrize("by_class", [False, True])
+def test_it_learns_from_small_pictures_as_the_small_model_was_shown_them(
+    by_class: bool, photos: Path, small: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    given: list[TrainingData] = []
+    run = trainer.run
+
+    def spy(training: Any, data: TrainingData, *rest: Any) -> None:
+        given.append(data)
+        run(training, data, *rest)
+
+    monkeypatch.setattr(trainer, "run", spy)
+    if by_class:
+        small = train(photos, tmp_path / "first", classes=True, **{**TINY, "images": 1})
+    else:
+        train(photos, tmp_path / "first", start_from=small, **{**TINY, "images": 1})
+    train(photos, tmp_path / "out", enlarge=small, classes=by_class, **{**LARGE, "images": 1})
+    first, second = given
+    assert second.small is not None
+    assert torch.equal(second.small, first.pixels)
+    assert first.small is None
 
 
 def test_the_model_folder_needs_no_other_one(large: Path, tmp_path: Path) -> None:

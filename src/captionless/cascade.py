@@ -4,9 +4,10 @@ Ho et al., "Cascaded Diffusion Models for High Fidelity Image Generation" (arXiv
 like any other, except that it sees the small picture beside the noisy large one. What a picture shows is settled when
 it is small, where a network is cheap; what is left is detail, which needs no attention and few steps.
 
-In training, the small picture is the large one reduced, and flawless. Painted ones are not: so the denoiser learns from
-small pictures with some noise on them, is told how much, and takes their finest detail for no more than a hint
-(conditioning augmentation, section 4.2 of the paper).
+In training, the small picture is the photograph as the small model was shown it, and flawless. (The mean of the large
+one's pixels would not do: it is softer, and beside what is painted the enlarger would see detail where there is none.)
+Painted ones have flaws: so the denoiser learns from small pictures with some noise on them, is told how much, and takes
+their finest detail for no more than a hint (conditioning augmentation, section 4.2 of the paper).
 """
 
 from __future__ import annotations
@@ -40,11 +41,6 @@ def enlarging_shape(size: int, channels: int, width: int, condition_width: int, 
         bypass=True,
         beside=channels + 1,
     )
-
-
-def reduced(x0: Tensor, side: int) -> Tensor:
-    """Return pictures (n, channels, size, size) with ``side`` pixels a side, each the mean of those it covers."""
-    return F.interpolate(x0, size=side, mode="area")
 
 
 def shown_beside(small: Tensor, size: int, level: Tensor, eps: Tensor) -> Tensor:

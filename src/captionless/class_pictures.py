@@ -12,7 +12,7 @@ from captionless.labels import FOLDERS, Labels, check_several, clean, find_label
 from captionless.pictures import find_pictures, relative_name
 from captionless.settings import TrainSettings
 from captionless.squares import Squares, read_squares
-from captionless.training_pictures import Listener, TrainingPictures, split, tell
+from captionless.training_pictures import Listener, TrainingPictures, sides, split, tell
 
 
 def label_source(config: ModelConfig | None, resumed: bool, classes: bool, labels: str | Path | None) -> str | None:
@@ -46,7 +46,13 @@ def refuse_words(encoder: str | None, vectors: str | Path | None, prompts: Seque
 
 
 def gather_classes(
-    folder: Path, out: Path, settings: TrainSettings, source: str, before: ModelConfig | None, listener: Listener
+    folder: Path,
+    out: Path,
+    settings: TrainSettings,
+    source: str,
+    before: ModelConfig | None,
+    listener: Listener,
+    small: int | None = None,
 ) -> TrainingPictures:
     """Read, deduplicate and split the pictures of ``folder`` that have a label.
 
@@ -59,6 +65,7 @@ def gather_classes(
         source: of the labels, see ``label_source``.
         before: the model begun from or resumed; if it is one of classes, they must be the same.
         listener: whom to tell.
+        small: as in ``captionless.training_pictures.gather``.
 
     Raises:
         CaptionlessError: no usable pictures, fewer than 2 classes, other classes than before, or a class of which no
@@ -70,7 +77,7 @@ def gather_classes(
         raise _other_classes(before.classes, sorted(set(labels.of.values())))
     found = read_squares(
         folder,
-        (settings.size,),
+        sides(settings.size, small),
         grey=settings.grey,
         files=files,
         refuse=lambda picture: "" if picture.name in labels.of else labels.lack,
@@ -84,7 +91,7 @@ def gather_classes(
             raise _other_classes(before.classes, classes)
         classes = before.classes
     conditions = one_hot([labels.of[name] for name in found.names], classes).numpy()
-    train, aside = split(found, conditions, settings)
+    train, aside = split(found, conditions, settings, small)
     pictures = TrainingPictures(train, aside, None, "", classes, source)
     _check_filled(pictures, settings)
     _tell_labels(pictures, found, labels, listener.say)

@@ -46,7 +46,7 @@ from captionless.settings import (
     flag,
     settings_from_dict,
 )
-from captionless.training_pictures import Part, TrainingPictures
+from captionless.training_pictures import TrainingPictures
 
 
 @dataclass(frozen=True)
@@ -69,6 +69,11 @@ class Start:
     def bound(self) -> ModelConfig | None:
         """The config whose encoder or classes are binding."""
         return load_config(self.small) if self.small else self.config
+
+    @property
+    def enlarges(self) -> int | None:
+        """Side of the small pictures that are to be enlarged."""
+        return self.bound.size if self.small and self.bound else None
 
     @property
     def understood(self) -> bool:
@@ -251,9 +256,7 @@ def in_recorded_order(out: Path, pictures: TrainingPictures, folder: Path) -> Tr
         )
     order = [now[digest] for digest in recorded]
     if order != sorted(order):
-        train = pictures.train
-        names, digests = (tuple(values[i] for i in order) for values in (train.names, train.digests))
-        pictures = replace(pictures, train=Part(names, digests, train.pixels[order], train.vectors[order]))
+        pictures = replace(pictures, train=pictures.train.reordered(order))
     if pictures.classes:
         check_labels(out, pictures, read_labels(out))
         return pictures

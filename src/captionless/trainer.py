@@ -47,12 +47,12 @@ class TrainingData:
     Args:
         pixels: uint8 (n, channels, size, size).
         vectors: the pictures' unit vectors, float32 (n, d).
-        small: of a model that enlarges, the side of the small pictures; see ``captionless.cascade``.
+        small: of a model that enlarges, the small pictures, uint8 (n, channels, side, side).
     """
 
     pixels: Tensor
     vectors: Tensor
-    small: int | None = None
+    small: Tensor | None = None
 
 
 @dataclass
@@ -133,10 +133,11 @@ def run(
             group["lr"] = learning_rate(counter, settings)
         index = batch_indices(len(pixels), counter.images, settings, accelerator.process_index)
         x0, condition = to_range(pixels[index].to(device)), vectors[index].to(device)
+        small = None if data.small is None else to_range(data.small[index].to(device))
         generator = step_generator(settings.seed, accelerator.process_index, counter.images)
         torch.manual_seed(generator.initial_seed())  # what dropout draws must not depend on earlier steps either
         with autocast(precision, device):
-            loss = step_loss(network, schedule, x0, condition, settings, generator, data.small)
+            loss = step_loss(network, schedule, x0, condition, settings, generator, small)
         accelerator.backward(loss)
         accelerator.clip_grad_norm_(network.parameters(), 1.0)
         optimizer.step()
@@ -158,11 +159,11 @@ def step_loss(
     condition: Tensor,
     settings: TrainSettings,
     generator: torch.Generator,
-    small: int | None = None,
+    small: Tensor | None = None,
 ) -> Tensor:
     """Return the loss of one batch: flips, times, noise and dropped conditions drawn from ``generator``.
 
-    With ``small``, the network learns to enlarge pictures of that side.
+    With ``small``, the same pictures in [-1, 1] (n, channels, side, side), the network learns to enlarge those.
 
     Random numbers are drawn on the CPU, so that they are the same whatever computes.
     """
@@ -172,7 +173,9 @@ def step_loss(
         return torch.rand(shape or (n,), generator=generator).to(device)
 
     if settings.flip:
-        x0 = torch.where((uniform() < 0.5).reshape(-1, 1, 1, 1), x0.flip(3), x0)
+        mirrored = (uniform() < 0.5).reshape(-1, 1, 1, 1)
+        x0 = torch.where(mirrored, x0.flip(3), x0)
+        small = None if small is None else torch.where(mirrored, small.flip(3), small)
     t = training_times(schedule, uniform(), settings.weighting)
     elementwise = settings.mask == "element"
     dropped = uniform(*condition.shape) if elementwise else uniform()
@@ -183,9 +186,8 @@ def step_loss(
     drop = mask_condition if elementwise else drop_condition
     condition = drop(condition, dropped, settings.condition_drop)
     if small is not None:
-        view = cascade.reduced(x0, small)
-        noise = torch.randn(view.shape, generator=generator).to(device)
-        shown = cascade.shown_beside(view, settings.size, cascade.MAX_NOISE * uniform(), noise)
+        noise = torch.randn(small.shape, generator=generator).to(device)
+        shown = cascade.shown_beside(small, settings.size, cascade.MAX_NOISE * uniform(), noise)
         network = cascade.looking_at(network, shown)
     x0 = x0.contiguous(memory_format=torch.channels_last)
     return denoising_loss(network, schedule, x0, condition, t, eps, settings.prediction, settings.weighting)

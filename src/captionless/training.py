@@ -129,9 +129,10 @@ def train(
     _tell_afresh(start, bool(source), observer)
     with accelerator.main_process_first():
         if source:
-            pictures = gather_classes(folder, out, settings, source, start.bound, observer)
+            pictures = gather_classes(folder, out, settings, source, start.bound, observer, start.enlarges)
         else:
-            pictures = gather(folder, out, settings, start.bound, encoder, vectors, observer, accelerator.device)
+            device, small = accelerator.device, start.enlarges
+            pictures = gather(folder, out, settings, start.bound, encoder, vectors, observer, device, small)
     with only_one(out, main):
         if start.resumed:
             pictures = in_recorded_order(out, pictures, folder)
@@ -139,8 +140,8 @@ def train(
         if trainer.progress(training.counter, settings) == 1:
             observer.say("This training has its full length already; a larger --minutes or --images goes on with it.")
         first = load_model(start.small) if start.small else None
-        small = Stage(to_device(first.denoiser, accelerator.device), first.config) if first else None
-        painter = SheetPainter(config, pictures, sample_prompts, small, first.bank if first else None)
+        stage = Stage(to_device(first.denoiser, accelerator.device), first.config) if first else None
+        painter = SheetPainter(config, pictures, sample_prompts, stage, first.bank if first else None)
         keeper = Keeper(out, config, settings, pictures, folder, painter, start.small)
         log = Log(out / "log" if tensorboard and main else None)
         selection = None
@@ -148,7 +149,7 @@ def train(
             check_held_out(pictures)  # on every process, so that none waits for one that has stopped
         if evaluate_every is not None and main:
             _tell_known(start, pictures, observer)
-            watch = Watch(config, pictures, settings.flip, small)
+            watch = Watch(config, pictures, settings.flip, stage)
             seen = training.counter.images
             selection = Selection(out, evaluate_every, watch, keeper.save_model, observer.say, seen)
         _learn(training, pictures, config, settings, accelerator, keeper, log, observer, selection)
@@ -204,9 +205,8 @@ def _begin(
     if encoder is not None:
         reference = EncoderReference(_lasting(encoder.name), encoder.digest, encoder.width, encoder.logit_scale)
     schedule = schedule_from(start, settings, wanted)
-    small = start.bound.size if start.small and start.bound else None
     return training, ModelConfig(
-        settings.size, wanted, reference, schedule, settings.prediction, about, pictures.classes, small
+        settings.size, wanted, reference, schedule, settings.prediction, about, pictures.classes, start.enlarges
     )
 
 
@@ -260,7 +260,7 @@ def _learn(
         if main and keeper.sheet_is_due(training):
             observer.say(f"Contact sheet: {keeper.draw(training)}")
 
-    data = trainer.TrainingData(pictures.train.pixels, pictures.train.vectors, config.enlarges)
+    data = trainer.TrainingData(pictures.train.pixels, pictures.train.vectors, pictures.train.small)
     with stop_requests(observer.say) as stop:
         try:
             trainer.run(training, data, config.schedule, settings, accelerator, after_step)

@@ -40,12 +40,28 @@ class Listener(Protocol):
 
 @dataclass(frozen=True)
 class Part:
-    """Some pictures: names, content hashes, uint8 pixels (n, channels, size, size), unit vectors (n, d)."""
+    """Some pictures.
+
+    Args:
+        names: paths in the folder.
+        digests: content hashes.
+        pixels: uint8 (n, channels, size, size).
+        vectors: unit vectors, (n, d).
+        small: of a training that enlarges, the same pictures as the model of small ones was shown them: uint8
+            (n, channels, side, side).
+    """
 
     names: tuple[str, ...]
     digests: tuple[str, ...]
     pixels: Tensor
     vectors: Tensor
+    small: Tensor | None = None
+
+    def reordered(self, order: Sequence[int]) -> Part:
+        """Return the pictures in the order of these places."""
+        names, digests = (tuple(values[i] for i in order) for values in (self.names, self.digests))
+        small = None if self.small is None else self.small[order]
+        return Part(names, digests, self.pixels[order], self.vectors[order], small)
 
 
 @dataclass(frozen=True)
@@ -101,6 +117,7 @@ def gather(
     vectors: str | Path | None,
     listener: Listener,
     device: torch.device,
+    small: int | None = None,
 ) -> TrainingPictures:
     """Read, embed (or look up), deduplicate and split the pictures of ``folder``.
 
@@ -115,16 +132,17 @@ def gather(
         vectors: CSV of precomputed vectors, or None.
         listener: whom to tell.
         device: where the encoder computes.
+        small: side at which to read each picture once more, for a training that enlarges.
     """
     bound = before.encoder if before else None
     chosen, reason = pick_encoder(folder, encoder, bound, vectors, listener.say, str(device))
     listener.say(f"Encoder: {reason}.")
     table = read_csv(vectors, chosen.width) if vectors else None
     embedded = embed(
-        folder, chosen, sizes=(settings.size,), grey=settings.grey, given=table, on_progress=listener.reading
+        folder, chosen, sizes=sides(settings.size, small), grey=settings.grey, given=table, on_progress=listener.reading
     )
     tell(embedded, out / "pictures-report.csv", listener.say, settings.hold_out)
-    train, aside = split(embedded, embedded.vectors, settings)
+    train, aside = split(embedded, embedded.vectors, settings, small)
     if not len(train.names):
         raise CaptionlessError(
             f"--hold-out {settings.hold_out} sets every usable picture of {folder} aside ({len(aside.names)}); "
@@ -159,23 +177,37 @@ def pick_encoder(
     return choose_encoder(name or "auto", images, device=device, announce=say)
 
 
-def split(found: Squares, vectors: Vectors, settings: TrainSettings) -> tuple[Part, Part]:
+def sides(size: int, small: int | None) -> tuple[int, ...]:
+    """Return the sides at which a training's pictures are read."""
+    return (size,) if small is None else (size, small)
+
+
+def split(found: Squares, vectors: Vectors, settings: TrainSettings, small: int | None = None) -> tuple[Part, Part]:
     """Keep one of each set of identical pictures, the first; part what is trained on from what is held out."""
     digests = found.digests
     first = {digest: i for i, digest in reversed(list(enumerate(digests)))}
     kept = sorted(first.values())
     aside = [i for i in kept if held_out(digests[i], settings.hold_out)]
     train = sorted(set(kept) - set(aside))
-    return _part(found, vectors, train, settings.size), _part(found, vectors, aside, settings.size)
+    both = sides(settings.size, small)
+    return _part(found, vectors, train, *both), _part(found, vectors, aside, *both)
 
 
-def _part(found: Squares, vectors: Vectors, index: Sequence[int], size: int) -> Part:
+def _part(found: Squares, vectors: Vectors, index: Sequence[int], size: int, small: int | None = None) -> Part:
     # All of them, the usual case, is no copy: the pixels of a large folder are most of a training's memory.
     names, digests = found.names, found.digests
     where = slice(None) if len(index) == len(names) else np.asarray(index, dtype=np.int64)
-    pixels = torch.from_numpy(found.squares[size][where]).permute(0, 3, 1, 2)
-    vectors = vectors[where]
-    return Part(tuple(names[i] for i in index), tuple(digests[i] for i in index), pixels, torch.from_numpy(vectors))
+
+    def pixels(side: int) -> Tensor:
+        return torch.from_numpy(found.squares[side][where]).permute(0, 3, 1, 2)
+
+    return Part(
+        tuple(names[i] for i in index),
+        tuple(digests[i] for i in index),
+        pixels(size),
+        torch.from_numpy(vectors[where]),
+        None if small is None else pixels(small),
+    )
 
 
 def tell(found: Squares, report: Path, say: Callable[[str], None], hold_out: float = 0.0) -> None:
