@@ -150,6 +150,16 @@ def test_what_is_not_growth_is_refused(wrong: dict[str, int]) -> None:
         grow(small, replace(small.config, **wrong))
 
 
+def test_levels_may_grow_by_different_factors() -> None:
+    small = tiny.denoiser(replace(SHAPE, width=16, multipliers=(1, 2, 3), attention=()))
+    large = grow(small, replace(small.config, width=32, multipliers=(1, 1, 2)))
+    torch.testing.assert_close(outputs(large, *inputs()), outputs(small, *inputs()), atol=1e-11, rtol=0)
+    with pytest.raises(CaptionlessError, match="cannot grow"):
+        grow(small, replace(small.config, width=32, multipliers=(1, 1, 1)))
+    with pytest.raises(CaptionlessError, match="cannot grow"):
+        grow(small, replace(small.config, width=32, multipliers=(1, 2)))
+
+
 def test_a_width_that_cuts_the_attention_heads_differently_is_refused_with_one_that_does_not() -> None:
     small = Denoiser(replace(SHAPE, width=16, multipliers=(1, 3)))
     with pytest.raises(CaptionlessError, match="Try --width 48"):

@@ -23,6 +23,8 @@ MAX_NOISE = 0.3
 """Std of the noise on small pictures (whose values lie in [-1, 1]) in training, at most."""
 PAINTED_NOISE = 0.0
 """The same on those that are painted: none measured best (``docs/ablations.md``)."""
+ENLARGING_MULTIPLIERS = (1, 1, 2)
+"""Of the second denoiser: detail is made at the finest level, which gets most of the work."""
 GRID = 32
 """Positions a side that the second denoiser works on, at least."""
 
@@ -34,7 +36,7 @@ def enlarging_shape(size: int, channels: int, width: int, condition_width: int, 
         channels,
         patch,
         width,
-        multipliers=(1, 2, 3),
+        multipliers=ENLARGING_MULTIPLIERS,
         attention=(),
         condition_width=condition_width,
         dropout=dropout,

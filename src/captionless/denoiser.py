@@ -93,6 +93,11 @@ class DenoiserConfig:
         one_of("activation", self.activation, tuple(ACTIVATIONS))
 
     @property
+    def levels(self) -> tuple[int, ...]:
+        """Channels of each level, the finest first."""
+        return tuple(self.width * multiplier for multiplier in self.multipliers)
+
+    @property
     def total_downsampling(self) -> int:
         """The number that a picture's side must be divisible by."""
         return self.patch * int(2 ** (len(self.multipliers) - 1))
@@ -146,7 +151,7 @@ class Denoiser(nn.Module):
         parts = parts or Parts()
         self.activation = parts.activation or ACTIVATIONS[config.activation]
         parts = replace(parts, activation=self.activation)
-        levels = [config.width * m for m in config.multipliers]
+        levels = config.levels
         pixels, beside = config.channels * config.patch**2, config.beside * config.patch**2
         width = 4 * config.width
         embed_time = parts.embed_time or partial(sinusoidal_embedding, frequencies=config.time_features // 2)
@@ -201,7 +206,7 @@ class Denoiser(nn.Module):
 
 def _level(config: DenoiserConfig, parts: Parts, level: int) -> nn.ModuleList:
     """Return the parts of one level: blocks, each followed by attention where wanted."""
-    channels = config.width * config.multipliers[level]
+    channels = config.levels[level]
     layers: list[nn.Module] = []
     for _ in range(config.blocks):
         layers.append(_block(config, parts, channels))

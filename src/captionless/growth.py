@@ -47,18 +47,21 @@ def grow(small: Denoiser, config: DenoiserConfig) -> Denoiser:
 def check_growth(old: DenoiserConfig, new: DenoiserConfig) -> None:
     """Raise unless a denoiser of shape ``old`` can grow into one of shape ``new``."""
     addable = [name for name in ("tokens", "bypass") if not getattr(old, name)]
-    may_change = ("width", "patch", "condition_width", "dropout", *addable)
+    may_change = ("width", "multipliers", "patch", "condition_width", "dropout", *addable)
     same = new == replace(old, **{name: getattr(new, name) for name in may_change})
+    same = same and len(new.levels) == len(old.levels)
+    both = list(zip(old.levels, new.levels, strict=False))
+    narrower = new.width < old.width or any(now < before for before, now in both)
     # What stands beside the picture would have to be spread over a larger patch as well; enlargers keep their size.
     patched = new.patch % old.patch or (old.beside and new.patch != old.patch)
-    if not same or new.width < old.width or patched:
+    if not same or narrower or patched:
         raise CaptionlessError(
             f"a model of shape {old} cannot grow into {new}: only the width, the size and the encoder may change, "
             "the first two only upwards, and --tokens be added where there are none. Leave them out, or train without "
             "--from."
         )
-    attended = [multiplier for level, multiplier in enumerate(new.multipliers) if level in new.attention]
-    if any(head_width(old.width * m) != head_width(new.width * m) for m in attended):
+    attended = [pair for level, pair in enumerate(both) if level in new.attention]
+    if any(head_width(before) != head_width(now) for before, now in attended):
         raise CaptionlessError(
             f"a model of width {old.width} cannot grow to width {new.width}: its attention heads would be cut anew. "
             f"Try --width {new.width + GROUP}, or train without --from."

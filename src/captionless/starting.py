@@ -13,7 +13,7 @@ from typing import Any
 
 import torch
 
-from captionless.cascade import enlarging_shape
+from captionless.cascade import ENLARGING_MULTIPLIERS, enlarging_shape
 from captionless.checkpoint import (
     BANK,
     CONFIG,
@@ -168,6 +168,8 @@ def shape(start: Start, settings: TrainSettings, condition_width: int) -> Denois
             tokens=settings.tokens,
             bypass=old.denoiser.bypass or settings.network != "course",
         )
+        if start.small is not None and settings.width > old.denoiser.width:
+            new = replace(new, multipliers=ENLARGING_MULTIPLIERS)
         check_growth(old.denoiser, new)
     new.check_size(settings.size)
     return new
