@@ -12,7 +12,7 @@ import torch
 from PIL import Image
 
 import encoder_factory
-from captionless import trainer
+from captionless import cascade, trainer
 from captionless.checkpoint import CONFIG, SMALL, WEIGHTS, load_config, load_model, read_tensors
 from captionless.denoiser import Denoiser
 from captionless.errors import CaptionlessError
@@ -69,6 +69,20 @@ def test_the_two_become_one_model_that_paints_twice_as_large(large: Path, small:
     assert torch.equal(model.bank, load_model(small).bank)
     (image,) = Generator(model).generate(["a daisy"], sampling=Sampling(steps=2))
     assert image.size == (16, 16)
+
+
+def test_it_is_trained_most_where_detail_is_made_unless_told_otherwise(
+    large: Path, small: Path, photos: Path, tmp_path: Path
+) -> None:
+    def weighting(folder: Path) -> str:
+        return str(load_config(folder).training["settings"]["weighting"])
+
+    assert weighting(large) == "log-normal"
+    assert weighting(small) == "uniform"
+    given = {**LARGE, "images": 1}
+    even = train(photos, tmp_path / "even", enlarge=small, weighting="uniform", **given)
+    assert weighting(even) == "uniform"
+    assert weighting(train(photos, tmp_path / "from", start_from=even, enlarge=small, **given)) == "log-normal"
 
 
 @pytest.mark.parametrize("by_class", [False, True])
@@ -195,6 +209,19 @@ def test_another_enlargement_may_begin_with_its_large_one(large: Path, small: Pa
     old = load_model(large).denoiser.state_dict()
     for name, weight in load_model(out).denoiser.state_dict().items():
         torch.testing.assert_close(weight, old[name], atol=1e-6, rtol=0)
+
+
+def test_a_wider_one_has_the_levels_of_its_width_whatever_those_of_the_old_one_were(
+    small: Path, photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with monkeypatch.context() as patch:
+        patch.setattr(cascade, "ENLARGING_MULTIPLIERS", (1, 2, 3))
+        old = train(photos, tmp_path / "old", enlarge=small, **{**LARGE, "images": 1})
+    given = {**LARGE, "images": 1, "learning_rate": 1e-12}
+    same = train(photos, tmp_path / "same", start_from=old, enlarge=small, **given)
+    wider = train(photos, tmp_path / "wider", start_from=old, enlarge=small, **{**given, "width": 32})
+    levels = [load_config(folder).denoiser.levels for folder in (old, same, wider)]
+    assert levels == [(16, 32, 48), (16, 32, 48), (32, 32, 64)]
 
 
 def test_weights_that_read_other_classes_are_not_taken_over(photos: Path, tmp_path: Path) -> None:

@@ -123,15 +123,16 @@ def settle(start: Start, given: GivenSettings, *, by_class: bool = False) -> Tra
     """Return the settings: recorded ones (resume), or the given over those of the model begun from or the defaults."""
     if by_class:
         given = _of_classes(given)
+    usual = defaults_for(start.bound) if start.small and start.bound else GivenSettings()
     if start.config is None:
-        settings = TrainSettings(**((defaults_for(start.bound) if start.bound else {}) | given))
+        settings = TrainSettings(**(usual | given))
     elif start.resumed:
         recorded = settings_from_dict(start.config.training.get("settings", {}))
         check_unchanged(given, recorded)
         changes: dict[str, Any] = {name: value for name, value in given.items() if name in LENGTH}
         settings = replace(recorded, **changes)
     else:
-        settings = _inherited(start.config, given)
+        settings = _inherited(start.config, usual, given)
     shape(start, settings, start.config.denoiser.condition_width if start.config else 1)
     return settings
 
@@ -285,7 +286,7 @@ def _check_out(folder: Path, out: Path) -> None:
         raise CaptionlessError(f"--out {out} cannot be written: no permission in {nearest}. Choose another folder.")
 
 
-def _inherited(old: ModelConfig, given: GivenSettings) -> TrainSettings:
+def _inherited(old: ModelConfig, usual: GivenSettings, given: GivenSettings) -> TrainSettings:
     grey = old.denoiser.channels == 1
     if given.get("grey", grey) != grey:
         raise CaptionlessError(
@@ -304,4 +305,4 @@ def _inherited(old: ModelConfig, given: GivenSettings) -> TrainSettings:
                 "Leave it out, or train without --from."
             )
         inherited[name] = value
-    return TrainSettings(**(inherited | given))
+    return TrainSettings(**(usual | inherited | given))

@@ -93,7 +93,10 @@ ZeroTerminalSnr = Annotated[
 ]
 Weighting = Annotated[
     str | None,
-    typer.Option(help=f"Of noise levels: {', '.join(WEIGHTINGS)}. {_default('weighting')}", rich_help_panel=CORE),
+    typer.Option(
+        help=f"Of noise levels: {', '.join(WEIGHTINGS)}. \\[default: uniform; with --enlarge log-normal]",
+        rich_help_panel=CORE,
+    ),
 ]
 Mask = Annotated[
     str | None,
