@@ -3,8 +3,8 @@
     python recipes/flowers/ship.py PHOTOS runs/small runs/large src/captionless/bundled/flowers
 
 Embeds the photographs once more and ships only if the bundled encoder gives the very vectors the models were trained
-on. Keeps what painting needs (weights and bank in float16, config, card, credits, content hashes); the training states
-and the contact sheets stay behind.
+on. Keeps what painting needs (weights and bank in float16, the weights that enlarge in 8 bits, config, card, credits,
+content hashes); the training states and the contact sheets stay behind.
 """
 
 from __future__ import annotations
@@ -13,10 +13,12 @@ import hashlib
 import shutil
 import sys
 import zlib
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
 import torch
+from torch import Tensor
 
 from captionless.checkpoint import (
     BANK,
@@ -33,11 +35,13 @@ from captionless.checkpoint import (
 )
 from captionless.encoders import BUNDLED, Encoder, load_encoder
 from captionless.model_card import COPY, CREDITS, TRAIN, read_pictures, write_model_card, write_pictures
+from captionless.quantisation import quantised
 from captionless.subject import subject_mean
 from captionless.vectors import embed
 
 LIMIT = 43_000_000
 """Bytes, compressed as in a wheel, of all that ships beside the code."""
+Pack = Callable[[dict[str, Tensor]], dict[str, Tensor]]
 EXAMPLES = Path(__file__).parents[2] / "examples" / "flowers"
 
 
@@ -47,14 +51,14 @@ def main() -> None:
         sys.exit(f"{large} does not enlarge pictures of the size that {small} paints.")
     encoder = load_encoder(BUNDLED)
     check_vectors(photos, small, encoder)
-    ship(small, target / SMALL, encoder, photos)
+    ship(small, target / SMALL, encoder, photos, half)
     # The bank is the small model's, of its own pictures.
     names = [name for name, _, role in read_pictures(small) if role == TRAIN]
     vectors = read_tensors(small / BANK)["vectors"].float()
     save_tensors(target / SMALL / BANK, half({"vectors": vectors}))
     # The words' mean is taken anew, with the encoder that ships.
     save_tensors(target / SMALL / MEANS, half({"text": subject_mean(names, vectors, encoder)}))
-    ship(large, target, encoder, photos)
+    ship(large, target, encoder, photos, quantised)
     # Some of the small model's photographs lie in another sub-folder than in the table of credits: it gets them all.
     shutil.copyfile(target / CREDITS, target / SMALL / CREDITS)
     size = sum(len(zlib.compress(path.read_bytes())) for path in target.parent.rglob("*") if path.is_file())
@@ -72,8 +76,8 @@ def check_vectors(photos: Path, small: Path, encoder: Encoder) -> None:
         sys.exit(f"{small} was trained on other image vectors than the bundled encoder's; train it anew.")
 
 
-def ship(source: Path, target: Path, encoder: Encoder, photos: Path) -> None:
-    """Write one of the two models, without its bank."""
+def ship(source: Path, target: Path, encoder: Encoder, photos: Path, pack: Pack) -> None:
+    """Write one of the two models, without its bank, its weights as ``pack`` turns them."""
     config = load_config(source)
     # Words may have been taught later; only then does the hash of the whole encoder differ from the recorded one.
     reference = EncoderReference(BUNDLED, encoder.digest, encoder.width, encoder.logit_scale)
@@ -82,7 +86,7 @@ def ship(source: Path, target: Path, encoder: Encoder, photos: Path) -> None:
     shipped = replace(config, encoder=reference, training=about)
     target.mkdir(parents=True, exist_ok=True)
     save_config(target, shipped)
-    save_tensors(target / WEIGHTS, half(read_tensors(source / WEIGHTS)))
+    save_tensors(target / WEIGHTS, pack(read_tensors(source / WEIGHTS)))
     names = [name for name, _, role in read_pictures(source) if role == TRAIN]
     write_pictures(target, [*read_pictures(source), *reduced_copies(names)])
     write_model_card(target, shipped, load_model(source).denoiser, photos)

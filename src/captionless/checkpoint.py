@@ -33,12 +33,13 @@ from captionless.errors import CaptionlessError, one_of
 from captionless.files import atomic_write
 from captionless.json_values import build, typed
 from captionless.labels import listed
+from captionless.quantisation import restored
 from captionless.schedule import SCHEDULE_KINDS, AnySchedule, CosineSchedule
 from captionless.settings import PREDICTIONS
 
-FORMAT = 5
+FORMAT = 6
 """1 knew no other schedule than the cosine and no other prediction than v; 2 knew no bypass in the denoiser; 3 knew no
-shift of the cosine schedule; 4 knew no model that enlarges another's pictures."""
+shift of the cosine schedule; 4 knew no model that enlarges another's pictures; 5 knew no weights in 8 bits."""
 BUNDLED = "bundled"
 CONFIG, WEIGHTS, STATE = "config.json", "model.safetensors", "training/state.safetensors"
 BANK, MEANS = "bank.safetensors", "means.safetensors"
@@ -249,9 +250,9 @@ def copy_model(source: Path, target: Path) -> None:
 
 
 def load_weights(denoiser: Denoiser, tensors: dict[str, Tensor], path: Path) -> None:
-    """Copy stored weights (of any float type) into ``denoiser``; every name and shape must match."""
+    """Copy stored weights (of any float type, or in 8 bits) into ``denoiser``; every name and shape must match."""
     try:
-        denoiser.load_state_dict({name: tensor.float() for name, tensor in tensors.items()})
+        denoiser.load_state_dict(restored(tensors))
     except RuntimeError as error:
         raise CaptionlessError(
             f"the weights in {path} do not fit the config.json beside them. Restore both from one model."
