@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 from collections.abc import Callable
@@ -187,6 +188,29 @@ def test_info_of_a_config_that_was_edited_wrongly_is_one_line(
 def test_the_package_can_be_run_as_a_module() -> None:
     done = subprocess.run([sys.executable, "-m", "captionless", "--version"], capture_output=True, text=True)
     assert (done.returncode, done.stdout.strip()) == (0, "0.1.0"), done.stderr
+
+
+def test_results_go_to_their_pipe_though_a_bar_is_on_the_screen() -> None:
+    main, screen = os.openpty()
+    code = "from captionless.cli.console import bar, show\nwith bar() as shown:\n"
+    code += "    shown.add_task('Painting', total=2)\n    show('picture.png')"
+    done = subprocess.run([sys.executable, "-c", code], stdout=subprocess.PIPE, stderr=screen, text=True)
+    os.close(screen)
+    assert done.stdout == "picture.png\n"
+    assert b"Painting" in os.read(main, 10_000)
+    os.close(main)
+
+
+def test_a_listener_to_remarks_who_goes_away_does_not_end_the_work() -> None:
+    code = "from captionless.cli.console import say, show\nimport sys\nsys.stdin.read()\n"
+    code += "for i in range(3):\n    say('busy')\nshow('done')"
+    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+    with subprocess.Popen([sys.executable, "-c", code], text=True, **pipes) as process:
+        assert process.stderr is not None
+        process.stderr.close()
+        process.stderr = None
+        out, _ = process.communicate("")
+    assert (process.returncode, out) == (0, "done\n")
 
 
 @pytest.mark.parametrize("words", [["--version"], ["info", "bundled"]])

@@ -257,3 +257,12 @@ def test_reasons_are_counted_by_their_kind(folder):
     counts = count_reasons(skipped)
     assert next(iter(counts.items())) == ("not a picture", 4)
     assert counts["too large"] == 1
+
+
+@pytest.mark.parametrize("full", [0, 300])
+def test_a_square_does_not_depend_on_what_else_is_made_of_a_picture(tmp_path, full):
+    rng = np.random.default_rng(0)
+    Image.fromarray(rng.integers(0, 256, (700, 900, 3), dtype=np.uint8)).save(tmp_path / "large.jpg")
+    (alone,) = read_folder(tmp_path, sizes=[32])
+    (beside,) = read_folder(tmp_path, sizes=[64, 32], full=full)
+    assert np.array_equal(alone.squares[32], beside.squares[32])

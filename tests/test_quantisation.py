@@ -31,12 +31,21 @@ def test_rows_are_independent() -> None:
 
 
 def test_zeros_stay_zeros() -> None:
-    assert not restored(quantised({"w": torch.zeros(2, 3)}))["w"].any()
-    smallest = torch.full((1, 3), 1e-40)
-    torch.testing.assert_close(restored(quantised({"w": smallest}))["w"], smallest, atol=1e-40, rtol=0)
+    stored = quantised({"w": torch.zeros(2, 3)})
+    assert not stored["w"].any()
+    assert stored["w.scale"].isfinite().all()
+    small = torch.full((1, 3), 1e-20)
+    torch.testing.assert_close(restored(quantised({"w": small}))["w"], small, atol=0, rtol=0.01)
 
 
-def test_biases_keep_their_bits_and_other_weights_their_values() -> None:
+def test_whole_numbers_without_a_scale_are_refused() -> None:
+    stored = quantised({"w": torch.eye(2)})
+    del stored["w.scale"]
+    with pytest.raises(CaptionlessError, match="w are whole numbers without a scale"):
+        restored(stored)
+
+
+def test_biases_keep_16_bits_and_other_weights_their_values() -> None:
     bias = torch.tensor([0.5, -0.25])
     stored = quantised({"b": bias, "w": torch.eye(2)})
     assert {name: tensor.dtype for name, tensor in stored.items()} == {

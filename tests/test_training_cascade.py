@@ -12,7 +12,8 @@ import torch
 from PIL import Image
 
 import encoder_factory
-from captionless import cascade, trainer
+import tiny
+from captionless import cascade, checkpoint, keeper, trainer
 from captionless.checkpoint import CONFIG, SMALL, WEIGHTS, load_config, load_model, read_tensors
 from captionless.denoiser import Denoiser
 from captionless.errors import CaptionlessError
@@ -222,6 +223,51 @@ def test_a_wider_one_has_the_levels_of_its_width_whatever_those_of_the_old_one_w
     wider = train(photos, tmp_path / "wider", start_from=old, enlarge=small, **{**given, "width": 32})
     levels = [load_config(folder).denoiser.levels for folder in (old, same, wider)]
     assert levels == [(16, 32, 48), (16, 32, 48), (32, 32, 64)]
+    known, grown = (load_model(folder).denoiser for folder in (old, wider))
+    seen = tiny.random(2, 7, 16, 16), torch.tensor([0.2, 0.7]), tiny.unit_vectors(2, known.config.condition_width)
+    torch.testing.assert_close(grown(*seen), known(*seen), atol=1e-4, rtol=0)
+
+
+def test_where_the_usual_levels_have_no_room_for_the_old_ones_these_grow(
+    small: Path, photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with monkeypatch.context() as patch:
+        patch.setattr(cascade, "ENLARGING_MULTIPLIERS", (1, 3, 6))
+        old = train(photos, tmp_path / "old", enlarge=small, **{**LARGE, "images": 1})
+    wider = train(photos, tmp_path / "wider", start_from=old, enlarge=small, **{**LARGE, "images": 1, "width": 32})
+    assert load_config(wider).denoiser.levels == (32, 96, 192)
+
+
+def test_renamed_pictures_keep_their_small_ones(
+    photos: Path, small: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = Path(shutil.copytree(photos, tmp_path / "photos"))
+    whole = train(folder, tmp_path / "whole", enlarge=small, **LARGE)
+    with pytest.raises(KeyboardInterrupt):
+        train(folder, tmp_path / "part", enlarge=small, observer=StopsAt(12), **LARGE)
+    (folder / "rose" / "1.png").rename(folder / "rose" / "zz.png")
+    part = train(folder, tmp_path / "part", resume=True)
+    expected, got = (read_tensors(out / WEIGHTS) for out in (whole, part))
+    assert all(torch.equal(expected[name], got[name]) for name in expected)
+
+
+def test_the_small_model_is_taken_over_once_as_it_was_at_the_beginning(
+    photos: Path, small: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    copied: list[tuple[Path, Path]] = []
+    copy = checkpoint.copy_model
+
+    def spy(source: Path, target: Path) -> None:
+        copied.append((source, target))
+        copy(source, target)
+
+    monkeypatch.setattr(checkpoint, "copy_model", spy)
+    monkeypatch.setattr(keeper, "CHECKPOINT_SECONDS", 0.0)
+    out = tmp_path / "out"
+    more = {"hold_out": 0.5, "evaluate_every": 12}
+    folder = many(tmp_path)
+    train(folder, out, enlarge=small, **more, **LARGE)
+    assert copied == [(small, out / SMALL), (out / SMALL, out / "best" / SMALL)]
 
 
 def test_weights_that_read_other_classes_are_not_taken_over(photos: Path, tmp_path: Path) -> None:
@@ -256,11 +302,16 @@ def test_classes_are_enlarged_too(photos: Path, tmp_path: Path) -> None:
         train(photos, tmp_path / "words", enlarge=small, **LARGE)
 
 
-def test_the_best_of_a_training_is_whole_too(photos: Path, small: Path, tmp_path: Path) -> None:
-    folder = tmp_path / "many"
+def many(folder: Path) -> Path:
+    target = folder / "many"
+    target.mkdir()
     for i, image in enumerate(encoder_factory.pictures(70)):
-        folder.mkdir(exist_ok=True)
-        image.save(folder / f"{i}.png")
+        image.save(target / f"{i}.png")
+    return target
+
+
+def test_the_best_of_a_training_is_whole_too(photos: Path, small: Path, tmp_path: Path) -> None:
+    folder = many(tmp_path)
     told = Remembers()
     again = train(folder, tmp_path / "small", start_from=small, **{**TINY, "images": 1})
     out = train(folder, tmp_path / "out", enlarge=again, hold_out=0.5, evaluate_every=12, observer=told, **LARGE)

@@ -86,10 +86,11 @@ def ship(source: Path, target: Path, encoder: Encoder, photos: Path, pack: Pack)
     shipped = replace(config, encoder=reference, training=about)
     target.mkdir(parents=True, exist_ok=True)
     save_config(target, shipped)
-    save_tensors(target / WEIGHTS, pack(read_tensors(source / WEIGHTS)))
+    denoiser = load_model(source).denoiser
+    save_tensors(target / WEIGHTS, pack(denoiser.state_dict()))
     names = [name for name, _, role in read_pictures(source) if role == TRAIN]
     write_pictures(target, [*read_pictures(source), *reduced_copies(names)])
-    write_model_card(target, shipped, load_model(source).denoiser, photos)
+    write_model_card(target, shipped, denoiser, photos)
 
 
 def reduced_copies(names: list[str]) -> list[tuple[str, str, str]]:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from captionless.checkpoint import SMALL, ModelConfig, load_config, model_folder
 from captionless.errors import CaptionlessError
-from captionless.settings import GivenSettings, TrainSettings
+from captionless.settings import ENLARGING_WEIGHTING, GivenSettings, TrainSettings
 
 
 def small_model(name: str | Path) -> Path:
@@ -56,9 +56,9 @@ def defaults_for(small: ModelConfig) -> GivenSettings:
     """Return the defaults of a training that enlarges the pictures of ``small``: of the same make, twice as large.
 
     Where there is much noise, the small picture tells nearly all that is to be known. Detail is made where there is
-    little, and log-normal levels train most of all there.
+    little: half of the log-normal levels have a std of less than 0.3, and of uniform times on a cosine a fifth.
     """
-    return {"size": 2 * small.size, "grey": small.denoiser.channels == 1, "weighting": "log-normal"}
+    return {"size": 2 * small.size, "grey": small.denoiser.channels == 1, "weighting": ENLARGING_WEIGHTING}
 
 
 def check_settings(small: ModelConfig, settings: TrainSettings) -> None:

@@ -16,8 +16,8 @@ from captionless.errors import CaptionlessError
 def grow(small: Denoiser, config: DenoiserConfig) -> Denoiser:
     """Return a denoiser of shape ``config`` that starts with what ``small`` knows.
 
-    Wider: old channels keep their weights, new ones start fresh and are not listened to by the old ones,
-    so the function is exactly preserved (in the spirit of Net2Net, arXiv:1511.05641). Larger patch: the
+    Wider, all levels or some: old channels keep their weights, new ones start fresh and are not listened to by the old
+    ones, so the function is exactly preserved (in the spirit of Net2Net, arXiv:1511.05641). Larger patch: the
     stem averages the new, finer pixels and the head repeats its output over them, so that the network
     starts as the small one on reduced pictures (which are less noisy than their time says, unless the schedule is
     shifted, as ``captionless.starting.schedule_from`` does). Tokens and bypass: what they bring adds nothing yet.
@@ -50,17 +50,17 @@ def check_growth(old: DenoiserConfig, new: DenoiserConfig) -> None:
     may_change = ("width", "multipliers", "patch", "condition_width", "dropout", *addable)
     same = new == replace(old, **{name: getattr(new, name) for name in may_change})
     same = same and len(new.levels) == len(old.levels)
-    both = list(zip(old.levels, new.levels, strict=False))
-    narrower = new.width < old.width or any(now < before for before, now in both)
+    levels = list(zip(old.levels, new.levels, strict=same))
+    narrower = new.width < old.width or any(now < before for before, now in levels)
     # What stands beside the picture would have to be spread over a larger patch as well; enlargers keep their size.
     patched = new.patch % old.patch or (old.beside and new.patch != old.patch)
     if not same or narrower or patched:
         raise CaptionlessError(
-            f"a model of shape {old} cannot grow into {new}: only the width, the size and the encoder may change, "
-            "the first two only upwards, and --tokens be added where there are none. Leave them out, or train without "
-            "--from."
+            f"a model of shape {old} cannot grow into {new}: only the width, the levels, the size and the encoder "
+            "may change, all but the last only upwards, and --tokens be added where there are none. Leave them out, or "
+            "train without --from."
         )
-    attended = [pair for level, pair in enumerate(both) if level in new.attention]
+    attended = [pair for level, pair in enumerate(levels) if level in new.attention]
     if any(head_width(before) != head_width(now) for before, now in attended):
         raise CaptionlessError(
             f"a model of width {old.width} cannot grow to width {new.width}: its attention heads would be cut anew. "

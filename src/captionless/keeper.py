@@ -58,10 +58,15 @@ class Keeper:
     ) -> None:
         self.out, self.config, self.settings, self.pictures = out, config, settings, pictures
         self.folder, self.painter, self.small = folder, painter, small
-        self.joined: set[Path] = set()
         self.saved = time.monotonic()
         self.sheets_done = 0
         self.next_sheet = 0.0
+
+    def begin(self) -> None:
+        """Take the model whose pictures are enlarged into the model folder as it is now; it may still be learning."""
+        target = self.out / checkpoint.SMALL
+        if self.small is not None and self.small.resolve() != target.resolve():
+            checkpoint.copy_model(self.small, target)
 
     def checkpoint_is_due(self) -> bool:
         """Tell whether the last checkpoint is old enough for a new one."""
@@ -84,21 +89,14 @@ class Keeper:
     def save_model(self, folder: Path, training: trainer.Training) -> None:
         """Write a model folder with the averaged weights as they are now; last the config that makes it a model."""
         checkpoint.save_tensors(folder / checkpoint.WEIGHTS, training.average.state_dict())
-        self._join(folder)
+        if self.small is not None and not (folder / checkpoint.SMALL / checkpoint.CONFIG).is_file():
+            checkpoint.copy_model(self.out / checkpoint.SMALL, folder / checkpoint.SMALL)
         for name, tensors in self._shore.items():
             checkpoint.save_tensors(folder / name, tensors)
         write_pictures(folder, self.pictures.rows())
         config = replace(self.config, training=self.config.training | self._so_far(training))
         checkpoint.save_config(folder, config)
         write_model_card(folder, config, training.average, self.folder)
-
-    def _join(self, folder: Path) -> None:
-        """Put the model whose pictures are enlarged into a model folder; it never changes, so once is enough."""
-        if self.small is None or folder in self.joined:
-            return
-        if self.small.resolve() != (folder / checkpoint.SMALL).resolve():
-            checkpoint.copy_model(self.small, folder / checkpoint.SMALL)
-        self.joined.add(folder)
 
     def draw(self, training: trainer.Training) -> Path:
         """Write a contact sheet, named after the pictures seen, and return its path."""

@@ -56,6 +56,8 @@ __all__ = [
 SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff", ".gif"})
 """Endings (in lower case) of the files that are taken for pictures."""
 _UNREAD = ".heic .heif .avif .jxl .jp2 .psd .svg .cr2 .cr3 .nef .arw .dng .raf .orf".split()  # noqa: SIM905
+DETAIL = 256
+"""A JPEG is decoded as if for a square of this size at least: smaller ones do not depend on what else is made of it."""
 _FEW = 32
 _MAX_WORKERS = 16
 _SAMPLE_SIDE = 512
@@ -182,7 +184,7 @@ def _read_file(path: Path, *, wanted: _Wanted) -> Picture | Skipped:
         data = read_bytes(path)
     except UnusableError as error:
         return skip(reason=str(error))
-    image, notes = decode_quietly(data, max((*wanted.sizes, wanted.full)))
+    image, notes = decode_quietly(data, max((*wanted.sizes, wanted.full, DETAIL)))
     if isinstance(image, str):
         return skip(reason=image, notes=notes)
     squares = {size: _pixels(square(image, size), wanted.grey) for size in wanted.sizes}

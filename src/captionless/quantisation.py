@@ -1,7 +1,7 @@
 """Weights in 8 bits: a quarter of the file.
 
 Each row of a matrix (each filter of a convolution) is stored as whole numbers from -127 to 127 and a scale of its own:
-its largest weight becomes 127. What has one dimension, biases and the like, is small and stays as it is.
+its largest weight becomes 127. What has one dimension, biases and the like, is small and stored in float16.
 """
 
 from __future__ import annotations
@@ -9,7 +9,10 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from captionless.errors import CaptionlessError
+
 LARGEST = 127
+SMALLEST = 1e-30
 SCALE = ".scale"
 """What the name of a tensor of scales ends with; before it stands that of the weights."""
 
@@ -21,10 +24,10 @@ def quantised(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
         if tensor.ndim < 2:
             stored[name] = tensor.to(torch.float16)
             continue
-        scale = tensor.float().flatten(1).abs().amax(1) / LARGEST
-        # A row of zeros has the scale 0.
-        rows = tensor.float() / _by_row(scale, tensor).clamp(min=torch.finfo(torch.float32).tiny)
-        stored[name] = rows.round().to(torch.int8)
+        # A row of zeros has no largest weight to divide by.
+        largest = tensor.float().flatten(1).abs().amax(1).clamp(min=SMALLEST)
+        scale = largest / LARGEST
+        stored[name] = (tensor.float() / _by_row(scale, tensor)).round().to(torch.int8)
         stored[name + SCALE] = scale
     return stored
 
@@ -33,6 +36,9 @@ def restored(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
     """Return the weights that were stored, in float32: the inverse of ``quantised``, to rounding.
 
     Weights that were stored otherwise are what they were.
+
+    Raises:
+        CaptionlessError: whole numbers without a scale.
     """
     scales = {name: tensor for name, tensor in tensors.items() if name.endswith(SCALE)}
     weights: dict[str, Tensor] = {}
@@ -40,6 +46,8 @@ def restored(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
         if name in scales:
             continue
         scale = scales.get(name + SCALE)
+        if scale is None and not tensor.is_floating_point():
+            raise CaptionlessError(f"the weights {name} are whole numbers without a scale. Restore the file.")
         weights[name] = tensor.float() if scale is None else tensor.float() * _by_row(scale, tensor)
     return weights
 

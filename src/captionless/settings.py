@@ -40,6 +40,8 @@ class GivenSettings(TypedDict, total=False):
 PREDICTIONS = ("v", "eps", "x0", "flow")
 SCHEDULES = ("cosine", "linear", "sigmoid", "karras", "flow")
 WEIGHTINGS = ("uniform", "min-snr", "log-normal")
+ENLARGING_WEIGHTING = "log-normal"
+"""The default of a model that enlarges another's pictures."""
 MASKS = ("vector", "element")
 NETWORKS = ("standard", "course")
 MAX_STEPS = 10_000
@@ -101,7 +103,8 @@ class TrainSettings:
         schedule: the noise schedule, one of ``SCHEDULES``; see ``captionless.schedule``.
         schedule_steps: T of the linear schedule.
         zero_terminal_snr: rescale the linear schedule so that it ends in pure noise.
-        weighting: of noise levels in the loss, one of ``WEIGHTINGS``.
+        weighting: of noise levels in the loss, one of ``WEIGHTINGS``; of a model that enlarges by default
+            ``ENLARGING_WEIGHTING``.
         mask: what ``condition_drop`` drops: the whole ``vector`` of a picture, without which guidance measured useless,
             or each ``element`` by itself.
         tokens: tokens made of the vector for cross-attention, beside scale and shift; 0 is none. 4 measured better for

@@ -169,11 +169,18 @@ def shape(start: Start, settings: TrainSettings, condition_width: int) -> Denois
             tokens=settings.tokens,
             bypass=old.denoiser.bypass or settings.network != "course",
         )
-        if start.small is not None and settings.width > old.denoiser.width:
-            new = replace(new, multipliers=ENLARGING_MULTIPLIERS)
+        if start.small is not None:
+            new = _with_usual_levels(new, old.denoiser)
         check_growth(old.denoiser, new)
     new.check_size(settings.size)
     return new
+
+
+def _with_usual_levels(new: DenoiserConfig, old: DenoiserConfig) -> DenoiserConfig:
+    """Return the shape of a wider enlarger with the levels of a fresh one, unless one of the old would shrink."""
+    usual = replace(new, multipliers=ENLARGING_MULTIPLIERS)
+    room = all(now >= before for before, now in zip(old.levels, usual.levels, strict=True))
+    return usual if new.width > old.width and room else new
 
 
 def _fresh_shape(settings: TrainSettings, condition_width: int, enlarges: bool) -> DenoiserConfig:

@@ -131,8 +131,8 @@ def train(
         if source:
             pictures = gather_classes(folder, out, settings, source, start.bound, observer, start.enlarges)
         else:
-            device, small = accelerator.device, start.enlarges
-            pictures = gather(folder, out, settings, start.bound, encoder, vectors, observer, device, small)
+            device, side = accelerator.device, start.enlarges
+            pictures = gather(folder, out, settings, start.bound, encoder, vectors, observer, device, side)
     with only_one(out, main):
         if start.resumed:
             pictures = in_recorded_order(out, pictures, folder)
@@ -261,6 +261,8 @@ def _learn(
             observer.say(f"Contact sheet: {keeper.draw(training)}")
 
     data = trainer.TrainingData(pictures.train.pixels, pictures.train.vectors, pictures.train.small)
+    if main:
+        keeper.begin()
     with stop_requests(observer.say) as stop:
         try:
             trainer.run(training, data, config.schedule, settings, accelerator, after_step)

@@ -47,8 +47,8 @@ class Part:
         digests: content hashes.
         pixels: uint8 (n, channels, size, size).
         vectors: unit vectors, (n, d).
-        small: of a training that enlarges, the same pictures as the model of small ones was shown them: uint8
-            (n, channels, side, side).
+        small: where enlarging is to be learned from them, the same pictures as the model of small ones was shown them:
+            uint8 (n, channels, side, side).
     """
 
     names: tuple[str, ...]
@@ -189,8 +189,7 @@ def split(found: Squares, vectors: Vectors, settings: TrainSettings, small: int 
     kept = sorted(first.values())
     aside = [i for i in kept if held_out(digests[i], settings.hold_out)]
     train = sorted(set(kept) - set(aside))
-    both = sides(settings.size, small)
-    return _part(found, vectors, train, *both), _part(found, vectors, aside, *both)
+    return _part(found, vectors, train, settings.size, small), _part(found, vectors, aside, settings.size)
 
 
 def _part(found: Squares, vectors: Vectors, index: Sequence[int], size: int, small: int | None = None) -> Part:

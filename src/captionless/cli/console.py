@@ -7,6 +7,7 @@ import sys
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import TextIO
 
 from rich.console import Console
 from rich.progress import (
@@ -19,7 +20,16 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 
-stderr = Console(stderr=True, highlight=False)
+
+class _Lasting(Console):
+    """A console that goes on in silence where its reader has gone, instead of ending the program."""
+
+    def on_broken_pipe(self) -> None:
+        """Let go of the standard error."""
+        _let_go(sys.stderr)
+
+
+stderr = _Lasting(stderr=True, highlight=False)
 """Progress and remarks; the standard output is kept for results."""
 
 
@@ -33,8 +43,12 @@ def show(result: object) -> None:
     try:
         print(result, flush=True)
     except BrokenPipeError:
-        # What is still to be printed, and the flush at Python's own end, go nowhere too.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        _let_go(sys.stdout)
+
+
+def _let_go(stream: TextIO) -> None:
+    """Send what is still to be written, and the flush at Python's own end, nowhere."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
 
 
 def bar() -> Progress:
@@ -47,6 +61,8 @@ def bar() -> Progress:
         TextColumn("left"),
         TimeRemainingColumn(),
         console=stderr,
+        # Results printed meanwhile would go above the bar, which is right on a screen and wrong in a pipe.
+        redirect_stdout=sys.stdout.isatty(),
         transient=True,
     )
 

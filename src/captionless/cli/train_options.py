@@ -7,16 +7,27 @@ from typing import Annotated
 
 import typer
 
-from captionless.settings import DEFAULT_MINUTES, NETWORKS, PREDICTIONS, SCHEDULES, WEIGHTINGS, TrainSettings
+from captionless.settings import (
+    DEFAULT_MINUTES,
+    ENLARGING_WEIGHTING,
+    NETWORKS,
+    PREDICTIONS,
+    SCHEDULES,
+    WEIGHTINGS,
+    TrainSettings,
+)
 
 DEFAULTS = TrainSettings()
 CORE = "Diffusion core"
 """Heading of the options that most trainings leave alone."""
 
 
-def _default(name: str) -> str:
+def _default(name: str, also: str = "") -> str:
     # The backslash keeps rich from taking the brackets for markup, and leaving them out.
-    return f"\\[default: {getattr(DEFAULTS, name)}]"
+    return f"\\[default: {getattr(DEFAULTS, name)}{also}]"
+
+
+_WITH_ENLARGE = f"; with --enlarge {ENLARGING_WEIGHTING}"
 
 
 Folder = Annotated[Path, typer.Argument(help="A folder of pictures, in any sub-folders.")]
@@ -38,7 +49,10 @@ Minutes = Annotated[
     typer.Option(help=f"Training time in all, over all resumes. \\[default: {DEFAULT_MINUTES:.0f}, unless --images]"),
 ]
 Images = Annotated[int | None, typer.Option(help="Pictures to see in all, over all resumes.")]
-Size = Annotated[int | None, typer.Option(help=f"Side of the pictures in pixels. {_default('size')}")]
+Size = Annotated[
+    int | None,
+    typer.Option(help=f"Side of the pictures in pixels. {_default('size', '; with --enlarge twice as many')}"),
+]
 Width = Annotated[int | None, typer.Option(help=f"Channels of the finest level; more is slower. {_default('width')}")]
 Grey = Annotated[bool | None, typer.Option("--grey", help="Train on grey pictures.")]
 Encoder = Annotated[
@@ -94,7 +108,7 @@ ZeroTerminalSnr = Annotated[
 Weighting = Annotated[
     str | None,
     typer.Option(
-        help=f"Of noise levels: {', '.join(WEIGHTINGS)}. \\[default: uniform; with --enlarge log-normal]",
+        help=f"Of noise levels: {', '.join(WEIGHTINGS)}. {_default('weighting', _WITH_ENLARGE)}",
         rich_help_panel=CORE,
     ),
 ]
