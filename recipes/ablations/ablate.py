@@ -135,7 +135,7 @@ def rows() -> dict[str, Row]:
         table[f"settling/{times} times"] = Row(sampling=usual, bridge=partial(settled, times))
     small = str(model_folder("bundled") / SMALL)
     table["enlarging/not at all, at 32 pixels"] = Row(small, usual, bridge=partial(settled, SETTLE))
-    for steps, noise in ((2, 0.0), (4, 0.0), (8, 0.0), (15, 0.0), (4, 0.05), (4, 0.1), (4, 0.2)):
+    for steps, noise in ((2, 0.05), (4, 0.05), (8, 0.05), (15, 0.05), (8, 0.0), (8, 0.1), (8, 0.2)):
         way = Row(sampling=usual, bridge=partial(settled, SETTLE), enlarging=(steps, noise))
         table[f"enlarging/{steps} steps, noise {noise:g}"] = way
     table["default/10 steps"] = Row(sampling={"steps": 10}, n=4, seed=1000)

@@ -17,7 +17,7 @@ GUIDED_LEVELS = (0.16, 6.27)
 """Noise levels ``sigma / alpha`` between which guidance towards the words measured best: on the cosine schedule, the
 times from 0.1 to 0.9."""
 
-ENLARGING_STEPS = 4
+ENLARGING_STEPS = 8
 """Denoising steps of the second model of a cascade."""
 
 OPTIONS: dict[str, tuple[str, ...]] = {
