@@ -17,7 +17,7 @@ from pathlib import Path
 from PIL import Image
 
 CAPTIONS = Path(__file__).with_name("captions.jsonl")
-CREDITS = Path(__file__).parents[2] / "src" / "captionless" / "bundled" / "CREDITS.csv"
+CREDITS = Path(__file__).with_name("CREDITS.csv")
 SIDE = 192
 QUALITY = 88
 
