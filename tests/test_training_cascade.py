@@ -212,12 +212,17 @@ def test_another_enlargement_may_begin_with_its_large_one(large: Path, small: Pa
         torch.testing.assert_close(weight, old[name], atol=1e-6, rtol=0)
 
 
+def with_levels(multipliers: tuple[int, ...], photos: Path, small: Path, out: Path) -> Path:
+    """Train an enlarger of another make, as one that is older might be."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(cascade, "ENLARGING_MULTIPLIERS", multipliers)
+        return train(photos, out, enlarge=small, **{**LARGE, "images": 1})
+
+
 def test_a_wider_one_has_the_levels_of_its_width_whatever_those_of_the_old_one_were(
-    small: Path, photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    small: Path, photos: Path, tmp_path: Path
 ) -> None:
-    with monkeypatch.context() as patch:
-        patch.setattr(cascade, "ENLARGING_MULTIPLIERS", (1, 2, 3))
-        old = train(photos, tmp_path / "old", enlarge=small, **{**LARGE, "images": 1})
+    old = with_levels((1, 2, 3), photos, small, tmp_path / "old")
     given = {**LARGE, "images": 1, "learning_rate": 1e-12}
     same = train(photos, tmp_path / "same", start_from=old, enlarge=small, **given)
     wider = train(photos, tmp_path / "wider", start_from=old, enlarge=small, **{**given, "width": 32})
@@ -229,18 +234,14 @@ def test_a_wider_one_has_the_levels_of_its_width_whatever_those_of_the_old_one_w
 
 
 def test_where_the_usual_levels_have_no_room_for_the_old_ones_these_grow(
-    small: Path, photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    small: Path, photos: Path, tmp_path: Path
 ) -> None:
-    with monkeypatch.context() as patch:
-        patch.setattr(cascade, "ENLARGING_MULTIPLIERS", (1, 3, 6))
-        old = train(photos, tmp_path / "old", enlarge=small, **{**LARGE, "images": 1})
+    old = with_levels((1, 3, 6), photos, small, tmp_path / "old")
     wider = train(photos, tmp_path / "wider", start_from=old, enlarge=small, **{**LARGE, "images": 1, "width": 32})
     assert load_config(wider).denoiser.levels == (32, 96, 192)
 
 
-def test_renamed_pictures_keep_their_small_ones(
-    photos: Path, small: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_renamed_pictures_keep_their_small_ones(photos: Path, small: Path, tmp_path: Path) -> None:
     folder = Path(shutil.copytree(photos, tmp_path / "photos"))
     whole = train(folder, tmp_path / "whole", enlarge=small, **LARGE)
     with pytest.raises(KeyboardInterrupt):

@@ -50,22 +50,25 @@ def check_growth(old: DenoiserConfig, new: DenoiserConfig) -> None:
     may_change = ("width", "multipliers", "patch", "condition_width", "dropout", *addable)
     same = new == replace(old, **{name: getattr(new, name) for name in may_change})
     same = same and len(new.levels) == len(old.levels)
-    levels = list(zip(old.levels, new.levels, strict=same))
-    narrower = new.width < old.width or any(now < before for before, now in levels)
     # What stands beside the picture would have to be spread over a larger patch as well; enlargers keep their size.
     patched = new.patch % old.patch or (old.beside and new.patch != old.patch)
-    if not same or narrower or patched:
+    if not same or shrinks(old, new) or patched:
         raise CaptionlessError(
             f"a model of shape {old} cannot grow into {new}: only the width, the levels, the size and the encoder "
             "may change, all but the last only upwards, and --tokens be added where there are none. Leave them out, or "
             "train without --from."
         )
-    attended = [pair for level, pair in enumerate(levels) if level in new.attention]
-    if any(head_width(before) != head_width(now) for before, now in attended):
+    levels = enumerate(zip(old.levels, new.levels, strict=True))
+    if any(head_width(before) != head_width(now) for level, (before, now) in levels if level in new.attention):
         raise CaptionlessError(
             f"a model of width {old.width} cannot grow to width {new.width}: its attention heads would be cut anew. "
             f"Try --width {new.width + GROUP}, or train without --from."
         )
+
+
+def shrinks(old: DenoiserConfig, new: DenoiserConfig) -> bool:
+    """Tell whether ``new``, with as many levels as ``old``, is narrower at one of them or in its embedding."""
+    return new.width < old.width or any(now < before for before, now in zip(old.levels, new.levels, strict=True))
 
 
 def _places(small: Denoiser, large: Denoiser) -> dict[str, str]:

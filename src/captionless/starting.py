@@ -34,7 +34,7 @@ from captionless.denoiser import (
 )
 from captionless.enlargement import begun_from, check_resumed, check_settings, defaults_for, small_model
 from captionless.errors import CaptionlessError
-from captionless.growth import check_growth, grow
+from captionless.growth import check_growth, grow, shrinks
 from captionless.model_card import TRAIN, read_labels, read_pictures
 from captionless.schedule import SCHEDULE_KINDS, AnySchedule, CosineSchedule, LinearSchedule
 from captionless.settings import (
@@ -179,8 +179,7 @@ def shape(start: Start, settings: TrainSettings, condition_width: int) -> Denois
 def _with_usual_levels(new: DenoiserConfig, old: DenoiserConfig) -> DenoiserConfig:
     """Return the shape of a wider enlarger with the levels of a fresh one, unless one of the old would shrink."""
     usual = replace(new, multipliers=ENLARGING_MULTIPLIERS)
-    room = all(now >= before for before, now in zip(old.levels, usual.levels, strict=True))
-    return usual if new.width > old.width and room else new
+    return usual if new.width > old.width and not shrinks(old, usual) else new
 
 
 def _fresh_shape(settings: TrainSettings, condition_width: int, enlarges: bool) -> DenoiserConfig:

@@ -131,8 +131,9 @@ def train(
         if source:
             pictures = gather_classes(folder, out, settings, source, start.bound, observer, start.enlarges)
         else:
-            device, side = accelerator.device, start.enlarges
-            pictures = gather(folder, out, settings, start.bound, encoder, vectors, observer, device, side)
+            pictures = gather(
+                folder, out, settings, start.bound, encoder, vectors, observer, accelerator.device, start.enlarges
+            )
     with only_one(out, main):
         if start.resumed:
             pictures = in_recorded_order(out, pictures, folder)

@@ -27,9 +27,6 @@ def _default(name: str, also: str = "") -> str:
     return f"\\[default: {getattr(DEFAULTS, name)}{also}]"
 
 
-_WITH_ENLARGE = f"; with --enlarge {ENLARGING_WEIGHTING}"
-
-
 Folder = Annotated[Path, typer.Argument(help="A folder of pictures, in any sub-folders.")]
 Out = Annotated[Path, typer.Option(help="The model folder to write.")]
 From = Annotated[
@@ -108,7 +105,8 @@ ZeroTerminalSnr = Annotated[
 Weighting = Annotated[
     str | None,
     typer.Option(
-        help=f"Of noise levels: {', '.join(WEIGHTINGS)}. {_default('weighting', _WITH_ENLARGE)}",
+        help=f"Of noise levels: {', '.join(WEIGHTINGS)}. "
+        + _default("weighting", f"; with --enlarge {ENLARGING_WEIGHTING}"),
         rich_help_panel=CORE,
     ),
 ]
