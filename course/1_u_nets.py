@@ -27,9 +27,9 @@ import torch
 from sklearn.datasets import load_digits
 from torch import nn
 
-from captionless.blocks import zero_weights
-from captionless.denoiser import Denoiser, DenoiserConfig, parameter_count
-from captionless.schedule import CosineSchedule, add_noise
+from captionless.diffusion.schedules import CosineSchedule, add_noise
+from captionless.models.blocks import zero_weights
+from captionless.models.unet import Denoiser, DenoiserConfig, parameter_count
 
 # %% [markdown]
 # ## 1. The pictures
@@ -75,7 +75,8 @@ show({"digits": train[:10]})
 #
 # $$x_t = \alpha\, x_0 + \sigma\, \epsilon, \qquad \alpha^2 + \sigma^2 = 1$$
 #
-# (`captionless.schedule.add_noise`; eq. 4 of DDPM, [arXiv:2006.11239](https://arxiv.org/abs/2006.11239), the paper that
+# (`captionless.diffusion.schedules.add_noise`; eq. 4 of DDPM, [arXiv:2006.11239](https://arxiv.org/abs/2006.11239),
+# the paper that
 # most of today's diffusion models go back to). The second equation keeps `xt` at about the same strength whatever the
 # mixture. Which `alpha` and which `sigma` is said by one number, the *time* `t`: at t = 0 there is only picture, at
 # t = 1 only noise. A *schedule* turns `t` into the two. Lesson 2 takes it apart; until then it is a dial for the amount
@@ -115,7 +116,7 @@ show({"one digit at t = 0, 1/8, 2/8, ... 1": add_noise(schedule, one_digit, eps,
 # - The *skip connections* hand what the way down held at some size to the way up at the same size: they carry where
 #   exactly things are, past the narrow bottom.
 #
-# `captionless.denoiser.Denoiser` is such a network; `DenoiserConfig` says how large. Each size is called a *level*.
+# `captionless.models.unet.Denoiser` is such a network; `DenoiserConfig` says how large. Each size is called a *level*.
 # `width` is the number of channels at full size, each a small picture of some feature. `multipliers` has one number
 # for each level: its channels, as a multiple of `width`. `blocks` says how many blocks of convolutions a level has.
 # The rest is for later or for other data: `patch=1` and `attention=()` leave out what large pictures need, and the
@@ -418,7 +419,8 @@ print(f"variety of the one-shot answers: {variety(one_shot):.1%} of that of real
 #
 # In code: take the answer for `x0`. Then `xt = alpha * x0 + sigma * eps` says what the noise would be,
 # `eps = (xt - alpha * x0) / sigma`. Mix the two again, with the `alpha` and `sigma` of a slightly smaller time (this is
-# DDIM, [arXiv:2010.02502](https://arxiv.org/abs/2010.02502), eq. 12, and in the library `captionless.samplers.ddim`).
+# DDIM, [arXiv:2010.02502](https://arxiv.org/abs/2010.02502), eq. 12, and in the library
+# `captionless.diffusion.samplers.ddim`).
 # Below, 50 such steps from t = 1 to t = 0, with the same network. `film` keeps every seventh of one picture.
 
 # %%

@@ -25,14 +25,14 @@ import matplotlib.pyplot as plt
 import torch
 from sklearn.datasets import load_digits
 
-from captionless import ema
-from captionless.denoiser import Denoiser, DenoiserConfig
-from captionless.evaluation.mmd import mmd2, rbf_kernel
-from captionless.guidance import guided_denoiser
-from captionless.objective import denoising_loss, to_eps, training_times
-from captionless.reverse import Reverse
-from captionless.samplers import ddpm
-from captionless.schedule import CosineSchedule, LinearSchedule, add_noise, log_snr, sampling_times
+from captionless.diffusion.guidance import guided_denoiser
+from captionless.diffusion.objective import denoising_loss, to_eps, training_times
+from captionless.diffusion.reverse import Reverse
+from captionless.diffusion.samplers import ddpm
+from captionless.diffusion.schedules import CosineSchedule, LinearSchedule, add_noise, log_snr, sampling_times
+from captionless.evaluation.metrics.mmd import mmd2, rbf_kernel
+from captionless.models import ema
+from captionless.models.unet import Denoiser, DenoiserConfig
 
 x = torch.tensor(load_digits().images, dtype=torch.float32).unsqueeze(1) / 8 - 1  # (1797, 1, 8, 8), from -1 to 1
 order = torch.randperm(len(x), generator=torch.Generator().manual_seed(0))
@@ -61,7 +61,8 @@ def show(rows: dict[str, torch.Tensor]) -> None:
 # $$x_t = \alpha_t\, x_0 + \sigma_t\, \epsilon, \qquad \epsilon \sim \mathcal{N}(0, I)$$
 #
 # Here $\mathcal{N}(0, I)$ stands for the noise of lesson 1, an independent normal number for each pixel
-# (`captionless.schedule.add_noise`; DDPM, [arXiv:2006.11239](https://arxiv.org/abs/2006.11239), eq. 4, which writes
+# (`captionless.diffusion.schedules.add_noise`; DDPM, [arXiv:2006.11239](https://arxiv.org/abs/2006.11239), eq. 4,
+# which writes
 # $\sqrt{\bar\alpha_t}$ for $\alpha_t$ and $\sqrt{1 - \bar\alpha_t}$ for $\sigma_t$). This is the *forward process*. No
 # network takes part, and nothing is learned here.
 
@@ -87,7 +88,7 @@ show(rows)
 #
 # What counts is how strong the picture is beside the noise. The *log-SNR* (signal-to-noise ratio),
 # $\log(\alpha^2/\sigma^2)$, says it in one number: 0 where both have the same weight, positive where the picture has
-# more (`captionless.schedule.log_snr`).
+# more (`captionless.diffusion.schedules.log_snr`).
 
 # %%
 t = torch.linspace(0.001, 1, 300)
@@ -141,8 +142,9 @@ assert off_std < 5 / (2 * n) ** 0.5, "the standard deviation of xt given x0 is s
 # $\beta$ is far larger. Beside it, which of the possible pictures one moves towards makes no difference, as long as it
 # is right on average. Hence many small steps.
 #
-# `captionless.samplers.ddpm` is this, and little more: open it, its body is about ten lines. A *sampler* (what is drawn
-# is called a *sample*) is called as `sampler(x, reverse)`. `x` is pure noise, and a `captionless.reverse.Reverse` holds
+# `captionless.diffusion.samplers.ddpm` is this, and little more: open it, its body is about ten lines. A *sampler*
+# (what is drawn is called a *sample*) is called as `sampler(x, reverse)`. `x` is pure noise, and a
+# `captionless.diffusion.reverse.Reverse` holds
 # what a run needs: the denoiser, a function `(xt, t) -> x0`; the schedule; the falling times, which
 # `sampling_times(steps)` spaces evenly from 1 to 0; and a function that gives fresh noise.
 #
@@ -338,7 +340,8 @@ assert missing[4] < missing[1] / 3, "the error is that of finite steps, and fall
 # $$L = \mathbb{E}_{x_0,\, \epsilon,\, t}\; \| \epsilon - \epsilon_\theta(x_t, t) \|^2$$
 #
 # $\epsilon_\theta$ is the network, with the weights $\theta$; the mean is over digits, noise and times.
-# `captionless.objective.denoising_loss(..., prediction="eps")` is this line. As $x_t = \alpha x_0 + \sigma \epsilon$,
+# `captionless.diffusion.objective.denoising_loss(..., prediction="eps")` is this line. As $x_t = \alpha x_0 + \sigma
+# \epsilon$,
 # whoever knows `xt` and the noise also knows the picture: $x_0 = (x_t - \sigma\epsilon)/\alpha$. But look at that
 # division. Near t = 1 `alpha` is almost 0, and a small mistake in `eps` becomes a huge one in `x0`.
 #
@@ -350,8 +353,8 @@ assert missing[4] < missing[1] / 3, "the error is that of finite steps, and fall
 #
 # (put $x_t = \alpha x_0 + \sigma\epsilon$ into the second formula to see it, and use $\alpha^2 + \sigma^2 = 1$). At t
 # = 0 `v` is the noise, at t = 1 the (negative) picture: what the input does *not* show, at either end. It is the
-# library's default (`captionless.objective.target`, `to_x0`, `to_eps`). This is what a mistake of 0.1 in each of the
-# three does to `x0`:
+# library's default (`captionless.diffusion.objective.target`, `to_x0`, `to_eps`). This is what a mistake of 0.1 in
+# each of the three does to `x0`:
 
 # %%
 t = torch.linspace(0.02, 1, 200)
@@ -371,7 +374,8 @@ plt.show()
 # zeros, the *null condition*: no digit is asked for by name before lesson 4.
 #
 # The weights jump about a little at every step. What draws pictures is not the last weights but their running average
-# (EMA, *exponential moving average*: `captionless.ema`), which is smoother than any of them. In it older weights count
+# (EMA, *exponential moving average*: `captionless.models.ema`), which is smoother than any of them. In it older
+# weights count
 # less and less: half as much after `half_life` pictures, and early in the training sooner (`ema.decay`).
 
 # %%
@@ -422,7 +426,8 @@ plt.show()
 # ## 8. Drawing digits
 #
 # The sampler, the schedule and the `Reverse` are those of the toy. Only the denoiser is another:
-# `captionless.guidance.guided_denoiser` turns a network that predicts `v` into a function `(xt, t) -> x0`, and clips
+# `captionless.diffusion.guidance.guided_denoiser` turns a network that predicts `v` into a function `(xt, t) -> x0`,
+# and clips
 # `x0` to [-1, 1], where all pictures are. (The guidance in its name is the subject of lesson 4; here there is none.)
 #
 # First the way of two pictures in 100 steps: every tenth state, and what the network predicts there. At first the
@@ -468,7 +473,7 @@ show({name: sets[name][:12] for name in sorted(sets, key=lambda name: int(name.s
 #
 # Two sets of pictures are alike if pictures of one lie as close to those of the other as to those of their own. The
 # *maximum mean discrepancy* (MMD) makes a number of that ([Gretton et al., JMLR 13, 2012](
-# https://jmlr.org/papers/v13/gretton12a.html), eq. 3; `captionless.evaluation.mmd`). It takes a function $k$ (a
+# https://jmlr.org/papers/v13/gretton12a.html), eq. 3; `captionless.evaluation.metrics.mmd`). It takes a function $k$ (a
 # *kernel*) that is 1 for equal pictures and falls to 0 with their distance, here $e^{-\|x - y\|^2 / 2s^2}$, and
 #
 # $$\text{MMD}^2 = \overline{k(x, x')} + \overline{k(y, y')} - 2\,\overline{k(x, y)}$$
@@ -585,7 +590,7 @@ assert 0.85 < copied < 1.4, "drawn digits are as far from the training digits as
 # digits: 3.5, where `ddpm` has about 7. It needs fewer steps.
 #
 # ```python
-# from captionless.samplers import ddim
+# from captionless.diffusion.samplers import ddim
 #
 #
 # def from_noise(sampler, seed):

@@ -28,13 +28,13 @@ from sklearn.datasets import load_digits
 from torch import nn
 from torch.nn import functional as F
 
-from captionless.blocks import Downsample, Parts, ResidualBlock, Upsample, group_norm, sinusoidal_embedding
-from captionless.denoiser import Denoiser, DenoiserConfig, parameter_count
-from captionless.guidance import guided_denoiser
-from captionless.objective import denoising_loss, training_times
-from captionless.reverse import Reverse
-from captionless.samplers import dpmpp_2m
-from captionless.schedule import CosineSchedule, sampling_times
+from captionless.diffusion.guidance import guided_denoiser
+from captionless.diffusion.objective import denoising_loss, training_times
+from captionless.diffusion.reverse import Reverse
+from captionless.diffusion.samplers import dpmpp_2m
+from captionless.diffusion.schedules import CosineSchedule, sampling_times
+from captionless.models.blocks import Downsample, Parts, ResidualBlock, Upsample, group_norm, sinusoidal_embedding
+from captionless.models.unet import Denoiser, DenoiserConfig, parameter_count
 
 x = torch.tensor(load_digits().images, dtype=torch.float32).unsqueeze(1) / 8 - 1  # (1797, 1, 8, 8), from -1 to 1
 order = torch.randperm(len(x), generator=torch.Generator().manual_seed(0))
@@ -55,7 +55,7 @@ schedule = CosineSchedule()
 # With BatchNorm what a picture becomes in training depends on its company, and in diffusion the company is a mixture of
 # all noise levels. For drawing, where all pictures have the same noise level, the layer changes over to averages that
 # it has noted down in training. GroupNorm has no such second mode. In the library it is
-# `captionless.blocks.group_norm`.
+# `captionless.models.blocks.group_norm`.
 #
 # Look at it: the same input, as one of 8 in 50 different batches. How far do the layer's answers to it spread? Each
 # line is one of its activations, four of them.
@@ -106,8 +106,8 @@ plt.show()
 # On the way down a U-Net halves height and width. *Max-pooling* keeps the largest of four neighbours and forgets
 # three. *Rearranging* (space to depth) moves the four into four channels and forgets nothing; a 1x1 convolution then
 # makes as many channels of them as the next level has, c': (n, c, 8, 8) → (n, 4c, 4, 4) → (n, c', 4, 4). It is
-# `captionless.blocks.Downsample`, and `Upsample` is its mirror image. The rearranging is `nn.PixelUnshuffle`, undone
-# by `nn.PixelShuffle`.
+# `captionless.models.blocks.Downsample`, and `Upsample` is its mirror image. The rearranging is `nn.PixelUnshuffle`,
+# undone by `nn.PixelShuffle`.
 
 # %%
 digit = held_out[:1]
@@ -133,7 +133,7 @@ print("Downsample:", tuple(halved.shape), " Upsample:", tuple(Upsample(32, 16)(h
 #
 # $$\left(\cos(\omega_1 t), \ldots, \cos(\omega_k t),\ \sin(\omega_1 t), \ldots, \sin(\omega_k t)\right)$$
 #
-# with frequencies $\omega$ that grow geometrically from 1 to 1000 (`captionless.blocks.sinusoidal_embedding`;
+# with frequencies $\omega$ that grow geometrically from 1 to 1000 (`captionless.models.blocks.sinusoidal_embedding`;
 # [arXiv:1706.03762](https://arxiv.org/abs/1706.03762), section 3.5, used for time by DDPM). The slow ones tell early
 # from late, the fast ones a time from its neighbour. Left, the embedding of all times; right, how alike that of t = 0.5
 # is to the others: the cosine of the angle between the two vectors, 1 for the same direction, 0 for nothing in common.
@@ -157,7 +157,8 @@ plt.show()
 # ## 5. Residual connections: around the block, or through it
 #
 # A residual block ([arXiv:1512.03385](https://arxiv.org/abs/1512.03385)) adds what it computes to its input:
-# $h \leftarrow h + f(h)$. The library's `captionless.blocks.ResidualBlock` moreover begins with the weights of the
+# $h \leftarrow h + f(h)$. The library's `captionless.models.blocks.ResidualBlock` moreover begins with the weights of
+# the
 # last layer of $f$ at zero, so that a new block changes nothing at all. Without the addition, $h \leftarrow f(h)$,
 # everything must pass through every block, and random blocks mangle it.
 #
@@ -207,8 +208,8 @@ assert abs(similar["residual"]) < 0.15 < 0.5 < similar["plain"], "plain blocks m
 #
 # All that is good reasoning, and none of it says how much a part is worth. So train the full network, with all five
 # parts, and five others in which one of them gives way to what it is said to improve on. `Denoiser(config, parts)`
-# takes the parts as arguments (`captionless.blocks.Parts`, whose defaults are those of the full network); each variant
-# is one line. The network is a small U-Net of two levels, 8 x 8 and 4 x 4.
+# takes the parts as arguments (`captionless.models.blocks.Parts`, whose defaults are those of the full network); each
+# variant is one line. The network is a small U-Net of two levels, 8 x 8 and 4 x 4.
 
 
 # %%
@@ -329,7 +330,8 @@ for name in list(VARIANTS)[1:]:
 
 # %% [markdown]
 # What each of them draws (the first seed), from the same noise, in 20 steps of DPM-Solver++
-# (`captionless.samplers.dpmpp_2m`, [arXiv:2211.01095](https://arxiv.org/abs/2211.01095), algorithm 2: without fresh
+# (`captionless.diffusion.samplers.dpmpp_2m`, [arXiv:2211.01095](https://arxiv.org/abs/2211.01095), algorithm 2:
+# without fresh
 # noise, as DDIM, but it needs fewer steps). All six draw nearly the same digits: a difference in the loss that can be
 # measured need not be visible.
 

@@ -26,13 +26,13 @@ from sklearn.datasets import load_digits
 from sklearn.svm import SVC
 from torch.nn import functional as F
 
-from captionless.denoiser import Denoiser, DenoiserConfig
-from captionless.guidance import Guidance, guided_denoiser
-from captionless.labels import one_hot
-from captionless.objective import denoising_loss, drop_condition, mask_condition, training_times
-from captionless.reverse import Reverse
-from captionless.samplers import dpmpp_2m
-from captionless.schedule import CosineSchedule, add_noise, sampling_times
+from captionless.data.labels import one_hot
+from captionless.diffusion.guidance import Guidance, guided_denoiser
+from captionless.diffusion.objective import denoising_loss, drop_condition, mask_condition, training_times
+from captionless.diffusion.reverse import Reverse
+from captionless.diffusion.samplers import dpmpp_2m
+from captionless.diffusion.schedules import CosineSchedule, add_noise, sampling_times
+from captionless.models.unet import Denoiser, DenoiserConfig
 
 digits = load_digits()
 x = torch.tensor(digits.images, dtype=torch.float32).unsqueeze(1) / 8 - 1  # (1797, 1, 8, 8), from -1 to 1
@@ -61,10 +61,12 @@ def show(grid: list[torch.Tensor], rows: list[str], columns: list[str] | None = 
 # ## 1. The condition
 #
 # What the network is told of a picture is its *condition*, a vector. For ten classes take ten numbers, a 1 at the
-# place of the class and 0 elsewhere: a *one-hot* vector (`captionless.labels.one_hot`). It enters the network beside
-# the time. Each passes linear layers of its own, the two results are added (`captionless.blocks.Embedding`), and their
-# sum scales and shifts the activations of every block (`captionless.blocks.ResidualBlock`). In lessons 1 to 3 the
-# condition was always zeros.
+# place of the class and 0 elsewhere: a *one-hot* vector (`captionless.data.labels.one_hot`). It enters the network
+# beside
+# the time. Each passes linear layers of its own, the two results are added (`captionless.models.blocks.Embedding`),
+# and their
+# sum scales and shifts the activations of every block (`captionless.models.blocks.ResidualBlock`). In lessons 1 to 3
+# the condition was always zeros.
 #
 # ## 2. Forgetting it, sometimes
 #
@@ -72,7 +74,7 @@ def show(grid: list[torch.Tensor], rows: list[str], columns: list[str] | None = 
 # one. It does not need two networks. In training the condition is dropped for a share `p` of the pictures: the whole
 # vector is multiplied by a random number that is 1 with probability 1 - p, and else 0 (a *Bernoulli* random number, and
 # the operation a *mask*). What is left of the dropped ones, zeros, is the *null condition*, and the network learns that
-# zeros mean "could be anything" (`captionless.objective.drop_condition`;
+# zeros mean "could be anything" (`captionless.diffusion.objective.drop_condition`;
 # [arXiv:2207.12598](https://arxiv.org/abs/2207.12598), algorithm 1).
 #
 # `drop_condition` takes a number from 0 to 1 for each picture, drawn uniformly, and drops where it is less than p.
@@ -148,7 +150,7 @@ print(f"held-out loss: {cond:.3f} when told the class, {uncond:.3f} when not")
 #
 # $$\text{guided} = (1 + w)\cdot \text{cond} - w \cdot \text{uncond} = \text{cond} + w\,(\text{cond} - \text{uncond})$$
 #
-# (`captionless.guidance.guide`; arXiv:2207.12598, eq. 6; some programs call `w + 1` the guidance scale.) The
+# (`captionless.diffusion.guidance.guide`; arXiv:2207.12598, eq. 6; some programs call `w + 1` the guidance scale.) The
 # difference is what the class adds to the answer, and guidance exaggerates it: it goes from what digits have in common
 # towards what makes a 7 a 7, and beyond. `w` = -1 is the unconditional answer, 0 the plain conditional one.
 #
@@ -167,7 +169,8 @@ print(f"held-out loss: {cond:.3f} when told the class, {uncond:.3f} when not")
 # a classifier, trained on noisy pictures, for $p(c|x_t)$ ([arXiv:2105.05233](https://arxiv.org/abs/2105.05233)). Here
 # none is trained; hence the name.
 #
-# `captionless.guidance.guided_denoiser` makes of network, conditions and `w` the function `(xt, t) -> x0` that samplers
+# `captionless.diffusion.guidance.guided_denoiser` makes of network, conditions and `w` the function `(xt, t) -> x0`
+# that samplers
 # want; `x0` is clipped to [-1, 1]. Below, a 7 with so much noise (t = 0.75) that one can hardly tell, and what is
 # answered for it:
 
@@ -187,8 +190,8 @@ show([torch.cat(list(answers.values()))], [""], list(answers), cell=1.5)
 # Asked for nothing, the network answers a blob: the mean of all digits that fit. Told "7" it sees a 7, dimly, and the
 # greater `w`, the more boldly. Told "3" with much guidance it sees a 3 in the same noise.
 #
-# In place of a number, `w` may be a `captionless.guidance.Guidance`, which can say more: guidance at some times only,
-# or other limits for `x0`.
+# In place of a number, `w` may be a `captionless.diffusion.guidance.Guidance`, which can say more: guidance at some
+# times only, or other limits for `x0`.
 #
 # ## 5. The sweep
 #
@@ -300,7 +303,8 @@ plt.show()
 # ## 8. The wrong mask
 #
 # Courses often write the Bernoulli mask with one random number for each *element* of the condition, so that each
-# element is lost or kept by itself (`captionless.objective.mask_condition`). For a one-hot vector that is no mistake.
+# element is lost or kept by itself (`captionless.diffusion.objective.mask_condition`). For a one-hot vector that is no
+# mistake.
 # Only the 1 can be lost, as a zero stays a zero; so the random number at the place of the 1 decides, and the two masks
 # are one and the same:
 
@@ -431,7 +435,7 @@ print(f"{varied[2.0] / varied[0.0]:.0%} of it is left; distance at w = 3: {whole
 # <details><summary>Solution</summary>
 #
 # ```python
-# from captionless.guidance import guide
+# from captionless.diffusion.guidance import guide
 #
 # with torch.no_grad():
 #     cond, uncond = (network(xt, t.reshape(1), c) for c in (classes[7:8], torch.zeros(1, 10)))
@@ -439,7 +443,7 @@ print(f"{varied[2.0] / varied[0.0]:.0%} of it is left; distance at w = 3: {whole
 # v = 3 * cond - 2 * uncond
 # alpha, sigma = schedule.alpha_sigma(t)
 # x0 = (alpha * xt - sigma * v).clamp(-1, 1)  # clipped, as pictures lie in [-1, 1]
-# assert torch.allclose(guide(cond, uncond, 2.0), v, atol=1e-5), "captionless.guidance.guide is that line"
+# assert torch.allclose(guide(cond, uncond, 2.0), v, atol=1e-5), "captionless.diffusion.guidance.guide is that line"
 # assert torch.allclose(x0, expected, atol=1e-4), "and guided_denoiser all of it"
 # ```
 #

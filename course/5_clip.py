@@ -33,18 +33,18 @@ from PIL import Image
 from torch.nn import functional as F
 
 import captionless
-from captionless import ema
-from captionless.bridge import Shore, to_condition
-from captionless.denoiser import Denoiser, DenoiserConfig
-from captionless.evaluation.pixel_classifier import held_out_split, train_classifier
-from captionless.guidance import Guidance, guided_denoiser
-from captionless.objective import denoising_loss, drop_condition, noise_condition, stratified_times
-from captionless.painting import to_bytes, to_images
-from captionless.reverse import Reverse
-from captionless.samplers import dpmpp_2m
-from captionless.schedule import CosineSchedule, Schedule, sampling_times
-from captionless.sheets import contact_sheet
-from captionless.subject import subject_mean
+from captionless.conditioning.bridge import Shore, to_condition
+from captionless.conditioning.subject import subject_mean
+from captionless.diffusion.guidance import Guidance, guided_denoiser
+from captionless.diffusion.objective import denoising_loss, drop_condition, noise_condition, stratified_times
+from captionless.diffusion.reverse import Reverse
+from captionless.diffusion.samplers import dpmpp_2m
+from captionless.diffusion.schedules import CosineSchedule, Schedule, sampling_times
+from captionless.evaluation.classifier.train import held_out_split, train_classifier
+from captionless.generation.grids import contact_sheet
+from captionless.generation.sample import to_bytes, to_images
+from captionless.models import ema
+from captionless.models.unet import Denoiser, DenoiserConfig
 
 photos = Path(os.environ.get("PHOTOS", "../examples/flowers"))
 
@@ -385,7 +385,7 @@ print(f"    sentence with picture {alike(texts, own, shows, kind_of[held]):.2f}"
 # **modality gap** (arXiv:2203.02053). In CLIP ViT-B/32 it is wider: a sentence and its picture have a cosine of only
 # 0.25 to 0.3.
 #
-# Two **bridges** over it (`captionless.bridge`):
+# Two **bridges** over it (`captionless.conditioning.bridge`):
 #
 # - **mean**: the gap is mostly one constant vector, so take the mean of sentences away and add the mean of
 #   pictures (`mean_shift`; in the manner of arXiv:2401.08567).
@@ -545,7 +545,7 @@ assert recognised["nearest"] > recognised["none"] + 0.1, (
 # <details><summary>Solution</summary>
 #
 # ```python
-# from captionless.bridge import nearest
+# from captionless.conditioning.bridge import nearest
 #
 # closest = {}
 # for neighbours in (1, 5, 100):

@@ -30,9 +30,9 @@ from PIL import Image
 from sklearn.datasets import load_digits
 
 import captionless
-from captionless.evaluation.estimate import share
-from captionless.evaluation.judge import PixelJudge
-from captionless.evaluation.pixel_classifier import accuracy, confusion, train_classifier
+from captionless.evaluation.classifier.reference import PixelJudge
+from captionless.evaluation.classifier.train import accuracy, confusion, train_classifier
+from captionless.evaluation.metrics.estimate import share
 
 # %% [markdown]
 # ## 1. Real pictures, some of them held back

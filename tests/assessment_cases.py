@@ -10,11 +10,11 @@ from typing import Any
 import torch
 from PIL import Image
 
-from captionless.checkpoint import WEIGHTS, ModelConfig, save_config, save_tensors
-from captionless.denoiser import Denoiser, DenoiserConfig
-from captionless.evaluation.estimate import share
-from captionless.evaluation.judge import PixelJudge
-from captionless.sampling import Sampling
+from captionless.checkpoints.model import WEIGHTS, ModelConfig, save_config, save_tensors
+from captionless.config.sampling import Sampling
+from captionless.evaluation.classifier.reference import PixelJudge
+from captionless.evaluation.metrics.estimate import share
+from captionless.models.unet import Denoiser, DenoiserConfig
 
 COLOURS = {"daisy": (40, 120, 60), "rose": (180, 50, 50), "tulip": (60, 60, 190)}
 CLASSES = tuple(COLOURS)

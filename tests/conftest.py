@@ -9,8 +9,8 @@ import torch
 from hypothesis import settings
 
 import tiny
-from captionless.checkpoint import Model
-from captionless.denoiser import Denoiser
+from captionless.checkpoints.model import Model
+from captionless.models.unet import Denoiser
 
 # The same examples in every run, however slow the machine, and nothing written beside the sources.
 settings.register_profile("captionless", deadline=None, derandomize=True, database=None)

@@ -10,8 +10,11 @@ import torch
 from PIL import Image
 
 import encoder_factory
-from captionless.evaluation import examine, pixel_classifier, sweep_section, words_section
-from captionless.training import train
+from captionless.evaluation import one_model as examine
+from captionless.evaluation.classifier import train as pixel_classifier
+from captionless.evaluation.sections import sweep as sweep_section
+from captionless.evaluation.sections import text_alignment as words_section
+from captionless.training.run import train
 
 TINY: dict[str, Any] = {"size": 8, "width": 16, "batch": 8, "images": 32, "precision": "float32"}
 

@@ -7,8 +7,8 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from captionless.samplers import Reverse
-from captionless.schedule import Schedule
+from captionless.diffusion.samplers import Reverse
+from captionless.diffusion.schedules import Schedule
 
 Denoise = Callable[[Tensor, Tensor], Tensor]
 

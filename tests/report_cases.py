@@ -6,8 +6,8 @@ from collections.abc import Callable
 
 from PIL import Image
 
-from captionless.evaluation.estimate import Estimate, share
-from captionless.evaluation.results import Examination, Figure, Mark, Report, Section, Sheet, Table
+from captionless.evaluation.metrics.estimate import Estimate, share
+from captionless.evaluation.report.results import Examination, Figure, Mark, Report, Section, Sheet, Table
 
 NASTY = "<script>alert('häßlich')</script> & \"müde\" {{ 7 * 7 }}"
 Picture = Callable[[int, int], Image.Image]

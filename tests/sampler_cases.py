@@ -8,7 +8,7 @@ from functools import partial
 import torch
 from torch import Tensor
 
-from captionless.samplers import ddim, ddpm, dpmpp_2m, dpmpp_2m_sde, euler, euler_ancestral, heun, unipc
+from captionless.diffusion.samplers import ddim, ddpm, dpmpp_2m, dpmpp_2m_sde, euler, euler_ancestral, heun, unipc
 
 DETERMINISTIC: dict[str, Callable[..., Tensor]] = {
     "ddim": ddim,

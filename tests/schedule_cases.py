@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from hypothesis import strategies as st
 
-from captionless.schedule import (
+from captionless.diffusion.schedules import (
     AnySchedule,
     CosineSchedule,
     FlowSchedule,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import TypeVar
 
 import torch
@@ -12,8 +13,8 @@ from PIL.Image import Image
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from captionless.checkpoint import EncoderReference, Model, ModelConfig
-from captionless.denoiser import Denoiser, DenoiserConfig
+from captionless.checkpoints.model import BANK, WEIGHTS, EncoderReference, Model, ModelConfig, save_config, save_tensors
+from captionless.models.unet import Denoiser, DenoiserConfig
 
 Module = TypeVar("Module", bound=nn.Module)
 
@@ -81,3 +82,10 @@ def class_model(classes: tuple[str, ...] = ("daisy", "rose")) -> Model:
     network = denoiser(condition_width=len(classes))
     config = ModelConfig(8, network.config, None, classes=classes)
     return Model("tiny", config, network, torch.empty(0, len(classes)))
+
+
+def saved(model: Model, folder: Path) -> Path:
+    save_config(folder, model.config)
+    save_tensors(folder / WEIGHTS, model.denoiser.state_dict())
+    save_tensors(folder / BANK, {"vectors": model.bank})
+    return folder

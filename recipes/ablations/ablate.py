@@ -30,14 +30,14 @@ from unittest.mock import patch
 from torch import Tensor
 
 import captionless
-from captionless import cascade
-from captionless.bridge import SETTLE, Shore, nearest
-from captionless.checkpoint import SMALL, load_config, model_folder
-from captionless.composition import slerp
-from captionless.gallery import Gallery, Painted
-from captionless.sampling import ENLARGING_STEPS, SAMPLERS, Sampling
-from captionless.settings import GivenSettings
-from captionless.sheets import contact_sheet
+from captionless.checkpoints.model import SMALL, load_config, model_folder
+from captionless.conditioning.bridge import SETTLE, Shore, nearest
+from captionless.conditioning.composition import slerp
+from captionless.config.sampling import ENLARGING_STEPS, SAMPLERS, Sampling
+from captionless.config.training import GivenSettings
+from captionless.diffusion import super_resolution as cascade
+from captionless.generation.grids import contact_sheet
+from captionless.generation.writer import Gallery, Painted
 
 TRAINING: GivenSettings = {"size": 32, "images": 40_000}
 BASE: dict[str, Any] = {"guidance": 3.0, "interval": (0.0, 1.0), "steps": 10}
@@ -159,7 +159,10 @@ def model_for(name: str, photos: Path | None, out: Path) -> str:
 def enlarged(way: tuple[int, float] | None) -> Iterator[None]:
     """Let the second model of a cascade take so many steps, from small pictures with so much noise."""
     steps, noise = way or (ENLARGING_STEPS, cascade.PAINTED_NOISE)
-    with patch("captionless.sampling.ENLARGING_STEPS", steps), patch("captionless.cascade.PAINTED_NOISE", noise):
+    with (
+        patch("captionless.config.sampling.ENLARGING_STEPS", steps),
+        patch("captionless.diffusion.super_resolution.PAINTED_NOISE", noise),
+    ):
         yield
 
 

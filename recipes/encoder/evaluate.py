@@ -21,7 +21,7 @@ from photographs import read_records
 from PIL import Image
 from sentences import PETALS, article
 
-from captionless.encoders import Encoder, load_encoder
+from captionless.encoders.dual_encoder import Encoder, load_encoder
 
 PARAPHRASES = Path(__file__).parents[2] / "tests" / "paraphrases.jsonl"
 

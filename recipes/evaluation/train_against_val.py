@@ -15,17 +15,17 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from captionless.encoders import BUNDLED, load_encoder
-from captionless.evaluation.estimate import Estimate, share
-from captionless.evaluation.features import own_features
-from captionless.evaluation.likeness import against, compare
-from captionless.evaluation.likeness_section import alterations
-from captionless.evaluation.memorisation import memorised, nearest
-from captionless.evaluation.pixel_classifier import accuracy, train_classifier
-from captionless.evaluation.words import cosine_gain, r_precision
-from captionless.painting import to_images
-from captionless.prompt_files import photo_of
-from captionless.squares import read_squares
+from captionless.data.arrays import read_squares
+from captionless.encoders.dual_encoder import BUNDLED, load_encoder
+from captionless.encoders.features import own_features
+from captionless.evaluation.classifier.train import accuracy, train_classifier
+from captionless.evaluation.metrics.estimate import Estimate, share
+from captionless.evaluation.metrics.fidelity import against, compare
+from captionless.evaluation.metrics.memorisation import memorised, nearest
+from captionless.evaluation.metrics.text_alignment import cosine_gain, r_precision
+from captionless.evaluation.sections.fidelity import alterations
+from captionless.generation.prompts import photo_of
+from captionless.generation.sample import to_images
 
 
 def main() -> None:

@@ -20,7 +20,8 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from captionless.checkpoint import (
+from captionless.checkpoints.card import COPY, CREDITS, TRAIN, read_pictures, write_model_card, write_pictures
+from captionless.checkpoints.model import (
     BANK,
     MEANS,
     SMALL,
@@ -33,11 +34,10 @@ from captionless.checkpoint import (
     save_config,
     save_tensors,
 )
-from captionless.encoders import BUNDLED, Encoder, load_encoder
-from captionless.model_card import COPY, CREDITS, TRAIN, read_pictures, write_model_card, write_pictures
-from captionless.quantisation import quantised
-from captionless.subject import subject_mean
-from captionless.vectors import embed
+from captionless.checkpoints.quantisation import quantised
+from captionless.conditioning.subject import subject_mean
+from captionless.encoders.dual_encoder import BUNDLED, Encoder, load_encoder
+from captionless.encoders.embeddings import embed
 
 LIMIT = 43_000_000
 """Bytes, compressed as in a wheel, of all that ships beside the code."""

@@ -14,32 +14,32 @@ from __future__ import annotations
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-__version__ = "0.1.0"
+from captionless._version import __version__
 
 if TYPE_CHECKING:
-    from captionless.composition import Composition
-    from captionless.editing import Edit
-    from captionless.encoders import load_encoder
+    from captionless.conditioning.composition import Composition
+    from captionless.config.sampling import Sampling
+    from captionless.encoders.dual_encoder import load_encoder
+    from captionless.encoders.embeddings import embed
     from captionless.errors import CaptionlessError
-    from captionless.evaluation.assess import assess
-    from captionless.evaluation.measure import evaluate
-    from captionless.generator import Generator, load
-    from captionless.sampling import Sampling
-    from captionless.training import train
-    from captionless.vectors import embed
+    from captionless.evaluation.assessment.run import assess
+    from captionless.evaluation.run import evaluate
+    from captionless.generation.editing import Edit
+    from captionless.generation.generator import Generator, load
+    from captionless.training.run import train
 
 _HOMES = {
     "CaptionlessError": "errors",
-    "Composition": "composition",
-    "Edit": "editing",
-    "Generator": "generator",
-    "Sampling": "sampling",
-    "assess": "evaluation.assess",
-    "embed": "vectors",
-    "evaluate": "evaluation.measure",
-    "load": "generator",
-    "load_encoder": "encoders",
-    "train": "training",
+    "Composition": "conditioning.composition",
+    "Edit": "generation.editing",
+    "Generator": "generation.generator",
+    "Sampling": "config.sampling",
+    "assess": "evaluation.assessment.run",
+    "embed": "encoders.embeddings",
+    "evaluate": "evaluation.run",
+    "load": "generation.generator",
+    "load_encoder": "encoders.dual_encoder",
+    "train": "training.run",
 }
 
 __all__ = [

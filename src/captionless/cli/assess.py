@@ -11,12 +11,12 @@ from rich.cells import cell_len
 
 from captionless.cli import measure_options as options
 from captionless.cli.console import Watcher, bar, remarks, show
+from captionless.config.sampling import Sampling
 from captionless.errors import CaptionlessError
-from captionless.sampling import Sampling
 
 if TYPE_CHECKING:
-    from captionless.evaluation.estimate import Estimate
-    from captionless.evaluation.grade import Grade, Verdict
+    from captionless.evaluation.assessment.grade import Grade, Verdict
+    from captionless.evaluation.metrics.estimate import Estimate
 
 DEFAULTS = Sampling()
 WIDEST = 20
@@ -68,7 +68,7 @@ def assess(
     """
     sampling = Sampling(guidance=guidance, steps=steps, sampler=sampler, precision=precision, batch=batch)
     wanted = share_of(passing)
-    from captionless.evaluation.assess import assess as grade_model
+    from captionless.evaluation.assessment.run import assess as grade_model
 
     with bar() as progress, remarks():
         grade = grade_model(

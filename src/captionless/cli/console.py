@@ -93,7 +93,7 @@ def remarks() -> Iterator[None]:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         warnings.filterwarnings("always", module="captionless")
-        from captionless.encoders import PromptCut
+        from captionless.encoders.dual_encoder import PromptCut
 
         warnings.filterwarnings("always", category=PromptCut)
         warnings.showwarning = lambda message, *_, **__: say(f"captionless: {message}")

@@ -22,10 +22,10 @@ def embed(
     The vectors go to the cache that `train` reads; pictures already there are not computed again.
     """
     with bar() as progress, remarks():
-        from captionless.training_pictures import pick_encoder, tell
-        from captionless.vector_cache import cache_folder
-        from captionless.vector_csv import write_csv
-        from captionless.vectors import embed as embed_folder
+        from captionless.encoders.cache import cache_folder
+        from captionless.encoders.embeddings import embed as embed_folder
+        from captionless.encoders.table import write_csv
+        from captionless.training.dataset import pick_encoder, tell
 
         chosen, reason = pick_encoder(folder, encoder, None, None, say)
         say(f"Encoder: {reason}.")

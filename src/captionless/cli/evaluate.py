@@ -9,11 +9,11 @@ import typer
 
 from captionless.cli import measure_options as options
 from captionless.cli.console import Watcher, bar, remarks, show
+from captionless.config.sampling import Sampling
 from captionless.evaluation import SAMPLES
-from captionless.sampling import Sampling
 
 if TYPE_CHECKING:
-    from captionless.evaluation.results import Examination, Report
+    from captionless.evaluation.report.results import Examination, Report
 
 DEFAULTS = Sampling()
 
@@ -58,7 +58,7 @@ def evaluate(
     Writes OUT/index.html, one page that needs nothing else, and OUT/report.json.
     """
     sampling = Sampling(guidance=guidance, steps=steps, sampler=sampler, precision=precision, batch=batch)
-    from captionless.evaluation.measure import evaluate as measure
+    from captionless.evaluation.run import evaluate as measure
 
     with bar() as progress, remarks():
         report = measure(
@@ -84,8 +84,8 @@ def lines(report: Report) -> list[str]:
 
 
 def _lines(examination: Examination) -> list[str]:
-    from captionless.evaluation.numbers import number, span
-    from captionless.evaluation.page import verdict
+    from captionless.evaluation.report.format import number, span
+    from captionless.evaluation.report.page import verdict
 
     found = [f"{examination.model}:"]
     for figure in examination.figures.values():

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 from captionless.cli import generate_options as options
 from captionless.cli.console import bar, remarks, say, show
-from captionless.cli.generate_request import (
+from captionless.config.sampling import Sampling
+from captionless.generation.request import (
     WALK,
     check_partners,
     facts,
@@ -19,14 +20,13 @@ from captionless.cli.generate_request import (
     read_edit,
     what_to_paint,
 )
-from captionless.sampling import Sampling
 
 if TYPE_CHECKING:
-    from captionless.composition import Composition
-    from captionless.editing import Edit
-    from captionless.film import Film
-    from captionless.gallery import Gallery, Painted
-    from captionless.generator import Generator
+    from captionless.conditioning.composition import Composition
+    from captionless.generation.editing import Edit
+    from captionless.generation.generator import Generator
+    from captionless.generation.trajectory import Film
+    from captionless.generation.writer import Gallery, Painted
 
 DEFAULTS = Sampling()
 
@@ -94,10 +94,10 @@ def generate(
         composition, edit = read_composition(given), read_edit(given)
 
     import captionless
-    from captionless.gallery import Gallery
-    from captionless.generator import check_request
-    from captionless.painting import guided_times
-    from captionless.precision import resolve_precision
+    from captionless.device import resolve_precision
+    from captionless.generation.generator import check_request
+    from captionless.generation.sample import guided_times
+    from captionless.generation.writer import Gallery
 
     check_request(texts, n, seed, composition)
     gallery = Gallery(out)
@@ -136,8 +136,8 @@ class Request:
 
 def paint_all(request: Request, generator: Generator, gallery: Gallery, film: bool) -> None:
     """Paint and write everything that is asked for; what is painted is written at once, and not lost on a crash."""
-    from captionless.film import Film, animation, strip
-    from captionless.gallery import sheet_limit, sweep_limit
+    from captionless.generation.trajectory import Film, animation, strip
+    from captionless.generation.writer import sheet_limit, sweep_limit
 
     several = len(request.ways) > 1
     limit = sweep_limit(len(request.ways)) if several else sheet_limit(request.n)
@@ -169,9 +169,9 @@ def paint_one_way(
     request: Request, way: Sampling, generator: Generator, on_step: Film | None
 ) -> Iterator[list[Painted]]:
     """Paint each picture of a request once; yield batches, with all that decided each picture."""
-    from captionless.composition import towards_shares
-    from captionless.gallery import Painted
-    from captionless.generator import picture_seeds
+    from captionless.conditioning.composition import towards_shares
+    from captionless.generation.generator import picture_seeds
+    from captionless.generation.writer import Painted
 
     n, composition = request.n, request.composition
     seeds = picture_seeds(len(request.prompts), n, request.seed, composition)

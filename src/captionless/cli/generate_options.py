@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from captionless.sampling import BRIDGES, SAMPLERS, SPACINGS, THRESHOLDS, VARIANCES, Sampling
+from captionless.config.sampling import BRIDGES, SAMPLERS, SPACINGS, THRESHOLDS, VARIANCES, Sampling
 
 SHOWN = "What to show"
 BEGIN = "A photograph to begin from"

@@ -11,7 +11,7 @@ from captionless.cli.console import bar, remarks, show
 from captionless.errors import CaptionlessError
 
 if TYPE_CHECKING:
-    from captionless.checkpoint import Model, ModelConfig
+    from captionless.checkpoints.model import Model, ModelConfig
 
 
 def info(
@@ -20,7 +20,7 @@ def info(
     ],
 ) -> None:
     """Say what a model or a folder of pictures holds."""
-    from captionless.checkpoint import CONFIG, model_folder
+    from captionless.checkpoints.model import CONFIG, model_folder
 
     folder = model_folder(name)
     if not folder.is_dir():
@@ -32,8 +32,8 @@ def info(
 
 
 def _model(name: str) -> list[tuple[str, str]]:
-    from captionless.checkpoint import load_model, model_folder
-    from captionless.denoiser import parameter_count
+    from captionless.checkpoints.model import load_model, model_folder
+    from captionless.models.unet import parameter_count
 
     model = load_model(name)
     config, training = model.config, model.config.training
@@ -55,7 +55,7 @@ def _model(name: str) -> list[tuple[str, str]]:
 
 
 def _enlarging(model: Model) -> list[tuple[str, str]]:
-    from captionless.denoiser import parameter_count
+    from captionless.models.unet import parameter_count
 
     if model.small is None:
         return []
@@ -69,7 +69,7 @@ def _enlarging(model: Model) -> list[tuple[str, str]]:
 
 
 def _conditions(config: ModelConfig) -> list[tuple[str, str]]:
-    from captionless.model_card import class_counts
+    from captionless.checkpoints.card import class_counts
 
     encoder, training = config.encoder, config.training
     if encoder is None:
@@ -81,8 +81,8 @@ def _conditions(config: ModelConfig) -> list[tuple[str, str]]:
 
 
 def _pictures(folder: Path) -> list[tuple[str, str]]:
-    from captionless.folders import find_pictures
-    from captionless.pictures import Picture, Skipped, count_reasons, find_duplicates, read_folder
+    from captionless.data.folder import find_pictures
+    from captionless.data.images import Picture, Skipped, count_reasons, find_duplicates, read_folder
 
     files = find_pictures(folder)
     entries: list[Picture | Skipped] = []

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from captionless.sampling import SAMPLERS
+from captionless.config.sampling import SAMPLERS
 
 Labels = Annotated[
     Path | None,

@@ -10,11 +10,11 @@ from rich.progress import Progress, TaskID
 
 from captionless.cli import train_options as options
 from captionless.cli.console import bar, remarks, say
+from captionless.config.training import PRESETS, GivenSettings, TrainSettings
 from captionless.errors import one_of
-from captionless.settings import PRESETS, GivenSettings, TrainSettings
 
 if TYPE_CHECKING:
-    from captionless.trainer import Training
+    from captionless.training.loop import Training
 
 LOG_SECONDS = 60.0
 
@@ -67,7 +67,7 @@ def train(
         one_of("preset", preset, tuple(PRESETS))
         given = {**PRESETS[preset], **given}
 
-    from captionless.training import train as train_model
+    from captionless.training.run import train as train_model
 
     with bar() as progress, remarks():
         train_model(
@@ -86,8 +86,8 @@ def train(
             observer=Watcher(progress),
             **given,
         )
-    from captionless.checkpoint import load_config
-    from captionless.model_card import example
+    from captionless.checkpoints.card import example
+    from captionless.checkpoints.model import load_config
 
     say(f"Done. Try: captionless generate --model {out} {example(load_config(out))}")
 
@@ -110,7 +110,7 @@ class Watcher:
 
     def step(self, training: Training, settings: TrainSettings) -> None:
         """Show how far the training is, in thousandths, with the loss and the pictures seen."""
-        from captionless.trainer import progress
+        from captionless.training.loop import progress
 
         images, loss = training.counter.images, training.counter.loss
         detail = f"{images:,} pictures" + ("" if math.isnan(loss) else f", loss {loss:.4f}")

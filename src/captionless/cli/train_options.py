@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from captionless.settings import (
+from captionless.config.training import (
     DEFAULT_MINUTES,
     ENLARGING_WEIGHTING,
     NETWORKS,

@@ -1,0 +1,1 @@
+"""Turn words, images and classes into conditions of the denoiser."""

@@ -1,0 +1,67 @@
+"""Prompts about what a folder shows, found without a caption: their mean is where its words lie in the shared space."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor
+
+if TYPE_CHECKING:
+    from captionless.encoders.dual_encoder import Encoder
+
+MODIFIERS = ("", "red ", "yellow ", "white ", "pink ", "small ", "big ")
+"""Each subject is named plainly and with these, so that the mean leans to no single colour or size."""
+
+MOST = 100
+"""About as many sub-folders are named at most."""
+
+CHOSEN = 12
+"""Words taken from the vocabulary where sub-folders name nothing."""
+
+_WORDS = """
+    flower rose daisy sunflower tulip dandelion orchid leaf tree forest mushroom fruit vegetable meadow garden grass
+    mountain lake river sea beach desert sky cloud sunset snow island waterfall cave volcano planet galaxy star moon
+    dog cat horse cow sheep bird owl parrot duck fish shark whale frog snake lizard turtle insect butterfly bee beetle
+    spider elephant lion tiger bear wolf fox rabbit mouse monkey dinosaur dragon person face woman man child baby hand
+    portrait crowd dancer athlete soldier statue mask skull house building castle church bridge tower city street room
+    kitchen window door chair table lamp bed clock vase bottle cup plate cake bread pizza soup coffee car truck bus
+    train bicycle motorcycle boat ship aeroplane rocket robot machine engine tool knife sword shield coin jewel ring
+    shoe shirt dress hat bag toy doll ball book letter digit symbol logo flag map chart pattern texture fabric stone
+    wood metal glass painting drawing sketch cartoon icon sprite character monster weapon potion tile cell bacteria
+    crystal fossil shell feather
+"""
+
+VOCABULARY = tuple(_WORDS.split())
+"""Common things that people take or collect pictures of."""
+
+
+def subject_prompts(words: Sequence[str]) -> list[str]:
+    """Return prompts that name each of the ``words``, plainly and with each modifier."""
+    return [f"a photo of a {modifier}{word}" for word in words for modifier in MODIFIERS]
+
+
+def subject_mean(names: Sequence[str], vectors: Tensor, encoder: Encoder) -> Tensor:
+    """Return the mean of the text vectors of prompts about what pictures show, (d,).
+
+    Args:
+        names: of the pictures, with their sub-folders, which name the subjects where there are at least two.
+        vectors: the pictures' unit vectors, (n, d); without sub-folders, the words of ``VOCABULARY`` that are
+            closest to their mean are the subjects.
+        encoder: the one that made the vectors.
+    """
+    words: Sequence[str] = folder_words(names)
+    words = words[:: max(1, len(words) // MOST)]
+    if len(words) < 2:
+        plain = encoder.encode_texts([f"a photo of a {word}" for word in VOCABULARY])
+        closest = (plain @ vectors.mean(0)).topk(CHOSEN).indices
+        words = [VOCABULARY[i] for i in closest.tolist()]
+    mean: Tensor = torch.as_tensor(encoder.encode_texts(subject_prompts(words))).mean(0)
+    return mean
+
+
+def folder_words(names: Sequence[str]) -> list[str]:
+    """Return the names of the innermost sub-folders that pictures lie in, as words, each once and in order."""
+    folders = {name.rpartition("/")[0].rpartition("/")[2] for name in names}
+    return sorted({" ".join(folder.replace("_", " ").replace("-", " ").split()) for folder in folders} - {""})

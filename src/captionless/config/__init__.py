@@ -1,0 +1,1 @@
+"""Define every setting once: its name, type, range, default and help."""

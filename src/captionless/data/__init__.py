@@ -1,0 +1,1 @@
+"""Read a folder of images: find, decode, check and crop them."""

@@ -1,0 +1,1 @@
+"""The forward and reverse process: schedules, loss, guidance and samplers."""

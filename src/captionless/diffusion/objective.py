@@ -1,0 +1,221 @@
+"""What the denoiser learns: the prediction, its loss and weighting, and what is done to the condition.
+
+A network may predict any of four quantities; each follows from any other and ``xt``, exactly, for every schedule:
+
+    eps    the noise                          DDPM, arXiv:2006.11239, eq. 14
+    x0     the picture
+    v      alpha * eps - sigma * x0           Salimans & Ho, arXiv:2202.00512, section 4 and app. D
+    flow   eps - x0                           rectified flow, arXiv:2209.03003, eq. 1
+
+The default is ``v``, which stays well scaled from pure noise to clean picture.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+
+from captionless.config.training import PREDICTIONS, WEIGHTINGS
+from captionless.diffusion.schedules import Schedule, add_noise, time_at
+from captionless.errors import CaptionlessError, one_of
+
+Network = Callable[[Tensor, Tensor, Tensor], Tensor]
+"""A denoiser: ``(xt, t, condition) -> prediction``, with shapes (n, c, s, s), (n,), (n, d) -> (n, c, s, s)."""
+
+Level = Tensor | float
+"""An ``alpha`` or a ``sigma``: one for all pictures, or one a picture, shaped (n, 1, 1, 1)."""
+
+MIN_SNR = 5.0
+"""The gamma of min-SNR weighting (arXiv:2303.09556, section 4.2)."""
+
+LEVEL_MEAN, LEVEL_STD = -1.2, 1.2
+"""Of ``log(sigma / alpha)`` in training with log-normal levels (EDM, arXiv:2206.00364, table 1)."""
+
+
+def target(kind: str, x0: Tensor, eps: Tensor, alpha: Level, sigma: Level) -> Tensor:
+    """Return what a network of the prediction ``kind`` is to answer, in the shape of ``x0``."""
+    match kind:
+        case "eps":
+            return eps
+        case "x0":
+            return x0
+        case "v":
+            return alpha * eps - sigma * x0
+        case "flow":
+            return eps - x0
+    return _unknown(kind)
+
+
+def to_x0(kind: str, xt: Tensor, value: Tensor, alpha: Level, sigma: Level) -> Tensor:
+    """Return the clean picture that the prediction ``value`` of ``kind`` at ``xt`` implies.
+
+    Raises:
+        CaptionlessError: predicted noise says nothing of the picture where ``alpha`` is 0.
+    """
+    match kind:
+        case "eps":
+            if not torch.is_tensor(alpha) and alpha == 0:
+                raise CaptionlessError(
+                    "a model that predicts eps cannot start from a schedule with zero terminal SNR, where xt is all "
+                    "noise. Train it to predict v, or without --zero-terminal-snr."
+                )
+            return (xt - sigma * value) / alpha
+        case "x0":
+            return value
+        case "v":
+            return (alpha * xt - sigma * value) / (alpha**2 + sigma**2)
+        case "flow":
+            return (xt - sigma * value) / (alpha + sigma)
+    return _unknown(kind)
+
+
+def to_eps(kind: str, xt: Tensor, value: Tensor, alpha: Level, sigma: Level) -> Tensor:
+    """Return the noise that the prediction ``value`` of ``kind`` at ``xt`` implies; ``x0`` needs ``sigma > 0``."""
+    match kind:
+        case "eps":
+            return value
+        case "x0":
+            return (xt - alpha * value) / sigma
+        case "v":
+            return (sigma * xt + alpha * value) / (alpha**2 + sigma**2)
+        case "flow":
+            return (xt + alpha * value) / (alpha + sigma)
+    return _unknown(kind)
+
+
+def min_snr_weight(kind: str, alpha: Tensor, sigma: Tensor) -> Tensor:
+    """Return the weight of a squared error in ``kind``, so that one in ``x0`` weighs ``min(SNR, gamma)``.
+
+    Min-SNR weighting (arXiv:2303.09556, eq. 8 and app.): nearly clean pictures, whose errors are invisible, no
+    longer outweigh all others. The error in ``x0`` is that of the prediction times ``slope``.
+    """
+    slope: Tensor | float
+    match kind:
+        case "eps":
+            # min(SNR, gamma) / SNR, in a form that also holds where alpha or sigma is 0.
+            return (MIN_SNR * (sigma / alpha) ** 2).clamp(max=1)
+        case "x0":
+            slope = 1.0
+        case "v":
+            slope = sigma / (alpha**2 + sigma**2)
+        case "flow":
+            slope = sigma / (alpha + sigma)
+        case _:
+            return _unknown(kind)
+    return (alpha / sigma).square().clamp(max=MIN_SNR) * slope**2
+
+
+def denoising_loss(
+    network: Network,
+    schedule: Schedule,
+    x0: Tensor,
+    condition: Tensor,
+    t: Tensor,
+    eps: Tensor,
+    prediction: str = "v",
+    weighting: str = "uniform",
+) -> Tensor:
+    """Return the (weighted) mean squared error of the prediction, a scalar in float32.
+
+    With ``t`` uniform and ``prediction="eps"`` this is the simple loss of DDPM (arXiv:2006.11239, eq. 14); with ``v``
+    the same weighted by ``SNR + 1`` (in terms of ``x0``; arXiv:2202.00512, section 4).
+
+    Args:
+        network: the denoiser.
+        schedule: the noise schedule.
+        x0: pictures, (n, channels, size, size), in [-1, 1].
+        condition: (n, d), already dropped out where the unconditional branch is to learn.
+        t: times, (n,), in [0, 1].
+        eps: standard normal noise of the shape of ``x0``.
+        prediction: what the network answers: ``v``, ``eps``, ``x0`` or ``flow``.
+        weighting: ``uniform``, ``min-snr`` or ``log-normal`` (which weighs by where ``training_times`` puts ``t``).
+    """
+    one_of("weighting", weighting, WEIGHTINGS)
+    alpha, sigma = (value.reshape(-1, 1, 1, 1) for value in schedule.alpha_sigma(t))
+    answer = network(add_noise(schedule, x0, eps, t), t, condition)
+    error = (answer.float() - target(prediction, x0, eps, alpha, sigma)).square()
+    if weighting == "min-snr":
+        error = error * min_snr_weight(prediction, alpha, sigma)
+    return error.mean()
+
+
+def stratified_times(uniform: Tensor) -> Tensor:
+    """Spread n uniform random numbers so that each n-th of [0, 1] holds exactly one, in ascending order.
+
+    A batch then covers all noise levels evenly, which lowers the variance of the loss
+    (low-discrepancy sampling of VDM, arXiv:2107.00630, app. I.1). Within its n-th each time stays uniform, so
+    over many batches every time in [0, 1] is equally likely. The order of the batch's pictures must be random.
+    """
+    n = len(uniform)
+    return (torch.arange(n, device=uniform.device) + uniform) / n
+
+
+def training_times(schedule: Schedule, uniform: Tensor, weighting: str = "uniform") -> Tensor:
+    """Return the times of a batch, (n,), from as many uniform random numbers.
+
+    Uniform in time, which is a weighting of noise levels by the schedule's own pace; or, for ``log-normal``, such that
+    ``log(sigma / alpha)`` is normal whatever the schedule (EDM, arXiv:2206.00364, eq. 8): middle levels, where
+    pictures take shape, are trained most.
+    """
+    t = stratified_times(uniform)
+    if weighting != "log-normal":
+        return t
+    # The ends are left out: there the normal distribution runs to infinity.
+    normal = torch.special.ndtri(t.double().cpu().clamp(1e-6, 1 - 1e-6))
+    return time_at(schedule, -2 * (LEVEL_MEAN + LEVEL_STD * normal)).to(uniform)
+
+
+def drop_condition(condition: Tensor, uniform: Tensor, share: float) -> Tensor:
+    """Replace the whole vector by the null condition (zeros) where ``uniform < share``.
+
+    Classifier-free guidance, arXiv:2207.12598, algorithm 1.
+
+    Args:
+        condition: (n, d).
+        uniform: one uniform random number a picture, (n,).
+        share: the probability of dropping, in [0, 1].
+    """
+    return condition * (uniform >= share).to(condition.dtype).unsqueeze(1)
+
+
+def mask_condition(condition: Tensor, uniform: Tensor, share: float) -> Tensor:
+    """Set single elements of the vectors to 0 where ``uniform < share``: an element-wise Bernoulli mask.
+
+    As introductory courses do it, and right for a one-hot class, whose single 1 it drops as a whole. Of a dense
+    vector it almost never drops everything, so that the network hardly learns the null condition that guidance leans
+    away from; ``docs/ablations.md`` measures the difference.
+
+    Args:
+        condition: (n, d).
+        uniform: one uniform random number an element, (n, d).
+        share: the probability of dropping, in [0, 1].
+    """
+    return condition * (uniform >= share).to(condition.dtype)
+
+
+def noise_condition(condition: Tensor, eps: Tensor, cosine: float) -> Tensor:
+    """Blur unit vectors so that their cosine with the original is about ``cosine``, and renormalise.
+
+    A denoiser that saw only exact image vectors is lost on a text vector, which lies beside them; noise
+    of std ``sqrt((1 / c**2 - 1) / d)`` an element widens each picture's neighbourhood to the wanted
+    cosine ``c`` (CapDec, arXiv:2211.00575; C3, arXiv:2401.08567).
+
+    Args:
+        condition: unit vectors, (n, d).
+        eps: standard normal noise, (n, d).
+        cosine: the expected cosine of noisy and true vector, in (0, 1]; 1 leaves the vectors as they are.
+    """
+    if not 0 < cosine <= 1:
+        raise CaptionlessError(f"the condition's cosine must lie in (0, 1], not {cosine}. Try 0.9, or 1 for no noise.")
+    if cosine == 1:
+        return condition
+    std = math.sqrt((1 / cosine**2 - 1) / condition.shape[1])
+    return torch.nn.functional.normalize(condition + std * eps, dim=1)
+
+
+def _unknown(kind: str) -> Tensor:
+    one_of("prediction", kind, PREDICTIONS)
+    raise AssertionError(kind)

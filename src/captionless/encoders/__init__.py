@@ -1,0 +1,1 @@
+"""Map images and sentences to unit vectors of one space."""

@@ -1,0 +1,1 @@
+"""Judge a model by an independent classifier: pass or fail."""

@@ -1,0 +1,1 @@
+"""A classifier trained on labelled photographs, which shares nothing with the encoder."""

@@ -1,0 +1,1 @@
+"""Present what was measured: a web page, JSON and the model card."""

@@ -1,0 +1,92 @@
+"""The part of an evaluation that sweeps guidance and steps."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from captionless.config.sampling import Sampling
+from captionless.evaluation.data import Pictures
+from captionless.evaluation.metrics.estimate import Estimate, TooFewError
+from captionless.evaluation.metrics.fidelity import apart
+from captionless.evaluation.report.results import Section, Sheet, Table
+from captionless.evaluation.samples import Studio
+from captionless.generation.grids import contact_sheet
+from captionless.generation.sample import to_images
+
+PICTURES = 48
+"""Painted in each setting."""
+SCALES = (0.0, 1.0, 3.0, 5.0, 8.0)
+STEPS = (4, 8, 15, 30)
+SHOWN = 5
+SEEDS = 3_000_000
+
+
+def sweeps(sampling: Sampling) -> dict[str, tuple[str, list[dict[str, float]]]]:
+    """Return what is swept: its field of ``Sampling``, its name for people, and the settings, in order."""
+    scales = sorted({*SCALES, sampling.guidance})
+    steps = sorted({*STEPS, sampling.steps})
+    return {
+        "guidance": ("Guidance scale w", [{"guidance": scale} for scale in scales]),
+        "steps": ("Steps", [{"steps": count} for count in steps]),
+    }
+
+
+def sweep_cost(sampling: Sampling, real: int) -> tuple[int, int]:
+    """Return how many pictures all sweeps paint together, and the denoising steps of them (before any that enlarge)."""
+    few = min(PICTURES, real // 2)
+    steps = [
+        int(changes.get("steps", sampling.steps)) for _, settings in sweeps(sampling).values() for changes in settings
+    ]
+    return few * len(steps), few * sum(steps)
+
+
+def sweep_section(studio: Studio, real: Pictures, features: Tensor) -> Section:
+    """Paint some real pictures' vectors in several settings, and measure each.
+
+    Args:
+        studio: the model.
+        real: real pictures.
+        features: theirs, (n, f).
+    """
+    count = min(PICTURES, len(real) // 2)
+    if not count:
+        return Section("sweeps", (), (("Sweeps", f"{len(real)} pictures are too few to sweep with; 2 are needed"),))
+    order = torch.randperm(len(real), generator=torch.Generator().manual_seed(studio.seed + 1)).tolist()
+    sources, others = order[:count], order[count:]
+    asked = real.conditions[sources]
+    tables, sheets = [], []
+    for name, settings in sweeps(studio.sampling).values():
+        rows, columns = [], []
+        for changes in settings:
+            (setting,) = changes.values()
+            painted = studio.paint(asked, offset=SEEDS, **changes)
+            found = studio.look(painted, "Looking at paintings")
+            closeness = F.cosine_similarity(found, features[sources]).mean()
+            rows.append((f"{setting:g}", _kid(features[others], found, studio.seed), f"{float(closeness):.3f}"))
+            columns.append(to_images(painted[:SHOWN]))
+        heads = (name, "KID × 1000 (range)", "cosine with the real picture")
+        tables.append(Table(name, heads, tuple(rows), f"{count} pictures in each row."))
+        sheets.append(_sheet(name, [row[0] for row in rows], columns))
+    note = (
+        "Painted from real pictures' vectors (or classes), the same noise in each column; compared with the other real "
+        "pictures."
+    )
+    return Section("sweeps", (), (), (), tuple(tables), tuple(sheets), (note,))
+
+
+def _kid(real: Tensor, painted: Tensor, seed: int) -> str:
+    try:
+        found: Estimate = apart(real, painted, seed=seed)
+    except TooFewError as error:
+        return str(error)
+    return f"{found.value:.1f} ({found.low:.1f} to {found.high:.1f})"
+
+
+def _sheet(name: str, heads: Sequence[str], columns: Sequence[Sequence[object]]) -> Sheet:
+    rows = [list(row) for row in zip(*columns, strict=True)]
+    sheet = contact_sheet(rows, [""] * len(rows), heads=list(heads))  # type: ignore[arg-type]
+    return Sheet(name, sheet)

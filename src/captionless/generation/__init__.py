@@ -1,0 +1,1 @@
+"""Generate images from prompts."""

@@ -1,0 +1,1 @@
+"""The denoising networks and what is done to their weights."""

@@ -1,0 +1,269 @@
+import csv
+import hashlib
+import io
+import os
+import subprocess
+import sys
+from collections import Counter
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from PIL import Image
+
+import picture_zoo as zoo
+from captionless.data import images as pictures
+from captionless.data.images import (
+    Picture,
+    Skipped,
+    count_reasons,
+    find_duplicates,
+    held_out,
+    read_folder,
+    sample_pictures,
+    write_report,
+)
+from captionless.errors import CaptionlessError
+from picture_zoo import encoded
+
+DIGESTS = st.binary(max_size=8).map(lambda data: hashlib.sha256(data).hexdigest())
+SHARES = st.floats(0, 1)
+
+
+@pytest.fixture
+def folder(tmp_path):
+    """Good and bad files side by side."""
+    files = {
+        "Gänseblümchen 花.JPG": encoded(zoo.plain(), "JPEG"),
+        "CREDITS.csv": b"file,photographer\n",
+        "Thumbs.db": b"\xd0\xcf\x11\xe0",
+        "animation.gif": encoded(zoo.plain(), "GIF"),
+        "bomb.png": zoo.bomb(),
+        "broken.tif": zoo.broken_tiff(),
+        "copy/alpha again.png": encoded(Image.new("RGBA", (9, 9), (1, 2, 3, 0)), "PNG"),
+        "copy/alpha.png": encoded(Image.new("RGBA", (9, 9), (1, 2, 3, 0)), "PNG"),
+        "cut.jpg": encoded(zoo.noise(), "JPEG")[:900],
+        "deep/down/ink.jpeg": encoded(Image.new("CMYK", (9, 9), (0, 255, 255, 0)), "JPEG"),
+        "diary.jpg": b"Dear diary",
+        "empty.webp": b"",
+        "no suffix": encoded(zoo.plain(), "PNG"),
+        "notes": b"Dear diary",
+        "phone.HEIC": b"\0\0\0\x18ftypheic",
+        "shout.tif": zoo.shouting_tiff(),
+        "wrong suffix.png": encoded(zoo.plain(), "BMP"),
+    }
+    for name, data in files.items():
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_bytes(data)
+    return tmp_path
+
+
+USABLE = {
+    "Gänseblümchen 花.JPG",
+    "animation.gif",
+    "copy/alpha again.png",
+    "copy/alpha.png",
+    "deep/down/ink.jpeg",
+    "no suffix",
+    "shout.tif",
+    "wrong suffix.png",
+}
+REASONS = {
+    "CREDITS.csv": "not a picture",
+    "Thumbs.db": "not a picture",
+    "bomb.png": "too large: more than 100,000,000 pixels",
+    "broken.tif": "damaged: decoder error -2",
+    "cut.jpg": "truncated: its end is missing",
+    "diary.jpg": "not a picture: its content is none",
+    "empty.webp": "empty file",
+    "notes": "not a picture",
+    "phone.HEIC": "unread format: .heic is not read here; convert it to JPEG or PNG",
+}
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_every_file_is_either_a_picture_or_skipped_with_its_reason(folder, workers, capfd):
+    found = list(read_folder(folder, [8, 4], full=100, workers=workers))
+    assert [one.path for one in found] == pictures.find_pictures(folder)
+    assert {one.name for one in found if isinstance(one, Picture)} == USABLE
+    assert {one.name: one.reason for one in found if isinstance(one, Skipped)} == REASONS
+    for one in found:
+        assert one.path.is_absolute()
+        if isinstance(one, Picture):
+            assert one.digest == hashlib.sha256(one.path.read_bytes()).hexdigest()
+            assert {size: a.shape for size, a in one.squares.items()} == {8: (8, 8, 3), 4: (4, 4, 3)}
+            assert all(a.dtype == np.uint8 for a in one.squares.values())
+            assert one.full is not None
+            assert one.full.dtype == np.uint8
+    # What the decoders shout (libtiff most of all) is a note, and the terminal stays quiet.
+    notes = {one.name: one.notes for one in found if one.notes}
+    assert notes.keys() == {"broken.tif", "shout.tif"}
+    assert any("ZIPDecode" in note for note in notes["broken.tif"])
+    assert any("JPEGLib" in note for note in notes["shout.tif"])
+    out, err = capfd.readouterr()
+    assert (out, err) == ("", "")
+
+
+def test_the_pixels_are_those_of_the_picture(folder):
+    found = {one.name: one for one in read_folder(folder, [6], full=100) if isinstance(one, Picture)}
+    for name, color in {
+        "copy/alpha.png": (255, 255, 255),
+        "no suffix": zoo.RED,
+        "deep/down/ink.jpeg": (255, 0, 0),
+    }.items():
+        assert np.abs(found[name].squares[6].astype(int) - color).max() <= 6
+
+
+def test_grey_is_one_channel_and_the_full_square_stays_in_colour(tmp_path):
+    zoo.fill(tmp_path, 1)
+    (one,) = read_folder(tmp_path, [8], grey=True, full=100)
+    assert one.squares[8].shape == (8, 8, 1)
+    assert one.full.shape == (20, 20, 3)
+
+
+def test_the_full_square_is_reduced_only_when_it_is_larger_than_asked_for(tmp_path):
+    (tmp_path / "a.png").write_bytes(encoded(zoo.noise(30), "PNG"))
+    assert [one.full.shape for one in read_folder(tmp_path, full=64)] == [(30, 30, 3)]
+    assert [one.full.shape for one in read_folder(tmp_path, full=16)] == [(16, 16, 3)]
+
+
+def test_a_picture_that_cannot_be_opened_is_skipped_with_the_systems_reason(tmp_path):
+    zoo.fill(tmp_path, 1)
+    (tmp_path / "gone.jpg").symlink_to(tmp_path / "never.jpg")
+    reasons = [one.reason for one in read_folder(tmp_path) if isinstance(one, Skipped)]
+    assert reasons == ["cannot be read: No such file or directory"]
+
+
+@pytest.mark.skipif(os.name != "posix" or os.geteuid() == 0, reason="the system's root may read everything")
+def test_a_picture_without_permission_is_skipped(tmp_path):
+    zoo.fill(tmp_path, 2)
+    (tmp_path / "000.png").chmod(0)
+    assert [one.reason for one in read_folder(tmp_path) if isinstance(one, Skipped)] == [
+        "cannot be read: Permission denied"
+    ]
+
+
+def test_a_folder_without_usable_pictures_is_an_error_that_says_how_many_and_why(tmp_path):
+    (tmp_path / "a.txt").write_text("x")
+    (tmp_path / "b.txt").write_text("x")
+    (tmp_path / "c.jpg").touch()
+    with pytest.raises(CaptionlessError) as caught:
+        list(read_folder(tmp_path))
+    assert str(tmp_path) in str(caught.value)
+    assert "none of its 3 files is one (not a picture: 2, empty file: 1)" in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_an_empty_folder_is_an_error(tmp_path):
+    with pytest.raises(CaptionlessError, match="it is empty"):
+        list(read_folder(tmp_path))
+
+
+@pytest.mark.parametrize("options", [{"sizes": [0]}, {"sizes": [8, -1]}, {"workers": 0}, {"full": -1}])
+def test_sizes_and_workers_below_one_are_errors_at_once(tmp_path, options):
+    with pytest.raises(CaptionlessError):
+        read_folder(tmp_path, **options)
+
+
+def test_a_wrong_folder_is_an_error_at_once(tmp_path):
+    with pytest.raises(CaptionlessError, match="no folder"):
+        read_folder(tmp_path / "nowhere")
+
+
+def test_reading_pictures_needs_neither_torch_nor_transformers():
+    code = "import sys, captionless.data.images, captionless.encoders.embeddings\n"
+    code += "print({'torch', 'transformers'} & set(sys.modules))"
+    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True).stdout == "set()\n"
+
+
+def test_a_sample_is_small_varied_and_always_the_same(tmp_path):
+    zoo.fill(tmp_path / "a", 10)
+    zoo.fill(tmp_path / "b", 10)
+    (tmp_path / "b" / "notes.txt").touch()
+    first, second = sample_pictures(tmp_path, 6), sample_pictures(tmp_path, 6)
+    assert [image.size for image in first] == [(20, 20)] * 6
+    assert [image.tobytes() for image in first] == [image.tobytes() for image in second]
+    assert len(sample_pictures(tmp_path, 100)) == 20
+
+
+def test_the_example_folder_is_read_without_alarm():
+    examples = pictures.Path(__file__).parents[2] / "examples" / "flowers"
+    files = pictures.find_pictures(examples)
+    found = list(read_folder(examples, files=[file for file in files if file.parent == examples] + files[-5:]))
+    assert count_reasons(one for one in found if isinstance(one, Skipped)) == {"not a picture": 2}
+    assert Counter(file.parent.name for file in files if file.suffix == ".jpg") == dict.fromkeys(
+        ("daisy", "dandelion", "rose", "sunflower", "tulip"), 30
+    )
+    assert sum(file.stat().st_size for file in files) <= 2_000_000
+    with (examples / "CREDITS.csv").open(encoding="utf-8", newline="") as file:
+        credited = {row["file"] for row in csv.DictReader(file)}
+    assert credited == {file.relative_to(examples).as_posix() for file in files if file.suffix == ".jpg"}
+
+
+# Duplicates, hold-out, report
+
+
+def test_duplicates_are_pictures_of_the_same_bytes(folder):
+    found = [one for one in read_folder(folder) if isinstance(one, Picture)]
+    assert find_duplicates(found) == [["copy/alpha again.png", "copy/alpha.png"]]
+    assert find_duplicates(found[:2]) == []
+
+
+def test_about_the_share_asked_for_is_held_out():
+    digests = [hashlib.sha256(str(i).encode()).hexdigest() for i in range(5000)]
+    for share in (0.05, 0.1, 0.5, 0.9):
+        assert abs(sum(held_out(digest, share) for digest in digests) / 5000 - share) < 0.025
+
+
+@given(DIGESTS, SHARES, SHARES)
+def test_a_larger_share_holds_out_all_that_a_smaller_one_does(digest, a, b):
+    assert held_out(digest, min(a, b)) <= held_out(digest, max(a, b))
+
+
+@given(DIGESTS)
+def test_nothing_and_everything_can_be_held_out(digest):
+    assert not held_out(digest, 0)
+    assert held_out(digest, 1)
+
+
+@given(DIGESTS, SHARES)
+def test_holding_out_follows_from_the_content_alone(digest, share):
+    assert held_out(digest, share) == held_out(str(digest), share)
+
+
+@pytest.mark.parametrize("share", [-0.1, 1.1, float("nan")])
+def test_a_share_is_between_0_and_1(share):
+    with pytest.raises(CaptionlessError, match="between 0 and 1"):
+        held_out("0" * 64, share)
+
+
+def test_the_report_says_of_every_file_what_became_of_it(folder, tmp_path_factory):
+    report = tmp_path_factory.mktemp("out") / "new" / "report.csv"
+    entries = list(read_folder(folder, [4]))
+    write_report(report, entries, hold_out=0.4)
+    rows = {row["file"]: row for row in csv.DictReader(io.StringIO(report.read_text("utf-8")))}
+    assert list(rows) == [entry.name for entry in entries]
+    assert {name: row["reason"] for name, row in rows.items() if row["status"] == "skipped"} == REASONS
+    assert rows["copy/alpha.png"]["status"] == "duplicate"
+    assert rows["copy/alpha.png"]["reason"] == "same content as copy/alpha again.png"
+    assert "JPEGLib" in rows["shout.tif"]["notes"]
+    for entry in entries:
+        if isinstance(entry, Picture) and entry.name != "copy/alpha.png":
+            assert rows[entry.name]["status"] == ("held out" if held_out(entry.digest, 0.4) else "used")
+
+
+def test_reasons_are_counted_by_their_kind(folder):
+    skipped = [one for one in read_folder(folder) if isinstance(one, Skipped)]
+    counts = count_reasons(skipped)
+    assert next(iter(counts.items())) == ("not a picture", 4)
+    assert counts["too large"] == 1
+
+
+@pytest.mark.parametrize("full", [0, 300])
+def test_a_square_does_not_depend_on_what_else_is_made_of_a_picture(tmp_path, full):
+    rng = np.random.default_rng(0)
+    Image.fromarray(rng.integers(0, 256, (700, 900, 3), dtype=np.uint8)).save(tmp_path / "large.jpg")
+    (alone,) = read_folder(tmp_path, sizes=[32])
+    (beside,) = read_folder(tmp_path, sizes=[64, 32], full=full)
+    assert np.array_equal(alone.squares[32], beside.squares[32])

@@ -1,0 +1,171 @@
+"""The contract of captionless.data.labels: classes by name, from sub-folders or from a table."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from captionless.data.labels import LISTED, check_asked, class_indices, clean, find_labels, listed, one_hot, read_table
+from captionless.errors import CaptionlessError
+
+NAMES = ["cover.jpg", "daisy/1.jpg", "daisy/small/2.jpg", "rose/1.jpg", "rose/3.jpg"]
+
+
+def error_of(action: Callable[[], object]) -> str:
+    with pytest.raises(CaptionlessError) as error:
+        action()
+    message = str(error.value)
+    assert "\n" not in message
+    return message
+
+
+def table(folder: Path, text: str) -> str:
+    path = folder / "labels.csv"
+    path.write_text(text, encoding="utf-8")
+    return str(path)
+
+
+# --- sub-folders ---
+
+
+def test_a_picture_is_labelled_by_the_folder_directly_under_the_one_that_was_named() -> None:
+    labels = find_labels("photos", NAMES)
+    assert labels.of == {
+        "daisy/1.jpg": "daisy",
+        "daisy/small/2.jpg": "daisy",
+        "rose/1.jpg": "rose",
+        "rose/3.jpg": "rose",
+    }
+
+
+def test_a_picture_directly_in_the_folder_has_no_label() -> None:
+    labels = find_labels("photos", NAMES)
+    assert "cover.jpg" not in labels.of
+    assert labels.lack.startswith("no label: it lies in no sub-folder")
+
+
+def test_whitespace_and_spellings_of_accents_make_no_further_classes() -> None:
+    labels = find_labels("photos", [" rose /1.jpg", "rose/2.jpg", "caf\u00e9/1.jpg", "cafe\u0301/2.jpg"])
+    assert sorted(set(labels.of.values())) == ["caf\u00e9", "rose"]
+
+
+def test_a_single_sub_folder_is_no_choice_and_may_hold_the_classes() -> None:
+    message = error_of(lambda: find_labels("data", ["all/daisy/1.jpg", "all/rose/1.jpg"]))
+    assert "only one class (all)" in message
+    assert "name that folder" in message
+    assert str(Path("data/all")) in message
+    assert "--labels FILE.csv" in message
+
+
+def test_without_sub_folders_there_is_no_class() -> None:
+    assert "no class" in error_of(lambda: find_labels("photos", ["1.jpg", "2.jpg"]))
+
+
+# --- tables ---
+
+
+def test_a_table_labels_by_relative_path_plain_name_or_absolute_path(tmp_path: Path) -> None:
+    absolute = (tmp_path / "rose" / "3.jpg").as_posix()
+    source = table(tmp_path, f"file,label\nrose/1.jpg,flower\n2.jpg,weed\n{absolute},flower\n")
+    labels = find_labels(tmp_path, NAMES, source)
+    assert labels.of == {"rose/1.jpg": "flower", "daisy/small/2.jpg": "weed", "rose/3.jpg": "flower"}
+    assert labels.strangers == ()
+
+
+def test_a_plain_name_that_fits_two_files_labels_neither_and_is_told(tmp_path: Path) -> None:
+    labels = find_labels(tmp_path, NAMES, table(tmp_path, "file,label\n1.jpg,a\n2.jpg,b\n3.jpg,c\nelsewhere.jpg,d\n"))
+    assert set(labels.of) == {"daisy/small/2.jpg", "rose/3.jpg"}
+    assert labels.strangers == ("1.jpg", "elsewhere.jpg")
+
+
+def test_a_table_may_begin_with_a_byte_order_mark_and_hold_blank_lines_spaces_and_further_columns(
+    tmp_path: Path,
+) -> None:
+    source = table(tmp_path, "\ufeffLabel , File,author\n\n rose ,rose/1.jpg,Ada\ncaf\u0065\u0301,daisy/1.jpg,Bob\n")
+    assert read_table(source) == {"rose/1.jpg": "rose", "daisy/1.jpg": "caf\u00e9"}
+
+
+def test_an_empty_label_is_none(tmp_path: Path) -> None:
+    labels = find_labels(tmp_path, NAMES, table(tmp_path, "file,label\nrose/1.jpg,a\nrose/3.jpg,b\ndaisy/1.jpg, \n"))
+    assert set(labels.of) == {"rose/1.jpg", "rose/3.jpg"}
+    assert "labels.csv gives it none" in labels.lack
+
+
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        ("", "line 1: the header lacks file and label"),
+        ("rose/1.jpg,rose\n", "line 1: the header lacks file and label (it is rose/1.jpg,rose)"),
+        ("file;label\nrose/1.jpg;rose\n", "line 1: the header lacks file and label"),
+        ("file,class\n", "line 1: the header lacks label"),
+        ("file,label\n", "labels nothing"),
+        ("file,label\nrose/1.jpg\n", "line 2: the label is missing"),
+        ("file,label\n,rose\n", "line 2: the file is missing"),
+        ("file,label\nrose/1.jpg,a\nrose/1.jpg,b\n", "line 3: rose/1.jpg is 'a' on line 2 already"),
+        ('file,label\n"rose/1.jpg,a\n', "not a line of CSV"),
+        ("file,label\nx.jpg,a\ny.jpg,b\n", "names no file of"),
+        ("file,label\nrose/1.jpg,a\nrose/3.jpg,a\n", "only one class (a)"),
+        ("file,label\nrose/1.jpg,\n", "no class"),
+    ],
+)
+def test_a_wrong_table_is_named_with_its_line(tmp_path: Path, text: str, told: str) -> None:
+    source = table(tmp_path, text)
+    message = error_of(lambda: find_labels(tmp_path, NAMES, source))
+    assert source in message
+    assert told in message
+
+
+def test_a_missing_table_and_one_that_is_no_text_are_named(tmp_path: Path) -> None:
+    assert "nowhere.csv: No such file" in error_of(lambda: read_table(tmp_path / "nowhere.csv"))
+    (tmp_path / "labels.xls").write_bytes(b"\xd0\xcf\x11\xe0\xa1\xb1")
+    assert "labels.xls is not text in UTF-8" in error_of(lambda: read_table(tmp_path / "labels.xls"))
+
+
+# --- asking for a class ---
+
+
+def test_a_class_is_a_one_at_its_place() -> None:
+    assert one_hot(["rose", "daisy", "rose"], ["daisy", "rose"]).tolist() == [[0, 1], [1, 0], [0, 1]]
+
+
+def test_an_unknown_class_lists_the_right_ones_and_guesses_what_was_meant() -> None:
+    message = error_of(lambda: class_indices(["Roze"], ["daisy", "Rose"]))
+    assert message == "there is no class 'Roze'. Did you mean Rose? The classes are: daisy, Rose."
+    assert "mean" not in error_of(lambda: class_indices(["x"], ["daisy", "rose"]))
+
+
+def test_a_class_is_found_whatever_the_spelling_of_its_accent() -> None:
+    assert class_indices([" cafe\u0301"], ["bar", clean("caf\u00e9")]) == [1]
+
+
+def test_of_very_many_classes_some_are_listed_and_the_rest_counted() -> None:
+    told = listed([f"c{i}" for i in range(LISTED + 2)])
+    assert f"c{LISTED - 1} and 2 more" in told
+
+
+@pytest.mark.parametrize(
+    ("classes", "names", "words", "told"),
+    [
+        (["daisy", "rose"], [], True, "knows no words but its classes: choose with --class. The classes are: daisy"),
+        (["daisy", "rose"], ["rose"], True, "knows no words but its classes"),
+        (["daisy", "rose"], [], False, "paints classes: choose with --class. The classes are: daisy, rose."),
+        (["daisy", "rose"], ["rosa"], False, "there is no class 'rosa'. Did you mean rose?"),
+        ([], ["rose"], False, "was trained for words and knows no classes"),
+    ],
+)
+def test_a_wrong_or_missing_class_is_refused(classes: list[str], names: list[str], words: bool, told: str) -> None:
+    assert told in error_of(lambda: check_asked("runs/x", classes, names, words))
+
+
+def test_a_right_request_passes() -> None:
+    check_asked("runs/x", ["daisy", "rose"], ["rose", "rose"], False)
+    check_asked("bundled", [], [], True)
+
+
+def test_labels_are_read_without_torch() -> None:
+    code = "import sys, captionless.data.labels; print('torch' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True).stdout == "False\n"

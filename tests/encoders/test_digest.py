@@ -1,0 +1,76 @@
+"""The contract of captionless.encoders.digest: one content, one digest."""
+
+from pathlib import Path
+
+import pytest
+import torch
+
+from captionless.encoders.dual_encoder import Encoder, load_encoder
+from encoder_factory import copy, edit_json, edit_weights, small_clip
+
+
+@pytest.fixture(scope="module")
+def clip_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return small_clip(tmp_path_factory.mktemp("clip"))
+
+
+@pytest.fixture(scope="module")
+def clip(clip_folder: Path) -> Encoder:
+    return load_encoder(str(clip_folder))
+
+
+def test_the_same_content_has_the_same_digest_wherever_it_lies(
+    clip: Encoder, clip_folder: Path, tmp_path: Path
+) -> None:
+    assert load_encoder(str(copy(clip_folder, tmp_path / "elsewhere"))).digest == clip.digest
+
+
+def test_a_digest_does_not_depend_on_bookkeeping_or_on_how_weights_are_split(
+    clip: Encoder, clip_folder: Path, tmp_path: Path
+) -> None:
+    split = copy(clip_folder, tmp_path / "split")
+    (split / "model.safetensors").unlink()
+    load_encoder(str(clip_folder)).model.save_pretrained(split, max_shard_size="200KB")
+    assert len(list(split.glob("*.safetensors"))) > 1
+    edit_json(split / "config.json", transformers_version="5.99", dtype="float16")
+    # What tokenizer.json holds of the last call when a tokenizer in use is saved.
+    last = {"direction": "Right", "max_length": 5, "strategy": "LongestFirst", "stride": 0}
+    edit_json(split / "tokenizer.json", truncation=last)
+    (split / "README.md").write_text("mine")
+    encoder = load_encoder(str(split))
+    assert encoder.digest == clip.digest
+    text = ["a round white daisy with a yellow center"]
+    torch.testing.assert_close(encoder.encode_texts(text), clip.encode_texts(text), atol=1e-6, rtol=0)
+
+
+def test_the_stored_number_format_does_not_change_the_digest_but_the_values_do(
+    clip: Encoder, clip_folder: Path, tmp_path: Path
+) -> None:
+    half, full = copy(clip_folder, tmp_path / "half"), copy(clip_folder, tmp_path / "full")
+    edit_weights(half, lambda tensors: tensors.update({name: t.half() for name, t in tensors.items()}))
+    edit_weights(full, lambda tensors: tensors.update({name: t.half().float() for name, t in tensors.items()}))
+    assert load_encoder(str(half)).digest == load_encoder(str(full)).digest
+    assert load_encoder(str(half)).digest != clip.digest
+
+
+def test_a_changed_weight_changes_the_digest(clip: Encoder, clip_folder: Path, tmp_path: Path) -> None:
+    other = copy(clip_folder, tmp_path / "other")
+    edit_weights(other, lambda tensors: tensors["logit_scale"].add_(0.001))
+    assert load_encoder(str(other)).digest != clip.digest
+
+
+@pytest.mark.parametrize(
+    ("file", "change"),
+    [
+        ("preprocessor_config.json", {"image_mean": [0.5, 0.5, 0.5]}),
+        ("tokenizer.json", {"normalizer": None}),
+        ("tokenizer_config.json", {"do_lower_case": False}),
+        ("config.json", {"text_config": {"hidden_act": "gelu"}}),
+    ],
+)
+def test_changed_preparation_changes_the_digest(
+    clip: Encoder, clip_folder: Path, tmp_path: Path, file: str, change: dict[str, object]
+) -> None:
+    other = copy(clip_folder, tmp_path / "other")
+    edit_json(other / file, **change)
+    assert load_encoder(str(other)).digest != clip.digest

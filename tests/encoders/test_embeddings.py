@@ -1,0 +1,258 @@
+import shutil
+
+import numpy as np
+import pytest
+from PIL import Image
+
+import picture_zoo as zoo
+from captionless.data.images import write_report
+from captionless.encoders import embeddings as vectors
+from captionless.encoders.embeddings import VectorCache, embed, read_csv, write_csv
+from captionless.errors import CaptionlessError
+from picture_zoo import encoded
+
+
+class FakeEncoder:
+    """Mean colour, and a constant: enough of an encoder to tell pictures apart."""
+
+    name = "fake"
+    digest = "f" * 64
+    width = 4
+    image_size = 16
+
+    def __init__(self):
+        self.batches = []
+        self.images = []
+
+    def encode_images(self, images):
+        self.batches.append(len(images))
+        self.images += images
+        colors = np.stack([np.asarray(image, np.float64).mean(axis=(0, 1)) for image in images])
+        rows = np.concatenate([colors, np.ones((len(images), 1))], axis=1)
+        return rows / np.linalg.norm(rows, axis=1, keepdims=True)
+
+
+def expected(path):
+    return FakeEncoder().encode_images([Image.open(path)]).astype(np.float32)[0]
+
+
+@pytest.fixture(autouse=True)
+def own_cache(tmp_path_factory, monkeypatch):
+    folder = tmp_path_factory.mktemp("cache")
+    monkeypatch.setenv("CAPTIONLESS_CACHE", str(folder))
+    return folder
+
+
+@pytest.fixture
+def folder(tmp_path):
+    zoo.fill(tmp_path / "rose", 5)
+    (tmp_path / "notes.txt").write_text("mine")
+    shutil.copy(tmp_path / "rose" / "001.png", tmp_path / "twin.png")
+    return tmp_path
+
+
+def test_every_picture_gets_its_row_vector_and_squares(folder):
+    result = embed(folder, FakeEncoder(), sizes=(8, 4))
+    assert result.names == ["rose/000.png", "rose/001.png", "rose/002.png", "rose/003.png", "rose/004.png", "twin.png"]
+    assert [one.name for one in result.skipped] == ["notes.txt"]
+    assert [one.name for one in result.entries] == ["notes.txt", *result.names]
+    assert result.vectors.shape == (6, 4)
+    assert result.vectors.dtype == np.float32
+    for name, vector in zip(result.names, result.vectors, strict=True):
+        assert np.allclose(vector, expected(folder / name), atol=1e-6)
+    assert {size: pixels.shape for size, pixels in result.squares.items()} == {8: (6, 8, 8, 3), 4: (6, 4, 4, 3)}
+    assert np.array_equal(result.squares[8][1], result.squares[8][5])
+    assert len(set(result.digests)) == 5
+    assert all(not picture.squares and picture.full is None for picture in result.pictures)
+
+
+def test_identical_pictures_are_encoded_once_and_named(folder):
+    encoder = FakeEncoder()
+    result = embed(folder, encoder)
+    assert result.computed == len(encoder.images) == 5
+    assert result.duplicates == [["rose/001.png", "twin.png"]]
+    assert np.array_equal(result.vectors[1], result.vectors[5])
+
+
+def test_a_second_run_embeds_only_what_changed(folder):
+    first = embed(folder, FakeEncoder())
+    (folder / "rose" / "002.png").write_bytes(encoded(zoo.noise(20, seed=99), "PNG"))
+    (folder / "rose" / "003.png").rename(folder / "moved.png")
+    encoder = FakeEncoder()
+    second = embed(folder, encoder)
+    assert second.computed == len(encoder.images) == 1
+    row = second.names.index("moved.png")
+    assert np.array_equal(second.vectors[row], first.vectors[3])
+    assert np.allclose(second.vectors[second.names.index("rose/002.png")], expected(folder / "rose" / "002.png"))
+
+
+def test_another_encoder_embeds_anew(folder):
+    embed(folder, FakeEncoder())
+    other = FakeEncoder()
+    other.digest = "e" * 64
+    assert embed(folder, other).computed == 5
+
+
+def test_a_cached_vector_of_another_width_is_not_used(folder):
+    wide = FakeEncoder()
+    cache = VectorCache(folder / ".cache", wide.digest)
+    for digest in set(embed(folder, FakeEncoder()).digests):
+        cache.add(digest, "x", [1.0, 0.0])
+    assert embed(folder, wide, cache=cache).computed == 5
+
+
+def test_a_cache_of_another_encoder_is_refused(folder):
+    with pytest.raises(ValueError, match="cache is of the encoder"):
+        embed(folder, FakeEncoder(), cache=VectorCache(folder / ".cache", "other"))
+
+
+def test_grey_squares_keep_coloured_vectors(folder):
+    grey, color = embed(folder, FakeEncoder(), sizes=[8], grey=True), embed(folder, FakeEncoder())
+    assert grey.squares[8].shape == (6, 8, 8, 1)
+    assert np.array_equal(grey.vectors, color.vectors)
+
+
+def test_the_encoder_sees_the_pictures_own_resolution_up_to_twice_its_own(tmp_path):
+    for side in (10, 30, 100):
+        (tmp_path / f"{side:03d}.png").write_bytes(encoded(zoo.noise(side), "PNG"))
+    encoder = FakeEncoder()
+    embed(tmp_path, encoder, sizes=[4])
+    assert [image.size for image in encoder.images] == [(10, 10), (30, 30), (32, 32)]
+    assert all(image.mode == "RGB" for image in encoder.images)
+
+
+def test_pictures_are_encoded_in_batches_and_flushed_in_parts(tmp_path, own_cache, monkeypatch):
+    monkeypatch.setattr(vectors, "BATCH", 4)
+    monkeypatch.setattr(vectors, "FLUSH_EVERY", 8)
+    zoo.fill(tmp_path, 18)
+    encoder = FakeEncoder()
+    result = embed(tmp_path, encoder)
+    assert encoder.batches == [4, 4, 4, 4, 2]
+    assert len(list(own_cache.rglob("*.parquet"))) == 3
+    assert np.allclose(result.vectors, [expected(picture.path) for picture in result.pictures], atol=1e-6)
+
+
+@pytest.mark.parametrize("error", [KeyboardInterrupt, RuntimeError])
+def test_what_was_embedded_before_an_interruption_is_kept(tmp_path, monkeypatch, error):
+    monkeypatch.setattr(vectors, "BATCH", 4)
+    zoo.fill(tmp_path, 10)
+
+    def interrupt(done, total):
+        if done == 9:
+            raise error
+
+    with pytest.raises(error):
+        embed(tmp_path, FakeEncoder(), on_progress=interrupt)
+    assert embed(tmp_path, FakeEncoder()).computed == 2
+
+
+def test_progress_counts_files_up_to_all_of_them(folder):
+    seen = []
+    embed(folder, FakeEncoder(), on_progress=lambda done, total: seen.append((done, total)))
+    assert seen == [(i, 7) for i in range(1, 8)]
+
+
+def test_several_processes_give_the_same(folder):
+    one, two = embed(folder, FakeEncoder(), sizes=[8]), embed(folder, FakeEncoder(), sizes=[8], workers=2)
+    assert one.names == two.names
+    assert np.array_equal(one.vectors, two.vectors)
+    assert np.array_equal(one.squares[8], two.squares[8])
+
+
+def test_tensors_of_any_precision_become_float32(folder):
+    torch = pytest.importorskip("torch")
+
+    class TorchEncoder(FakeEncoder):
+        def encode_images(self, images):
+            return torch.tensor(super().encode_images(images), dtype=torch.bfloat16, requires_grad=True)
+
+    result = embed(folder, TorchEncoder())
+    assert result.vectors.dtype == np.float32
+    assert np.allclose(result.vectors[0], expected(folder / result.names[0]), atol=0.01)
+
+
+@pytest.mark.parametrize("bad", [np.full((5, 4), np.nan), np.ones((5, 3)), np.ones((4, 4))])
+def test_an_encoder_that_gives_nonsense_is_an_error_and_nothing_is_cached(folder, own_cache, bad):
+    encoder = FakeEncoder()
+    encoder.encode_images = lambda images: bad
+    with pytest.raises(CaptionlessError, match="encoder fake gave unusable vectors"):
+        embed(folder, encoder)
+    assert not list(own_cache.rglob("*.parquet"))
+
+
+def test_a_damaged_cache_costs_only_time(folder, own_cache):
+    first = embed(folder, FakeEncoder())
+    (part,) = own_cache.rglob("*.parquet")
+    part.write_bytes(part.read_bytes()[:-50])
+    with pytest.warns(UserWarning, match="set aside"):
+        second = embed(folder, FakeEncoder())
+    assert second.computed == 5
+    assert np.array_equal(first.vectors, second.vectors)
+
+
+def test_a_folder_without_pictures_is_an_error(tmp_path):
+    with pytest.raises(CaptionlessError, match="no usable picture"):
+        embed(tmp_path, FakeEncoder())
+
+
+def test_more_than_fits_into_memory_is_a_clear_error(folder):
+    with pytest.raises(CaptionlessError, match="do not fit into memory"):
+        embed(folder, FakeEncoder(), sizes=[10_000_000])
+
+
+def test_the_report_is_made_from_the_entries(folder):
+    result = embed(folder, FakeEncoder())
+    write_report(folder / "report.csv", result.entries)
+    statuses = [line.split(",")[1] for line in (folder / "report.csv").read_text("utf-8").splitlines()[1:]]
+    assert statuses == ["skipped", *["used"] * 5, "duplicate"]
+
+
+# Vectors from a table
+
+
+def test_a_table_of_vectors_takes_the_encoders_place(folder):
+    computed = embed(folder, FakeEncoder())
+    write_csv(folder / "clip.csv", computed.names, computed.vectors)
+    encoder = FakeEncoder()
+    result = embed(folder, encoder, sizes=[8], given=read_csv(folder / "clip.csv", encoder.width))
+    assert encoder.images == []
+    assert result.computed == 0
+    assert result.names == computed.names
+    assert np.array_equal(result.vectors, computed.vectors)
+    assert result.squares[8].shape == (6, 8, 8, 3)
+
+
+def table(folder, key):
+    names = [f"rose/00{i}.png" for i in range(5)] + ["twin.png"]
+    return {key(folder, name): np.eye(6, 4, dtype=np.float32)[i] + 0.5 for i, name in enumerate(names)}
+
+
+@pytest.mark.parametrize(
+    "key",
+    [lambda folder, name: name, lambda folder, name: str(folder / name), lambda folder, name: name.rpartition("/")[2]],
+    ids=["relative", "absolute", "file name"],
+)
+def test_its_paths_may_be_relative_absolute_or_plain_names(folder, key):
+    result = embed(folder, FakeEncoder(), given=table(folder, key))
+    wanted = np.eye(6, 4) + 0.5
+    assert np.allclose(result.vectors, wanted / np.linalg.norm(wanted, axis=1, keepdims=True))
+
+
+def test_pictures_without_a_vector_are_an_error_that_names_some(folder):
+    given = table(folder, lambda folder, name: name)
+    del given["rose/002.png"], given["twin.png"]
+    with pytest.raises(CaptionlessError, match=r"2 of the pictures .*: rose/002\.png, twin\.png\."):
+        embed(folder, FakeEncoder(), given=given)
+
+
+def test_vectors_without_a_picture_are_passed_over_with_a_warning(folder):
+    given = table(folder, lambda folder, name: name) | {"gone.png": np.ones(4, np.float32)}
+    with pytest.warns(UserWarning, match=r"1 of the given vectors fit no picture .* such as gone\.png"):
+        embed(folder, FakeEncoder(), given=given)
+
+
+@pytest.mark.parametrize(("vector", "message"), [(np.zeros(4), "all zeros"), (np.ones(3), "has 3 numbers")])
+def test_a_given_vector_must_fit_the_encoder(folder, vector, message):
+    given = table(folder, lambda folder, name: name) | {"twin.png": vector.astype(np.float32)}
+    with pytest.raises(CaptionlessError, match=message):
+        embed(folder, FakeEncoder(), given=given)

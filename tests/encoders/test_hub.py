@@ -1,0 +1,249 @@
+"""The contract of captionless.encoders.hub: what is found, what is fetched, and what is refused in one line."""
+
+import os
+import socket
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from captionless.encoders import hub as encoder_files
+from captionless.encoders.dual_encoder import CLIP, load_encoder
+from captionless.errors import CaptionlessError
+from encoder_factory import copy, edit_json, edit_weights, small_bert, small_clip
+from fake_hub import FakeHub, fake_hub
+
+NAME = "somebody/some-clip"
+NEEDED = ["config.json", "model.safetensors", "preprocessor_config.json", "tokenizer.json", "tokenizer_config.json"]
+
+
+@pytest.fixture(scope="module")
+def clip_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return small_clip(tmp_path_factory.mktemp("clip"))
+
+
+@pytest.fixture(scope="module")
+def repository(clip_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The encoder as repositories hold it: beside what must not be fetched."""
+    folder = copy(clip_folder, tmp_path_factory.mktemp("repository") / "files")
+    for name in ("pytorch_model.bin", "tf_model.h5", "model.fp16.safetensors", "modeling.py", "README.md"):
+        (folder / name).write_bytes(b"not wanted")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def pickled(clip_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = copy(clip_folder, tmp_path_factory.mktemp("pickled") / "files")
+    (folder / "model.safetensors").rename(folder / "pytorch_model.bin")
+    return folder
+
+
+@pytest.fixture
+def hub(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, repository: Path) -> Iterator[FakeHub]:
+    with fake_hub(monkeypatch, tmp_path / "cache", {NAME: {"main": repository}}) as running:
+        yield running
+
+
+def refusal(name: str | Path) -> str:
+    """Load an encoder that must be refused; return the one line that a person reads."""
+    with pytest.raises(CaptionlessError) as caught:
+        load_encoder(str(name))
+    message = str(caught.value)
+    assert "\n" not in message
+    return message
+
+
+# --- the hub ---
+
+
+def test_a_hub_id_is_announced_with_its_size_and_only_what_is_needed_is_fetched(
+    hub: FakeHub, repository: Path, clip_folder: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    said: list[str] = []
+    encoder = load_encoder(NAME, announce=said.append)
+    size = sum((repository / file).stat().st_size for file in NEEDED) / 1e6
+    assert len(said) == 1
+    assert f"downloading the encoder {NAME}: {size:.0f} MB" in said[0]
+    assert sorted(hub.fetched) == NEEDED
+    assert encoder.name == NAME
+    assert encoder.digest == load_encoder(str(clip_folder)).digest
+    assert capfd.readouterr() == ("", "")
+
+
+def test_what_is_in_the_local_cache_needs_no_hub_and_no_announcement(hub: FakeHub) -> None:
+    first = load_encoder(NAME)
+    hub.models.clear()
+    hub.fetched.clear()
+    said: list[str] = []
+    assert load_encoder(NAME, announce=said.append).digest == first.digest
+    assert not said
+    assert not hub.fetched
+
+
+def test_an_interrupted_download_is_completed(hub: FakeHub) -> None:
+    snapshot = encoder_files.find_encoder(NAME)
+    (snapshot / "model.safetensors").resolve().unlink()
+    (snapshot / "model.safetensors").unlink()
+    hub.fetched.clear()
+    load_encoder(NAME)
+    assert hub.fetched == ["model.safetensors"]
+
+
+def test_clip_comes_from_the_commit_that_holds_safetensors(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, repository: Path, pickled: Path
+) -> None:
+    revisions = {"main": pickled, encoder_files.PINNED[CLIP]: repository}
+    with fake_hub(monkeypatch, tmp_path / "cache", {CLIP: revisions}):
+        assert encoder_files.find_encoder(CLIP).name == encoder_files.PINNED[CLIP]
+    assert encoder_files.find_encoder(CLIP).name == encoder_files.PINNED[CLIP]  # now without the hub
+
+
+def test_clip_comes_from_the_main_branch_where_that_commit_is_gone(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, repository: Path
+) -> None:
+    with fake_hub(monkeypatch, tmp_path / "cache", {CLIP: {"main": repository}}):
+        assert load_encoder(CLIP).width == 24
+
+
+def conversion(author: str = "SFconvertbot") -> dict[str, object]:
+    return {
+        "num": 7,
+        "title": "Adding `safetensors` variant of this model",
+        "author": {"name": author},
+        "status": "open",
+        "isPullRequest": True,
+        "createdAt": "2024-01-01T00:00:00.000Z",
+        "repo": {"name": NAME, "type": "model"},
+    }
+
+
+def test_weights_are_taken_from_the_hubs_own_conversion_where_main_has_only_pickles(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, repository: Path, pickled: Path
+) -> None:
+    revisions = {"main": pickled, "refs/pr/7": repository}
+    with fake_hub(monkeypatch, tmp_path / "cache", {NAME: revisions}, [conversion()]) as hub:
+        assert load_encoder(NAME).width == 24
+        assert sorted(hub.fetched) == NEEDED
+    assert encoder_files.find_encoder(NAME).is_dir()  # from the cache
+
+
+def test_a_model_without_safetensors_is_refused(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, pickled: Path) -> None:
+    with fake_hub(monkeypatch, tmp_path / "cache", {NAME: {"main": pickled}}) as hub:
+        assert "has no safetensors weights on the model hub" in refusal(NAME)
+        assert not hub.fetched
+
+
+def test_a_model_that_the_hub_has_not_is_refused(hub: FakeHub) -> None:
+    assert "there is no encoder nobody/nothing" in refusal("nobody/nothing")
+
+
+@pytest.mark.parametrize("how", ["offline mode", "refused", "silent"])
+def test_where_the_hub_is_out_of_reach_one_sentence_says_two_ways_out(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, how: str
+) -> None:
+    with fake_hub(monkeypatch, tmp_path / "cache", {}), socket.create_server(("127.0.0.1", 0)) as silent:
+        from huggingface_hub import constants
+
+        monkeypatch.setattr(constants, "HF_HUB_OFFLINE", how == "offline mode")
+        port = silent.getsockname()[1] if how == "silent" else 1
+        monkeypatch.setattr(constants, "ENDPOINT", f"http://127.0.0.1:{port}")
+        monkeypatch.setattr(encoder_files, "_TIMEOUT", 0.2)
+        message = refusal(CLIP)
+    assert CLIP in message
+    assert "about 605 MB" in message
+    assert "the model hub cannot be reached" in message
+    assert "--encoder FOLDER" in message
+    assert "--encoder bundled" in message
+
+
+def test_a_full_disk_is_named(hub: FakeHub, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*_: object, **__: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("huggingface_hub.snapshot_download", full)
+    assert "the disk is full" in refusal(NAME)
+
+
+# --- folders and names ---
+
+
+@pytest.mark.parametrize("name", ["", " ", "clpi", "./clip", "a/b/c", "x" * 300, "a\0b", "http://some/where"])
+def test_a_name_that_is_no_encoders_is_refused(name: str) -> None:
+    assert "Use auto, bundled, an existing folder, or a hub id" in refusal(name)
+
+
+def test_a_missing_folder_is_refused(tmp_path: Path) -> None:
+    assert "there is no encoder" in refusal(tmp_path / "nowhere")
+
+
+def test_an_empty_folder_is_refused(tmp_path: Path) -> None:
+    assert "there is no config.json in it" in refusal(tmp_path)
+
+
+def test_a_file_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "model.safetensors").touch()
+    assert "is not a folder" in refusal(tmp_path / "model.safetensors")
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="needs a home folder")
+def test_a_home_folder_may_be_written_with_a_tilde(clip_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", str(clip_folder.parent))
+    assert encoder_files.find_encoder(f"~/{clip_folder.name}") == clip_folder
+
+
+def test_a_model_of_another_kind_is_refused(tmp_path: Path) -> None:
+    message = refusal(small_bert(tmp_path))
+    assert "not a dual encoder but a model of type 'bert'" in message
+    assert "reads both pictures and words" in message
+
+
+def test_a_folder_of_something_else_is_refused(clip_folder: Path, tmp_path: Path) -> None:
+    foreign = copy(clip_folder, tmp_path / "foreign")
+    (foreign / "config.json").write_text('{"format": "captionless", "size": 64}')
+    assert "cannot be loaded" in refusal(foreign)
+
+
+def test_pickled_weights_are_never_read(pickled: Path) -> None:
+    assert "there is no model.safetensors (no other weights are read) in it" in refusal(pickled)
+
+
+def test_code_in_a_folder_is_never_run(clip_folder: Path, tmp_path: Path) -> None:
+    tricky = copy(clip_folder, tmp_path / "tricky")
+    (tricky / "evil.py").write_text("raise SystemExit('ran')")
+    edit_json(tricky / "config.json", model_type="evil", auto_map={"AutoConfig": "evil.C", "AutoModel": "evil.M"})
+    assert "cannot be loaded" in refusal(tricky)
+
+
+def test_weights_that_are_not_whole_are_refused(clip_folder: Path, tmp_path: Path) -> None:
+    partial = copy(clip_folder, tmp_path / "partial")
+    edit_weights(partial, lambda tensors: tensors.pop("text_projection.weight"))
+    assert "1 tensors are missing from its weights, such as text_projection.weight" in refusal(partial)
+
+
+@pytest.mark.parametrize("file", NEEDED[:-1])
+def test_a_damaged_file_is_one_clear_line(clip_folder: Path, tmp_path: Path, file: str) -> None:
+    damaged = copy(clip_folder, tmp_path / "damaged")
+    content = (damaged / file).read_bytes()
+    (damaged / file).write_bytes(content[: len(content) // 2])
+    assert f"the encoder {damaged} in {damaged} cannot be loaded" in refusal(damaged)
+
+
+def test_a_damaged_or_incomplete_list_of_shards_is_refused(clip_folder: Path, tmp_path: Path) -> None:
+    sharded = copy(clip_folder, tmp_path / "sharded")
+    (sharded / "model.safetensors").rename(sharded / "model-00001-of-00002.safetensors")
+    index = sharded / "model.safetensors.index.json"
+    index.write_text(
+        '{"weight_map": {"a": "model-00001-of-00002.safetensors", "b": "model-00002-of-00002.safetensors"}}'
+    )
+    assert "there is no model-00002-of-00002.safetensors in it" in refusal(sharded)
+    index.write_text("{")
+    assert "index.json is damaged" in refusal(sharded)
+
+
+@pytest.mark.parametrize("file", ["tokenizer.json", "preprocessor_config.json"])
+def test_a_folder_without_tokenizer_or_image_preparation_is_refused(
+    clip_folder: Path, tmp_path: Path, file: str
+) -> None:
+    partial = copy(clip_folder, tmp_path / "partial")
+    (partial / file).unlink()
+    assert f"there is no {file} in it" in refusal(partial)

@@ -1,0 +1,237 @@
+"""The verb `assess`, from a model and a folder to a grade: right models pass, wrong ones fail."""
+
+from __future__ import annotations
+
+import csv
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from assessment_cases import CLASSES, FAST, judge, model, photos
+from captionless import assess, load
+from captionless.data.images import Picture, read_folder
+from captionless.errors import CaptionlessError
+from captionless.evaluation.assessment.grade import CEILING, Grade
+from captionless.evaluation.assessment.run import check_judge
+from evaluation_cases import make_fast
+
+SWAPPED = ("rose", "daisy", "tulip")
+ASKED = {name: (name,) for name in CLASSES}
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    root = tmp_path_factory.mktemp("assess")
+    photos(root / "photos")
+    model(root / "right")
+    model(root / "wrong", SWAPPED)
+    return root
+
+
+@pytest.fixture(autouse=True)
+def fast(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    make_fast(monkeypatch, place)
+
+
+@pytest.fixture
+def graded(place: Path) -> Callable[..., Grade]:
+    def call(name: str | Path = "right", **options: Any) -> Grade:
+        return assess(place / name, **{"data": place / "photos", "n": 6, "sampling": FAST, **options})
+
+    return call
+
+
+def test_a_model_that_paints_every_class_passes(graded: Callable[..., Grade]) -> None:
+    grade = graded()
+    assert grade.passed
+    assert grade.confusion == ((6, 0, 0), (0, 6, 0), (0, 0, 6))
+    assert [verdict.recognised.n for verdict in grade.verdicts] == [6, 6, 6]
+    assert grade.mistakes == ()
+    assert grade.real is not None
+    assert (grade.real.value, grade.real.n) == (1.0, 6)  # a fifth of the 36
+    assert grade.left_out == ()
+
+
+def test_a_model_that_paints_another_class_fails_and_what_was_seen_is_told(graded: Callable[..., Grade]) -> None:
+    grade = graded("wrong")
+    assert not grade.passed
+    assert grade.confusion == ((0, 6, 0), (6, 0, 0), (0, 0, 6))
+    assert [verdict.label for verdict in grade.failed] == ["daisy", "rose"]
+    assert {(one.label, one.seen) for one in grade.mistakes} == {("daisy", "rose"), ("rose", "daisy")}
+    assert not graded("wrong", passing=CEILING).passed
+
+
+def test_a_mistake_can_be_painted_again(graded: Callable[..., Grade], place: Path) -> None:
+    mistake = graded("wrong", seed=3).mistakes[7]
+    (again,) = load(place / "wrong").generate(mistake.prompt, seed=mistake.seed, sampling=FAST)
+    np.testing.assert_allclose(np.asarray(again, int), np.asarray(mistake.image, int), atol=1)
+
+
+def test_the_ceiling_is_what_real_pictures_reach(graded: Callable[..., Grade]) -> None:
+    grade = graded(passing=CEILING)
+    assert [verdict.bar for verdict in grade.verdicts] == [1.0, 1.0, 1.0]
+    assert grade.passed
+
+
+def test_the_same_assessment_gives_the_same_grade(graded: Callable[..., Grade]) -> None:
+    assert graded() == graded()
+
+
+def test_the_classifier_of_one_grade_judges_other_models(graded: Callable[..., Grade]) -> None:
+    first = graded()
+    assert graded(data=None, judge=first.judge).verdicts == first.verdicts
+    assert not graded("wrong", data=None, judge=first.judge).passed
+
+
+def test_prompts_of_a_file_may_give_classes_other_names(
+    graded: Callable[..., Grade], place: Path, tmp_path: Path
+) -> None:
+    pairs = [("rose", "daisy"), ("daisy", "rose")]  # the wrong model calls a daisy a rose
+    lines = [json.dumps({"prompt": prompt, "label": label}) for prompt, label in pairs]
+    (tmp_path / "prompts.jsonl").write_text("\n".join(lines))
+    grade = graded("wrong", prompts=tmp_path / "prompts.jsonl")
+    assert grade.passed
+    assert grade.confusion == ((6, 0, 0), (0, 6, 0))
+    assert grade.left_out == (("tulip", "no prompt asks for it"),)
+
+
+def test_classes_that_only_one_side_knows_are_left_out(graded: Callable[..., Grade], place: Path) -> None:
+    model(place / "other", ("daisy", "lily", "tulip"))
+    grade = graded("other")
+    assert [verdict.label for verdict in grade.verdicts] == ["daisy", "tulip"]
+    assert grade.classes == CLASSES
+    assert [name for name, _ in grade.left_out] == ["lily", "rose"]
+    assert grade.passed
+
+
+def test_labels_of_a_table_count_instead_of_sub_folders(graded: Callable[..., Grade], tmp_path: Path) -> None:
+    flat, rows = tmp_path / "flat", ["file,label"]
+    flat.mkdir()
+    for path in photos(tmp_path / "photos").rglob("*.png"):
+        shutil.copy(path, flat / f"{path.parent.name}-{path.name}")
+        rows.append(f"{path.parent.name}-{path.name},{path.parent.name}")
+    (tmp_path / "labels.csv").write_text("\n".join(rows))
+    assert graded(data=flat, labels=tmp_path / "labels.csv").passed
+
+
+def test_a_few_pictures_of_a_kind_are_left_out_not_learned(graded: Callable[..., Grade], tmp_path: Path) -> None:
+    data = photos(tmp_path / "photos")
+    (data / "moss").mkdir()
+    Image.new("RGB", (8, 8), "green").save(data / "moss" / "1.png")
+    grade = graded(data=data)
+    assert grade.classes == CLASSES
+    assert grade.left_out[0][0] == "moss"
+
+
+def test_the_model_is_not_taught_by_the_judge_nor_the_judge_by_the_model(
+    graded: Callable[..., Grade], place: Path
+) -> None:
+    one, other = graded(), graded("wrong")
+    assert (one.real, [v.real for v in one.verdicts]) == (other.real, [v.real for v in other.verdicts])
+
+
+def test_the_labels_are_the_folders_whatever_the_model_was_told_of_its_training_pictures(
+    graded: Callable[..., Grade], place: Path
+) -> None:
+    told = dict(zip(CLASSES, SWAPPED, strict=True))
+    with (model(place / "misled", SWAPPED) / "pictures.csv").open("w", newline="", encoding="utf-8") as file:
+        rows = csv.writer(file)
+        rows.writerow(["file", "sha256", "role", "label"])
+        for picture in read_folder(place / "photos", (8,)):
+            assert isinstance(picture, Picture)
+            rows.writerow([picture.name, picture.digest, "train", told[picture.name.split("/")[0]]])
+    assert [verdict.label for verdict in graded("misled").failed] == ["daisy", "rose"]
+
+
+def test_the_same_picture_in_another_file_is_not_learned_and_tested_with(
+    graded: Callable[..., Grade], tmp_path: Path
+) -> None:
+    data = photos(tmp_path / "photos", 6)
+    for path in list(data.rglob("*.png")):
+        with Image.open(path) as image:
+            image.save(path.with_name(f"copy of {path.name}"), compress_level=0)
+    grade = graded(data=data)
+    assert grade.real is not None
+    assert grade.real.n == 3  # one of the six pictures of each class, as without their copies
+
+
+# --- what the classifier's word is worth ---
+
+
+def test_a_bar_that_real_pictures_miss_is_told() -> None:
+    (note,) = check_judge(judge((99, 100), (80, 100), (97, 100)), ASKED, 0.95)
+    assert "rose" in note
+    assert "daisy" not in note
+    assert check_judge(judge((99, 100), (80, 100), (97, 100)), ASKED, CEILING) == ()
+
+
+def test_a_classifier_that_knows_nothing_gives_no_grade() -> None:
+    with pytest.raises(CaptionlessError, match="learned nothing: it recognises 33% of 30 real pictures"):
+        check_judge(judge((10, 10), (0, 10), (0, 10)), ASKED, CEILING)
+
+
+def test_a_classifier_that_was_hardly_tested_is_told() -> None:
+    (note,) = check_judge(judge((1, 1), (1, 1), (0, 1)), ASKED, CEILING)
+    assert "67% of 3 held-out real pictures" in note
+
+
+def test_without_real_pictures_there_is_no_ceiling() -> None:
+    untested = type(judge())(None, CLASSES, (None, None, None))  # type: ignore[arg-type]
+    assert check_judge(untested, ASKED, 0.9) == ("The classifier was not tested on real pictures.",)
+    with pytest.raises(CaptionlessError, match="there is no ceiling"):
+        check_judge(untested, ASKED, CEILING)
+
+
+# --- bad input ---
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        ({"n": 0}, "-n must be at least 1 picture a class, not 0"),
+        ({"passing": 0.0}, "--pass must be a share above 0 and at most 1, or ceiling, not 0"),
+        ({"passing": 95}, "--pass must be a share above 0 and at most 1, or ceiling, not 95"),
+        ({"passing": float("nan")}, "--pass must be a share .* not nan"),
+        ({"passing": "floor"}, "--pass must be a share .* not floor"),
+        ({"seed": -1}, "--seed must be"),
+        ({"data": None}, "--data is missing"),
+        ({"data": "nowhere"}, "there is no folder nowhere"),
+        ({"prompts": "nowhere.txt"}, "cannot read --prompts nowhere.txt"),
+        ({"labels": "nowhere.csv"}, "cannot read --labels nowhere.csv"),
+        ({"out": "/proc/nowhere"}, "--out /proc/nowhere cannot be written"),
+        ({"name": "nowhere"}, "nowhere"),
+    ],
+)
+def test_bad_input_is_named(options: dict[str, Any], said: str, graded: Callable[..., Grade]) -> None:
+    with pytest.raises(CaptionlessError, match=said):
+        graded(**options)
+
+
+@pytest.mark.parametrize("case", ["flat", "one class", "few"])
+def test_a_folder_that_no_classifier_can_learn_from_is_refused_with_what_to_do(
+    case: str, graded: Callable[..., Grade], tmp_path: Path
+) -> None:
+    data = photos(tmp_path / "photos", 4 if case == "few" else 6)
+    if case == "flat":
+        for path in list(data.rglob("*.png")):
+            path.rename(data / f"{path.parent.name}{path.name}")
+    if case == "one class":
+        shutil.rmtree(data / "daisy")
+        shutil.rmtree(data / "tulip")
+    with pytest.raises(CaptionlessError, match=r"needs 2 labels with 5 pictures each, .* sub-folder of its own, or"):
+        graded(data=data)
+
+
+def test_what_cannot_be_asked_fails_before_the_classifier_learns(
+    graded: Callable[..., Grade], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("captionless.evaluation.assessment.run.train_judge", lambda *_, **__: pytest.fail("it learned"))
+    (tmp_path / "p.jsonl").write_text('{"prompt": "a red rose", "label": "rose"}')
+    with pytest.raises(CaptionlessError, match=r"there is no class 'a red rose'"):
+        graded(prompts=tmp_path / "p.jsonl")

@@ -1,0 +1,174 @@
+"""The contract of captionless.evaluation.metrics.fidelity: figures of painted pictures beside those of real ones."""
+
+from collections.abc import Callable
+from dataclasses import astuple
+
+import pytest
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from captionless.evaluation.metrics.estimate import Estimate, TooFewError
+from captionless.evaluation.metrics.fidelity import (
+    MANIFOLD,
+    MINIMUM,
+    MINIMUM_MANIFOLD,
+    Comparison,
+    against,
+    apart,
+    compare,
+)
+from captionless.evaluation.metrics.frechet import frechet_distance
+from captionless.evaluation.metrics.manifold import manifold
+from captionless.evaluation.metrics.mmd import cmmd, kid
+from captionless.evaluation.metrics.resampling import halves
+from tiny import random
+
+ALL = ("kid", "cmmd", *MANIFOLD, "fid")
+
+
+def figures(real: Tensor, fake: Tensor, **options: int) -> dict[str, Comparison]:
+    return {found.name: found for found in compare(real, fake, **options)[0]}
+
+
+def test_every_figure_is_that_of_real_half_a_against_the_other_half_painted() -> None:
+    real, fake = random(51, 6), random(51, 6, seed=1) + 0.3
+    found = figures(real, fake, seed=4)
+    assert tuple(found) == ALL
+    for side, name in ((fake, "model"), (real, "real")):
+        draws = []
+        for a, b in halves(51, 4):
+            x, y = real[a], side[b]
+            draws.append((1000 * kid(x, y), cmmd(x, y), *astuple(manifold(x, y)), frechet_distance(x, y)))
+        for figure, values in zip(ALL, torch.tensor(draws, dtype=torch.float64).T, strict=True):
+            estimate = getattr(found[figure], name)
+            assert estimate.value == pytest.approx(float(values.mean()), rel=1e-9, abs=1e-9)
+            assert estimate.low == pytest.approx(float(values.quantile(0.025)), rel=1e-9, abs=1e-9)
+            assert estimate.high == pytest.approx(float(values.quantile(0.975)), rel=1e-9, abs=1e-9)
+            assert estimate.n == 51
+
+
+def test_a_model_that_copies_its_pictures_reads_as_real_ones_do_and_no_better() -> None:
+    """Were a picture compared with the one it came from, copies would read far better than real pictures."""
+    real = random(60, 5)
+    for found in figures(real, real.clone()).values():
+        assert astuple(found.model) == pytest.approx(astuple(found.real), rel=1e-9, abs=1e-9)
+
+
+def test_pictures_of_the_same_distribution_lie_within_the_range_of_real_ones() -> None:
+    for found in figures(random(200, 5), random(200, 5, seed=1)).values():
+        assert found.real.low <= found.model.value <= found.real.high, found.name
+
+
+def test_worse_pictures_read_worse_in_every_figure() -> None:
+    real = random(80, 5)
+    near, far = (figures(real, random(80, 5, seed=1) * 0.9 + shift) for shift in (0.3, 1.5))
+    for name in ("kid", "cmmd", "fid"):
+        assert near[name].model.value < far[name].model.value
+    for name in MANIFOLD:
+        assert near[name].model.value > far[name].model.value
+
+
+def test_the_reference_reads_nothing_for_unbiased_figures() -> None:
+    for name, found in figures(random(100, 5), random(100, 5, seed=1)).items():
+        if name in ("kid", "cmmd"):
+            assert found.real.low < 0 < found.real.high
+            assert abs(found.real.value) < 0.2 * (found.real.high - found.real.low)
+
+
+def test_the_same_seed_gives_the_same_figures() -> None:
+    real, fake = random(50, 4), random(50, 4, seed=1)
+    assert compare(real, fake, seed=3) == compare(real, fake, seed=3)
+    assert compare(real, fake, seed=3) != compare(real, fake, seed=4)
+
+
+@pytest.mark.parametrize("measure", [against, apart])
+def test_the_range_holds_the_truth_in_about_95_percent_of_experiments(measure: Callable[..., Estimate]) -> None:
+    """KID of N(0, I) and N(s, I) in d dimensions, in closed form, with q = |s|^2."""
+    d, q = 8, 2.0
+    same = 1 + 3 / d
+    between = 1 + 3 * (d + q) / d**2
+    shifted = 1 + 3 * q / d + 3 * (d + 2 * q + q**2) / d**2 + (q**3 + 6 * q**2 + 3 * d * q + 6 * q) / d**3
+    truth = 1000 * (same + shifted - 2 * between)
+    held = []
+    for seed in range(60):
+        found = measure(random(60, d, seed=2 * seed), random(60, d, seed=2 * seed + 1) + (q / d) ** 0.5)
+        held.append(found.low <= truth <= found.high)
+    assert sum(held) >= 53
+
+
+# --- how many pictures each figure needs ---
+
+
+def test_below_50_pictures_the_manifold_is_left_out_with_the_reason() -> None:
+    found, missing = compare(random(49, 30), random(49, 30, seed=1))
+    assert [figure.name for figure in found] == ["kid", "cmmd"]
+    assert [name for name, _ in missing] == [*MANIFOLD, "fid"]
+    assert missing[0][1] == "needs at least 50 pictures, and there are 49"
+
+
+def test_from_50_pictures_on_the_manifold_is_there() -> None:
+    found, missing = compare(random(MINIMUM_MANIFOLD, 30), random(MINIMUM_MANIFOLD, 30, seed=1))
+    assert [figure.name for figure in found] == ["kid", "cmmd", *MANIFOLD]
+    assert missing == [("fid", "needs at least 62 pictures for features of 30 numbers, and there are 50")]
+
+
+def test_fid_is_there_once_a_half_has_more_pictures_than_a_feature_has_numbers() -> None:
+    names = [[figure.name for figure in compare(random(n, 25), random(n, 25, seed=1))[0]] for n in (51, 52)]
+    assert ["fid" in found for found in names] == [False, True]
+
+
+def test_19_pictures_are_too_few_for_anything() -> None:
+    few, enough = random(MINIMUM - 1, 3), random(MINIMUM, 3)
+    for measure in (compare, against, apart):
+        with pytest.raises(TooFewError, match=r"at least 20 pictures, and there are 19"):
+            measure(few, few)
+        measure(enough, enough)
+    with pytest.raises(TooFewError):
+        apart(enough, few)
+
+
+def test_what_is_missing_says_what_to_do_about_it() -> None:
+    x, y = random(30, 30), random(30, 30, seed=1)
+    cut, few = (dict(compare(x, y, usable=usable)[1]) for usable in (55, 30))
+    assert cut["recall"].endswith("and there are 30: raise --samples to 50 or more (the folder has 55)")
+    assert cut["fid"].endswith("and there are 30: the folder has only 55, so name one with more")
+    assert few["recall"].endswith("and there are 30: the folder has only 30, so name one with more")
+    with pytest.raises(TooFewError, match=r"at least 20 pictures, and there are 10: raise --samples to 20 or more"):
+        compare(x[:10], y[:10], usable=400)
+
+
+def test_pictures_that_do_not_belong_together_are_refused() -> None:
+    with pytest.raises(ValueError, match="belongs to real picture i"):
+        compare(random(30, 3), random(31, 3))
+
+
+# --- marks on the scale ---
+
+
+def test_a_mark_is_the_kid_of_a_model_that_paints_the_altered_pictures() -> None:
+    real = random(50, 4)
+    altered = real + 0.3 * random(50, 4, seed=1)
+    assert against(real, altered, seed=2) == figures(real, altered, seed=2)["kid"].model
+
+
+def test_marks_of_stronger_alterations_lie_farther_out() -> None:
+    real = random(100, 8)
+    marks = [against(real, real + strength).value for strength in (0.1, 0.4, 0.8)]
+    assert marks == sorted(marks)
+    assert marks[0] < marks[2] / 10
+
+
+def test_unrelated_sets_of_any_size_are_compared_with_the_same_result_on_average() -> None:
+    x, y = random(90, 4), random(60, 4, seed=1) + 0.5
+    found = apart(x, y)
+    assert found.low < found.value < found.high
+    assert found.value == pytest.approx(1000 * kid(x, y), rel=0.1)
+    assert found.n == 60
+
+
+def test_cmmd_ignores_lengths_and_kid_does_not() -> None:
+    real = F.normalize(random(60, 4), dim=1)
+    found = figures(real, 3 * real)
+    assert found["cmmd"].model.value == pytest.approx(found["cmmd"].real.value, abs=1e-6)
+    assert found["kid"].model.value > found["kid"].real.high

@@ -1,0 +1,249 @@
+"""The contract of captionless.generation.generator: from words to pictures."""
+
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+import captionless
+import tiny
+from captionless.checkpoints.model import BANK, WEIGHTS, Model, save_config, save_tensors
+from captionless.conditioning.bridge import Shore, to_condition
+from captionless.config.sampling import BRIDGES, SAMPLERS, Sampling
+from captionless.encoders import dual_encoder as encoders
+from captionless.encoders import hub as encoder_files
+from captionless.errors import CaptionlessError
+from captionless.generation import generator
+from captionless.generation.generator import MAX_SEED, Generator, load
+from tiny import FakeEncoder
+
+QUICK = Sampling(steps=3, precision="float32")
+
+
+@pytest.fixture
+def painter(model: Model) -> Generator:
+    model = replace(model, text_mean=tiny.unit_vectors(5, seed=6).mean(0))
+    return Generator(model, FakeEncoder(), device="cpu")  # type: ignore[arg-type]
+
+
+def levels(first: Image.Image, second: Image.Image) -> int:
+    """The largest difference of two pictures, in levels of 255."""
+    return int(np.abs(np.asarray(first, int) - np.asarray(second, int)).max())
+
+
+# --- what comes out ---
+
+
+def test_every_prompt_gets_its_pictures_in_order(painter: Generator) -> None:
+    images = painter.generate(["a daisy", "a rose"], n=2, sampling=QUICK)
+    assert [(image.mode, image.size) for image in images] == [("RGB", (8, 8))] * 4
+    daisies, roses = (painter.generate(prompt, n=2, sampling=QUICK) for prompt in ("a daisy", "a rose"))
+    assert [levels(*pair) <= 1 for pair in zip(images, daisies + roses, strict=True)] == [True] * 4
+
+
+def test_one_prompt_may_be_given_as_plain_text(painter: Generator) -> None:
+    (listed,), (plain,) = painter.generate(["a daisy"], sampling=QUICK), painter.generate("a daisy", sampling=QUICK)
+    assert listed == plain
+
+
+def test_other_words_paint_another_picture(painter: Generator) -> None:
+    daisy, rose = painter.generate(["a daisy", "a rose"], sampling=QUICK)
+    assert levels(daisy, rose) > 8
+
+
+def test_a_grey_model_paints_grey_pictures() -> None:
+    painter = Generator(tiny.model(channels=1), FakeEncoder(), device="cpu")  # type: ignore[arg-type]
+    (image,) = painter.generate("a daisy", sampling=QUICK)
+    assert (image.mode, image.size) == ("L", (8, 8))
+
+
+@pytest.mark.parametrize("sampler", SAMPLERS)
+@pytest.mark.parametrize("bridge", BRIDGES)
+def test_every_sampler_and_bridge_paints(sampler: str, bridge: str, painter: Generator) -> None:
+    sampling = replace(QUICK, sampler=sampler, bridge=bridge)
+    (image,) = painter.generate("a daisy", sampling=sampling)
+    (again,) = painter.generate("a daisy", sampling=sampling)
+    assert image == again
+
+
+def test_the_verbs_of_the_package_compose_and_edit(painter: Generator) -> None:
+    photo = Image.new("RGB", (20, 30), "red")
+    near = captionless.Edit(photo, strength=1e-3)
+    (image,) = painter.generate("a rose", sampling=QUICK, composition=captionless.Composition(negative="a"), edit=near)
+    assert levels(image, photo.resize((8, 8))) <= 3
+
+
+def test_a_listener_sees_every_step_of_every_batch(painter: Generator) -> None:
+    seen: list[tuple[int, int]] = []
+    sampling = replace(QUICK, batch=2)
+    painter.generate("a rose", n=3, sampling=sampling, on_step=lambda step, t, x, x0: seen.append((step, len(x0))))
+    assert seen == [(step, n) for n in (2, 1) for step in range(3)]
+
+
+def test_progress_counts_pictures(painter: Generator) -> None:
+    seen: list[tuple[int, int]] = []
+    painter.generate("a daisy", n=5, sampling=replace(QUICK, batch=2), on_progress=lambda *done: seen.append(done))
+    assert seen == [(2, 5), (4, 5), (5, 5)]
+
+
+def test_painting_does_not_disturb_the_randomness_of_its_caller(painter: Generator) -> None:
+    torch.manual_seed(5)
+    expected = torch.rand(1)
+    torch.manual_seed(5)
+    painter.generate("a daisy", sampling=replace(QUICK, sampler="ddpm"))
+    assert torch.equal(torch.rand(1), expected)
+
+
+# --- a seed means a picture ---
+
+
+def test_picture_i_uses_the_seed_plus_i(painter: Generator) -> None:
+    several = painter.generate("a daisy", n=4, seed=70, sampling=QUICK)
+    for i, image in enumerate(several):
+        (alone,) = painter.generate("a daisy", seed=70 + i, sampling=QUICK)
+        assert levels(image, alone) <= 1
+
+
+def test_other_seeds_paint_other_pictures(painter: Generator) -> None:
+    images = painter.generate("a daisy", n=6, sampling=QUICK)
+    assert min(levels(images[i], images[k]) for i in range(6) for k in range(i)) > 8
+
+
+# --- batch by batch ---
+
+
+def test_a_stream_hands_out_the_pictures_of_generate_batch_by_batch(painter: Generator) -> None:
+    sampling, prompts = replace(QUICK, batch=4), ["a daisy", "a rose"]
+    batches = list(painter.stream(prompts, 3, 7, sampling))
+    assert [len(batch) for batch in batches] == [4, 2]
+    streamed = [image for batch in batches for image in batch]
+    assert streamed == painter.generate(prompts, 3, 7, sampling)
+    (rose,) = painter.generate("a rose", seed=8, sampling=QUICK)
+    assert levels(streamed[4], rose) <= 1
+
+
+def test_a_stream_refuses_an_empty_last_prompt_before_it_paints(
+    painter: Generator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(generator, "paint", lambda *_: pytest.fail("painted"))
+    with pytest.raises(CaptionlessError, match="empty prompt"):
+        next(painter.stream(["a daisy", " "], sampling=replace(QUICK, batch=1)))
+
+
+# --- bad input ---
+
+
+@pytest.mark.parametrize("prompts", [[], "", "  ", ["a daisy", ""], ["\n"]])
+def test_empty_prompts_are_refused(prompts: Any, painter: Generator) -> None:
+    with pytest.raises(CaptionlessError, match="empty prompt"):
+        painter.generate(prompts)
+
+
+@pytest.mark.parametrize("n", [0, -1])
+def test_fewer_than_one_picture_is_refused(n: int, painter: Generator) -> None:
+    with pytest.raises(CaptionlessError, match=f"-n must be at least 1, not {n}"):
+        painter.generate("a daisy", n=n)
+
+
+@pytest.mark.parametrize(("seed", "n"), [(-1, 1), (MAX_SEED + 1, 1), (MAX_SEED, 2)])
+def test_seeds_outside_the_range_are_refused(seed: int, n: int, painter: Generator) -> None:
+    with pytest.raises(CaptionlessError, match=f"--seed must .* not {seed}"):
+        painter.generate("a daisy", n=n, seed=seed)
+
+
+def test_the_largest_seed_paints(painter: Generator) -> None:
+    assert len(painter.generate("a daisy", n=2, seed=MAX_SEED - 1, sampling=QUICK)) == 2
+
+
+# --- models and encoders ---
+
+
+def test_an_encoder_other_than_the_models_is_refused(model: Model) -> None:
+    with pytest.raises(CaptionlessError, match="trained with the encoder fake"):
+        Generator(model, FakeEncoder(digest="1" * 64), device="cpu")  # type: ignore[arg-type]
+
+
+def test_the_models_encoder_is_loaded_by_its_name_when_first_needed(
+    model: Model, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[str] = []
+
+    def load_encoder(name: str, *_: Any, **__: Any) -> FakeEncoder:
+        asked.append(name)
+        return FakeEncoder()
+
+    monkeypatch.setattr(encoders, "load_encoder", load_encoder)
+    painter = Generator(model, device="cpu")
+    assert asked == []
+    painter.generate("a daisy", sampling=QUICK)
+    painter.generate("a daisy", sampling=QUICK)
+    assert asked == ["fake"]
+
+
+def test_a_loaded_encoder_other_than_the_models_is_refused(model: Model, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(encoders, "load_encoder", lambda *_, **__: FakeEncoder(digest="1" * 64))
+    with pytest.raises(CaptionlessError, match="trained with the encoder"):
+        Generator(model, device="cpu").generate("a daisy")
+
+
+def test_an_encoder_that_moved_is_found_where_it_is_said_to_lie(model: Model, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[str] = []
+
+    def load_encoder(name: str, **_: Any) -> FakeEncoder:
+        asked.append(name)
+        return FakeEncoder()
+
+    monkeypatch.setattr(encoders, "load_encoder", load_encoder)
+    monkeypatch.setattr(generator, "load_model", lambda _: model)
+    load("tiny", encoder="elsewhere/encoder", device="cpu").generate("a daisy", sampling=QUICK)
+    load("tiny", encoder=Path("elsewhere"), device="cpu").generate("a daisy", sampling=QUICK)
+    load("tiny", encoder=FakeEncoder(), device="cpu").generate("a daisy", sampling=QUICK)  # type: ignore[arg-type]
+    assert asked == ["elsewhere/encoder", "elsewhere"]
+
+
+def test_an_encoder_that_is_not_found_asks_where_it_lies(model: Model) -> None:
+    with pytest.raises(CaptionlessError, match=r"encoder fake of the model tiny .* name the place: --encoder FOLDER"):
+        Generator(model, device="cpu").generate("a daisy")
+
+
+def test_a_download_is_announced_even_while_other_warnings_are_silenced(
+    model: Model, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def load_encoder(name: str, *, announce: Callable[[str], None]) -> FakeEncoder:
+        with encoder_files.quiet():
+            announce("downloading the encoder: 605 MB")
+        return FakeEncoder()
+
+    monkeypatch.setattr(encoders, "load_encoder", load_encoder)
+    with pytest.warns(UserWarning, match="605 MB"):
+        Generator(model, device="cpu").generate("a daisy", sampling=QUICK)
+
+
+def test_words_become_conditions_through_the_bridge_and_the_models_own_pictures(painter: Generator) -> None:
+    texts = FakeEncoder().encode_texts(["a daisy", "a rose"])
+    for bridge in BRIDGES:
+        shore = Shore(painter.model.bank, 1 / 20.0, painter.model.text_mean)
+        expected = to_condition(texts, shore, bridge)
+        torch.testing.assert_close(painter.conditions(["a daisy", "a rose"], bridge), expected)
+
+
+def test_a_model_folder_is_loaded_by_its_path(model: Model, tmp_path: Path) -> None:
+    save_tensors(tmp_path / WEIGHTS, model.denoiser.state_dict())
+    save_tensors(tmp_path / BANK, {"vectors": model.bank})
+    save_config(tmp_path, model.config)
+    loaded = load(tmp_path, device="cpu")
+    conditions = tiny.unit_vectors(2)
+    ours, theirs = (holder.paint(conditions, [3, 4], QUICK) for holder in (loaded, Generator(model, device="cpu")))
+    assert ours == theirs
+
+
+def test_the_null_condition_paints_unconditionally(painter: Generator) -> None:
+    """With no condition, guidance has nothing to lean to."""
+    null = torch.zeros(1, tiny.WIDTH)
+    (plain,), (guided,) = (painter.paint(null, [0], replace(QUICK, guidance=w)) for w in (0.0, 5.0))
+    assert levels(plain, guided) <= 1

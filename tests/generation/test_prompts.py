@@ -1,0 +1,55 @@
+"""Files of prompts: plain lines, or JSON lines with labels."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from captionless.errors import CaptionlessError
+from captionless.generation.prompts import Prompt, read_prompts
+
+
+def written(folder: Path, text: str | bytes) -> Path:
+    path = folder / "prompts.txt"
+    path.write_bytes(text if isinstance(text, bytes) else text.encode())
+    return path
+
+
+def test_plain_lines_are_prompts_and_blank_ones_are_not(tmp_path: Path) -> None:
+    assert read_prompts(written(tmp_path, "a rose\n\n  a daisy \r\n")) == [Prompt("a rose"), Prompt("a daisy")]
+
+
+def test_json_lines_may_have_labels_and_other_keys(tmp_path: Path) -> None:
+    text = '{"prompt": "a red rose", "label": "rose", "petals": "red"}\n\n{"prompt": " a field "}\n'
+    assert read_prompts(written(tmp_path, text)) == [Prompt("a red rose", "rose"), Prompt("a field")]
+
+
+def test_a_byte_order_mark_is_passed_over(tmp_path: Path) -> None:
+    assert read_prompts(written(tmp_path, b'\xef\xbb\xbf{"prompt": "x"}')) == [Prompt("x")]
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("", "holds no prompt"),
+        (" \n\n", "holds no prompt"),
+        ('{"prompt": "a"}\na rose\n', "line 2: not JSON"),
+        ('{"text": "a"}', "line 1: no prompt"),
+        ('{"prompt": "  "}', "line 1: no prompt"),
+        ('\n{"prompt": 3}', "line 2: no prompt"),
+        ('{"prompt": "a"}\n[1]\n', "line 2: no prompt"),
+        ('{"prompt": "a", "label": 3}', "the label must be text, not 3"),
+        ('{"prompt": "a", "label": " "}', "the label must be text"),
+        (b"\xff\xfe\x00", "is not UTF-8"),
+    ],
+)
+def test_a_wrong_line_is_named_with_what_to_write(text: str | bytes, said: str, tmp_path: Path) -> None:
+    with pytest.raises(CaptionlessError, match=said) as error:
+        read_prompts(written(tmp_path, text))
+    assert "prompts.txt" in str(error.value)
+
+
+def test_a_file_that_is_not_there_is_named(tmp_path: Path) -> None:
+    with pytest.raises(CaptionlessError, match=r"cannot read --prompts .*gone\.txt"):
+        read_prompts(tmp_path / "gone.txt")

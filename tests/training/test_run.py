@@ -1,0 +1,273 @@
+"""The verb `train`, from a folder of pictures to a model folder, with a tiny encoder of the bundled kind."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+import encoder_factory
+from captionless.checkpoints.card import read_pictures
+from captionless.checkpoints.model import load_config, load_model, read_tensors
+from captionless.config.sampling import Sampling
+from captionless.encoders.dual_encoder import load_encoder
+from captionless.encoders.embeddings import embed
+from captionless.encoders.table import write_csv
+from captionless.errors import CaptionlessError
+from captionless.generation.generator import Generator
+from captionless.training.checkpointer import only_one
+from captionless.training.run import train
+from training_cases import Remembers, StopsAt
+
+TINY: dict[str, Any] = {"size": 8, "width": 16, "batch": 4, "images": 24, "precision": "float32"}
+
+
+@pytest.fixture(scope="module")
+def encoder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return encoder_factory.small_pair(tmp_path_factory.mktemp("encoder"))
+
+
+@pytest.fixture
+def photos(tmp_path: Path) -> Path:
+    """Twelve pictures in two sub-folders, and what is found beside pictures."""
+    folder = tmp_path / "photos"
+    for i, image in enumerate(encoder_factory.pictures(12)):
+        path = folder / ("rose" if i % 2 else "daisy") / f"{i}.png"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        image.save(path)
+    shutil.copyfile(folder / "daisy" / "0.png", folder / "daisy" / "copy.png")
+    (folder / "broken.jpg").write_bytes(b"\xff\xd8\xff")
+    (folder / "CREDITS.csv").write_text("file,photographer\ndaisy/0.png,Ada\nelsewhere/9.png,Bob\n")
+    return folder
+
+
+@pytest.fixture(autouse=True)
+def own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CAPTIONLESS_CACHE", str(tmp_path / "cache"))
+
+
+def weights(folder: Path) -> dict[str, torch.Tensor]:
+    return read_tensors(folder / "training" / "state.safetensors")
+
+
+def test_a_model_folder_holds_everything_that_painting_needs(photos: Path, encoder: Path, tmp_path: Path) -> None:
+    out = train(photos, tmp_path / "model", encoder=str(encoder), hold_out=0.2, **TINY)
+    names = {path.relative_to(out).as_posix() for path in out.rglob("*") if path.is_file()}
+    assert {"config.json", "model.safetensors", "bank.safetensors", "pictures.csv", "README.md", "CREDITS.csv"} <= names
+    assert {"pictures-report.csv", "training/state.safetensors", "samples/000000024.png"} <= names
+    (image,) = Generator(load_model(out)).generate(["a daisy"], sampling=Sampling(steps=2))
+    assert image.size == (8, 8)
+
+
+def test_each_picture_is_trained_on_once_or_held_out_and_the_folder_says_which(
+    photos: Path, encoder: Path, tmp_path: Path
+) -> None:
+    out = train(photos, tmp_path / "model", encoder=str(encoder), hold_out=0.4, **TINY)
+    rows = read_pictures(out)
+    assert len(rows) == 12  # the copy counts once, the broken file not at all
+    assert len({digest for _, digest, _ in rows}) == 12
+    roles = [role for _, _, role in rows]
+    training = load_config(out).training
+    assert (roles.count("train"), roles.count("held out")) == (training["pictures"], training["held_out"])
+    assert 0 < training["held_out"] < 12
+    assert load_model(out).bank.shape == (training["pictures"], 24)
+
+
+def test_a_broken_picture_and_a_copy_are_told_and_reported(photos: Path, encoder: Path, tmp_path: Path) -> None:
+    observer = Remembers()
+    out = train(photos, tmp_path / "model", encoder=str(encoder), observer=observer, **TINY)
+    said = "\n".join(observer.said)
+    assert "broken.jpg" in said
+    assert "daisy/copy.png" in said
+    report = (out / "pictures-report.csv").read_text()
+    assert "broken.jpg,skipped" in report
+    assert ",duplicate," in report
+
+
+def test_the_card_credits_only_the_pictures_trained_on(photos: Path, encoder: Path, tmp_path: Path) -> None:
+    out = train(photos, tmp_path / "model", encoder=str(encoder), **TINY)
+    assert (out / "CREDITS.csv").read_text() == "file,photographer\ndaisy/0.png,Ada\n"
+
+
+def test_an_interrupted_training_goes_on_as_if_it_had_never_stopped(
+    photos: Path, encoder: Path, tmp_path: Path
+) -> None:
+    whole = train(photos, tmp_path / "whole", encoder=str(encoder), **TINY)
+    with pytest.raises(KeyboardInterrupt):
+        train(photos, tmp_path / "parts", encoder=str(encoder), observer=StopsAt(8), **TINY)
+    parts = train(photos, tmp_path / "parts", encoder=str(encoder), resume=True, **TINY)
+    expected, got = weights(whole), weights(parts)
+    assert expected.keys() == got.keys()
+    assert all(torch.equal(expected[name], got[name]) for name in expected)
+
+
+def test_a_larger_figure_lengthens_a_finished_training(photos: Path, encoder: Path, tmp_path: Path) -> None:
+    out = train(photos, tmp_path / "model", encoder=str(encoder), **TINY)
+    train(photos, out, resume=True, images=40)
+    assert load_config(out).training["images"] == 40
+
+
+def test_resuming_where_nothing_is_yet_starts_at_the_beginning(photos: Path, encoder: Path, tmp_path: Path) -> None:
+    out = train(photos, tmp_path / "model", encoder=str(encoder), resume=True, **TINY)
+    assert load_config(out).training["images"] == 24
+
+
+@pytest.mark.parametrize(
+    ("changes", "complaint"),
+    [
+        ({}, "already holds a model"),
+        ({"resume": True, "size": 16}, "--size 16 contradicts"),
+        ({"resume": True, "start_from": "bundled"}, "begun from nothing, not from bundled"),
+        ({"resume": True, "encoder": "OTHER"}, "was trained with the encoder"),
+    ],
+)
+def test_a_model_is_not_overwritten_or_resumed_as_another(
+    photos: Path, encoder: Path, tmp_path: Path, changes: dict[str, Any], complaint: str
+) -> None:
+    out = train(photos, tmp_path / "model", encoder=str(encoder), **TINY)
+    before = weights(out)
+    if changes.get("encoder") == "OTHER":
+        other = encoder_factory.copy(encoder, tmp_path / "other")
+        encoder_factory.edit_weights(other, lambda tensors: tensors["text_projection.weight"].add_(1))
+        changes = changes | {"encoder": str(other)}
+    with pytest.raises(CaptionlessError, match=complaint):
+        train(photos, out, **changes)
+    assert all(torch.equal(before[name], tensor) for name, tensor in weights(out).items())
+
+
+def test_a_changed_folder_is_not_resumed(photos: Path, encoder: Path, tmp_path: Path) -> None:
+    out = train(photos, tmp_path / "model", encoder=str(encoder), **TINY)
+    (photos / "rose" / "1.png").unlink()
+    with pytest.raises(CaptionlessError, match="1 pictures gone, 0 new"):
+        train(photos, out, resume=True, images=40)
+
+
+def test_renamed_pictures_do_not_disturb_a_resume(photos: Path, encoder: Path, tmp_path: Path) -> None:
+    whole = train(photos, tmp_path / "whole", encoder=str(encoder), **TINY)
+    with pytest.raises(KeyboardInterrupt):
+        train(photos, tmp_path / "parts", encoder=str(encoder), observer=StopsAt(8), **TINY)
+    (photos / "rose" / "1.png").rename(photos / "rose" / "zz.png")
+    parts = train(photos, tmp_path / "parts", resume=True)
+    expected, got = weights(whole), weights(parts)
+    assert all(torch.equal(expected[name], got[name]) for name in expected)
+
+
+def test_other_vectors_than_it_was_begun_with_are_refused(photos: Path, encoder: Path, tmp_path: Path) -> None:
+    out = train(photos, tmp_path / "model", encoder=str(encoder), **TINY)
+    embedded = embed(photos, load_encoder(str(encoder)))
+    write_csv(tmp_path / "clip.csv", embedded.names, np.roll(embedded.vectors, 1, axis=1))
+    with pytest.raises(CaptionlessError, match="vectors are not those"):
+        train(photos, out, resume=True, images=40, vectors=tmp_path / "clip.csv")
+
+
+def test_without_its_training_state_a_model_is_not_resumed(photos: Path, encoder: Path, tmp_path: Path) -> None:
+    out = train(photos, tmp_path / "model", encoder=str(encoder), **TINY)
+    shutil.rmtree(out / "training")
+    with pytest.raises(CaptionlessError, match=r"cannot be resumed.*--from"):
+        train(photos, out, resume=True, images=40)
+
+
+def test_a_model_folder_inside_the_pictures_is_refused(photos: Path, encoder: Path) -> None:
+    with pytest.raises(CaptionlessError, match="lies inside"):
+        train(photos, photos / "model", encoder=str(encoder), **TINY)
+
+
+def test_two_trainings_do_not_write_to_one_folder(photos: Path, encoder: Path, tmp_path: Path) -> None:
+    with only_one(tmp_path / "model", main=True), pytest.raises(CaptionlessError, match="another training"):
+        train(photos, tmp_path / "model", encoder=str(encoder), **TINY)
+
+
+def test_a_colour_model_does_not_start_a_grey_one(photos: Path, encoder: Path, tmp_path: Path) -> None:
+    first = train(photos, tmp_path / "first", encoder=str(encoder), **TINY)
+    with pytest.raises(CaptionlessError, match="--grey contradicts"):
+        train(photos, tmp_path / "second", start_from=first, grey=True)
+
+
+def test_the_credits_of_the_model_begun_from_are_kept(photos: Path, encoder: Path, tmp_path: Path) -> None:
+    first = train(photos, tmp_path / "first", encoder=str(encoder), **TINY)
+    second = train(photos / "rose", tmp_path / "second", start_from=first, images=4)
+    assert "Ada" in (second / "CREDITS-begun-from.csv").read_text()
+    assert "CREDITS-begun-from.csv" in (second / "README.md").read_text()
+
+
+def test_starting_from_a_model_takes_its_weights_and_encoder_and_may_grow(
+    photos: Path, encoder: Path, tmp_path: Path
+) -> None:
+    first = train(photos, tmp_path / "first", encoder=str(encoder), **(TINY | {"width": 32}))
+    # No step has been taken when the interruption comes, but one batch: the weights are still nearly the first's.
+    with pytest.raises(KeyboardInterrupt):
+        train(
+            photos,
+            tmp_path / "grown",
+            start_from=first,
+            observer=StopsAt(4),
+            **(TINY | {"size": 16, "width": 64, "learning_rate": 1e-9}),
+        )
+    grown, small = load_model(tmp_path / "grown"), load_model(first)
+    assert (grown.config.size, grown.config.denoiser.width) == (16, 64)
+    assert grown.config.encoder == small.config.encoder
+    raw = {k.removeprefix("network."): v for k, v in weights(tmp_path / "grown").items() if k.startswith("network.")}
+    torch.testing.assert_close(
+        raw["stem.weight"][:32], small.denoiser.state_dict()["stem.weight"], atol=1e-4, rtol=1e-3
+    )
+
+
+def test_a_size_that_does_not_divide_is_refused_with_one_that_does(photos: Path, encoder: Path, tmp_path: Path) -> None:
+    with pytest.raises(CaptionlessError, match=r"--size must be a multiple of 4, not 10\. Try"):
+        train(photos, tmp_path / "model", encoder=str(encoder), **(TINY | {"size": 10}))
+    assert not (tmp_path / "model" / "config.json").exists()
+
+
+def test_precomputed_vectors_are_used_and_need_their_encoder_named(photos: Path, encoder: Path, tmp_path: Path) -> None:
+    embedded = embed(photos, load_encoder(str(encoder)))
+    turned = np.roll(embedded.vectors, 1, axis=1)  # unmistakably not what the encoder would say
+    write_csv(tmp_path / "clip.csv", embedded.names, turned)
+    with pytest.raises(CaptionlessError, match="Name it with --encoder"):
+        train(photos, tmp_path / "model", vectors=tmp_path / "clip.csv", **TINY)
+    out = train(photos, tmp_path / "model", vectors=tmp_path / "clip.csv", encoder=str(encoder), **TINY)
+    bank, rolled = load_model(out).bank, torch.from_numpy(turned)
+    assert float((bank @ rolled.T).max(dim=1).values.min()) > 0.999
+
+
+def test_sheets_show_the_prompts_asked_for_else_the_folders_else_pictures_beside_originals(
+    photos: Path, encoder: Path, tmp_path: Path
+) -> None:
+    def height(out: Path) -> tuple[int, int]:
+        with Image.open(out / "samples" / "000000024.png") as sheet:
+            return sheet.size
+
+    one = train(photos, tmp_path / "one", encoder=str(encoder), sample_prompts=["a"], **TINY)
+    two = train(photos, tmp_path / "two", encoder=str(encoder), **TINY)
+    flat = train(photos / "daisy", tmp_path / "flat", encoder=str(encoder), **TINY)
+    assert height(one)[1] < height(two)[1] < height(flat)[1]
+    assert height(flat)[0] > height(two)[0]  # one column more: the originals
+
+
+def test_an_encoder_named_by_a_relative_folder_is_found_from_elsewhere(
+    photos: Path, encoder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(encoder.parent)
+    out = train(photos, tmp_path / "model", encoder=encoder.name, **TINY)
+    monkeypatch.chdir(tmp_path)
+    assert Generator(load_model(out)).generate(["a daisy"], sampling=Sampling(steps=1))
+
+
+def test_grey_pictures_make_a_grey_model(photos: Path, encoder: Path, tmp_path: Path) -> None:
+    out = train(photos, tmp_path / "model", encoder=str(encoder), grey=True, **TINY)
+    (image,) = Generator(load_model(out)).generate(["a daisy"], sampling=Sampling(steps=1))
+    assert image.mode == "L"
+
+
+def test_holding_out_everything_is_refused(photos: Path, encoder: Path, tmp_path: Path) -> None:
+    with pytest.raises(CaptionlessError, match="nothing is left to train on"):
+        train(photos / "daisy", tmp_path / "model", encoder=str(encoder), hold_out=0.9999, **TINY)
+
+
+def test_a_tensorboard_log_is_written_where_asked(photos: Path, encoder: Path, tmp_path: Path) -> None:
+    out = train(photos, tmp_path / "model", encoder=str(encoder), tensorboard=True, **(TINY | {"images": 88}))
+    assert list((out / "log").glob("events*"))

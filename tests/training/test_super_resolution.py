@@ -1,0 +1,370 @@
+"""The verb `train` with `--enlarge`: a second model for the pictures of a first one."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from PIL import Image
+
+import encoder_factory
+import tiny
+from captionless.checkpoints import model as checkpoint
+from captionless.checkpoints.card import read_pictures
+from captionless.checkpoints.model import CONFIG, SMALL, WEIGHTS, load_config, load_model, read_tensors
+from captionless.config.sampling import Sampling, enlarging
+from captionless.diffusion import super_resolution as cascade
+from captionless.errors import CaptionlessError
+from captionless.evaluation.data import Silent, ancestry, gather, own_pictures, seen_digests
+from captionless.evaluation.one_model import facts
+from captionless.evaluation.samples import Easel
+from captionless.generation.generator import Generator, load
+from captionless.models.unet import Denoiser
+from captionless.training import checkpointer as keeper
+from captionless.training import loop as trainer
+from captionless.training.loop import TrainingData
+from captionless.training.run import train
+from captionless.training.sample_grid import SheetPainter
+from training_cases import Remembers, StopsAt
+
+TINY: dict[str, Any] = {"size": 8, "width": 16, "batch": 4, "images": 24, "precision": "float32"}
+LARGE: dict[str, Any] = {"width": 16, "batch": 4, "images": 24, "precision": "float32"}
+
+
+@pytest.fixture(autouse=True, scope="module")
+def own_cache(tmp_path_factory: pytest.TempPathFactory) -> Any:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("CAPTIONLESS_CACHE", str(tmp_path_factory.mktemp("cache")))
+        yield
+
+
+@pytest.fixture(scope="module")
+def photos(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("photos")
+    for i, image in enumerate(encoder_factory.pictures(12)):
+        path = folder / ("rose" if i % 2 else "daisy") / f"{i}.png"
+        path.parent.mkdir(exist_ok=True)
+        image.save(path)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def small(photos: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("small")
+    encoder = encoder_factory.small_pair(folder / "encoder")
+    return train(photos / "rose", folder / "model", encoder=str(encoder), **TINY)
+
+
+@pytest.fixture(scope="module")
+def large(photos: Path, small: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return train(photos, tmp_path_factory.mktemp("large") / "model", enlarge=small, **LARGE)
+
+
+def test_the_two_become_one_model_that_paints_twice_as_large(large: Path, small: Path) -> None:
+    model = load_model(large)
+    assert (model.config.size, model.config.enlarges) == (16, 8)
+    assert model.small is not None
+    for name, weight in load_model(small).denoiser.state_dict().items():
+        assert torch.equal(model.small.denoiser.state_dict()[name], weight)
+    assert torch.equal(model.bank, load_model(small).bank)
+    (image,) = Generator(model).generate(["a daisy"], sampling=Sampling(steps=2))
+    assert image.size == (16, 16)
+
+
+def test_it_is_trained_most_where_detail_is_made_unless_told_otherwise(
+    large: Path, small: Path, photos: Path, tmp_path: Path
+) -> None:
+    def weighting(folder: Path) -> str:
+        return str(load_config(folder).training["settings"]["weighting"])
+
+    assert weighting(large) == "log-normal"
+    assert weighting(small) == "uniform"
+    given = {**LARGE, "images": 1}
+    even = train(photos, tmp_path / "even", enlarge=small, weighting="uniform", **given)
+    assert weighting(even) == "uniform"
+    assert weighting(train(photos, tmp_path / "from", start_from=even, enlarge=small, **given)) == "log-normal"
+
+
+@pytest.mark.parametrize("by_class", [False, True])
+def test_it_learns_from_small_pictures_as_the_small_model_was_shown_them(
+    by_class: bool, photos: Path, small: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    given: list[TrainingData] = []
+    run = trainer.run
+
+    def spy(training: Any, data: TrainingData, *rest: Any) -> None:
+        given.append(data)
+        run(training, data, *rest)
+
+    monkeypatch.setattr(trainer, "run", spy)
+    if by_class:
+        small = train(photos, tmp_path / "first", classes=True, **{**TINY, "images": 1})
+    else:
+        train(photos, tmp_path / "first", start_from=small, **{**TINY, "images": 1})
+    train(photos, tmp_path / "out", enlarge=small, classes=by_class, **{**LARGE, "images": 1})
+    first, second = given
+    assert second.small is not None
+    assert torch.equal(second.small, first.pixels)
+    assert first.small is None
+
+
+def test_the_model_folder_needs_no_other_one(large: Path, tmp_path: Path) -> None:
+    moved = shutil.copytree(large, tmp_path / "elsewhere", ignore=shutil.ignore_patterns("training", "samples"))
+    files = {path.relative_to(moved).as_posix() for path in moved.rglob("*") if path.is_file()}
+    assert {CONFIG, WEIGHTS, "small/config.json", "small/model.safetensors", "small/bank.safetensors"} <= files
+    assert not any("training" in name for name in files)
+    assert load(moved).generate("a rose", sampling=Sampling(steps=2))[0].size == (16, 16)
+
+
+def test_the_pictures_of_both_are_credited(photos: Path, small: Path, tmp_path: Path) -> None:
+    folders = [Path(shutil.copytree(photos, tmp_path / name)) for name in ("ours", "theirs")]
+    for folder in folders:
+        (folder / "CREDITS.csv").write_text(f"file,author\nrose/1.png,{folder.name}\n")
+    first = train(folders[1], tmp_path / "first", start_from=small, **{**TINY, "images": 1})
+    out = train(folders[0], tmp_path / "out", enlarge=first, **{**LARGE, "images": 1})
+    assert "[small/CREDITS.csv](small/CREDITS.csv)" in (out / "README.md").read_text()
+    again = train(photos, tmp_path / "again", start_from=out, **{**TINY, "images": 1})
+    # It begins with the small model's weights.
+    assert "theirs" in (again / "CREDITS-begun-from.csv").read_text()
+
+
+def test_an_interrupted_training_goes_on_as_if_it_had_never_stopped(photos: Path, small: Path, tmp_path: Path) -> None:
+    whole = train(photos, tmp_path / "whole", enlarge=small, **LARGE)
+    # The learning rate depends on the whole length: as after a stop, the first half must know it.
+    part = tmp_path / "part"
+    with pytest.raises(KeyboardInterrupt):
+        train(photos, part, enlarge=small, observer=StopsAt(12), **LARGE)
+    train(photos, part, resume=True)
+    for name, weight in read_tensors(whole / "training" / "state.safetensors").items():
+        assert torch.equal(read_tensors(part / "training" / "state.safetensors")[name], weight), name
+
+
+def test_the_pictures_of_both_count_as_seen(large: Path, small: Path, photos: Path) -> None:
+    assert len(read_pictures(small)) == 6
+    seen, unknown = seen_digests(large)
+    assert (len(seen), unknown) == (12, ())
+    assert len(ancestry(large)) == 2
+
+
+def test_copies_are_looked_for_among_what_either_of_the_two_was_trained_on(
+    photos: Path, small: Path, tmp_path: Path
+) -> None:
+    """It is the small model that decides what a picture shows, and remembers it."""
+    out = train(photos / "daisy", tmp_path / "model", enlarge=small, **{**LARGE, "images": 1})
+    assert set(own_pictures(out)) == {digest for folder in (out, small) for _, digest, _ in read_pictures(folder)}
+    evidence = gather(photos / "daisy", load(out), Silent())
+    assert (evidence.found, evidence.trained_on, evidence.elsewhere) == (6, 12, 0)
+
+
+def test_contact_sheets_show_what_the_finished_model_makes_of_words(
+    photos: Path, small: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its words are bridged to the small model's pictures, not to those that it learned to enlarge."""
+    asked: list[torch.Tensor] = []
+    original = SheetPainter.draw
+
+    def spy(self: SheetPainter, denoiser: Denoiser) -> Image.Image:
+        asked.append(self.conditions)
+        return original(self, denoiser)
+
+    monkeypatch.setattr(SheetPainter, "draw", spy)
+    given = {**LARGE, "images": 1}
+    out = train(photos / "daisy", tmp_path / "model", enlarge=small, sample_prompts=["a rose"], **given)
+    torch.testing.assert_close(asked[0], load(out).conditions(["a rose"]))
+
+
+def test_an_evaluation_counts_and_tells_of_both(large: Path) -> None:
+    generator, said = load(large), []
+
+    class Listens(Silent):
+        def say(self, message: str) -> None:
+            said.append(message)
+
+    sampling = Sampling(steps=2)
+    easel = Easel(generator, sampling, 0, 3, generator.steps(sampling) * 3, Listens())
+    easel.paint(generator.conditions(["a rose"]).repeat(3, 1))
+    assert easel.done == 3 * (2 + enlarging(sampling).steps) == easel.steps
+    assert "Painting 3 pictures" in said[0]
+    assert dict(facts(generator))["Enlarges"].startswith("pictures of 8 x 8 pixels; ")
+
+
+def test_another_training_from_it_begins_with_its_small_model(large: Path, small: Path, photos: Path) -> None:
+    out = train(photos, large.parent / "again", start_from=large, **{**LARGE, "images": 1, "learning_rate": 1e-12})
+    config = load_config(out)
+    assert (config.size, config.enlarges, config.training["from"]) == (8, None, str(large))
+    old = load_model(small).denoiser.state_dict()
+    for name, weight in load_model(out).denoiser.state_dict().items():
+        torch.testing.assert_close(weight, old[name], atol=1e-6, rtol=0)
+
+
+def test_of_a_model_that_enlarges_the_small_one_is_enlarged(large: Path, photos: Path, tmp_path: Path) -> None:
+    out = train(photos, tmp_path / "model", enlarge=large, **{**LARGE, "size": 24, "images": 1})
+    config = load_config(out)
+    assert (config.size, config.enlarges, config.training["enlarge"]) == (24, 8, str(large))
+
+
+def test_another_enlargement_may_begin_with_its_large_one(large: Path, small: Path, photos: Path) -> None:
+    given = {**LARGE, "images": 1, "learning_rate": 1e-12}
+    out = train(photos, large.parent / "more", start_from=large, enlarge=small, **given)
+    old = load_model(large).denoiser.state_dict()
+    for name, weight in load_model(out).denoiser.state_dict().items():
+        torch.testing.assert_close(weight, old[name], atol=1e-6, rtol=0)
+
+
+def with_levels(multipliers: tuple[int, ...], photos: Path, small: Path, out: Path) -> Path:
+    """Train an enlarger of another make, as one that is older might be."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(cascade, "ENLARGING_MULTIPLIERS", multipliers)
+        return train(photos, out, enlarge=small, **{**LARGE, "images": 1})
+
+
+def test_a_wider_one_has_the_levels_of_its_width_whatever_those_of_the_old_one_were(
+    small: Path, photos: Path, tmp_path: Path
+) -> None:
+    old = with_levels((1, 2, 3), photos, small, tmp_path / "old")
+    given = {**LARGE, "images": 1, "learning_rate": 1e-12}
+    same = train(photos, tmp_path / "same", start_from=old, enlarge=small, **given)
+    wider = train(photos, tmp_path / "wider", start_from=old, enlarge=small, **{**given, "width": 32})
+    levels = [load_config(folder).denoiser.levels for folder in (old, same, wider)]
+    assert levels == [(16, 32, 48), (16, 32, 48), (32, 32, 64)]
+    known, grown = (load_model(folder).denoiser for folder in (old, wider))
+    seen = tiny.random(2, 7, 16, 16), torch.tensor([0.2, 0.7]), tiny.unit_vectors(2, known.config.condition_width)
+    torch.testing.assert_close(grown(*seen), known(*seen), atol=1e-4, rtol=0)
+
+
+def test_where_the_usual_levels_have_no_room_for_the_old_ones_these_grow(
+    small: Path, photos: Path, tmp_path: Path
+) -> None:
+    old = with_levels((1, 3, 6), photos, small, tmp_path / "old")
+    wider = train(photos, tmp_path / "wider", start_from=old, enlarge=small, **{**LARGE, "images": 1, "width": 32})
+    assert load_config(wider).denoiser.levels == (32, 96, 192)
+
+
+def test_renamed_pictures_keep_their_small_ones(photos: Path, small: Path, tmp_path: Path) -> None:
+    folder = Path(shutil.copytree(photos, tmp_path / "photos"))
+    whole = train(folder, tmp_path / "whole", enlarge=small, **LARGE)
+    with pytest.raises(KeyboardInterrupt):
+        train(folder, tmp_path / "part", enlarge=small, observer=StopsAt(12), **LARGE)
+    (folder / "rose" / "1.png").rename(folder / "rose" / "zz.png")
+    part = train(folder, tmp_path / "part", resume=True)
+    expected, got = (read_tensors(out / WEIGHTS) for out in (whole, part))
+    assert all(torch.equal(expected[name], got[name]) for name in expected)
+
+
+def test_the_small_model_is_taken_over_once_as_it_was_at_the_beginning(
+    photos: Path, small: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    copied: list[tuple[Path, Path]] = []
+    copy = checkpoint.copy_model
+
+    def spy(source: Path, target: Path) -> None:
+        copied.append((source, target))
+        copy(source, target)
+
+    monkeypatch.setattr(checkpoint, "copy_model", spy)
+    monkeypatch.setattr(keeper, "CHECKPOINT_SECONDS", 0.0)
+    out = tmp_path / "out"
+    more = {"hold_out": 0.5, "evaluate_every": 12}
+    folder = many(tmp_path)
+    train(folder, out, enlarge=small, **more, **LARGE)
+    assert copied == [(small, out / SMALL), (out / SMALL, out / "best" / SMALL)]
+
+
+def test_weights_that_read_other_classes_are_not_taken_over(photos: Path, tmp_path: Path) -> None:
+    def labelled(name: str, *classes: str) -> Path:
+        table = tmp_path / f"{name}.csv"
+        rows = [f"{path.relative_to(photos)},{classes[path.parent.name == 'rose']}" for path in photos.rglob("*.png")]
+        table.write_text("\n".join(["file,label", *rows]))
+        return table
+
+    flowers, colours = labelled("flowers", "daisy", "rose"), labelled("colours", "red", "white")
+    large = train(photos, tmp_path / "large", enlarge=trained_on(photos, flowers), labels=flowers, **LARGE)
+    told = Remembers()
+    given = {**LARGE, "images": 1, "learning_rate": 1e-12, "seed": 1}
+    enlarge = trained_on(photos, colours)
+    out = train(photos, tmp_path / "out", enlarge=enlarge, start_from=large, labels=colours, observer=told, **given)
+    old, new = (load_model(folder).denoiser.state_dict() for folder in (large, out))
+    changed = {name for name, weight in new.items() if not torch.allclose(weight, old[name], atol=1e-6, rtol=0)}
+    assert changed == {"embedding.condition.weight"}
+    assert any("trained with other classes than the model whose pictures are enlarged" in line for line in told.said)
+
+
+def trained_on(photos: Path, labels: Path) -> Path:
+    return train(photos, labels.with_suffix(""), labels=labels, **TINY)
+
+
+def test_classes_are_enlarged_too(photos: Path, tmp_path: Path) -> None:
+    small = train(photos, tmp_path / "small", classes=True, **TINY)
+    large = train(photos, tmp_path / "large", enlarge=small, classes=True, **{**LARGE, "size": 24})
+    (image,) = load(large).generate("rose", sampling=Sampling(steps=2))
+    assert image.size == (24, 24)
+    with pytest.raises(CaptionlessError, match=r"was trained on classes\. Add --classes"):
+        train(photos, tmp_path / "words", enlarge=small, **LARGE)
+
+
+def many(folder: Path) -> Path:
+    target = folder / "many"
+    target.mkdir()
+    for i, image in enumerate(encoder_factory.pictures(70)):
+        image.save(target / f"{i}.png")
+    return target
+
+
+def test_the_best_of_a_training_is_whole_too(photos: Path, small: Path, tmp_path: Path) -> None:
+    folder = many(tmp_path)
+    told = Remembers()
+    again = train(folder, tmp_path / "small", start_from=small, **{**TINY, "images": 1})
+    out = train(folder, tmp_path / "out", enlarge=again, hold_out=0.5, evaluate_every=12, observer=told, **LARGE)
+    assert any(f"trained on by {again}, whose pictures are enlarged" in line for line in told.said)
+    assert load(out / "best").generate("a rose", sampling=Sampling(steps=2))[0].size == (16, 16)
+
+
+@pytest.mark.parametrize(
+    ("given", "told"),
+    [
+        ({"size": 20}, "cannot be enlarged to --size 20, no whole multiple. Try --size 16"),
+        ({"size": 8}, "cannot be enlarged to --size 8"),
+        ({"grey": True}, "--grey contradicts"),
+        ({"tokens": 4}, "without attention. Leave --network and --tokens out"),
+        ({"classes": True}, "was trained on words. Leave --classes out"),
+    ],
+)
+def test_what_cannot_be_enlarged_is_refused(
+    given: dict[str, Any], told: str, photos: Path, small: Path, tmp_path: Path
+) -> None:
+    with pytest.raises(CaptionlessError, match=told):
+        train(photos, tmp_path / "model", enlarge=small, **(LARGE | given))
+    assert not (tmp_path / "model" / CONFIG).exists()
+
+
+def test_models_are_not_mixed_up(photos: Path, small: Path, large: Path, tmp_path: Path) -> None:
+    with pytest.raises(CaptionlessError, match=r"cannot begin from .*, which paints from noise alone"):
+        train(photos, tmp_path / "model", enlarge=small, start_from=small, **LARGE)
+    with pytest.raises(CaptionlessError, match="which enlarges the pictures of"):
+        train(photos, large, enlarge="bundled", resume=True)
+    with pytest.raises(CaptionlessError, match=r"which paints from noise alone\. Leave --enlarge out"):
+        train(photos / "rose", small, enlarge=small, resume=True)
+
+
+def test_a_model_whose_small_one_is_gone_or_another_says_so(large: Path, small: Path, tmp_path: Path) -> None:
+    without = shutil.copytree(large, tmp_path / "without")
+    shutil.rmtree(without / SMALL)
+    with pytest.raises(CaptionlessError, match="does not exist"):
+        load_model(without)
+    mixed = shutil.copytree(large, tmp_path / "mixed")
+    shutil.rmtree(mixed / SMALL)
+    shutil.copytree(large / SMALL, mixed / SMALL)
+    text = (mixed / SMALL / CONFIG).read_text()
+    (mixed / SMALL / CONFIG).write_text(text.replace('"digest": "', '"digest": "0'))
+    with pytest.raises(CaptionlessError, match="is not the model whose pictures"):
+        load_model(mixed)
+
+
+def test_card_and_info_tell_of_the_small_model(large: Path, run: Callable[..., int], capsys: Any) -> None:
+    assert "pictures of 8 x 8 pixels, painted by the model in [small](small)" in (large / "README.md").read_text()
+    assert run("info", str(large)) == 0
+    assert "enlarges    pictures of 8 x 8; " in capsys.readouterr().out
