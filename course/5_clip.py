@@ -33,7 +33,7 @@ from PIL import Image
 from torch.nn import functional as F
 
 import captionless
-from captionless.conditioning.bridge import Shore, to_condition
+from captionless.conditioning.bridge import BridgeData, to_condition
 from captionless.conditioning.subject import subject_mean
 from captionless.diffusion.guidance import Guidance, guided_denoiser
 from captionless.diffusion.objective import denoising_loss, drop_condition, noise_condition, stratified_times
@@ -41,7 +41,7 @@ from captionless.diffusion.reverse import Reverse
 from captionless.diffusion.samplers import dpmpp_2m
 from captionless.diffusion.schedules import CosineSchedule, Schedule, sampling_times
 from captionless.evaluation.classifier.train import held_out_split, train_classifier
-from captionless.generation.grids import contact_sheet
+from captionless.generation.grids import sample_grid
 from captionless.generation.sample import to_bytes, to_images
 from captionless.models import ema
 from captionless.models.unet import Denoiser, DenoiserConfig
@@ -259,7 +259,8 @@ print(f"loss with the own vector {loss_own:.3f}, another kind's {loss_other:.3f}
 # %% [markdown]
 # ## 4. `sample_flowers`: words in, pictures out
 #
-# Everything is at hand. A `Shore` holds what the way over from sentences to pictures needs: the training photographs'
+# Everything is at hand. A `BridgeData` holds what the way over from sentences to pictures needs: the training
+# photographs'
 # vectors, how sharply the encoder tells near from far (its temperature, `1 / logit_scale`), and the mean of sentences
 # about the folder's subject, which `subject_mean` finds from the names of its sub-folders or, without any, by itself.
 # A sentence goes through the encoder; its vector is carried over to where pictures' vectors
@@ -281,7 +282,7 @@ class Painter(NamedTuple):
     prediction: str = "v"
 
 
-shore = Shore(vectors[learn], 1 / encoder.logit_scale, subject_mean(embedded.names, vectors[learn], encoder))
+bridge_data = BridgeData(vectors[learn], 1 / encoder.logit_scale, subject_mean(embedded.names, vectors[learn], encoder))
 
 
 @torch.no_grad()
@@ -290,7 +291,7 @@ def sample_flowers(
 ) -> list[list[Image.Image]]:
     """Paint n pictures of each prompt; return one list a prompt."""
     text = encoder.encode_texts(prompts)  # (prompts, 512)
-    condition = to_condition(text, shore, bridge).repeat_interleave(n, 0)  # (prompts * n, 512)
+    condition = to_condition(text, bridge_data, bridge).repeat_interleave(n, 0)  # (prompts * n, 512)
     noise = torch.randn(n, 3, painter.size, painter.size, generator=torch.Generator().manual_seed(0))
     x = noise.repeat(len(prompts), 1, 1, 1)
     predict = guided_denoiser(painter.network, painter.schedule, condition, Guidance(w), prediction=painter.prediction)
@@ -318,7 +319,7 @@ first = generator.first  # the network that begins a picture; a second one, for 
 mine = Painter(average, SIZE, schedule)
 shipped = Painter(first.denoiser, first.config.size, first.config.schedule, first.config.prediction)
 rows = [a + b for a, b in zip(sample_flowers(prompts, mine), sample_flowers(prompts, shipped), strict=True)]
-contact_sheet(rows, prompts, cell=96, heads=["this lesson's"] * 4 + ["shipped"] * 4)
+sample_grid(rows, prompts, cell=96, heads=["this lesson's"] * 4 + ["shipped"] * 4)
 
 # %% [markdown]
 # To be honest about the left half: a network that learned for a thousand steps from 120 photographs of 16 x 16 pixels
@@ -335,7 +336,7 @@ contact_sheet(rows, prompts, cell=96, heads=["this lesson's"] * 4 + ["shipped"] 
 # %%
 SCALES = (-1, 0, 1, 2, 5)
 columns = [[row[0] for row in sample_flowers(prompts, who, w, n=1)] for who in (mine, shipped) for w in SCALES]
-contact_sheet(list(zip(*columns, strict=True)), prompts, cell=96, heads=[f"w = {w}" for w in SCALES] * 2)
+sample_grid(list(zip(*columns, strict=True)), prompts, cell=96, heads=[f"w = {w}" for w in SCALES] * 2)
 
 # %% [markdown]
 # **Larger.** Pictures with four times the pixels cost a network of this kind four times the work, at every step. The
@@ -347,7 +348,7 @@ contact_sheet(list(zip(*columns, strict=True)), prompts, cell=96, heads=[f"w = {
 size = generator.model.config.size
 images = generator.generate(prompts, n=4)
 print(f"{size} x {size} pixels, of which the first {first.config.size} x {first.config.size} follow the words")
-contact_sheet([images[i : i + 4] for i in range(0, len(images), 4)], prompts, cell=128)
+sample_grid([images[i : i + 4] for i in range(0, len(images), 4)], prompts, cell=128)
 
 # %% [markdown]
 # ## 5. The modality gap
@@ -403,9 +404,9 @@ print(f"    sentence with picture {alike(texts, own, shows, kind_of[held]):.2f}"
 # are drawn.
 
 # %%
-centre = shore.bank.mean(0)
+centre = bridge_data.bank.mean(0)
 gap_axis = F.normalize(texts[::2].mean(0) - centre, dim=0)
-rest = shore.bank - centre
+rest = bridge_data.bank - centre
 rest = rest - (rest @ gap_axis)[:, None] * gap_axis
 axes_2d = torch.stack([gap_axis, torch.pca_lowrank(rest, 1)[2][:, 0]])  # (2, 512)
 
@@ -414,7 +415,7 @@ for panel, bridge in zip(panels, ("none", "mean", "nearest"), strict=True):
     for kind, colour in enumerate(plt.cm.Set1.colors[: len(kinds)]):
         x, y = ((own[kind_of[held] == kind] - centre) @ axes_2d.T).T
         panel.scatter(x, y, color=colour, alpha=0.5, label=f"{kinds[kind]}: pictures")
-        x, y = ((to_condition(texts, shore, bridge)[1::2][shows[1::2] == kind] - centre) @ axes_2d.T).T
+        x, y = ((to_condition(texts, bridge_data, bridge)[1::2][shows[1::2] == kind] - centre) @ axes_2d.T).T
         panel.scatter(x, y, color=colour, marker="x", s=60, label=f"{kinds[kind]}: sentences")
     panel.set_title(f"bridge: {bridge}")
     panel.set_xlabel("along the gap")
@@ -428,7 +429,7 @@ plt.show()
 # %%
 to_pictures, between_means = {}, {}
 for bridge in ("none", "mean", "nearest"):
-    moved = to_condition(texts, shore, bridge)
+    moved = to_condition(texts, bridge_data, bridge)
     to_pictures[bridge] = alike(moved, own, shows, kind_of[held])
     between_means[bridge] = (moved.mean(0) - own.mean(0)).norm().item()
     print(
@@ -450,18 +451,18 @@ judge = train_classifier(large[some], kind_of[some], len(kinds))
 ceiling = (judge.predict(large[held]).argmax(1) == kind_of[held]).float().mean().item()
 print(f"real photographs, held out: {ceiling:.0%} recognised")
 
-recognised, painted = {}, {}
+recognised, sampled = {}, {}
 for bridge in ("none", "mean", "nearest"):
-    painted[bridge] = sample_flowers(captions, shipped, bridge=bridge)
-    pixels = torch.stack([torch.from_numpy(np.array(image)) for row in painted[bridge] for image in row])
+    sampled[bridge] = sample_flowers(captions, shipped, bridge=bridge)
+    pixels = torch.stack([torch.from_numpy(np.array(image)) for row in sampled[bridge] for image in row])
     found = judge.predict(pixels.permute(0, 3, 1, 2)).argmax(1)
     recognised[bridge] = (found == shows.repeat_interleave(4)).float().mean().item()
     print(f"bridge {bridge:8} {recognised[bridge]:.0%} of {len(found)} pictures recognised as asked")
 
 # %%
 chosen = range(2, len(captions), len(TEMPLATES))
-rows = [[image for bridge in painted for image in painted[bridge][i][:3]] for i in chosen]
-contact_sheet(rows, [captions[i] for i in chosen], 96, heads=[f"bridge: {b}" for b in painted for _ in range(3)])
+rows = [[image for bridge in sampled for image in sampled[bridge][i][:3]] for i in chosen]
+sample_grid(rows, [captions[i] for i in chosen], 96, heads=[f"bridge: {b}" for b in sampled for _ in range(3)])
 
 # %% [markdown]
 # Without a bridge the model gets vectors of a kind that it has never met, and paints what it can, often no flower at

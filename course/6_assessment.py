@@ -30,7 +30,7 @@ from PIL import Image
 from sklearn.datasets import load_digits
 
 import captionless
-from captionless.evaluation.classifier.reference import PixelJudge
+from captionless.evaluation.classifier.reference import ReferenceClassifier
 from captionless.evaluation.classifier.train import accuracy, confusion, train_classifier
 from captionless.evaluation.metrics.estimate import share
 
@@ -131,12 +131,12 @@ heat_map(real_table, "Real digits, held back", axis)
 plt.show()
 
 # %% [markdown]
-# More than it recognises of real digits one may not ask of painted ones. `PixelJudge` keeps both together: the
+# More than it recognises of real digits one may not ask of painted ones. `ReferenceClassifier` keeps both together: the
 # classifier, and its accuracy on each class.
 
 # %%
 by_class = tuple(share(int(real_table[k, k]), int(real_table[k].sum())) for k in range(10))
-judge = PixelJudge(classifier, tuple(NAMES), by_class)
+judge = ReferenceClassifier(classifier, tuple(NAMES), by_class)
 print({name: f"{one.value:.0%} of {one.n}" for name, one in zip(NAMES, by_class, strict=True)})
 
 # %% [markdown]
@@ -158,23 +158,23 @@ poor = captionless.train(work / "digits", work / "poor", images=9_600, learning_
 # %% [markdown]
 # A sheet of each. Pictures in the same column begin at the same noise. `guidance` is the $w$ of lesson 4: the
 # prediction is $(1 + w) \cdot \text{cond} - w \cdot \text{uncond}$ (classifier-free guidance, arXiv:2207.12598, eq. 6;
-# `guidance.guided_denoiser`). How a picture is drawn is said by a `captionless.Sampling`; `batch`, how many are
+# `guidance.guided_denoiser`). How a picture is drawn is said by a `captionless.SamplingConfig`; `batch`, how many are
 # computed at a time, does not change them.
 
 # %%
-GUIDED = captionless.Sampling(guidance=2.0, precision="float32", batch=250)
-UNGUIDED = captionless.Sampling(guidance=0.0, precision="float32", batch=250)
+GUIDED = captionless.SamplingConfig(guidance=2.0, precision="float32", batch=250)
+UNGUIDED = captionless.SamplingConfig(guidance=0.0, precision="float32", batch=250)
 
 
-def painted(model: Path, n: int, sampling: captionless.Sampling) -> torch.Tensor:
+def sampled(model: Path, n: int, sampling: captionless.SamplingConfig) -> torch.Tensor:
     """Paint ``n`` pictures of each digit, uint8 (10, n, 8, 8)."""
     images = captionless.load(model).generate(NAMES, n=n, seed=1000, sampling=sampling)
     return torch.from_numpy(np.stack([np.asarray(image) for image in images])).reshape(10, n, 8, 8)
 
 
-guided_pictures = painted(good, 40, GUIDED)
-show(guided_pictures[:, :16], NAMES, "Painted, w = 2")
-show(painted(poor, 16, GUIDED), NAMES, "Painted by the poor model, w = 2")
+guided_images = sampled(good, 40, GUIDED)
+show(guided_images[:, :16], NAMES, "Painted, w = 2")
+show(sampled(poor, 16, GUIDED), NAMES, "Painted by the poor model, w = 2")
 
 # %% [markdown]
 # ## 4. The grade
@@ -274,8 +274,8 @@ stamp = [picture.expand(100, 8, 8) for picture in best]
 
 FOUND = {
     "real, held back": figures(of_each_digit(held)),
-    "model, w = 2": figures(list(guided_pictures)),
-    "model, w = 0": figures(list(painted(good, 40, UNGUIDED))),
+    "model, w = 2": figures(list(guided_images)),
+    "model, w = 0": figures(list(sampled(good, 40, UNGUIDED))),
     "the copier": figures(copier),
     "the stamp": figures(stamp),
 }
@@ -363,7 +363,7 @@ print(f"classifier: {measured.value:.1%} of real digits; model: at least {lowest
 #
 # </details>
 #
-# **3. More guidance.** Paint 20 pictures a digit at $w$ = 0, 2 and 8 (`painted`), and measure them (`figures`). What
+# **3. More guidance.** Paint 20 pictures a digit at $w$ = 0, 2 and 8 (`sampled`), and measure them (`figures`). What
 # happens to recognition, and what to variety?
 #
 # <details><summary>Solution</summary>

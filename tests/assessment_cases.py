@@ -11,14 +11,14 @@ import torch
 from PIL import Image
 
 from captionless.checkpoints.model import WEIGHTS, ModelConfig, save_config, save_tensors
-from captionless.config.sampling import Sampling
-from captionless.evaluation.classifier.reference import PixelJudge
+from captionless.config.sampling import SamplingConfig
+from captionless.evaluation.classifier.reference import ReferenceClassifier
 from captionless.evaluation.metrics.estimate import share
 from captionless.models.unet import Denoiser, DenoiserConfig
 
 COLOURS = {"daisy": (40, 120, 60), "rose": (180, 50, 50), "tulip": (60, 60, 190)}
 CLASSES = tuple(COLOURS)
-FAST = Sampling(steps=2, guidance=0.0, precision="float32")
+FAST = SamplingConfig(steps=2, guidance=0.0, precision="float32")
 QUICK = ("--steps", "2", "--guidance", "0", "--precision", "float32")
 SHAPE = DenoiserConfig(patch=1, width=16, multipliers=(1,), blocks=1, attention=(), condition_width=len(CLASSES))
 
@@ -59,6 +59,6 @@ def model(folder: Path, classes: tuple[str, ...] = CLASSES, **training: Any) -> 
     return folder
 
 
-def judge(*right: tuple[int, int], classes: tuple[str, ...] = CLASSES) -> PixelJudge:
+def judge(*right: tuple[int, int], classes: tuple[str, ...] = CLASSES) -> ReferenceClassifier:
     """A classifier in name only: of each class, how many of how many held-out pictures it knew."""
-    return PixelJudge(None, classes, tuple(share(*one) for one in right))  # type: ignore[arg-type]
+    return ReferenceClassifier(None, classes, tuple(share(*one) for one in right))  # type: ignore[arg-type]

@@ -19,7 +19,7 @@ from captionless.training.run import train
 TINY: dict[str, Any] = {"size": 8, "width": 16, "batch": 8, "images": 32, "precision": "float32"}
 
 
-def paint_photos(folder: Path, n: int, seed: int = 0) -> Path:
+def sample_photos(folder: Path, n: int, seed: int = 0) -> Path:
     """Pictures of noise on two colours, in two sub-folders."""
     generator = torch.Generator().manual_seed(seed)
     for i in range(n):
@@ -38,7 +38,7 @@ def build_place(root: Path, n: int = 60) -> Path:
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("CAPTIONLESS_CACHE", str(root / "cache"))
         encoder = encoder_factory.small_pair(root / "encoder")
-        train(paint_photos(root / "photos", n), root / "model", encoder=str(encoder), hold_out=0.5, **TINY)
+        train(sample_photos(root / "photos", n), root / "model", encoder=str(encoder), hold_out=0.5, **TINY)
     return root
 
 
@@ -46,8 +46,8 @@ def make_fast(patch: pytest.MonkeyPatch, place: Path) -> None:
     """Paint and train less than one would in earnest."""
     patch.setenv("CAPTIONLESS_CACHE", str(place / "cache"))
     patch.setattr(examine, "OWN_VECTORS", 8)
-    patch.setattr(words_section, "PICTURES", 24)
-    patch.setattr(sweep_section, "PICTURES", 4)
+    patch.setattr(words_section, "IMAGES", 24)
+    patch.setattr(sweep_section, "IMAGES", 4)
     patch.setattr(sweep_section, "STEPS", (1, 2))
     for name, value in {"SEEN": (320, 320), "BATCH": 32, "TINY": 8, "GROWTH": ((1.0, 1.0),)}.items():
         patch.setattr(pixel_classifier, name, value)

@@ -10,23 +10,23 @@ from captionless.evaluation.metrics.estimate import Estimate, share
 from captionless.evaluation.report.results import Examination, Figure, Mark, Report, Section, Sheet, Table
 
 NASTY = "<script>alert('häßlich')</script> & \"müde\" {{ 7 * 7 }}"
-Picture = Callable[[int, int], Image.Image]
+FolderImage = Callable[[int, int], Image.Image]
 
 
-def plain_picture(width: int, height: int) -> Image.Image:
+def plain_image(width: int, height: int) -> Image.Image:
     """Return a picture with something on it."""
     return Image.linear_gradient("L").resize((width, height)).convert("RGB")
 
 
-def report(picture: Picture = plain_picture) -> Report:
+def report(picture: FolderImage = plain_image) -> Report:
     """Return a report of two models: one of words, that generalises, and one of classes, that memorises."""
     return Report(
         "flowers/val",
         (
-            ("Pictures", "550 held-out photographs, 64 × 64 pixels; one painted of each, from its own vector"),
+            ("Images", "550 held-out photographs, 64 × 64 pixels; one painted of each, from its own vector"),
             ("Prompts", "20, of which 10 pictures each"),
             ("Seeds", "0 to 549"),
-            ("Sampling", "DDIM, 15 steps, guidance 5 at times in (0.1, 0.9]"),
+            ("SamplingConfig", "DDIM, 15 steps, guidance 5 at times in (0.1, 0.9]"),
             ("Compared by", "facebook/dinov2-small (independent of the models' encoder)"),
             ("Versions", "captionless 0.1.0, torch 2.13.0, on a processor"),
         ),
@@ -68,7 +68,7 @@ MARKS = (
 )
 
 
-def _generalises(picture: Picture) -> Examination:
+def _generalises(picture: FolderImage) -> Examination:
     words = Section(
         "words",
         (
@@ -124,13 +124,13 @@ def _generalises(picture: Picture) -> Examination:
     )
     return Examination(
         "flowers.model",
-        (("Pictures", "64 × 64 pixels, colour"), ("Weights", "12.4 million"), ("Trained on", "2,200 photographs")),
+        (("Images", "64 × 64 pixels, colour"), ("Weights", "12.4 million"), ("Trained on", "2,200 photographs")),
         (words, likeness, memorisation, Section("sweeps", tables=(sweep,))),
         memorises=False,
     )
 
 
-def _memorises(picture: Picture) -> Examination:
+def _memorises(picture: FolderImage) -> Examination:
     words = Section("words", (accuracy(171),), sheets=(Sheet("Ten of each prompt", picture(520, 360)),))
     likeness = Section(
         "likeness",

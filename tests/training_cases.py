@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import signal
 
-from captionless.config.training import TrainSettings
+from captionless.config.training import TrainConfig
 from captionless.training import loop as trainer
 from captionless.training.run import Silent
 
@@ -15,7 +15,7 @@ class StopsAt(Silent):
     def __init__(self, images: int) -> None:
         self.images = images
 
-    def step(self, training: trainer.Training, settings: TrainSettings) -> None:
+    def step(self, training: trainer.Training, settings: TrainConfig) -> None:
         if training.counter.images >= self.images:
             signal.raise_signal(signal.SIGINT)
 

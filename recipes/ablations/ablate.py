@@ -5,7 +5,7 @@
     python recipes/ablations/ablate.py --tables --out ablations
 
 A row is a model (the bundled one, or one trained for the purpose) and a way of sampling. Each is judged on the
-judge's own prompts; JUDGE is a program called as ``judge.py PICTURES --manifest manifest.jsonl --json result.json``,
+judge's own prompts; JUDGE is a program called as ``judge.py IMAGES --manifest manifest.jsonl --json result.json``,
 with a ``prompts.jsonl`` beside it. ROW may be a pattern, such as 'sampler/*'. Rows that have been measured are not
 measured again.
 """
@@ -31,13 +31,13 @@ from torch import Tensor
 
 import captionless
 from captionless.checkpoints.model import SMALL, load_config, model_folder
-from captionless.conditioning.bridge import SETTLE, Shore, nearest
+from captionless.conditioning.bridge import SETTLE, BridgeData, nearest
 from captionless.conditioning.composition import slerp
-from captionless.config.sampling import ENLARGING_STEPS, SAMPLERS, Sampling
+from captionless.config.sampling import ENLARGING_STEPS, SAMPLERS, SamplingConfig
 from captionless.config.training import GivenSettings
 from captionless.diffusion import super_resolution as cascade
-from captionless.generation.grids import contact_sheet
-from captionless.generation.writer import Gallery, Painted
+from captionless.generation.grids import sample_grid
+from captionless.generation.writer import ImageWriter, Painted
 
 TRAINING: GivenSettings = {"size": 32, "images": 40_000}
 BASE: dict[str, Any] = {"guidance": 3.0, "interval": (0.0, 1.0), "steps": 10}
@@ -65,7 +65,7 @@ class Row:
     sampling: dict[str, Any] = field(default_factory=dict)
     n: int = 2
     seed: int = 0
-    bridge: Callable[[Tensor, Shore], Tensor] | None = None
+    bridge: Callable[[Tensor, BridgeData], Tensor] | None = None
     enlarging: tuple[int, float] | None = None
 
 
@@ -77,19 +77,19 @@ MODELS: dict[str, GivenSettings] = {
 }
 
 
-def neighbours(count: int, text: Tensor, shore: Shore) -> Tensor:
+def neighbours(count: int, text: Tensor, bridge_data: BridgeData) -> Tensor:
     """Return the weighted mean of another number of nearest training vectors, as it is."""
-    return nearest(text, shore.bank, shore.temperature, count, settle=0)
+    return nearest(text, bridge_data.bank, bridge_data.temperature, count, settle=0)
 
 
-def settled(times: int, text: Tensor, shore: Shore) -> Tensor:
+def settled(times: int, text: Tensor, bridge_data: BridgeData) -> Tensor:
     """Return the nearest training vectors' mean after it has moved on another number of times."""
-    return nearest(text, shore.bank, shore.temperature, settle=times)
+    return nearest(text, bridge_data.bank, bridge_data.temperature, settle=times)
 
 
-def halfway(text: Tensor, shore: Shore) -> Tensor:
+def halfway(text: Tensor, bridge_data: BridgeData) -> Tensor:
     """Return the points halfway between the text vectors and the means of their nearest training vectors."""
-    return slerp(text, nearest(text, shore.bank, shore.temperature, settle=0), 0.5)
+    return slerp(text, nearest(text, bridge_data.bank, bridge_data.temperature, settle=0), 0.5)
 
 
 def steps_of(sampler: str, calls: int) -> int:
@@ -130,7 +130,7 @@ def rows() -> dict[str, Row]:
     for sampler in ("dpmpp-2m", "unipc", "heun", "euler"):
         sampling = {"sampler": sampler, "steps": steps_of(sampler, 10), "spacing": "karras"}
         table[f"spacing/{sampler}, 10, karras"] = Row(sampling=sampling)
-    usual = asdict(Sampling())
+    usual = asdict(SamplingConfig())
     for times in (0, 1, 2, 3):
         table[f"settling/{times} times"] = Row(sampling=usual, bridge=partial(settled, times))
     small = str(model_folder("bundled") / SMALL)
@@ -158,10 +158,10 @@ def model_for(name: str, photos: Path | None, out: Path) -> str:
 @contextmanager
 def enlarged(way: tuple[int, float] | None) -> Iterator[None]:
     """Let the second model of a cascade take so many steps, from small pictures with so much noise."""
-    steps, noise = way or (ENLARGING_STEPS, cascade.PAINTED_NOISE)
+    steps, noise = way or (ENLARGING_STEPS, cascade.SAMPLED_NOISE)
     with (
         patch("captionless.config.sampling.ENLARGING_STEPS", steps),
-        patch("captionless.diffusion.super_resolution.PAINTED_NOISE", noise),
+        patch("captionless.diffusion.super_resolution.SAMPLED_NOISE", noise),
     ):
         yield
 
@@ -174,12 +174,12 @@ def measure(name: str, row: Row, photos: Path | None, judge: Path, out: Path) ->
     model = model_for(row.model, photos, out)
     generator, sampling = (
         captionless.load(model),
-        Sampling(**(row.sampling if name.startswith("default") else BASE | row.sampling)),
+        SamplingConfig(**(row.sampling if name.startswith("default") else BASE | row.sampling)),
     )
-    gallery, done, started = Gallery(folder), 0, time.monotonic()
+    gallery, done, started = ImageWriter(folder), 0, time.monotonic()
     bridge = row.bridge or (partial(neighbours, NEIGHBOURS) if sampling.bridge == "nearest" else None)
     if bridge and not name.startswith("default"):
-        conditions = bridge(generator.encoder.encode_texts(prompts), generator.model.shore)
+        conditions = bridge(generator.encoder.encode_texts(prompts), generator.model.bridge_data)
     else:
         conditions = generator.conditions(prompts, sampling.bridge)
     conditions = conditions.repeat_interleave(row.n, dim=0)
@@ -238,7 +238,7 @@ def draw(out: Path, group: str, names: list[str]) -> None:
         prompts = list(dict.fromkeys(one["prompt"] for one in manifest))
         first = {one["prompt"]: one["file"] for one in reversed(manifest)}
         pictures.append([Image.open(out / name / first[prompts[i]]) for i in SHOWN])
-    contact_sheet(pictures, [name.split("/")[1] for name in names], cell=64).convert("RGB").save(
+    sample_grid(pictures, [name.split("/")[1] for name in names], cell=64).convert("RGB").save(
         out / f"{group}.jpg", quality=85
     )
 

@@ -26,7 +26,7 @@ from captionless.encoders.dual_encoder import Encoder, load_encoder
 PARAPHRASES = Path(__file__).parents[2] / "tests" / "paraphrases.jsonl"
 
 
-def other_pictures() -> dict[str, Image.Image]:
+def other_images() -> dict[str, Image.Image]:
     """The pictures that scikit-image ships and needs no download for; none shows one of the five flowers."""
     import skimage.data
 
@@ -50,7 +50,7 @@ def domain_figures(encoder: Encoder, vectors: torch.Tensor) -> dict[str, float |
     with safe_open(encoder.folder / "domain.safetensors", framework="pt") as file:
         reference, metadata = file.get_tensor("reference"), file.metadata()
     neighbours, threshold = int(metadata["neighbours"]), float(metadata["threshold"])
-    others = other_pictures()
+    others = other_images()
     scores = domain_scores(encoder.encode_images(list(others.values())), reference, neighbours)
     flowers = domain_scores(vectors, reference, neighbours)
     best = int(scores.argmax())

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from captionless.data.arrays import read_squares
+from captionless.data.arrays import read_arrays
 from captionless.encoders.dual_encoder import BUNDLED, load_encoder
 from captionless.encoders.features import own_features
 from captionless.evaluation.classifier.train import accuracy, train_classifier
@@ -66,7 +66,7 @@ def main() -> None:
 
 def read(folder: Path, size: int) -> tuple[Tensor, list[str]]:
     """Return the pictures, uint8 (n, 3, size, size), and their kinds."""
-    found = read_squares(folder, (size,))
+    found = read_arrays(folder, (size,))
     return torch.from_numpy(found.squares[size]).permute(0, 3, 1, 2), [name.split("/")[0] for name in found.names]
 
 

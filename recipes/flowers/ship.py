@@ -20,7 +20,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from captionless.checkpoints.card import COPY, CREDITS, TRAIN, read_pictures, write_model_card, write_pictures
+from captionless.checkpoints.card import COPY, CREDITS, TRAIN, read_images, write_images, write_model_card
 from captionless.checkpoints.model import (
     BANK,
     MEANS,
@@ -53,7 +53,7 @@ def main() -> None:
     check_vectors(photos, small, encoder)
     ship(small, target / SMALL, encoder, photos, half)
     # The bank is the small model's, of its own pictures.
-    names = [name for name, _, role in read_pictures(small) if role == TRAIN]
+    names = [name for name, _, role in read_images(small) if role == TRAIN]
     vectors = read_tensors(small / BANK)["vectors"].float()
     save_tensors(target / SMALL / BANK, half({"vectors": vectors}))
     # The words' mean is taken anew, with the encoder that ships.
@@ -71,7 +71,7 @@ def check_vectors(photos: Path, small: Path, encoder: Encoder) -> None:
     """Stop unless the encoder gives the photographs the vectors that the model was trained on."""
     embedded = embed(photos, encoder)
     rows = {digest: row for row, digest in enumerate(embedded.digests)}
-    trained = [rows[digest] for _, digest, role in read_pictures(small) if role == TRAIN]
+    trained = [rows[digest] for _, digest, role in read_images(small) if role == TRAIN]
     if not torch.allclose(load_model(small).bank, torch.from_numpy(embedded.vectors[trained]), atol=1e-3):
         sys.exit(f"{small} was trained on other image vectors than the bundled encoder's; train it anew.")
 
@@ -88,8 +88,8 @@ def ship(source: Path, target: Path, encoder: Encoder, photos: Path, pack: Pack)
     save_config(target, shipped)
     denoiser = load_model(source).denoiser
     save_tensors(target / WEIGHTS, pack(denoiser.state_dict()))
-    names = [name for name, _, role in read_pictures(source) if role == TRAIN]
-    write_pictures(target, [*read_pictures(source), *reduced_copies(names)])
+    names = [name for name, _, role in read_images(source) if role == TRAIN]
+    write_images(target, [*read_images(source), *reduced_copies(names)])
     write_model_card(target, shipped, denoiser, photos)
 
 

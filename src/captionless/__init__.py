@@ -18,7 +18,7 @@ from captionless._version import __version__
 
 if TYPE_CHECKING:
     from captionless.conditioning.composition import Composition
-    from captionless.config.sampling import Sampling
+    from captionless.config.sampling import SamplingConfig
     from captionless.encoders.dual_encoder import load_encoder
     from captionless.encoders.embeddings import embed
     from captionless.errors import CaptionlessError
@@ -33,7 +33,7 @@ _HOMES = {
     "Composition": "conditioning.composition",
     "Edit": "generation.editing",
     "Generator": "generation.generator",
-    "Sampling": "config.sampling",
+    "SamplingConfig": "config.sampling",
     "assess": "evaluation.assessment.run",
     "embed": "encoders.embeddings",
     "evaluate": "evaluation.run",
@@ -47,7 +47,7 @@ __all__ = [
     "Composition",
     "Edit",
     "Generator",
-    "Sampling",
+    "SamplingConfig",
     "__version__",
     "assess",
     "embed",

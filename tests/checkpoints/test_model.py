@@ -76,7 +76,7 @@ def test_a_model_comes_back_as_it_was_saved(folder: Path, model: Model) -> None:
         assert torch.equal(loaded.denoiser.state_dict()[name], weight), name
 
 
-def test_a_loaded_denoiser_is_ready_to_paint_and_not_to_train(folder: Path) -> None:
+def test_a_loaded_denoiser_is_ready_to_sample_and_not_to_train(folder: Path) -> None:
     denoiser = load_model(folder).denoiser
     assert not denoiser.training
     assert not any(weight.requires_grad for weight in denoiser.parameters())
@@ -225,7 +225,7 @@ def test_a_model_of_classes_comes_back_without_encoder_and_bank(tmp_path: Path) 
 
 def test_what_needs_an_encoder_is_answered_by_the_classes_there_are() -> None:
     model = tiny.class_model()
-    assert "it has no encoder" in error_of(lambda: model.shore)
+    assert "it has no encoder" in error_of(lambda: model.bridge_data)
     assert "The classes are: daisy, rose." in error_of(lambda: model.config.words("x"))
     assert tiny.model().config.words("x") == tiny.model().config.encoder
 

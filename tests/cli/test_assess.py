@@ -63,7 +63,7 @@ def test_a_wrong_model_fails_with_exit_code_1_and_says_by_how_much(
     assert "denoising steps in all" in shown.err
 
 
-def test_out_holds_the_grade_and_the_pictures_that_were_not_recognised(run: Run, place: Path) -> None:
+def test_out_holds_the_grade_and_the_images_that_were_not_recognised(run: Run, place: Path) -> None:
     assert assess(run, place, "wrong", "--out", "there", "--seed", "5", "--sampler", "ddim") == 1
     written = json.loads(Path("there/grade.json").read_text())
     assert written["passed"] is False

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from evaluation_cases import build_place, make_fast, paint_photos
+from evaluation_cases import build_place, make_fast, sample_photos
 
 Run = Callable[..., int]
 QUICK = ("--steps", "1", "--precision", "float32")
@@ -46,7 +46,7 @@ def test_the_options_reach_the_report(run: Run, place: Path) -> None:
     assert run("evaluate", str(place / "model"), "--data", str(place / "photos"), *QUICK, *words) == 0
     written = json.loads(Path("there/report.json").read_text())
     assert written["models"][0]["figures"]["kid"]["n"] == 21
-    assert written["settings"]["Sampling"] == "ddim, 1 steps, guidance 2, float32"
+    assert written["settings"]["SamplingConfig"] == "ddim, 1 steps, guidance 2, float32"
     for part in ("--samples 21", "--guidance 2.0", "--sampler ddim", "--seed 3", "--steps 1", "--out there"):
         assert part in written["command"]
 
@@ -62,7 +62,7 @@ def test_a_terminal_that_lacks_a_sign_is_no_reason_to_fail(
 
 
 def test_without_a_model_the_bundled_one_is_measured(run: Run, tmp_path: Path) -> None:
-    photos = paint_photos(tmp_path / "photos", 6)
+    photos = sample_photos(tmp_path / "photos", 6)
     assert run("evaluate", "--data", str(photos), *QUICK) == 0
     written = json.loads(Path("report/report.json").read_text())
     assert written["models"][0]["model"] == "bundled"

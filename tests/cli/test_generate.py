@@ -93,7 +93,7 @@ def same(first: Path, second: Path) -> bool:
 # --- files and records ---
 
 
-def test_pictures_remember_how_they_were_made(paint: Callable[..., Path], model: str) -> None:
+def test_images_remember_how_they_were_made(paint: Callable[..., Path], model: str) -> None:
     words = ["-n", "2", "--seed", "7", "--guidance", "1.5", "--sampler", "ddim", "--eta", "0.5"]
     folder = paint("a daisy", "a röse", *words)
     files = sorted(path.name for path in folder.iterdir())
@@ -135,7 +135,7 @@ def test_prompts_come_from_a_file_or_the_standard_input(
     assert capsys.readouterr().out.split() == ["0003.png", "0004.png", "0005.png"]
 
 
-def test_a_prompt_in_a_long_list_is_painted_as_when_it_is_asked_for_alone(paint: Callable[..., Path]) -> None:
+def test_a_prompt_in_a_long_list_is_sampled_as_when_it_is_asked_for_alone(paint: Callable[..., Path]) -> None:
     exact = ["--precision", "float32"]
     many = paint("a", "b", "c", "-n", "3", "--seed", "5", "--batch", "4", *exact, out="many")
     assert same(many / "0006.png", paint("b", "--seed", "7", *exact, out="one") / "0001.png")
@@ -181,7 +181,7 @@ def test_a_sheet_that_shows_a_part_says_so(
 
 
 @pytest.mark.parametrize("spelling", [["--guidance", "-2,0,1.5"], ["--guidance=-2,0,1.5"]], ids=" ".join)
-def test_several_scales_paint_the_same_prompts_and_seeds_at_each(
+def test_several_scales_sample_the_same_prompts_and_seeds_at_each(
     spelling: list[str], paint: Callable[..., Path]
 ) -> None:
     folder = paint("a daisy", "a rose", "-n", "2", "--seed", "5", "--precision", "float32", *spelling)
@@ -195,7 +195,7 @@ def test_several_scales_paint_the_same_prompts_and_seeds_at_each(
     assert not same(folder / "0004.png", folder / "0012.png")
 
 
-def test_the_sheet_of_a_sweep_has_a_row_a_picture_and_a_column_a_scale(paint: Callable[..., Path]) -> None:
+def test_the_sheet_of_a_sweep_has_a_row_a_image_and_a_column_a_scale(paint: Callable[..., Path]) -> None:
     folder = paint("a daisy", "a rose", "-n", "2", "--guidance", "-1,0,1", steps=1)
     assert [path.name for path in folder.glob("sheet-*")] == ["sheet-0001.png"]
     with Image.open(folder / "sheet-0001.png") as sheet:
@@ -203,7 +203,7 @@ def test_the_sheet_of_a_sweep_has_a_row_a_picture_and_a_column_a_scale(paint: Ca
         assert 4 * 128 < sheet.height < 6 * 128
 
 
-def test_the_bar_counts_the_pictures_of_the_whole_sweep(
+def test_the_bar_counts_the_images_of_the_whole_sweep(
     paint: Callable[..., Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     seen: list[tuple[float, float | None]] = []
@@ -233,7 +233,7 @@ def test_every_setting_of_guidance_and_sampling_arrives(paint: Callable[..., Pat
 # --- what to show ---
 
 
-def test_what_goes_with_a_prompt_decides_the_picture_and_is_recorded(paint: Callable[..., Path], photo: Path) -> None:
+def test_what_goes_with_a_prompt_decides_the_image_and_is_recorded(paint: Callable[..., Path], photo: Path) -> None:
     also = [word for text in ("a cat:0.5", "red: white", "yellow:-.5") for word in ("--also", text)]
     mixed = ["--like", str(photo), "--like-share", "0.3"]
     for extra in ([], ["--negative", "red"], also, ["--then", "a cat", "--switch", "0.4"], mixed):
@@ -251,7 +251,7 @@ def test_what_goes_with_a_prompt_decides_the_picture_and_is_recorded(paint: Call
     assert not any(same(files[i], files[k]) for i in range(5) for k in range(i))
 
 
-def test_a_walk_has_eight_pictures_of_one_seed_unless_told_otherwise(paint: Callable[..., Path]) -> None:
+def test_a_walk_has_eight_images_of_one_seed_unless_told_otherwise(paint: Callable[..., Path]) -> None:
     lines = manifest(paint("a daisy", "--towards", "a rose", "--seed", "3", steps=1))
     assert [line["seed"] for line in lines] == [3] * 8
     assert [line["towards_share"] for line in lines] == pytest.approx([i / 7 for i in range(8)])
@@ -259,7 +259,7 @@ def test_a_walk_has_eight_pictures_of_one_seed_unless_told_otherwise(paint: Call
     assert half["towards_share"] == 0.5
 
 
-def test_a_reference_picture_needs_no_prompt(paint: Callable[..., Path], photo: Path) -> None:
+def test_a_reference_image_needs_no_prompt(paint: Callable[..., Path], photo: Path) -> None:
     (line,) = manifest(paint("--like", str(photo)))
     assert (line["prompt"], line["like"]) == ("", str(photo))
 
@@ -267,7 +267,7 @@ def test_a_reference_picture_needs_no_prompt(paint: Callable[..., Path], photo: 
 # --- a photograph to begin from ---
 
 
-def test_a_photograph_is_painted_over(paint: Callable[..., Path], photo: Path) -> None:
+def test_a_photograph_is_sampled_over(paint: Callable[..., Path], photo: Path) -> None:
     folder = paint("a daisy", "--init", str(photo), "--strength", "0.001")
     with Image.open(photo) as image:
         square = image.crop((8, 0, 32, 24)).resize((8, 8), Image.Resampling.LANCZOS, reducing_gap=4.0)
@@ -290,7 +290,7 @@ def test_outside_the_mask_the_photograph_stays_as_it_is(paint: Callable[..., Pat
 # --- films ---
 
 
-def test_a_film_lies_beside_every_picture(paint: Callable[..., Path], capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_film_lies_beside_every_image(paint: Callable[..., Path], capsys: pytest.CaptureFixture[str]) -> None:
     folder = paint("a", "b", "--film", "--batch", "1", "--guidance", "0,2")
     names = {f"{number:04d}{end}" for number in range(1, 5) for end in (".png", "-film.png", "-film.gif")}
     assert names == {path.name for path in folder.iterdir()} - {"manifest.jsonl", "sheet-0001.png"}

@@ -19,13 +19,13 @@ from torch import Tensor
 import tiny
 from captionless.checkpoints.model import Model
 from captionless.conditioning.composition import Composition, compose, slerp, towards_shares
-from captionless.config.sampling import SAMPLERS, Sampling
+from captionless.config.sampling import SAMPLERS, SamplingConfig
 from captionless.errors import CaptionlessError
 from captionless.generation.editing import Edit
-from captionless.generation.generator import Generator, picture_seeds
+from captionless.generation.generator import Generator, image_seeds
 from tiny import FakeEncoder
 
-QUICK = Sampling(steps=4, precision="float32")
+QUICK = SamplingConfig(steps=4, precision="float32")
 PHOTO = Image.fromarray(np.random.default_rng(0).integers(0, 256, (30, 50, 3), dtype=np.uint8))
 COLD = Image.fromarray(np.random.default_rng(1).integers(0, 256, (20, 20, 3), dtype=np.uint8))
 
@@ -54,7 +54,7 @@ def one(painter: Generator, prompt: str, composition: Composition | None = None,
 
 
 @pytest.mark.parametrize("sampler", SAMPLERS)
-def test_a_walk_begins_and_ends_at_the_two_prompts_own_pictures_of_its_seed(sampler: str, painter: Generator) -> None:
+def test_a_walk_begins_and_ends_at_the_two_prompts_own_images_of_its_seed(sampler: str, painter: Generator) -> None:
     sampling = replace(QUICK, sampler=sampler)
     walk = painter.generate("a rose", 4, 7, sampling, Composition(towards="a daisy"))
     rose, daisy = (one(painter, text, seed=7, sampling=sampling) for text in ("a rose", "a daisy"))
@@ -63,7 +63,7 @@ def test_a_walk_begins_and_ends_at_the_two_prompts_own_pictures_of_its_seed(samp
     assert all(levels(walk[i], walk[k]) > 1 for i in range(4) for k in range(i))
 
 
-def test_a_walk_of_one_picture_stands_half_way(painter: Generator) -> None:
+def test_a_walk_of_one_image_stands_half_way(painter: Generator) -> None:
     walk = painter.generate("a rose", 3, sampling=QUICK, composition=Composition(towards="a daisy"))
     assert levels(one(painter, "a rose", Composition(towards="a daisy")), walk[1]) <= 1
 
@@ -72,8 +72,8 @@ def test_every_prompt_walks_towards_the_other_from_the_same_noise(painter: Gener
     walks = painter.generate(["a rose", "a tulip"], 2, 3, QUICK, Composition(towards="a daisy"))
     assert levels(walks[1], walks[3]) <= 1
     assert levels(walks[0], walks[2]) > 1
-    assert picture_seeds(2, 2, 3, Composition(towards="a daisy")) == [3, 3, 3, 3]
-    assert picture_seeds(2, 2, 3) == [3, 4, 3, 4]
+    assert image_seeds(2, 2, 3, Composition(towards="a daisy")) == [3, 3, 3, 3]
+    assert image_seeds(2, 2, 3) == [3, 4, 3, 4]
 
 
 @pytest.mark.parametrize("strength", [1.0, 0.5], ids=["from noise", "from a photograph"])
@@ -91,7 +91,7 @@ def test_an_early_switch_paints_the_later_prompt_and_a_late_one_the_prompt(
     assert levels(middle, late) > 1
 
 
-def test_a_reference_picture_is_painted_with_words_or_without(painter: Generator) -> None:
+def test_a_reference_image_is_sampled_with_words_or_without(painter: Generator) -> None:
     alone, other = (one(painter, "", Composition(like=photo)) for photo in (PHOTO, COLD))
     assert levels(alone, other) > 8
     shares = {share: one(painter, "a rose", Composition(like=PHOTO, like_share=share)) for share in (0.0, 0.5, 1.0)}
@@ -101,18 +101,18 @@ def test_a_reference_picture_is_painted_with_words_or_without(painter: Generator
     assert levels(shares[0.5], alone) > 1
 
 
-def test_one_of_several_prompts_may_be_empty_beside_a_reference_picture(painter: Generator) -> None:
+def test_one_of_several_prompts_may_be_empty_beside_a_reference_image(painter: Generator) -> None:
     both = painter.generate(["a rose", " "], sampling=QUICK, composition=Composition(like=PHOTO))
     assert levels(both[0], one(painter, "a rose", Composition(like=PHOTO))) <= 1
     assert levels(both[1], one(painter, "", Composition(like=PHOTO))) <= 1
 
 
-def test_without_a_reference_picture_an_empty_prompt_is_refused(painter: Generator) -> None:
+def test_without_a_reference_image_an_empty_prompt_is_refused(painter: Generator) -> None:
     with pytest.raises(CaptionlessError, match="empty prompt"):
         one(painter, "", Composition(negative="yellow"))
 
 
-def test_a_reference_picture_is_seen_as_training_pictures_are(painter: Generator) -> None:
+def test_a_reference_image_is_seen_as_training_images_are(painter: Generator) -> None:
     """Its central square, at no more than twice the encoder's own resolution."""
     seen: list[Image.Image] = []
 
@@ -166,7 +166,7 @@ COMPOSITIONS = {
     n=st.integers(1, 3),
     edited=st.booleans(),
 )
-def test_a_composed_picture_does_not_depend_on_its_batch(
+def test_a_composed_image_does_not_depend_on_its_batch(
     what: str, sampler: str, batch: int, n: int, edited: bool
 ) -> None:
     painter = Generator(tiny.model(), FakeEncoder(), device="cpu")  # type: ignore[arg-type]
@@ -186,7 +186,7 @@ def test_a_plain_prompt_is_one_part_at_all_times() -> None:
     assert (part.weight, part.interval, negative) == (1.0, (0.0, 1.0), None)
 
 
-def test_a_switch_divides_the_time_that_is_left_to_paint_in() -> None:
+def test_a_switch_divides_the_time_that_is_left_to_sample_in() -> None:
     composition = Composition(then="a daisy", switch=0.25)
     for start, at in ((1.0, 0.75), (0.4, 0.3)):
         first, second = compose(["a rose"], 1, composition, words, None, start)[0]
@@ -195,7 +195,7 @@ def test_a_switch_divides_the_time_that_is_left_to_paint_in() -> None:
         assert torch.equal(second.condition, words(["a daisy"]))
 
 
-def test_further_prompts_and_words_to_avoid_go_with_every_picture() -> None:
+def test_further_prompts_and_words_to_avoid_go_with_every_image() -> None:
     composition = Composition("yellow", (("a meadow", 0.5), ("rain", -1.0)))
     parts, negative = compose(["a rose", "a tulip"], 2, composition, words, None)
     assert [part.weight for part in parts] == [1.0, 0.5, -1.0]
@@ -258,6 +258,6 @@ def test_between_vectors_that_are_nearly_the_same_lies_no_other(nudge: float) ->
     ],
     ids=str,
 )
-def test_what_cannot_be_painted_is_refused(wrong: dict[str, Any], message: str) -> None:
+def test_what_cannot_be_sampled_is_refused(wrong: dict[str, Any], message: str) -> None:
     with pytest.raises(CaptionlessError, match=message):
         Composition(**wrong)

@@ -59,7 +59,7 @@ def test_the_subject_is_the_mean_of_prompts_about_the_subfolders() -> None:
     torch.testing.assert_close(mean, prompts("rose", "tulip").mean(0))
 
 
-def test_every_subfolder_counts_alike_however_many_pictures_lie_in_it() -> None:
+def test_every_subfolder_counts_alike_however_many_images_lie_in_it() -> None:
     names = [*(f"rose/{i}.png" for i in range(9)), "tulip/a.png"]
     mean = subject_mean(names, unit_vectors(10, 64), ENCODER)  # type: ignore[arg-type]
     torch.testing.assert_close(mean, prompts("rose", "tulip").mean(0))

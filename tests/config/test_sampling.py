@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from captionless.config.sampling import OPTIONS, SAMPLERS, THRESHOLDS, VARIANCES, Sampling
+from captionless.config.sampling import OPTIONS, SAMPLERS, THRESHOLDS, VARIANCES, SamplingConfig
 from captionless.diffusion import guidance, samplers
 from captionless.errors import CaptionlessError
 
@@ -42,7 +42,7 @@ REFUSED = [
 @pytest.mark.parametrize(("wrong", "message"), REFUSED, ids=[str(wrong) for wrong, _ in REFUSED])
 def test_impossible_ways_of_sampling_are_refused_before_any_work(wrong: dict[str, Any], message: str) -> None:
     with pytest.raises(CaptionlessError, match=message):
-        Sampling(**wrong)
+        SamplingConfig(**wrong)
 
 
 def test_an_option_is_taken_by_just_the_samplers_that_know_it() -> None:
@@ -59,5 +59,5 @@ def test_the_names_are_those_of_the_modules_that_do_the_work() -> None:
 
 
 def test_options_that_were_not_chosen_are_left_to_the_sampler() -> None:
-    assert Sampling(sampler="ddim").options == {}
-    assert Sampling(sampler="ddim", eta=0.0).options == {"eta": 0.0}
+    assert SamplingConfig(sampler="ddim").options == {}
+    assert SamplingConfig(sampler="ddim", eta=0.0).options == {"eta": 0.0}

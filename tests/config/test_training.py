@@ -23,7 +23,7 @@ from captionless.config.training import (
     SCHEDULES,
     WEIGHTINGS,
     GivenSettings,
-    TrainSettings,
+    TrainConfig,
     check_unchanged,
     flag,
     settings_from_dict,
@@ -39,26 +39,26 @@ from captionless.training.start import Start, noise_schedule, schedule_from, set
 @pytest.mark.parametrize("value", [0, -16, math.nan])
 def test_amounts_must_be_more_than_nothing(name: str, value: float) -> None:
     with pytest.raises(CaptionlessError, match=f"{flag(name)} must be more than 0, not {value}"):
-        TrainSettings(**{name: value})  # type: ignore[arg-type]
+        TrainConfig(**{name: value})  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize("name", ["hold_out", "condition_drop", "dropout"])
 @pytest.mark.parametrize("value", [-0.1, 1.0, 10, math.nan])
 def test_shares_must_lie_from_0_up_to_but_not_including_1(name: str, value: float) -> None:
     with pytest.raises(CaptionlessError, match=rf"{flag(name)} must .* not {value}"):
-        TrainSettings(**{name: value})  # type: ignore[arg-type]
-    TrainSettings(**{name: 0.0})  # type: ignore[arg-type]
+        TrainConfig(**{name: value})  # type: ignore[arg-type]
+    TrainConfig(**{name: 0.0})  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize("value", [0.0, -1.0, 1.5, math.nan])
 def test_the_cosine_of_the_blurred_condition_must_be_possible(value: float) -> None:
     with pytest.raises(CaptionlessError, match=f"--condition-cosine must .* not {value}"):
-        TrainSettings(condition_cosine=value)
+        TrainConfig(condition_cosine=value)
 
 
 def test_an_unknown_precision_is_refused() -> None:
     with pytest.raises(CaptionlessError, match="'fp16'"):
-        TrainSettings(precision="fp16")
+        TrainConfig(precision="fp16")
 
 
 @pytest.mark.parametrize(
@@ -70,23 +70,23 @@ def test_an_unknown_precision_is_refused() -> None:
         ({"size": 63}, "--size must be a multiple of 4, not 63. Try 64."),
     ],
 )
-def test_sizes_no_denoiser_has_are_refused_before_any_picture_is_read(given: Any, message: str) -> None:
+def test_sizes_no_denoiser_has_are_refused_before_any_image_is_read(given: Any, message: str) -> None:
     with pytest.raises(CaptionlessError) as error:
-        TrainSettings(**given)
+        TrainConfig(**given)
     assert str(error.value) == message
 
 
 def test_what_the_settings_allow_a_denoiser_can_be_made_of() -> None:
     for size in range(4, 300):
         try:
-            settings = TrainSettings(size=size, width=GROUP)
+            settings = TrainConfig(size=size, width=GROUP)
         except CaptionlessError:
             continue
         DenoiserConfig(patch=default_patch(size), width=settings.width).check_size(size)
 
 
-def test_grey_pictures_have_one_channel_and_colour_three() -> None:
-    assert (TrainSettings(grey=True).channels, TrainSettings().channels) == (1, 3)
+def test_grey_images_have_one_channel_and_colour_three() -> None:
+    assert (TrainConfig(grey=True).channels, TrainConfig().channels) == (1, 3)
 
 
 def test_a_setting_is_spelled_as_on_the_command_line() -> None:
@@ -94,7 +94,7 @@ def test_a_setting_is_spelled_as_on_the_command_line() -> None:
 
 
 def test_callers_may_give_every_setting() -> None:
-    assert list(GivenSettings.__annotations__) == [field.name for field in fields(TrainSettings)]
+    assert list(GivenSettings.__annotations__) == [field.name for field in fields(TrainConfig)]
 
 
 # --- the diffusion core ---
@@ -111,11 +111,11 @@ CHOICES = {
 @pytest.mark.parametrize("name", CHOICES)
 def test_unknown_names_are_refused_with_those_there_are(name: str) -> None:
     choices = CHOICES[name]
-    assert getattr(TrainSettings(), name) == choices[0]
+    assert getattr(TrainConfig(), name) == choices[0]
     with pytest.raises(CaptionlessError, match=rf"no {name} 'cozy'\. Choose one of: {', '.join(choices)}\."):
-        TrainSettings(**{name: "cozy"})  # type: ignore[arg-type]
+        TrainConfig(**{name: "cozy"})  # type: ignore[arg-type]
     for choice in choices:
-        TrainSettings(**{name: choice})  # type: ignore[arg-type]
+        TrainConfig(**{name: choice})  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize(
@@ -136,7 +136,7 @@ def test_unknown_names_are_refused_with_those_there_are(name: str) -> None:
 )
 def test_what_cannot_be_trained_is_refused_with_what_can(given: Any, message: str) -> None:
     with pytest.raises(CaptionlessError, match=re.escape(message)):
-        TrainSettings(**given)
+        TrainConfig(**given)
 
 
 @pytest.mark.parametrize(
@@ -151,7 +151,7 @@ def test_what_cannot_be_trained_is_refused_with_what_can(given: Any, message: st
     ],
 )
 def test_what_the_settings_allow_has_a_schedule_and_a_network(given: Any) -> None:
-    settings = TrainSettings(**given)
+    settings = TrainConfig(**given)
     assert type(noise_schedule(settings)) is SCHEDULE_KINDS[settings.schedule]
     made = shape(Start(), settings, 10)
     assert (made.width, made.tokens, made.condition_width) == (settings.width, settings.tokens, 10)
@@ -159,7 +159,7 @@ def test_what_the_settings_allow_has_a_schedule_and_a_network(given: Any) -> Non
 
 def test_every_schedule_there_is_can_be_trained_and_saved() -> None:
     assert set(SCHEDULES) == set(SCHEDULE_KINDS)
-    linear = TrainSettings(schedule="linear", schedule_steps=150, zero_terminal_snr=True)
+    linear = TrainConfig(schedule="linear", schedule_steps=150, zero_terminal_snr=True)
     assert noise_schedule(linear) == LinearSchedule(150, 1e-4, 0.02, zero_terminal_snr=True)
 
 
@@ -173,13 +173,13 @@ def test_the_command_line_need_not_wait_for_torch_to_know_the_settings() -> None
 
 @pytest.mark.parametrize("name", PRESETS)
 def test_every_preset_can_be_trained(name: str) -> None:
-    settings = TrainSettings(**PRESETS[name])
+    settings = TrainConfig(**PRESETS[name])
     shape(Start(), settings, 512).check_size(settings.size)
     noise_schedule(settings)
 
 
 def test_the_course_is_what_introductory_courses_train() -> None:
-    settings = TrainSettings(**COURSE)
+    settings = TrainConfig(**COURSE)
     assert noise_schedule(settings) == LinearSchedule(150, 1e-4, 0.02)
     assert (settings.prediction, settings.mask, settings.weighting) == ("eps", "element", "uniform")
     assert settings.condition_cosine == 1
@@ -191,7 +191,7 @@ def test_the_course_is_what_introductory_courses_train() -> None:
     "own", [{"schedule_steps": 400}, {"prediction": "v", "zero_terminal_snr": True}, {"size": 16}, {"width": 64}]
 )
 def test_single_settings_of_a_preset_may_be_changed(own: Any) -> None:
-    settings = TrainSettings(**{**COURSE, **own})
+    settings = TrainConfig(**{**COURSE, **own})
     assert {name: getattr(settings, name) for name in own} == own
     assert shape(Start(), settings, 10).multipliers == (1, 1, 2)
 
@@ -208,7 +208,7 @@ OTHERS: dict[str, Any] = {
 
 
 def begun_from(**recorded: Any) -> Start:
-    settings = TrainSettings(size=8, width=16, **recorded)
+    settings = TrainConfig(size=8, width=16, **recorded)
     made = shape(Start(), settings, tiny.WIDTH)
     reference = EncoderReference("fake", "0" * 64, tiny.WIDTH, 20.0)
     return Start(ModelConfig(8, made, reference, training={"settings": asdict(settings)}), "parent")
@@ -225,32 +225,32 @@ def begun_from(**recorded: Any) -> Start:
 )
 def test_what_the_weights_mean_is_taken_over_from_the_model_begun_from(recorded: Any) -> None:
     settings = settle(begun_from(**recorded), {"learning_rate": 1e-4})
-    parent = TrainSettings(**recorded)
+    parent = TrainConfig(**recorded)
     assert {name: getattr(settings, name) for name in BOUND} == {name: getattr(parent, name) for name in BOUND}
     assert settings.tokens == parent.tokens
     assert set(BOUND) == set(OTHERS)
     assert (settings.learning_rate, settings.size, settings.width) == (1e-4, 8, 16)
     again = {name: getattr(parent, name) for name in BOUND}
-    assert settle(begun_from(**recorded), again) == replace(settings, learning_rate=TrainSettings().learning_rate)
+    assert settle(begun_from(**recorded), again) == replace(settings, learning_rate=TrainConfig().learning_rate)
 
 
-def test_a_model_grown_to_larger_pictures_sees_as_much_noise_at_each_time_as_before() -> None:
+def test_a_model_grown_to_larger_images_sees_as_much_noise_at_each_time_as_before() -> None:
     start = begun_from()
     assert start.config is not None
     grown = replace(start.config.denoiser, patch=2 * start.config.denoiser.patch)
     for kept in (start.config.denoiser, replace(start.config.denoiser, tokens=4)):
-        assert schedule_from(start, TrainSettings(), kept) == start.config.schedule
-    schedule = schedule_from(start, TrainSettings(), grown)
+        assert schedule_from(start, TrainConfig(), kept) == start.config.schedule
+    schedule = schedule_from(start, TrainConfig(), grown)
     assert schedule == CosineSchedule(shift=-2 * math.log(2))
     # Resumed, it has the patch that it grew to: the shift is not made twice.
     resumed = replace(start, config=replace(start.config, denoiser=grown, schedule=schedule), resumed=True)
-    assert schedule_from(resumed, TrainSettings(), grown) == schedule
-    assert schedule_from(Start(), TrainSettings(schedule="flow"), grown) == FlowSchedule()
+    assert schedule_from(resumed, TrainConfig(), grown) == schedule
+    assert schedule_from(Start(), TrainConfig(schedule="flow"), grown) == FlowSchedule()
 
 
 @pytest.mark.parametrize("name", OTHERS)
 def test_what_contradicts_the_model_begun_from_is_refused_with_what_it_was_trained_with(name: str) -> None:
-    given, trained = OTHERS[name], getattr(TrainSettings(), name)
+    given, trained = OTHERS[name], getattr(TrainConfig(), name)
     with pytest.raises(CaptionlessError) as error:
         settle(begun_from(), {name: given})  # type: ignore[misc]
     assert str(error.value) == (
@@ -289,7 +289,7 @@ def test_a_model_from_before_there_were_other_cores_is_continued_as_it_was_train
 
 @pytest.mark.parametrize("length", [{"images": 9}, {"minutes": 9.0}, {"precision": "float32"}])
 def test_a_resumed_training_may_change_its_length_and_precision(length: GivenSettings) -> None:
-    check_unchanged(length, TrainSettings())
+    check_unchanged(length, TrainConfig())
 
 
 @pytest.mark.parametrize(
@@ -302,19 +302,19 @@ def test_a_resumed_training_may_change_its_length_and_precision(length: GivenSet
 def test_a_resumed_training_may_change_nothing_else(given: GivenSettings) -> None:
     ((name, value),) = given.items()
     with pytest.raises(CaptionlessError, match=f"{flag(name)} {value} contradicts .* begun with"):
-        check_unchanged(given, TrainSettings())
+        check_unchanged(given, TrainConfig())
 
 
 def test_giving_a_resumed_training_the_settings_it_has_is_no_change() -> None:
-    check_unchanged({"size": 64, "seed": 0, "flip": True}, TrainSettings())
+    check_unchanged({"size": 64, "seed": 0, "flip": True}, TrainConfig())
 
 
 # --- on disk ---
 
 
 def test_settings_survive_a_model_folder() -> None:
-    settings = replace(TrainSettings(), size=32, images=1000, minutes=None, learning_rate=3e-4, grey=True)
-    for one in (settings, TrainSettings(**COURSE), replace(settings, schedule="linear", zero_terminal_snr=True)):
+    settings = replace(TrainConfig(), size=32, images=1000, minutes=None, learning_rate=3e-4, grey=True)
+    for one in (settings, TrainConfig(**COURSE), replace(settings, schedule="linear", zero_terminal_snr=True)):
         assert settings_from_dict(json.loads(json.dumps(asdict(one)))) == one
 
 
@@ -325,4 +325,4 @@ def test_recorded_settings_of_the_wrong_type_are_named_as_damage() -> None:
 
 
 def test_settings_of_another_version_are_read_as_far_as_they_are_known() -> None:
-    assert settings_from_dict({"size": 32, "colour_jitter": 0.1}) == TrainSettings(size=32)
+    assert settings_from_dict({"size": 32, "colour_jitter": 0.1}) == TrainConfig(size=32)

@@ -34,7 +34,7 @@ def test_there_are_six_lessons() -> None:
 
 
 @pytest.mark.parametrize("lesson", LESSONS, ids=lambda lesson: lesson.stem)
-def test_the_notebook_holds_the_source_and_its_pictures(lesson: Path) -> None:
+def test_the_notebook_holds_the_source_and_its_images(lesson: Path) -> None:
     notebook = rendered(lesson)
     found = [(cell["cell_type"], "".join(cell["source"])) for cell in notebook["cells"]]
     assert found == cells(lesson), f"{lesson.name} has changed: run `python course/run.py {lesson.name[0]} --write`"

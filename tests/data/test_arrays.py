@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 
 import encoder_factory
-from captionless.data.arrays import read_squares
-from captionless.data.images import Skipped, find_pictures, read_folder
+from captionless.data.arrays import read_arrays
+from captionless.data.images import Skipped, find_images, read_folder
 from captionless.errors import CaptionlessError
 
 
@@ -22,8 +22,8 @@ def folder(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def test_every_usable_picture_has_its_row_in_the_order_of_the_files(folder: Path) -> None:
-    found = read_squares(folder, (8, 12))
+def test_every_usable_image_has_its_row_in_the_order_of_the_files(folder: Path) -> None:
+    found = read_arrays(folder, (8, 12))
     assert found.names == ["1.png", "2.png", "9.png"]
     assert [entry.name for entry in found.entries] == ["1.png", "2.png", "2.txt", "9.png"]
     assert found.squares[12].shape == (3, 12, 12, 3)
@@ -32,11 +32,11 @@ def test_every_usable_picture_has_its_row_in_the_order_of_the_files(folder: Path
 
 
 def test_grey_squares_have_one_channel(folder: Path) -> None:
-    assert read_squares(folder, (8,), grey=True).squares[8].shape == (3, 8, 8, 1)
+    assert read_arrays(folder, (8,), grey=True).squares[8].shape == (3, 8, 8, 1)
 
 
-def test_a_refused_picture_counts_as_skipped_for_the_reason_given_and_has_no_row(folder: Path) -> None:
-    found = read_squares(folder, (8,), refuse=lambda picture: "no label: none" if picture.name == "1.png" else "")
+def test_a_refused_image_counts_as_skipped_for_the_reason_given_and_has_no_row(folder: Path) -> None:
+    found = read_arrays(folder, (8,), refuse=lambda picture: "no label: none" if picture.name == "1.png" else "")
     assert found.names == ["2.png", "9.png"]
     assert [(entry.name, entry.reason) for entry in found.skipped] == [
         ("1.png", "no label: none"),
@@ -47,10 +47,10 @@ def test_a_refused_picture_counts_as_skipped_for_the_reason_given_and_has_no_row
 
 def test_progress_counts_every_file(folder: Path) -> None:
     seen: list[tuple[int, int]] = []
-    read_squares(folder, (8,), files=find_pictures(folder), on_progress=lambda done, total: seen.append((done, total)))
+    read_arrays(folder, (8,), files=find_images(folder), on_progress=lambda done, total: seen.append((done, total)))
     assert seen == [(1, 4), (2, 4), (3, 4), (4, 4)]
 
 
 def test_more_than_fits_into_memory_is_a_clear_error(folder: Path) -> None:
     with pytest.raises(CaptionlessError, match=r"4 pictures do not fit into memory at .* Choose a smaller size"):
-        read_squares(folder, (10**8,))
+        read_arrays(folder, (10**8,))

@@ -1,14 +1,14 @@
+import image_zoo as zoo
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from image_zoo import encoded
 from PIL import Image
 
-import picture_zoo as zoo
 from captionless.data import decode as decoding
 from captionless.data.decode import decode, decode_quietly, square
 from captionless.errors import CaptionlessError
-from picture_zoo import encoded
 
 
 def middle(data: bytes) -> tuple[int, ...]:
@@ -140,7 +140,7 @@ def test_floats_of_an_unknown_range_are_stretched_and_a_note_says_so():
     assert "stretched" in notes[0]
 
 
-def test_floats_without_any_number_are_no_picture():
+def test_floats_without_any_number_are_no_image():
     data = encoded(Image.fromarray(np.full((4, 4), np.nan, np.float32)), "TIFF")
     assert decode_quietly(data)[0] == "damaged: it holds no finite values"
 
@@ -177,7 +177,7 @@ def test_every_exif_orientation_comes_out_upright(format, orientation):
     assert np.abs(pixels - upright).mean() < 4
 
 
-def test_damaged_exif_does_not_cost_the_picture():
+def test_damaged_exif_does_not_cost_the_image():
     image, _ = decode_quietly(encoded(zoo.plain(), "JPEG", exif=b"Exif\0\0MM\0*\0\0\xff\xff rubbish"))
     assert close(image.getpixel((5, 5)), zoo.RED, 4)
 
@@ -222,7 +222,7 @@ def test_a_file_of_which_only_the_beginning_is_left_is_refused(format):
     assert reason(encoded(zoo.noise(), format)[:20]).startswith(("truncated", "damaged"))
 
 
-def test_text_is_not_a_picture():
+def test_text_is_not_a_image():
     assert reason(b"Dear diary, today I saw a daisy.").startswith("not a picture")
 
 
@@ -329,7 +329,7 @@ def test_a_plain_colour_stays_that_colour_at_any_size(color, side, size):
     assert (np.asarray(square(zoo.plain(color, (side, side + 3)), size)) == color).all()
 
 
-def test_a_small_picture_is_enlarged():
+def test_a_small_image_is_enlarged():
     assert square(zoo.plain(size=(3, 2)), 32).size == (32, 32)
 
 

@@ -3,12 +3,12 @@ import sys
 
 import pytest
 
-from captionless.data.folder import find_pictures, relative_name
+from captionless.data.folder import find_images, relative_name
 from captionless.errors import CaptionlessError
 
 
 def names(folder):
-    return [relative_name(path, folder) for path in find_pictures(folder)]
+    return [relative_name(path, folder) for path in find_images(folder)]
 
 
 def test_lists_every_file_sorted_by_folder_and_name(tmp_path):
@@ -21,7 +21,7 @@ def test_lists_every_file_sorted_by_folder_and_name(tmp_path):
 def test_paths_are_absolute_also_for_a_relative_folder(tmp_path, monkeypatch):
     (tmp_path / "a.png").touch()
     monkeypatch.chdir(tmp_path)
-    assert find_pictures(".") == [tmp_path / "a.png"]
+    assert find_images(".") == [tmp_path / "a.png"]
 
 
 def test_hidden_files_and_folders_are_left_out(tmp_path):
@@ -80,10 +80,10 @@ def test_a_name_that_is_not_unicode_becomes_one_that_can_be_written(tmp_path):
 
 def test_a_missing_folder_is_an_error_that_names_it(tmp_path):
     with pytest.raises(CaptionlessError, match="nowhere"):
-        find_pictures(tmp_path / "nowhere")
+        find_images(tmp_path / "nowhere")
 
 
 def test_a_file_in_place_of_a_folder_is_an_error(tmp_path):
     (tmp_path / "a.jpg").touch()
     with pytest.raises(CaptionlessError, match="is a file"):
-        find_pictures(tmp_path / "a.jpg")
+        find_images(tmp_path / "a.jpg")

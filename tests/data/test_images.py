@@ -6,26 +6,26 @@ import subprocess
 import sys
 from collections import Counter
 
+import image_zoo as zoo
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from image_zoo import encoded
 from PIL import Image
 
-import picture_zoo as zoo
 from captionless.data import images as pictures
 from captionless.data.images import (
-    Picture,
+    FolderImage,
     Skipped,
     count_reasons,
     find_duplicates,
     held_out,
     read_folder,
-    sample_pictures,
+    sample_images,
     write_report,
 )
 from captionless.errors import CaptionlessError
-from picture_zoo import encoded
 
 DIGESTS = st.binary(max_size=8).map(lambda data: hashlib.sha256(data).hexdigest())
 SHARES = st.floats(0, 1)
@@ -83,14 +83,14 @@ REASONS = {
 
 
 @pytest.mark.parametrize("workers", [1, 2])
-def test_every_file_is_either_a_picture_or_skipped_with_its_reason(folder, workers, capfd):
+def test_every_file_is_either_a_image_or_skipped_with_its_reason(folder, workers, capfd):
     found = list(read_folder(folder, [8, 4], full=100, workers=workers))
-    assert [one.path for one in found] == pictures.find_pictures(folder)
-    assert {one.name for one in found if isinstance(one, Picture)} == USABLE
+    assert [one.path for one in found] == pictures.find_images(folder)
+    assert {one.name for one in found if isinstance(one, FolderImage)} == USABLE
     assert {one.name: one.reason for one in found if isinstance(one, Skipped)} == REASONS
     for one in found:
         assert one.path.is_absolute()
-        if isinstance(one, Picture):
+        if isinstance(one, FolderImage):
             assert one.digest == hashlib.sha256(one.path.read_bytes()).hexdigest()
             assert {size: a.shape for size, a in one.squares.items()} == {8: (8, 8, 3), 4: (4, 4, 3)}
             assert all(a.dtype == np.uint8 for a in one.squares.values())
@@ -105,8 +105,8 @@ def test_every_file_is_either_a_picture_or_skipped_with_its_reason(folder, worke
     assert (out, err) == ("", "")
 
 
-def test_the_pixels_are_those_of_the_picture(folder):
-    found = {one.name: one for one in read_folder(folder, [6], full=100) if isinstance(one, Picture)}
+def test_the_pixels_are_those_of_the_image(folder):
+    found = {one.name: one for one in read_folder(folder, [6], full=100) if isinstance(one, FolderImage)}
     for name, color in {
         "copy/alpha.png": (255, 255, 255),
         "no suffix": zoo.RED,
@@ -128,7 +128,7 @@ def test_the_full_square_is_reduced_only_when_it_is_larger_than_asked_for(tmp_pa
     assert [one.full.shape for one in read_folder(tmp_path, full=16)] == [(16, 16, 3)]
 
 
-def test_a_picture_that_cannot_be_opened_is_skipped_with_the_systems_reason(tmp_path):
+def test_a_image_that_cannot_be_opened_is_skipped_with_the_systems_reason(tmp_path):
     zoo.fill(tmp_path, 1)
     (tmp_path / "gone.jpg").symlink_to(tmp_path / "never.jpg")
     reasons = [one.reason for one in read_folder(tmp_path) if isinstance(one, Skipped)]
@@ -136,7 +136,7 @@ def test_a_picture_that_cannot_be_opened_is_skipped_with_the_systems_reason(tmp_
 
 
 @pytest.mark.skipif(os.name != "posix" or os.geteuid() == 0, reason="the system's root may read everything")
-def test_a_picture_without_permission_is_skipped(tmp_path):
+def test_a_image_without_permission_is_skipped(tmp_path):
     zoo.fill(tmp_path, 2)
     (tmp_path / "000.png").chmod(0)
     assert [one.reason for one in read_folder(tmp_path) if isinstance(one, Skipped)] == [
@@ -144,7 +144,7 @@ def test_a_picture_without_permission_is_skipped(tmp_path):
     ]
 
 
-def test_a_folder_without_usable_pictures_is_an_error_that_says_how_many_and_why(tmp_path):
+def test_a_folder_without_usable_images_is_an_error_that_says_how_many_and_why(tmp_path):
     (tmp_path / "a.txt").write_text("x")
     (tmp_path / "b.txt").write_text("x")
     (tmp_path / "c.jpg").touch()
@@ -171,7 +171,7 @@ def test_a_wrong_folder_is_an_error_at_once(tmp_path):
         read_folder(tmp_path / "nowhere")
 
 
-def test_reading_pictures_needs_neither_torch_nor_transformers():
+def test_reading_images_needs_neither_torch_nor_transformers():
     code = "import sys, captionless.data.images, captionless.encoders.embeddings\n"
     code += "print({'torch', 'transformers'} & set(sys.modules))"
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True).stdout == "set()\n"
@@ -181,15 +181,15 @@ def test_a_sample_is_small_varied_and_always_the_same(tmp_path):
     zoo.fill(tmp_path / "a", 10)
     zoo.fill(tmp_path / "b", 10)
     (tmp_path / "b" / "notes.txt").touch()
-    first, second = sample_pictures(tmp_path, 6), sample_pictures(tmp_path, 6)
+    first, second = sample_images(tmp_path, 6), sample_images(tmp_path, 6)
     assert [image.size for image in first] == [(20, 20)] * 6
     assert [image.tobytes() for image in first] == [image.tobytes() for image in second]
-    assert len(sample_pictures(tmp_path, 100)) == 20
+    assert len(sample_images(tmp_path, 100)) == 20
 
 
 def test_the_example_folder_is_read_without_alarm():
     examples = pictures.Path(__file__).parents[2] / "examples" / "flowers"
-    files = pictures.find_pictures(examples)
+    files = pictures.find_images(examples)
     found = list(read_folder(examples, files=[file for file in files if file.parent == examples] + files[-5:]))
     assert count_reasons(one for one in found if isinstance(one, Skipped)) == {"not a picture": 2}
     assert Counter(file.parent.name for file in files if file.suffix == ".jpg") == dict.fromkeys(
@@ -204,8 +204,8 @@ def test_the_example_folder_is_read_without_alarm():
 # Duplicates, hold-out, report
 
 
-def test_duplicates_are_pictures_of_the_same_bytes(folder):
-    found = [one for one in read_folder(folder) if isinstance(one, Picture)]
+def test_duplicates_are_images_of_the_same_bytes(folder):
+    found = [one for one in read_folder(folder) if isinstance(one, FolderImage)]
     assert find_duplicates(found) == [["copy/alpha again.png", "copy/alpha.png"]]
     assert find_duplicates(found[:2]) == []
 
@@ -249,7 +249,7 @@ def test_the_report_says_of_every_file_what_became_of_it(folder, tmp_path_factor
     assert rows["copy/alpha.png"]["reason"] == "same content as copy/alpha again.png"
     assert "JPEGLib" in rows["shout.tif"]["notes"]
     for entry in entries:
-        if isinstance(entry, Picture) and entry.name != "copy/alpha.png":
+        if isinstance(entry, FolderImage) and entry.name != "copy/alpha.png":
             assert rows[entry.name]["status"] == ("held out" if held_out(entry.digest, 0.4) else "used")
 
 
@@ -261,7 +261,7 @@ def test_reasons_are_counted_by_their_kind(folder):
 
 
 @pytest.mark.parametrize("full", [0, 300])
-def test_a_square_does_not_depend_on_what_else_is_made_of_a_picture(tmp_path, full):
+def test_a_square_does_not_depend_on_what_else_is_made_of_a_image(tmp_path, full):
     rng = np.random.default_rng(0)
     Image.fromarray(rng.integers(0, 256, (700, 900, 3), dtype=np.uint8)).save(tmp_path / "large.jpg")
     (alone,) = read_folder(tmp_path, sizes=[32])

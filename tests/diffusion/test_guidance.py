@@ -136,7 +136,7 @@ def test_a_tensor_of_conditions_is_one_prompt_at_all_times() -> None:
     assert torch.equal(denoised(ROSE, 2.0), denoised([Part(ROSE)], 2.0))
 
 
-def test_every_picture_may_have_its_own_scale() -> None:
+def test_every_image_may_have_its_own_scale() -> None:
     together = denoised(ROSE, Guidance(torch.tensor([-1.0, 0.0, 2.0])))
     for i, w in enumerate((-1.0, 0.0, 2.0)):
         assert torch.equal(together[i], denoised(ROSE, w)[i])
@@ -167,13 +167,13 @@ def test_without_guidance_the_unconditional_prediction_is_not_computed() -> None
     assert network.sizes == [2 * N]
 
 
-def test_one_guided_picture_is_enough_to_compute_it() -> None:
+def test_one_guided_image_is_enough_to_compute_it() -> None:
     network = Network()
     guided_denoiser(network, SCHEDULE, ROSE, Guidance(torch.tensor([0.0, 0.0, 1.0])))(XT, T)
     assert network.sizes == [2 * N]
 
 
-def test_the_network_gets_its_time_in_float32_once_a_picture() -> None:
+def test_the_network_gets_its_time_in_float32_once_a_image() -> None:
     network = Network()
     guided_denoiser(network, SCHEDULE, ROSE)(XT, T)
     times = network.calls[0][1]
@@ -198,14 +198,14 @@ def test_a_network_that_answers_in_bf16_is_continued_in_float32(w: float) -> Non
 
 
 @pytest.mark.parametrize("kind", [torch.bfloat16, torch.float64])
-def test_noisy_pictures_in_other_formats_are_continued_in_float32_too(kind: torch.dtype) -> None:
+def test_noisy_images_in_other_formats_are_continued_in_float32_too(kind: torch.dtype) -> None:
     xt = XT.to(kind)
     x0 = guided_denoiser(Network(), SCHEDULE, ROSE, 2.0)(xt, T)
     assert x0.dtype == torch.float32
     torch.testing.assert_close(x0, guided_denoiser(Network(), SCHEDULE, ROSE, 2.0)(xt.float(), T), atol=2e-3, rtol=0)
 
 
-def test_pictures_keep_their_layout_in_memory() -> None:
+def test_images_keep_their_layout_in_memory() -> None:
     network = Network()
     xt = XT.to(memory_format=torch.channels_last)
     x0 = guided_denoiser(network, SCHEDULE, [Part(ROSE), Part(TULIP)], Guidance(2.0, rescale=0.5))(xt, T)
@@ -214,7 +214,7 @@ def test_pictures_keep_their_layout_in_memory() -> None:
 
 
 @pytest.mark.parametrize("threshold", ["static", "dynamic", "none"])
-def test_a_picture_does_not_depend_on_its_batch_mates(threshold: str) -> None:
+def test_a_image_does_not_depend_on_its_batch_mates(threshold: str) -> None:
     scales = torch.tensor([2.0, 0.0, 30.0])
 
     def paint(i: slice) -> Tensor:
@@ -265,7 +265,7 @@ def stds(x: Tensor) -> Tensor:
 
 @settings(max_examples=25)
 @given(w=st.floats(-5, 20), phi=st.floats(0, 1))
-def test_rescaling_moves_each_pictures_std_towards_the_conditional_predictions(w: float, phi: float) -> None:
+def test_rescaling_moves_each_images_std_towards_the_conditional_predictions(w: float, phi: float) -> None:
     cond, uncond = random(2, 3, 8, 8), random(2, 3, 8, 8, seed=1) * torch.tensor([0.3, 2.0])[:, None, None, None]
     guided = guide(cond, uncond, w)
     torch.testing.assert_close(stds(rescale(guided, cond, phi)), phi * stds(cond) + (1 - phi) * stds(guided))
@@ -294,7 +294,7 @@ def values(*pixels: float) -> Tensor:
     return torch.tensor(pixels, dtype=torch.float32).reshape(1, 1, 1, -1)
 
 
-def test_predicted_pictures_are_clipped_to_the_range_of_pictures() -> None:
+def test_predicted_images_are_clipped_to_the_range_of_images() -> None:
     x0 = denoised(ROSE, 50.0)
     assert x0.min() == -1
     assert x0.max() == 1
@@ -322,7 +322,7 @@ def test_dynamic_thresholding_never_brightens() -> None:
     assert torch.equal(dynamic_threshold(values(0.1, -0.2, 5), 0.5), values(0.1, -0.2, 1))
 
 
-def test_each_picture_has_its_own_percentile() -> None:
+def test_each_image_has_its_own_percentile() -> None:
     together = dynamic_threshold(torch.cat([values(0, 1, 2), values(0, 10, 20)]), 1.0)
     torch.testing.assert_close(together, torch.cat([values(0, 0.5, 1), values(0, 0.5, 1)]))
 
@@ -335,7 +335,7 @@ def test_dynamic_thresholding_agrees_with_diffusers(percentile: float, size: flo
     torch.testing.assert_close(dynamic_threshold(x0, percentile), theirs._threshold_sample(x0), atol=1e-6, rtol=0)
 
 
-def test_the_guided_picture_is_thresholded_dynamically() -> None:
+def test_the_guided_image_is_thresholded_dynamically() -> None:
     x0 = denoised(ROSE, Guidance(50.0, threshold="dynamic", percentile=0.8))
     torch.testing.assert_close(x0, dynamic_threshold(denoised(ROSE, unclipped(50.0)), 0.8))
 
@@ -506,6 +506,6 @@ def test_conditions_of_different_shapes_are_refused(parts: list[Part] | Tensor, 
         guided_denoiser(Network(), SCHEDULE, parts, **options)
 
 
-def test_scales_that_do_not_fit_the_pictures_are_refused() -> None:
+def test_scales_that_do_not_fit_the_images_are_refused() -> None:
     with pytest.raises(CaptionlessError, match="2 guidance scales for 3 pictures"):
         guided_denoiser(Network(), SCHEDULE, ROSE, Guidance(torch.tensor([1.0, 2.0])))

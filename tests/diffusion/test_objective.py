@@ -72,7 +72,7 @@ def test_the_target_inverts_the_conversions(
 
 @every_kind
 @every_schedule
-def test_each_picture_of_a_batch_has_its_own_level(kind: str, schedule: AnySchedule) -> None:
+def test_each_image_of_a_batch_has_its_own_level(kind: str, schedule: AnySchedule) -> None:
     x0, eps, t = uniform(5, 3, 2, 2).double(), random(5, 3, 2, 2).double(), torch.linspace(0.1, 0.9, 5).double()
     alpha, sigma = (value.reshape(-1, 1, 1, 1) for value in schedule.alpha_sigma(t))
     xt, value = add_noise(schedule, x0, eps, t), target(kind, x0, eps, alpha, sigma)
@@ -81,13 +81,13 @@ def test_each_picture_of_a_batch_has_its_own_level(kind: str, schedule: AnySched
 
 
 @pytest.mark.parametrize("kind", ["x0", "v", "flow"])
-def test_pure_noise_does_not_keep_a_prediction_from_telling_the_picture(kind: str) -> None:
+def test_pure_noise_does_not_keep_a_prediction_from_telling_the_image(kind: str) -> None:
     x0, eps = uniform(4), random(4)
     torch.testing.assert_close(to_x0(kind, eps, target(kind, x0, eps, 0.0, 1.0), 0.0, 1.0), x0)
 
 
 @pytest.mark.parametrize("kind", ["eps", "v", "flow"])
-def test_a_clean_picture_does_not_keep_a_prediction_from_telling_the_noise(kind: str) -> None:
+def test_a_clean_image_does_not_keep_a_prediction_from_telling_the_noise(kind: str) -> None:
     x0, eps = uniform(4), random(4)
     torch.testing.assert_close(to_eps(kind, x0, target(kind, x0, eps, 1.0, 0.0), 1.0, 0.0), eps)
 
@@ -97,7 +97,7 @@ def test_predicted_noise_at_zero_terminal_snr_is_refused_with_what_to_train_inst
         to_x0("eps", random(4), random(4), 0.0, 1.0)
 
 
-def test_v_is_the_velocity_on_the_circle_from_picture_to_noise() -> None:
+def test_v_is_the_velocity_on_the_circle_from_image_to_noise() -> None:
     """With ``alpha = cos a`` and ``sigma = sin a``, v is ``d xt / d a`` (arXiv:2202.00512, app. D)."""
     x0, eps, angle, step = uniform(5).double(), random(5).double(), 0.7, 1e-6
 
@@ -109,7 +109,7 @@ def test_v_is_the_velocity_on_the_circle_from_picture_to_noise() -> None:
 
 
 @pytest.mark.parametrize("t", [0.01, 0.3, 0.9])
-def test_the_flow_is_the_velocity_on_the_straight_line_from_picture_to_noise(t: float) -> None:
+def test_the_flow_is_the_velocity_on_the_straight_line_from_image_to_noise(t: float) -> None:
     """``d xt / d sigma`` of the flow path, at all times the same (arXiv:2209.03003, eq. 1)."""
     x0, eps, schedule, step = uniform(5, 1, 1, 1).double(), random(5, 1, 1, 1).double(), FlowSchedule(), 1e-4
 
@@ -177,7 +177,7 @@ def test_v_is_predicted_and_every_error_counts_alike_unless_told_otherwise() -> 
     assert torch.equal(denoising_loss(*given_), denoising_loss(*given_, prediction="v", weighting="uniform"))
 
 
-def test_the_network_is_shown_the_noisy_picture_its_time_and_its_condition() -> None:
+def test_the_network_is_shown_the_noisy_image_its_time_and_its_condition() -> None:
     x0, condition, t, eps = batch()
     seen: list[Tensor] = []
 
@@ -208,7 +208,7 @@ def test_an_unknown_weighting_is_refused_with_those_there_are() -> None:
 @every_kind
 @settings(max_examples=40)
 @given(schedule=ANY, t=st.floats(0, 1), error=st.floats(0.1, 1))
-def test_an_error_weighs_as_much_as_the_error_of_the_picture_it_leads_to_times_min_snr(
+def test_an_error_weighs_as_much_as_the_error_of_the_image_it_leads_to_times_min_snr(
     kind: str, schedule: AnySchedule, t: float, error: float
 ) -> None:
     alpha, sigma = schedule.alpha_sigma(number(t))
@@ -237,7 +237,7 @@ def test_the_weights_at_an_snr_of_a_quarter_5_and_100_are_those_of_the_paper(kin
 
 @every_kind
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
-def test_weights_are_finite_from_pure_noise_to_the_clean_picture(kind: str, dtype: torch.dtype) -> None:
+def test_weights_are_finite_from_pure_noise_to_the_clean_image(kind: str, dtype: torch.dtype) -> None:
     sigma = torch.tensor([0, 1e-30, 1e-12, 1e-6, 0.5, 1, 1, 1, 1], dtype=dtype)
     weights = min_snr_weight(kind, sigma.flip(0), sigma)
     assert weights.isfinite().all()
@@ -247,7 +247,7 @@ def test_weights_are_finite_from_pure_noise_to_the_clean_picture(kind: str, dtyp
 
 
 @every_kind
-def test_the_min_snr_loss_weighs_each_picture_by_its_own_level(kind: str) -> None:
+def test_the_min_snr_loss_weighs_each_image_by_its_own_level(kind: str) -> None:
     x0, condition, t, eps = batch()
     alpha, sigma = SCHEDULE.alpha_sigma(t)
     loss = partial(denoising_loss, lambda xt, t, c: 0.3 * xt, SCHEDULE, prediction=kind)

@@ -118,13 +118,13 @@ def test_a_step_of_heun_costs_two_calls_one_at_each_end_and_the_last_step_one(st
 
 @every
 @on_both_paths
-def test_the_last_prediction_of_the_clean_pictures_is_the_result(sampler: Sampler, schedule: Schedule) -> None:
+def test_the_last_prediction_of_the_clean_images_is_the_result(sampler: Sampler, schedule: Schedule) -> None:
     result, spy = run(sampler, random(2, 3, 4, 4), 4, schedule)
     assert torch.equal(result, spy.calls[-1][2])
 
 
 @pytest.mark.parametrize("sampler", (DETERMINISTIC | ANCESTRAL).values(), ids=DETERMINISTIC | ANCESTRAL)
-def test_times_that_end_early_leave_the_noisy_pictures_of_that_time(sampler: Sampler) -> None:
+def test_times_that_end_early_leave_the_noisy_images_of_that_time(sampler: Sampler) -> None:
     x, times = random(2, 3, 4, 4), sampling_times(6)
     early, _ = run(sampler, x, times[:4])
     _, spy = run(sampler, x, times)
@@ -189,7 +189,7 @@ def test_churn_raises_sigma_over_alpha_by_its_share_in_a_step(sampler: Sampler, 
 
 @every
 @on_both_paths
-def test_a_picture_is_the_same_alone_and_in_a_batch(sampler: Sampler, schedule: Schedule) -> None:
+def test_a_image_is_the_same_alone_and_in_a_batch(sampler: Sampler, schedule: Schedule) -> None:
     def noise(pictures: range) -> Callable[[], Tensor]:
         own = [draws(torch.Size((3, 4, 4)), seed=i) for i in pictures]
         return lambda: torch.stack([draw() for draw in own])
@@ -203,7 +203,7 @@ def test_a_picture_is_the_same_alone_and_in_a_batch(sampler: Sampler, schedule: 
 
 @every
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float32, torch.float64])
-def test_pictures_keep_their_type(sampler: Sampler, dtype: torch.dtype) -> None:
+def test_images_keep_their_type(sampler: Sampler, dtype: torch.dtype) -> None:
     result, spy = run(sampler, random(2, 3, 4, 4).to(dtype))
     assert {xt.dtype for xt, _, _ in spy.calls} == {result.dtype} == {dtype}
 

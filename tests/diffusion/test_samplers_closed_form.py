@@ -156,7 +156,7 @@ def test_an_ancestral_step_has_the_posterior_mean_and_variance_of_ddpm_equations
 
 
 @on_both_paths
-def test_the_upper_variance_is_exact_for_white_noise_and_the_lower_for_a_single_picture(schedule: Schedule) -> None:
+def test_the_upper_variance_is_exact_for_white_noise_and_the_lower_for_a_single_image(schedule: Schedule) -> None:
     """Section 3.2 of arXiv:2006.11239, whatever the number of steps: one picture's worth of noise, 20000 times."""
     x, z = random(20000, 1).double(), draws(torch.Size((20000, 1)), dtype=torch.float64)
     times = torch.tensor([1.0, 0.7, 0.4], dtype=torch.float64)

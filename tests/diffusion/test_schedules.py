@@ -52,7 +52,7 @@ def steps_of(schedule: LinearSchedule) -> tuple[Tensor, Tensor]:
 
 
 @given(schedule=ANY, points=st.integers(2, 65))
-def test_the_picture_fades_and_the_noise_rises_strictly(schedule: AnySchedule, points: int) -> None:
+def test_the_image_fades_and_the_noise_rises_strictly(schedule: AnySchedule, points: int) -> None:
     t = torch.linspace(0, 1, points, dtype=torch.float64)
     alpha, sigma = schedule.alpha_sigma(t)
     assert (alpha.diff() < 0).all()
@@ -123,7 +123,7 @@ def test_it_is_about_the_cosine_schedule_of_diffusers() -> None:
     assert (alpha**2 - theirs).abs().max() < 0.013
 
 
-def test_picture_and_noise_weigh_alike_halfway() -> None:
+def test_image_and_noise_weigh_alike_halfway() -> None:
     alpha, sigma = at(0.5)
     assert alpha == pytest.approx(sigma, abs=1e-12)
 
@@ -166,7 +166,7 @@ def test_only_linear_betas_begin_without_any_noise(schedule: AnySchedule) -> Non
     assert (at(0.0, schedule) == (1, 0)) == isinstance(schedule, LinearSchedule)
 
 
-def test_a_short_chain_leaves_much_of_the_picture_unless_it_is_rescaled() -> None:
+def test_a_short_chain_leaves_much_of_the_image_unless_it_is_rescaled() -> None:
     assert at(1.0, LinearSchedule(150))[0] ** 2 == pytest.approx(0.219, abs=1e-3)
     rescaled = LinearSchedule(150, zero_terminal_snr=True)
     assert at(1.0, rescaled) == (0, 1)
@@ -293,7 +293,7 @@ def test_times_are_found_in_the_shape_of_the_levels_and_in_float64() -> None:
 
 
 @every_schedule
-def test_noisy_pictures_have_mean_and_variance_of_ddpm_equation_4(schedule: AnySchedule) -> None:
+def test_noisy_images_have_mean_and_variance_of_ddpm_equation_4(schedule: AnySchedule) -> None:
     x0, t = torch.tensor([-1.0, 0.3, 1.0]).reshape(1, 3, 1, 1), torch.tensor([0.4])
     many = x0.expand(20_000, 3, 1, 1)
     xt = add_noise(schedule, many, random(*many.shape), t.expand(20_000)).double()
@@ -310,7 +310,7 @@ def test_noise_of_variance_1_stays_so(schedule: AnySchedule) -> None:
         assert xt.var() == pytest.approx(1, abs=0.08)
 
 
-def test_every_picture_has_its_own_time() -> None:
+def test_every_image_has_its_own_time() -> None:
     x0, eps, t = uniform(3, 2, 4, 4), random(3, 2, 4, 4), torch.tensor([0.0, 0.5, 1.0])
     xt = add_noise(SCHEDULE, x0, eps, t)
     for i in range(3):
@@ -319,7 +319,7 @@ def test_every_picture_has_its_own_time() -> None:
     torch.testing.assert_close(xt[2], eps[2], atol=0.01, rtol=0)
 
 
-def test_noisy_pictures_keep_the_pictures_number_format() -> None:
+def test_noisy_images_keep_the_images_number_format() -> None:
     x0 = torch.zeros(2, 3, 4, 4, dtype=torch.float32)
     assert add_noise(SCHEDULE, x0, x0, torch.zeros(2, dtype=torch.float64)).dtype == torch.float32
 
@@ -384,7 +384,7 @@ def test_below_the_lowest_level_of_edm_karras_times_are_even(start: float) -> No
 
 
 @pytest.mark.parametrize("k", [2, 4])
-def test_a_shift_makes_a_large_picture_as_noisy_as_its_average_over_patches_is_without(k: int) -> None:
+def test_a_shift_makes_a_large_image_as_noisy_as_its_average_over_patches_is_without(k: int) -> None:
     t = torch.linspace(0, 1, 21, dtype=torch.float64)
     alpha, sigma = CosineSchedule(shift=-2 * math.log(k)).alpha_sigma(t)
     torch.testing.assert_close(alpha**2 + sigma**2, torch.ones_like(t))

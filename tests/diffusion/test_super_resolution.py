@@ -13,26 +13,26 @@ from torch.nn import functional as F
 
 import tiny
 from captionless.checkpoints.model import Model
-from captionless.config.sampling import ENLARGING_STEPS, Sampling, enlarging
-from captionless.config.training import TrainSettings
+from captionless.config.sampling import ENLARGING_STEPS, SamplingConfig, enlarging
+from captionless.config.training import TrainConfig
 from captionless.diffusion import super_resolution as cascade
 from captionless.diffusion.objective import denoising_loss
 from captionless.diffusion.schedules import CosineSchedule
 from captionless.diffusion.super_resolution import (
     MAX_NOISE,
-    enlarging_shape,
     looking_at,
     shown_beside,
+    super_resolution_shape,
 )
 from captionless.errors import CaptionlessError
 from captionless.generation.editing import Edit
 from captionless.generation.generator import Generator
 from captionless.generation.sample import Stage, paint, to_images
-from captionless.generation.trajectory import Film
+from captionless.generation.trajectory import Trajectory
 from captionless.models.unet import Denoiser
 from captionless.training import loop as trainer
 
-QUICK = Sampling(steps=3, precision="float32")
+QUICK = SamplingConfig(steps=3, precision="float32")
 SMALL = tiny.model()
 FIRST = Stage(SMALL.denoiser, SMALL.config)
 
@@ -42,7 +42,7 @@ class Sees(torch.nn.Module):
 
     def __init__(self) -> None:
         super().__init__()
-        self.config = enlarging_shape(16, 3, 16, tiny.WIDTH, 0.0)
+        self.config = super_resolution_shape(16, 3, 16, tiny.WIDTH, 0.0)
         self.weight = torch.nn.Parameter(torch.zeros(1))
         self.calls: list[Tensor] = []
 
@@ -56,7 +56,7 @@ def second(denoiser: Any) -> Model:
     return replace(SMALL, config=config, denoiser=denoiser, small=SMALL)
 
 
-def enlarged(n: int = 3, sampling: Sampling = QUICK, denoiser: Any = None, **more: Any) -> Tensor:
+def enlarged(n: int = 3, sampling: SamplingConfig = QUICK, denoiser: Any = None, **more: Any) -> Tensor:
     model = second(denoiser or Sees())
     seeds = more.pop("seeds", range(n))
     return paint(model.denoiser, model.config, tiny.unit_vectors(n), seeds, sampling, small=FIRST, **more)
@@ -65,21 +65,21 @@ def enlarged(n: int = 3, sampling: Sampling = QUICK, denoiser: Any = None, **mor
 # --- what the second denoiser sees ---
 
 
-def test_without_noise_it_is_the_small_picture_enlarged_and_a_plane_of_zeros() -> None:
+def test_without_noise_it_is_the_small_image_enlarged_and_a_plane_of_zeros() -> None:
     small = tiny.random(2, 3, 4, 4)
     shown = shown_beside(small, 8, torch.zeros(2), tiny.random(2, 3, 4, 4, seed=1))
     torch.testing.assert_close(shown[:, :3], F.interpolate(small, size=8, mode="bilinear"))
     assert not shown[:, 3].any()
 
 
-def test_each_picture_is_as_noisy_as_the_plane_beside_it_tells() -> None:
+def test_each_image_is_as_noisy_as_the_plane_beside_it_tells() -> None:
     small, eps, level = torch.zeros(3, 3, 64, 64), tiny.random(3, 3, 64, 64), torch.tensor([0.0, 0.1, MAX_NOISE])
     shown = shown_beside(small, 64, level, eps)
     torch.testing.assert_close(shown[:, :3].std((1, 2, 3)), level, atol=0.003, rtol=0)
     torch.testing.assert_close(shown[:, 3].mean((1, 2)), torch.tensor([0.0, 0.1 / MAX_NOISE, 1.0]))
 
 
-def test_several_conditions_of_one_picture_all_see_its_small_one() -> None:
+def test_several_conditions_of_one_image_all_see_its_small_one() -> None:
     """Guidance stacks the noisy pictures k times; the shown ones must follow in the same order."""
     seen: list[Tensor] = []
 
@@ -94,7 +94,7 @@ def test_several_conditions_of_one_picture_all_see_its_small_one() -> None:
 
 @pytest.mark.parametrize(("size", "patch"), [(16, 1), (48, 1), (64, 2), (96, 2), (128, 4), (256, 4)])
 def test_a_network_that_enlarges_works_on_about_the_same_grid_for_every_size(size: int, patch: int) -> None:
-    shape = enlarging_shape(size, 3, 16, tiny.WIDTH, 0.0)
+    shape = super_resolution_shape(size, 3, 16, tiny.WIDTH, 0.0)
     assert shape.patch == patch
     shape.check_size(size)
     answer = Denoiser(shape)(torch.zeros(1, 7, size, size), torch.zeros(1), torch.zeros(1, tiny.WIDTH))
@@ -104,14 +104,14 @@ def test_a_network_that_enlarges_works_on_about_the_same_grid_for_every_size(siz
 # --- learning ---
 
 
-def test_it_learns_to_use_the_small_picture() -> None:
+def test_it_learns_to_use_the_small_image() -> None:
     """Stripes whose direction only the small picture tells where there is nothing but noise."""
     pixels = torch.zeros(64, 3, 8, 8, dtype=torch.uint8)
     pixels[:32, :, :4], pixels[32:, :, :, :4] = 255, 255
     data = trainer.TrainingData(pixels, torch.zeros(64, tiny.WIDTH), small=pixels[..., ::2, ::2])
-    settings = TrainSettings(size=8, width=16, batch=32, images=32 * 60, learning_rate=2e-3, flip=False)
+    settings = TrainConfig(size=8, width=16, batch=32, images=32 * 60, learning_rate=2e-3, flip=False)
     torch.manual_seed(0)
-    training = trainer.begin(Denoiser(enlarging_shape(8, 3, 16, tiny.WIDTH, 0.0)), settings)
+    training = trainer.begin(Denoiser(super_resolution_shape(8, 3, 16, tiny.WIDTH, 0.0)), settings)
     # Whatever the trainer was given for earlier trainings, this one computes on the CPU.
     trainer.run(training, data, CosineSchedule(), settings, Accelerator(cpu=True), lambda _: None)
     x0, eps = trainer.to_range(pixels), tiny.random(64, 3, 8, 8)
@@ -125,7 +125,7 @@ def test_it_learns_to_use_the_small_picture() -> None:
     assert loss(view) < 0.5 * loss(view.flip(0))
 
 
-def test_the_small_pictures_are_mirrored_with_the_large_ones(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_small_images_are_mirrored_with_the_large_ones(monkeypatch: pytest.MonkeyPatch) -> None:
     pairs: list[tuple[Tensor, Tensor]] = []
     original = cascade.shown_beside
 
@@ -143,7 +143,7 @@ def test_the_small_pictures_are_mirrored_with_the_large_ones(monkeypatch: pytest
         return xt[:, :3]
 
     monkeypatch.setattr(trainer, "training_times", lambda schedule, uniform, weighting: torch.zeros(len(uniform)))
-    settings = TrainSettings(size=8, condition_drop=0.0, condition_cosine=1.0)
+    settings = TrainConfig(size=8, condition_drop=0.0, condition_cosine=1.0)
     generator = torch.Generator().manual_seed(0)
     small = x0[..., ::2, ::2]
     trainer.step_loss(network, CosineSchedule(), x0, tiny.unit_vectors(16), settings, generator, small)  # type: ignore[arg-type]
@@ -158,8 +158,8 @@ def test_the_small_pictures_are_mirrored_with_the_large_ones(monkeypatch: pytest
 # --- painting ---
 
 
-def test_the_second_denoiser_is_shown_what_the_first_one_painted(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(cascade, "PAINTED_NOISE", 0.0)
+def test_the_second_denoiser_is_shown_what_the_first_one_sampled(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(cascade, "SAMPLED_NOISE", 0.0)
     small = paint(FIRST.denoiser, FIRST.config, tiny.unit_vectors(3), range(3), QUICK)
     expected = F.interpolate(trainer.to_range(small), size=16, mode="bilinear")
     shown = trainer.to_range(enlarged())
@@ -167,7 +167,7 @@ def test_the_second_denoiser_is_shown_what_the_first_one_painted(monkeypatch: py
 
 
 def test_what_it_is_shown_has_the_stated_noise_on_it(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(cascade, "PAINTED_NOISE", 0.1)
+    monkeypatch.setattr(cascade, "SAMPLED_NOISE", 0.1)
     network = Sees()
     enlarged(32, denoiser=network, seeds=range(32))
     small = trainer.to_range(paint(FIRST.denoiser, FIRST.config, tiny.unit_vectors(32), range(32), QUICK))
@@ -184,8 +184,8 @@ def test_the_words_guide_the_first_stage_and_the_second_takes_few_unguided_steps
 
 
 @pytest.mark.parametrize("sampler", ["dpmpp-2m", "ddpm", "heun"])
-def test_a_seed_is_the_same_picture_in_any_batch(sampler: str) -> None:
-    network = tiny.denoiser(enlarging_shape(16, 3, 16, tiny.WIDTH, 0.0))
+def test_a_seed_is_the_same_image_in_any_batch(sampler: str) -> None:
+    network = tiny.denoiser(super_resolution_shape(16, 3, 16, tiny.WIDTH, 0.0))
     together, by_twos = (enlarged(4, replace(QUICK, sampler=sampler, batch=b), network).int() for b in (4, 2))
     assert (together - by_twos).abs().max() <= 1
     other = enlarged(4, replace(QUICK, sampler=sampler), network, seeds=[9, 8, 7, 6]).int()
@@ -198,10 +198,10 @@ def test_both_stages_are_told_step_by_step_at_one_size() -> None:
     assert told == [(step, (2, 3, 16, 16)) for step in range(3 + ENLARGING_STEPS)]
 
 
-def test_the_last_frame_of_a_film_is_the_finished_picture() -> None:
-    network = tiny.denoiser(enlarging_shape(16, 3, 16, tiny.WIDTH, 0.0))
+def test_the_last_frame_of_a_film_is_the_finished_image() -> None:
+    network = tiny.denoiser(super_resolution_shape(16, 3, 16, tiny.WIDTH, 0.0))
     generator = Generator(second(network), tiny.FakeEncoder(), device="cpu")  # type: ignore[arg-type]
-    reel = Film(generator.steps(QUICK))
+    reel = Trajectory(generator.steps(QUICK))
     (image,) = generator.generate("a rose", sampling=QUICK, on_step=reel)
     (frames,) = reel.take()
     assert len(frames) == generator.steps(QUICK) == 3 + ENLARGING_STEPS
@@ -228,18 +228,18 @@ def test_a_second_stage_needs_the_first_and_a_first_stage_has_none_before_it() -
 
 
 def test_how_it_enlarges_keeps_what_concerns_all_painting() -> None:
-    sampling = Sampling(guidance=3, sampler="ddim", eta=1.0, threshold="dynamic", precision="bf16", batch=5)
-    expected = Sampling(guidance=0, steps=ENLARGING_STEPS, threshold="dynamic", precision="bf16", batch=5)
+    sampling = SamplingConfig(guidance=3, sampler="ddim", eta=1.0, threshold="dynamic", precision="bf16", batch=5)
+    expected = SamplingConfig(guidance=0, steps=ENLARGING_STEPS, threshold="dynamic", precision="bf16", batch=5)
     assert enlarging(sampling) == expected
 
 
 @pytest.mark.parametrize(("scale", "second_scale"), [(-1, -1), (-0.5, -0.5), (-3, -1), (0, 0), (8, 0)])
-def test_a_picture_without_words_is_enlarged_without_them(scale: float, second_scale: float) -> None:
-    assert enlarging(Sampling(guidance=scale)).guidance == second_scale
+def test_a_image_without_words_is_enlarged_without_them(scale: float, second_scale: float) -> None:
+    assert enlarging(SamplingConfig(guidance=scale)).guidance == second_scale
 
 
 def test_at_a_scale_of_minus_1_nothing_depends_on_the_condition() -> None:
-    network = tiny.denoiser(enlarging_shape(16, 3, 16, tiny.WIDTH, 0.0))
+    network = tiny.denoiser(super_resolution_shape(16, 3, 16, tiny.WIDTH, 0.0))
     model, sampling = second(network), replace(QUICK, guidance=-1.0)
     one, other = (
         paint(network, model.config, tiny.unit_vectors(2, seed=seed), [0, 1], sampling, small=FIRST).int()
@@ -249,7 +249,7 @@ def test_at_a_scale_of_minus_1_nothing_depends_on_the_condition() -> None:
 
 
 def test_the_first_stage_is_the_small_model_or_the_only_one() -> None:
-    model = second(tiny.denoiser(enlarging_shape(16, 3, 16, tiny.WIDTH, 0.0)))
+    model = second(tiny.denoiser(super_resolution_shape(16, 3, 16, tiny.WIDTH, 0.0)))
     assert Generator(model, device="cpu").first.config is SMALL.config
     assert Generator(SMALL, device="cpu").first.config is SMALL.config
     assert Generator(SMALL, device="cpu").steps(QUICK) == 3

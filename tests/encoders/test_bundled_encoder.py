@@ -85,14 +85,14 @@ def test_its_card_says_what_it_does_not_know(folder: Path) -> None:
 # The shared space
 
 
-def test_words_and_pictures_share_512_dimensions(encoder: Encoder) -> None:
+def test_words_and_images_share_512_dimensions(encoder: Encoder) -> None:
     words = encoder.encode_texts(["a red rose"])
     picture = encoder.encode_images([Image.new("RGB", (50, 70), "red")])
     assert words.shape == picture.shape == (1, 512)
     assert torch.allclose(torch.cat([words, picture]).norm(dim=1), torch.ones(2), atol=1e-5)
 
 
-def test_its_temperature_is_one_that_ranks_pictures(encoder: Encoder) -> None:
+def test_its_temperature_is_one_that_ranks_images(encoder: Encoder) -> None:
     assert 10 < encoder.logit_scale < 60
 
 
@@ -165,7 +165,7 @@ def test_paraphrases_find_photographs_of_their_flower_and_colour(
     assert sum(got[1] == want[1] for got, want in found) / len(found) >= 0.85
 
 
-def test_a_folder_of_flowers_is_in_its_domain_and_other_pictures_are_not(encoder: Encoder) -> None:
+def test_a_folder_of_flowers_is_in_its_domain_and_other_images_are_not(encoder: Encoder) -> None:
     data = pytest.importorskip("skimage.data")
     from captionless.encoders.domain import read_domain
 

@@ -45,7 +45,7 @@ def test_what_was_added_is_there_at_once_and_after_a_flush_for_everyone(tmp_path
         assert all(np.array_equal(other.get(f"digest{i}"), vectors(5)[i]) for i in range(5))
 
 
-def test_an_unknown_picture_has_no_vector(tmp_path):
+def test_an_unknown_image_has_no_vector(tmp_path):
     assert filled(tmp_path).get("other") is None
     assert "other" not in filled(tmp_path)
 

@@ -54,18 +54,18 @@ def write_domain(folder: Path, vectors: torch.Tensor, **about: object) -> None:
 # --- the score ---
 
 
-def test_a_picture_is_scored_by_its_mean_cosine_to_the_nearest_references() -> None:
+def test_a_image_is_scored_by_its_mean_cosine_to_the_nearest_references() -> None:
     domain = Domain(torch.eye(3), neighbours=2, threshold=0.5)
     assert domain.score(torch.tensor([[0.6, 0.8, 0.0]])) == pytest.approx(0.7)
 
 
-def test_a_folder_is_scored_by_the_median_of_its_pictures() -> None:
+def test_a_folder_is_scored_by_the_median_of_its_images() -> None:
     domain = Domain(torch.eye(2), neighbours=1, threshold=0.5)
     one, stray = torch.tensor([1.0, 0.0]), torch.tensor([-0.6, -0.8])
     assert domain.score(torch.stack([one, one, stray])) == 1.0
 
 
-def test_pictures_an_encoder_was_taught_on_score_one(pair_folder: Path) -> None:
+def test_images_an_encoder_was_taught_on_score_one(pair_folder: Path) -> None:
     encoder = load_encoder(str(pair_folder))
     assert in_domain_score(encoder, KNOWN) == pytest.approx(1, abs=1e-3)
     assert in_domain_score(encoder, UNKNOWN) < read_domain(pair_folder).threshold
@@ -86,7 +86,7 @@ def test_an_encoder_that_does_not_say_what_it_knows_is_refused(pair_folder: Path
 # --- the choice ---
 
 
-def test_auto_takes_the_bundled_encoder_where_it_knows_the_pictures(bundled: Path) -> None:
+def test_auto_takes_the_bundled_encoder_where_it_knows_the_images(bundled: Path) -> None:
     encoder, reason = choose_encoder("auto", KNOWN)
     threshold = read_domain(bundled).threshold
     assert encoder.name == BUNDLED
@@ -95,7 +95,7 @@ def test_auto_takes_the_bundled_encoder_where_it_knows_the_pictures(bundled: Pat
 
 
 @pytest.mark.usefixtures("bundled", "hub")
-def test_auto_takes_clip_for_other_pictures_and_announces_the_download() -> None:
+def test_auto_takes_clip_for_other_images_and_announces_the_download() -> None:
     said: list[str] = []
     encoder, reason = choose_encoder("auto", UNKNOWN, announce=said.append)
     assert encoder.name == CLIP
@@ -117,12 +117,12 @@ def test_auto_says_why_it_wants_a_clip_that_cannot_be_had(hub: FakeHub, monkeypa
     assert not hub.fetched
 
 
-def test_auto_needs_a_picture() -> None:
+def test_auto_needs_a_image() -> None:
     with pytest.raises(CaptionlessError, match="no picture to choose an encoder by"):
         choose_encoder("auto", [])
 
 
-def test_an_encoder_that_was_asked_for_is_taken_whatever_the_pictures_show(pair_folder: Path) -> None:
+def test_an_encoder_that_was_asked_for_is_taken_whatever_the_images_show(pair_folder: Path) -> None:
     encoder, reason = choose_encoder(str(pair_folder), [])
     assert encoder.name == str(pair_folder)
     assert reason == f"{pair_folder}: asked for"
@@ -146,7 +146,7 @@ def test_the_bundled_encoder_knows_each_kind_of_flower() -> None:
         assert in_domain_score(encoder, photographs) >= threshold, kind
 
 
-def test_the_bundled_encoder_does_not_claim_other_pictures() -> None:
+def test_the_bundled_encoder_does_not_claim_other_images() -> None:
     """Every picture that scikit-image ships: a face, a cat, a rocket, coins, pages, textures, the moon ..."""
     from skimage import data
 

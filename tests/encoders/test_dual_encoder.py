@@ -46,7 +46,7 @@ def encoder(request: pytest.FixtureRequest, tmp_path: Path) -> Encoder:
 # --- vectors ---
 
 
-def test_pictures_and_words_become_unit_vectors_of_one_space(encoder: Encoder) -> None:
+def test_images_and_words_become_unit_vectors_of_one_space(encoder: Encoder) -> None:
     images, texts = encoder.encode_images(pictures(3)), encoder.encode_texts(["a cat", "a red rose"])
     assert images.shape == (3, encoder.width)
     assert texts.shape == (2, encoder.width)
@@ -65,7 +65,7 @@ def test_a_vector_does_not_depend_on_the_rest_of_its_batch(encoder: Encoder, mon
         torch.testing.assert_close(encode(items), alone, atol=1e-5, rtol=0)
 
 
-def test_different_pictures_and_texts_have_different_vectors(encoder: Encoder) -> None:
+def test_different_images_and_texts_have_different_vectors(encoder: Encoder) -> None:
     assert not torch.allclose(*encoder.encode_images(pictures(2)), atol=1e-4)
     assert not torch.allclose(*encoder.encode_texts(["a cat", "a red rose"]), atol=1e-4)
 
@@ -75,7 +75,7 @@ def test_nothing_to_encode_gives_no_vectors(clip: Encoder) -> None:
     assert clip.encode_texts([]).shape == (0, clip.width)
 
 
-def test_grey_transparent_and_oblong_pictures_are_read_as_colour(clip: Encoder) -> None:
+def test_grey_transparent_and_oblong_images_are_read_as_colour(clip: Encoder) -> None:
     picture = pictures(1)[0]
     for mode in ("L", "RGBA", "P"):
         torch.testing.assert_close(
@@ -85,7 +85,7 @@ def test_grey_transparent_and_oblong_pictures_are_read_as_colour(clip: Encoder) 
     assert clip.encode_images([Image.new("RGB", (200, 3)), Image.new("L", (1, 90))]).shape == (2, clip.width)
 
 
-def test_pictures_are_prepared_as_clip_was_taught(clip: Encoder) -> None:
+def test_images_are_prepared_as_clip_was_taught(clip: Encoder) -> None:
     """Red 255 of a plain picture: (1 - 0.48145466) / 0.26862954 in every pixel of the red channel."""
     pixels = clip.image_processor(images=[Image.new("RGB", (50, 40), (255, 0, 0))], return_tensors="pt")
     assert pixels["pixel_values"].shape == (1, 3, 32, 32)
@@ -234,7 +234,7 @@ def test_weights_that_are_not_finite_are_refused(clip_folder: Path, tmp_path: Pa
         load_encoder(str(broken)).encode_images(pictures(1))
 
 
-def test_pictures_and_words_that_share_no_space_are_refused(clip_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_images_and_words_that_share_no_space_are_refused(clip_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     encoder = load_encoder(str(clip_folder))
     monkeypatch.setattr(encoder.model, "get_image_features", lambda **_: torch.ones(1, 7))
     with pytest.raises(CaptionlessError, match="gives pictures 7 features and words 24"):

@@ -1,15 +1,15 @@
 import shutil
 
+import image_zoo as zoo
 import numpy as np
 import pytest
+from image_zoo import encoded
 from PIL import Image
 
-import picture_zoo as zoo
 from captionless.data.images import write_report
 from captionless.encoders import embeddings as vectors
 from captionless.encoders.embeddings import VectorCache, embed, read_csv, write_csv
 from captionless.errors import CaptionlessError
-from picture_zoo import encoded
 
 
 class FakeEncoder:
@@ -51,7 +51,7 @@ def folder(tmp_path):
     return tmp_path
 
 
-def test_every_picture_gets_its_row_vector_and_squares(folder):
+def test_every_image_gets_its_row_vector_and_squares(folder):
     result = embed(folder, FakeEncoder(), sizes=(8, 4))
     assert result.names == ["rose/000.png", "rose/001.png", "rose/002.png", "rose/003.png", "rose/004.png", "twin.png"]
     assert [one.name for one in result.skipped] == ["notes.txt"]
@@ -66,7 +66,7 @@ def test_every_picture_gets_its_row_vector_and_squares(folder):
     assert all(not picture.squares and picture.full is None for picture in result.pictures)
 
 
-def test_identical_pictures_are_encoded_once_and_named(folder):
+def test_identical_images_are_encoded_once_and_named(folder):
     encoder = FakeEncoder()
     result = embed(folder, encoder)
     assert result.computed == len(encoder.images) == 5
@@ -112,7 +112,7 @@ def test_grey_squares_keep_coloured_vectors(folder):
     assert np.array_equal(grey.vectors, color.vectors)
 
 
-def test_the_encoder_sees_the_pictures_own_resolution_up_to_twice_its_own(tmp_path):
+def test_the_encoder_sees_the_images_own_resolution_up_to_twice_its_own(tmp_path):
     for side in (10, 30, 100):
         (tmp_path / f"{side:03d}.png").write_bytes(encoded(zoo.noise(side), "PNG"))
     encoder = FakeEncoder()
@@ -121,7 +121,7 @@ def test_the_encoder_sees_the_pictures_own_resolution_up_to_twice_its_own(tmp_pa
     assert all(image.mode == "RGB" for image in encoder.images)
 
 
-def test_pictures_are_encoded_in_batches_and_flushed_in_parts(tmp_path, own_cache, monkeypatch):
+def test_images_are_encoded_in_batches_and_flushed_in_parts(tmp_path, own_cache, monkeypatch):
     monkeypatch.setattr(vectors, "BATCH", 4)
     monkeypatch.setattr(vectors, "FLUSH_EVERY", 8)
     zoo.fill(tmp_path, 18)
@@ -190,7 +190,7 @@ def test_a_damaged_cache_costs_only_time(folder, own_cache):
     assert np.array_equal(first.vectors, second.vectors)
 
 
-def test_a_folder_without_pictures_is_an_error(tmp_path):
+def test_a_folder_without_images_is_an_error(tmp_path):
     with pytest.raises(CaptionlessError, match="no usable picture"):
         embed(tmp_path, FakeEncoder())
 
@@ -238,14 +238,14 @@ def test_its_paths_may_be_relative_absolute_or_plain_names(folder, key):
     assert np.allclose(result.vectors, wanted / np.linalg.norm(wanted, axis=1, keepdims=True))
 
 
-def test_pictures_without_a_vector_are_an_error_that_names_some(folder):
+def test_images_without_a_vector_are_an_error_that_names_some(folder):
     given = table(folder, lambda folder, name: name)
     del given["rose/002.png"], given["twin.png"]
     with pytest.raises(CaptionlessError, match=r"2 of the pictures .*: rose/002\.png, twin\.png\."):
         embed(folder, FakeEncoder(), given=given)
 
 
-def test_vectors_without_a_picture_are_passed_over_with_a_warning(folder):
+def test_vectors_without_a_image_are_passed_over_with_a_warning(folder):
     given = table(folder, lambda folder, name: name) | {"gone.png": np.ones(4, np.float32)}
     with pytest.warns(UserWarning, match=r"1 of the given vectors fit no picture .* such as gone\.png"):
         embed(folder, FakeEncoder(), given=given)

@@ -73,7 +73,7 @@ def refusal(name: str | Path) -> str:
 
 
 @pytest.mark.parametrize("make", [small_vit, small_dino, small_resnet], ids=lambda make: make.__name__)
-def test_a_model_for_pictures_gives_each_of_them_its_own_vector(make: object, tmp_path: Path) -> None:
+def test_a_model_for_images_gives_each_of_them_its_own_vector(make: object, tmp_path: Path) -> None:
     features = load_features(make(tmp_path))  # type: ignore[operator]
     images = pictures(9)  # more than one batch
     vectors = features.encode_images(images)
@@ -104,9 +104,7 @@ def test_a_classifiers_file_without_pooler_gives_the_mean_of_its_tokens(tmp_path
     torch.testing.assert_close(load_features(folder).encode_images(images), expected)
 
 
-def test_maps_without_pooling_become_their_mean_over_the_picture(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_maps_without_pooling_become_their_mean_over_the_image(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     images, forward = pictures(2), ResNetModel.forward
     pooled = load_features(small_resnet(tmp_path)).encode_images(images)
     monkeypatch.setattr(
@@ -117,7 +115,7 @@ def test_maps_without_pooling_become_their_mean_over_the_picture(
     torch.testing.assert_close(load_features(tmp_path).encode_images(images), pooled)
 
 
-def test_grey_transparent_and_oblong_pictures_are_read_as_colour(vit_folder: Path) -> None:
+def test_grey_transparent_and_oblong_images_are_read_as_colour(vit_folder: Path) -> None:
     grey = pictures(1)[0].convert("L")
     encode = load_features(vit_folder).encode_images
     vectors = encode([grey, grey.convert("RGB"), grey.convert("RGBA"), grey.resize((60, 20))])
@@ -149,7 +147,7 @@ def test_a_model_comes_from_the_hub_and_then_from_its_cache(
 # --- dual encoders ---
 
 
-def test_a_dual_encoder_gives_pictures_and_words_whose_elements_are_about_1(clip_folder: Path) -> None:
+def test_a_dual_encoder_gives_images_and_words_whose_elements_are_about_1(clip_folder: Path) -> None:
     features, encoder = load_features(clip_folder), load_encoder(str(clip_folder))
     assert features.encode_texts is not None
     images, texts = features.encode_images(pictures(2)), features.encode_texts(["a rose"])

@@ -112,11 +112,11 @@ def test_absolute_paths_longer_paths_and_plain_names_match_where_that_is_unambig
     assert matched(["rose/a.jpg", "tulip/b.jpg"], [key]) == {"rose/a.jpg": key}
 
 
-def test_a_plain_name_that_fits_two_pictures_matches_none():
+def test_a_plain_name_that_fits_two_images_matches_none():
     assert matched(["rose/a.jpg", "tulip/a.jpg"], ["a.jpg"]) == {}
 
 
-def test_two_paths_that_fit_one_picture_match_none():
+def test_two_paths_that_fit_one_image_match_none():
     assert matched(["rose/a.jpg"], ["/x/rose/a.jpg", "/y/rose/a.jpg"]) == {}
 
 
@@ -134,7 +134,7 @@ def test_only_whole_names_match():
 
 
 @given(st.sets(NAMES, max_size=5), st.sets(NAMES, max_size=5))
-def test_matching_gives_each_vector_to_one_picture_at_most(names, keys):
+def test_matching_gives_each_vector_to_one_image_at_most(names, keys):
     result = matched(names, keys)
     assert set(result) <= names
     assert set(result.values()) <= keys

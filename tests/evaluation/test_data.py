@@ -11,16 +11,16 @@ import torch
 
 import tiny
 from captionless.checkpoints import model as checkpoint
-from captionless.checkpoints.card import write_pictures
-from captionless.config.sampling import Sampling
+from captionless.checkpoints.card import write_images
+from captionless.config.sampling import SamplingConfig
 from captionless.evaluation import one_model as examine
 from captionless.evaluation.data import (
-    Evidence,
-    Pictures,
+    EvaluationData,
+    Images,
     Silent,
     ancestry,
     folder_labels,
-    own_pictures,
+    own_images,
     seen_digests,
     teachers,
 )
@@ -33,7 +33,7 @@ def write_model(folder: Path, rows: list[tuple[str, str, str]], begun_from: Path
     training = {"from": None if begun_from is None else str(begun_from)}
     checkpoint.save_config(folder, checkpoint.ModelConfig(8, config.denoiser, config.encoder, training=training))
     if rows:
-        write_pictures(folder, rows)
+        write_images(folder, rows)
     return folder
 
 
@@ -86,33 +86,33 @@ def test_the_bundled_model_records_what_it_was_trained_on() -> None:
     assert not unknown
     with (checkpoint.model_folder("bundled") / "pictures.csv").open(encoding="utf-8") as file:
         assert {row["sha256"] for row in csv.DictReader(file) if row["role"] != "held out"} == seen
-    assert len(set(own_pictures("bundled").values())) == checkpoint.load_config("bundled").training["pictures"]
+    assert len(set(own_images("bundled").values())) == checkpoint.load_config("bundled").training["pictures"]
 
 
-def test_a_copy_is_seen_but_is_not_one_more_picture(tmp_path: Path) -> None:
+def test_a_copy_is_seen_but_is_not_one_more_image(tmp_path: Path) -> None:
     rows = [("a.png", "aa", "train"), ("b.png", "bb", "train"), ("c.png", "cc", "held out"), ("a.png", "a2", "copy")]
     model = write_model(tmp_path / "m", rows)
     assert seen_digests(model) == ({"aa", "bb", "a2"}, ())
-    assert own_pictures(model) == {"aa": "aa", "bb": "bb", "a2": "aa"}
-    assert folder_of("a2", "cc", own=own_pictures(model)).found == 1
-    assert folder_of("a2", "aa", "bb", own=own_pictures(model)).found == 2
-    assert folder_of(own=own_pictures(model)).trained_on == 2
+    assert own_images(model) == {"aa": "aa", "bb": "bb", "a2": "aa"}
+    assert folder_of("a2", "cc", own=own_images(model)).found == 1
+    assert folder_of("a2", "aa", "bb", own=own_images(model)).found == 2
+    assert folder_of(own=own_images(model)).trained_on == 2
 
 
-def test_of_many_training_pictures_the_models_own_are_compared_first(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_of_many_training_images_the_models_own_are_compared_first(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(examine, "COMPARED", 3)
-    plan = examine.Plan((), "", 1, None, Sampling(), 0, Silent())
+    plan = examine.Plan((), "", 1, None, SamplingConfig(), 0, Silent())
     few, told = examine.compared(folder_of(*"abcdefgh", own={"c": "c", "g": "g"}), plan)
     assert len(few.seen) == 3
     assert few.found == few.trained_on == 2
     assert "8 training pictures" in told[0]
 
 
-def folder_of(*digests: str, own: dict[str, str]) -> Evidence:
+def folder_of(*digests: str, own: dict[str, str]) -> EvaluationData:
     """A folder of which a model has seen pictures of these digests, some of them in its own training."""
     n = len(digests)
-    seen = Pictures(digests, digests, torch.zeros(n, 3, 2, 2), torch.zeros(n, 2), (None,) * n)
-    return Evidence(seen, seen.take([]), seen, own)
+    seen = Images(digests, digests, torch.zeros(n, 3, 2, 2), torch.zeros(n, 2), (None,) * n)
+    return EvaluationData(seen, seen.take([]), seen, own)
 
 
 def test_labels_are_the_outermost_sub_folders() -> None:
@@ -150,9 +150,9 @@ def test_a_folder_around_all_others_is_no_label() -> None:
     assert folder_labels(["rose/1.jpg", "rose/2.jpg"]) == {"rose/1.jpg": "rose", "rose/2.jpg": "rose"}
 
 
-def test_taking_pictures_keeps_all_that_is_known_of_them_together() -> None:
+def test_taking_images_keeps_all_that_is_known_of_them_together() -> None:
     pixels = torch.arange(4 * 3 * 2 * 2).reshape(4, 3, 2, 2).to(torch.uint8)
-    pictures = Pictures(tuple("abcd"), ("1", "2", "3", "4"), pixels, tiny.unit_vectors(4), ("x", None, "y", "z"))
+    pictures = Images(tuple("abcd"), ("1", "2", "3", "4"), pixels, tiny.unit_vectors(4), ("x", None, "y", "z"))
     two = pictures.take([3, 1])
     assert (two.names, two.digests, two.labels, len(two)) == (("d", "b"), ("4", "2"), ("z", None), 2)
     assert torch.equal(two.pixels, pixels[[3, 1]])

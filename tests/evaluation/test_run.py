@@ -13,20 +13,20 @@ import torch
 from PIL import Image
 
 import encoder_factory
-from captionless.checkpoints.card import read_pictures
+from captionless.checkpoints.card import read_images
 from captionless.checkpoints.model import BANK, load_model, save_tensors
-from captionless.config.sampling import Sampling
+from captionless.config.sampling import SamplingConfig
 from captionless.errors import CaptionlessError
 from captionless.evaluation import one_model as examine
 from captionless.evaluation.data import Silent
 from captionless.evaluation.report.page import parts
 from captionless.evaluation.report.results import Examination, Section
 from captionless.evaluation.run import evaluate
-from captionless.evaluation.samples import Studio
+from captionless.evaluation.samples import EvaluationSampler
 from captionless.training.run import train
-from evaluation_cases import TINY, build_place, make_fast, paint_photos
+from evaluation_cases import TINY, build_place, make_fast, sample_photos
 
-FAST = Sampling(steps=1, precision="float32")
+FAST = SamplingConfig(steps=1, precision="float32")
 
 
 @pytest.fixture(scope="module")
@@ -56,7 +56,7 @@ def test_everything_is_measured_with_its_range_and_written_down(
     measured: Callable[..., Examination], tmp_path: Path
 ) -> None:
     found = measured()
-    held_out = [row for row in read_pictures(Path(found.model)) if row[2] == "held out"]
+    held_out = [row for row in read_images(Path(found.model)) if row[2] == "held out"]
     keys = {"cosine_gain", "r_precision", "recognised", "kid", "cmmd", "memorised", "memorised_own"}
     assert keys <= set(found.figures)
     assert found.figures["kid"].value.low < found.figures["kid"].value.high
@@ -83,7 +83,7 @@ def test_the_same_evaluation_gives_the_same_figures(measured: Callable[..., Exam
     assert one.figures == other.figures
 
 
-def test_real_pictures_stand_beside_what_their_labels_ask_for(
+def test_real_images_stand_beside_what_their_labels_ask_for(
     measured: Callable[..., Examination], tmp_path: Path
 ) -> None:
     labelled = measured(samples=21)
@@ -125,8 +125,8 @@ def test_where_no_classifier_is_trained_the_time_is_told_too(
     assert sum(text.startswith("Painting") for text in listener.said) == 1
 
 
-def test_the_time_for_looking_at_pictures_is_counted_in() -> None:
-    studio = Studio.__new__(Studio)
+def test_the_time_for_looking_at_images_is_counted_in() -> None:
+    studio = EvaluationSampler.__new__(EvaluationSampler)
     studio.looks, studio.looked, studio.looking = 500, 100, 2.0
     assert studio.besides() == 8.0
 
@@ -183,18 +183,18 @@ def test_a_folder_that_was_trained_on_as_a_whole_brings_a_warning(
     assert found.figures["kid"].value.n == 60
 
 
-def test_a_folder_of_strange_pictures_is_all_held_out_and_copies_are_looked_for_in_features(
+def test_a_folder_of_strange_images_is_all_held_out_and_copies_are_looked_for_in_features(
     measured: Callable[..., Examination], tmp_path: Path
 ) -> None:
-    found = measured(data=paint_photos(tmp_path / "new", 24, seed=1))
+    found = measured(data=sample_photos(tmp_path / "new", 24, seed=1))
     assert found.figures["kid"].value.n == 24
     assert "no acquittal" in section(found, "memorisation").notes[0]
 
 
-def test_too_few_pictures_leave_out_what_needs_more_and_say_how_many(
+def test_too_few_images_leave_out_what_needs_more_and_say_how_many(
     measured: Callable[..., Examination], tmp_path: Path
 ) -> None:
-    found = measured(data=paint_photos(tmp_path / "few", 12, seed=1))
+    found = measured(data=sample_photos(tmp_path / "few", 12, seed=1))
     assert "at least 20 pictures, and there are 12" in dict(section(found, "likeness").missing).popitem()[1]
     assert "cosine_gain" in found.figures
 
@@ -217,14 +217,14 @@ def test_where_nothing_can_be_measured_all_reasons_are_given(
 # --- several models, classes ---
 
 
-def test_two_models_are_measured_on_pictures_that_neither_has_seen(place: Path, tmp_path: Path) -> None:
+def test_two_models_are_measured_on_images_that_neither_has_seen(place: Path, tmp_path: Path) -> None:
     fifty = tmp_path / "photos"
     shutil.copytree(place / "photos", fifty)
-    paint_photos(fifty, 60, seed=5)
-    other = train(paint_photos(tmp_path / "other", 30, seed=5), tmp_path / "b", encoder=str(place / "encoder"), **TINY)
+    sample_photos(fifty, 60, seed=5)
+    other = train(sample_photos(tmp_path / "other", 30, seed=5), tmp_path / "b", encoder=str(place / "encoder"), **TINY)
     report = evaluate([place / "model", other], data=fifty, out=tmp_path / "r", sampling=FAST)
     one, two = report.examinations
-    trained = sum(row[2] == "train" for row in read_pictures(place / "model"))
+    trained = sum(row[2] == "train" for row in read_images(place / "model"))
     assert one.figures["kid"].value.n == two.figures["kid"].value.n == 120 - trained - 30
     assert one.figures["kid"].real == two.figures["kid"].real
     assert one.figures["recognised"].real == two.figures["recognised"].real
@@ -285,7 +285,7 @@ def test_models_of_other_encoders_and_sizes_are_not_compared_without_a_word(plac
     assert "--features" not in told
 
 
-def test_a_sub_folder_of_too_few_pictures_does_not_stop_the_classifier(
+def test_a_sub_folder_of_too_few_images_does_not_stop_the_classifier(
     measured: Callable[..., Examination], place: Path, tmp_path: Path
 ) -> None:
     more = shutil.copytree(place / "photos", tmp_path / "more")

@@ -11,9 +11,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from captionless.checkpoints.card import read_pictures
+from captionless.checkpoints.card import read_images
 from captionless.checkpoints.model import BUNDLED, SMALL, load_config, model_folder
-from captionless.config.sampling import Sampling
+from captionless.config.sampling import SamplingConfig
 from captionless.encoders.dual_encoder import load_encoder
 from captionless.generation.generator import Generator, load
 
@@ -28,7 +28,7 @@ def generator() -> Generator:
 
 
 @pytest.fixture(scope="module")
-def painted(generator: Generator) -> list[Image.Image]:
+def sampled(generator: Generator) -> list[Image.Image]:
     """Four pictures of each prompt, at the default settings."""
     return generator.generate(PROMPTS, n=N, seed=100)
 
@@ -37,7 +37,7 @@ def test_the_reference_prompts_give_the_same_images_as_ever(generator: Generator
     """In float32, with seed 0, to one level: whatever is rebuilt around the weights, they draw what they drew."""
     root = Path(__file__).parents[2]
     prompts = (root / "recipes" / "flowers" / "reference_prompts.txt").read_text(encoding="utf-8").splitlines()
-    images = generator.generate(prompts, seed=0, sampling=Sampling(precision="float32"))
+    images = generator.generate(prompts, seed=0, sampling=SamplingConfig(precision="float32"))
     expected = np.asarray(Image.open(Path(__file__).with_name("bundled_images.png")))
     found = np.concatenate([np.asarray(image) for image in images], axis=1)
     assert np.abs(found.astype(int) - expected).max() <= 1
@@ -66,13 +66,13 @@ def test_every_photograph_it_learned_from_is_credited() -> None:
     for folder, count in zip(FOLDERS, (2192, 1823), strict=True):
         with (folder / "CREDITS.csv").open(encoding="utf-8", newline="") as file:
             credited = {Path(row["file"]).name for row in csv.DictReader(file)}
-        learned = [Path(name).name for name, _, role in read_pictures(folder) if role == "train"]
+        learned = [Path(name).name for name, _, role in read_images(folder) if role == "train"]
         assert len(learned) == count
         assert set(learned) <= credited
 
 
 def test_the_reduced_copies_among_the_examples_are_known_to_it() -> None:
-    rows = read_pictures(model_folder(BUNDLED))
+    rows = read_images(model_folder(BUNDLED))
     known = {digest for _, digest, role in rows if role == "copy"}
     assert {name for name, _, role in rows if role == "copy"} <= {name for name, _, role in rows if role == "train"}
     examples = list((Path(__file__).parents[2] / "examples" / "flowers").rglob("*.jpg"))
@@ -87,19 +87,17 @@ def test_it_says_nothing_of_the_machine_it_was_made_on() -> None:
         assert "/" not in load_config(folder).training["folder"]
 
 
-def test_most_of_its_pictures_show_the_kind_of_flower_asked_for(
-    generator: Generator, painted: list[Image.Image]
-) -> None:
+def test_most_of_its_images_show_the_kind_of_flower_asked_for(generator: Generator, sampled: list[Image.Image]) -> None:
     # Chance is 0.2. The encoder is the model's own, so this is a check of the whole path, not a figure of merit.
-    found = generator.encoder.encode_images(painted) @ generator.encoder.encode_texts(PROMPTS).T
+    found = generator.encoder.encode_images(sampled) @ generator.encoder.encode_texts(PROMPTS).T
     asked = np.repeat(np.arange(len(PROMPTS)), N)
     assert np.mean(found.argmax(1).numpy() == asked) >= 0.75
 
 
-def test_a_red_rose_is_red_and_a_white_daisy_bright(painted: list[Image.Image]) -> None:
+def test_a_red_rose_is_red_and_a_white_daisy_bright(sampled: list[Image.Image]) -> None:
     def centre(prompt: int) -> np.ndarray:
         """Mean red, green and blue of the middle of a prompt's pictures."""
-        pictures = np.stack([np.asarray(image, float) for image in painted[N * prompt : N * (prompt + 1)]])
+        pictures = np.stack([np.asarray(image, float) for image in sampled[N * prompt : N * (prompt + 1)]])
         return np.asarray(pictures[:, 16:48, 16:48].mean((0, 1, 2)))
 
     daisy, rose = centre(0), centre(2)

@@ -13,18 +13,18 @@ from PIL import Image
 
 import tiny
 from captionless.checkpoints.model import Model
-from captionless.config.sampling import SAMPLERS, Sampling
+from captionless.config.sampling import SAMPLERS, SamplingConfig
 from captionless.data.decode import square
 from captionless.errors import CaptionlessError
 from captionless.generation.editing import STRENGTH, Edit, keep_outside, mask_tensor, photo_tensor
 from captionless.generation.sample import paint
 
-QUICK = Sampling(steps=4, precision="float32")
+QUICK = SamplingConfig(steps=4, precision="float32")
 SIZE = 8
 
-EVERY = [Sampling(sampler=name) for name in SAMPLERS]
-EVERY += [Sampling(sampler="ddim", eta=0.7), Sampling(sampler="heun", churn=20.0)]
-EVERY += [Sampling(sampler="ddpm", variance="upper")]
+EVERY = [SamplingConfig(sampler=name) for name in SAMPLERS]
+EVERY += [SamplingConfig(sampler="ddim", eta=0.7), SamplingConfig(sampler="heun", churn=20.0)]
+EVERY += [SamplingConfig(sampler="ddpm", variance="upper")]
 every = pytest.mark.parametrize("way", EVERY, ids=lambda way: "-".join([way.sampler, *way.options]))
 
 
@@ -39,7 +39,7 @@ def mask_of(photo: Image.Image, box: tuple[int, int, int, int]) -> Image.Image:
     return mask
 
 
-def painted(edit: Edit, model: Model, sampling: Sampling = QUICK, seeds: tuple[int, ...] = (0, 1)) -> np.ndarray:
+def sampled(edit: Edit, model: Model, sampling: SamplingConfig = QUICK, seeds: tuple[int, ...] = (0, 1)) -> np.ndarray:
     """Pictures (n, size, size, channels), as whole numbers that can be subtracted."""
     conditions = tiny.unit_vectors(len(seeds))
     return paint(model.denoiser, model.config, conditions, seeds, sampling, edit=edit).permute(0, 2, 3, 1).int().numpy()
@@ -54,11 +54,11 @@ def as_trained(photo: Image.Image, mode: str = "RGB") -> np.ndarray:
 
 
 @every
-def test_outside_the_mask_every_sampler_leaves_the_photograph_as_it_is(way: Sampling, model: Model) -> None:
+def test_outside_the_mask_every_sampler_leaves_the_photograph_as_it_is(way: SamplingConfig, model: Model) -> None:
     photo = photograph()
     mask = mask_of(photo, (8, 0, 20, 24))  # the left half of the central square
     sampling = replace(QUICK, sampler=way.sampler, **way.options)
-    pictures = painted(Edit(photo, mask=mask), model, sampling)
+    pictures = sampled(Edit(photo, mask=mask), model, sampling)
     assert np.abs(pictures[:, :, SIZE // 2 :] - as_trained(photo)[:, SIZE // 2 :]).max() <= 1
     assert np.abs(pictures[:, :, : SIZE // 2] - as_trained(photo)[:, : SIZE // 2]).mean() > 20
     assert np.abs(pictures[0, :, : SIZE // 2] - pictures[1, :, : SIZE // 2]).mean() > 20
@@ -73,35 +73,35 @@ def test_outside_the_mask_no_way_of_sampling_changes_the_photograph(change: dict
     photo = photograph()
     for strength in (None, 0.5):
         edit = Edit(photo, strength, mask_of(photo, (8, 0, 20, 24)))
-        pictures = painted(edit, model, replace(QUICK, **change))
+        pictures = sampled(edit, model, replace(QUICK, **change))
         assert np.abs(pictures[:, :, SIZE // 2 :] - as_trained(photo)[:, SIZE // 2 :]).max() <= 1
 
 
 @every
-def test_a_small_strength_keeps_the_photograph(way: Sampling, model: Model) -> None:
+def test_a_small_strength_keeps_the_photograph(way: SamplingConfig, model: Model) -> None:
     photo = photograph()
     sampling = replace(QUICK, sampler=way.sampler, **way.options)
-    near, far = (painted(Edit(photo, strength), model, sampling) for strength in (1e-3, 1.0))
+    near, far = (sampled(Edit(photo, strength), model, sampling) for strength in (1e-3, 1.0))
     assert np.abs(near - as_trained(photo)).max() <= 3
     assert np.abs(far - as_trained(photo)).mean() > 40
 
 
 def test_more_strength_leaves_less_of_the_photograph(model: Model) -> None:
     photo = photograph()
-    distances = [np.abs(painted(Edit(photo, s), model) - as_trained(photo)).mean() for s in (0.01, 0.1, 0.3, 0.8)]
+    distances = [np.abs(sampled(Edit(photo, s), model) - as_trained(photo)).mean() for s in (0.01, 0.1, 0.3, 0.8)]
     assert all(near < far for near, far in pairwise(distances)), distances
 
 
 def test_at_full_strength_nothing_of_the_photograph_is_left(model: Model) -> None:
     """But for the trace that the schedule leaves at t = 1."""
-    one, other = (painted(Edit(photograph(seed=seed), 1.0), model) for seed in (1, 2))
+    one, other = (sampled(Edit(photograph(seed=seed), 1.0), model) for seed in (1, 2))
     assert np.abs(one - other).max() <= 3
 
 
 def test_a_grey_model_edits_photographs_in_grey() -> None:
     photo, model = photograph(), tiny.model(channels=1)
-    assert np.abs(painted(Edit(photo, 1e-3), model) - as_trained(photo, "L")).max() <= 3
-    masked = painted(Edit(photo, mask=mask_of(photo, (8, 0, 20, 24))), model)
+    assert np.abs(sampled(Edit(photo, 1e-3), model) - as_trained(photo, "L")).max() <= 3
+    masked = sampled(Edit(photo, mask=mask_of(photo, (8, 0, 20, 24))), model)
     assert np.abs(masked[:, :, SIZE // 2 :] - as_trained(photo, "L")[:, SIZE // 2 :]).max() <= 1
 
 
@@ -110,7 +110,7 @@ def test_a_grey_model_edits_photographs_in_grey() -> None:
 
 @pytest.mark.parametrize(("channels", "mode"), [(3, "RGB"), (1, "L")])
 @pytest.mark.parametrize("size", [(40, 24), (24, 40), (8, 8), (5, 7)])
-def test_a_photograph_is_cropped_and_reduced_as_training_pictures_are(
+def test_a_photograph_is_cropped_and_reduced_as_training_images_are(
     size: tuple[int, int], channels: int, mode: str
 ) -> None:
     photo = photograph(*size)
@@ -159,7 +159,7 @@ def test_a_masked_prediction_is_the_photograph_outside_and_the_prediction_inside
 # --- what can be asked ---
 
 
-def test_a_photograph_is_half_kept_unless_said_and_a_masked_part_painted_anew() -> None:
+def test_a_photograph_is_half_kept_unless_said_and_a_masked_part_sampled_anew() -> None:
     photo = photograph()
     mask = mask_of(photo, (8, 0, 20, 24))
     assert Edit(photo).start == STRENGTH

@@ -13,8 +13,8 @@ from PIL import Image
 import captionless
 import tiny
 from captionless.checkpoints.model import BANK, WEIGHTS, Model, save_config, save_tensors
-from captionless.conditioning.bridge import Shore, to_condition
-from captionless.config.sampling import BRIDGES, SAMPLERS, Sampling
+from captionless.conditioning.bridge import BridgeData, to_condition
+from captionless.config.sampling import BRIDGES, SAMPLERS, SamplingConfig
 from captionless.encoders import dual_encoder as encoders
 from captionless.encoders import hub as encoder_files
 from captionless.errors import CaptionlessError
@@ -22,7 +22,7 @@ from captionless.generation import generator
 from captionless.generation.generator import MAX_SEED, Generator, load
 from tiny import FakeEncoder
 
-QUICK = Sampling(steps=3, precision="float32")
+QUICK = SamplingConfig(steps=3, precision="float32")
 
 
 @pytest.fixture
@@ -39,7 +39,7 @@ def levels(first: Image.Image, second: Image.Image) -> int:
 # --- what comes out ---
 
 
-def test_every_prompt_gets_its_pictures_in_order(painter: Generator) -> None:
+def test_every_prompt_gets_its_images_in_order(painter: Generator) -> None:
     images = painter.generate(["a daisy", "a rose"], n=2, sampling=QUICK)
     assert [(image.mode, image.size) for image in images] == [("RGB", (8, 8))] * 4
     daisies, roses = (painter.generate(prompt, n=2, sampling=QUICK) for prompt in ("a daisy", "a rose"))
@@ -51,12 +51,12 @@ def test_one_prompt_may_be_given_as_plain_text(painter: Generator) -> None:
     assert listed == plain
 
 
-def test_other_words_paint_another_picture(painter: Generator) -> None:
+def test_other_words_sample_another_image(painter: Generator) -> None:
     daisy, rose = painter.generate(["a daisy", "a rose"], sampling=QUICK)
     assert levels(daisy, rose) > 8
 
 
-def test_a_grey_model_paints_grey_pictures() -> None:
+def test_a_grey_model_paints_grey_images() -> None:
     painter = Generator(tiny.model(channels=1), FakeEncoder(), device="cpu")  # type: ignore[arg-type]
     (image,) = painter.generate("a daisy", sampling=QUICK)
     assert (image.mode, image.size) == ("L", (8, 8))
@@ -85,7 +85,7 @@ def test_a_listener_sees_every_step_of_every_batch(painter: Generator) -> None:
     assert seen == [(step, n) for n in (2, 1) for step in range(3)]
 
 
-def test_progress_counts_pictures(painter: Generator) -> None:
+def test_progress_counts_images(painter: Generator) -> None:
     seen: list[tuple[int, int]] = []
     painter.generate("a daisy", n=5, sampling=replace(QUICK, batch=2), on_progress=lambda *done: seen.append(done))
     assert seen == [(2, 5), (4, 5), (5, 5)]
@@ -102,14 +102,14 @@ def test_painting_does_not_disturb_the_randomness_of_its_caller(painter: Generat
 # --- a seed means a picture ---
 
 
-def test_picture_i_uses_the_seed_plus_i(painter: Generator) -> None:
+def test_image_i_uses_the_seed_plus_i(painter: Generator) -> None:
     several = painter.generate("a daisy", n=4, seed=70, sampling=QUICK)
     for i, image in enumerate(several):
         (alone,) = painter.generate("a daisy", seed=70 + i, sampling=QUICK)
         assert levels(image, alone) <= 1
 
 
-def test_other_seeds_paint_other_pictures(painter: Generator) -> None:
+def test_other_seeds_sample_other_images(painter: Generator) -> None:
     images = painter.generate("a daisy", n=6, sampling=QUICK)
     assert min(levels(images[i], images[k]) for i in range(6) for k in range(i)) > 8
 
@@ -117,7 +117,7 @@ def test_other_seeds_paint_other_pictures(painter: Generator) -> None:
 # --- batch by batch ---
 
 
-def test_a_stream_hands_out_the_pictures_of_generate_batch_by_batch(painter: Generator) -> None:
+def test_a_stream_hands_out_the_images_of_generate_batch_by_batch(painter: Generator) -> None:
     sampling, prompts = replace(QUICK, batch=4), ["a daisy", "a rose"]
     batches = list(painter.stream(prompts, 3, 7, sampling))
     assert [len(batch) for batch in batches] == [4, 2]
@@ -145,7 +145,7 @@ def test_empty_prompts_are_refused(prompts: Any, painter: Generator) -> None:
 
 
 @pytest.mark.parametrize("n", [0, -1])
-def test_fewer_than_one_picture_is_refused(n: int, painter: Generator) -> None:
+def test_fewer_than_one_image_is_refused(n: int, painter: Generator) -> None:
     with pytest.raises(CaptionlessError, match=f"-n must be at least 1, not {n}"):
         painter.generate("a daisy", n=n)
 
@@ -224,11 +224,11 @@ def test_a_download_is_announced_even_while_other_warnings_are_silenced(
         Generator(model, device="cpu").generate("a daisy", sampling=QUICK)
 
 
-def test_words_become_conditions_through_the_bridge_and_the_models_own_pictures(painter: Generator) -> None:
+def test_words_become_conditions_through_the_bridge_and_the_models_own_images(painter: Generator) -> None:
     texts = FakeEncoder().encode_texts(["a daisy", "a rose"])
     for bridge in BRIDGES:
-        shore = Shore(painter.model.bank, 1 / 20.0, painter.model.text_mean)
-        expected = to_condition(texts, shore, bridge)
+        bridge_data = BridgeData(painter.model.bank, 1 / 20.0, painter.model.text_mean)
+        expected = to_condition(texts, bridge_data, bridge)
         torch.testing.assert_close(painter.conditions(["a daisy", "a rose"], bridge), expected)
 
 

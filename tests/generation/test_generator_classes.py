@@ -11,11 +11,11 @@ from PIL import Image
 
 import tiny
 from captionless.conditioning.composition import Composition
-from captionless.config.sampling import Sampling
+from captionless.config.sampling import SamplingConfig
 from captionless.errors import CaptionlessError
 from captionless.generation.generator import Generator
 
-FEW = Sampling(steps=3, precision="float32")
+FEW = SamplingConfig(steps=3, precision="float32")
 
 
 @pytest.fixture
@@ -77,4 +77,4 @@ def test_nothing_that_needs_an_encoder_is_done_in_silence(generator: Generator) 
     with pytest.raises(CaptionlessError, match=told):
         Generator(model, encoder=tiny.FakeEncoder())  # type: ignore[arg-type]
     with pytest.raises(CaptionlessError, match=told):
-        _ = model.shore
+        _ = model.bridge_data

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from captionless.generation.grids import LINE_HEIGHT, MARGIN, MAX_LINES, TEXT_HEIGHT, contact_sheet, labelled_grid
+from captionless.generation.grids import LINE_HEIGHT, MARGIN, MAX_LINES, TEXT_HEIGHT, labelled_grid, sample_grid
 
 CELL = 32
 COLOURS = [(200, 0, 0), (0, 200, 0), (0, 0, 200), (200, 200, 0), (0, 200, 200)]
@@ -25,14 +25,14 @@ def label(sheet: Image.Image, row: int) -> np.ndarray:
 
 
 def test_the_sheet_is_just_large_enough_for_its_rows_and_columns() -> None:
-    sheet = contact_sheet([squares(*COLOURS[:3]), squares(COLOURS[3])], ["a", "b"], CELL)
+    sheet = sample_grid([squares(*COLOURS[:3]), squares(COLOURS[3])], ["a", "b"], CELL)
     assert sheet.mode == "RGB"
     assert sheet.size == (MARGIN + 3 * (CELL + MARGIN), MARGIN + 2 * (TEXT_HEIGHT + CELL + MARGIN))
 
 
-def test_every_picture_fills_its_cell_and_nothing_else_is_drawn_beside_it() -> None:
+def test_every_image_fills_its_cell_and_nothing_else_is_drawn_beside_it() -> None:
     rows = [squares(*COLOURS[:3]), squares(*COLOURS[3:])]
-    sheet = contact_sheet(rows, ["", ""], CELL)
+    sheet = sample_grid(rows, ["", ""], CELL)
     covered = np.zeros(np.asarray(sheet).shape[:2], bool)
     for i, colours in enumerate((COLOURS[:3], COLOURS[3:])):
         for k, colour in enumerate(colours):
@@ -43,7 +43,7 @@ def test_every_picture_fills_its_cell_and_nothing_else_is_drawn_beside_it() -> N
 
 
 def test_each_row_lies_under_its_label() -> None:
-    sheet = contact_sheet([squares(COLOURS[0]), squares(COLOURS[1]), squares(COLOURS[2])], ["red", "", "blue"], CELL)
+    sheet = sample_grid([squares(COLOURS[0]), squares(COLOURS[1]), squares(COLOURS[2])], ["red", "", "blue"], CELL)
     assert [bool((label(sheet, i) < 128).any()) for i in range(3)] == [True, False, True]
     for i in range(3):
         assert (cell(sheet, i, 0) == COLOURS[i]).all()
@@ -51,45 +51,45 @@ def test_each_row_lies_under_its_label() -> None:
 
 def test_a_label_too_long_for_its_sheet_is_shortened_to_fit() -> None:
     row = squares(*COLOURS[:3])
-    sheet = contact_sheet([row], ["a very long prompt " * 20], CELL)
+    sheet = sample_grid([row], ["a very long prompt " * 20], CELL)
     assert (label(sheet, 0) < 128).any()
     assert (label(sheet, 0)[:, -MARGIN + 1 :] == 255).all()
 
 
 def test_a_label_of_several_lines_is_drawn_on_one() -> None:
-    two, one = (contact_sheet([squares(*COLOURS)], [text], CELL) for text in ("a red\n\trose", "a red rose"))
+    two, one = (sample_grid([squares(*COLOURS)], [text], CELL) for text in ("a red\n\trose", "a red rose"))
     assert np.array_equal(np.asarray(two), np.asarray(one))
 
 
 @pytest.mark.parametrize("text", ["Gänseblümchen", "雏菊", "🌻", "\u202e"])
 def test_labels_in_any_script_are_accepted(text: str) -> None:
-    contact_sheet([squares(*COLOURS)], [text], CELL)
+    sample_grid([squares(*COLOURS)], [text], CELL)
 
 
-def test_grey_pictures_are_drawn_grey() -> None:
-    sheet = contact_sheet([[Image.new("L", (8, 8), 77)]], [""], CELL)
+def test_grey_images_are_drawn_grey() -> None:
+    sheet = sample_grid([[Image.new("L", (8, 8), 77)]], [""], CELL)
     assert (cell(sheet, 0, 0, 0) == 77).all()
 
 
-def test_pictures_of_the_cells_size_are_drawn_unchanged() -> None:
+def test_images_of_the_cells_size_are_drawn_unchanged() -> None:
     picture = Image.fromarray(np.random.default_rng(0).integers(0, 256, (CELL, CELL, 3), dtype=np.uint8))
-    assert np.array_equal(cell(contact_sheet([[picture]], [""], CELL), 0, 0, 0), np.asarray(picture))
+    assert np.array_equal(cell(sample_grid([[picture]], [""], CELL), 0, 0, 0), np.asarray(picture))
 
 
 @pytest.mark.parametrize("side", [8, 24, 40, 200])
-def test_pictures_of_any_size_fit_their_cell(side: int) -> None:
-    sheet = contact_sheet([squares(*COLOURS[:2], side=side)], [""], CELL)
+def test_images_of_any_size_fit_their_cell(side: int) -> None:
+    sheet = sample_grid([squares(*COLOURS[:2], side=side)], [""], CELL)
     assert (cell(sheet, 0, 1, 0) == COLOURS[1]).all()
 
 
 def test_every_row_needs_its_label() -> None:
     with pytest.raises(ValueError, match="zip"):
-        contact_sheet([squares(COLOURS[0])], [], CELL)
+        sample_grid([squares(COLOURS[0])], [], CELL)
 
 
 def test_columns_stand_under_their_heads() -> None:
-    plain = contact_sheet([squares(*COLOURS[:3]), squares(*COLOURS[:2])], ["a", "b"], CELL)
-    sheet = contact_sheet([squares(*COLOURS[:3]), squares(*COLOURS[:2])], ["a", "b"], CELL, ["w", "", "w = 2"])
+    plain = sample_grid([squares(*COLOURS[:3]), squares(*COLOURS[:2])], ["a", "b"], CELL)
+    sheet = sample_grid([squares(*COLOURS[:3]), squares(*COLOURS[:2])], ["a", "b"], CELL, ["w", "", "w = 2"])
     assert sheet.size == (plain.width, plain.height + TEXT_HEIGHT)
     assert np.array_equal(np.asarray(sheet)[TEXT_HEIGHT + MARGIN :], np.asarray(plain)[MARGIN:])
     head = np.asarray(sheet)[: MARGIN + TEXT_HEIGHT]
@@ -98,24 +98,24 @@ def test_columns_stand_under_their_heads() -> None:
 
 
 def test_a_long_head_stays_over_its_column() -> None:
-    sheet = np.asarray(contact_sheet([squares(*COLOURS[:2])], [""], CELL, ["a head of many words", ""]))
+    sheet = np.asarray(sample_grid([squares(*COLOURS[:2])], [""], CELL, ["a head of many words", ""]))
     assert (sheet[: MARGIN + TEXT_HEIGHT, 2 * MARGIN + CELL - 1 :] == 255).all()
 
 
 def test_every_column_needs_its_head_where_there_are_heads() -> None:
     with pytest.raises(ValueError, match="zip"):
-        contact_sheet([squares(*COLOURS[:2])], [""], CELL, ["one"])
+        sample_grid([squares(*COLOURS[:2])], [""], CELL, ["one"])
 
 
 # --- pictures with a label each ---
 
 
-def test_a_grid_is_just_large_enough_for_its_pictures_and_their_words() -> None:
+def test_a_grid_is_just_large_enough_for_its_images_and_their_words() -> None:
     sheet = labelled_grid(squares(*COLOURS), ["a"] * 5, 3, CELL)
     assert sheet.size == (MARGIN + 3 * (CELL + MARGIN), MARGIN + 2 * (CELL + LINE_HEIGHT + MARGIN))
 
 
-def test_each_picture_of_a_grid_stands_over_its_own_label() -> None:
+def test_each_image_of_a_grid_stands_over_its_own_label() -> None:
     sheet = np.asarray(labelled_grid(squares(*COLOURS[:3]), ["a", "", "c"], 2, CELL))
     for i in range(3):
         left, top = MARGIN + i % 2 * (CELL + MARGIN), MARGIN + i // 2 * (CELL + LINE_HEIGHT + MARGIN)
@@ -127,7 +127,7 @@ def test_each_picture_of_a_grid_stands_over_its_own_label() -> None:
 @pytest.mark.parametrize(
     "text", ["a yellow rose with a long stem " * 9, "w" * 400, "雏菊" * 200], ids=lambda text: text[:3]
 )
-def test_a_long_label_stays_under_its_picture(text: str) -> None:
+def test_a_long_label_stays_under_its_image(text: str) -> None:
     cell = 64
     sheet = np.asarray(labelled_grid(squares(*COLOURS[:2]), [text, ""], 2, cell))
     assert sheet.shape[0] == MARGIN + cell + MAX_LINES * LINE_HEIGHT + MARGIN

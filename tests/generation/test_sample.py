@@ -17,7 +17,7 @@ from PIL import Image
 from torch import Tensor
 
 import tiny
-from captionless.config.sampling import GUIDED_LEVELS, SAMPLERS, Sampling
+from captionless.config.sampling import GUIDED_LEVELS, SAMPLERS, SamplingConfig
 from captionless.diffusion.guidance import Part
 from captionless.diffusion.samplers import Reverse
 from captionless.diffusion.schedules import CosineSchedule, FlowSchedule, KarrasSchedule, LinearSchedule, log_snr
@@ -27,7 +27,7 @@ from captionless.generation.editing import Edit
 from captionless.generation.generator import MAX_SEED
 from captionless.generation.sample import exact_convolutions, guided_times, paint, seeded, to_bytes, to_images
 
-QUICK = Sampling(steps=3, precision="float32")
+QUICK = SamplingConfig(steps=3, precision="float32")
 MODEL = tiny.model()
 
 PHOTO = Image.fromarray(np.random.default_rng(0).integers(0, 256, (12, 10, 3), dtype=np.uint8))
@@ -44,7 +44,9 @@ WAYS = {
 }
 
 
-def painted(parts: list[Part] | Tensor, seeds: list[int] | range, sampling: Sampling = QUICK, **more: Any) -> Tensor:
+def sampled(
+    parts: list[Part] | Tensor, seeds: list[int] | range, sampling: SamplingConfig = QUICK, **more: Any
+) -> Tensor:
     return paint(MODEL.denoiser, MODEL.config, parts, seeds, sampling, **more)
 
 
@@ -57,7 +59,7 @@ def composed(n: int) -> list[Part]:
 # --- pixels ---
 
 
-def test_the_range_of_pictures_is_mapped_onto_0_to_255_and_clipped() -> None:
+def test_the_range_of_images_is_mapped_onto_0_to_255_and_clipped() -> None:
     x = torch.tensor([-3.0, -1.0, -0.999, 0.0, 0.5, 1.0, 7.0]).reshape(1, 1, 1, 7)
     assert to_bytes(x).flatten().tolist() == [0, 0, 0, 128, 191, 255, 255]
 
@@ -80,18 +82,18 @@ def test_pixels_keep_their_place_and_channel() -> None:
     edit=st.sampled_from(sorted(EDITS)),
     several=st.booleans(),
 )
-def test_a_seeds_picture_does_not_depend_on_its_batch(
+def test_a_seeds_image_does_not_depend_on_its_batch(
     seeds: list[int], batch: int, sampler: str, way: str, edit: str, several: bool
 ) -> None:
     n, sampling = len(seeds), replace(QUICK, sampler=sampler, **WAYS[way])
     parts = composed(n) if several else [Part(tiny.unit_vectors(n))]
     negative = tiny.unit_vectors(n, seed=9) if several else None
-    together = painted(parts, seeds, replace(sampling, batch=batch), negative=negative, edit=EDITS[edit])
+    together = sampled(parts, seeds, replace(sampling, batch=batch), negative=negative, edit=EDITS[edit])
     for i, seed in enumerate(seeds):
         row = slice(i, i + 1)
         own = [replace(part, condition=part.condition[row]) for part in parts]
         avoid = None if negative is None else negative[row]
-        alone = painted(own, [seed], sampling, negative=avoid, edit=EDITS[edit])
+        alone = sampled(own, [seed], sampling, negative=avoid, edit=EDITS[edit])
         assert (together[i].int() - alone[0].int()).abs().max() <= 1
 
 
@@ -110,7 +112,7 @@ def record_noise(monkeypatch: pytest.MonkeyPatch) -> list[Tensor]:
 def test_all_noise_of_a_seed_is_bitwise_the_same_alone_and_in_any_batch(monkeypatch: pytest.MonkeyPatch) -> None:
     noises, seeds = record_noise(monkeypatch), [7, 8, 0, 7, MAX_SEED]
     for batch in (5, 3, 1):
-        painted(tiny.unit_vectors(5), seeds, replace(QUICK, sampler="ddpm", batch=batch))
+        sampled(tiny.unit_vectors(5), seeds, replace(QUICK, sampler="ddpm", batch=batch))
     together, by_threes, alone = noises[0], torch.cat(noises[1:3]), torch.cat(noises[3:])
     assert torch.equal(together, by_threes)
     assert torch.equal(together, alone)
@@ -120,7 +122,7 @@ def test_all_noise_of_a_seed_is_bitwise_the_same_alone_and_in_any_batch(monkeypa
 
 def test_the_noise_of_one_seed_is_standard_normal_and_never_repeats(monkeypatch: pytest.MonkeyPatch) -> None:
     noises = record_noise(monkeypatch)
-    painted(tiny.unit_vectors(40), range(40), replace(QUICK, sampler="ddpm", batch=40))
+    sampled(tiny.unit_vectors(40), range(40), replace(QUICK, sampler="ddpm", batch=40))
     draws = noises[0].flatten(0, 1).flatten(1)  # 160 draws of 192 numbers
     assert draws.mean() == pytest.approx(0, abs=0.03)
     assert draws.std() == pytest.approx(1, abs=0.03)
@@ -145,7 +147,7 @@ def test_the_largest_seed_is_the_last_that_the_generator_tells_from_others() -> 
 @pytest.mark.parametrize(("conditions", "seeds"), [(1, 2), (2, 1), (0, 0)])
 def test_every_condition_needs_its_seed(conditions: int, seeds: int) -> None:
     with pytest.raises(CaptionlessError, match=f"{conditions} conditions and {seeds} seeds"):
-        painted(torch.zeros(conditions, tiny.WIDTH), range(seeds))
+        sampled(torch.zeros(conditions, tiny.WIDTH), range(seeds))
 
 
 # --- what decides a picture ---
@@ -166,9 +168,9 @@ def test_every_condition_needs_its_seed(conditions: int, seeds: int) -> None:
     ],
     ids=str,
 )
-def test_every_way_of_sampling_changes_the_picture(change: dict[str, Any]) -> None:
+def test_every_way_of_sampling_changes_the_image(change: dict[str, Any]) -> None:
     plain = replace(QUICK, sampler=change.get("sampler", QUICK.sampler))
-    before, after = (painted(tiny.unit_vectors(1), [0], way) for way in (plain, replace(plain, **change)))
+    before, after = (sampled(tiny.unit_vectors(1), [0], way) for way in (plain, replace(plain, **change)))
     assert (before.int() - after.int()).abs().max() > 1
 
 
@@ -178,7 +180,7 @@ def test_the_steps_are_told_from_the_first_time_on(spacing: str, edit: str) -> N
     """From the strength of an edit; from noise, but that EDM's levels begin a little below the schedule's."""
     told: list[tuple[int, float]] = []
     start = {"plain": 1.0, "init": 0.6, "mask": 1.0, "both": 0.7}[edit]
-    painted(
+    sampled(
         tiny.unit_vectors(2),
         [0, 1],
         replace(QUICK, spacing=spacing),
@@ -205,14 +207,14 @@ def test_float32_on_cuda_does_without_tf32_and_leaves_the_setting_as_it_was() ->
 
 @pytest.mark.parametrize("edit", ["plain", "mask"])
 @pytest.mark.parametrize("parts", [lambda n: [Part(tiny.unit_vectors(n))], composed], ids=["one", "composed"])
-def test_bf16_paints_nearly_the_picture_of_float32_alone_or_in_a_batch(
+def test_bf16_paints_nearly_the_image_of_float32_alone_or_in_a_batch(
     parts: Callable[[int], list[Part]], edit: str
 ) -> None:
     """The stated tolerance: 2 of 255 levels on average and 12 at most, with this network of random weights."""
 
     def ways(precision: str, batch: int) -> Tensor:
         sampling = replace(QUICK, precision=precision, batch=batch)
-        return painted(parts(3), [0, 1, 2], sampling, edit=EDITS[edit]).float()
+        return sampled(parts(3), [0, 1, 2], sampling, edit=EDITS[edit]).float()
 
     exact, together, alone = ways("float32", 3), ways("bf16", 3), ways("bf16", 1)
     for difference in ((together - exact).abs(), (together - alone).abs()):
@@ -226,27 +228,27 @@ def test_bf16_paints_nearly_the_picture_of_float32_alone_or_in_a_batch(
 
 @pytest.mark.parametrize("schedule", [CosineSchedule(), FlowSchedule(), KarrasSchedule(), LinearSchedule()])
 def test_guidance_acts_between_the_same_noise_levels_on_every_schedule(schedule: Any) -> None:
-    times = torch.tensor(guided_times(Sampling(), schedule), dtype=torch.float64)
+    times = torch.tensor(guided_times(SamplingConfig(), schedule), dtype=torch.float64)
     levels = torch.exp(-0.5 * log_snr(schedule, times))
     torch.testing.assert_close(levels, torch.tensor(GUIDED_LEVELS, dtype=torch.float64))
 
 
 def test_on_the_cosine_schedule_these_are_the_times_from_one_to_nine_tenths() -> None:
-    assert guided_times(Sampling(), CosineSchedule()) == pytest.approx((0.1, 0.9), abs=1e-3)
+    assert guided_times(SamplingConfig(), CosineSchedule()) == pytest.approx((0.1, 0.9), abs=1e-3)
 
 
 def test_an_edit_is_guided_in_the_same_part_of_its_shorter_way() -> None:
-    assert guided_times(Sampling(), CosineSchedule(), 0.5) == pytest.approx((0.05, 0.45), abs=1e-3)
+    assert guided_times(SamplingConfig(), CosineSchedule(), 0.5) == pytest.approx((0.05, 0.45), abs=1e-3)
 
 
 @pytest.mark.parametrize("w", [0.0, -1.0])
 def test_guidance_that_does_not_lean_towards_the_words_acts_at_all_times(w: float) -> None:
-    assert guided_times(Sampling(w), CosineSchedule()) == (0.0, 1.0)
+    assert guided_times(SamplingConfig(w), CosineSchedule()) == (0.0, 1.0)
 
 
 @pytest.mark.parametrize("w", [-1.0, 5.0])
 def test_a_chosen_interval_is_kept(w: float) -> None:
-    assert guided_times(Sampling(w, interval=(0.2, 0.3)), CosineSchedule(), 0.5) == (0.2, 0.3)
+    assert guided_times(SamplingConfig(w, interval=(0.2, 0.3)), CosineSchedule(), 0.5) == (0.2, 0.3)
 
 
 # --- where drawing begins ---
@@ -269,7 +271,7 @@ class Ideal(torch.nn.Module):
 @pytest.mark.parametrize("steps", [3, 5, 10])
 def test_few_even_steps_of_every_sampler_stay_in_the_range_of_the_data(sampler: str, steps: int) -> None:
     """Heun's first step from the trace of a picture at t = 1 would overshoot a hundredfold."""
-    sampling = Sampling(0.0, steps=steps, sampler=sampler, threshold="none", precision="float32")
+    sampling = SamplingConfig(0.0, steps=steps, sampler=sampler, threshold="none", precision="float32")
     pixels = paint(Ideal(), MODEL.config, tiny.unit_vectors(4), range(4), sampling)  # type: ignore[arg-type]
     x = pixels.float() / 127.5 - 1
     assert x.mean() == pytest.approx(0.3, abs=0.05)

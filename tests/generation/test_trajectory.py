@@ -12,7 +12,7 @@ from PIL import Image
 
 import tiny
 from captionless.checkpoints.model import Model
-from captionless.config.sampling import SAMPLERS, Sampling
+from captionless.config.sampling import SAMPLERS, SamplingConfig
 from captionless.generation import trajectory as film
 from captionless.generation.editing import Edit
 from captionless.generation.generator import Generator
@@ -21,15 +21,15 @@ from captionless.generation.trajectory import (
     COLUMNS,
     MAX_FRAMES,
     PAUSE_MILLISECONDS,
-    Film,
     Frame,
+    Trajectory,
     animation,
     evenly,
     strip,
 )
 from tiny import FakeEncoder
 
-QUICK = Sampling(steps=4, precision="float32", batch=2)
+QUICK = SamplingConfig(steps=4, precision="float32", batch=2)
 
 
 @pytest.fixture
@@ -52,8 +52,8 @@ def frames(count: int, side: int = 8, mode: str = "RGB") -> list[Frame]:
 
 
 @pytest.mark.parametrize("sampler", SAMPLERS)
-def test_the_last_prediction_is_the_finished_picture(sampler: str, painter: Generator) -> None:
-    reel = Film(QUICK.steps)
+def test_the_last_prediction_is_the_finished_image(sampler: str, painter: Generator) -> None:
+    reel = Trajectory(QUICK.steps)
     images = painter.generate("a rose", 3, sampling=replace(QUICK, sampler=sampler), on_step=reel)
     films = reel.take()
     assert [[frame.step for frame in shots] for shots in films] == [[0, 1, 2, 3]] * 3
@@ -62,8 +62,8 @@ def test_the_last_prediction_is_the_finished_picture(sampler: str, painter: Gene
         assert np.array_equal(np.asarray(shots[-1].x0), np.asarray(image))
 
 
-def test_the_first_noisy_picture_is_the_noise_of_its_seed(painter: Generator) -> None:
-    reel = Film(QUICK.steps)
+def test_the_first_noisy_image_is_the_noise_of_its_seed(painter: Generator) -> None:
+    reel = Trajectory(QUICK.steps)
     painter.generate("a rose", 1, 5, QUICK, on_step=reel)
     (alone,) = reel.take()
     painter.generate("a daisy", 3, 4, QUICK, on_step=reel)
@@ -71,7 +71,7 @@ def test_the_first_noisy_picture_is_the_noise_of_its_seed(painter: Generator) ->
 
 
 def test_frames_are_taken_once(painter: Generator) -> None:
-    reel = Film(QUICK.steps)
+    reel = Trajectory(QUICK.steps)
     assert reel.take() == []
     taken = 0
     for images in painter.stream(["a rose"], 3, sampling=QUICK, on_step=reel):
@@ -83,14 +83,14 @@ def test_frames_are_taken_once(painter: Generator) -> None:
 
 
 def test_an_edit_is_filmed_from_its_strength_on(painter: Generator) -> None:
-    reel = Film(QUICK.steps)
+    reel = Trajectory(QUICK.steps)
     painter.generate("a rose", sampling=QUICK, edit=Edit(Image.new("RGB", (8, 8), "red"), 0.4), on_step=reel)
     assert reel.take()[0][0].t == pytest.approx(0.4)
 
 
-def test_grey_pictures_are_filmed_in_grey() -> None:
+def test_grey_images_are_filmed_in_grey() -> None:
     painter = Generator(tiny.model(channels=1), FakeEncoder(), device="cpu")  # type: ignore[arg-type]
-    reel = Film(QUICK.steps)
+    reel = Trajectory(QUICK.steps)
     painter.generate("a rose", sampling=QUICK, on_step=reel)
     (shots,) = reel.take()
     assert {frame.x0.mode for frame in shots} == {frame.xt.mode for frame in shots} == {"L"}
@@ -98,7 +98,7 @@ def test_grey_pictures_are_filmed_in_grey() -> None:
 
 
 def test_of_very_many_steps_an_even_choice_is_kept_in_bytes() -> None:
-    reel, x = Film(1000), torch.zeros(1, 3, 8, 8)
+    reel, x = Trajectory(1000), torch.zeros(1, 3, 8, 8)
     for step in range(1000):
         reel(step, 1 - step / 1000, x + 3, x - 0.5)
     (shots,) = reel.take()
@@ -139,7 +139,7 @@ def test_a_strip_has_two_rows_of_at_most_ten_steps(count: int, columns: int) -> 
 
 def test_a_strip_tells_the_step_and_time_of_each_column(monkeypatch: pytest.MonkeyPatch) -> None:
     told: list[str] = []
-    monkeypatch.setattr(film, "contact_sheet", lambda rows, labels, cell, heads: told.extend([*labels, *heads]))
+    monkeypatch.setattr(film, "sample_grid", lambda rows, labels, cell, heads: told.extend([*labels, *heads]))
     strip(frames(20), columns=3)
     assert told[:2] == ["noisy picture xt", "predicted picture x0"]
     assert told[2:] == ["step 1, t = 1.00", "step 11, t = 0.50", "step 20, t = 0.05"]

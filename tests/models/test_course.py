@@ -11,15 +11,15 @@ from torch.overrides import TorchFunctionMode
 
 import tiny
 from captionless.checkpoints.model import EncoderReference, ModelConfig
-from captionless.config.sampling import Sampling
-from captionless.config.training import COURSE, TrainSettings
+from captionless.config.sampling import SamplingConfig
+from captionless.config.training import COURSE, TrainConfig
 from captionless.generation.sample import paint
 from captionless.models.unet import Denoiser, course_denoiser
 from captionless.training.loop import begin, step_generator, step_loss
 from captionless.training.start import Start, noise_schedule, settle, shape
 
 CLASSES = 10
-SMALL = TrainSettings(**{**COURSE, "size": 8, "width": 16, "flip": False})
+SMALL = TrainConfig(**{**COURSE, "size": 8, "width": 16, "flip": False})
 
 
 class Operations(TorchFunctionMode):
@@ -135,7 +135,7 @@ def test_ddpm_paints_the_class_asked_for_in_as_many_steps_as_it_was_trained_on(t
         assert x0.isfinite().all()
         assert t == pytest.approx(1 - step / 150)
 
-    sampling = Sampling(guidance=0.0, steps=SMALL.schedule_steps, sampler="ddpm", threshold="none")
+    sampling = SamplingConfig(guidance=0.0, steps=SMALL.schedule_steps, sampler="ddpm", threshold="none")
     _, condition = classes(6)
     pixels = paint(trained, config, condition, [0, 0, 1, 1, 2, 2], sampling, on_step=finite)
     assert steps == list(range(150))
@@ -146,7 +146,7 @@ def test_ddpm_paints_the_class_asked_for_in_as_many_steps_as_it_was_trained_on(t
 
 
 def test_begun_from_a_course_model_it_stays_one_at_a_larger_size() -> None:
-    small = TrainSettings(**(COURSE | {"size": 16, "width": 32}))
+    small = TrainConfig(**(COURSE | {"size": 16, "width": 32}))
     encoder = EncoderReference("fake", "0" * 64, tiny.WIDTH, 20.0)
     network = replace(course_denoiser(tiny.WIDTH), width=32)
     config = ModelConfig(16, network, encoder, training={"settings": asdict(small)})

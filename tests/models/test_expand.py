@@ -39,7 +39,7 @@ def test_a_wider_network_computes_exactly_what_the_narrow_one_did(widths: tuple[
 @pytest.mark.parametrize(("old", "new"), [(1, 2), (1, 4), (2, 4)])
 @pytest.mark.parametrize("channels", [1, 3])
 @pytest.mark.parametrize("bypass", [False, True])
-def test_a_larger_patch_computes_on_reduced_pictures_what_the_small_one_did(
+def test_a_larger_patch_computes_on_reduced_images_what_the_small_one_did(
     old: int, new: int, channels: int, bypass: bool
 ) -> None:
     small = tiny.denoiser(patch=old, channels=channels, bypass=bypass)

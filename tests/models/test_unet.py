@@ -26,7 +26,7 @@ def inputs(size: int = 8, n: int = 2, channels: int = 3, width: int = WIDTH) -> 
 
 @pytest.mark.parametrize("channels", [1, 3])
 @pytest.mark.parametrize("size", [8, 32, 64, 128])
-def test_v_has_the_shape_of_the_picture(size: int, channels: int) -> None:
+def test_v_has_the_shape_of_the_image(size: int, channels: int) -> None:
     shape = DenoiserConfig(channels, default_patch(size), width=16, blocks=1, condition_width=WIDTH)
     shape.check_size(size)
     v = tiny.denoiser(shape)(*inputs(size, 1, channels))
@@ -58,7 +58,7 @@ def test_it_answers_zero_before_it_has_learned_anything() -> None:
 
 
 @pytest.mark.parametrize("tokens", [0, 3])
-def test_each_picture_is_denoised_alone(tokens: int) -> None:
+def test_each_image_is_denoised_alone(tokens: int) -> None:
     denoiser = tiny.denoiser(tokens=tokens)
     xt, t, condition = inputs(n=3)
     together = denoiser(xt, t, condition)
@@ -67,7 +67,7 @@ def test_each_picture_is_denoised_alone(tokens: int) -> None:
         torch.testing.assert_close(alone[0], together[i], atol=1e-5, rtol=1e-4)
 
 
-def test_the_answer_depends_on_picture_time_and_condition(denoiser: Denoiser) -> None:
+def test_the_answer_depends_on_image_time_and_condition(denoiser: Denoiser) -> None:
     xt, t, condition = inputs()
     v = denoiser(xt, t, condition)
     for changed in ((xt.flip(0), t, condition), (xt, t.flip(0), condition), (xt, t, condition.flip(0))):
@@ -136,7 +136,7 @@ def silent(network: Denoiser) -> Denoiser:
     return network
 
 
-def test_the_condition_reaches_the_picture_through_tokens_alone_too() -> None:
+def test_the_condition_reaches_the_image_through_tokens_alone_too() -> None:
     xt, t, condition = inputs()
     for tokens, reaches in ((0, False), (1, True), (3, True)):
         network = silent(tiny.denoiser(tokens=tokens))
@@ -145,7 +145,7 @@ def test_the_condition_reaches_the_picture_through_tokens_alone_too() -> None:
 
 
 @pytest.mark.parametrize("place", ["down.1.2", "up.1.2"])
-def test_tokens_reach_the_picture_at_every_place(place: str) -> None:
+def test_tokens_reach_the_image_at_every_place(place: str) -> None:
     """With all other cross-attention switched off, the answer still depends on them."""
     network = silent(tiny.denoiser(TOKENS))
     for name, part in network.named_modules():

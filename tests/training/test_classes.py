@@ -14,7 +14,7 @@ from PIL import Image
 
 import encoder_factory
 import tiny
-from captionless.checkpoints.card import read_labels, read_pictures
+from captionless.checkpoints.card import read_images, read_labels
 from captionless.checkpoints.model import (
     BANK,
     WEIGHTS,
@@ -25,17 +25,17 @@ from captionless.checkpoints.model import (
     save_config,
     save_tensors,
 )
-from captionless.config.sampling import Sampling
-from captionless.config.training import COURSE, TrainSettings
+from captionless.config.sampling import SamplingConfig
+from captionless.config.training import COURSE, TrainConfig
 from captionless.errors import CaptionlessError
 from captionless.generation.generator import Generator
 from captionless.models.unet import CONDITION_LAYERS
 from captionless.training import checkpointer as keeper
-from captionless.training import dataset as training_pictures
+from captionless.training import dataset as training_images
 from captionless.training import loop as trainer
-from captionless.training.dataset import Part, TrainingPictures
+from captionless.training.dataset import Part, TrainingImages
 from captionless.training.run import Silent, train
-from captionless.training.sample_grid import SheetPainter
+from captionless.training.sample_grid import SampleGridWriter
 from captionless.training.start import Start, first_network
 
 TINY: dict[str, Any] = {"size": 8, "width": 16, "batch": 4, "images": 12, "precision": "float32"}
@@ -65,8 +65,8 @@ def no_encoder(monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest) 
     def never(*_: object, **__: object) -> None:
         raise AssertionError("an encoder was loaded")
 
-    monkeypatch.setattr(training_pictures, "load_encoder", never)
-    monkeypatch.setattr(training_pictures, "choose_encoder", never)
+    monkeypatch.setattr(training_images, "load_encoder", never)
+    monkeypatch.setattr(training_images, "choose_encoder", never)
 
 
 @pytest.fixture(autouse=True)
@@ -91,7 +91,7 @@ class StopsAt(Silent):
     def say(self, message: str) -> None:
         self.said.append(message)
 
-    def step(self, training: trainer.Training, settings: TrainSettings) -> None:
+    def step(self, training: trainer.Training, settings: TrainConfig) -> None:
         if training.counter.images >= self.images:
             signal.raise_signal(signal.SIGINT)
 
@@ -119,7 +119,9 @@ def test_it_learns_what_each_class_looks_like(photos: Path, tmp_path: Path, monk
     generator = Generator(load_model(train(photos, tmp_path / "model", classes=True, **long)))
 
     def blueness(guidance: float) -> list[float]:
-        images = generator.generate(["red", "blue"], n=3, sampling=Sampling(guidance, steps=6, precision="float32"))
+        images = generator.generate(
+            ["red", "blue"], n=3, sampling=SamplingConfig(guidance, steps=6, precision="float32")
+        )
         return [
             float(np.asarray(image, np.float32)[..., 2].mean() - np.asarray(image)[..., 0].mean()) for image in images
         ]
@@ -148,10 +150,10 @@ def test_a_model_folder_of_classes_holds_them_and_no_bank(
     assert sum(counts.values()) == values["training"]["pictures"] < 12
 
 
-def test_the_label_of_every_picture_is_recorded(photos: Path, tmp_path: Path) -> None:
+def test_the_label_of_every_image_is_recorded(photos: Path, tmp_path: Path) -> None:
     out = train(photos, tmp_path / "model", classes=True, **TINY)
     labels = read_labels(out)
-    assert {name: labels[digest] for name, digest, _ in read_pictures(out)} == {
+    assert {name: labels[digest] for name, digest, _ in read_images(out)} == {
         f"{colour}/{i}.png": colour for colour in COLOURS for i in range(6)
     }
 
@@ -165,10 +167,10 @@ def test_the_card_names_the_classes_and_how_to_ask_for_one(photos: Path, tmp_pat
 
 
 def test_contact_sheets_show_each_class_and_of_very_many_the_first() -> None:
-    def painter(classes: tuple[str, ...]) -> SheetPainter:
+    def painter(classes: tuple[str, ...]) -> SampleGridWriter:
         nothing = Part((), (), torch.empty(0, 3, 8, 8, dtype=torch.uint8), torch.empty(0, len(classes)))
-        pictures = TrainingPictures(nothing, nothing, None, "", classes)
-        return SheetPainter(tiny.class_model(classes).config, pictures, ())
+        pictures = TrainingImages(nothing, nothing, None, "", classes)
+        return SampleGridWriter(tiny.class_model(classes).config, pictures, ())
 
     few = painter(("blue", "green", "red"))
     assert few.labels == ["blue", "green", "red"]
@@ -189,7 +191,7 @@ def test_the_preset_of_courses_trains_on_classes_too(photos: Path, tmp_path: Pat
     out = train(photos, tmp_path / "model", classes=True, **{**COURSE, **TINY})  # type: ignore[arg-type]
     config = load_config(out)
     assert (config.denoiser.condition_width, config.denoiser.activation, config.prediction) == (2, "gelu", "eps")
-    assert Generator(load_model(out)).generate("red", sampling=Sampling(steps=1))
+    assert Generator(load_model(out)).generate("red", sampling=SamplingConfig(steps=1))
 
 
 @pytest.mark.parametrize("given", [{}, {"classes": True, **TINY}], ids=["bare", "the same command"])
@@ -278,6 +280,6 @@ def test_a_model_of_classes_lends_its_weights_to_one_of_words(photos: Path, tmp_
     config = load_config(out)
     assert config.encoder is not None
     assert (config.classes, config.denoiser.condition_width) == ((), config.encoder.width)
-    assert config.training["settings"]["condition_cosine"] == TrainSettings().condition_cosine
+    assert config.training["settings"]["condition_cosine"] == TrainConfig().condition_cosine
     with pytest.raises(CaptionlessError, match="begun with words"):
         train(photos, out, resume=True, classes=True, images=40)

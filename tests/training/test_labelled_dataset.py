@@ -10,13 +10,13 @@ import pytest
 
 import encoder_factory
 import tiny
-from captionless.config.training import TrainSettings
+from captionless.config.training import TrainConfig
 from captionless.data.labels import FOLDERS
 from captionless.errors import CaptionlessError
-from captionless.training.dataset import TrainingPictures
+from captionless.training.dataset import TrainingImages
 from captionless.training.labelled_dataset import gather_classes, label_source, refuse_words
 
-SETTINGS = TrainSettings(size=8, width=16)
+SETTINGS = TrainConfig(size=8, width=16)
 
 
 class Listener:
@@ -44,9 +44,7 @@ def photos(tmp_path: Path) -> Path:
     return folder
 
 
-def gather(
-    folder: Path, source: str = FOLDERS, listener: Listener | None = None, **changes: object
-) -> TrainingPictures:
+def gather(folder: Path, source: str = FOLDERS, listener: Listener | None = None, **changes: object) -> TrainingImages:
     settings = replace(SETTINGS, **changes)  # type: ignore[arg-type]
     return gather_classes(folder, folder.parent / "out", settings, source, None, listener or Listener())
 
@@ -60,7 +58,7 @@ def test_conditions_are_one_hot_and_classes_in_order(photos: Path) -> None:
     assert pictures.class_counts() == {"daisy": 3, "rose": 3}
 
 
-def test_a_picture_without_a_label_is_skipped_told_and_reported(photos: Path) -> None:
+def test_a_image_without_a_label_is_skipped_told_and_reported(photos: Path) -> None:
     listener = Listener()
     pictures = gather(photos, listener=listener)
     assert "cover.png" not in pictures.train.names
@@ -70,7 +68,7 @@ def test_a_picture_without_a_label_is_skipped_told_and_reported(photos: Path) ->
     assert "notes/read.txt,skipped,not a picture" in report
 
 
-def test_the_classes_are_told_with_how_many_pictures_they_have(photos: Path) -> None:
+def test_the_classes_are_told_with_how_many_images_they_have(photos: Path) -> None:
     listener = Listener()
     gather(photos, listener=listener)
     assert "Classes, by sub-folders: daisy 3, rose 3." in listener.said
@@ -92,7 +90,7 @@ def test_a_table_goes_before_sub_folders_and_what_it_names_in_vain_is_told(photo
     assert "4 pictures left out" in told
 
 
-def test_identical_pictures_of_different_classes_count_once_as_the_first_and_are_told(photos: Path) -> None:
+def test_identical_images_of_different_classes_count_once_as_the_first_and_are_told(photos: Path) -> None:
     shutil.copyfile(photos / "daisy" / "0.png", photos / "rose" / "0.png")
     listener = Listener()
     pictures = gather(photos, listener=listener)
@@ -101,12 +99,12 @@ def test_identical_pictures_of_different_classes_count_once_as_the_first_and_are
     assert "of different classes: daisy/0.png (daisy), rose/0.png (rose); counted once, as daisy" in told
 
 
-def test_of_identical_pictures_the_labelled_one_counts(photos: Path) -> None:
+def test_of_identical_images_the_labelled_one_counts(photos: Path) -> None:
     shutil.copyfile(photos / "cover.png", photos / "rose" / "cover.png")
     assert "rose/cover.png" in gather(photos).train.names
 
 
-def test_held_out_pictures_keep_their_label(photos: Path) -> None:
+def test_held_out_images_keep_their_label(photos: Path) -> None:
     pictures = gather(photos, hold_out=0.5)
     rows = pictures.rows()
     assert {row[2] for row in rows} == {"train", "held out"}
@@ -118,14 +116,14 @@ def test_a_class_that_is_held_out_whole_is_refused(photos: Path) -> None:
         gather(photos, hold_out=0.95)
 
 
-def test_a_class_whose_pictures_all_belong_to_another_is_refused(photos: Path) -> None:
+def test_a_class_whose_images_all_belong_to_another_is_refused(photos: Path) -> None:
     (photos / "tulip").mkdir()
     shutil.copyfile(photos / "rose" / "1.png", photos / "tulip" / "1.png")
     with pytest.raises(CaptionlessError, match=r"the class tulip .* copies of another"):
         gather(photos)
 
 
-def test_a_sub_folder_without_pictures_is_no_class(photos: Path) -> None:
+def test_a_sub_folder_without_images_is_no_class(photos: Path) -> None:
     shutil.rmtree(photos / "rose")
     with pytest.raises(CaptionlessError, match=r"only one class \(daisy\)"):
         gather(photos)

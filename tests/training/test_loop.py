@@ -15,7 +15,7 @@ from torch import Tensor
 
 import tiny
 from captionless.checkpoints.model import STATE, save_tensors
-from captionless.config.training import DEFAULT_MINUTES, PREDICTIONS, WEIGHTINGS, TrainSettings
+from captionless.config.training import DEFAULT_MINUTES, PREDICTIONS, WEIGHTINGS, TrainConfig
 from captionless.diffusion.objective import denoising_loss
 from captionless.diffusion.schedules import AnySchedule, CosineSchedule, FlowSchedule, KarrasSchedule, LinearSchedule
 from captionless.errors import CaptionlessError
@@ -43,7 +43,7 @@ from captionless.training.loop import (
 )
 
 SCHEDULE = CosineSchedule()
-SETTINGS = TrainSettings(size=8, width=16, batch=4, images=24, precision="float32")
+SETTINGS = TrainConfig(size=8, width=16, batch=4, images=24, precision="float32")
 
 
 @pytest.fixture(autouse=True)
@@ -62,7 +62,7 @@ def data(n: int = 5) -> TrainingData:
     return TrainingData((256 * tiny.uniform(n, 3, 8, 8)).byte(), tiny.unit_vectors(n))
 
 
-def fresh(settings: TrainSettings = SETTINGS, seed: int = 0) -> Training:
+def fresh(settings: TrainConfig = SETTINGS, seed: int = 0) -> Training:
     torch.manual_seed(seed)
     network = Denoiser(replace(tiny.SHAPE, dropout=settings.dropout)).train()
     return begin(network.to(memory_format=torch.channels_last), settings)  # type: ignore[call-overload]
@@ -70,7 +70,7 @@ def fresh(settings: TrainSettings = SETTINGS, seed: int = 0) -> Training:
 
 def train(
     training: Training,
-    settings: TrainSettings = SETTINGS,
+    settings: TrainConfig = SETTINGS,
     pictures: TrainingData | None = None,
     on_step: Callable[[Training], None] = lambda _: None,
     schedule: AnySchedule = SCHEDULE,
@@ -181,7 +181,7 @@ def test_a_finished_training_takes_no_further_step_until_it_is_lengthened() -> N
 def fixed_loss(
     network: torch.nn.Module,
     pictures: TrainingData,
-    settings: TrainSettings = SETTINGS,
+    settings: TrainConfig = SETTINGS,
     schedule: AnySchedule = SCHEDULE,
 ) -> float:
     """The loss on the same noise at the same times."""
@@ -192,7 +192,7 @@ def fixed_loss(
         return float(denoising_loss(network, schedule, x0, pictures.vectors[many], t, eps, *core))
 
 
-def test_the_loss_falls_on_two_pictures_and_the_average_follows(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_loss_falls_on_two_images_and_the_average_follows(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(trainer, "WARM_UP_IMAGES", 1)
     settings = replace(SETTINGS, batch=16, images=16 * 100, learning_rate=5e-3, flip=False, condition_drop=0.0)
     grey = torch.tensor([30, 220], dtype=torch.uint8).reshape(2, 1, 1, 1).expand(2, 3, 8, 8)
@@ -291,7 +291,7 @@ def test_gradients_are_clipped_and_the_learning_rate_is_the_schedules() -> None:
 # --- one batch ---
 
 
-def drawn(settings: TrainSettings, n: int, seed: int = 0, **tensors: Tensor) -> dict[str, Any]:
+def drawn(settings: TrainConfig, n: int, seed: int = 0, **tensors: Tensor) -> dict[str, Any]:
     """What reaches the loss of one batch."""
     seen: dict[str, Any] = {}
 
@@ -309,7 +309,7 @@ def drawn(settings: TrainSettings, n: int, seed: int = 0, **tensors: Tensor) -> 
     return seen
 
 
-def test_about_half_of_the_pictures_are_mirrored_left_to_right() -> None:
+def test_about_half_of_the_images_are_mirrored_left_to_right() -> None:
     x0 = tiny.uniform(2000, 3, 4, 4, seed=3)
     seen = drawn(SETTINGS, 2000, x0=x0)["x0"]
     mirrored = (seen == x0.flip(3)).flatten(1).all(1)
@@ -317,7 +317,7 @@ def test_about_half_of_the_pictures_are_mirrored_left_to_right() -> None:
     assert mirrored.float().mean() == pytest.approx(0.5, abs=0.05)
 
 
-def test_no_picture_is_mirrored_where_left_and_right_differ() -> None:
+def test_no_image_is_mirrored_where_left_and_right_differ() -> None:
     x0 = tiny.uniform(50, 3, 4, 4, seed=3)
     assert torch.equal(drawn(replace(SETTINGS, flip=False), 50, x0=x0)["x0"], x0)
 
@@ -386,7 +386,7 @@ def test_times_cover_all_noise_levels_and_noise_is_standard_normal() -> None:
     assert seen["eps"].std() == pytest.approx(1, abs=0.03)
 
 
-def test_what_is_drawn_for_a_picture_is_independent_of_each_other() -> None:
+def test_what_is_drawn_for_a_image_is_independent_of_each_other() -> None:
     """Neither flips nor dropped conditions go with certain times."""
     x0 = tiny.uniform(4000, 1, 2, 2, seed=3)
     seen = drawn(replace(SETTINGS, condition_drop=0.5), 4000, x0=x0)
@@ -415,7 +415,7 @@ def test_pixels_are_mapped_onto_minus_1_to_1() -> None:
 # --- the order of the pictures ---
 
 
-def stream(n: int, batches: int, settings: TrainSettings = SETTINGS, processes: int = 1) -> list[int]:
+def stream(n: int, batches: int, settings: TrainConfig = SETTINGS, processes: int = 1) -> list[int]:
     """The pictures that all processes together see."""
     order: list[int] = []
     for step in range(batches):
@@ -427,7 +427,7 @@ def stream(n: int, batches: int, settings: TrainSettings = SETTINGS, processes: 
 
 @pytest.mark.parametrize("n", [1, 3, 4, 7, 10, 100])
 @pytest.mark.parametrize("processes", [1, 2, 3])
-def test_every_picture_is_seen_once_before_any_is_seen_again(n: int, processes: int) -> None:
+def test_every_image_is_seen_once_before_any_is_seen_again(n: int, processes: int) -> None:
     order = stream(n, 60, processes=processes)
     assert len(order) == 60 * 4 * processes
     for epoch in range(len(order) // n):
@@ -447,7 +447,7 @@ def test_each_epoch_has_an_order_of_its_own_that_the_seed_decides() -> None:
     assert stream(20, 20, replace(SETTINGS, seed=1)) != order
 
 
-def test_the_randomness_of_a_step_follows_from_seed_process_and_pictures_seen() -> None:
+def test_the_randomness_of_a_step_follows_from_seed_process_and_images_seen() -> None:
     def numbers(*key: int) -> list[float]:
         return torch.rand(4, generator=step_generator(*key)).tolist()
 
@@ -463,7 +463,7 @@ def test_the_randomness_of_a_step_follows_from_seed_process_and_pictures_seen() 
     ("images", "minutes", "expected"),
     [(1000, None, 0.25), (None, 10.0, 0.5), (1000, 10.0, 0.5), (300, 10.0, 250 / 300), (100, None, 1.0)],
 )
-def test_progress_is_by_pictures_or_minutes_whichever_is_further(
+def test_progress_is_by_images_or_minutes_whichever_is_further(
     images: int | None, minutes: float | None, expected: float
 ) -> None:
     settings = replace(SETTINGS, images=images, minutes=minutes)
@@ -475,7 +475,7 @@ def test_a_training_of_no_stated_length_lasts_the_default_minutes() -> None:
     assert progress(Counter(seconds=30 * DEFAULT_MINUTES), settings) == pytest.approx(0.5)
 
 
-def test_a_training_ends_with_the_step_that_reaches_its_number_of_pictures() -> None:
+def test_a_training_ends_with_the_step_that_reaches_its_number_of_images() -> None:
     assert train(fresh(), replace(SETTINGS, images=18)).counter.images == 20
 
 
@@ -518,7 +518,7 @@ def test_minutes_are_a_total_over_all_resumes(monkeypatch: pytest.MonkeyPatch, t
 LONG = replace(SETTINGS, images=100_000, learning_rate=1.0, batch=64)
 
 
-def rates(settings: TrainSettings, *images: int) -> list[float]:
+def rates(settings: TrainConfig, *images: int) -> list[float]:
     return [learning_rate(Counter(images=seen), settings) for seen in images]
 
 

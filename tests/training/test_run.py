@@ -12,9 +12,9 @@ import torch
 from PIL import Image
 
 import encoder_factory
-from captionless.checkpoints.card import read_pictures
+from captionless.checkpoints.card import read_images
 from captionless.checkpoints.model import load_config, load_model, read_tensors
-from captionless.config.sampling import Sampling
+from captionless.config.sampling import SamplingConfig
 from captionless.encoders.dual_encoder import load_encoder
 from captionless.encoders.embeddings import embed
 from captionless.encoders.table import write_csv
@@ -60,15 +60,15 @@ def test_a_model_folder_holds_everything_that_painting_needs(photos: Path, encod
     names = {path.relative_to(out).as_posix() for path in out.rglob("*") if path.is_file()}
     assert {"config.json", "model.safetensors", "bank.safetensors", "pictures.csv", "README.md", "CREDITS.csv"} <= names
     assert {"pictures-report.csv", "training/state.safetensors", "samples/000000024.png"} <= names
-    (image,) = Generator(load_model(out)).generate(["a daisy"], sampling=Sampling(steps=2))
+    (image,) = Generator(load_model(out)).generate(["a daisy"], sampling=SamplingConfig(steps=2))
     assert image.size == (8, 8)
 
 
-def test_each_picture_is_trained_on_once_or_held_out_and_the_folder_says_which(
+def test_each_image_is_trained_on_once_or_held_out_and_the_folder_says_which(
     photos: Path, encoder: Path, tmp_path: Path
 ) -> None:
     out = train(photos, tmp_path / "model", encoder=str(encoder), hold_out=0.4, **TINY)
-    rows = read_pictures(out)
+    rows = read_images(out)
     assert len(rows) == 12  # the copy counts once, the broken file not at all
     assert len({digest for _, digest, _ in rows}) == 12
     roles = [role for _, _, role in rows]
@@ -78,7 +78,7 @@ def test_each_picture_is_trained_on_once_or_held_out_and_the_folder_says_which(
     assert load_model(out).bank.shape == (training["pictures"], 24)
 
 
-def test_a_broken_picture_and_a_copy_are_told_and_reported(photos: Path, encoder: Path, tmp_path: Path) -> None:
+def test_a_broken_image_and_a_copy_are_told_and_reported(photos: Path, encoder: Path, tmp_path: Path) -> None:
     observer = Remembers()
     out = train(photos, tmp_path / "model", encoder=str(encoder), observer=observer, **TINY)
     said = "\n".join(observer.said)
@@ -89,7 +89,7 @@ def test_a_broken_picture_and_a_copy_are_told_and_reported(photos: Path, encoder
     assert ",duplicate," in report
 
 
-def test_the_card_credits_only_the_pictures_trained_on(photos: Path, encoder: Path, tmp_path: Path) -> None:
+def test_the_card_credits_only_the_images_trained_on(photos: Path, encoder: Path, tmp_path: Path) -> None:
     out = train(photos, tmp_path / "model", encoder=str(encoder), **TINY)
     assert (out / "CREDITS.csv").read_text() == "file,photographer\ndaisy/0.png,Ada\n"
 
@@ -147,7 +147,7 @@ def test_a_changed_folder_is_not_resumed(photos: Path, encoder: Path, tmp_path: 
         train(photos, out, resume=True, images=40)
 
 
-def test_renamed_pictures_do_not_disturb_a_resume(photos: Path, encoder: Path, tmp_path: Path) -> None:
+def test_renamed_images_do_not_disturb_a_resume(photos: Path, encoder: Path, tmp_path: Path) -> None:
     whole = train(photos, tmp_path / "whole", encoder=str(encoder), **TINY)
     with pytest.raises(KeyboardInterrupt):
         train(photos, tmp_path / "parts", encoder=str(encoder), observer=StopsAt(8), **TINY)
@@ -172,7 +172,7 @@ def test_without_its_training_state_a_model_is_not_resumed(photos: Path, encoder
         train(photos, out, resume=True, images=40)
 
 
-def test_a_model_folder_inside_the_pictures_is_refused(photos: Path, encoder: Path) -> None:
+def test_a_model_folder_inside_the_images_is_refused(photos: Path, encoder: Path) -> None:
     with pytest.raises(CaptionlessError, match="lies inside"):
         train(photos, photos / "model", encoder=str(encoder), **TINY)
 
@@ -234,7 +234,7 @@ def test_precomputed_vectors_are_used_and_need_their_encoder_named(photos: Path,
     assert float((bank @ rolled.T).max(dim=1).values.min()) > 0.999
 
 
-def test_sheets_show_the_prompts_asked_for_else_the_folders_else_pictures_beside_originals(
+def test_sheets_show_the_prompts_asked_for_else_the_folders_else_images_beside_originals(
     photos: Path, encoder: Path, tmp_path: Path
 ) -> None:
     def height(out: Path) -> tuple[int, int]:
@@ -254,12 +254,12 @@ def test_an_encoder_named_by_a_relative_folder_is_found_from_elsewhere(
     monkeypatch.chdir(encoder.parent)
     out = train(photos, tmp_path / "model", encoder=encoder.name, **TINY)
     monkeypatch.chdir(tmp_path)
-    assert Generator(load_model(out)).generate(["a daisy"], sampling=Sampling(steps=1))
+    assert Generator(load_model(out)).generate(["a daisy"], sampling=SamplingConfig(steps=1))
 
 
-def test_grey_pictures_make_a_grey_model(photos: Path, encoder: Path, tmp_path: Path) -> None:
+def test_grey_images_make_a_grey_model(photos: Path, encoder: Path, tmp_path: Path) -> None:
     out = train(photos, tmp_path / "model", encoder=str(encoder), grey=True, **TINY)
-    (image,) = Generator(load_model(out)).generate(["a daisy"], sampling=Sampling(steps=1))
+    (image,) = Generator(load_model(out)).generate(["a daisy"], sampling=SamplingConfig(steps=1))
     assert image.mode == "L"
 
 

@@ -14,12 +14,12 @@ from PIL import Image
 import encoder_factory
 import tiny
 from captionless.checkpoints import model as checkpoint
-from captionless.checkpoints.card import read_pictures
+from captionless.checkpoints.card import read_images
 from captionless.checkpoints.model import CONFIG, SMALL, WEIGHTS, load_config, load_model, read_tensors
-from captionless.config.sampling import Sampling, enlarging
+from captionless.config.sampling import SamplingConfig, enlarging
 from captionless.diffusion import super_resolution as cascade
 from captionless.errors import CaptionlessError
-from captionless.evaluation.data import Silent, ancestry, gather, own_pictures, seen_digests
+from captionless.evaluation.data import Silent, ancestry, gather, own_images, seen_digests
 from captionless.evaluation.one_model import facts
 from captionless.evaluation.samples import Easel
 from captionless.generation.generator import Generator, load
@@ -28,7 +28,7 @@ from captionless.training import checkpointer as keeper
 from captionless.training import loop as trainer
 from captionless.training.loop import TrainingData
 from captionless.training.run import train
-from captionless.training.sample_grid import SheetPainter
+from captionless.training.sample_grid import SampleGridWriter
 from training_cases import Remembers, StopsAt
 
 TINY: dict[str, Any] = {"size": 8, "width": 16, "batch": 4, "images": 24, "precision": "float32"}
@@ -71,7 +71,7 @@ def test_the_two_become_one_model_that_paints_twice_as_large(large: Path, small:
     for name, weight in load_model(small).denoiser.state_dict().items():
         assert torch.equal(model.small.denoiser.state_dict()[name], weight)
     assert torch.equal(model.bank, load_model(small).bank)
-    (image,) = Generator(model).generate(["a daisy"], sampling=Sampling(steps=2))
+    (image,) = Generator(model).generate(["a daisy"], sampling=SamplingConfig(steps=2))
     assert image.size == (16, 16)
 
 
@@ -90,7 +90,7 @@ def test_it_is_trained_most_where_detail_is_made_unless_told_otherwise(
 
 
 @pytest.mark.parametrize("by_class", [False, True])
-def test_it_learns_from_small_pictures_as_the_small_model_was_shown_them(
+def test_it_learns_from_small_images_as_the_small_model_was_shown_them(
     by_class: bool, photos: Path, small: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     given: list[TrainingData] = []
@@ -117,10 +117,10 @@ def test_the_model_folder_needs_no_other_one(large: Path, tmp_path: Path) -> Non
     files = {path.relative_to(moved).as_posix() for path in moved.rglob("*") if path.is_file()}
     assert {CONFIG, WEIGHTS, "small/config.json", "small/model.safetensors", "small/bank.safetensors"} <= files
     assert not any("training" in name for name in files)
-    assert load(moved).generate("a rose", sampling=Sampling(steps=2))[0].size == (16, 16)
+    assert load(moved).generate("a rose", sampling=SamplingConfig(steps=2))[0].size == (16, 16)
 
 
-def test_the_pictures_of_both_are_credited(photos: Path, small: Path, tmp_path: Path) -> None:
+def test_the_images_of_both_are_credited(photos: Path, small: Path, tmp_path: Path) -> None:
     folders = [Path(shutil.copytree(photos, tmp_path / name)) for name in ("ours", "theirs")]
     for folder in folders:
         (folder / "CREDITS.csv").write_text(f"file,author\nrose/1.png,{folder.name}\n")
@@ -143,8 +143,8 @@ def test_an_interrupted_training_goes_on_as_if_it_had_never_stopped(photos: Path
         assert torch.equal(read_tensors(part / "training" / "state.safetensors")[name], weight), name
 
 
-def test_the_pictures_of_both_count_as_seen(large: Path, small: Path, photos: Path) -> None:
-    assert len(read_pictures(small)) == 6
+def test_the_images_of_both_count_as_seen(large: Path, small: Path, photos: Path) -> None:
+    assert len(read_images(small)) == 6
     seen, unknown = seen_digests(large)
     assert (len(seen), unknown) == (12, ())
     assert len(ancestry(large)) == 2
@@ -155,7 +155,7 @@ def test_copies_are_looked_for_among_what_either_of_the_two_was_trained_on(
 ) -> None:
     """It is the small model that decides what a picture shows, and remembers it."""
     out = train(photos / "daisy", tmp_path / "model", enlarge=small, **{**LARGE, "images": 1})
-    assert set(own_pictures(out)) == {digest for folder in (out, small) for _, digest, _ in read_pictures(folder)}
+    assert set(own_images(out)) == {digest for folder in (out, small) for _, digest, _ in read_images(folder)}
     evidence = gather(photos / "daisy", load(out), Silent())
     assert (evidence.found, evidence.trained_on, evidence.elsewhere) == (6, 12, 0)
 
@@ -165,13 +165,13 @@ def test_contact_sheets_show_what_the_finished_model_makes_of_words(
 ) -> None:
     """Its words are bridged to the small model's pictures, not to those that it learned to enlarge."""
     asked: list[torch.Tensor] = []
-    original = SheetPainter.draw
+    original = SampleGridWriter.draw
 
-    def spy(self: SheetPainter, denoiser: Denoiser) -> Image.Image:
+    def spy(self: SampleGridWriter, denoiser: Denoiser) -> Image.Image:
         asked.append(self.conditions)
         return original(self, denoiser)
 
-    monkeypatch.setattr(SheetPainter, "draw", spy)
+    monkeypatch.setattr(SampleGridWriter, "draw", spy)
     given = {**LARGE, "images": 1}
     out = train(photos / "daisy", tmp_path / "model", enlarge=small, sample_prompts=["a rose"], **given)
     torch.testing.assert_close(asked[0], load(out).conditions(["a rose"]))
@@ -184,7 +184,7 @@ def test_an_evaluation_counts_and_tells_of_both(large: Path) -> None:
         def say(self, message: str) -> None:
             said.append(message)
 
-    sampling = Sampling(steps=2)
+    sampling = SamplingConfig(steps=2)
     easel = Easel(generator, sampling, 0, 3, generator.steps(sampling) * 3, Listens())
     easel.paint(generator.conditions(["a rose"]).repeat(3, 1))
     assert easel.done == 3 * (2 + enlarging(sampling).steps) == easel.steps
@@ -244,7 +244,7 @@ def test_where_the_usual_levels_have_no_room_for_the_old_ones_these_grow(
     assert load_config(wider).denoiser.levels == (32, 96, 192)
 
 
-def test_renamed_pictures_keep_their_small_ones(photos: Path, small: Path, tmp_path: Path) -> None:
+def test_renamed_images_keep_their_small_ones(photos: Path, small: Path, tmp_path: Path) -> None:
     folder = Path(shutil.copytree(photos, tmp_path / "photos"))
     whole = train(folder, tmp_path / "whole", enlarge=small, **LARGE)
     with pytest.raises(KeyboardInterrupt):
@@ -300,7 +300,7 @@ def trained_on(photos: Path, labels: Path) -> Path:
 def test_classes_are_enlarged_too(photos: Path, tmp_path: Path) -> None:
     small = train(photos, tmp_path / "small", classes=True, **TINY)
     large = train(photos, tmp_path / "large", enlarge=small, classes=True, **{**LARGE, "size": 24})
-    (image,) = load(large).generate("rose", sampling=Sampling(steps=2))
+    (image,) = load(large).generate("rose", sampling=SamplingConfig(steps=2))
     assert image.size == (24, 24)
     with pytest.raises(CaptionlessError, match=r"was trained on classes\. Add --classes"):
         train(photos, tmp_path / "words", enlarge=small, **LARGE)
@@ -320,7 +320,7 @@ def test_the_best_of_a_training_is_whole_too(photos: Path, small: Path, tmp_path
     again = train(folder, tmp_path / "small", start_from=small, **{**TINY, "images": 1})
     out = train(folder, tmp_path / "out", enlarge=again, hold_out=0.5, evaluate_every=12, observer=told, **LARGE)
     assert any(f"trained on by {again}, whose pictures are enlarged" in line for line in told.said)
-    assert load(out / "best").generate("a rose", sampling=Sampling(steps=2))[0].size == (16, 16)
+    assert load(out / "best").generate("a rose", sampling=SamplingConfig(steps=2))[0].size == (16, 16)
 
 
 @pytest.mark.parametrize(

@@ -13,33 +13,33 @@ from PIL import Image
 
 import encoder_factory
 import tiny
-from captionless.checkpoints.card import read_pictures
+from captionless.checkpoints.card import read_images
 from captionless.checkpoints.model import load_model, save_config
-from captionless.config.training import TrainSettings
+from captionless.config.training import TrainConfig
 from captionless.errors import CaptionlessError
 from captionless.evaluation.metrics.estimate import Estimate, share
 from captionless.training import loop as trainer
-from captionless.training.dataset import Part, TrainingPictures
+from captionless.training.dataset import Part, TrainingImages
 from captionless.training.run import Silent, train
-from captionless.training.selection import Selection, describe, read_glances
-from captionless.training.validation import Glance, Watch
+from captionless.training.selection import Selection, describe, read_validations
+from captionless.training.validation import ValidationResult, Validator
 
 
-def glance(images: int, kid: float, copies: int = 0) -> Glance:
-    return Glance(images, Estimate(kid, kid - 1, kid + 1, 100), share(copies, 100), share(0, 100))
+def glance(images: int, kid: float, copies: int = 0) -> ValidationResult:
+    return ValidationResult(images, Estimate(kid, kid - 1, kid + 1, 100), share(copies, 100), share(0, 100))
 
 
 class FakeWatch:
     """Sees what it is told to see."""
 
-    def __init__(self, *seen: Glance) -> None:
+    def __init__(self, *seen: ValidationResult) -> None:
         self.seen = {one.images: one for one in seen}
 
-    def look(self, _: Any, images: int) -> Glance:
+    def look(self, _: Any, images: int) -> ValidationResult:
         return self.seen[images]
 
 
-def run(out: Path, seen: list[Glance], every: int = 10, start: int = 0) -> tuple[list[int], list[str]]:
+def run(out: Path, seen: list[ValidationResult], every: int = 10, start: int = 0) -> tuple[list[int], list[str]]:
     """Train while there is something to see, 5 pictures a step; return when models were kept, and what was said."""
     kept: list[int] = []
     said: list[str] = []
@@ -50,7 +50,7 @@ def run(out: Path, seen: list[Glance], every: int = 10, start: int = 0) -> tuple
         kept.append(training.counter.images)
 
     selection = Selection(out, every, watch, save, said.append, start)
-    training = trainer.begin(tiny.denoiser().requires_grad_(True), TrainSettings(size=8, width=16))
+    training = trainer.begin(tiny.denoiser().requires_grad_(True), TrainConfig(size=8, width=16))
     for images in range(start + 5, max(watch.seen) + 1, 5):
         training.counter.images = images
         selection.after_step(training, finished=False)
@@ -61,7 +61,7 @@ def test_the_best_likeness_is_kept(tmp_path: Path) -> None:
     seen = [glance(10, 80), glance(20, 60), glance(30, 70), glance(40, 50)]
     kept, said = run(tmp_path, seen)
     assert kept == [10, 20, 40]
-    assert read_glances(tmp_path) == seen
+    assert read_validations(tmp_path) == seen
     assert ["best" in text for text in said] == [True, True, False, True]
 
 
@@ -81,7 +81,7 @@ def test_a_few_copies_among_many_are_chance() -> None:
     assert replace(glance(1, 0), memorised=share(14, 100), real=real).memorises is True
 
 
-def test_beside_a_few_held_out_pictures_copies_are_not_excused_and_nobody_is_acquitted() -> None:
+def test_beside_a_few_held_out_images_copies_are_not_excused_and_nobody_is_acquitted() -> None:
     few = replace(glance(1, 60), real=share(0, 20))
     some, none = replace(few, memorised=share(8, 60)), replace(few, memorised=share(1, 60))
     assert (some.memorises, none.memorises) == (True, None)
@@ -97,7 +97,7 @@ def test_a_resumed_training_remembers_the_best_and_forgets_what_came_after_its_c
     run(tmp_path, [glance(10, 50), glance(20, 40), glance(30, 10)])
     kept, _ = run(tmp_path, [glance(30, 45), glance(40, 39)], start=20)
     assert kept == [40]
-    assert [one.kid.value for one in read_glances(tmp_path)] == [50, 40, 45, 39]
+    assert [one.kid.value for one in read_validations(tmp_path)] == [50, 40, 45, 39]
 
 
 def test_what_the_folder_of_the_best_model_holds_is_not_forgotten_in_a_crash(tmp_path: Path) -> None:
@@ -106,14 +106,14 @@ def test_what_the_folder_of_the_best_model_holds_is_not_forgotten_in_a_crash(tmp
     save_config(tmp_path / "best", replace(config, training={"images": 30}))
     kept, _ = run(tmp_path, [glance(40, 39), glance(50, 9)], start=20)  # 30 is not looked at a second time
     assert kept == [50]
-    assert [one.images for one in read_glances(tmp_path)] == [10, 20, 30, 40, 50]
+    assert [one.images for one in read_validations(tmp_path)] == [10, 20, 30, 40, 50]
 
 
 def test_the_end_is_looked_at_once_wherever_it_falls(tmp_path: Path) -> None:
     watch: Any = FakeWatch(glance(7, 50))
     said: list[str] = []
     selection = Selection(tmp_path, 10, watch, lambda *_: None, said.append, 0)
-    training = trainer.begin(tiny.denoiser().requires_grad_(True), TrainSettings(size=8, width=16))
+    training = trainer.begin(tiny.denoiser().requires_grad_(True), TrainConfig(size=8, width=16))
     training.counter.images = 7
     selection.after_step(training, finished=True)
     selection.after_step(training, finished=True)
@@ -133,28 +133,28 @@ def test_what_is_told_names_the_figures() -> None:
 def test_a_damaged_record_is_named(line: str, tmp_path: Path) -> None:
     (tmp_path / "evaluations.jsonl").write_text(line + "\n")
     with pytest.raises(CaptionlessError, match=r"evaluations\.jsonl is damaged .* Remove it"):
-        read_glances(tmp_path)
+        read_validations(tmp_path)
 
 
 # --- the watch ---
 
 
-def pictures(train_pixels: torch.Tensor, held_out: torch.Tensor) -> TrainingPictures:
+def pictures(train_pixels: torch.Tensor, held_out: torch.Tensor) -> TrainingImages:
     def part(pixels: torch.Tensor, seed: int) -> Part:
         names = tuple(f"{seed}-{i}.png" for i in range(len(pixels)))
         return Part(names, names, pixels, tiny.unit_vectors(len(pixels), seed=seed))
 
     encoder: Any = tiny.FakeEncoder()
-    return TrainingPictures(part(train_pixels, 1), part(held_out, 2), encoder, "")
+    return TrainingImages(part(train_pixels, 1), part(held_out, 2), encoder, "")
 
 
 def noise(n: int, seed: int) -> torch.Tensor:
     return (tiny.uniform(n, 3, 8, 8, seed=seed) * 256).to(torch.uint8)
 
 
-def test_a_model_that_paints_training_pictures_is_seen_to_memorise(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_model_that_paints_training_images_is_seen_to_memorise(monkeypatch: pytest.MonkeyPatch) -> None:
     known = noise(40, 1)
-    watch = Watch(tiny.model().config, pictures(known, noise(30, 2)))
+    watch = Validator(tiny.model().config, pictures(known, noise(30, 2)))
     monkeypatch.setattr(
         "captionless.training.validation.paint", lambda *_, **__: torch.cat([known[:30], known.flip(3)])
     )
@@ -165,7 +165,7 @@ def test_a_model_that_paints_training_pictures_is_seen_to_memorise(monkeypatch: 
 
 
 def test_looking_changes_nothing_and_sees_the_same_again() -> None:
-    watch = Watch(tiny.model().config, pictures(noise(40, 1), noise(30, 2)))
+    watch = Validator(tiny.model().config, pictures(noise(40, 1), noise(30, 2)))
     network = tiny.denoiser()
     before = torch.get_rng_state()
     first = watch.look(network, 1)
@@ -174,11 +174,11 @@ def test_looking_changes_nothing_and_sees_the_same_again() -> None:
     assert (first.kid.n, first.memorised.n) == (30, 40)
 
 
-def test_too_few_held_out_pictures_are_refused_with_a_share_that_would_do() -> None:
+def test_too_few_held_out_images_are_refused_with_a_share_that_would_do() -> None:
     with pytest.raises(CaptionlessError, match=r"at least 20 held-out pictures, and there are 3\. Try --hold-out 0\.3"):
-        Watch(tiny.model().config, pictures(noise(97, 1), noise(3, 2)))
+        Validator(tiny.model().config, pictures(noise(97, 1), noise(3, 2)))
     with pytest.raises(CaptionlessError, match=r"there are 3\. Give more pictures, or leave it out"):
-        Watch(tiny.model().config, pictures(noise(9, 1), noise(3, 2)))
+        Validator(tiny.model().config, pictures(noise(9, 1), noise(3, 2)))
 
 
 # --- through the verb ---
@@ -215,7 +215,7 @@ def test_training_keeps_the_best_model_as_a_model_of_its_own(photos: Path, encod
     out = train(
         photos, tmp_path / "m", encoder=str(encoder), hold_out=0.5, evaluate_every=16, observer=observer, **TINY
     )
-    glances = read_glances(out)
+    glances = read_validations(out)
     assert [one.images for one in glances] == [16, 32]
     best = min(glances, key=lambda one: one.kid.value)
     assert load_model(out / "best").config.training["images"] == best.images
@@ -223,7 +223,7 @@ def test_training_keeps_the_best_model_as_a_model_of_its_own(photos: Path, encod
     assert json.loads((out / "evaluations.jsonl").read_text().splitlines()[0])["images"] == 16
 
 
-def test_a_model_that_learns_five_pictures_by_heart_is_caught_and_an_earlier_one_kept(
+def test_a_model_that_learns_five_images_by_heart_is_caught_and_an_earlier_one_kept(
     encoder: Path, tmp_path: Path
 ) -> None:
     """In earnest: nothing is pretended between the training and the record."""
@@ -234,7 +234,7 @@ def test_a_model_that_learns_five_pictures_by_heart_is_caught_and_an_earlier_one
     options |= {"flip": False, "condition_cosine": 1.0, "hold_out": 0.8, "evaluate_every": 1600}
     observer = Remembers()
     out = train(tmp_path / "photos", tmp_path / "m", encoder=str(encoder), observer=observer, **options)
-    early, late = read_glances(out)
+    early, late = read_validations(out)
     assert (late.images, late.memorised.n, late.real.value, late.memorises) == (3200, 5, 0.0, True)
     assert (early.images, early.memorises) == (1600, None)
     assert load_model(out / "best").config.training["images"] == 1600
@@ -250,20 +250,20 @@ def test_looking_on_the_way_does_not_change_what_is_learned(photos: Path, encode
     assert all(torch.equal(one[name], other[name]) for name in one)
 
 
-def test_held_out_pictures_that_the_model_begun_from_has_seen_are_told_of(
+def test_held_out_images_that_the_model_begun_from_has_seen_are_told_of(
     photos: Path, encoder: Path, tmp_path: Path
 ) -> None:
     first = train(photos, tmp_path / "a", encoder=str(encoder), **TINY)
     observer = Remembers()
     options: dict[str, Any] = {"hold_out": 0.5, "evaluate_every": 32, "observer": observer}
     second = train(photos, tmp_path / "b", start_from=first, **options, **TINY)
-    aside = sum(row[2] == "held out" for row in read_pictures(second))
+    aside = sum(row[2] == "held out" for row in read_images(second))
     assert any(f"{aside} of the {aside} held-out pictures were trained on by {first}" in text for text in observer.said)
 
 
 def test_a_model_of_classes_is_looked_at_too(photos: Path, tmp_path: Path) -> None:
     out = train(photos, tmp_path / "m", classes=True, hold_out=0.5, evaluate_every=32, **TINY)
-    assert [one.images for one in read_glances(out)] == [32]
+    assert [one.images for one in read_validations(out)] == [32]
 
 
 @pytest.mark.parametrize(

@@ -25,11 +25,11 @@ _BEGIN, _END = "<!-- evaluation: begin -->", "<!-- evaluation: end -->"
 _EVALUATION = re.compile(f"{_BEGIN}(?:(?!{_BEGIN}).)*?{_END}", re.DOTALL)
 
 
-def write_model_card(folder: Path, config: ModelConfig, denoiser: Denoiser, pictures_folder: Path) -> None:
+def write_model_card(folder: Path, config: ModelConfig, denoiser: Denoiser, images_folder: Path) -> None:
     """Write ``README.md``, and ``CREDITS.csv`` where the picture folder has one (weights owe the same credit)."""
-    credits = _find_credits(pictures_folder)
+    credits = _find_credits(images_folder)
     if credits:
-        names = {row[0] for row in read_pictures(folder) if row[2] == TRAIN}
+        names = {row[0] for row in read_images(folder) if row[2] == TRAIN}
         with atomic_write(folder / CREDITS) as path:
             path.write_text(_own_credits(credits, names), encoding="utf-8")
     _keep_ancestors_credits(folder, config)
@@ -86,7 +86,7 @@ def _without_marks(text: str) -> str:
 def _card(folder: Path, config: ModelConfig, denoiser: Denoiser, credited: bool) -> str:
     training = config.training
     facts: Mapping[str, object] = {
-        "Pictures": f"{config.size} x {config.size} pixels, {'grey' if config.denoiser.channels == 1 else 'colour'}",
+        "Images": f"{config.size} x {config.size} pixels, {'grey' if config.denoiser.channels == 1 else 'colour'}",
         "Trained on": f"{training.get('pictures', 0):,} pictures of the folder `{training.get('folder', '?')}`"
         f" ({training.get('held_out', 0):,} more held out)",
         "Denoiser": f"U-Net, {parameter_count(denoiser) / 1e6:.1f} million weights, {config.prediction}-prediction, "
@@ -155,7 +155,7 @@ def class_counts(config: ModelConfig) -> str:
     )
 
 
-def write_pictures(folder: Path, rows: Iterable[tuple[str, ...]]) -> None:
+def write_images(folder: Path, rows: Iterable[tuple[str, ...]]) -> None:
     """Write ``pictures.csv``: name, content hash and role of every picture (``TRAIN`` …), and its label if any."""
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
@@ -166,7 +166,7 @@ def write_pictures(folder: Path, rows: Iterable[tuple[str, ...]]) -> None:
         path.write_text(text.getvalue(), encoding="utf-8")
 
 
-def read_pictures(folder: Path) -> list[tuple[str, str, str]]:
+def read_images(folder: Path) -> list[tuple[str, str, str]]:
     """Read name, content hash and role back from ``pictures.csv``; an empty list where there is none."""
     return [(row[0], row[1], row[2]) for row in _read_rows(folder) if len(row) in (3, 4)]
 

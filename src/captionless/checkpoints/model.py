@@ -29,7 +29,7 @@ from torch import Tensor
 
 from captionless.checkpoints.json_values import build, typed
 from captionless.checkpoints.quantisation import restored
-from captionless.conditioning.bridge import Shore
+from captionless.conditioning.bridge import BridgeData
 from captionless.config.training import PREDICTIONS
 from captionless.data.labels import listed
 from captionless.diffusion.schedules import SCHEDULE_KINDS, AnySchedule, CosineSchedule
@@ -143,9 +143,9 @@ class Model:
     small: Model | None = None
 
     @property
-    def shore(self) -> Shore:
+    def bridge_data(self) -> BridgeData:
         """What the bridge from words needs."""
-        return Shore(self.bank, 1 / self.config.words(self.name).logit_scale, self.text_mean)
+        return BridgeData(self.bank, 1 / self.config.words(self.name).logit_scale, self.text_mean)
 
 
 def model_folder(name: str | Path) -> Path:

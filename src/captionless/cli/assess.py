@@ -11,14 +11,14 @@ from rich.cells import cell_len
 
 from captionless.cli import measure_options as options
 from captionless.cli.console import Watcher, bar, remarks, show
-from captionless.config.sampling import Sampling
+from captionless.config.sampling import SamplingConfig
 from captionless.errors import CaptionlessError
 
 if TYPE_CHECKING:
     from captionless.evaluation.assessment.grade import Grade, Verdict
     from captionless.evaluation.metrics.estimate import Estimate
 
-DEFAULTS = Sampling()
+DEFAULTS = SamplingConfig()
 WIDEST = 20
 """Classes that the table of confusion is printed for, at most; with more of them, only what each was taken for most."""
 CONFUSED = 3
@@ -66,7 +66,7 @@ def assess(
 
     Exit code 0: every class reaches its bar. 1: one does not. 2: no grade could be given.
     """
-    sampling = Sampling(guidance=guidance, steps=steps, sampler=sampler, precision=precision, batch=batch)
+    sampling = SamplingConfig(guidance=guidance, steps=steps, sampler=sampler, precision=precision, batch=batch)
     wanted = share_of(passing)
     from captionless.evaluation.assessment.run import assess as grade_model
 

@@ -9,13 +9,13 @@ import typer
 
 from captionless.cli import measure_options as options
 from captionless.cli.console import Watcher, bar, remarks, show
-from captionless.config.sampling import Sampling
+from captionless.config.sampling import SamplingConfig
 from captionless.evaluation import SAMPLES
 
 if TYPE_CHECKING:
     from captionless.evaluation.report.results import Examination, Report
 
-DEFAULTS = Sampling()
+DEFAULTS = SamplingConfig()
 
 
 def evaluate(
@@ -57,7 +57,7 @@ def evaluate(
 
     Writes OUT/index.html, one page that needs nothing else, and OUT/report.json.
     """
-    sampling = Sampling(guidance=guidance, steps=steps, sampler=sampler, precision=precision, batch=batch)
+    sampling = SamplingConfig(guidance=guidance, steps=steps, sampler=sampler, precision=precision, batch=batch)
     from captionless.evaluation.run import evaluate as measure
 
     with bar() as progress, remarks():

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from captionless.cli import generate_options as options
 from captionless.cli.console import bar, remarks, say, show
-from captionless.config.sampling import Sampling
+from captionless.config.sampling import SamplingConfig
 from captionless.generation.request import (
     WALK,
     check_partners,
@@ -18,17 +18,17 @@ from captionless.generation.request import (
     numbers,
     read_composition,
     read_edit,
-    what_to_paint,
+    what_to_sample,
 )
 
 if TYPE_CHECKING:
     from captionless.conditioning.composition import Composition
     from captionless.generation.editing import Edit
     from captionless.generation.generator import Generator
-    from captionless.generation.trajectory import Film
-    from captionless.generation.writer import Gallery, Painted
+    from captionless.generation.trajectory import Trajectory
+    from captionless.generation.writer import ImageWriter, Painted
 
-DEFAULTS = Sampling()
+DEFAULTS = SamplingConfig()
 
 
 def generate(
@@ -71,7 +71,7 @@ def generate(
     """
     given = dict(locals())
     scales = numbers("--guidance", guidance, "5, or -1,0,1,3 to compare")
-    sampling = Sampling(
+    sampling = SamplingConfig(
         interval=None if guidance_interval is None else interval(guidance_interval),
         rescale=guidance_rescale or 0.0,
         threshold=threshold,
@@ -86,7 +86,7 @@ def generate(
         batch=batch,
     )
     ways = [replace(sampling, guidance=scale) for scale in scales]
-    texts = what_to_paint(given)
+    texts = what_to_sample(given)
     check_partners(given, texts, scales)
     if n is None:
         n = WALK if towards else 1
@@ -97,10 +97,10 @@ def generate(
     from captionless.device import resolve_precision
     from captionless.generation.generator import check_request
     from captionless.generation.sample import guided_times
-    from captionless.generation.writer import Gallery
+    from captionless.generation.writer import ImageWriter
 
     check_request(texts, n, seed, composition)
-    gallery = Gallery(out)
+    gallery = ImageWriter(out)
     generator = captionless.load(model, encoder)
     chosen = resolve_precision(precision, generator.device)
     told = {"model": model, **facts(given, composition, edit), "version": captionless.__version__}
@@ -108,7 +108,7 @@ def generate(
     least = replace(ways[0], guidance=min(scales))
     acts = guided_times(least, generator.first.config.schedule, edit.start if edit else 1.0)
     ways = [replace(way, precision=chosen, interval=acts) for way in ways]
-    paint_all(Request(texts, n, seed, ways, composition, edit, told), generator, gallery, film)
+    sample_all(Request(texts, n, seed, ways, composition, edit, told), generator, gallery, film)
 
 
 @dataclass(frozen=True)
@@ -128,26 +128,26 @@ class Request:
     prompts: list[str]
     n: int
     seed: int
-    ways: list[Sampling]
+    ways: list[SamplingConfig]
     composition: Composition
     edit: Edit | None
     told: dict[str, Any]
 
 
-def paint_all(request: Request, generator: Generator, gallery: Gallery, film: bool) -> None:
+def sample_all(request: Request, generator: Generator, gallery: ImageWriter, film: bool) -> None:
     """Paint and write everything that is asked for; what is painted is written at once, and not lost on a crash."""
-    from captionless.generation.trajectory import Film, animation, strip
+    from captionless.generation.trajectory import Trajectory, animation, strip
     from captionless.generation.writer import sheet_limit, sweep_limit
 
     several = len(request.ways) > 1
     limit = sweep_limit(len(request.ways)) if several else sheet_limit(request.n)
-    reel = Film(generator.steps(request.ways[0])) if film else None
+    reel = Trajectory(generator.steps(request.ways[0])) if film else None
     total = len(request.prompts) * request.n
     columns: list[list[Painted]] = [[] for _ in request.ways]
     with bar() as progress, remarks():
         task = progress.add_task("Painting", total=total * len(request.ways))
         for way, shown in zip(request.ways, columns, strict=True):
-            for batch in paint_one_way(request, way, generator, reel):
+            for batch in sample_one_way(request, way, generator, reel):
                 paths = gallery.add(batch)
                 for path in paths:
                     show(path)
@@ -159,22 +159,22 @@ def paint_all(request: Request, generator: Generator, gallery: Gallery, film: bo
         sheet = gallery.add_sweep([f"w = {way.guidance:g}" for way in request.ways], columns, request.n > 1)
     else:
         sheet = gallery.add_sheet(columns[0], request.n)
-    drawn, painted = len(columns) * len(columns[0]), len(columns) * total
-    say(f"Contact sheet: {sheet}" + (f" (the first {drawn:,} of {painted:,} pictures)" if painted > drawn else ""))
+    drawn, sampled = len(columns) * len(columns[0]), len(columns) * total
+    say(f"Contact sheet: {sheet}" + (f" (the first {drawn:,} of {sampled:,} pictures)" if sampled > drawn else ""))
     if reel:
         say(f"Films: NUMBER-film.png and NUMBER-film.gif beside each picture in {gallery.folder}")
 
 
-def paint_one_way(
-    request: Request, way: Sampling, generator: Generator, on_step: Film | None
+def sample_one_way(
+    request: Request, way: SamplingConfig, generator: Generator, on_step: Trajectory | None
 ) -> Iterator[list[Painted]]:
     """Paint each picture of a request once; yield batches, with all that decided each picture."""
     from captionless.conditioning.composition import towards_shares
-    from captionless.generation.generator import picture_seeds
+    from captionless.generation.generator import image_seeds
     from captionless.generation.writer import Painted
 
     n, composition = request.n, request.composition
-    seeds = picture_seeds(len(request.prompts), n, request.seed, composition)
+    seeds = image_seeds(len(request.prompts), n, request.seed, composition)
     shares, done = towards_shares(n), 0
     for images in generator.stream(request.prompts, n, request.seed, way, composition, request.edit, on_step):
         batch = []

@@ -7,12 +7,12 @@ from typing import Annotated
 
 import typer
 
-from captionless.config.sampling import BRIDGES, SAMPLERS, SPACINGS, THRESHOLDS, VARIANCES, Sampling
+from captionless.config.sampling import BRIDGES, SAMPLERS, SPACINGS, THRESHOLDS, VARIANCES, SamplingConfig
 
 SHOWN = "What to show"
 BEGIN = "A photograph to begin from"
 GUIDANCE = "Guidance"
-SAMPLING = "Sampling"
+SAMPLING = "SamplingConfig"
 
 Words = Annotated[list[str] | None, typer.Argument(metavar="[PROMPT]...", help="What to paint.")]
 Prompts = Annotated[
@@ -149,7 +149,7 @@ Bridge = Annotated[
     typer.Option(
         help=f"From text vector to condition: {', '.join(BRIDGES)}; nearest is the mean of the nearest training "
         "vectors.",
-        show_default=Sampling.bridge,
+        show_default=SamplingConfig.bridge,
         rich_help_panel=SAMPLING,
     ),
 ]

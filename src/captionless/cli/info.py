@@ -25,7 +25,7 @@ def info(
     folder = model_folder(name)
     if not folder.is_dir():
         raise CaptionlessError(f"there is no folder {folder}. Name a model folder, 'bundled' or a folder of pictures.")
-    facts = _model(name) if (folder / CONFIG).exists() else _pictures(folder)
+    facts = _model(name) if (folder / CONFIG).exists() else _images(folder)
     width = max(len(label) for label, _ in facts)
     for label, value in facts:
         show(f"{label:{width}}  {value}")
@@ -80,16 +80,16 @@ def _conditions(config: ModelConfig) -> list[tuple[str, str]]:
     ]
 
 
-def _pictures(folder: Path) -> list[tuple[str, str]]:
-    from captionless.data.folder import find_pictures
-    from captionless.data.images import Picture, Skipped, count_reasons, find_duplicates, read_folder
+def _images(folder: Path) -> list[tuple[str, str]]:
+    from captionless.data.folder import find_images
+    from captionless.data.images import FolderImage, Skipped, count_reasons, find_duplicates, read_folder
 
-    files = find_pictures(folder)
-    entries: list[Picture | Skipped] = []
+    files = find_images(folder)
+    entries: list[FolderImage | Skipped] = []
     with bar() as progress, remarks():
         for entry in progress.track(read_folder(folder, files=files), total=len(files), description="Reading"):
             entries.append(entry)
-    pictures = [entry for entry in entries if isinstance(entry, Picture)]
+    pictures = [entry for entry in entries if isinstance(entry, FolderImage)]
     skipped = [entry for entry in entries if isinstance(entry, Skipped)]
     folders = sorted({picture.name.rpartition("/")[0] for picture in pictures} - {""})
     copies = find_duplicates(pictures)

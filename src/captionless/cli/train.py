@@ -10,7 +10,7 @@ from rich.progress import Progress, TaskID
 
 from captionless.cli import train_options as options
 from captionless.cli.console import bar, remarks, say
-from captionless.config.training import PRESETS, GivenSettings, TrainSettings
+from captionless.config.training import PRESETS, GivenSettings, TrainConfig
 from captionless.errors import one_of
 
 if TYPE_CHECKING:
@@ -108,7 +108,7 @@ class Watcher:
         """Show how many pictures have been read and embedded."""
         self._show("Reading pictures", done, total)
 
-    def step(self, training: Training, settings: TrainSettings) -> None:
+    def step(self, training: Training, settings: TrainConfig) -> None:
         """Show how far the training is, in thousandths, with the loss and the pictures seen."""
         from captionless.training.loop import progress
 

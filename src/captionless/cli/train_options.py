@@ -14,10 +14,10 @@ from captionless.config.training import (
     PREDICTIONS,
     SCHEDULES,
     WEIGHTINGS,
-    TrainSettings,
+    TrainConfig,
 )
 
-DEFAULTS = TrainSettings()
+DEFAULTS = TrainConfig()
 CORE = "Diffusion core"
 """Heading of the options that most trainings leave alone."""
 
@@ -127,7 +127,7 @@ SamplePrompts = Annotated[list[str] | None, typer.Option(help="Paint this on the
 EvaluateEvery = Annotated[
     int | None,
     typer.Option(
-        metavar="PICTURES",
+        metavar="IMAGES",
         help="Look for likeness and memorisation after every so many pictures seen, and keep the best model in "
         "OUT/best; needs --hold-out.",
     ),

@@ -26,7 +26,7 @@ near it, and what was a mean would become a single training picture's own vector
 
 
 @dataclass(frozen=True)
-class Shore:
+class BridgeData:
     """What a model knows of the far side of the gap: how its training pictures lie in the shared space.
 
     Args:
@@ -86,7 +86,7 @@ def mean_shift(text: Tensor, text_mean: Tensor, image_mean: Tensor) -> Tensor:
     return F.normalize(text - text_mean + image_mean, dim=1)
 
 
-def to_condition(text: Tensor, shore: Shore, bridge: str = "nearest") -> Tensor:
+def to_condition(text: Tensor, bridge_data: BridgeData, bridge: str = "nearest") -> Tensor:
     """Apply the bridge called ``bridge`` to unit text vectors (n, d); see ``captionless.config.sampling.BRIDGES``.
 
     Raises:
@@ -96,10 +96,12 @@ def to_condition(text: Tensor, shore: Shore, bridge: str = "nearest") -> Tensor:
     if bridge == "none":
         return text
     if bridge == "nearest":
-        return nearest(text, shore.bank, shore.temperature, settle=SETTLE if len(shore.bank) >= DENSE else 0)
-    if shore.text_mean is None:
+        return nearest(
+            text, bridge_data.bank, bridge_data.temperature, settle=SETTLE if len(bridge_data.bank) >= DENSE else 0
+        )
+    if bridge_data.text_mean is None:
         raise CaptionlessError(
             "this model carries no mean of its subject's words, which --bridge mean needs (an older captionless wrote "
             "it). Choose --bridge nearest, or train on with --from."
         )
-    return mean_shift(text, shore.text_mean, shore.bank.mean(0))
+    return mean_shift(text, bridge_data.text_mean, bridge_data.bank.mean(0))

@@ -29,7 +29,7 @@ OPTIONS: dict[str, tuple[str, ...]] = {
 
 
 @dataclass(frozen=True)
-class Sampling:
+class SamplingConfig:
     """How pictures are drawn from noise. The defaults are what measured best: see ``docs/ablations.md``.
 
     Args:
@@ -108,13 +108,13 @@ class Sampling:
         return {name: value for name in OPTIONS if (value := getattr(self, name)) is not None}
 
 
-def enlarging(sampling: Sampling) -> Sampling:
+def enlarging(sampling: SamplingConfig) -> SamplingConfig:
     """Return how the second model of a cascade paints where the first one paints as ``sampling`` says.
 
     The small picture has settled what the words ask for: guidance towards them has nothing to add. A scale of -1,
     a picture without words, leaves them out here too.
     """
-    return Sampling(
+    return SamplingConfig(
         guidance=min(0.0, max(-1.0, sampling.guidance)),
         steps=ENLARGING_STEPS,
         threshold=sampling.threshold,

@@ -10,7 +10,7 @@ from captionless.errors import CaptionlessError, one_of
 
 
 class GivenSettings(TypedDict, total=False):
-    """The settings a caller chose to give; the fields of ``TrainSettings``."""
+    """The settings a caller chose to give; the fields of ``TrainConfig``."""
 
     size: int
     grey: bool
@@ -78,7 +78,7 @@ WIDTH_STEP, SIZE_STEP = 16, 4
 
 
 @dataclass(frozen=True)
-class TrainSettings:
+class TrainConfig:
     """The recipe of one training.
 
     Args:
@@ -209,7 +209,7 @@ def flag(name: str) -> str:
     return "--" + name.replace("_", "-")
 
 
-def check_unchanged(given: GivenSettings, recorded: TrainSettings) -> None:
+def check_unchanged(given: GivenSettings, recorded: TrainConfig) -> None:
     """Raise unless every given setting but the length equals what the training was begun with."""
     for name, value in given.items():
         if name not in LENGTH and value != getattr(recorded, name):
@@ -219,10 +219,10 @@ def check_unchanged(given: GivenSettings, recorded: TrainSettings) -> None:
             )
 
 
-def settings_from_dict(values: dict[str, Any]) -> TrainSettings:
+def settings_from_dict(values: dict[str, Any]) -> TrainConfig:
     """Rebuild settings written by ``dataclasses.asdict``; names that this version does not know are left out."""
-    known = {field.name for field in fields(TrainSettings)}
+    known = {field.name for field in fields(TrainConfig)}
     try:
-        return TrainSettings(**{name: value for name, value in values.items() if name in known})
+        return TrainConfig(**{name: value for name, value in values.items() if name in known})
     except TypeError as error:
         raise CaptionlessError(f"the recorded settings are damaged ({error}). Restore config.json.") from error

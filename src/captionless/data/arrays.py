@@ -12,28 +12,28 @@ from typing import Any
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
-from captionless.data.images import Picture, Pixels, Skipped, find_duplicates, find_pictures, read_folder
+from captionless.data.images import FolderImage, Pixels, Skipped, find_duplicates, find_images, read_folder
 from captionless.errors import CaptionlessError
 
 Progress = Callable[[int, int], object]
 
 
 @dataclass(frozen=True, eq=False)
-class Squares:
-    """The usable pictures of a folder, in the order of `find_pictures`.
+class ImageArrays:
+    """The usable pictures of a folder, in the order of `find_images`.
 
     Args:
         entries: every file of the folder: pictures, without their pixels, and what was skipped.
         squares: for each size asked for, uint8 (n, size, size, 3), or (n, size, size, 1) in grey.
     """
 
-    entries: list[Picture | Skipped]
+    entries: list[FolderImage | Skipped]
     squares: dict[int, Pixels]
 
     @cached_property
-    def pictures(self) -> list[Picture]:
+    def pictures(self) -> list[FolderImage]:
         """The n usable pictures, without their pixels."""
-        return [entry for entry in self.entries if isinstance(entry, Picture)]
+        return [entry for entry in self.entries if isinstance(entry, FolderImage)]
 
     @property
     def skipped(self) -> list[Skipped]:
@@ -63,12 +63,12 @@ class Rows:
 
     def __init__(self, most: int, sizes: Sequence[int], grey: bool) -> None:
         self.count = 0
-        self.entries: list[Picture | Skipped] = []
+        self.entries: list[FolderImage | Skipped] = []
         self._arrays: dict[int, Pixels] = {
             size: rows_of(most, (size, size, 1 if grey else 3), np.uint8) for size in sizes
         }
 
-    def add(self, entry: Picture | Skipped) -> int:
+    def add(self, entry: FolderImage | Skipped) -> int:
         """Take an entry and a picture's squares; its row, or -1 where it gives none."""
         if isinstance(entry, Skipped):
             self.entries.append(entry)
@@ -100,23 +100,23 @@ def rows_of(most: int, shape: tuple[int, ...], kind: DTypeLike) -> NDArray[Any]:
         ) from error
 
 
-def read_squares(
+def read_arrays(
     folder: str | Path,
     sizes: Sequence[int],
     *,
     grey: bool = False,
     files: Sequence[Path] | None = None,
-    refuse: Callable[[Picture], str] | None = None,
+    refuse: Callable[[FolderImage], str] | None = None,
     workers: int | None = None,
     on_progress: Progress | None = None,
-) -> Squares:
+) -> ImageArrays:
     """Read a folder of pictures as squares, and nothing else.
 
     Args:
         folder: searched with its sub-folders.
         sizes: sides of the squares to make of each picture, in pixels.
         grey: make those (size, size, 1).
-        files: what `find_pictures` gave, when that was already called.
+        files: what `find_images` gave, when that was already called.
         refuse: says why a usable picture is not wanted; empty where it is. What it refuses counts as skipped.
         workers: decoding processes, see `captionless.data.images.read_folder`.
         on_progress: called after each file with how many are done and how many there are.
@@ -124,18 +124,18 @@ def read_squares(
     Raises:
         CaptionlessError: a wrong folder, or one without usable pictures.
     """
-    files = find_pictures(folder) if files is None else files
+    files = find_images(folder) if files is None else files
     rows = Rows(len(files), sizes, grey)
     with closing(read_folder(folder, sizes, grey=grey, workers=workers, files=files)) as found:
         for entry in watched(found, len(files), on_progress):
-            reason = refuse(entry) if refuse and isinstance(entry, Picture) else ""
+            reason = refuse(entry) if refuse and isinstance(entry, FolderImage) else ""
             rows.add(Skipped(entry.path, entry.name, reason, entry.notes) if reason else entry)
-    return Squares(rows.entries, rows.squares)
+    return ImageArrays(rows.entries, rows.squares)
 
 
 def watched(
-    found: Iterator[Picture | Skipped], total: int, on_progress: Progress | None
-) -> Iterator[Picture | Skipped]:
+    found: Iterator[FolderImage | Skipped], total: int, on_progress: Progress | None
+) -> Iterator[FolderImage | Skipped]:
     """Hand the entries on, and tell how far that is."""
     for done, entry in enumerate(found, start=1):
         yield entry

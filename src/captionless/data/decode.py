@@ -95,7 +95,7 @@ def read_bytes(path: Path) -> bytes:
     return data
 
 
-def starts_like_picture(beginning: bytes) -> bool:
+def starts_like_image(beginning: bytes) -> bool:
     """Whether a file's first 8 bytes are those of a format that is read here."""
     return beginning.startswith(_BEGINNINGS)
 
@@ -139,7 +139,7 @@ def _decode(data: bytes, at_least: int) -> Image.Image:
 def _reason(error: Exception, data: bytes) -> str:
     text = " ".join(str(error).split())[:200]
     if isinstance(error, UnidentifiedImageError):
-        damaged = starts_like_picture(data[:8])
+        damaged = starts_like_image(data[:8])
         return "damaged: its beginning cannot be understood" if damaged else "not a picture: its content is none"
     if isinstance(error, Image.DecompressionBombError):
         return f"too large: more than {MAX_PIXELS:,} pixels"

@@ -10,7 +10,7 @@ from pathlib import Path
 from captionless.errors import CaptionlessError
 
 
-def find_pictures(folder: str | Path) -> list[Path]:
+def find_images(folder: str | Path) -> list[Path]:
     """Every regular file in a folder and its sub-folders, sorted; hidden ones (a leading dot) are left out.
 
     Files of any kind are listed: `read_folder` says of each that is no picture why it was skipped. Links to

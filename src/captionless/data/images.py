@@ -28,9 +28,9 @@ from captionless.data.decode import (
     decode_quietly,
     read_bytes,
     square,
-    starts_like_picture,
+    starts_like_image,
 )
-from captionless.data.folder import find_pictures, relative_name
+from captionless.data.folder import find_images, relative_name
 from captionless.data.process_pool import map_in_processes
 from captionless.errors import CaptionlessError
 from captionless.files import atomic_write
@@ -39,16 +39,16 @@ __all__ = [
     "BACKGROUND",
     "MAX_PIXELS",
     "SUFFIXES",
-    "Picture",
+    "FolderImage",
     "Skipped",
     "count_reasons",
     "decode",
     "find_duplicates",
-    "find_pictures",
+    "find_images",
     "held_out",
     "read_folder",
     "relative_name",
-    "sample_pictures",
+    "sample_images",
     "square",
     "write_report",
 ]
@@ -67,7 +67,7 @@ Pixels = NDArray[np.uint8]
 
 
 @dataclass(frozen=True, eq=False)
-class Picture:
+class FolderImage:
     """A usable picture of a folder.
 
     Args:
@@ -122,8 +122,8 @@ def read_folder(
     full: int = 0,
     workers: int | None = None,
     files: Sequence[Path] | None = None,
-) -> Generator[Picture | Skipped, None, None]:
-    """Decode every picture of a folder, in the order of `find_pictures`, holding only a few at a time.
+) -> Generator[FolderImage | Skipped, None, None]:
+    """Decode every picture of a folder, in the order of `find_images`, holding only a few at a time.
 
     Args:
         folder: searched with its sub-folders.
@@ -133,7 +133,7 @@ def read_folder(
             does its own resizing; one of more than this many pixels a side is reduced to it.
         workers: processes that decode; 1 decodes in this one. By default one a CPU core, and none for a folder
             of a few files. A picture that kills its process costs that picture only.
-        files: what `find_pictures` gave, when that was already called (to know how many there are).
+        files: what `find_images` gave, when that was already called (to know how many there are).
 
     Raises:
         CaptionlessError: at once, for a wrong folder, size or number of workers; at the end, when the folder
@@ -143,14 +143,14 @@ def read_folder(
         raise CaptionlessError(f"pictures cannot have the sizes {[*sizes]}. Choose sizes of 1 or more.")
     if workers is not None and workers < 1:
         raise CaptionlessError(f"{workers} decoding processes are too few. Choose 1 or more.")
-    files = find_pictures(folder) if files is None else files
+    files = find_images(folder) if files is None else files
     if workers is None:
         workers = 1 if len(files) < _FEW else min(joblib.cpu_count(), _MAX_WORKERS, len(files) // 8)
     wanted = _Wanted(Path(os.path.abspath(folder)), tuple(sizes), grey, full)
     return _read(files, wanted, workers)
 
 
-def _read(files: Sequence[Path], wanted: _Wanted, workers: int) -> Generator[Picture | Skipped, None, None]:
+def _read(files: Sequence[Path], wanted: _Wanted, workers: int) -> Generator[FolderImage | Skipped, None, None]:
     read = functools.partial(_read_file, wanted=wanted)
     lost = functools.partial(_skip, wanted=wanted, reason=_KILLED)
     results = map(read, files) if workers == 1 else map_in_processes(read, files, workers=workers, lost=lost)
@@ -175,7 +175,7 @@ def _skip(path: Path, *, wanted: _Wanted, reason: str, notes: tuple[str, ...] = 
     return Skipped(path, relative_name(path, wanted.folder), reason, notes)
 
 
-def _read_file(path: Path, *, wanted: _Wanted) -> Picture | Skipped:
+def _read_file(path: Path, *, wanted: _Wanted) -> FolderImage | Skipped:
     """Read, hash and decode one file; runs in a decoding process."""
     skip: Callable[..., Skipped] = functools.partial(_skip, path, wanted=wanted)
     try:
@@ -190,7 +190,7 @@ def _read_file(path: Path, *, wanted: _Wanted) -> Picture | Skipped:
     squares = {size: _pixels(square(image, size), wanted.grey) for size in wanted.sizes}
     full = _pixels(square(image, min(*image.size, wanted.full))) if wanted.full else None
     digest = hashlib.sha256(data).hexdigest()
-    return Picture(path, relative_name(path, wanted.folder), digest, squares, notes, full)
+    return FolderImage(path, relative_name(path, wanted.folder), digest, squares, notes, full)
 
 
 def _not_tried(path: Path) -> str:
@@ -203,7 +203,7 @@ def _not_tried(path: Path) -> str:
     if suffix == "":  # some programs save pictures without an ending
         try:
             with path.open("rb") as file:
-                return "" if starts_like_picture(file.read(8)) else "not a picture"
+                return "" if starts_like_image(file.read(8)) else "not a picture"
         except OSError:
             return ""
     return "not a picture"
@@ -214,7 +214,7 @@ def _pixels(image: Image.Image, grey: bool = False) -> Pixels:
     return pixels[..., None] if grey else pixels
 
 
-def sample_pictures(folder: str | Path, count: int) -> list[Image.Image]:
+def sample_images(folder: str | Path, count: int) -> list[Image.Image]:
     """Decode up to ``count`` pictures of a folder, spread over all of it and always the same ones.
 
     Returns:
@@ -223,19 +223,19 @@ def sample_pictures(folder: str | Path, count: int) -> list[Image.Image]:
     Raises:
         CaptionlessError: a wrong folder, or one without usable pictures.
     """
-    files = find_pictures(folder)
+    files = find_images(folder)
     files.sort(key=lambda path: hashlib.sha256(relative_name(path, folder).encode()).digest())
     images: list[Image.Image] = []
     with closing(read_folder(folder, full=_SAMPLE_SIDE, workers=1, files=files)) as found:
         for entry in found:
-            if isinstance(entry, Picture) and entry.full is not None:
+            if isinstance(entry, FolderImage) and entry.full is not None:
                 images.append(Image.fromarray(entry.full))
                 if len(images) >= count:
                     break
     return images
 
 
-def find_duplicates(pictures: Iterable[Picture]) -> list[list[str]]:
+def find_duplicates(pictures: Iterable[FolderImage]) -> list[list[str]]:
     """Names of pictures with the same bytes: one list for each picture that is there more than once."""
     names: dict[str, list[str]] = {}
     for picture in pictures:
@@ -266,7 +266,7 @@ def _kind(reason: str) -> str:
     return reason.partition(":")[0]
 
 
-def write_report(path: str | Path, entries: Iterable[Picture | Skipped], hold_out: float = 0.0) -> None:
+def write_report(path: str | Path, entries: Iterable[FolderImage | Skipped], hold_out: float = 0.0) -> None:
     """Write what became of each file of a folder: a CSV of file, status, reason and notes.
 
     Status is ``used``, ``held out`` (by `held_out` with the share ``hold_out``), ``duplicate`` (of an earlier

@@ -247,7 +247,7 @@ def add_noise(schedule: Schedule, x0: Tensor, eps: Tensor, t: Tensor) -> Tensor:
         eps: standard normal noise of the same shape.
         t: one time a picture, (n,), in [0, 1].
     """
-    alpha, sigma = (_per_picture(value, x0) for value in schedule.alpha_sigma(t))
+    alpha, sigma = (_per_image(value, x0) for value in schedule.alpha_sigma(t))
     return alpha * x0 + sigma * eps
 
 
@@ -288,6 +288,6 @@ def _wide(t: Tensor) -> Tensor:
     return t.float() if t.device.type == "mps" else t.double()
 
 
-def _per_picture(value: Tensor, like: Tensor) -> Tensor:
+def _per_image(value: Tensor, like: Tensor) -> Tensor:
     """Reshape (n,) to (n, 1, 1, 1) in the type of ``like``, so that it multiplies whole pictures."""
     return value.to(like.dtype).reshape(-1, *[1] * (like.ndim - 1))

@@ -21,7 +21,7 @@ from captionless.models.unet import DenoiserConfig
 
 MAX_NOISE = 0.3
 """Std of the noise on small pictures (whose values lie in [-1, 1]) in training, at most."""
-PAINTED_NOISE = 0.05
+SAMPLED_NOISE = 0.05
 """The same on those that are painted, which hides their smallest flaws (``docs/ablations.md``)."""
 ENLARGING_MULTIPLIERS = (1, 1, 2)
 """Of the second denoiser: detail is made at the finest level, which gets most of the work."""
@@ -29,7 +29,9 @@ GRID = 32
 """Positions a side that the second denoiser works on, at least."""
 
 
-def enlarging_shape(size: int, channels: int, width: int, condition_width: int, dropout: float) -> DenoiserConfig:
+def super_resolution_shape(
+    size: int, channels: int, width: int, condition_width: int, dropout: float
+) -> DenoiserConfig:
     """Return the shape of a denoiser that enlarges to ``size`` pixels: all of it convolutions."""
     patch = next((patch for patch in (4, 2) if size % (4 * patch) == 0 and size // patch >= GRID), 1)
     return DenoiserConfig(

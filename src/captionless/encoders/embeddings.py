@@ -13,12 +13,12 @@ from typing import Any, Protocol
 import numpy as np
 from PIL import Image
 
-from captionless.data.arrays import Progress, Rows, Squares, rows_of, watched
+from captionless.data.arrays import ImageArrays, Progress, Rows, rows_of, watched
 from captionless.data.folder import match_names
 from captionless.data.images import (
-    Picture,
+    FolderImage,
     Skipped,
-    find_pictures,
+    find_images,
     read_folder,
     relative_name,
 )
@@ -66,7 +66,7 @@ class ImageEncoder(Protocol):
 
 
 @dataclass(frozen=True, eq=False)
-class Embedded(Squares):
+class Embedded(ImageArrays):
     """The usable pictures of a folder with their vectors.
 
     Args:
@@ -111,7 +111,7 @@ def embed(
         CaptionlessError: a wrong folder or one without usable pictures; an encoder that gives unusable vectors;
             a cache that cannot be written; pictures without a given vector (the message names some).
     """
-    files = find_pictures(folder)
+    files = find_images(folder)
     rows, vectors = Rows(len(files), sizes, grey), rows_of(len(files), (encoder.width,), np.float32)
     full = 0 if given is not None else 2 * encoder.image_size
     found = read_folder(folder, sizes, grey=grey, full=full, workers=workers, files=files)
@@ -126,7 +126,7 @@ def embed(
 
 
 def _compute(
-    found: Iterator[Picture | Skipped],
+    found: Iterator[FolderImage | Skipped],
     rows: Rows,
     vectors: Vectors,
     encoder: ImageEncoder,
@@ -139,7 +139,7 @@ def _compute(
         raise ValueError(f"the cache is of the encoder {cache.encoder_digest}, not of {encoder.digest}")
     row_of: dict[str, int] = {}
     copies: list[tuple[int, int]] = []
-    queue: list[tuple[int, Picture]] = []
+    queue: list[tuple[int, FolderImage]] = []
     computed = 0
     try:
         for entry in found:
@@ -162,7 +162,7 @@ def _compute(
     return computed
 
 
-def _encode(queue: list[tuple[int, Picture]], vectors: Vectors, encoder: ImageEncoder, cache: VectorCache) -> int:
+def _encode(queue: list[tuple[int, FolderImage]], vectors: Vectors, encoder: ImageEncoder, cache: VectorCache) -> int:
     """Encode the pictures of the queue and empty it; how many there were."""
     if not queue:
         return 0
@@ -187,7 +187,7 @@ def _encode(queue: list[tuple[int, Picture]], vectors: Vectors, encoder: ImageEn
 
 
 def _look_up(
-    found: Iterator[Picture | Skipped],
+    found: Iterator[FolderImage | Skipped],
     rows: Rows,
     vectors: Vectors,
     given: Mapping[str, Vectors],
@@ -200,7 +200,7 @@ def _look_up(
     missing: list[str] = []
     for entry in found:
         row = rows.add(entry)
-        if isinstance(entry, Picture):
+        if isinstance(entry, FolderImage):
             if key := keys.get(entry.name):
                 vectors[row] = _unit(given[key], key, vectors.shape[1])
             else:

@@ -159,7 +159,7 @@ def _reads(folder: Path, name: str) -> str:
     raise CaptionlessError(f"{name} is a model of type {config.model_type!r}, which reads no pictures. {_EXPECTED}")
 
 
-def _load_model(folder: Path, name: str, device: str) -> _PictureModel:
+def _load_model(folder: Path, name: str, device: str) -> _ImageModel:
     from transformers import AutoModel
 
     # From its own module: several transformers 5 releases hide the public name where torchvision is missing.
@@ -184,7 +184,7 @@ def _load_model(folder: Path, name: str, device: str) -> _PictureModel:
             f"{name} is not whole: {len(lost)} tensors are missing from its weights, such as {lost[0]}. Fetch it "
             "again, or use another."
         )
-    model = _PictureModel(name, network, processor, device, pools)
+    model = _ImageModel(name, network, processor, device, pools)
     model.check()
     return model
 
@@ -195,7 +195,7 @@ def _unloadable(name: str, folder: Path, error: Exception) -> CaptionlessError:
 
 
 @dataclass(frozen=True, eq=False)
-class _PictureModel:
+class _ImageModel:
     """A transformers model that reads pictures alone.
 
     Args:

@@ -11,9 +11,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from captionless.checkpoints.card import COPY, TRAIN, read_labels, read_pictures
+from captionless.checkpoints.card import COPY, TRAIN, read_images, read_labels
 from captionless.checkpoints.model import SMALL, ModelConfig, load_config, model_folder
-from captionless.data.arrays import Squares, read_squares
+from captionless.data.arrays import ImageArrays, read_arrays
 from captionless.data.labels import clean, find_labels
 from captionless.encoders.embeddings import Embedded, embed
 from captionless.errors import CaptionlessError
@@ -44,7 +44,7 @@ class Silent:
 
 
 @dataclass(frozen=True)
-class Pictures:
+class Images:
     """Some pictures of the folder.
 
     Args:
@@ -66,30 +66,30 @@ class Pictures:
         """Return how many there are."""
         return len(self.names)
 
-    def take(self, index: Sequence[int]) -> Pictures:
+    def take(self, index: Sequence[int]) -> Images:
         """Return some of them."""
         rows = torch.as_tensor(index, dtype=torch.int64)
         names, digests = tuple(self.names[i] for i in index), tuple(self.digests[i] for i in index)
         labels = tuple(self.labels[i] for i in index)
-        return Pictures(names, digests, self.pixels[rows], self.conditions[rows], labels)
+        return Images(names, digests, self.pixels[rows], self.conditions[rows], labels)
 
 
 @dataclass(frozen=True)
-class Evidence:
+class EvaluationData:
     """A folder as one model sees it.
 
     Args:
         seen: pictures that the model, or one it was begun from, was trained on.
         held_out: pictures that it was not.
         everything: all pictures of the folder.
-        own: as ``own_pictures``: what the model's own training had, here or not; nothing where that is not recorded.
+        own: as ``own_images``: what the model's own training had, here or not; nothing where that is not recorded.
         unknown: models whose training pictures are not recorded any more; what they saw counts as held out.
         elsewhere: how many pictures of only the models it was begun from are not in the folder.
     """
 
-    seen: Pictures
-    held_out: Pictures
-    everything: Pictures
+    seen: Images
+    held_out: Images
+    everything: Images
     own: Mapping[str, str]
     unknown: tuple[str, ...] = ()
     elsewhere: int = 0
@@ -135,12 +135,12 @@ def seen_digests(model: str | Path) -> tuple[set[str], tuple[str, ...]]:
     Returns:
         The hashes, and the models among them that do not record theirs, or are gone.
     """
-    rows = {name: read_pictures(model_folder(name)) for name, _ in ancestry(model)}
+    rows = {name: read_images(model_folder(name)) for name, _ in ancestry(model)}
     seen = {digest for known in rows.values() for _, digest, role in known if role in (TRAIN, COPY)}
     return seen, tuple(name for name, known in rows.items() if not known)
 
 
-def own_pictures(model: str | Path) -> dict[str, str]:
+def own_images(model: str | Path) -> dict[str, str]:
     """Return what a model itself was trained on: for each file's content hash, that of the picture that it shows.
 
     The two differ for a copy of a picture (the same one in other bytes). The model whose pictures it enlarges is a part
@@ -151,7 +151,7 @@ def own_pictures(model: str | Path) -> dict[str, str]:
 
 
 def _trained_in(folder: Path) -> dict[str, str]:
-    rows = read_pictures(folder)
+    rows = read_images(folder)
     trained = {name: digest for name, digest, role in rows if role == TRAIN}
     own = {digest: digest for digest in trained.values()}
     return own | {digest: trained.get(name, digest) for name, digest, role in rows if role == COPY}
@@ -167,8 +167,8 @@ def gather(
     generator: Generator,
     listener: Listener,
     labels: str | Path | None = None,
-    cache: dict[object, Pictures] | None = None,
-) -> Evidence:
+    cache: dict[object, Images] | None = None,
+) -> EvaluationData:
     """Read the folder as the model sees pictures, each of a set of identical ones once.
 
     Args:
@@ -193,22 +193,22 @@ def gather(
     seen, unknown = seen_digests(name)
     known = [i for i, digest in enumerate(everything.digests) if digest in seen]
     new = [i for i, digest in enumerate(everything.digests) if digest not in seen]
-    trained, elsewhere = own_pictures(name), _elsewhere(name, set(everything.digests))
-    return Evidence(everything.take(known), everything.take(new), everything, trained, unknown, elsewhere)
+    trained, elsewhere = own_images(name), _elsewhere(name, set(everything.digests))
+    return EvaluationData(everything.take(known), everything.take(new), everything, trained, unknown, elsewhere)
 
 
 def _elsewhere(model: str | Path, here: set[str]) -> int:
     """Return how many pictures that only the models begun from were trained on are not ``here``."""
     inherited: dict[str, str] = {}
     for ancestor, _ in ancestry(model)[1:]:
-        inherited |= own_pictures(ancestor)
+        inherited |= own_images(ancestor)
     known = {picture for digest, picture in inherited.items() if digest in here}
-    return len(set(inherited.values()) - known - set(own_pictures(model).values()))
+    return len(set(inherited.values()) - known - set(own_images(model).values()))
 
 
 def read_labelled(
     data: str | Path, generator: Generator, listener: Listener, labels: str | Path | None = None
-) -> Pictures:
+) -> Images:
     """Read the folder's pictures at the model's size, and their labels; no encoder takes part.
 
     Returns:
@@ -226,18 +226,18 @@ def _read(
     listener: Listener,
     labels: str | Path | None,
     conditioned: bool = True,
-) -> Pictures:
+) -> Images:
     config = generator.model.config
     size, grey = config.size, config.denoiser.channels == 1
 
     def on_progress(done: int, total: int) -> None:
         listener.progress("Reading pictures", done, total)
 
-    found: Squares
+    found: ImageArrays
     if config.encoder and conditioned:
         found = embed(data, generator.encoder, sizes=(size,), grey=grey, on_progress=on_progress)
     else:
-        found = read_squares(data, (size,), grey=grey, on_progress=on_progress)
+        found = read_arrays(data, (size,), grey=grey, on_progress=on_progress)
     _tell(found, listener.say)
     first = {digest: i for i, digest in reversed(list(enumerate(found.digests)))}
     kept = np.asarray(sorted(first.values()), dtype=np.int64)
@@ -253,7 +253,7 @@ def _read(
     else:
         conditions = _classes(told, config.classes)
     pixels = torch.from_numpy(found.squares[size][kept]).permute(0, 3, 1, 2).contiguous()
-    return Pictures(tuple(names), tuple(digests), pixels, conditions, told)
+    return Images(tuple(names), tuple(digests), pixels, conditions, told)
 
 
 def _classes(labels: Sequence[str | None], classes: Sequence[str]) -> Tensor:
@@ -289,7 +289,7 @@ def _are_parts(paths: Sequence[Sequence[str]]) -> bool:
     return len(kinds) == 1 or alike or {name.casefold() for name in inside} <= PARTS
 
 
-def _tell(found: Squares, say: Callable[[str], None]) -> None:
+def _tell(found: ImageArrays, say: Callable[[str], None]) -> None:
     copies = sum(len(names) - 1 for names in found.duplicates)
     same = f", {copies:,} copies counted once" if copies else ""
     say(f"Pictures: {len(found.names):,} usable, {len(found.skipped):,} files skipped{same}.")

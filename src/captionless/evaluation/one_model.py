@@ -9,14 +9,14 @@ import torch
 from torch import Tensor
 
 from captionless.checkpoints.model import Model
-from captionless.config.sampling import Sampling
+from captionless.config.sampling import SamplingConfig
 from captionless.encoders.dual_encoder import BUNDLED, load_encoder
 from captionless.encoders.features import Features, load_features, own_features
-from captionless.evaluation.classifier.reference import PixelJudge, may_mirror, train_judge
-from captionless.evaluation.data import Evidence, Listener, Pictures, teachers
+from captionless.evaluation.classifier.reference import ReferenceClassifier, may_mirror, train_reference
+from captionless.evaluation.data import EvaluationData, Images, Listener, teachers
 from captionless.evaluation.metrics.estimate import TooFewError
 from captionless.evaluation.report.results import Examination, Section
-from captionless.evaluation.samples import Studio
+from captionless.evaluation.samples import EvaluationSampler
 from captionless.evaluation.sections.fidelity import ALTERATIONS, likeness_section
 from captionless.evaluation.sections.memorisation import Memory, Suspects, memory_section
 from captionless.evaluation.sections.sweep import sweep_cost, sweep_section
@@ -38,7 +38,7 @@ NO_CLASSES = (
     "no picture of the folder lies in a sub-folder named like one of the model's classes; a table may say which is "
     "which: --labels FILE.csv"
 )
-PICTURE_PARTS = (("likeness", "Likeness to the folder"), ("memorisation", "Memorisation"), ("sweeps", "Sweeps"))
+IMAGE_PARTS = (("likeness", "Likeness to the folder"), ("memorisation", "Memorisation"), ("sweeps", "Sweeps"))
 
 
 @dataclass(frozen=True)
@@ -61,13 +61,13 @@ class Plan:
     source: str
     samples: int
     features: str | None
-    sampling: Sampling
+    sampling: SamplingConfig
     seed: int
     listener: Listener
-    judges: dict[tuple[int, int, bool], PixelJudge | str] = field(default_factory=dict)
+    judges: dict[tuple[int, int, bool], ReferenceClassifier | str] = field(default_factory=dict)
 
 
-def examine(generator: Generator, evidence: Evidence, plan: Plan) -> Examination:
+def examine(generator: Generator, evidence: EvaluationData, plan: Plan) -> Examination:
     """Paint and measure everything about one model.
 
     Raises:
@@ -86,14 +86,14 @@ def examine(generator: Generator, evidence: Evidence, plan: Plan) -> Examination
         words, *prompted = words_section(studio, asked, judge, real, real_features)
         fresh.append(prompted)
     if not len(real):
-        rest = tuple(Section(key, missing=((name, NO_CLASSES),)) for key, name in PICTURE_PARTS)
+        rest = tuple(Section(key, missing=((name, NO_CLASSES),)) for key, name in IMAGE_PARTS)
         return Examination(generator.model.name, facts(generator), (words, *rest), _warnings(generator, evidence, plan))
-    painted = studio.paint(real.conditions)
-    likeness, features = likeness_section(studio, real, real_features, painted, usable)
-    aside, known = None, [painted, features]
+    sampled = studio.paint(real.conditions)
+    likeness, features = likeness_section(studio, real, real_features, sampled, usable)
+    aside, known = None, [sampled, features]
     if len(evidence.held_out):
         aside, known = Suspects("real", "", real.pixels, real_features), _own(studio, own)
-        fresh.append([painted, features])
+        fresh.append([sampled, features])
     memory, caught = memory_section(_memory(studio, evidence, chosen, plan), _suspects(fresh, known), aside)
     sections = (words, likeness, memory, sweep_section(studio, real, real_features))
     warnings = _warnings(generator, evidence, plan) + (memory.notes if caught is None else ())
@@ -101,8 +101,8 @@ def examine(generator: Generator, evidence: Evidence, plan: Plan) -> Examination
 
 
 def _studio(
-    generator: Generator, evidence: Evidence, asked: Asked | None, real: Pictures, own: int, plan: Plan
-) -> Studio:
+    generator: Generator, evidence: EvaluationData, asked: Asked | None, real: Images, own: int, plan: Plan
+) -> EvaluationSampler:
     """Return where the model paints, told how much it will be."""
     pictures = len(real) + own + (asked.each * len(asked.prompts) if asked else 0)
     swept, steps = sweep_cost(plan.sampling, len(real))
@@ -111,10 +111,12 @@ def _studio(
     features, flip = pick_features(generator, plan), may_mirror(generator.model.config)
     # Looked at are all paintings, the real pictures as they are and altered, and those trained on.
     looks = pictures + swept + (1 + ALTERATIONS) * len(real) + (1 + flip) * len(evidence.seen)
-    return Studio(generator, features, plan.sampling, plan.seed, pictures + swept, steps, plan.listener, looks)
+    return EvaluationSampler(
+        generator, features, plan.sampling, plan.seed, pictures + swept, steps, plan.listener, looks
+    )
 
 
-def compared(evidence: Evidence, plan: Plan) -> tuple[Evidence, tuple[str, ...]]:
+def compared(evidence: EvaluationData, plan: Plan) -> tuple[EvaluationData, tuple[str, ...]]:
     """Keep so many of the training pictures as paintings can be compared with, and say if that is not all.
 
     The model's own come before those of models that it was begun from.
@@ -141,7 +143,7 @@ def _suspects(fresh: Sequence[Sequence[Tensor]], known: Sequence[Tensor]) -> lis
     return found
 
 
-def reference(generator: Generator, evidence: Evidence, plan: Plan) -> tuple[Pictures, int]:
+def reference(generator: Generator, evidence: EvaluationData, plan: Plan) -> tuple[Images, int]:
     """Return the real pictures to paint the like of: held out ones, a random choice where they are many; those
     trained on where there are no others. Of a model of classes, only pictures of its classes. Then, how many there
     were to choose from.
@@ -152,7 +154,7 @@ def reference(generator: Generator, evidence: Evidence, plan: Plan) -> tuple[Pic
     return pictures.take(sorted(usable[i] for i in order[: plan.samples])), len(usable)
 
 
-def own_conditions(generator: Generator, evidence: Evidence, plan: Plan) -> Tensor:
+def own_conditions(generator: Generator, evidence: EvaluationData, plan: Plan) -> Tensor:
     """Return some training pictures' own vectors, (m, d): the folder's, else those that the model carries, else those
     of pictures that models it was begun from were trained on.
 
@@ -168,7 +170,7 @@ def own_conditions(generator: Generator, evidence: Evidence, plan: Plan) -> Tens
     return known[order[: min(OWN_VECTORS, plan.samples)]]
 
 
-def what_to_ask(generator: Generator, evidence: Evidence, plan: Plan) -> Asked | None:
+def what_to_ask(generator: Generator, evidence: EvaluationData, plan: Plan) -> Asked | None:
     """Return what to ask the model for: the plan's prompts, its classes, or the folder's labels; None without any."""
     if generator.classes:
         return Asked(tuple(Prompt(name, name) for name in generator.classes), "the model's classes")
@@ -202,7 +204,7 @@ def facts(generator: Generator) -> tuple[tuple[str, str], ...]:
     encoder = f"encoder {config.encoder.name}" if config.encoder else f"{len(config.classes)} classes"
     small = generator.model.small
     return (
-        ("Pictures", f"{config.size} x {config.size} pixels"),
+        ("Images", f"{config.size} x {config.size} pixels"),
         *([_enlarged(small)] if small else []),
         ("Denoiser", f"{parameter_count(generator.denoiser) / 1e6:.1f} million weights, {encoder}"),
         ("Trained on", f"{told.get('pictures', 0):,} pictures, {told.get('images', 0):,} seen in all"),
@@ -218,15 +220,15 @@ def _enlarged(small: Model) -> tuple[str, str]:
     )
 
 
-def _own(studio: Studio, conditions: Tensor) -> list[Tensor]:
+def _own(studio: EvaluationSampler, conditions: Tensor) -> list[Tensor]:
     """Paint training pictures' own conditions; return the paintings and their features."""
     if not len(conditions):
         return [torch.empty(0), torch.empty(0)]
-    painted = studio.paint(conditions, offset=OWN_SEEDS)
-    return [painted, studio.look(painted, "Looking at paintings")]
+    sampled = studio.paint(conditions, offset=OWN_SEEDS)
+    return [sampled, studio.look(sampled, "Looking at paintings")]
 
 
-def _memory(studio: Studio, evidence: Evidence, chosen: Sequence[str], plan: Plan) -> Memory:
+def _memory(studio: EvaluationSampler, evidence: EvaluationData, chosen: Sequence[str], plan: Plan) -> Memory:
     own = plan.features is None and not studio.generator.classes
     bank = scaled(studio.generator.model.bank) if own else None
     flip = may_mirror(studio.generator.model.config)
@@ -235,7 +237,7 @@ def _memory(studio: Studio, evidence: Evidence, chosen: Sequence[str], plan: Pla
     return memory
 
 
-def _judge(studio: Studio, evidence: Evidence, asked: Asked, plan: Plan) -> PixelJudge | str:
+def _judge(studio: EvaluationSampler, evidence: EvaluationData, asked: Asked, plan: Plan) -> ReferenceClassifier | str:
     """Return the classifier for pictures of this make, trained once for all models; or why there is none."""
     if not any(prompt.label for prompt in asked.prompts):
         return "the prompts have no labels"
@@ -245,17 +247,17 @@ def _judge(studio: Studio, evidence: Evidence, asked: Asked, plan: Plan) -> Pixe
     if key not in plan.judges:
         studio.rehearse(evidence.everything.conditions)
         try:
-            plan.judges[key] = train_judge(evidence.everything, plan.listener, seed=plan.seed, flip=flip)
+            plan.judges[key] = train_reference(evidence.everything, plan.listener, seed=plan.seed, flip=flip)
         except TooFewError as error:
             plan.judges[key] = str(error)
     return plan.judges[key]
 
 
-def _counts(evidence: Evidence) -> str:
+def _counts(evidence: EvaluationData) -> str:
     return f"{len(evidence.seen):,} of these pictures were trained on, {len(evidence.held_out):,} are held out"
 
 
-def _warnings(generator: Generator, evidence: Evidence, plan: Plan) -> tuple[str, ...]:
+def _warnings(generator: Generator, evidence: EvaluationData, plan: Plan) -> tuple[str, ...]:
     found = []
     if generator.classes and plan.prompts:
         found.append("The model paints classes, so it was asked for those and not for the prompts.")

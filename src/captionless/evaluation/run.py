@@ -14,12 +14,12 @@ import torch
 from captionless._version import __version__
 from captionless.checkpoints.card import add_evaluation
 from captionless.checkpoints.model import BUNDLED, load_config, model_folder
-from captionless.config.sampling import Sampling
+from captionless.config.sampling import SamplingConfig
 from captionless.device import resolve_precision
 from captionless.encoders.dual_encoder import Encoder
 from captionless.errors import CaptionlessError
 from captionless.evaluation import SAMPLES
-from captionless.evaluation.data import Evidence, Listener, Pictures, Silent, gather
+from captionless.evaluation.data import EvaluationData, Images, Listener, Silent, gather
 from captionless.evaluation.one_model import Plan, examine
 from captionless.evaluation.report.html import card_lines, write
 from captionless.evaluation.report.results import Examination, Report
@@ -40,7 +40,7 @@ def evaluate(
     samples: int = SAMPLES,
     features: str | None = None,
     encoder: str | None = None,
-    sampling: Sampling | None = None,
+    sampling: SamplingConfig | None = None,
     seed: int = 0,
     listener: Listener | None = None,
 ) -> Report:
@@ -73,10 +73,10 @@ def evaluate(
     check_request(names, samples, seed, Path(out))
     asked = () if prompts is None else tuple(read_prompts(Path(prompts)))
     listener = listener or Silent()
-    plan = Plan(asked, str(prompts), samples, features, sampling or Sampling(), seed, listener)
+    plan = Plan(asked, str(prompts), samples, features, sampling or SamplingConfig(), seed, listener)
     generators = [load(name, None if load_config(name).classes else encoder) for name in names]
     share_encoders(generators)
-    read: dict[object, Pictures] = {}
+    read: dict[object, Images] = {}
     evidence = [gather(data, generator, listener, labels, read) for generator in generators]
     evidence, remarks = alike(evidence)
     remarks += differences(generators, features)
@@ -134,7 +134,7 @@ def command(models: Sequence[str | Path], given: Mapping[str, str | Path | None]
     chosen: dict[str, object] = {"samples": plan.samples, "seed": plan.seed}
     usual: dict[str, object] = {"samples": SAMPLES, "seed": 0}
     for name in ("guidance", "steps", "sampler", "precision", "batch"):
-        chosen[name], usual[name] = getattr(plan.sampling, name), getattr(Sampling(), name)
+        chosen[name], usual[name] = getattr(plan.sampling, name), getattr(SamplingConfig(), name)
     for name, value in chosen.items():
         words += [] if value == usual[name] else [f"--{name}", str(value)]
     return shlex.join(words)
@@ -175,7 +175,7 @@ def check_out(out: Path) -> None:
         ) from error
 
 
-def alike(evidence: Sequence[Evidence]) -> tuple[list[Evidence], tuple[str, ...]]:
+def alike(evidence: Sequence[EvaluationData]) -> tuple[list[EvaluationData], tuple[str, ...]]:
     """Let several models be measured on the same held-out pictures: those that none of them was trained on.
 
     Returns:
@@ -192,7 +192,7 @@ def alike(evidence: Sequence[Evidence]) -> tuple[list[Evidence], tuple[str, ...]
     return [_only(one, common) for one in evidence], ()
 
 
-def _only(evidence: Evidence, digests: set[str]) -> Evidence:
+def _only(evidence: EvaluationData, digests: set[str]) -> EvaluationData:
     kept = [i for i, digest in enumerate(evidence.held_out.digests) if digest in digests]
     return replace(evidence, held_out=evidence.held_out.take(kept))
 
@@ -201,7 +201,7 @@ def _settings(plan: Plan, generator: Generator) -> tuple[tuple[str, str], ...]:
     sampling = plan.sampling
     precision = resolve_precision(sampling.precision, generator.device)
     return (
-        ("Sampling", f"{sampling.sampler}, {sampling.steps} steps, guidance {sampling.guidance:g}, {precision}"),
+        ("SamplingConfig", f"{sampling.sampler}, {sampling.steps} steps, guidance {sampling.guidance:g}, {precision}"),
         ("Seed", str(plan.seed)),
         ("Held-out pictures painted after", f"at most {plan.samples:,}"),
         ("Compared by", plan.features or "the model's own encoder"),

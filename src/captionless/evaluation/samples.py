@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from captionless.config.sampling import Sampling
+from captionless.config.sampling import SamplingConfig
 from captionless.encoders.features import Features
 from captionless.evaluation.data import Listener
 from captionless.evaluation.report.format import duration
@@ -40,7 +40,7 @@ class Easel:
     def __init__(
         self,
         generator: Generator,
-        sampling: Sampling,
+        sampling: SamplingConfig,
         seed: int,
         pictures: int,
         steps: int,
@@ -75,7 +75,7 @@ class Easel:
                 self._tell(time.monotonic() - started, self.done)
             self.listener.progress("Painting", self.done, max(self.steps, self.done))
 
-        return self._paint(conditions, self.seeds(len(conditions), offset), sampling, on_progress)
+        return self._sample(conditions, self.seeds(len(conditions), offset), sampling, on_progress)
 
     def rehearse(self, conditions: Tensor) -> None:
         """Tell how long all will take before other work is begun, by a few pictures that are thrown away.
@@ -84,13 +84,13 @@ class Easel:
             conditions: some that could be asked for, (n, d).
         """
         few = conditions[:REHEARSED]
-        self._paint(few[:1], self.seeds(1), self.sampling)  # the first time, kernels are still being chosen
+        self._sample(few[:1], self.seeds(1), self.sampling)  # the first time, kernels are still being chosen
         started = time.monotonic()
-        self._paint(few, self.seeds(len(few)), self.sampling)
+        self._sample(few, self.seeds(len(few)), self.sampling)
         self._tell(time.monotonic() - started, len(few) * self.generator.steps(self.sampling))
 
-    def _paint(
-        self, conditions: Tensor, seeds: Sequence[int], sampling: Sampling, on_progress: Progress | None = None
+    def _sample(
+        self, conditions: Tensor, seeds: Sequence[int], sampling: SamplingConfig, on_progress: Progress | None = None
     ) -> Tensor:
         denoiser, config, small = self.generator.denoiser, self.generator.model.config, self.generator.small
         return paint(denoiser, config, conditions, seeds, sampling, small=small, on_progress=on_progress)
@@ -106,7 +106,7 @@ class Easel:
         return 0.0
 
 
-class Studio(Easel):
+class EvaluationSampler(Easel):
     """One model, at work for an evaluation: painting, and comparing by features.
 
     Args:
@@ -124,7 +124,7 @@ class Studio(Easel):
         self,
         generator: Generator,
         features: Features,
-        sampling: Sampling,
+        sampling: SamplingConfig,
         seed: int,
         pictures: int,
         steps: int,

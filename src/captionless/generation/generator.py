@@ -16,7 +16,7 @@ from torch import Tensor
 from captionless.checkpoints.model import Model, load_model
 from captionless.conditioning.bridge import to_condition
 from captionless.conditioning.composition import Composition, compose
-from captionless.config.sampling import Sampling, enlarging
+from captionless.config.sampling import SamplingConfig, enlarging
 from captionless.data.decode import square
 from captionless.data.labels import one_hot
 from captionless.device import default_device, to_device
@@ -96,26 +96,26 @@ class Generator:
         """The denoiser that begins a picture, and its config: the small model's where there are two."""
         return self.small or Stage(self.denoiser, self.model.config)
 
-    def steps(self, sampling: Sampling) -> int:
+    def steps(self, sampling: SamplingConfig) -> int:
         """Return the denoising steps of a picture: those of ``sampling``, and then those that enlarge it, if any do."""
         return sampling.steps + (enlarging(sampling).steps if self.small else 0)
 
-    def conditions(self, prompts: Sequence[str], bridge: str = Sampling.bridge) -> Tensor:
+    def conditions(self, prompts: Sequence[str], bridge: str = SamplingConfig.bridge) -> Tensor:
         """Return one condition vector a prompt, (n, d): through encoder and bridge, or one-hot for a model of classes.
 
         Raises:
             CaptionlessError: a model of classes is asked for none of its classes, or for another bridge.
         """
-        if self.classes and bridge == Sampling.bridge:
+        if self.classes and bridge == SamplingConfig.bridge:
             return one_hot(prompts, self.classes)
-        return to_condition(self.encoder.encode_texts(list(prompts)), self.model.shore, bridge)
+        return to_condition(self.encoder.encode_texts(list(prompts)), self.model.bridge_data, bridge)
 
     def generate(
         self,
         prompts: Sequence[str] | str,
         n: int = 1,
         seed: int = 0,
-        sampling: Sampling | None = None,
+        sampling: SamplingConfig | None = None,
         composition: Composition | None = None,
         edit: Edit | None = None,
         on_progress: OnProgress | None = None,
@@ -153,7 +153,7 @@ class Generator:
         prompts: Sequence[str],
         n: int = 1,
         seed: int = 0,
-        sampling: Sampling | None = None,
+        sampling: SamplingConfig | None = None,
         composition: Composition | None = None,
         edit: Edit | None = None,
         on_step: Callback | None = None,
@@ -162,10 +162,10 @@ class Generator:
 
         All prompts are checked and encoded before the first picture is painted.
         """
-        sampling, composition = sampling or Sampling(), composition or Composition()
+        sampling, composition = sampling or SamplingConfig(), composition or Composition()
         check_request(prompts, n, seed, composition)
         parts, negative = self._composed(prompts, n, sampling, composition, edit.start if edit else 1.0)
-        seeds = picture_seeds(len(prompts), n, seed, composition)
+        seeds = image_seeds(len(prompts), n, seed, composition)
         for start in range(0, len(seeds), sampling.batch):
             rows = slice(start, start + sampling.batch)
             few = [replace(part, condition=part.condition[rows]) for part in parts]
@@ -176,7 +176,7 @@ class Generator:
         self,
         parts: Sequence[Part] | Tensor,
         seeds: Sequence[int],
-        sampling: Sampling | None = None,
+        sampling: SamplingConfig | None = None,
         negative: Tensor | None = None,
         edit: Edit | None = None,
         on_progress: OnProgress | None = None,
@@ -198,7 +198,7 @@ class Generator:
         return to_images(pixels)
 
     def _composed(
-        self, prompts: Sequence[str], n: int, sampling: Sampling, composition: Composition, start: float
+        self, prompts: Sequence[str], n: int, sampling: SamplingConfig, composition: Composition, start: float
     ) -> tuple[list[Part], Tensor | None]:
         like = None if composition.like is None else self._vector(composition.like)
         return compose(prompts, n, composition, lambda texts: self.conditions(texts, sampling.bridge), like, start)
@@ -240,7 +240,7 @@ def check_request(prompts: Sequence[str], n: int, seed: int, composition: Compos
         raise CaptionlessError(f"--seed must be a whole number from 0 to {MAX_SEED - n + 1}, not {seed}.")
 
 
-def picture_seeds(prompts: int, n: int, seed: int, composition: Composition | None = None) -> list[int]:
+def image_seeds(prompts: int, n: int, seed: int, composition: Composition | None = None) -> list[int]:
     """Return the seed of every picture; on the way from one prompt to another, all have the same noise."""
     still = composition is not None and composition.towards is not None
     return [seed if still else seed + i for _ in range(prompts) for i in range(n)]

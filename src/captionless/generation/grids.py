@@ -18,7 +18,7 @@ MAX_LINES = 5
 """Of a label under a single picture."""
 
 
-def contact_sheet(
+def sample_grid(
     rows: Sequence[Sequence[Image.Image]], labels: Sequence[str], cell: int = 128, heads: Sequence[str] = ()
 ) -> Image.Image:
     """Draw rows of pictures on white, each row under its label.

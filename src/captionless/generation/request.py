@@ -123,7 +123,7 @@ def facts(given: Mapping[str, Any], composition: Composition, edit: Edit | None)
     return {name: str(value) if isinstance(value, Path) else value for name, value in told.items() if value is not None}
 
 
-def what_to_paint(given: Mapping[str, Any]) -> list[str]:
+def what_to_sample(given: Mapping[str, Any]) -> list[str]:
     """Return the prompts, or the classes that a model of classes takes in their place.
 
     Raises:

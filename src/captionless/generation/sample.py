@@ -11,7 +11,7 @@ from PIL import Image
 from torch import Tensor
 
 from captionless.checkpoints.model import ModelConfig
-from captionless.config.sampling import GUIDED_LEVELS, Sampling, enlarging
+from captionless.config.sampling import GUIDED_LEVELS, SamplingConfig, enlarging
 from captionless.device import autocast, resolve_precision
 from captionless.diffusion import super_resolution as cascade
 from captionless.diffusion.guidance import Guidance, Part, guided_denoiser
@@ -49,7 +49,7 @@ def paint(
     config: ModelConfig,
     parts: Sequence[Part] | Tensor,
     seeds: Sequence[int],
-    sampling: Sampling | None = None,
+    sampling: SamplingConfig | None = None,
     *,
     small: Stage | None = None,
     negative: Tensor | None = None,
@@ -78,7 +78,7 @@ def paint(
     if not len(seeds) or any(len(part.condition) != len(seeds) for part in parts):
         count = len(parts[0].condition) if parts else 0
         raise CaptionlessError(f"{count} conditions and {len(seeds)} seeds: give one seed a condition.")
-    sampling = sampling or Sampling()
+    sampling = sampling or SamplingConfig()
     device = next(denoiser.parameters()).device
     precision = resolve_precision(sampling.precision, device)
     done: list[Tensor] = []
@@ -88,7 +88,7 @@ def paint(
         avoid = None if negative is None else negative[rows].to(device)
         with autocast(precision, device), exact_convolutions(precision, device):
             job = _Job(few, sampling, avoid, edit, [seeded(seed) for seed in seeds[rows]], on_step)
-            done.append(to_bytes(_paint_batch(Stage(denoiser, config), small, job)))
+            done.append(to_bytes(_sample_batch(Stage(denoiser, config), small, job)))
         if on_progress:
             on_progress(min(start + sampling.batch, len(seeds)), len(seeds))
     return torch.cat(done)
@@ -103,7 +103,7 @@ class _Job:
     """
 
     parts: Sequence[Part]
-    sampling: Sampling
+    sampling: SamplingConfig
     negative: Tensor | None
     edit: Edit | None
     generators: Sequence[torch.Generator]
@@ -114,7 +114,7 @@ class _Job:
         return torch.stack([torch.randn(channels, size, size, generator=one) for one in self.generators])
 
 
-def _paint_batch(stage: Stage, small: Stage | None, job: _Job) -> Tensor:
+def _sample_batch(stage: Stage, small: Stage | None, job: _Job) -> Tensor:
     """Return pictures, (n, channels, size, size), in about [-1, 1]."""
     if (small is None) != (stage.config.enlarges is None):
         raise CaptionlessError("a model that enlarges needs the model of small pictures beside it, and no other does.")
@@ -124,7 +124,7 @@ def _paint_batch(stage: Stage, small: Stage | None, job: _Job) -> Tensor:
     size, steps, told = stage.config.size, job.sampling.steps, job.on_step
     first = replace(job, on_step=told and (lambda step, t, x, x0: told(step, t, _blocks(x, size), _blocks(x0, size))))
     view = _reverse(small, small.denoiser, first).clamp(-1, 1)
-    level = torch.full((len(view),), cascade.PAINTED_NOISE, device=view.device)
+    level = torch.full((len(view),), cascade.SAMPLED_NOISE, device=view.device)
     eps = job.noise(*view.shape[1:3]).to(view.device)
     network = cascade.looking_at(stage.denoiser, cascade.shown_beside(view, size, level, eps))
     then = replace(
@@ -169,8 +169,8 @@ def _reverse(stage: Stage, network: Network, job: _Job) -> Tensor:
     return SAMPLERS[sampling.sampler](x, reverse, **sampling.options)
 
 
-def guided_times(sampling: Sampling, schedule: Schedule, start: float = 1.0) -> tuple[float, float]:
-    """Return the times between which guidance acts; see ``Sampling.interval``.
+def guided_times(sampling: SamplingConfig, schedule: Schedule, start: float = 1.0) -> tuple[float, float]:
+    """Return the times between which guidance acts; see ``SamplingConfig.interval``.
 
     Args:
         sampling: how pictures are drawn.
@@ -185,7 +185,7 @@ def guided_times(sampling: Sampling, schedule: Schedule, start: float = 1.0) -> 
     return start * low, start * high
 
 
-def _times(schedule: Schedule, sampling: Sampling, start: float) -> Tensor:
+def _times(schedule: Schedule, sampling: SamplingConfig, start: float) -> Tensor:
     if sampling.spacing == "karras":
         return karras_times(schedule, sampling.steps, start)
     return sampling_times(sampling.steps, start)

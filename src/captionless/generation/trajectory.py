@@ -20,7 +20,7 @@ from dataclasses import dataclass
 from PIL import Image
 from torch import Tensor
 
-from captionless.generation.grids import MARGIN, contact_sheet, scaled
+from captionless.generation.grids import MARGIN, sample_grid, scaled
 from captionless.generation.sample import to_bytes, to_images
 
 CELL = 128
@@ -49,7 +49,7 @@ class Frame:
     x0: Image.Image
 
 
-class Film:
+class Trajectory:
     """Keeps the steps of pictures while they are drawn: the ``on_step`` of a generator.
 
     Keeps pixels of 8 bits, on the CPU: at most 60 steps a picture, 1.5 MB at 64 x 64 pixels. Many pictures are best
@@ -72,7 +72,7 @@ class Film:
 
     def take(self) -> list[list[Frame]]:
         """Return the frames of each picture drawn since the last call, in the order of the pictures."""
-        taken = [frames for batch in self._batches for frames in _by_picture(batch)]
+        taken = [frames for batch in self._batches for frames in _by_image(batch)]
         self._batches = []
         return taken
 
@@ -87,7 +87,7 @@ class _Shot:
     x0: Tensor
 
 
-def _by_picture(batch: Sequence[_Shot]) -> list[list[Frame]]:
+def _by_image(batch: Sequence[_Shot]) -> list[list[Frame]]:
     developed = [(shot, to_images(shot.xt), to_images(shot.x0)) for shot in batch]
     return [[Frame(shot.step, shot.t, xt[i], x0[i]) for shot, xt, x0 in developed] for i in range(len(batch[0].xt))]
 
@@ -102,7 +102,7 @@ def strip(frames: Sequence[Frame], columns: int = COLUMNS) -> Image.Image:
     shown = [frames[i] for i in evenly(len(frames), columns)]
     rows = [[frame.xt for frame in shown], [frame.x0 for frame in shown]]
     heads = [f"step {frame.step + 1}, t = {frame.t:.2f}" for frame in shown]
-    return contact_sheet(rows, ["noisy picture xt", "predicted picture x0"], _cell(frames), heads)
+    return sample_grid(rows, ["noisy picture xt", "predicted picture x0"], _cell(frames), heads)
 
 
 def animation(frames: Sequence[Frame]) -> bytes:

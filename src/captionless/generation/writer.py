@@ -19,14 +19,14 @@ from PIL.PngImagePlugin import PngInfo
 
 from captionless.errors import CaptionlessError
 from captionless.files import atomic_write
-from captionless.generation.grids import contact_sheet, labelled_grid
+from captionless.generation.grids import labelled_grid, sample_grid
 
 MANIFEST = "manifest.jsonl"
 COLUMNS = 8
 MAX_ROWS = 60
 ODD_NAMES = "backslashreplace"
 """A file's name need not be text; what is none is written as a code."""
-_PICTURES = r"(\d+)(?:-film)?\.(?:png|gif)"
+_IMAGES = r"(\d+)(?:-film)?\.(?:png|gif)"
 _SHEETS = r"sheet-(\d+)\.png"
 
 
@@ -53,7 +53,7 @@ class Painted:
         return f"seed {self.facts['seed']}" if share is None else f"{share:.0%} of the way"
 
 
-class Gallery:
+class ImageWriter:
     """A folder that pictures are added to: ``0001.png`` onward, ``sheet-0001.png``, ``manifest.jsonl``.
 
     Each PNG carries as text what its line of the manifest says.
@@ -73,33 +73,33 @@ class Gallery:
             if self.folder.exists() and not self.folder.is_dir():
                 raise CaptionlessError(f"--out {self.folder} is a file. Choose a folder.")
 
-    def add(self, painted: Sequence[Painted]) -> list[Path]:
+    def add(self, sampled: Sequence[Painted]) -> list[Path]:
         """Write pictures under the next free numbers and note them in the manifest; return their paths.
 
         Raises:
             CaptionlessError: something cannot be written; the pictures written before are in the manifest.
         """
-        numbers = count(self._next(_PICTURES))
+        numbers = count(self._next(_IMAGES))
         paths: list[Path] = []
         try:
-            for one in painted:
+            for one in sampled:
                 paths.append(self._write(one.image, "{:04d}.png", numbers, _chunks(one.facts)))
         finally:
-            self._note([{"file": path.name, **one.facts} for path, one in zip(paths, painted, strict=False)])
+            self._note([{"file": path.name, **one.facts} for path, one in zip(paths, sampled, strict=False)])
         return paths
 
-    def add_sheet(self, painted: Sequence[Painted], n: int) -> Path:
+    def add_sheet(self, sampled: Sequence[Painted], n: int) -> Path:
         """Draw pictures, ``n`` of each prompt in turn, on a contact sheet and return its path.
 
         Each prompt has its rows; where there is one picture a prompt, several share a row, each over its prompt.
         No more than ``sheet_limit(n)`` are shown.
         """
-        painted = painted[: sheet_limit(n)]
-        cell = max(128, painted[0].image.width)
+        sampled = sampled[: sheet_limit(n)]
+        cell = max(128, sampled[0].image.width)
         if n == 1:
-            labels = [one.title for one in painted]
-            return self._write_sheet(labelled_grid([one.image for one in painted], labels, COLUMNS, cell))
-        return self._write_sheet(contact_sheet(*sheet_rows(painted, n), cell))
+            labels = [one.title for one in sampled]
+            return self._write_sheet(labelled_grid([one.image for one in sampled], labels, COLUMNS, cell))
+        return self._write_sheet(sample_grid(*sheet_rows(sampled, n), cell))
 
     def add_sweep(self, heads: Sequence[str], columns: Sequence[Sequence[Painted]], several: bool) -> Path:
         """Draw the same pictures in several ways, a column each, on a contact sheet and return its path.
@@ -114,7 +114,7 @@ class Gallery:
         shown = list(zip(*columns, strict=True))[: sweep_limit(len(columns))]
         labels = [(f"{row[0].subtitle}: " if several else "") + row[0].title for row in shown]
         rows = [[one.image for one in row] for row in shown]
-        return self._write_sheet(contact_sheet(rows, labels, max(128, rows[0][0].width), heads))
+        return self._write_sheet(sample_grid(rows, labels, max(128, rows[0][0].width), heads))
 
     def add_film(self, path: Path, strip: Image.Image, animation: bytes) -> tuple[Path, Path]:
         """Write how the picture at ``path`` came about beside it; return the paths of the strip and of the animation.
@@ -213,12 +213,12 @@ def sheet_limit(n: int) -> int:
     return MAX_ROWS // rows * n + MAX_ROWS % rows * COLUMNS
 
 
-def sheet_rows(painted: Sequence[Painted], n: int) -> tuple[list[list[Image.Image]], list[str]]:
+def sheet_rows(sampled: Sequence[Painted], n: int) -> tuple[list[list[Image.Image]], list[str]]:
     """Arrange pictures, ``n`` of each prompt in turn, in rows of one prompt each, continued below where it has many."""
     rows: list[list[Image.Image]] = []
     labels: list[str] = []
-    for start in range(0, len(painted), n):
-        group = painted[start : start + n]
+    for start in range(0, len(sampled), n):
+        group = sampled[start : start + n]
         for at in range(0, len(group), COLUMNS):
             rows.append([one.image for one in group[at : at + COLUMNS]])
             labels.append("" if at else group[0].title)

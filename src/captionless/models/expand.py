@@ -26,7 +26,7 @@ def grow(small: Denoiser, config: DenoiserConfig) -> Denoiser:
     Raises:
         CaptionlessError: ``config`` is narrower, coarser or otherwise of another make.
     """
-    check_growth(small.config, config)
+    check_expansion(small.config, config)
     large = Denoiser(config)
     old = small.state_dict()
     factor = config.patch // small.config.patch
@@ -44,7 +44,7 @@ def grow(small: Denoiser, config: DenoiserConfig) -> Denoiser:
     return large
 
 
-def check_growth(old: DenoiserConfig, new: DenoiserConfig) -> None:
+def check_expansion(old: DenoiserConfig, new: DenoiserConfig) -> None:
     """Raise unless a denoiser of shape ``old`` can grow into one of shape ``new``."""
     addable = [name for name in ("tokens", "bypass") if not getattr(old, name)]
     may_change = ("width", "multipliers", "patch", "condition_width", "dropout", *addable)

@@ -15,15 +15,15 @@ import torch
 from filelock import FileLock, Timeout
 
 from captionless.checkpoints import model as checkpoint
-from captionless.checkpoints.card import write_model_card, write_pictures
+from captionless.checkpoints.card import write_images, write_model_card
 from captionless.checkpoints.model import ModelConfig
 from captionless.conditioning.subject import subject_mean
-from captionless.config.training import TrainSettings
+from captionless.config.training import TrainConfig
 from captionless.errors import CaptionlessError
 from captionless.files import atomic_write
 from captionless.training import loop as trainer
-from captionless.training.dataset import TrainingPictures
-from captionless.training.sample_grid import SheetPainter
+from captionless.training.dataset import TrainingImages
+from captionless.training.sample_grid import SampleGridWriter
 
 CHECKPOINT_SECONDS = 300.0
 SHEETS = 10
@@ -34,7 +34,7 @@ BANK_LIMIT = 10_000
 """Image vectors kept for the bridge: 10 MB at 512 features."""
 
 
-class Keeper:
+class Checkpointer:
     """Writes the model folder.
 
     Args:
@@ -51,10 +51,10 @@ class Keeper:
         self,
         out: Path,
         config: ModelConfig,
-        settings: TrainSettings,
-        pictures: TrainingPictures,
+        settings: TrainConfig,
+        pictures: TrainingImages,
         folder: Path,
-        painter: SheetPainter,
+        painter: SampleGridWriter,
         small: Path | None = None,
     ) -> None:
         self.out, self.config, self.settings, self.pictures = out, config, settings, pictures
@@ -92,9 +92,9 @@ class Keeper:
         checkpoint.save_tensors(folder / checkpoint.WEIGHTS, training.average.state_dict())
         if self.small is not None and not (folder / checkpoint.SMALL / checkpoint.CONFIG).is_file():
             checkpoint.copy_model(self.out / checkpoint.SMALL, folder / checkpoint.SMALL)
-        for name, tensors in self._shore.items():
+        for name, tensors in self._bridge_data.items():
             checkpoint.save_tensors(folder / name, tensors)
-        write_pictures(folder, self.pictures.rows())
+        write_images(folder, self.pictures.rows())
         config = replace(self.config, training=self.config.training | self._so_far(training))
         checkpoint.save_config(folder, config)
         write_model_card(folder, config, training.average, self.folder)
@@ -110,7 +110,7 @@ class Keeper:
         return target
 
     @cached_property
-    def _shore(self) -> dict[str, dict[str, torch.Tensor]]:
+    def _bridge_data(self) -> dict[str, dict[str, torch.Tensor]]:
         """What the bridge from words needs, by file; nothing where there are classes instead."""
         train, encoder = self.pictures.train, self.pictures.encoder
         if encoder is None or self.small is not None:  # the small model has its own
@@ -161,7 +161,7 @@ class Log:
     def __init__(self, folder: Path | None) -> None:
         self.writer = _writer(folder) if folder else None
 
-    def step(self, training: trainer.Training, settings: TrainSettings) -> None:
+    def step(self, training: trainer.Training, settings: TrainConfig) -> None:
         """Note the loss each time it was looked at."""
         if self.writer and training.counter.images // settings.batch % trainer.CHECK_EVERY == 0:
             images = training.counter.images

@@ -13,9 +13,9 @@ from torch import Tensor
 
 from captionless.checkpoints.card import HELD_OUT, TRAIN
 from captionless.checkpoints.model import EncoderReference, ModelConfig
-from captionless.config.training import TrainSettings
-from captionless.data.arrays import Squares
-from captionless.data.images import held_out, sample_pictures, write_report
+from captionless.config.training import TrainConfig
+from captionless.data.arrays import ImageArrays
+from captionless.data.images import held_out, sample_images, write_report
 from captionless.encoders.cache import Vectors
 from captionless.encoders.dual_encoder import check_same, choose_encoder, load_encoder
 from captionless.encoders.embeddings import Embedded, embed, read_csv
@@ -65,7 +65,7 @@ class Part:
 
 
 @dataclass(frozen=True)
-class TrainingPictures:
+class TrainingImages:
     """The pictures of a training, and where their vectors come from.
 
     Args:
@@ -111,14 +111,14 @@ class TrainingPictures:
 def gather(
     folder: Path,
     out: Path,
-    settings: TrainSettings,
+    settings: TrainConfig,
     before: ModelConfig | None,
     encoder: str | None,
     vectors: str | Path | None,
     listener: Listener,
     device: torch.device,
     small: int | None = None,
-) -> TrainingPictures:
+) -> TrainingImages:
     """Read, embed (or look up), deduplicate and split the pictures of ``folder``.
 
     Writes ``pictures-report.csv`` into ``out``: every file, and what became of it.
@@ -148,7 +148,7 @@ def gather(
             f"--hold-out {settings.hold_out} sets every usable picture of {folder} aside ({len(aside.names)}); "
             "nothing is left to train on. Choose a smaller share."
         )
-    return TrainingPictures(train, aside, chosen, reason)
+    return TrainingImages(train, aside, chosen, reason)
 
 
 def pick_encoder(
@@ -173,7 +173,7 @@ def pick_encoder(
             f"{vectors} does not say which encoder made its vectors. Name it with --encoder, "
             "such as --encoder openai/clip-vit-base-patch32."
         )
-    images = sample_pictures(folder, DOMAIN_SAMPLE) if name in (None, "auto") else []
+    images = sample_images(folder, DOMAIN_SAMPLE) if name in (None, "auto") else []
     return choose_encoder(name or "auto", images, device=device, announce=say)
 
 
@@ -182,7 +182,7 @@ def sides(size: int, small: int | None) -> tuple[int, ...]:
     return (size,) if small is None else (size, small)
 
 
-def split(found: Squares, vectors: Vectors, settings: TrainSettings, small: int | None = None) -> tuple[Part, Part]:
+def split(found: ImageArrays, vectors: Vectors, settings: TrainConfig, small: int | None = None) -> tuple[Part, Part]:
     """Keep one of each set of identical pictures, the first; part what is trained on from what is held out."""
     digests = found.digests
     first = {digest: i for i, digest in reversed(list(enumerate(digests)))}
@@ -192,7 +192,7 @@ def split(found: Squares, vectors: Vectors, settings: TrainSettings, small: int 
     return _part(found, vectors, train, settings.size, small), _part(found, vectors, aside, settings.size)
 
 
-def _part(found: Squares, vectors: Vectors, index: Sequence[int], size: int, small: int | None = None) -> Part:
+def _part(found: ImageArrays, vectors: Vectors, index: Sequence[int], size: int, small: int | None = None) -> Part:
     # All of them, the usual case, is no copy: the pixels of a large folder are most of a training's memory.
     names, digests = found.names, found.digests
     where = slice(None) if len(index) == len(names) else np.asarray(index, dtype=np.int64)
@@ -209,7 +209,7 @@ def _part(found: Squares, vectors: Vectors, index: Sequence[int], size: int, sma
     )
 
 
-def tell(found: Squares, report: Path, say: Callable[[str], None], hold_out: float = 0.0) -> None:
+def tell(found: ImageArrays, report: Path, say: Callable[[str], None], hold_out: float = 0.0) -> None:
     """Say what was read and what was not, and write the whole of it to ``report``."""
     write_report(report, found.entries, hold_out)
     fresh = f" ({found.computed:,} newly embedded)" if isinstance(found, Embedded) else ""

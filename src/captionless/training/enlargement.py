@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from captionless.checkpoints.model import SMALL, ModelConfig, load_config, model_folder
-from captionless.config.training import ENLARGING_WEIGHTING, GivenSettings, TrainSettings
+from captionless.config.training import ENLARGING_WEIGHTING, GivenSettings, TrainConfig
 from captionless.errors import CaptionlessError
 
 
@@ -61,7 +61,7 @@ def defaults_for(small: ModelConfig) -> GivenSettings:
     return {"size": 2 * small.size, "grey": small.denoiser.channels == 1, "weighting": ENLARGING_WEIGHTING}
 
 
-def check_settings(small: ModelConfig, settings: TrainSettings) -> None:
+def check_settings(small: ModelConfig, settings: TrainConfig) -> None:
     """Raise where pictures of ``small`` cannot be enlarged as the settings ask."""
     if settings.size <= small.size or settings.size % small.size:
         raise CaptionlessError(

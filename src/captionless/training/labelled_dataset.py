@@ -7,12 +7,12 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from captionless.checkpoints.model import ModelConfig
-from captionless.config.training import TrainSettings
-from captionless.data.arrays import Squares, read_squares
-from captionless.data.images import find_pictures, relative_name
+from captionless.config.training import TrainConfig
+from captionless.data.arrays import ImageArrays, read_arrays
+from captionless.data.images import find_images, relative_name
 from captionless.data.labels import FOLDERS, Labels, check_several, clean, find_labels, listed, one_hot
 from captionless.errors import CaptionlessError
-from captionless.training.dataset import Listener, TrainingPictures, sides, split, tell
+from captionless.training.dataset import Listener, TrainingImages, sides, split, tell
 
 
 def label_source(config: ModelConfig | None, resumed: bool, classes: bool, labels: str | Path | None) -> str | None:
@@ -48,12 +48,12 @@ def refuse_words(encoder: str | None, vectors: str | Path | None, prompts: Seque
 def gather_classes(
     folder: Path,
     out: Path,
-    settings: TrainSettings,
+    settings: TrainConfig,
     source: str,
     before: ModelConfig | None,
     listener: Listener,
     small: int | None = None,
-) -> TrainingPictures:
+) -> TrainingImages:
     """Read, deduplicate and split the pictures of ``folder`` that have a label.
 
     Writes ``pictures-report.csv`` into ``out``: every file, and what became of it.
@@ -71,11 +71,11 @@ def gather_classes(
         CaptionlessError: no usable pictures, fewer than 2 classes, other classes than before, or a class of which no
             picture is left to train on.
     """
-    files = find_pictures(folder)
+    files = find_images(folder)
     labels = find_labels(folder, [relative_name(file, folder) for file in files], source)
     if before and not set(before.classes) <= set(labels.of.values()):
         raise _other_classes(before.classes, sorted(set(labels.of.values())))
-    found = read_squares(
+    found = read_arrays(
         folder,
         sides(settings.size, small),
         grey=settings.grey,
@@ -92,7 +92,7 @@ def gather_classes(
         classes = before.classes
     conditions = one_hot([labels.of[name] for name in found.names], classes).numpy()
     train, aside = split(found, conditions, settings, small)
-    pictures = TrainingPictures(train, aside, None, "", classes, source)
+    pictures = TrainingImages(train, aside, None, "", classes, source)
     _check_filled(pictures, settings)
     _tell_labels(pictures, found, labels, listener.say)
     return pictures
@@ -107,7 +107,7 @@ def _other_classes(before: Sequence[str], now: Sequence[str]) -> CaptionlessErro
     )
 
 
-def _check_filled(pictures: TrainingPictures, settings: TrainSettings) -> None:
+def _check_filled(pictures: TrainingImages, settings: TrainConfig) -> None:
     empty = [name for name, count in pictures.class_counts().items() if not count]
     if empty:
         raise CaptionlessError(
@@ -116,7 +116,7 @@ def _check_filled(pictures: TrainingPictures, settings: TrainSettings) -> None:
         )
 
 
-def _tell_labels(pictures: TrainingPictures, found: Squares, labels: Labels, say: Callable[[str], None]) -> None:
+def _tell_labels(pictures: TrainingImages, found: ImageArrays, labels: Labels, say: Callable[[str], None]) -> None:
     """Say how many pictures each class has, and which labels and pictures go without each other."""
     counts = Counter(pictures.class_counts()).most_common()
     few = ", ".join(f"{name} {count:,}" for name, count in counts[:10])
@@ -137,7 +137,7 @@ def _tell_labels(pictures: TrainingPictures, found: Squares, labels: Labels, say
         say(f"  and {len(mixed) - 3:,} more sets of identical pictures of different classes.")
 
 
-def check_labels(out: Path, pictures: TrainingPictures, recorded: dict[str, str]) -> None:
+def check_labels(out: Path, pictures: TrainingImages, recorded: dict[str, str]) -> None:
     """Raise unless every picture has the label it had when the training in ``out`` was begun.
 
     Args:

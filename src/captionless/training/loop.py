@@ -18,7 +18,7 @@ from accelerate import Accelerator
 from torch import Tensor
 
 from captionless.checkpoints.model import STATE, read_metadata, read_tensors, save_tensors
-from captionless.config.training import DEFAULT_MINUTES, TrainSettings
+from captionless.config.training import DEFAULT_MINUTES, TrainConfig
 from captionless.device import autocast, resolve_precision
 from captionless.diffusion import super_resolution as cascade
 from captionless.diffusion.objective import (
@@ -75,7 +75,7 @@ class Training:
     counter: Counter
 
 
-def begin(network: Denoiser, settings: TrainSettings) -> Training:
+def begin(network: Denoiser, settings: TrainConfig) -> Training:
     """Return a fresh training of ``network``."""
     optimizer = torch.optim.AdamW(
         network.parameters(), lr=settings.learning_rate, betas=(0.9, 0.99), weight_decay=0.01, fused=False
@@ -85,7 +85,7 @@ def begin(network: Denoiser, settings: TrainSettings) -> Training:
     return Training(network, average, optimizer, Counter())
 
 
-def progress(counter: Counter, settings: TrainSettings) -> float:
+def progress(counter: Counter, settings: TrainConfig) -> float:
     """Return the share of the training that is done, in [0, 1], by pictures or minutes, whichever is further."""
     minutes = settings.minutes
     if settings.images is None and minutes is None:
@@ -98,7 +98,7 @@ def progress(counter: Counter, settings: TrainSettings) -> float:
     return min(1.0, max(shares))
 
 
-def learning_rate(counter: Counter, settings: TrainSettings) -> float:
+def learning_rate(counter: Counter, settings: TrainConfig) -> float:
     """Return the rate for the next step: a linear warm-up, a plateau, a linear fall to zero at the end.
 
     The fall is what lets a stopped training be lengthened: more plateau can follow (arXiv:2405.18392).
@@ -112,7 +112,7 @@ def run(
     training: Training,
     data: TrainingData,
     schedule: Schedule,
-    settings: TrainSettings,
+    settings: TrainConfig,
     accelerator: Accelerator,
     on_step: Callable[[Training], None],
 ) -> None:
@@ -158,7 +158,7 @@ def step_loss(
     schedule: Schedule,
     x0: Tensor,
     condition: Tensor,
-    settings: TrainSettings,
+    settings: TrainConfig,
     generator: torch.Generator,
     small: Tensor | None = None,
 ) -> Tensor:
@@ -194,7 +194,7 @@ def step_loss(
     return denoising_loss(network, schedule, x0, condition, t, eps, settings.prediction, settings.weighting)
 
 
-def batch_indices(n: int, images: int, settings: TrainSettings, process: int) -> Tensor:
+def batch_indices(n: int, images: int, settings: TrainConfig, process: int) -> Tensor:
     """Return the pictures of the next batch of one process: a new order each time all n have been seen."""
     first = images + process * settings.batch
     positions = torch.arange(first, first + settings.batch)

@@ -12,17 +12,17 @@ from accelerate import Accelerator
 
 from captionless._version import __version__
 from captionless.checkpoints.model import BUNDLED, EncoderReference, ModelConfig, load_model
-from captionless.config.training import GivenSettings, TrainSettings
+from captionless.config.training import GivenSettings, TrainConfig
 from captionless.data.labels import FOLDERS
 from captionless.device import to_device
 from captionless.errors import CaptionlessError
 from captionless.generation.sample import Stage
 from captionless.training import loop as trainer
-from captionless.training.checkpointer import Keeper, Log, only_one
-from captionless.training.dataset import TrainingPictures, gather
+from captionless.training.checkpointer import Checkpointer, Log, only_one
+from captionless.training.dataset import TrainingImages, gather
 from captionless.training.enlargement import check_kind
 from captionless.training.labelled_dataset import gather_classes, label_source, refuse_words
-from captionless.training.sample_grid import SheetPainter
+from captionless.training.sample_grid import SampleGridWriter
 from captionless.training.selection import Selection, tell_known
 from captionless.training.signals import anyone, stop_requests
 from captionless.training.start import (
@@ -35,7 +35,7 @@ from captionless.training.start import (
     settle,
     shape,
 )
-from captionless.training.validation import Watch, check_held_out
+from captionless.training.validation import Validator, check_held_out
 
 
 class Observer(Protocol):
@@ -47,7 +47,7 @@ class Observer(Protocol):
     def reading(self, done: int, total: int) -> None:
         """Take the progress of reading and embedding pictures."""
 
-    def step(self, training: trainer.Training, settings: TrainSettings) -> None:
+    def step(self, training: trainer.Training, settings: TrainConfig) -> None:
         """Take the state after a step."""
 
 
@@ -60,7 +60,7 @@ class Silent:
     def reading(self, done: int, total: int) -> None:
         """Ignore it."""
 
-    def step(self, training: trainer.Training, settings: TrainSettings) -> None:
+    def step(self, training: trainer.Training, settings: TrainConfig) -> None:
         """Ignore it."""
 
 
@@ -101,7 +101,7 @@ def train(
             ``out/evaluations.jsonl`` records all.
         tensorboard: also write a TensorBoard log to ``out/log``.
         observer: whom to tell about progress.
-        given: settings that differ from the defaults of ``captionless.config.training.TrainSettings``.
+        given: settings that differ from the defaults of ``captionless.config.training.TrainConfig``.
 
     Returns:
         The model folder.
@@ -142,15 +142,15 @@ def train(
             observer.say("This training has its full length already; a larger --minutes or --images goes on with it.")
         first = load_model(start.small) if start.small else None
         stage = Stage(to_device(first.denoiser, accelerator.device), first.config) if first else None
-        painter = SheetPainter(config, pictures, sample_prompts, stage, first.bank if first else None)
-        keeper = Keeper(out, config, settings, pictures, folder, painter, start.small)
+        painter = SampleGridWriter(config, pictures, sample_prompts, stage, first.bank if first else None)
+        keeper = Checkpointer(out, config, settings, pictures, folder, painter, start.small)
         log = Log(out / "log" if tensorboard and main else None)
         selection = None
         if evaluate_every is not None:
             check_held_out(pictures)  # on every process, so that none waits for one that has stopped
         if evaluate_every is not None and main:
             _tell_known(start, pictures, observer)
-            watch = Watch(config, pictures, settings.flip, stage)
+            watch = Validator(config, pictures, settings.flip, stage)
             seen = training.counter.images
             selection = Selection(out, evaluate_every, watch, keeper.save_model, observer.say, seen)
         _learn(training, pictures, config, settings, accelerator, keeper, log, observer, selection)
@@ -170,15 +170,15 @@ def _tell_afresh(start: Start, by_class: bool, observer: Observer) -> None:
         )
 
 
-def _tell_known(start: Start, pictures: TrainingPictures, observer: Observer) -> None:
+def _tell_known(start: Start, pictures: TrainingImages, observer: Observer) -> None:
     """Say how many held-out pictures the models that take part have been trained on."""
     tell_known(start.model, pictures, observer.say)
     tell_known(start.small, pictures, observer.say, "whose pictures are enlarged")
 
 
 def _begin(
-    settings: TrainSettings,
-    pictures: TrainingPictures,
+    settings: TrainConfig,
+    pictures: TrainingImages,
     start: Start,
     folder: Path,
     out: Path,
@@ -218,7 +218,7 @@ def _about_enlarging(start: Start, enlarge: str | Path | None) -> dict[str, Any]
     return {"enlarge": begun}
 
 
-def _about_conditions(pictures: TrainingPictures, start: Start) -> dict[str, Any]:
+def _about_conditions(pictures: TrainingImages, start: Start) -> dict[str, Any]:
     """Return what is told of the encoder, or of the classes."""
     if pictures.classes:
         table = pictures.source != FOLDERS
@@ -232,11 +232,11 @@ def _about_conditions(pictures: TrainingPictures, start: Start) -> dict[str, Any
 
 def _learn(
     training: trainer.Training,
-    pictures: TrainingPictures,
+    pictures: TrainingImages,
     config: ModelConfig,
-    settings: TrainSettings,
+    settings: TrainConfig,
     accelerator: Accelerator,
-    keeper: Keeper,
+    keeper: Checkpointer,
     log: Log,
     observer: Observer,
     selection: Selection | None,
@@ -275,7 +275,7 @@ def _learn(
             keeper.save(training)
 
 
-def _out_of_memory(error: Exception, settings: TrainSettings) -> CaptionlessError | None:
+def _out_of_memory(error: Exception, settings: TrainConfig) -> CaptionlessError | None:
     """Return advice where memory ran out (on the CPU, torch says so in a RuntimeError's text), else None."""
     lacking = isinstance(error, MemoryError | torch.OutOfMemoryError) or "can't allocate memory" in str(error)
     if not lacking:

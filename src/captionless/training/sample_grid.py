@@ -8,23 +8,23 @@ from PIL import Image
 from torch import Tensor
 
 from captionless.checkpoints.model import ModelConfig
-from captionless.conditioning.bridge import Shore, to_condition
+from captionless.conditioning.bridge import BridgeData, to_condition
 from captionless.conditioning.subject import folder_words
-from captionless.config.sampling import Sampling
+from captionless.config.sampling import SamplingConfig
 from captionless.data.labels import one_hot
-from captionless.generation.grids import contact_sheet
+from captionless.generation.grids import sample_grid
 from captionless.generation.sample import Stage, paint, to_images
 from captionless.models.unet import Denoiser
-from captionless.training.dataset import TrainingPictures
+from captionless.training.dataset import TrainingImages
 
 COLUMNS = 6
 ROWS = 8
 CLASS_ROWS = 20
-PICTURES = 48
+IMAGES = 48
 """On one sheet, about: with many rows, each is shorter."""
 
 
-class SheetPainter:
+class SampleGridWriter:
     """Paints the same prompts from the same noise every time, so that sheets can be compared.
 
     Args:
@@ -39,7 +39,7 @@ class SheetPainter:
     def __init__(
         self,
         config: ModelConfig,
-        pictures: TrainingPictures,
+        pictures: TrainingImages,
         prompts: Sequence[str],
         small: Stage | None = None,
         bank: Tensor | None = None,
@@ -51,8 +51,8 @@ class SheetPainter:
             self.conditions: Tensor = one_hot(self.labels, pictures.classes)
         elif self.labels:
             texts = pictures.encoder.encode_texts(self.labels)
-            shore = Shore(pictures.train.vectors if bank is None else bank, 1 / config.words().logit_scale)
-            self.conditions = to_condition(texts, shore)
+            bridge_data = BridgeData(pictures.train.vectors if bank is None else bank, 1 / config.words().logit_scale)
+            self.conditions = to_condition(texts, bridge_data)
         else:
             shown = pictures.held_out if pictures.held_out.names else pictures.train
             self.labels = list(shown.names[:ROWS])
@@ -62,15 +62,15 @@ class SheetPainter:
     def draw(self, denoiser: Denoiser) -> Image.Image:
         """Paint the sheet with the weights as they are now."""
         device = next(denoiser.parameters()).device
-        columns = max(2, min(COLUMNS, PICTURES // len(self.labels)))
+        columns = max(2, min(COLUMNS, IMAGES // len(self.labels)))
         seeds = [seed for _ in self.labels for seed in range(columns)]
         conditions = self.conditions.repeat_interleave(columns, dim=0).to(device)
-        sampling = Sampling(precision="float32")
+        sampling = SamplingConfig(precision="float32")
         images = to_images(paint(denoiser, self.config, conditions, seeds, sampling, small=self.small))
         rows = [images[i : i + columns] for i in range(0, len(images), columns)]
         if self.originals:
             rows = [[original, *row] for original, row in zip(self.originals, rows, strict=True)]
-        return contact_sheet(rows, self.labels, cell=max(64, self.config.size))
+        return sample_grid(rows, self.labels, cell=max(64, self.config.size))
 
 
 def folder_prompts(names: Sequence[str]) -> list[str]:

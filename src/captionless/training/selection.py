@@ -13,9 +13,9 @@ from captionless.evaluation.data import seen_digests
 from captionless.evaluation.metrics.estimate import Estimate
 from captionless.evaluation.metrics.memorisation import ENOUGH_HELD_OUT
 from captionless.files import atomic_write
-from captionless.training.dataset import TrainingPictures
+from captionless.training.dataset import TrainingImages
 from captionless.training.loop import Training
-from captionless.training.validation import Glance, Watch
+from captionless.training.validation import ValidationResult, Validator
 
 BEST = "best"
 """The folder, inside the model's, of the best model seen."""
@@ -39,18 +39,18 @@ class Selection:
         self,
         out: Path,
         every: int,
-        watch: Watch,
+        watch: Validator,
         save: Callable[[Path, Training], None],
         say: Callable[[str], None],
         images: int,
     ) -> None:
         self.out, self.every, self.watch, self.save, self.say = out, every, watch, save, say
         kept = load_config(out / BEST).training.get("images") if (out / BEST / CONFIG).is_file() else None
-        self.glances = [glance for glance in read_glances(out) if glance.images <= images or glance.images == kept]
+        self.glances = [glance for glance in read_validations(out) if glance.images <= images or glance.images == kept]
         self.done = images // every
 
     @property
-    def best(self) -> Glance | None:
+    def best(self) -> ValidationResult | None:
         """The best so far."""
         best = None
         for glance in self.glances:
@@ -69,13 +69,13 @@ class Selection:
         if better:
             self.save(self.out / BEST, training)
         self.glances = sorted([*self.glances, glance], key=lambda one: one.images)
-        write_glances(self.out, self.glances)
+        write_validations(self.out, self.glances)
         self.say(describe(glance) + (f" The best so far: {self.out / BEST}" if better else ""))
 
 
 def tell_known(
     model: str | Path | None,
-    pictures: TrainingPictures,
+    pictures: TrainingImages,
     say: Callable[[str], None],
     part: str = "which this training begins from",
 ) -> None:
@@ -88,7 +88,7 @@ def tell_known(
         )
 
 
-def describe(glance: Glance) -> str:
+def describe(glance: ValidationResult) -> str:
     """Return a sentence about what was seen."""
     kid, copies, real = glance.kid, glance.memorised, glance.real
     text = f"At {glance.images:,} pictures: KID x 1000 {kid.value:.0f} ({kid.low:.0f} to {kid.high:.0f})"
@@ -101,7 +101,7 @@ def describe(glance: Glance) -> str:
     return text
 
 
-def read_glances(out: Path) -> list[Glance]:
+def read_validations(out: Path) -> list[ValidationResult]:
     """Read what was recorded in a model folder; nothing where there is no record.
 
     Raises:
@@ -111,18 +111,18 @@ def read_glances(out: Path) -> list[Glance]:
     if not path.is_file():
         return []
     try:
-        return [_glance(json.loads(line)) for line in path.read_text(encoding="utf-8").splitlines()]
+        return [_validation(json.loads(line)) for line in path.read_text(encoding="utf-8").splitlines()]
     except (ValueError, TypeError, KeyError) as error:
         raise CaptionlessError(f"{path} is damaged ({error}). Remove it; the record then begins anew.") from error
 
 
-def write_glances(out: Path, glances: list[Glance]) -> None:
+def write_validations(out: Path, glances: list[ValidationResult]) -> None:
     """Write the record, one JSON line a look."""
     with atomic_write(out / RECORD) as path:
         path.write_text("".join(json.dumps(asdict(glance)) + "\n" for glance in glances), encoding="utf-8")
 
 
-def _glance(values: dict[str, dict[str, float]]) -> Glance:
+def _validation(values: dict[str, dict[str, float]]) -> ValidationResult:
     def estimate(name: str) -> Estimate:
         found = values[name]
         return Estimate(float(found["value"]), float(found["low"]), float(found["high"]), int(found["n"]))
@@ -130,4 +130,4 @@ def _glance(values: dict[str, dict[str, float]]) -> Glance:
     images = values["images"]
     if not isinstance(images, int):
         raise TypeError(f"images must be a whole number, not {images!r}")
-    return Glance(images, estimate("kid"), estimate("memorised"), estimate("real"))
+    return ValidationResult(images, estimate("kid"), estimate("memorised"), estimate("real"))

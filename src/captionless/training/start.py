@@ -13,7 +13,7 @@ from typing import Any
 
 import torch
 
-from captionless.checkpoints.card import TRAIN, read_labels, read_pictures
+from captionless.checkpoints.card import TRAIN, read_images, read_labels
 from captionless.checkpoints.model import (
     BANK,
     CONFIG,
@@ -28,15 +28,15 @@ from captionless.config.training import (
     BOUND,
     LENGTH,
     GivenSettings,
-    TrainSettings,
+    TrainConfig,
     check_unchanged,
     flag,
     settings_from_dict,
 )
 from captionless.diffusion.schedules import SCHEDULE_KINDS, AnySchedule, CosineSchedule, LinearSchedule
-from captionless.diffusion.super_resolution import ENLARGING_MULTIPLIERS, enlarging_shape
+from captionless.diffusion.super_resolution import ENLARGING_MULTIPLIERS, super_resolution_shape
 from captionless.errors import CaptionlessError
-from captionless.models.expand import check_growth, grow, shrinks
+from captionless.models.expand import check_expansion, grow, shrinks
 from captionless.models.unet import (
     CONDITION_LAYERS,
     Denoiser,
@@ -44,7 +44,7 @@ from captionless.models.unet import (
     course_denoiser,
     default_patch,
 )
-from captionless.training.dataset import TrainingPictures
+from captionless.training.dataset import TrainingImages
 from captionless.training.enlargement import begun_from, check_resumed, check_settings, defaults_for, small_model
 from captionless.training.labelled_dataset import check_labels
 
@@ -110,7 +110,7 @@ def find_start(
             f"--resume goes on with {out}, which was begun from {begun or 'nothing'}, not from {name}. "
             "Leave --from out, or choose another --out."
         )
-    if not (out / STATE).is_file() or not read_pictures(out):
+    if not (out / STATE).is_file() or not read_images(out):
         raise CaptionlessError(
             f"{out} cannot be resumed: its training state or its pictures.csv is gone. "
             f"Begin anew from it: --from {out} --out ANOTHER."
@@ -119,13 +119,13 @@ def find_start(
     return Start(config, begun, resumed=True, small=out / SMALL if config.enlarges else None)
 
 
-def settle(start: Start, given: GivenSettings, *, by_class: bool = False) -> TrainSettings:
+def settle(start: Start, given: GivenSettings, *, by_class: bool = False) -> TrainConfig:
     """Return the settings: recorded ones (resume), or the given over those of the model begun from or the defaults."""
     if by_class:
         given = _of_classes(given)
     usual = defaults_for(start.bound) if start.small and start.bound else GivenSettings()
     if start.config is None:
-        settings = TrainSettings(**(usual | given))
+        settings = TrainConfig(**(usual | given))
     elif start.resumed:
         recorded = settings_from_dict(start.config.training.get("settings", {}))
         check_unchanged(given, recorded)
@@ -146,7 +146,7 @@ def _of_classes(given: GivenSettings) -> GivenSettings:
     return {**given, "condition_cosine": 1.0}
 
 
-def shape(start: Start, settings: TrainSettings, condition_width: int) -> DenoiserConfig:
+def shape(start: Start, settings: TrainConfig, condition_width: int) -> DenoiserConfig:
     """Return the shape of the network to train.
 
     Raises:
@@ -171,7 +171,7 @@ def shape(start: Start, settings: TrainSettings, condition_width: int) -> Denois
         )
         if start.small is not None:
             new = _with_usual_levels(new, old.denoiser)
-        check_growth(old.denoiser, new)
+        check_expansion(old.denoiser, new)
     new.check_size(settings.size)
     return new
 
@@ -182,9 +182,11 @@ def _with_usual_levels(new: DenoiserConfig, old: DenoiserConfig) -> DenoiserConf
     return usual if new.width > old.width and not shrinks(old, usual) else new
 
 
-def _fresh_shape(settings: TrainSettings, condition_width: int, enlarges: bool) -> DenoiserConfig:
+def _fresh_shape(settings: TrainConfig, condition_width: int, enlarges: bool) -> DenoiserConfig:
     if enlarges:
-        return enlarging_shape(settings.size, settings.channels, settings.width, condition_width, settings.dropout)
+        return super_resolution_shape(
+            settings.size, settings.channels, settings.width, condition_width, settings.dropout
+        )
     if settings.network == "course":
         course = course_denoiser(condition_width, settings.channels)
         return replace(course, width=settings.width, dropout=settings.dropout, tokens=settings.tokens)
@@ -221,7 +223,7 @@ def _grown_patch(old: int, size: int) -> int:
     return usual if usual % old == 0 else old
 
 
-def schedule_from(start: Start, settings: TrainSettings, wanted: DenoiserConfig) -> AnySchedule:
+def schedule_from(start: Start, settings: TrainConfig, wanted: DenoiserConfig) -> AnySchedule:
     """Return the noise schedule of a training: what the settings name, or that of the model resumed or begun from.
 
     A network that is to grow from a smaller patch averages over ``k x k`` of the new pixels, and thereby over their
@@ -236,7 +238,7 @@ def schedule_from(start: Start, settings: TrainSettings, wanted: DenoiserConfig)
     return schedule
 
 
-def noise_schedule(settings: TrainSettings) -> AnySchedule:
+def noise_schedule(settings: TrainConfig) -> AnySchedule:
     """Return the noise schedule that the settings name."""
     if settings.schedule == "linear":
         return LinearSchedule(settings.schedule_steps, zero_terminal_snr=settings.zero_terminal_snr)
@@ -249,13 +251,13 @@ def check_prompts(prompts: Sequence[str]) -> None:
         raise CaptionlessError("an empty --sample-prompt paints nothing. Say what the contact sheets should show.")
 
 
-def in_recorded_order(out: Path, pictures: TrainingPictures, folder: Path) -> TrainingPictures:
+def in_recorded_order(out: Path, pictures: TrainingImages, folder: Path) -> TrainingImages:
     """Put the pictures into the order the training was begun with, whatever they are called now.
 
     Raises:
         CaptionlessError: pictures came or went since, or their vectors or labels are others.
     """
-    recorded = [digest for _, digest, role in read_pictures(out) if role == TRAIN]
+    recorded = [digest for _, digest, role in read_images(out) if role == TRAIN]
     now = {digest: i for i, digest in enumerate(pictures.train.digests)}
     gone, new = set(recorded) - set(now), set(now) - set(recorded)
     if gone or new:
@@ -292,7 +294,7 @@ def _check_out(folder: Path, out: Path) -> None:
         raise CaptionlessError(f"--out {out} cannot be written: no permission in {nearest}. Choose another folder.")
 
 
-def _inherited(old: ModelConfig, usual: GivenSettings, given: GivenSettings) -> TrainSettings:
+def _inherited(old: ModelConfig, usual: GivenSettings, given: GivenSettings) -> TrainConfig:
     grey = old.denoiser.channels == 1
     if given.get("grey", grey) != grey:
         raise CaptionlessError(
@@ -311,4 +313,4 @@ def _inherited(old: ModelConfig, usual: GivenSettings, given: GivenSettings) -> 
                 "Leave it out, or train without --from."
             )
         inherited[name] = value
-    return TrainSettings(**(usual | inherited | given))
+    return TrainConfig(**(usual | inherited | given))

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from captionless.checkpoints.model import ModelConfig
-from captionless.config.sampling import Sampling
+from captionless.config.sampling import SamplingConfig
 from captionless.encoders.dual_encoder import BUNDLED, load_encoder
 from captionless.encoders.features import own_features
 from captionless.errors import CaptionlessError
@@ -18,9 +18,9 @@ from captionless.evaluation.metrics.fidelity import MINIMUM, against
 from captionless.evaluation.metrics.memorisation import memorised, nearest, verdict
 from captionless.generation.sample import Stage, paint, to_images
 from captionless.models.unet import Denoiser
-from captionless.training.dataset import TrainingPictures
+from captionless.training.dataset import TrainingImages
 
-PICTURES = 100
+IMAGES = 100
 PROBES = 60
 """Training pictures whose own conditions are asked for: where copies show first."""
 STEPS = 10
@@ -29,7 +29,7 @@ COMPARED = 5_000
 
 
 @dataclass(frozen=True)
-class Glance:
+class ValidationResult:
     """What a look at a model showed.
 
     Args:
@@ -49,7 +49,7 @@ class Glance:
         """Whether more pictures are copies than chance explains; None where too few are held out to rule it out."""
         return verdict([self.memorised], self.real, sound=True)
 
-    def better_than(self, other: Glance | None) -> bool:
+    def better_than(self, other: ValidationResult | None) -> bool:
         """Tell whether this is the better model to keep: not one that memorises, else the one of lower KID."""
         if other is None:
             return True
@@ -59,7 +59,7 @@ class Glance:
         return self.kid.value < other.kid.value
 
 
-class Watch:
+class Validator:
     """Looks at a model again and again, always at the same held-out pictures from the same noise.
 
     Args:
@@ -73,14 +73,14 @@ class Watch:
     """
 
     def __init__(
-        self, config: ModelConfig, pictures: TrainingPictures, flip: bool = True, small: Stage | None = None
+        self, config: ModelConfig, pictures: TrainingImages, flip: bool = True, small: Stage | None = None
     ) -> None:
         check_held_out(pictures)
         aside = pictures.held_out
         self.config, self.small = config, small
         encoder = pictures.encoder or load_encoder(BUNDLED)
         self.features = own_features(encoder)
-        chosen = _choice(len(aside.names), PICTURES)
+        chosen = _choice(len(aside.names), IMAGES)
         self.conditions, held_out = aside.vectors[chosen], aside.pixels[chosen]
         compared = _choice(len(pictures.train.names), COMPARED)
         self.training = pictures.train.pixels[compared]
@@ -90,15 +90,17 @@ class Watch:
         self.real = self._look(held_out)
         self.real_share = self._share(held_out)
 
-    def look(self, denoiser: Denoiser, images: int) -> Glance:
+    def look(self, denoiser: Denoiser, images: int) -> ValidationResult:
         """Paint with the weights as they are now, and compare."""
         device = next(denoiser.parameters()).device
-        sampling = Sampling(steps=STEPS, precision="float32")
+        sampling = SamplingConfig(steps=STEPS, precision="float32")
         conditions = torch.cat([self.conditions, self.own]).to(device)
         seeds: Sequence[int] = range(len(conditions))
-        painted = paint(denoiser, self.config, conditions, seeds, sampling, small=self.small)
-        asked_anew, asked_again = painted[: len(self.conditions)], painted[len(self.conditions) :]
-        return Glance(images, against(self.real, self._look(asked_anew)), self._share(asked_again), self.real_share)
+        sampled = paint(denoiser, self.config, conditions, seeds, sampling, small=self.small)
+        asked_anew, asked_again = sampled[: len(self.conditions)], sampled[len(self.conditions) :]
+        return ValidationResult(
+            images, against(self.real, self._look(asked_anew)), self._share(asked_again), self.real_share
+        )
 
     def _look(self, pixels: Tensor) -> Tensor:
         return self.features.encode_images(to_images(pixels))
@@ -109,7 +111,7 @@ class Watch:
         return share(int(guilty.sum()), len(guilty))
 
 
-def check_held_out(pictures: TrainingPictures) -> None:
+def check_held_out(pictures: TrainingImages) -> None:
     """Raise unless enough pictures are held out to look at a model by; the message names a share that would do."""
     aside, total = len(pictures.held_out.names), len(pictures.held_out.names) + len(pictures.train.names)
     if aside >= MINIMUM:

@@ -33,7 +33,7 @@ def test_classes_that_pass_do_not_make_up_for_one_that_fails() -> None:
     assert not graded([[100, 0, 0], [0, 100, 0], [100, 0, 0]], 0.5).passed
 
 
-def test_the_ceiling_asks_of_each_class_what_its_real_pictures_reach() -> None:
+def test_the_ceiling_asks_of_each_class_what_its_real_images_reach() -> None:
     table = [[18, 2, 0], [0, 20, 0], [5, 1, 14]]
     found = graded(table, CEILING, (45, 50), (50, 50), (7, 10))
     assert [verdict.bar for verdict in found.verdicts] == [0.9, 1.0, 0.7]

@@ -28,7 +28,7 @@ def test_a_model_of_classes_is_asked_for_those_that_the_folder_has_and_the_other
     assert left_out == (("daisy", "the folder has no pictures of it"), ("tulip", "the model has no such class"))
 
 
-def test_a_class_of_too_few_pictures_is_left_out_once() -> None:
+def test_a_class_of_too_few_images_is_left_out_once() -> None:
     _, left_out = what_to_ask(OF_CLASSES, ["rose", "tulip"], ["daisy"], None)
     assert dict(left_out)["daisy"] == "the folder has fewer than 5 different pictures of it"
     assert len(left_out) == 2
@@ -68,7 +68,7 @@ def test_without_a_class_in_common_both_sides_are_named_with_the_way_out() -> No
 
 
 @given(k=st.integers(1, 9), n=st.integers(1, 40))
-def test_pictures_are_spread_evenly_over_prompts(k: int, n: int) -> None:
+def test_images_are_spread_evenly_over_prompts(k: int, n: int) -> None:
     texts = [str(i) for i in range(k)]
     found = spread(texts, n)
     counts = [found.count(text) for text in texts]

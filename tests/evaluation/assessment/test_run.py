@@ -15,7 +15,7 @@ from PIL import Image
 
 from assessment_cases import CLASSES, FAST, judge, model, photos
 from captionless import assess, load
-from captionless.data.images import Picture, read_folder
+from captionless.data.images import FolderImage, read_folder
 from captionless.errors import CaptionlessError
 from captionless.evaluation.assessment.grade import CEILING, Grade
 from captionless.evaluation.assessment.run import check_judge
@@ -67,13 +67,13 @@ def test_a_model_that_paints_another_class_fails_and_what_was_seen_is_told(grade
     assert not graded("wrong", passing=CEILING).passed
 
 
-def test_a_mistake_can_be_painted_again(graded: Callable[..., Grade], place: Path) -> None:
+def test_a_mistake_can_be_sampled_again(graded: Callable[..., Grade], place: Path) -> None:
     mistake = graded("wrong", seed=3).mistakes[7]
     (again,) = load(place / "wrong").generate(mistake.prompt, seed=mistake.seed, sampling=FAST)
     np.testing.assert_allclose(np.asarray(again, int), np.asarray(mistake.image, int), atol=1)
 
 
-def test_the_ceiling_is_what_real_pictures_reach(graded: Callable[..., Grade]) -> None:
+def test_the_ceiling_is_what_real_images_reach(graded: Callable[..., Grade]) -> None:
     grade = graded(passing=CEILING)
     assert [verdict.bar for verdict in grade.verdicts] == [1.0, 1.0, 1.0]
     assert grade.passed
@@ -120,7 +120,7 @@ def test_labels_of_a_table_count_instead_of_sub_folders(graded: Callable[..., Gr
     assert graded(data=flat, labels=tmp_path / "labels.csv").passed
 
 
-def test_a_few_pictures_of_a_kind_are_left_out_not_learned(graded: Callable[..., Grade], tmp_path: Path) -> None:
+def test_a_few_images_of_a_kind_are_left_out_not_learned(graded: Callable[..., Grade], tmp_path: Path) -> None:
     data = photos(tmp_path / "photos")
     (data / "moss").mkdir()
     Image.new("RGB", (8, 8), "green").save(data / "moss" / "1.png")
@@ -136,7 +136,7 @@ def test_the_model_is_not_taught_by_the_judge_nor_the_judge_by_the_model(
     assert (one.real, [v.real for v in one.verdicts]) == (other.real, [v.real for v in other.verdicts])
 
 
-def test_the_labels_are_the_folders_whatever_the_model_was_told_of_its_training_pictures(
+def test_the_labels_are_the_folders_whatever_the_model_was_told_of_its_training_images(
     graded: Callable[..., Grade], place: Path
 ) -> None:
     told = dict(zip(CLASSES, SWAPPED, strict=True))
@@ -144,12 +144,12 @@ def test_the_labels_are_the_folders_whatever_the_model_was_told_of_its_training_
         rows = csv.writer(file)
         rows.writerow(["file", "sha256", "role", "label"])
         for picture in read_folder(place / "photos", (8,)):
-            assert isinstance(picture, Picture)
+            assert isinstance(picture, FolderImage)
             rows.writerow([picture.name, picture.digest, "train", told[picture.name.split("/")[0]]])
     assert [verdict.label for verdict in graded("misled").failed] == ["daisy", "rose"]
 
 
-def test_the_same_picture_in_another_file_is_not_learned_and_tested_with(
+def test_the_same_image_in_another_file_is_not_learned_and_tested_with(
     graded: Callable[..., Grade], tmp_path: Path
 ) -> None:
     data = photos(tmp_path / "photos", 6)
@@ -164,7 +164,7 @@ def test_the_same_picture_in_another_file_is_not_learned_and_tested_with(
 # --- what the classifier's word is worth ---
 
 
-def test_a_bar_that_real_pictures_miss_is_told() -> None:
+def test_a_bar_that_real_images_miss_is_told() -> None:
     (note,) = check_judge(judge((99, 100), (80, 100), (97, 100)), ASKED, 0.95)
     assert "rose" in note
     assert "daisy" not in note
@@ -181,7 +181,7 @@ def test_a_classifier_that_was_hardly_tested_is_told() -> None:
     assert "67% of 3 held-out real pictures" in note
 
 
-def test_without_real_pictures_there_is_no_ceiling() -> None:
+def test_without_real_images_there_is_no_ceiling() -> None:
     untested = type(judge())(None, CLASSES, (None, None, None))  # type: ignore[arg-type]
     assert check_judge(untested, ASKED, 0.9) == ("The classifier was not tested on real pictures.",)
     with pytest.raises(CaptionlessError, match="there is no ceiling"):
@@ -231,7 +231,9 @@ def test_a_folder_that_no_classifier_can_learn_from_is_refused_with_what_to_do(
 def test_what_cannot_be_asked_fails_before_the_classifier_learns(
     graded: Callable[..., Grade], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("captionless.evaluation.assessment.run.train_judge", lambda *_, **__: pytest.fail("it learned"))
+    monkeypatch.setattr(
+        "captionless.evaluation.assessment.run.train_reference", lambda *_, **__: pytest.fail("it learned")
+    )
     (tmp_path / "p.jsonl").write_text('{"prompt": "a red rose", "label": "rose"}')
     with pytest.raises(CaptionlessError, match=r"there is no class 'a red rose'"):
         graded(prompts=tmp_path / "p.jsonl")

@@ -67,7 +67,7 @@ def test_it_learns_what_tells_the_classes_apart(judge: PixelClassifier) -> None:
     assert accuracy(judge.predict(pixels), labels).low > 0.9
 
 
-def test_probabilities_are_one_row_a_picture(judge: PixelClassifier) -> None:
+def test_probabilities_are_one_row_a_image(judge: PixelClassifier) -> None:
     probabilities = judge.predict(bands(5)[0])
     assert probabilities.shape == (5, 2)
     assert probabilities.dtype == torch.float32
@@ -76,12 +76,12 @@ def test_probabilities_are_one_row_a_picture(judge: PixelClassifier) -> None:
     assert judge.predict(torch.empty(0, 1, 8, 8, dtype=torch.uint8)).shape == (0, 2)
 
 
-def test_each_picture_is_judged_alone(judge: PixelClassifier) -> None:
+def test_each_image_is_judged_alone(judge: PixelClassifier) -> None:
     pixels = bands(300, seed=2)[0]
     torch.testing.assert_close(judge.predict(pixels)[299:], judge.predict(pixels[299:]), atol=1e-5, rtol=1e-4)
 
 
-def test_with_mirroring_a_picture_and_its_mirror_image_are_judged_alike(judge: PixelClassifier) -> None:
+def test_with_mirroring_a_image_and_its_mirror_image_are_judged_alike(judge: PixelClassifier) -> None:
     pixels = halves(6)[0]
     torch.testing.assert_close(judge.predict(pixels), judge.predict(pixels.flip(3)))
 
@@ -99,13 +99,13 @@ def test_a_seed_decides_everything_and_the_global_generator_is_left_alone() -> N
     assert torch.equal(torch.get_rng_state(), state)
 
 
-def test_classes_count_alike_however_many_pictures_they_have() -> None:
+def test_classes_count_alike_however_many_images_they_have() -> None:
     """With pictures that tell nothing, an answer is the classes' share: a half, not a tenth."""
     pixels, labels = torch.full((60, 1, 8, 8), 90, dtype=torch.uint8), (torch.arange(60) % 10 == 0).long()
     assert train_classifier(pixels, labels, 2).predict(pixels)[0, 1] == pytest.approx(0.5, abs=0.2)
 
 
-def test_a_class_without_pictures_is_learned_to_be_absent() -> None:
+def test_a_class_without_images_is_learned_to_be_absent() -> None:
     pixels, labels = bands(40)
     probabilities = train_classifier(pixels, labels, 3).predict(pixels)
     assert probabilities.shape == (40, 3)
@@ -113,7 +113,7 @@ def test_a_class_without_pictures_is_learned_to_be_absent() -> None:
 
 
 @pytest.mark.parametrize(("side", "looks_at"), [(4, 8), (8, 8), (9, 48), (90, 48)])
-def test_pictures_of_any_side_are_looked_at(monkeypatch: pytest.MonkeyPatch, side: int, looks_at: int) -> None:
+def test_images_of_any_side_are_looked_at(monkeypatch: pytest.MonkeyPatch, side: int, looks_at: int) -> None:
     monkeypatch.setattr(pixel_classifier, "SEEN", (64, 64))
     judge = train_classifier(*bands(10, side=side), 2, flip=False)
     assert judge.size == looks_at
@@ -121,7 +121,7 @@ def test_pictures_of_any_side_are_looked_at(monkeypatch: pytest.MonkeyPatch, sid
     assert judge.predict(bands(3, side=33)[0]).shape == (3, 2)
 
 
-def test_larger_pictures_are_reduced_to_what_it_looks_at(judge: PixelClassifier) -> None:
+def test_larger_images_are_reduced_to_what_it_looks_at(judge: PixelClassifier) -> None:
     pixels, labels = bands(60, seed=5)
     larger = pixels.repeat_interleave(8, 2).repeat_interleave(8, 3)
     assert accuracy(judge.predict(larger), labels).value > 0.9
@@ -134,7 +134,7 @@ def test_progress_is_told_after_every_step() -> None:
     assert told == [(done, 20) for done in range(1, 21)]
 
 
-def test_more_pictures_take_more_steps_within_limits(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_more_images_take_more_steps_within_limits(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.undo()
     few, many = pixel_classifier.SEEN
     assert steps_for(1) == steps_for(100) == -(-few // pixel_classifier.BATCH)
@@ -145,7 +145,7 @@ def test_more_pictures_take_more_steps_within_limits(monkeypatch: pytest.MonkeyP
 # --- what is refused ---
 
 
-def test_pictures_of_other_channels_are_refused(judge: PixelClassifier) -> None:
+def test_images_of_other_channels_are_refused(judge: PixelClassifier) -> None:
     with pytest.raises(CaptionlessError, match="of 1 channels and was given 3"):
         judge.predict(torch.zeros(2, 3, 8, 8, dtype=torch.uint8))
 
@@ -159,7 +159,7 @@ def test_nothing_to_learn_is_refused(n: int, classes: int) -> None:
 # --- what it says of itself ---
 
 
-def test_accuracy_is_the_share_of_pictures_taken_for_their_class() -> None:
+def test_accuracy_is_the_share_of_images_taken_for_their_class() -> None:
     probabilities = torch.tensor([[0.9, 0.1], [0.2, 0.8], [0.6, 0.4], [0.3, 0.7]])
     assert accuracy(probabilities, torch.tensor([0, 1, 1, 1])) == share(3, 4)
     with pytest.raises(TooFewError):
@@ -188,7 +188,7 @@ def test_about_a_share_is_held_out_and_nothing_is_lost() -> None:
 
 
 @given(st.lists(st.integers(0, 30), min_size=60, max_size=90))
-def test_identical_pictures_stay_together(numbers: list[int]) -> None:
+def test_identical_images_stay_together(numbers: list[int]) -> None:
     digests = [digest(number) for number in (*range(30), *numbers)]
     train, test = held_out_split(digests, ["rose"] * len(digests))
     assert not {digests[place] for place in train} & {digests[place] for place in test}
@@ -200,14 +200,14 @@ def test_of_every_class_as_large_a_share_is_held_out() -> None:
     assert Counter(labels[place] for place in test) == {"rose": 20, "daisy": 6, "tulip": 1}
 
 
-def test_the_choice_depends_on_what_the_pictures_are_and_not_on_their_order() -> None:
+def test_the_choice_depends_on_what_the_images_are_and_not_on_their_order() -> None:
     digests = [digest(number) for number in range(50)]
     chosen = {digests[place] for place in held_out_split(digests, ["rose"] * 50)[1]}
     turned = digests[::-1]
     assert {turned[place] for place in held_out_split(turned, ["rose"] * 50)[1]} == chosen
 
 
-def test_a_class_of_too_few_pictures_is_named() -> None:
+def test_a_class_of_too_few_images_is_named() -> None:
     digests = [digest(number) for number in range(104)]
     with pytest.raises(TooFewError, match="the class rose has 4 pictures, and a classifier needs 5 of each"):
         held_out_split(digests, ["tulip"] * 100 + ["rose"] * 4)
@@ -222,7 +222,7 @@ def test_copies_do_not_make_a_class_larger() -> None:
 # --- its parts ---
 
 
-def test_pictures_are_changed_only_a_little_and_mirrored_only_where_asked(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_images_are_changed_only_a_little_and_mirrored_only_where_asked(monkeypatch: pytest.MonkeyPatch) -> None:
     x = random(40, 3, 8, 8)
     generator = torch.Generator().manual_seed(0)
     assert changed(x, 6, True, generator).shape == (40, 3, 6, 6)

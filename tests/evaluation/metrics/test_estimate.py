@@ -45,7 +45,7 @@ def test_hits_and_misses_are_treated_alike(counts: tuple[int, int]) -> None:
     assert (found.low, found.high) == pytest.approx((1 - mirrored.high, 1 - mirrored.low), abs=1e-12)
 
 
-def test_more_pictures_make_a_narrower_range() -> None:
+def test_more_images_make_a_narrower_range() -> None:
     widths = [share(n // 4, n) for n in (8, 40, 400, 4000)]
     assert all(a.high - a.low > b.high - b.low for a, b in pairwise(widths))
 

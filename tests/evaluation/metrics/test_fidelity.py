@@ -31,7 +31,7 @@ def figures(real: Tensor, fake: Tensor, **options: int) -> dict[str, Comparison]
     return {found.name: found for found in compare(real, fake, **options)[0]}
 
 
-def test_every_figure_is_that_of_real_half_a_against_the_other_half_painted() -> None:
+def test_every_figure_is_that_of_real_half_a_against_the_other_half_sampled() -> None:
     real, fake = random(51, 6), random(51, 6, seed=1) + 0.3
     found = figures(real, fake, seed=4)
     assert tuple(found) == ALL
@@ -48,19 +48,19 @@ def test_every_figure_is_that_of_real_half_a_against_the_other_half_painted() ->
             assert estimate.n == 51
 
 
-def test_a_model_that_copies_its_pictures_reads_as_real_ones_do_and_no_better() -> None:
+def test_a_model_that_copies_its_images_reads_as_real_ones_do_and_no_better() -> None:
     """Were a picture compared with the one it came from, copies would read far better than real pictures."""
     real = random(60, 5)
     for found in figures(real, real.clone()).values():
         assert astuple(found.model) == pytest.approx(astuple(found.real), rel=1e-9, abs=1e-9)
 
 
-def test_pictures_of_the_same_distribution_lie_within_the_range_of_real_ones() -> None:
+def test_images_of_the_same_distribution_lie_within_the_range_of_real_ones() -> None:
     for found in figures(random(200, 5), random(200, 5, seed=1)).values():
         assert found.real.low <= found.model.value <= found.real.high, found.name
 
 
-def test_worse_pictures_read_worse_in_every_figure() -> None:
+def test_worse_images_read_worse_in_every_figure() -> None:
     real = random(80, 5)
     near, far = (figures(real, random(80, 5, seed=1) * 0.9 + shift) for shift in (0.3, 1.5))
     for name in ("kid", "cmmd", "fid"):
@@ -100,25 +100,25 @@ def test_the_range_holds_the_truth_in_about_95_percent_of_experiments(measure: C
 # --- how many pictures each figure needs ---
 
 
-def test_below_50_pictures_the_manifold_is_left_out_with_the_reason() -> None:
+def test_below_50_images_the_manifold_is_left_out_with_the_reason() -> None:
     found, missing = compare(random(49, 30), random(49, 30, seed=1))
     assert [figure.name for figure in found] == ["kid", "cmmd"]
     assert [name for name, _ in missing] == [*MANIFOLD, "fid"]
     assert missing[0][1] == "needs at least 50 pictures, and there are 49"
 
 
-def test_from_50_pictures_on_the_manifold_is_there() -> None:
+def test_from_50_images_on_the_manifold_is_there() -> None:
     found, missing = compare(random(MINIMUM_MANIFOLD, 30), random(MINIMUM_MANIFOLD, 30, seed=1))
     assert [figure.name for figure in found] == ["kid", "cmmd", *MANIFOLD]
     assert missing == [("fid", "needs at least 62 pictures for features of 30 numbers, and there are 50")]
 
 
-def test_fid_is_there_once_a_half_has_more_pictures_than_a_feature_has_numbers() -> None:
+def test_fid_is_there_once_a_half_has_more_images_than_a_feature_has_numbers() -> None:
     names = [[figure.name for figure in compare(random(n, 25), random(n, 25, seed=1))[0]] for n in (51, 52)]
     assert ["fid" in found for found in names] == [False, True]
 
 
-def test_19_pictures_are_too_few_for_anything() -> None:
+def test_19_images_are_too_few_for_anything() -> None:
     few, enough = random(MINIMUM - 1, 3), random(MINIMUM, 3)
     for measure in (compare, against, apart):
         with pytest.raises(TooFewError, match=r"at least 20 pictures, and there are 19"):
@@ -138,7 +138,7 @@ def test_what_is_missing_says_what_to_do_about_it() -> None:
         compare(x[:10], y[:10], usable=400)
 
 
-def test_pictures_that_do_not_belong_together_are_refused() -> None:
+def test_images_that_do_not_belong_together_are_refused() -> None:
     with pytest.raises(ValueError, match="belongs to real picture i"):
         compare(random(30, 3), random(31, 3))
 
@@ -146,7 +146,7 @@ def test_pictures_that_do_not_belong_together_are_refused() -> None:
 # --- marks on the scale ---
 
 
-def test_a_mark_is_the_kid_of_a_model_that_paints_the_altered_pictures() -> None:
+def test_a_mark_is_the_kid_of_a_model_that_paints_the_altered_images() -> None:
     real = random(50, 4)
     altered = real + 0.3 * random(50, 4, seed=1)
     assert against(real, altered, seed=2) == figures(real, altered, seed=2)["kid"].model

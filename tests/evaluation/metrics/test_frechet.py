@@ -61,7 +61,7 @@ def test_it_is_symmetric_moves_with_nothing_and_scales_by_the_square(d: int, see
     assert frechet_distance(scale * x, scale * y) == pytest.approx(scale**2 * found, rel=1e-6, abs=1e-6)
 
 
-def test_a_set_is_at_no_distance_from_itself_even_with_more_numbers_than_pictures() -> None:
+def test_a_set_is_at_no_distance_from_itself_even_with_more_numbers_than_images() -> None:
     x = random(10, 40)
     assert frechet_distance(x, x) == pytest.approx(0, abs=1e-5)
 
@@ -76,6 +76,6 @@ def test_small_sets_look_farther_than_they_are() -> None:
 
 
 @pytest.mark.parametrize("sizes", [(1, 5), (5, 0)])
-def test_a_single_picture_has_no_covariance(sizes: tuple[int, int]) -> None:
+def test_a_single_image_has_no_covariance(sizes: tuple[int, int]) -> None:
     with pytest.raises(TooFewError, match=f"at least 2 pictures, and there are {min(sizes)}"):
         frechet_distance(random(sizes[0], 3), random(sizes[1], 3))

@@ -35,13 +35,13 @@ def test_sets_far_apart_share_nothing() -> None:
     assert astuple(manifold(random(20, 3), random(20, 3, seed=1) + 100)) == (0, 0, 0, 0)
 
 
-def test_a_copy_of_the_pictures_is_all_precision_and_recall() -> None:
+def test_a_copy_of_the_images_is_all_precision_and_recall() -> None:
     real = random(30, 4)
     found = manifold(real, real)
     assert (found.precision, found.recall, found.coverage) == (1, 1, 1)
 
 
-def test_one_picture_over_and_over_is_precise_and_shows_little() -> None:
+def test_one_image_over_and_over_is_precise_and_shows_little() -> None:
     """Around it there is no manifold at all: recall falls to nothing while precision stays."""
     real = random(40, 3)
     found = manifold(real, real[:1].expand(40, -1))
@@ -81,12 +81,12 @@ def test_distances_known_already_serve_as_well() -> None:
     assert isinstance(found, Manifold)
 
 
-def test_the_same_picture_twice_is_at_no_distance_however_long_its_vector() -> None:
+def test_the_same_image_twice_is_at_no_distance_however_long_its_vector() -> None:
     x = (1000 * random(60, 64)).repeat(2, 1)
     assert distances(x, x).diagonal(60).abs().max() == 0
 
 
 @pytest.mark.parametrize("sizes", [(5, 20), (20, 5)])
-def test_fewer_pictures_than_neighbours_are_refused(sizes: tuple[int, int]) -> None:
+def test_fewer_images_than_neighbours_are_refused(sizes: tuple[int, int]) -> None:
     with pytest.raises(TooFewError, match=r"5 neighbours among 5 pictures.*at least 6"):
         manifold(random(sizes[0], 3), random(sizes[1], 3))

@@ -14,8 +14,8 @@ from captionless.evaluation.metrics.estimate import TooFewError
 from captionless.evaluation.metrics.memorisation import RATIO, memorised, nearest
 from tiny import random, uniform
 
-PICTURES = random(40, 1, 6, 6)
-TRAINING, MIRRORED = PICTURES.flatten(1), PICTURES.flip(3).flatten(1)
+IMAGES = random(40, 1, 6, 6)
+TRAINING, MIRRORED = IMAGES.flatten(1), IMAGES.flip(3).flatten(1)
 
 
 def line(*positions: float) -> Tensor:
@@ -34,7 +34,7 @@ def test_a_case_worked_by_hand() -> None:
     assert memorised(found).tolist() == [True, False]
 
 
-def test_a_picture_exactly_a_third_as_far_is_not_memorised() -> None:
+def test_a_image_exactly_a_third_as_far_is_not_memorised() -> None:
     found = nearest(line(12.5, 12.4), line(0, 10, 20, 30))
     assert found.ratio.tolist() == pytest.approx([RATIO, 2.4 / 7.6])
     assert memorised(found).tolist() == [False, True]
@@ -62,7 +62,7 @@ def test_it_is_the_definition_written_out(m: int, d: int, mirror: bool, seed: in
         assert float(ratio) == pytest.approx(every[one] / second, rel=1e-3, abs=1e-5)
 
 
-def test_copies_with_a_little_noise_are_found_and_new_pictures_are_not() -> None:
+def test_copies_with_a_little_noise_are_found_and_new_images_are_not() -> None:
     copies = TRAINING[[7, 30]] + 0.05 * random(2, 36, seed=1)
     found = nearest(torch.cat([copies, random(50, 36, seed=2)]), TRAINING)
     assert found.first[:2].tolist() == [7, 30]
@@ -76,7 +76,7 @@ def test_an_exact_copy_has_distance_and_ratio_0() -> None:
     assert torch.equal(found.ratio, torch.zeros(40))
 
 
-def test_the_mean_of_two_pictures_is_a_copy_of_neither() -> None:
+def test_the_mean_of_two_images_is_a_copy_of_neither() -> None:
     assert not memorised(nearest((TRAINING[:20] + TRAINING[20:]) / 2, TRAINING)).any()
 
 
@@ -90,11 +90,11 @@ def test_a_mirrored_copy_is_found_where_training_mirrored() -> None:
     assert memorised(found).all()
 
 
-def test_a_mirrored_copy_is_a_new_picture_where_training_never_mirrored() -> None:
+def test_a_mirrored_copy_is_a_new_image_where_training_never_mirrored() -> None:
     assert not memorised(nearest(MIRRORED[3:6], TRAINING)).any()
 
 
-def test_a_picture_that_is_its_own_mirror_image_is_no_rival_to_itself() -> None:
+def test_a_image_that_is_its_own_mirror_image_is_no_rival_to_itself() -> None:
     symmetric = (TRAINING + MIRRORED)[:20]
     found = nearest(symmetric[:5] + 0.01, symmetric, symmetric.clone())
     assert memorised(found).all()
@@ -103,14 +103,14 @@ def test_a_picture_that_is_its_own_mirror_image_is_no_rival_to_itself() -> None:
 # --- near-duplicates ---
 
 
-def test_a_copied_picture_is_found_though_the_folder_has_it_twice() -> None:
+def test_a_copied_image_is_found_though_the_folder_has_it_twice() -> None:
     for twin in (TRAINING[:1], TRAINING[:1] + 0.02 * random(1, 36, seed=1)):
         found = nearest(TRAINING[:1] + 0.01, torch.cat([TRAINING, twin]))
         assert memorised(found).all()
         assert found.first.item() in (0, 40)
 
 
-def test_a_copied_picture_is_found_though_the_folder_has_its_mirror_image() -> None:
+def test_a_copied_image_is_found_though_the_folder_has_its_mirror_image() -> None:
     both = torch.cat([TRAINING, MIRRORED[:1]])
     assert memorised(nearest(TRAINING[:1] + 0.01, both, torch.cat([MIRRORED, TRAINING[:1]]))).all()
 
@@ -122,7 +122,7 @@ def test_copies_are_found_in_a_folder_that_holds_everything_several_times(copies
     assert not memorised(nearest(random(30, 36, seed=5), TRAINING.repeat(copies, 1))).any()
 
 
-def test_copies_are_found_in_a_folder_that_holds_every_picture_and_its_mirror_image() -> None:
+def test_copies_are_found_in_a_folder_that_holds_every_image_and_its_mirror_image() -> None:
     training, mirrored = torch.cat([TRAINING, MIRRORED]), torch.cat([MIRRORED, TRAINING])
     assert memorised(nearest(TRAINING[:8] + 0.01, training, mirrored)).all()
 
@@ -146,7 +146,7 @@ def test_blocks_and_chunks_change_nothing(monkeypatch: pytest.MonkeyPatch) -> No
     torch.testing.assert_close(parts.ratio, whole.ratio, rtol=1e-4, atol=1e-5)
 
 
-def test_the_typical_distance_may_be_that_of_some_pictures(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_typical_distance_may_be_that_of_some_images(monkeypatch: pytest.MonkeyPatch) -> None:
     samples = torch.cat([random(30, 36, seed=1), TRAINING[:3] + 0.01])
     whole = memorised(nearest(samples, TRAINING, MIRRORED))
     monkeypatch.setattr(memorisation, "ENOUGH", 9)
@@ -173,7 +173,7 @@ def test_whole_numbers_will_do_as_pixels() -> None:
 
 
 @pytest.mark.parametrize("m", [0, 1, 2])
-def test_two_training_pictures_say_nothing(m: int) -> None:
+def test_two_training_images_say_nothing(m: int) -> None:
     with pytest.raises(TooFewError, match=f"there are {m} training pictures.*at least 3"):
         nearest(random(4, 36), TRAINING[:m])
 
@@ -182,12 +182,12 @@ def test_three_do() -> None:
     assert memorised(nearest(TRAINING[:1] + 0.01, TRAINING[:3])).all()
 
 
-def test_a_folder_of_one_picture_over_and_over_is_too_few() -> None:
+def test_a_folder_of_one_image_over_and_over_is_too_few() -> None:
     with pytest.raises(TooFewError, match="most of the 12 training pictures are copies"):
         nearest(random(4, 36), TRAINING[:1].repeat(12, 1))
 
 
-def test_where_every_other_picture_is_a_near_duplicate_there_is_no_second() -> None:
+def test_where_every_other_image_is_a_near_duplicate_there_is_no_second() -> None:
     """Only where "mirrored" vectors are not those of mirror images: here all of them are the first picture's."""
     with pytest.raises(TooFewError, match="nearly the same"):
         nearest(TRAINING[:1] + 0.01, TRAINING[:3], TRAINING[:1].repeat(3, 1))

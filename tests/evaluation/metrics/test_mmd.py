@@ -96,7 +96,7 @@ def averaged(pairs: Tensor) -> tuple[float, float]:
 
 
 @pytest.mark.parametrize(("distance", "t"), [(0.0, 1.0), (0.0, 1.5), (1.0, 1.0), (0.8, 0.5)])
-def test_it_is_unbiased_however_few_the_pictures(distance: float, t: float) -> None:
+def test_it_is_unbiased_however_few_the_images(distance: float, t: float) -> None:
     shift = torch.tensor([distance, 0.0, 0.0])
     draws = []
     for seed in range(1500):
@@ -106,7 +106,7 @@ def test_it_is_unbiased_however_few_the_pictures(distance: float, t: float) -> N
     assert abs(mean - gaussian_mmd2(distance, 1.0, t, 1.2, 3)) < 3.5 * error
 
 
-def test_it_nears_the_closed_form_with_many_pictures() -> None:
+def test_it_nears_the_closed_form_with_many_images() -> None:
     x, y = random(1500, 4), 0.5 * random(1500, 4, seed=1) + 0.6
     found = mmd2(rbf_kernel(x, x, 2.0), rbf_kernel(y, y, 2.0), rbf_kernel(x, y, 2.0))
     assert found == pytest.approx(gaussian_mmd2(1.2, 1.0, 0.5, 2.0, 4), rel=0.05)
@@ -171,6 +171,6 @@ def test_close_sets_are_told_apart_in_spite_of_kernels_near_one() -> None:
 
 
 @pytest.mark.parametrize("sizes", [(1, 5), (5, 1), (0, 5)])
-def test_a_single_picture_is_too_few(sizes: tuple[int, int]) -> None:
+def test_a_single_image_is_too_few(sizes: tuple[int, int]) -> None:
     with pytest.raises(TooFewError, match="at least 2"):
         kid(X[: sizes[0]], Y[: sizes[1]])

@@ -10,7 +10,7 @@ from tiny import random
 
 
 @given(st.integers(2, 40), st.integers(0, 1000))
-def test_halves_are_as_large_as_each_other_and_share_no_picture(n: int, seed: int) -> None:
+def test_halves_are_as_large_as_each_other_and_share_no_image(n: int, seed: int) -> None:
     for a, b in halves(n, seed, splits=5):
         assert len(a) == len(b) == n // 2
         together = torch.cat([a, b])
@@ -29,7 +29,7 @@ def test_halves_are_random_but_the_same_for_a_seed() -> None:
     assert not all(torch.equal(a, first[0][0]) for a, _ in first)
 
 
-def test_each_picture_is_in_either_half_equally_often_and_of_an_odd_number_one_sits_out() -> None:
+def test_each_image_is_in_either_half_equally_often_and_of_an_odd_number_one_sits_out() -> None:
     splits = halves(7, 0, splits=7000)
     for side in (0, 1):
         counts = torch.bincount(torch.cat([pair[side] for pair in splits]), minlength=7)
@@ -61,7 +61,7 @@ def test_the_spread_over_halves_is_the_standard_error_of_the_full_mean() -> None
 # --- the bootstrap over prompts ---
 
 
-def test_a_cluster_mean_is_the_mean_of_the_pictures() -> None:
+def test_a_cluster_mean_is_the_mean_of_the_images() -> None:
     scores, cluster = random(9), torch.tensor([5, 5, 5, 5, 5, 0, 0, 9, 9])
     found = cluster_mean(scores, cluster, 0)
     assert found.value == pytest.approx(float(scores.mean()))
@@ -69,7 +69,7 @@ def test_a_cluster_mean_is_the_mean_of_the_pictures() -> None:
     assert found.low < found.value < found.high
 
 
-def test_pictures_that_repeat_their_prompt_s_score_add_no_certainty() -> None:
+def test_images_that_repeat_their_prompt_s_score_add_no_certainty() -> None:
     scores = random(30)
     once = cluster_mean(scores, torch.arange(30), 0)
     tenfold = cluster_mean(scores.repeat_interleave(10), torch.arange(30).repeat_interleave(10), 0)

@@ -44,14 +44,14 @@ def test_the_gain_is_what_is_left_above_shuffled_prompts() -> None:
     assert cosine_gain(images, texts, owner).value == pytest.approx(float(own - torch.stack(shuffled).mean()), abs=0.01)
 
 
-def test_pictures_that_ignore_their_prompts_gain_nothing() -> None:
+def test_images_that_ignore_their_prompts_gain_nothing() -> None:
     one = unit_vectors(1).expand(40, -1)
     found = cosine_gain(one, unit_vectors(40, seed=1), torch.arange(40))
     assert found.value == pytest.approx(0, abs=1e-6)
     assert found.low < 0 < found.high
 
 
-def test_a_gap_between_pictures_and_texts_changes_nothing() -> None:
+def test_a_gap_between_images_and_texts_changes_nothing() -> None:
     """What all texts have in common is in the own cosine and in the others alike."""
     images, texts, gap = random(10, 8), random(5, 8, seed=1), random(1, 8, seed=2)
     owner = torch.arange(10) % 5
@@ -88,13 +88,13 @@ def test_r_precision_is_what_drawing_prompts_would_give() -> None:
     assert r_precision(images, texts, owner, choices=4).value == pytest.approx(wins / 15000, abs=0.015)
 
 
-def test_pictures_of_their_own_prompts_are_always_right() -> None:
+def test_images_of_their_own_prompts_are_always_right() -> None:
     texts = unit_vectors(50)
     found = r_precision(texts.repeat(2, 1), texts, torch.arange(50).repeat(2))
     assert (found.value, found.low, found.high, found.n) == (1, 1, 1, 100)
 
 
-def test_pictures_that_have_nothing_to_do_with_prompts_are_right_once_in_30_times() -> None:
+def test_images_that_have_nothing_to_do_with_prompts_are_right_once_in_30_times() -> None:
     found = r_precision(unit_vectors(3000, 16), unit_vectors(100, 16, seed=1), torch.arange(3000) % 100)
     assert found.low < 1 / 30 < found.high
 
@@ -150,7 +150,7 @@ def test_prompts_that_differ_a_little_stay_two() -> None:
     assert len(different(flat(0, 0.01))[0]) == 2
 
 
-def test_prompts_that_nothing_was_painted_from_are_still_wrong_answers() -> None:
+def test_prompts_that_nothing_was_sampled_from_are_still_wrong_answers() -> None:
     images, texts = flat(40, 90), flat(0, 90, 41)
     assert r_precision(images, texts, PAIR).value == 0.5
 
@@ -163,7 +163,7 @@ def test_there_are_30_choices_or_as_many_as_there_are_prompts() -> None:
 
 
 @pytest.mark.parametrize("measure", [cosine_gain, r_precision])
-def test_pictures_of_one_prompt_are_drawn_together(measure: object) -> None:
+def test_images_of_one_prompt_are_drawn_together(measure: object) -> None:
     """Ten equal pictures of each prompt know no more than one of each."""
     images, texts, owner = unit_vectors(12), unit_vectors(12, seed=1), torch.arange(12)
     once = measure(images, texts, owner)  # type: ignore[operator]

@@ -211,7 +211,7 @@ def test_what_was_not_measured_says_why_once() -> None:
     assert rows[NASTY].why.startswith("it needs 50")
 
 
-def test_a_single_model_is_not_named_over_each_picture() -> None:
+def test_a_single_model_is_not_named_over_each_image() -> None:
     groups = [*parts(ALONE)[2].sheets, *parts(ALONE)[3].tables]
     assert [model for _, group in groups for model, _ in group] == ["", ""]
     assert [model for model, _ in parts(REPORT)[2].sheets[0][1]] == ["flowers.model", NASTY]
@@ -328,8 +328,8 @@ def decoded(uri: str) -> Image.Image:
 
 
 @pytest.mark.parametrize("mode", ["RGB", "L", "P", "RGBA", "1"])
-def test_plain_pictures_are_kept_exactly(mode: str) -> None:
-    image = report_cases.plain_picture(40, 30).convert(mode)
+def test_plain_images_are_kept_exactly(mode: str) -> None:
+    image = report_cases.plain_image(40, 30).convert(mode)
     shown = decoded(data_uri(image))
     assert shown.format == "PNG"
     assert shown.convert("RGB").tobytes() == image.convert("RGB").tobytes()
@@ -343,6 +343,6 @@ def test_photographs_are_made_smaller_and_look_the_same() -> None:
     assert sum(difference) / len(difference) < 4
 
 
-def test_a_picture_too_tall_for_webp_is_shown_all_the_same() -> None:
+def test_a_image_too_tall_for_webp_is_shown_all_the_same() -> None:
     image = Image.effect_noise((4, 16400), 30)
     assert decoded(data_uri(image)).size == image.size

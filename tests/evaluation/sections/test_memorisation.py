@@ -12,8 +12,8 @@ import pytest
 import torch
 from PIL import Image
 
-from captionless.checkpoints.card import read_pictures
-from captionless.config.sampling import Sampling
+from captionless.checkpoints.card import read_images
+from captionless.config.sampling import SamplingConfig
 from captionless.evaluation import SAMPLES
 from captionless.evaluation.metrics.estimate import share
 from captionless.evaluation.metrics.memorisation import verdict
@@ -23,7 +23,7 @@ from captionless.evaluation.run import evaluate
 from captionless.evaluation.sections import memorisation as memory_section
 from captionless.evaluation.sections.memorisation import NO_TRACE, UNKNOWN
 from captionless.training.run import train
-from evaluation_cases import TINY, build_place, make_fast, paint_photos
+from evaluation_cases import TINY, build_place, make_fast, sample_photos
 
 WORDS = ("Caught memorising", "Not caught memorising", "Neither caught nor cleared", "Memorisation not measured")
 
@@ -43,7 +43,7 @@ def copying(place: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., list[
     """Make every model paint the training pictures of one, mirrored; return their names."""
 
     def begin(model: Path = place / "model", photos: Path = place / "photos") -> list[str]:
-        names = sorted(name for name, _, role in read_pictures(model) if role == "train")
+        names = sorted(name for name, _, role in read_images(model) if role == "train")
         squares = [Image.open(photos / name).resize((8, 8), Image.Resampling.LANCZOS) for name in names]
         pixels = torch.stack([torch.tensor(list(one.tobytes())).reshape(8, 8, 3).permute(2, 0, 1) for one in squares])
 
@@ -57,7 +57,7 @@ def copying(place: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., list[
 
 
 def measure(place: Path, data: Path, tmp_path: Path, model: Path | None = None, samples: int = SAMPLES) -> Examination:
-    options = {"data": data, "out": tmp_path / "report", "sampling": Sampling(steps=1, precision="float32")}
+    options = {"data": data, "out": tmp_path / "report", "sampling": SamplingConfig(steps=1, precision="float32")}
     return evaluate(model or place / "model", samples=samples, **options).examinations[0]
 
 
@@ -78,7 +78,7 @@ def memory(found: Examination) -> Section:
     return next(one for one in found.sections if one.key == "memorisation")
 
 
-def test_a_model_that_copies_its_training_pictures_is_caught_and_an_honest_one_is_not(
+def test_a_model_that_copies_its_training_images_is_caught_and_an_honest_one_is_not(
     place: Path, tmp_path: Path, copying: Callable[..., list[str]]
 ) -> None:
     honest = measure(place, place / "photos", tmp_path)
@@ -98,11 +98,11 @@ def test_a_model_that_copies_its_training_pictures_is_caught_and_an_honest_one_i
 @pytest.fixture
 def child(place: Path, tmp_path: Path) -> Path:
     """A model begun from the other, and trained on 30 photographs that are not in its folder."""
-    own = paint_photos(tmp_path / "own", 30, seed=7)
+    own = sample_photos(tmp_path / "own", 30, seed=7)
     return train(own, tmp_path / "child", start_from=place / "model", encoder=str(place / "encoder"), **TINY)
 
 
-def test_what_a_model_was_begun_from_is_no_alibi_for_copies_of_its_own_pictures(
+def test_what_a_model_was_begun_from_is_no_alibi_for_copies_of_its_own_images(
     place: Path, tmp_path: Path, copying: Callable[..., list[str]], child: Path
 ) -> None:
     copying(child, tmp_path / "own")
@@ -130,15 +130,15 @@ def test_a_model_without_a_record_of_its_own_is_not_cleared_by_that_of_another(
 
 
 def test_what_a_model_was_begun_from_saw_elsewhere_is_told_of(place: Path, tmp_path: Path, child: Path) -> None:
-    strange = paint_photos(tmp_path / "strange", 50, seed=8)
+    strange = sample_photos(tmp_path / "strange", 50, seed=8)
     shutil.copytree(tmp_path / "own", strange, dirs_exist_ok=True)
     found = measure(place, strange, tmp_path, child)
-    learned = sum(row[2] == "train" for row in read_pictures(place / "model"))
+    learned = sum(row[2] == "train" for row in read_images(place / "model"))
     assert found.memorises is False
     assert any(f"{learned} pictures are not in the folder" in note for note in memory(found).notes)
 
 
-def test_where_only_a_few_of_many_training_pictures_are_compared_with_nobody_is_acquitted(
+def test_where_only_a_few_of_many_training_images_are_compared_with_nobody_is_acquitted(
     place: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("captionless.evaluation.one_model.COMPARED", 10)
@@ -147,14 +147,14 @@ def test_where_only_a_few_of_many_training_pictures_are_compared_with_nobody_is_
     assert "with only 10 of the" in found.doubts[0]
 
 
-def test_beside_a_few_held_out_pictures_nobody_is_acquitted(place: Path, tmp_path: Path) -> None:
+def test_beside_a_few_held_out_images_nobody_is_acquitted(place: Path, tmp_path: Path) -> None:
     found = measure(place, place / "photos", tmp_path, samples=30)
     assert found.memorises is None
     assert found.doubts == ("it takes 40 held-out pictures to say what is usual, and 30 were looked at",)
     assert said(place, tmp_path, found) == "Neither caught nor cleared"
 
 
-def test_each_training_picture_is_shown_once(
+def test_each_training_image_is_shown_once(
     place: Path, tmp_path: Path, copying: Callable[..., list[str]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     shown: list[int] = []
@@ -170,10 +170,10 @@ def test_each_training_picture_is_shown_once(
     assert all(n == memory_section.OFFENDERS for n in shown)
 
 
-def test_where_the_folder_has_no_training_pictures_nobody_is_acquitted(
+def test_where_the_folder_has_no_training_images_nobody_is_acquitted(
     place: Path, tmp_path: Path, copying: Callable[..., list[str]]
 ) -> None:
-    new = paint_photos(tmp_path / "new", 24, seed=9)
+    new = sample_photos(tmp_path / "new", 24, seed=9)
     honest = measure(place, new, tmp_path)
     assert honest.memorises is None
     assert any("no acquittal" in warning for warning in honest.warnings)
@@ -181,11 +181,11 @@ def test_where_the_folder_has_no_training_pictures_nobody_is_acquitted(
     assert measure(place, new, tmp_path).memorises is not False
 
 
-def test_where_most_training_pictures_are_elsewhere_nobody_is_acquitted(
+def test_where_most_training_images_are_elsewhere_nobody_is_acquitted(
     place: Path, tmp_path: Path, copying: Callable[..., list[str]]
 ) -> None:
     names = copying()
-    data = paint_photos(tmp_path / "few", 24, seed=9)
+    data = sample_photos(tmp_path / "few", 24, seed=9)
     for name in names[:3]:
         shutil.copy(place / "photos" / name, data / name)
     found = measure(place, data, tmp_path)
@@ -193,7 +193,7 @@ def test_where_most_training_pictures_are_elsewhere_nobody_is_acquitted(
     assert f"among 3 of the {len(names)} training pictures" in memory(found).notes[0]
 
 
-def test_where_held_out_pictures_are_copies_themselves_nobody_is_acquitted(
+def test_where_held_out_images_are_copies_themselves_nobody_is_acquitted(
     place: Path, tmp_path: Path, copying: Callable[..., list[str]]
 ) -> None:
     names = copying()
@@ -207,7 +207,7 @@ def test_where_held_out_pictures_are_copies_themselves_nobody_is_acquitted(
     assert any("they are not held out" in warning for warning in found.warnings)
 
 
-def test_the_verdict_weighs_the_share_against_that_of_real_pictures() -> None:
+def test_the_verdict_weighs_the_share_against_that_of_real_images() -> None:
     assert verdict([share(0, 100), share(30, 100)], share(1, 100), sound=True) is True
     assert verdict([share(30, 100)], share(30, 100), sound=True) is False
     assert verdict([share(3, 100)], share(1, 100), sound=True) is False
@@ -218,7 +218,7 @@ def test_the_verdict_weighs_the_share_against_that_of_real_pictures() -> None:
 
 
 @pytest.mark.parametrize("held_out", [1, 3, 5, 10, 20, 39])
-def test_the_fewer_pictures_are_held_out_the_less_is_proven(held_out: int) -> None:
+def test_the_fewer_images_are_held_out_the_less_is_proven(held_out: int) -> None:
     real = share(0, held_out)
     assert verdict([share(40, 100)], real, sound=True) is True
     assert verdict([share(10, 100)], real, sound=True) is True
@@ -226,5 +226,5 @@ def test_the_fewer_pictures_are_held_out_the_less_is_proven(held_out: int) -> No
     assert verdict([share(2, 100)], real, sound=True) is None
 
 
-def test_what_few_real_pictures_look_like_too_is_not_held_against_paintings() -> None:
+def test_what_few_real_images_look_like_too_is_not_held_against_paintings() -> None:
     assert verdict([share(12, 100)], share(2, 20), sound=True) is None

@@ -9,7 +9,7 @@ from typing import Literal
 from PIL import Image
 from torch import Tensor
 
-from captionless.evaluation.classifier.reference import PixelJudge
+from captionless.evaluation.classifier.reference import ReferenceClassifier
 from captionless.evaluation.metrics.estimate import Estimate, share
 
 CEILING: Literal["ceiling"] = "ceiling"
@@ -97,7 +97,7 @@ class Grade:
     left_out: tuple[tuple[str, str], ...] = ()
     notes: tuple[str, ...] = ()
     mistakes: tuple[Mistake, ...] = field(default=(), repr=False)
-    judge: PixelJudge | None = field(default=None, repr=False, compare=False)
+    judge: ReferenceClassifier | None = field(default=None, repr=False, compare=False)
 
     @property
     def passed(self) -> bool:
@@ -111,7 +111,7 @@ class Grade:
 
 
 def verdicts(
-    judge: PixelJudge, asked: Mapping[str, Sequence[str]], table: Tensor, passing: Passing
+    judge: ReferenceClassifier, asked: Mapping[str, Sequence[str]], table: Tensor, passing: Passing
 ) -> tuple[Verdict, ...]:
     """Return what a table of confusion says of each class asked for.
 

@@ -11,14 +11,14 @@ import torch
 from torch import Tensor
 
 from captionless.checkpoints.model import BUNDLED, load_config
-from captionless.config.sampling import Sampling
+from captionless.config.sampling import SamplingConfig
 from captionless.device import resolve_precision
 from captionless.errors import CaptionlessError
 from captionless.evaluation.assessment.files import write
 from captionless.evaluation.assessment.grade import CEILING, Grade, Mistake, Passing, verdicts
 from captionless.evaluation.assessment.prompts import Asked, spread, what_to_ask
-from captionless.evaluation.classifier.reference import PixelJudge, may_mirror, train_judge, usable_labels
-from captionless.evaluation.data import Listener, Pictures, Silent, folder_labels, read_labelled
+from captionless.evaluation.classifier.reference import ReferenceClassifier, may_mirror, train_reference, usable_labels
+from captionless.evaluation.data import Images, Listener, Silent, folder_labels, read_labelled
 from captionless.evaluation.metrics.estimate import Estimate, TooFewError
 from captionless.evaluation.run import check_out, check_seed
 from captionless.evaluation.samples import Easel
@@ -36,9 +36,9 @@ def assess(
     passing: Passing = 0.95,
     labels: str | Path | None = None,
     encoder: str | None = None,
-    sampling: Sampling | None = None,
+    sampling: SamplingConfig | None = None,
     seed: int = 0,
-    judge: PixelJudge | None = None,
+    judge: ReferenceClassifier | None = None,
     out: str | Path | None = None,
     listener: Listener | None = None,
 ) -> Grade:
@@ -72,7 +72,7 @@ def assess(
         CaptionlessError: bad input, a folder that no classifier can learn from, or no class to grade.
     """
     check_request(n, passing, seed, out)
-    listener, sampling = listener or Silent(), sampling or Sampling()
+    listener, sampling = listener or Silent(), sampling or SamplingConfig()
     given = None if prompts is None else read_prompts(Path(prompts))
     generator = load(model, None if load_config(model).classes else encoder)
     subject = judge or _read(data, generator, listener, labels)
@@ -80,8 +80,8 @@ def assess(
     texts = [text for ask in asked.values() for text in spread(ask, n)]
     # Before the classifier learns, so that what cannot be asked does not cost its time.
     conditions = _conditions(generator, texts, sampling.bridge)
-    if isinstance(subject, Pictures):
-        subject = train_judge(subject, listener, seed=seed, flip=may_mirror(generator.model.config))
+    if isinstance(subject, Images):
+        subject = train_reference(subject, listener, seed=seed, flip=may_mirror(generator.model.config))
     notes = check_judge(subject, asked, passing)
     easel = Easel(generator, sampling, seed, len(texts), generator.steps(sampling) * len(texts), listener)
     table, mistakes = _look(easel.paint(conditions), easel.seeds(len(texts)), texts, asked, subject)
@@ -119,7 +119,7 @@ def check_request(n: int, passing: Passing, seed: int, out: str | Path | None) -
         check_out(Path(out))
 
 
-def check_judge(judge: PixelJudge, asked: Asked, passing: Passing) -> tuple[str, ...]:
+def check_judge(judge: ReferenceClassifier, asked: Asked, passing: Passing) -> tuple[str, ...]:
     """Return what must be kept in mind of the classifier's word on the classes asked for.
 
     Raises:
@@ -152,17 +152,17 @@ def check_judge(judge: PixelJudge, asked: Asked, passing: Passing) -> tuple[str,
     return tuple(notes)
 
 
-def accuracy_on_real(judge: PixelJudge, asked: Asked) -> Estimate | None:
+def accuracy_on_real(judge: ReferenceClassifier, asked: Asked) -> Estimate | None:
     """Return a classifier's accuracy on held-out real pictures of the classes asked for, each counting alike."""
     return judge.ceiling(torch.tensor([judge.classes.index(label) for label in asked]))
 
 
-def _tested(judge: PixelJudge, asked: Asked) -> list[tuple[str, Estimate]]:
+def _tested(judge: ReferenceClassifier, asked: Asked) -> list[tuple[str, Estimate]]:
     pairs = zip(judge.classes, judge.by_class, strict=True)
     return [(name, one) for name, one in pairs if one is not None and name in asked]
 
 
-def _read(data: str | Path | None, generator: Generator, listener: Listener, labels: str | Path | None) -> Pictures:
+def _read(data: str | Path | None, generator: Generator, listener: Listener, labels: str | Path | None) -> Images:
     """Return the labelled pictures of the folder, the same ones whichever model of this size is graded."""
     if data is None:
         raise CaptionlessError("--data is missing. Name a folder of real pictures, each class in a sub-folder.")
@@ -174,7 +174,7 @@ def _read(data: str | Path | None, generator: Generator, listener: Listener, lab
     return _different(pictures, listener)
 
 
-def _different(pictures: Pictures, listener: Listener) -> Pictures:
+def _different(pictures: Images, listener: Listener) -> Images:
     """Return the labelled pictures, without those that show the same pixels as another in a file of other bytes.
 
     Of two such files the classifier could learn one and be tested with the other.
@@ -188,9 +188,9 @@ def _different(pictures: Pictures, listener: Listener) -> Pictures:
     return pictures.take(list(first.values()))
 
 
-def _labels(subject: PixelJudge | Pictures) -> tuple[tuple[str, ...], tuple[str, ...]]:
+def _labels(subject: ReferenceClassifier | Images) -> tuple[tuple[str, ...], tuple[str, ...]]:
     """Return the labels that the classifier knows, or is going to, and those of too few pictures."""
-    if isinstance(subject, PixelJudge):
+    if isinstance(subject, ReferenceClassifier):
         return subject.classes, subject.left_out
     try:
         return usable_labels(subject)
@@ -207,7 +207,7 @@ def _conditions(generator: Generator, texts: Sequence[str], bridge: str) -> Tens
 
 
 def _look(
-    pixels: Tensor, seeds: Sequence[int], texts: Sequence[str], asked: Asked, judge: PixelJudge
+    pixels: Tensor, seeds: Sequence[int], texts: Sequence[str], asked: Asked, judge: ReferenceClassifier
 ) -> tuple[Tensor, tuple[Mistake, ...]]:
     """Let the classifier name paintings, as many of each class in turn.
 

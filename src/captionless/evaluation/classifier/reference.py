@@ -19,7 +19,7 @@ from captionless.evaluation.classifier.train import (
     relative_cost,
     train_classifier,
 )
-from captionless.evaluation.data import Listener, Pictures
+from captionless.evaluation.data import Images, Listener
 from captionless.evaluation.metrics.estimate import Estimate, TooFewError, share
 from captionless.evaluation.report.format import duration
 from captionless.evaluation.report.results import Table
@@ -29,7 +29,7 @@ TIMED = 10
 
 
 @dataclass(frozen=True)
-class PixelJudge:
+class ReferenceClassifier:
     """A trained classifier of pixels.
 
     Args:
@@ -85,7 +85,7 @@ class PixelJudge:
         )
 
 
-def train_judge(pictures: Pictures, listener: Listener, *, seed: int = 0, flip: bool = True) -> PixelJudge:
+def train_reference(pictures: Images, listener: Listener, *, seed: int = 0, flip: bool = True) -> ReferenceClassifier:
     """Train a classifier on a part of labelled pictures, chosen by content hash, and test it on the others.
 
     Args:
@@ -120,10 +120,10 @@ def train_judge(pictures: Pictures, listener: Listener, *, seed: int = 0, flip: 
     table = confusion(classifier.predict(some.pixels[test]), labels[test], len(classes))
     tests = [(int(row[i]), int(row.sum())) for i, row in enumerate(table)]
     by_class = tuple(share(right, count) if count else None for right, count in tests)
-    return PixelJudge(classifier, classes, by_class, left_out)
+    return ReferenceClassifier(classifier, classes, by_class, left_out)
 
 
-def usable_labels(pictures: Pictures) -> tuple[tuple[str, ...], tuple[str, ...]]:
+def usable_labels(pictures: Images) -> tuple[tuple[str, ...], tuple[str, ...]]:
     """Return the labels of enough pictures to learn from, and those of too few, each in order.
 
     Raises:

@@ -147,17 +147,17 @@ TOLERATED = 0.01
 """With fewer, a share that is surely above this one, and above theirs, counts as memorising too."""
 
 
-def caught(painted: Estimate, real: Estimate | None) -> bool:
+def caught(sampled: Estimate, real: Estimate | None) -> bool:
     """Tell whether a share of memorised paintings is beyond what chance explains.
 
     Args:
         painted: that share.
         real: the share of held-out real pictures that look memorised without being so; None without any.
     """
-    if real is not None and excess(painted, real) > 0:
+    if real is not None and excess(sampled, real) > 0:
         return True
     few = real is None or real.n < ENOUGH_HELD_OUT
-    return few and painted.low > max(TOLERATED, real.value if real else 0.0)
+    return few and sampled.low > max(TOLERATED, real.value if real else 0.0)
 
 
 def verdict(shares: Sequence[Estimate], real: Estimate | None, sound: bool) -> bool | None:

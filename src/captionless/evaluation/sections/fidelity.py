@@ -7,12 +7,12 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from captionless.evaluation.data import Pictures
+from captionless.evaluation.data import Images
 from captionless.evaluation.metrics.estimate import TooFewError
 from captionless.evaluation.metrics.fidelity import against, compare
 from captionless.evaluation.report.results import Figure, Mark, Section, Sheet
-from captionless.evaluation.samples import Studio
-from captionless.generation.grids import contact_sheet
+from captionless.evaluation.samples import EvaluationSampler
+from captionless.generation.grids import sample_grid
 from captionless.generation.sample import to_images
 
 PAIRS = 8
@@ -71,7 +71,7 @@ ABOUT: dict[str, tuple[str, str, bool, int, str]] = {
 
 
 def likeness_section(
-    studio: Studio, real: Pictures, real_features: Tensor, painted: Tensor, usable: int
+    studio: EvaluationSampler, real: Images, real_features: Tensor, sampled: Tensor, usable: int
 ) -> tuple[Section, Tensor]:
     """Compare pictures painted from real ones' vectors with those real ones.
 
@@ -85,9 +85,9 @@ def likeness_section(
     Returns:
         The section, and the features of the painted pictures.
     """
-    features = studio.look(painted, "Looking at paintings")
+    features = studio.look(sampled, "Looking at paintings")
     notes = [_by(studio)]
-    sheet = _pairs(real.pixels, painted, _asked(studio))
+    sheet = _pairs(real.pixels, sampled, _asked(studio))
     try:
         comparisons, missing = compare(real_features, features, seed=studio.seed, usable=usable)
     except TooFewError as error:
@@ -108,17 +108,17 @@ def likeness_section(
     return Section("likeness", tuple(figures), left_out, marks, (), (sheet,), tuple(notes)), features
 
 
-def _by(studio: Studio) -> str:
+def _by(studio: EvaluationSampler) -> str:
     features = studio.features
     kind = "independent of the model" if features.independent else "the model's own encoder, so not independent"
     return f"Pictures are compared by {features.name} ({kind}), at the model's size of {_size(studio)} pixels."
 
 
-def _size(studio: Studio) -> int:
+def _size(studio: EvaluationSampler) -> int:
     return studio.generator.model.config.size
 
 
-def texture_marks(studio: Studio, pixels: Tensor, features: Tensor) -> tuple[Mark, ...]:
+def texture_marks(studio: EvaluationSampler, pixels: Tensor, features: Tensor) -> tuple[Mark, ...]:
     """Measure the KID of real pictures that were altered a little, so that one of paintings has a scale."""
     marks = []
     for key, label, altered in alterations(pixels):
@@ -146,12 +146,12 @@ def _halved(image: Image.Image) -> Image.Image:
     return image.resize(half, Image.Resampling.LANCZOS).resize(image.size, Image.Resampling.BICUBIC)
 
 
-def _asked(studio: Studio) -> str:
+def _asked(studio: EvaluationSampler) -> str:
     return "classes" if studio.generator.classes else "vectors"
 
 
-def _pairs(real: Tensor, painted: Tensor, asked: str) -> Sheet:
+def _pairs(real: Tensor, sampled: Tensor, asked: str) -> Sheet:
     shown = torch.linspace(0, len(real) - 1, min(PAIRS, len(real))).round().long()
-    rows = [to_images(real[shown]), to_images(painted[shown])]
-    sheet = contact_sheet(rows, ("real pictures", f"painted from their {asked}"), cell=max(96, real.shape[-1]))
+    rows = [to_images(real[shown]), to_images(sampled[shown])]
+    sheet = sample_grid(rows, ("real pictures", f"painted from their {asked}"), cell=max(96, real.shape[-1]))
     return Sheet(f"Real pictures, and painted from their {asked}", sheet)

@@ -8,11 +8,11 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from captionless.evaluation.data import Evidence
+from captionless.evaluation.data import EvaluationData
 from captionless.evaluation.metrics.estimate import Estimate, TooFewError, share
 from captionless.evaluation.metrics.memorisation import ENOUGH_HELD_OUT, Neighbours, memorised, nearest, verdict
 from captionless.evaluation.report.results import Figure, Section, Sheet
-from captionless.evaluation.samples import Studio
+from captionless.evaluation.samples import EvaluationSampler
 from captionless.generation.grids import labelled_grid
 from captionless.generation.sample import to_images
 
@@ -57,7 +57,7 @@ class Memory:
         flip: whether training mirrored pictures.
     """
 
-    def __init__(self, studio: Studio, evidence: Evidence, bank: Tensor | None, flip: bool) -> None:
+    def __init__(self, studio: EvaluationSampler, evidence: EvaluationData, bank: Tensor | None, flip: bool) -> None:
         seen, found, trained_on = evidence.seen, evidence.found, evidence.trained_on
         self.notes: list[str] = []
         self.doubts = _doubts(found, trained_on)
@@ -104,7 +104,7 @@ def _doubts(found: int, trained_on: int) -> list[str]:
     return [few] if found < HALF * trained_on else []
 
 
-def memory_section(memory: Memory, painted: list[Suspects], real: Suspects | None) -> tuple[Section, bool | None]:
+def memory_section(memory: Memory, sampled: list[Suspects], real: Suspects | None) -> tuple[Section, bool | None]:
     """Measure how many pictures are copies of training pictures.
 
     Args:
@@ -119,7 +119,7 @@ def memory_section(memory: Memory, painted: list[Suspects], real: Suspects | Non
         return Section("memorisation", missing=(("Memorisation", NO_TRACE),)), None
     try:
         aside = None if real is None else _count(memory, real)
-        counted = [(suspects, *memory.judge(suspects)) for suspects in painted]
+        counted = [(suspects, *memory.judge(suspects)) for suspects in sampled]
     except TooFewError as error:
         return Section("memorisation", (), (("Memorisation", str(error)),)), None
     figures, sheets = [], []

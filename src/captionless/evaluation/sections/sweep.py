@@ -8,16 +8,16 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from captionless.config.sampling import Sampling
-from captionless.evaluation.data import Pictures
+from captionless.config.sampling import SamplingConfig
+from captionless.evaluation.data import Images
 from captionless.evaluation.metrics.estimate import Estimate, TooFewError
 from captionless.evaluation.metrics.fidelity import apart
 from captionless.evaluation.report.results import Section, Sheet, Table
-from captionless.evaluation.samples import Studio
-from captionless.generation.grids import contact_sheet
+from captionless.evaluation.samples import EvaluationSampler
+from captionless.generation.grids import sample_grid
 from captionless.generation.sample import to_images
 
-PICTURES = 48
+IMAGES = 48
 """Painted in each setting."""
 SCALES = (0.0, 1.0, 3.0, 5.0, 8.0)
 STEPS = (4, 8, 15, 30)
@@ -25,8 +25,8 @@ SHOWN = 5
 SEEDS = 3_000_000
 
 
-def sweeps(sampling: Sampling) -> dict[str, tuple[str, list[dict[str, float]]]]:
-    """Return what is swept: its field of ``Sampling``, its name for people, and the settings, in order."""
+def sweeps(sampling: SamplingConfig) -> dict[str, tuple[str, list[dict[str, float]]]]:
+    """Return what is swept: its field of ``SamplingConfig``, its name for people, and the settings, in order."""
     scales = sorted({*SCALES, sampling.guidance})
     steps = sorted({*STEPS, sampling.steps})
     return {
@@ -35,16 +35,16 @@ def sweeps(sampling: Sampling) -> dict[str, tuple[str, list[dict[str, float]]]]:
     }
 
 
-def sweep_cost(sampling: Sampling, real: int) -> tuple[int, int]:
+def sweep_cost(sampling: SamplingConfig, real: int) -> tuple[int, int]:
     """Return how many pictures all sweeps paint together, and the denoising steps of them (before any that enlarge)."""
-    few = min(PICTURES, real // 2)
+    few = min(IMAGES, real // 2)
     steps = [
         int(changes.get("steps", sampling.steps)) for _, settings in sweeps(sampling).values() for changes in settings
     ]
     return few * len(steps), few * sum(steps)
 
 
-def sweep_section(studio: Studio, real: Pictures, features: Tensor) -> Section:
+def sweep_section(studio: EvaluationSampler, real: Images, features: Tensor) -> Section:
     """Paint some real pictures' vectors in several settings, and measure each.
 
     Args:
@@ -52,7 +52,7 @@ def sweep_section(studio: Studio, real: Pictures, features: Tensor) -> Section:
         real: real pictures.
         features: theirs, (n, f).
     """
-    count = min(PICTURES, len(real) // 2)
+    count = min(IMAGES, len(real) // 2)
     if not count:
         return Section("sweeps", (), (("Sweeps", f"{len(real)} pictures are too few to sweep with; 2 are needed"),))
     order = torch.randperm(len(real), generator=torch.Generator().manual_seed(studio.seed + 1)).tolist()
@@ -63,11 +63,11 @@ def sweep_section(studio: Studio, real: Pictures, features: Tensor) -> Section:
         rows, columns = [], []
         for changes in settings:
             (setting,) = changes.values()
-            painted = studio.paint(asked, offset=SEEDS, **changes)
-            found = studio.look(painted, "Looking at paintings")
+            sampled = studio.paint(asked, offset=SEEDS, **changes)
+            found = studio.look(sampled, "Looking at paintings")
             closeness = F.cosine_similarity(found, features[sources]).mean()
             rows.append((f"{setting:g}", _kid(features[others], found, studio.seed), f"{float(closeness):.3f}"))
-            columns.append(to_images(painted[:SHOWN]))
+            columns.append(to_images(sampled[:SHOWN]))
         heads = (name, "KID × 1000 (range)", "cosine with the real picture")
         tables.append(Table(name, heads, tuple(rows), f"{count} pictures in each row."))
         sheets.append(_sheet(name, [row[0] for row in rows], columns))
@@ -78,9 +78,9 @@ def sweep_section(studio: Studio, real: Pictures, features: Tensor) -> Section:
     return Section("sweeps", (), (), (), tuple(tables), tuple(sheets), (note,))
 
 
-def _kid(real: Tensor, painted: Tensor, seed: int) -> str:
+def _kid(real: Tensor, sampled: Tensor, seed: int) -> str:
     try:
-        found: Estimate = apart(real, painted, seed=seed)
+        found: Estimate = apart(real, sampled, seed=seed)
     except TooFewError as error:
         return str(error)
     return f"{found.value:.1f} ({found.low:.1f} to {found.high:.1f})"
@@ -88,5 +88,5 @@ def _kid(real: Tensor, painted: Tensor, seed: int) -> str:
 
 def _sheet(name: str, heads: Sequence[str], columns: Sequence[Sequence[object]]) -> Sheet:
     rows = [list(row) for row in zip(*columns, strict=True)]
-    sheet = contact_sheet(rows, [""] * len(rows), heads=list(heads))  # type: ignore[arg-type]
+    sheet = sample_grid(rows, [""] * len(rows), heads=list(heads))  # type: ignore[arg-type]
     return Sheet(name, sheet)

@@ -9,18 +9,18 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from captionless.evaluation.classifier.reference import PixelJudge
-from captionless.evaluation.data import Pictures
+from captionless.evaluation.classifier.reference import ReferenceClassifier
+from captionless.evaluation.data import Images
 from captionless.evaluation.metrics.estimate import Estimate, TooFewError, share
 from captionless.evaluation.metrics.resampling import cluster_mean
 from captionless.evaluation.metrics.text_alignment import choices_among, cosine_gain, different, r_precision
 from captionless.evaluation.report.results import Figure, Section, Sheet, Table
-from captionless.evaluation.samples import Studio
-from captionless.generation.grids import contact_sheet
+from captionless.evaluation.samples import EvaluationSampler
+from captionless.generation.grids import sample_grid
 from captionless.generation.prompts import Prompt, photo_of
 from captionless.generation.sample import to_images
 
-PICTURES = 300
+IMAGES = 300
 """Painted from prompts, about, in all."""
 MOST_EACH = 60
 FEW = 10
@@ -42,11 +42,11 @@ class Asked:
     @property
     def each(self) -> int:
         """Pictures a prompt."""
-        return min(MOST_EACH, max(1, round(PICTURES / len(self.prompts))))
+        return min(MOST_EACH, max(1, round(IMAGES / len(self.prompts))))
 
 
 def words_section(
-    studio: Studio, asked: Asked, judge: PixelJudge | str, real: Pictures, real_features: Tensor
+    studio: EvaluationSampler, asked: Asked, judge: ReferenceClassifier | str, real: Images, real_features: Tensor
 ) -> tuple[Section, Tensor, Tensor]:
     """Paint every prompt, and measure how well the pictures show what was asked.
 
@@ -82,7 +82,7 @@ def words_section(
     return section, pixels, features
 
 
-def _under_labels(prompts: Sequence[Prompt], real: Pictures) -> tuple[list[int], list[int]]:
+def _under_labels(prompts: Sequence[Prompt], real: Images) -> tuple[list[int], list[int]]:
     """Return which real pictures have a prompt that names their label and no more, and the places of those prompts.
 
     Nothing where a prompt says more than a label: how well a real picture should fit that is not known.
@@ -95,9 +95,9 @@ def _under_labels(prompts: Sequence[Prompt], real: Pictures) -> tuple[list[int],
 
 
 def _measure_cosines(
-    studio: Studio,
+    studio: EvaluationSampler,
     texts: Sequence[str],
-    painted: _Seen,
+    sampled: _Seen,
     real: _Seen | None,
     figures: list[Figure],
     missing: list[tuple[str, str]],
@@ -121,7 +121,7 @@ def _measure_cosines(
 
     try:
         choices = choices_among(len(different(words)[0]))
-        gain, precision = measure(painted)
+        gain, precision = measure(sampled)
     except TooFewError as error:
         missing.append((name, str(error)))
         return
@@ -162,7 +162,7 @@ def _measure_labels(
     labels: Sequence[str | None],
     pixels: Tensor,
     owner: Tensor,
-    judge: PixelJudge | str,
+    judge: ReferenceClassifier | str,
     figures: list[Figure],
     missing: list[tuple[str, str]],
     tables: list[Table],
@@ -206,5 +206,5 @@ def _sheet(texts: Sequence[str], pixels: Tensor, each: int) -> Sheet:
     images = to_images(pixels)
     rows = [images[i * each : i * each + min(each, SHEET_COLUMNS)] for i in shown]
     note = "" if step == 1 else f"Every {step}th prompt of {len(texts):,}; not picked over."
-    sheet = contact_sheet(rows, [texts[i] for i in shown], cell=max(96, pixels.shape[-1]))
+    sheet = sample_grid(rows, [texts[i] for i in shown], cell=max(96, pixels.shape[-1]))
     return Sheet("What the prompts became", sheet, note)
