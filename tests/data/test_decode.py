@@ -1,14 +1,14 @@
-import image_zoo as zoo
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from image_zoo import encoded
 from PIL import Image
 
+import image_zoo as zoo
 from captionless.data import decode as decoding
 from captionless.data.decode import decode, decode_quietly, square
 from captionless.errors import CaptionlessError
+from image_zoo import encoded
 
 
 def middle(data: bytes) -> tuple[int, ...]:

@@ -6,14 +6,13 @@ import subprocess
 import sys
 from collections import Counter
 
-import image_zoo as zoo
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from image_zoo import encoded
 from PIL import Image
 
+import image_zoo as zoo
 from captionless.data import images as pictures
 from captionless.data.images import (
     FolderImage,
@@ -26,6 +25,7 @@ from captionless.data.images import (
     write_report,
 )
 from captionless.errors import CaptionlessError
+from image_zoo import encoded
 
 DIGESTS = st.binary(max_size=8).map(lambda data: hashlib.sha256(data).hexdigest())
 SHARES = st.floats(0, 1)

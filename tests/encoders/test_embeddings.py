@@ -1,15 +1,15 @@
 import shutil
 
-import image_zoo as zoo
 import numpy as np
 import pytest
-from image_zoo import encoded
 from PIL import Image
 
+import image_zoo as zoo
 from captionless.data.images import write_report
 from captionless.encoders import embeddings as vectors
 from captionless.encoders.embeddings import VectorCache, embed, read_csv, write_csv
 from captionless.errors import CaptionlessError
+from image_zoo import encoded
 
 
 class FakeEncoder:
