@@ -30,7 +30,7 @@ from captionless.diffusion.objective import denoising_loss, to_eps, training_tim
 from captionless.diffusion.reverse import Reverse
 from captionless.diffusion.samplers import ddpm
 from captionless.diffusion.schedules import CosineSchedule, LinearSchedule, add_noise, log_snr, sampling_times
-from captionless.evaluation.metrics.mmd import mmd2, rbf_kernel
+from captionless.evaluation.metrics import mmd2, rbf_kernel
 from captionless.models import ema
 from captionless.models.unet import Denoiser, DenoiserConfig
 

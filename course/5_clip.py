@@ -40,7 +40,7 @@ from captionless.diffusion.objective import denoising_loss, drop_condition, nois
 from captionless.diffusion.reverse import Reverse
 from captionless.diffusion.samplers import dpmpp_2m
 from captionless.diffusion.schedules import CosineSchedule, Schedule, sampling_times
-from captionless.evaluation.classifier.train import held_out_split, train_classifier
+from captionless.evaluation.classifier import held_out_split, train_classifier
 from captionless.generation.grids import sample_grid
 from captionless.generation.sample import to_bytes, to_images
 from captionless.models import ema

@@ -30,9 +30,8 @@ from PIL import Image
 from sklearn.datasets import load_digits
 
 import captionless
-from captionless.evaluation.classifier.reference import ReferenceClassifier
-from captionless.evaluation.classifier.train import accuracy, confusion, train_classifier
-from captionless.evaluation.metrics.estimate import share
+from captionless.evaluation.classifier import ReferenceClassifier, accuracy, confusion, train_classifier
+from captionless.evaluation.metrics import share
 
 # %% [markdown]
 # ## 1. Real pictures, some of them held back

@@ -12,8 +12,8 @@ from PIL import Image
 
 from captionless.checkpoints.model import WEIGHTS, ModelConfig, save_config, save_tensors
 from captionless.config.sampling import SamplingConfig
-from captionless.evaluation.classifier.reference import ReferenceClassifier
-from captionless.evaluation.metrics.estimate import share
+from captionless.evaluation.classifier import ReferenceClassifier
+from captionless.evaluation.metrics import share
 from captionless.models.unet import Denoiser, DenoiserConfig
 
 COLOURS = {"daisy": (40, 120, 60), "rose": (180, 50, 50), "tulip": (60, 60, 190)}

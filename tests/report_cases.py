@@ -6,8 +6,16 @@ from collections.abc import Callable
 
 from PIL import Image
 
-from captionless.evaluation.metrics.estimate import Estimate, share
-from captionless.evaluation.report.results import Examination, Figure, Mark, Report, Section, Sheet, Table
+from captionless.evaluation.metrics import Estimate, share
+from captionless.evaluation.report.results import (
+    Figure,
+    ImageGrid,
+    ModelEvaluation,
+    ReferencePoint,
+    Report,
+    Section,
+    Table,
+)
 
 NASTY = "<script>alert('häßlich')</script> & \"müde\" {{ 7 * 7 }}"
 FolderImage = Callable[[int, int], Image.Image]
@@ -61,14 +69,14 @@ def kid(value: float, low: float, high: float) -> Figure:
 
 
 MARKS = (
-    Mark("real", "real pictures", Estimate(0.03, -0.42, 0.51, 550)),
-    Mark("noise4", "photographs with noise of 4/255", Estimate(1.31, 0.8, 1.9, 550)),
-    Mark("half", "photographs reduced to half and enlarged", Estimate(9.74, 8.6, 10.9, 550)),
-    Mark("noise32", "photographs with noise of 32/255", Estimate(83.0, 79.2, 87.1, 550)),
+    ReferencePoint("real", "real pictures", Estimate(0.03, -0.42, 0.51, 550)),
+    ReferencePoint("noise4", "photographs with noise of 4/255", Estimate(1.31, 0.8, 1.9, 550)),
+    ReferencePoint("half", "photographs reduced to half and enlarged", Estimate(9.74, 8.6, 10.9, 550)),
+    ReferencePoint("noise32", "photographs with noise of 32/255", Estimate(83.0, 79.2, 87.1, 550)),
 )
 
 
-def _generalises(picture: FolderImage) -> Examination:
+def _generalises(picture: FolderImage) -> ModelEvaluation:
     words = Section(
         "words",
         (
@@ -82,7 +90,7 @@ def _generalises(picture: FolderImage) -> Examination:
                 explanation="Cosine of a picture with its own prompt, less that with the other prompts.",
             ),
         ),
-        sheets=(Sheet("Ten of each prompt", picture(520, 360), "Not chosen: seeds 0 to 9."),),
+        grids=(ImageGrid("Ten of each prompt", picture(520, 360), "Not chosen: seeds 0 to 9."),),
         notes=("The cosine is that of the models' own encoder, which they were trained to please.",),
     )
     likeness = Section(
@@ -93,7 +101,7 @@ def _generalises(picture: FolderImage) -> Examination:
             Figure("recall", "Recall", share(212, 550), share(488, 550), percent=True),
             Figure("density", "Density", Estimate(0.88, 0.81, 0.96, 550), Estimate(1.004, 0.97, 1.04, 550), digits=2),
         ),
-        marks=MARKS,
+        reference_points=MARKS,
         missing=(("fid", "it needs more than 768 photographs, for vectors of 384 numbers; there are 550."),),
         notes=("Ranges are those of 100 random halves.",),
     )
@@ -110,7 +118,7 @@ def _generalises(picture: FolderImage) -> Examination:
     memorisation = Section(
         "memorisation",
         (copies,),
-        sheets=(Sheet("The ten closest", picture(430, 300), "Left: painted. Right: nearest training picture."),),
+        grids=(ImageGrid("The ten closest", picture(430, 300), "Left: painted. Right: nearest training picture."),),
     )
     sweep = Table(
         "Guidance",
@@ -122,7 +130,7 @@ def _generalises(picture: FolderImage) -> Examination:
         ),
         "200 pictures a scale.",
     )
-    return Examination(
+    return ModelEvaluation(
         "flowers.model",
         (("Images", "64 × 64 pixels, colour"), ("Weights", "12.4 million"), ("Trained on", "2,200 photographs")),
         (words, likeness, memorisation, Section("sweeps", tables=(sweep,))),
@@ -130,23 +138,23 @@ def _generalises(picture: FolderImage) -> Examination:
     )
 
 
-def _memorises(picture: FolderImage) -> Examination:
-    words = Section("words", (accuracy(171),), sheets=(Sheet("Ten of each prompt", picture(520, 360)),))
+def _memorises(picture: FolderImage) -> ModelEvaluation:
+    words = Section("words", (accuracy(171),), grids=(ImageGrid("Ten of each prompt", picture(520, 360)),))
     likeness = Section(
         "likeness",
         (kid(5.1, 3.9, 6.4),),
-        marks=MARKS,
+        reference_points=MARKS,
         missing=(
             ("fid", "it needs more than 768 photographs, for vectors of 384 numbers; there are 550."),
             ("precision", "it needs 50 photographs; there are 44."),
         ),
     )
     copies = Figure("memorised", "Copies of training pictures", share(389, 550), share(2, 550), "lower", percent=True)
-    sheet = Sheet("The ten closest", picture(430, 300), NASTY)
-    return Examination(
+    sheet = ImageGrid("The ten closest", picture(430, 300), NASTY)
+    return ModelEvaluation(
         NASTY,
         (("Weights", "12.4 million"), ("Trained on", "100 photographs")),
-        (words, likeness, Section("memorisation", (copies,), sheets=(sheet,))),
+        (words, likeness, Section("memorisation", (copies,), grids=(sheet,))),
         (f"24 of the held-out photographs were among its training pictures: {NASTY}",),
         memorises=True,
     )

@@ -18,11 +18,17 @@ from torch.nn import functional as F
 from captionless.data.arrays import read_arrays
 from captionless.encoders.dual_encoder import BUNDLED, load_encoder
 from captionless.encoders.features import own_features
-from captionless.evaluation.classifier.train import accuracy, train_classifier
-from captionless.evaluation.metrics.estimate import Estimate, share
-from captionless.evaluation.metrics.fidelity import against, compare
-from captionless.evaluation.metrics.memorisation import memorised, nearest
-from captionless.evaluation.metrics.text_alignment import cosine_gain, r_precision
+from captionless.evaluation.classifier import accuracy, train_classifier
+from captionless.evaluation.metrics import (
+    Estimate,
+    compare_sets,
+    cosine_gain,
+    memorised,
+    nearest,
+    paired_kid,
+    r_precision,
+    share,
+)
 from captionless.evaluation.sections.fidelity import alterations
 from captionless.generation.prompts import photo_of
 from captionless.generation.sample import to_images
@@ -40,7 +46,7 @@ def main() -> None:
     val_features, train_features = (features.encode_images(to_images(pixels)) for pixels in (val, train))
 
     print(f"| {len(val)} photographs at {chosen.size} pixels | train against val | val against val |\n|---|---|---|")
-    found, missing = compare(val_features, train_features[order])
+    found, missing = compare_sets(val_features, train_features[order])
     for one in found:
         print(f"| {one.name} | {shown(one.model)} | {shown(one.real)} |")
     for name, why in missing:
@@ -53,7 +59,7 @@ def main() -> None:
         row = [shown(measure(F.normalize(seen, dim=1), texts, owner), scale) for seen, owner in parts]
         print(f"| {name} (out of {len(classes)} labels) | {' | '.join(row)} |")
     for _, label, altered in alterations(val):
-        mark = against(val_features, features.encode_images(to_images(altered)))
+        mark = paired_kid(val_features, features.encode_images(to_images(altered)))
         print(f"| kid of {label} | {shown(mark)} | |")
     mirrored = features.encode_images(to_images(train.flip(3)))
     flat, flipped = train.flatten(1).float(), train.flip(3).flatten(1).float()

@@ -20,7 +20,7 @@ from captionless.errors import CaptionlessError
 from captionless.evaluation import one_model as examine
 from captionless.evaluation.data import Silent
 from captionless.evaluation.report.page import parts
-from captionless.evaluation.report.results import Examination, Section
+from captionless.evaluation.report.results import ModelEvaluation, Section
 from captionless.evaluation.run import evaluate
 from captionless.evaluation.samples import EvaluationSampler
 from captionless.training.run import train
@@ -40,20 +40,20 @@ def fast(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.fixture
-def measured(place: Path, tmp_path: Path) -> Callable[..., Examination]:
-    def call(model: Path | None = None, **options: Any) -> Examination:
+def measured(place: Path, tmp_path: Path) -> Callable[..., ModelEvaluation]:
+    def call(model: Path | None = None, **options: Any) -> ModelEvaluation:
         options = {"data": place / "photos", "out": tmp_path / "report", "sampling": FAST, **options}
-        return evaluate(model or place / "model", **options).examinations[0]
+        return evaluate(model or place / "model", **options).models[0]
 
     return call
 
 
-def section(found: Examination, key: str) -> Section:
+def section(found: ModelEvaluation, key: str) -> Section:
     return next(one for one in found.sections if one.key == key)
 
 
 def test_everything_is_measured_with_its_range_and_written_down(
-    measured: Callable[..., Examination], tmp_path: Path
+    measured: Callable[..., ModelEvaluation], tmp_path: Path
 ) -> None:
     found = measured()
     held_out = [row for row in read_images(Path(found.model)) if row[2] == "held out"]
@@ -68,7 +68,7 @@ def test_everything_is_measured_with_its_range_and_written_down(
     assert not found.warnings
 
 
-def test_the_model_card_gets_the_figures(measured: Callable[..., Examination], place: Path, tmp_path: Path) -> None:
+def test_the_model_card_gets_the_figures(measured: Callable[..., ModelEvaluation], place: Path, tmp_path: Path) -> None:
     model = shutil.copytree(place / "model", tmp_path / "model")
     measured(model)
     card = (model / "README.md").read_text()
@@ -78,13 +78,13 @@ def test_the_model_card_gets_the_figures(measured: Callable[..., Examination], p
     assert (model / "README.md").read_text().count("## Evaluation") == 1
 
 
-def test_the_same_evaluation_gives_the_same_figures(measured: Callable[..., Examination]) -> None:
+def test_the_same_evaluation_gives_the_same_figures(measured: Callable[..., ModelEvaluation]) -> None:
     one, other = measured(), measured()
     assert one.figures == other.figures
 
 
 def test_real_images_stand_beside_what_their_labels_ask_for(
-    measured: Callable[..., Examination], tmp_path: Path
+    measured: Callable[..., ModelEvaluation], tmp_path: Path
 ) -> None:
     labelled = measured(samples=21)
     for key in ("cosine_gain", "r_precision"):
@@ -98,12 +98,12 @@ def test_real_images_stand_beside_what_their_labels_ask_for(
     assert "Beside it" not in asked.figures["cosine_gain"].explanation
 
 
-def test_a_figure_that_samples_cut_off_names_samples(measured: Callable[..., Examination]) -> None:
+def test_a_figure_that_samples_cut_off_names_samples(measured: Callable[..., ModelEvaluation]) -> None:
     missing = dict(section(measured(samples=10), "likeness").missing)
     assert "raise --samples to 20 or more" in missing["Likeness to the folder"]
 
 
-def test_how_long_it_takes_is_told(measured: Callable[..., Examination], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_how_long_it_takes_is_told(measured: Callable[..., ModelEvaluation], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("captionless.evaluation.classifier.reference.TIMED", 3)
     listener = Remembers()
     measured(listener=listener)
@@ -117,7 +117,7 @@ def test_how_long_it_takes_is_told(measured: Callable[..., Examination], monkeyp
 
 
 def test_where_no_classifier_is_trained_the_time_is_told_too(
-    measured: Callable[..., Examination], tmp_path: Path
+    measured: Callable[..., ModelEvaluation], tmp_path: Path
 ) -> None:
     (tmp_path / "prompts.txt").write_text("a red rose\na white daisy\n")
     listener = Remembers()
@@ -131,7 +131,7 @@ def test_the_time_for_looking_at_images_is_counted_in() -> None:
     assert studio.besides() == 8.0
 
 
-def test_words_of_a_file_are_asked_for(measured: Callable[..., Examination], tmp_path: Path) -> None:
+def test_words_of_a_file_are_asked_for(measured: Callable[..., ModelEvaluation], tmp_path: Path) -> None:
     prompts = tmp_path / "prompts.jsonl"
     prompts.write_text(
         '{"prompt": "a red rose", "label": "rose"}\n{"prompt": "a white daisy"}\n{"prompt": "a field"}\n'
@@ -143,7 +143,7 @@ def test_words_of_a_file_are_asked_for(measured: Callable[..., Examination], tmp
 
 
 def test_prompts_without_labels_leave_the_classifier_out_with_its_reason(
-    measured: Callable[..., Examination], tmp_path: Path
+    measured: Callable[..., ModelEvaluation], tmp_path: Path
 ) -> None:
     (tmp_path / "prompts.txt").write_text("a red rose\na white daisy\n")
     found = measured(prompts=tmp_path / "prompts.txt")
@@ -151,7 +151,9 @@ def test_prompts_without_labels_leave_the_classifier_out_with_its_reason(
     assert ("Recognised as asked", "the prompts have no labels") in section(found, "words").missing
 
 
-def test_labels_that_the_folder_does_not_have_are_named(measured: Callable[..., Examination], tmp_path: Path) -> None:
+def test_labels_that_the_folder_does_not_have_are_named(
+    measured: Callable[..., ModelEvaluation], tmp_path: Path
+) -> None:
     prompts = tmp_path / "p.jsonl"
     prompts.write_text('{"prompt": "a cat", "label": "cat"}\n{"prompt": "a rose", "label": "rose"}\n')
     missing = dict(section(measured(prompts=prompts), "words").missing)
@@ -162,7 +164,7 @@ def test_labels_that_the_folder_does_not_have_are_named(measured: Callable[..., 
 
 
 def test_without_prompts_and_sub_folders_words_are_left_out(
-    measured: Callable[..., Examination], place: Path, tmp_path: Path
+    measured: Callable[..., ModelEvaluation], place: Path, tmp_path: Path
 ) -> None:
     flat = tmp_path / "flat"
     flat.mkdir()
@@ -174,7 +176,7 @@ def test_without_prompts_and_sub_folders_words_are_left_out(
 
 
 def test_a_folder_that_was_trained_on_as_a_whole_brings_a_warning(
-    measured: Callable[..., Examination], place: Path, tmp_path: Path
+    measured: Callable[..., ModelEvaluation], place: Path, tmp_path: Path
 ) -> None:
     model = train(place / "photos", tmp_path / "whole", encoder=str(place / "encoder"), **TINY)
     found = measured(model)
@@ -184,7 +186,7 @@ def test_a_folder_that_was_trained_on_as_a_whole_brings_a_warning(
 
 
 def test_a_folder_of_strange_images_is_all_held_out_and_copies_are_looked_for_in_features(
-    measured: Callable[..., Examination], tmp_path: Path
+    measured: Callable[..., ModelEvaluation], tmp_path: Path
 ) -> None:
     found = measured(data=sample_photos(tmp_path / "new", 24, seed=1))
     assert found.figures["kid"].value.n == 24
@@ -192,7 +194,7 @@ def test_a_folder_of_strange_images_is_all_held_out_and_copies_are_looked_for_in
 
 
 def test_too_few_images_leave_out_what_needs_more_and_say_how_many(
-    measured: Callable[..., Examination], tmp_path: Path
+    measured: Callable[..., ModelEvaluation], tmp_path: Path
 ) -> None:
     found = measured(data=sample_photos(tmp_path / "few", 12, seed=1))
     assert "at least 20 pictures, and there are 12" in dict(section(found, "likeness").missing).popitem()[1]
@@ -200,7 +202,7 @@ def test_too_few_images_leave_out_what_needs_more_and_say_how_many(
 
 
 def test_where_nothing_can_be_measured_all_reasons_are_given(
-    measured: Callable[..., Examination], place: Path, tmp_path: Path
+    measured: Callable[..., ModelEvaluation], place: Path, tmp_path: Path
 ) -> None:
     one = tmp_path / "one"
     one.mkdir()
@@ -223,7 +225,7 @@ def test_two_models_are_measured_on_images_that_neither_has_seen(place: Path, tm
     sample_photos(fifty, 60, seed=5)
     other = train(sample_photos(tmp_path / "other", 30, seed=5), tmp_path / "b", encoder=str(place / "encoder"), **TINY)
     report = evaluate([place / "model", other], data=fifty, out=tmp_path / "r", sampling=FAST)
-    one, two = report.examinations
+    one, two = report.models
     trained = sum(row[2] == "train" for row in read_images(place / "model"))
     assert one.figures["kid"].value.n == two.figures["kid"].value.n == 120 - trained - 30
     assert one.figures["kid"].real == two.figures["kid"].real
@@ -233,13 +235,13 @@ def test_two_models_are_measured_on_images_that_neither_has_seen(place: Path, tm
 def test_models_that_have_too_little_unseen_in_common_say_so(place: Path, tmp_path: Path) -> None:
     other = train(place / "photos", tmp_path / "b", encoder=str(place / "encoder"), **TINY)
     report = evaluate([place / "model", other], data=place / "photos", out=tmp_path / "r", sampling=FAST)
-    assert all("Only 0 pictures are unknown to all these models" in one.warnings[-1] for one in report.examinations)
+    assert all("Only 0 pictures are unknown to all these models" in one.warnings[-1] for one in report.models)
 
 
 def test_a_model_of_classes_is_measured_without_words(place: Path, tmp_path: Path) -> None:
     model = train(place / "photos", tmp_path / "classes", classes=True, hold_out=0.5, **TINY)
     report = evaluate(model, data=place / "photos", out=tmp_path / "r", sampling=FAST)
-    (found,) = report.examinations
+    (found,) = report.models
     assert {"recognised", "kid", "memorised"} <= set(found.figures)
     assert dict(section(found, "words").missing)["Cosine with the words, R-precision"].startswith("the model paints")
     assert "independent of the model" in section(found, "likeness").notes[0]
@@ -249,7 +251,7 @@ def test_a_model_of_classes_says_that_it_was_not_asked_for_prompts(place: Path, 
     model = train(place / "photos", tmp_path / "classes", classes=True, hold_out=0.5, **TINY)
     (tmp_path / "p.txt").write_text("a rose\n")
     options: dict[str, Any] = {"data": place / "photos", "out": tmp_path / "r", "sampling": FAST}
-    (found,) = evaluate(model, prompts=tmp_path / "p.txt", **options).examinations
+    (found,) = evaluate(model, prompts=tmp_path / "p.txt", **options).models
     assert "asked for those and not for the prompts" in found.warnings[0]
 
 
@@ -262,7 +264,7 @@ def test_a_model_of_a_table_of_labels_knows_them_again(place: Path, tmp_path: Pa
         rows.append(f"{path.name},{path.parent.name}")
     (tmp_path / "labels.csv").write_text("\n".join(rows) + "\n")
     model = train(flat, tmp_path / "m", labels=tmp_path / "labels.csv", hold_out=0.5, **TINY)
-    (found,) = evaluate(model, data=flat, out=tmp_path / "r", sampling=FAST).examinations
+    (found,) = evaluate(model, data=flat, out=tmp_path / "r", sampling=FAST).models
     assert {"recognised", "kid"} <= set(found.figures)
 
 
@@ -272,21 +274,19 @@ def test_models_of_other_encoders_and_sizes_are_not_compared_without_a_word(plac
     other = train(place / "photos", tmp_path / "b", encoder=str(clip), hold_out=0.5, **options)
     both = [place / "model", other]
     report = evaluate(both, data=place / "photos", out=tmp_path / "r", sampling=FAST)
-    told = " ".join(report.examinations[0].warnings)
+    told = " ".join(report.models[0].warnings)
     assert "Name one for all with --features" in told
     assert "the smaller has the easier task" in told
     marks = [row.name for part in parts(report) for block in part.blocks for row in block.rows if row.kind == "mark"]
     assert len(marks) == len(set(marks)) == 6
     told = " ".join(
-        evaluate(both, data=place / "photos", out=tmp_path / "s", sampling=FAST, features=str(clip))
-        .examinations[0]
-        .warnings
+        evaluate(both, data=place / "photos", out=tmp_path / "s", sampling=FAST, features=str(clip)).models[0].warnings
     )
     assert "--features" not in told
 
 
 def test_a_sub_folder_of_too_few_images_does_not_stop_the_classifier(
-    measured: Callable[..., Examination], place: Path, tmp_path: Path
+    measured: Callable[..., ModelEvaluation], place: Path, tmp_path: Path
 ) -> None:
     more = shutil.copytree(place / "photos", tmp_path / "more")
     (more / "misc").mkdir()
@@ -296,7 +296,7 @@ def test_a_sub_folder_of_too_few_images_does_not_stop_the_classifier(
     assert any("for misc" in what for what, _ in section(found, "words").missing)
 
 
-def test_features_of_another_model_are_independent(measured: Callable[..., Examination], place: Path) -> None:
+def test_features_of_another_model_are_independent(measured: Callable[..., ModelEvaluation], place: Path) -> None:
     own, other = measured(), measured(features=str(encoder_factory.small_clip(place / "clip")))
     assert "not independent" in section(own, "likeness").notes[0]
     assert "(independent of the model)" in section(other, "likeness").notes[0]
@@ -318,18 +318,20 @@ def test_features_of_another_model_are_independent(measured: Callable[..., Exami
         ({"labels": "nowhere.csv"}, "cannot read --labels nowhere.csv"),
     ],
 )
-def test_bad_input_is_named(options: dict[str, Any], said: str, measured: Callable[..., Examination]) -> None:
+def test_bad_input_is_named(options: dict[str, Any], said: str, measured: Callable[..., ModelEvaluation]) -> None:
     with pytest.raises(CaptionlessError, match=said):
         measured(**options)
 
 
-def test_an_empty_folder_is_named(measured: Callable[..., Examination], tmp_path: Path) -> None:
+def test_an_empty_folder_is_named(measured: Callable[..., ModelEvaluation], tmp_path: Path) -> None:
     (tmp_path / "empty").mkdir()
     with pytest.raises(CaptionlessError, match=r"there is no usable picture in .*empty: it is empty\. Give"):
         measured(data=tmp_path / "empty")
 
 
-def test_another_encoder_than_the_models_own_is_refused(measured: Callable[..., Examination], tmp_path: Path) -> None:
+def test_another_encoder_than_the_models_own_is_refused(
+    measured: Callable[..., ModelEvaluation], tmp_path: Path
+) -> None:
     other = encoder_factory.small_clip(tmp_path / "clip")
     with pytest.raises(CaptionlessError, match="was trained with the encoder"):
         measured(encoder=str(other))
@@ -340,14 +342,14 @@ def test_the_same_model_twice_is_refused(place: Path, tmp_path: Path) -> None:
         evaluate([place / "model"] * 2, data=place / "photos", out=tmp_path / "r")
 
 
-def test_a_report_does_not_replace_a_file(measured: Callable[..., Examination], tmp_path: Path) -> None:
+def test_a_report_does_not_replace_a_file(measured: Callable[..., ModelEvaluation], tmp_path: Path) -> None:
     (tmp_path / "report").write_text("mine")
     with pytest.raises(CaptionlessError, match="is a file"):
         measured()
 
 
 def test_a_model_card_that_cannot_be_written_is_told_of_and_nothing_else_is_lost(
-    measured: Callable[..., Examination], place: Path, tmp_path: Path
+    measured: Callable[..., ModelEvaluation], place: Path, tmp_path: Path
 ) -> None:
     model = shutil.copytree(place / "model", tmp_path / "model")
     (model / "README.md").unlink()

@@ -17,7 +17,7 @@ from captionless.checkpoints.card import read_images
 from captionless.checkpoints.model import load_model, save_config
 from captionless.config.training import TrainConfig
 from captionless.errors import CaptionlessError
-from captionless.evaluation.metrics.estimate import Estimate, share
+from captionless.evaluation.metrics import Estimate, share
 from captionless.training import loop as trainer
 from captionless.training.dataset import Part, TrainingImages
 from captionless.training.run import Silent, train

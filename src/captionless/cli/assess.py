@@ -16,7 +16,7 @@ from captionless.errors import CaptionlessError
 
 if TYPE_CHECKING:
     from captionless.evaluation.assessment.grade import Grade, Verdict
-    from captionless.evaluation.metrics.estimate import Estimate
+    from captionless.evaluation.metrics import Estimate
 
 DEFAULTS = SamplingConfig()
 WIDEST = 20

@@ -13,7 +13,7 @@ from captionless.config.sampling import SamplingConfig
 from captionless.evaluation import SAMPLES
 
 if TYPE_CHECKING:
-    from captionless.evaluation.report.results import Examination, Report
+    from captionless.evaluation.report.results import ModelEvaluation, Report
 
 DEFAULTS = SamplingConfig()
 
@@ -80,10 +80,10 @@ def evaluate(
 
 def lines(report: Report) -> list[str]:
     """Return the figures as lines of text."""
-    return [line for examination in report.examinations for line in _lines(examination)]
+    return [line for examination in report.models for line in _lines(examination)]
 
 
-def _lines(examination: Examination) -> list[str]:
+def _lines(examination: ModelEvaluation) -> list[str]:
     from captionless.evaluation.report.format import number, span
     from captionless.evaluation.report.page import verdict
 

@@ -12,10 +12,10 @@ from captionless.checkpoints.model import Model
 from captionless.config.sampling import SamplingConfig
 from captionless.encoders.dual_encoder import BUNDLED, load_encoder
 from captionless.encoders.features import Features, load_features, own_features
-from captionless.evaluation.classifier.reference import ReferenceClassifier, may_mirror, train_reference
+from captionless.evaluation.classifier import ReferenceClassifier, mirrors_images, train_reference
 from captionless.evaluation.data import EvaluationData, Images, Listener, teachers
-from captionless.evaluation.metrics.estimate import TooFewError
-from captionless.evaluation.report.results import Examination, Section
+from captionless.evaluation.metrics import TooFewError
+from captionless.evaluation.report.results import ModelEvaluation, Section
 from captionless.evaluation.samples import EvaluationSampler
 from captionless.evaluation.sections.fidelity import ALTERATIONS, likeness_section
 from captionless.evaluation.sections.memorisation import Memory, Suspects, memory_section
@@ -67,7 +67,7 @@ class Plan:
     judges: dict[tuple[int, int, bool], ReferenceClassifier | str] = field(default_factory=dict)
 
 
-def examine(generator: Generator, evidence: EvaluationData, plan: Plan) -> Examination:
+def examine(generator: Generator, evidence: EvaluationData, plan: Plan) -> ModelEvaluation:
     """Paint and measure everything about one model.
 
     Raises:
@@ -87,7 +87,9 @@ def examine(generator: Generator, evidence: EvaluationData, plan: Plan) -> Exami
         fresh.append(prompted)
     if not len(real):
         rest = tuple(Section(key, missing=((name, NO_CLASSES),)) for key, name in IMAGE_PARTS)
-        return Examination(generator.model.name, facts(generator), (words, *rest), _warnings(generator, evidence, plan))
+        return ModelEvaluation(
+            generator.model.name, facts(generator), (words, *rest), _warnings(generator, evidence, plan)
+        )
     sampled = studio.paint(real.conditions)
     likeness, features = likeness_section(studio, real, real_features, sampled, usable)
     aside, known = None, [sampled, features]
@@ -97,7 +99,7 @@ def examine(generator: Generator, evidence: EvaluationData, plan: Plan) -> Exami
     memory, caught = memory_section(_memory(studio, evidence, chosen, plan), _suspects(fresh, known), aside)
     sections = (words, likeness, memory, sweep_section(studio, real, real_features))
     warnings = _warnings(generator, evidence, plan) + (memory.notes if caught is None else ())
-    return Examination(generator.model.name, facts(generator), sections, warnings, caught)
+    return ModelEvaluation(generator.model.name, facts(generator), sections, warnings, caught)
 
 
 def _studio(
@@ -108,7 +110,7 @@ def _studio(
     swept, steps = sweep_cost(plan.sampling, len(real))
     enlarging = generator.steps(plan.sampling) - plan.sampling.steps
     steps += plan.sampling.steps * pictures + enlarging * (pictures + swept)
-    features, flip = pick_features(generator, plan), may_mirror(generator.model.config)
+    features, flip = pick_features(generator, plan), mirrors_images(generator.model.config)
     # Looked at are all paintings, the real pictures as they are and altered, and those trained on.
     looks = pictures + swept + (1 + ALTERATIONS) * len(real) + (1 + flip) * len(evidence.seen)
     return EvaluationSampler(
@@ -231,7 +233,7 @@ def _own(studio: EvaluationSampler, conditions: Tensor) -> list[Tensor]:
 def _memory(studio: EvaluationSampler, evidence: EvaluationData, chosen: Sequence[str], plan: Plan) -> Memory:
     own = plan.features is None and not studio.generator.classes
     bank = scaled(studio.generator.model.bank) if own else None
-    flip = may_mirror(studio.generator.model.config)
+    flip = mirrors_images(studio.generator.model.config)
     memory = Memory(studio, evidence, bank, flip)
     memory.notes += chosen
     return memory
@@ -242,7 +244,7 @@ def _judge(studio: EvaluationSampler, evidence: EvaluationData, asked: Asked, pl
     if not any(prompt.label for prompt in asked.prompts):
         return "the prompts have no labels"
     pixels = evidence.everything.pixels
-    flip = may_mirror(studio.generator.model.config)
+    flip = mirrors_images(studio.generator.model.config)
     key = (pixels.shape[2], pixels.shape[1], flip)
     if key not in plan.judges:
         studio.rehearse(evidence.everything.conditions)

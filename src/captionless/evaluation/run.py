@@ -22,7 +22,7 @@ from captionless.evaluation import SAMPLES
 from captionless.evaluation.data import EvaluationData, Images, Listener, Silent, gather
 from captionless.evaluation.one_model import Plan, examine
 from captionless.evaluation.report.html import card_lines, write
-from captionless.evaluation.report.results import Examination, Report
+from captionless.evaluation.report.results import ModelEvaluation, Report
 from captionless.generation.generator import MAX_SEED, Generator, load
 from captionless.generation.prompts import read_prompts
 
@@ -94,7 +94,7 @@ def evaluate(
     return report
 
 
-def add_to_card(examination: Examination, report: Report, listener: Listener) -> None:
+def add_to_card(examination: ModelEvaluation, report: Report, listener: Listener) -> None:
     """Write the figures into the model's card, unless it is the installed one; where that fails, only say so."""
     if examination.model == BUNDLED:
         return

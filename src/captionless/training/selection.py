@@ -10,8 +10,7 @@ from pathlib import Path
 from captionless.checkpoints.model import CONFIG, load_config
 from captionless.errors import CaptionlessError
 from captionless.evaluation.data import seen_digests
-from captionless.evaluation.metrics.estimate import Estimate
-from captionless.evaluation.metrics.memorisation import ENOUGH_HELD_OUT
+from captionless.evaluation.metrics import ENOUGH_HELD_OUT, Estimate
 from captionless.files import atomic_write
 from captionless.training.dataset import TrainingImages
 from captionless.training.loop import Training

@@ -13,9 +13,7 @@ from captionless.config.sampling import SamplingConfig
 from captionless.encoders.dual_encoder import BUNDLED, load_encoder
 from captionless.encoders.features import own_features
 from captionless.errors import CaptionlessError
-from captionless.evaluation.metrics.estimate import Estimate, share
-from captionless.evaluation.metrics.fidelity import MINIMUM, against
-from captionless.evaluation.metrics.memorisation import memorised, nearest, verdict
+from captionless.evaluation.metrics import MINIMUM, Estimate, memorised, memorises, nearest, paired_kid, share
 from captionless.generation.sample import Stage, paint, to_images
 from captionless.models.unet import Denoiser
 from captionless.training.dataset import TrainingImages
@@ -47,7 +45,7 @@ class ValidationResult:
     @property
     def memorises(self) -> bool | None:
         """Whether more pictures are copies than chance explains; None where too few are held out to rule it out."""
-        return verdict([self.memorised], self.real, sound=True)
+        return memorises([self.memorised], self.real, sound=True)
 
     def better_than(self, other: ValidationResult | None) -> bool:
         """Tell whether this is the better model to keep: not one that memorises, else the one of lower KID."""
@@ -99,7 +97,7 @@ class Validator:
         sampled = paint(denoiser, self.config, conditions, seeds, sampling, small=self.small)
         asked_anew, asked_again = sampled[: len(self.conditions)], sampled[len(self.conditions) :]
         return ValidationResult(
-            images, against(self.real, self._look(asked_anew)), self._share(asked_again), self.real_share
+            images, paired_kid(self.real, self._look(asked_anew)), self._share(asked_again), self.real_share
         )
 
     def _look(self, pixels: Tensor) -> Tensor:

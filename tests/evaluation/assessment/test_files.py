@@ -13,7 +13,7 @@ from PIL import Image
 from assessment_cases import CLASSES, judge
 from captionless.evaluation.assessment.files import GRADE, MOST, SHEET, sheet, write
 from captionless.evaluation.assessment.grade import CEILING, Grade, Mistake, verdicts
-from captionless.evaluation.metrics.estimate import share
+from captionless.evaluation.metrics import share
 
 TABLE = ((20, 0, 0), (1, 19, 0), (0, 2, 18))
 

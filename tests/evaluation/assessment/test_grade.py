@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from assessment_cases import CLASSES, judge
 from captionless.evaluation.assessment.grade import CEILING, Grade, Passing, Verdict, verdicts
-from captionless.evaluation.metrics.estimate import share
+from captionless.evaluation.metrics import share
 
 ASKED = {name: (name,) for name in CLASSES}
 

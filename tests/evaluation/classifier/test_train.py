@@ -10,18 +10,18 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from captionless.errors import CaptionlessError
-from captionless.evaluation.classifier import network as pixel_network
-from captionless.evaluation.classifier import train as pixel_classifier
-from captionless.evaluation.classifier.network import Muon, changed, orthogonal, whitening
-from captionless.evaluation.classifier.train import (
+from captionless.evaluation.classifier import (
     PixelClassifier,
     accuracy,
     confusion,
     held_out_split,
-    steps_for,
     train_classifier,
 )
-from captionless.evaluation.metrics.estimate import TooFewError, share
+from captionless.evaluation.classifier import network as pixel_network
+from captionless.evaluation.classifier import train as pixel_classifier
+from captionless.evaluation.classifier.network import Muon, changed, orthogonal, whitening
+from captionless.evaluation.classifier.train import steps_for
+from captionless.evaluation.metrics import TooFewError, share
 from tiny import random, uniform
 
 

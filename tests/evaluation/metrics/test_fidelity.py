@@ -8,27 +8,28 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from captionless.evaluation.metrics.estimate import Estimate, TooFewError
-from captionless.evaluation.metrics.fidelity import (
-    MANIFOLD,
+from captionless.evaluation.metrics import (
     MINIMUM,
-    MINIMUM_MANIFOLD,
     Comparison,
-    against,
-    apart,
-    compare,
+    Estimate,
+    TooFewError,
+    cmmd,
+    compare_sets,
+    frechet_distance,
+    kid,
+    paired_kid,
+    precision_recall,
+    random_halves,
+    unpaired_kid,
 )
-from captionless.evaluation.metrics.frechet import frechet_distance
-from captionless.evaluation.metrics.manifold import manifold
-from captionless.evaluation.metrics.mmd import cmmd, kid
-from captionless.evaluation.metrics.resampling import halves
+from captionless.evaluation.metrics.fidelity import MANIFOLD, MINIMUM_MANIFOLD
 from tiny import random
 
 ALL = ("kid", "cmmd", *MANIFOLD, "fid")
 
 
 def figures(real: Tensor, fake: Tensor, **options: int) -> dict[str, Comparison]:
-    return {found.name: found for found in compare(real, fake, **options)[0]}
+    return {found.name: found for found in compare_sets(real, fake, **options)[0]}
 
 
 def test_every_figure_is_that_of_real_half_a_against_the_other_half_sampled() -> None:
@@ -37,9 +38,9 @@ def test_every_figure_is_that_of_real_half_a_against_the_other_half_sampled() ->
     assert tuple(found) == ALL
     for side, name in ((fake, "model"), (real, "real")):
         draws = []
-        for a, b in halves(51, 4):
+        for a, b in random_halves(51, 4):
             x, y = real[a], side[b]
-            draws.append((1000 * kid(x, y), cmmd(x, y), *astuple(manifold(x, y)), frechet_distance(x, y)))
+            draws.append((1000 * kid(x, y), cmmd(x, y), *astuple(precision_recall(x, y)), frechet_distance(x, y)))
         for figure, values in zip(ALL, torch.tensor(draws, dtype=torch.float64).T, strict=True):
             estimate = getattr(found[figure], name)
             assert estimate.value == pytest.approx(float(values.mean()), rel=1e-9, abs=1e-9)
@@ -78,11 +79,11 @@ def test_the_reference_reads_nothing_for_unbiased_figures() -> None:
 
 def test_the_same_seed_gives_the_same_figures() -> None:
     real, fake = random(50, 4), random(50, 4, seed=1)
-    assert compare(real, fake, seed=3) == compare(real, fake, seed=3)
-    assert compare(real, fake, seed=3) != compare(real, fake, seed=4)
+    assert compare_sets(real, fake, seed=3) == compare_sets(real, fake, seed=3)
+    assert compare_sets(real, fake, seed=3) != compare_sets(real, fake, seed=4)
 
 
-@pytest.mark.parametrize("measure", [against, apart])
+@pytest.mark.parametrize("measure", [paired_kid, unpaired_kid])
 def test_the_range_holds_the_truth_in_about_95_percent_of_experiments(measure: Callable[..., Estimate]) -> None:
     """KID of N(0, I) and N(s, I) in d dimensions, in closed form, with q = |s|^2."""
     d, q = 8, 2.0
@@ -101,46 +102,46 @@ def test_the_range_holds_the_truth_in_about_95_percent_of_experiments(measure: C
 
 
 def test_below_50_images_the_manifold_is_left_out_with_the_reason() -> None:
-    found, missing = compare(random(49, 30), random(49, 30, seed=1))
+    found, missing = compare_sets(random(49, 30), random(49, 30, seed=1))
     assert [figure.name for figure in found] == ["kid", "cmmd"]
     assert [name for name, _ in missing] == [*MANIFOLD, "fid"]
     assert missing[0][1] == "needs at least 50 pictures, and there are 49"
 
 
 def test_from_50_images_on_the_manifold_is_there() -> None:
-    found, missing = compare(random(MINIMUM_MANIFOLD, 30), random(MINIMUM_MANIFOLD, 30, seed=1))
+    found, missing = compare_sets(random(MINIMUM_MANIFOLD, 30), random(MINIMUM_MANIFOLD, 30, seed=1))
     assert [figure.name for figure in found] == ["kid", "cmmd", *MANIFOLD]
     assert missing == [("fid", "needs at least 62 pictures for features of 30 numbers, and there are 50")]
 
 
 def test_fid_is_there_once_a_half_has_more_images_than_a_feature_has_numbers() -> None:
-    names = [[figure.name for figure in compare(random(n, 25), random(n, 25, seed=1))[0]] for n in (51, 52)]
+    names = [[figure.name for figure in compare_sets(random(n, 25), random(n, 25, seed=1))[0]] for n in (51, 52)]
     assert ["fid" in found for found in names] == [False, True]
 
 
 def test_19_images_are_too_few_for_anything() -> None:
     few, enough = random(MINIMUM - 1, 3), random(MINIMUM, 3)
-    for measure in (compare, against, apart):
+    for measure in (compare_sets, paired_kid, unpaired_kid):
         with pytest.raises(TooFewError, match=r"at least 20 pictures, and there are 19"):
             measure(few, few)
         measure(enough, enough)
     with pytest.raises(TooFewError):
-        apart(enough, few)
+        unpaired_kid(enough, few)
 
 
 def test_what_is_missing_says_what_to_do_about_it() -> None:
     x, y = random(30, 30), random(30, 30, seed=1)
-    cut, few = (dict(compare(x, y, usable=usable)[1]) for usable in (55, 30))
+    cut, few = (dict(compare_sets(x, y, usable=usable)[1]) for usable in (55, 30))
     assert cut["recall"].endswith("and there are 30: raise --samples to 50 or more (the folder has 55)")
     assert cut["fid"].endswith("and there are 30: the folder has only 55, so name one with more")
     assert few["recall"].endswith("and there are 30: the folder has only 30, so name one with more")
     with pytest.raises(TooFewError, match=r"at least 20 pictures, and there are 10: raise --samples to 20 or more"):
-        compare(x[:10], y[:10], usable=400)
+        compare_sets(x[:10], y[:10], usable=400)
 
 
 def test_images_that_do_not_belong_together_are_refused() -> None:
     with pytest.raises(ValueError, match="belongs to real picture i"):
-        compare(random(30, 3), random(31, 3))
+        compare_sets(random(30, 3), random(31, 3))
 
 
 # --- marks on the scale ---
@@ -149,19 +150,19 @@ def test_images_that_do_not_belong_together_are_refused() -> None:
 def test_a_mark_is_the_kid_of_a_model_that_paints_the_altered_images() -> None:
     real = random(50, 4)
     altered = real + 0.3 * random(50, 4, seed=1)
-    assert against(real, altered, seed=2) == figures(real, altered, seed=2)["kid"].model
+    assert paired_kid(real, altered, seed=2) == figures(real, altered, seed=2)["kid"].model
 
 
 def test_marks_of_stronger_alterations_lie_farther_out() -> None:
     real = random(100, 8)
-    marks = [against(real, real + strength).value for strength in (0.1, 0.4, 0.8)]
+    marks = [paired_kid(real, real + strength).value for strength in (0.1, 0.4, 0.8)]
     assert marks == sorted(marks)
     assert marks[0] < marks[2] / 10
 
 
 def test_unrelated_sets_of_any_size_are_compared_with_the_same_result_on_average() -> None:
     x, y = random(90, 4), random(60, 4, seed=1) + 0.5
-    found = apart(x, y)
+    found = unpaired_kid(x, y)
     assert found.low < found.value < found.high
     assert found.value == pytest.approx(1000 * kid(x, y), rel=0.1)
     assert found.n == 60

@@ -7,8 +7,7 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 from torchmetrics.image.fid import FrechetInceptionDistance
 
-from captionless.evaluation.metrics.estimate import TooFewError
-from captionless.evaluation.metrics.frechet import frechet_distance
+from captionless.evaluation.metrics import TooFewError, frechet_distance
 from tiny import random
 
 

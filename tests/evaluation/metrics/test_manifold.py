@@ -8,8 +8,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from prdc import compute_prdc
 
-from captionless.evaluation.metrics.estimate import TooFewError
-from captionless.evaluation.metrics.manifold import Manifold, distances, manifold, manifold_from
+from captionless.evaluation.metrics import Manifold, TooFewError, precision_recall
+from captionless.evaluation.metrics.manifold import distances, precision_recall_from
 from tiny import random
 
 
@@ -18,13 +18,13 @@ from tiny import random
 def test_it_is_that_of_prdc(n: int, m: int, d: int, k: int, seed: int) -> None:
     real, fake = random(n, d, seed=seed).double(), 1.3 * random(m, d, seed=seed + 1).double() + 0.3
     expected = compute_prdc(real.numpy(), fake.numpy(), nearest_k=k)
-    assert asdict(manifold(real, fake, k)) == pytest.approx(expected, abs=1e-12)
+    assert asdict(precision_recall(real, fake, k)) == pytest.approx(expected, abs=1e-12)
 
 
 def test_a_case_worked_by_hand() -> None:
     """On a line with k = 1: the balls of 0 and 1 reach 1, that of 10 reaches 9; those of 0.5 and 6.5 reach 6."""
     real, fake = torch.tensor([[0.0], [1.0], [10.0]]), torch.tensor([[0.5], [6.5]])
-    found = manifold(real, fake, k=1)
+    found = precision_recall(real, fake, k=1)
     assert found.precision == 1  # 0.5 lies within (0, 2), 6.5 within (1, 19)
     assert found.recall == 1  # 0 and 1 within (-5.5, 6.5), 10 within (0.5, 12.5)
     assert found.density == pytest.approx((2 + 1) / 2)  # 0.5 in two balls, 6.5 in one
@@ -32,19 +32,19 @@ def test_a_case_worked_by_hand() -> None:
 
 
 def test_sets_far_apart_share_nothing() -> None:
-    assert astuple(manifold(random(20, 3), random(20, 3, seed=1) + 100)) == (0, 0, 0, 0)
+    assert astuple(precision_recall(random(20, 3), random(20, 3, seed=1) + 100)) == (0, 0, 0, 0)
 
 
 def test_a_copy_of_the_images_is_all_precision_and_recall() -> None:
     real = random(30, 4)
-    found = manifold(real, real)
+    found = precision_recall(real, real)
     assert (found.precision, found.recall, found.coverage) == (1, 1, 1)
 
 
 def test_one_image_over_and_over_is_precise_and_shows_little() -> None:
     """Around it there is no manifold at all: recall falls to nothing while precision stays."""
     real = random(40, 3)
-    found = manifold(real, real[:1].expand(40, -1))
+    found = precision_recall(real, real[:1].expand(40, -1))
     assert found.precision == 1
     assert found.recall == 0
     assert found.coverage < 0.5
@@ -53,7 +53,7 @@ def test_one_image_over_and_over_is_precise_and_shows_little() -> None:
 def test_two_sets_of_one_distribution_have_density_1_and_the_expected_coverage() -> None:
     """Density averages 1; coverage 1 - prod_i (n - i) / (n + m - i), i = 1..k (arXiv:2002.09797): of ranks alone."""
     n, m, k = 20, 12, 3
-    found = [manifold(random(n, 4, seed=2 * s), random(m, 4, seed=2 * s + 1), k) for s in range(400)]
+    found = [precision_recall(random(n, 4, seed=2 * s), random(m, 4, seed=2 * s + 1), k) for s in range(400)]
     expected = 1 - torch.tensor([(n - i) / (n + m - i) for i in range(1, k + 1)]).prod()
     for name, truth in (("density", 1.0), ("coverage", float(expected))):
         values = torch.tensor([getattr(f, name) for f in found])
@@ -64,20 +64,20 @@ def test_two_sets_of_one_distribution_have_density_1_and_the_expected_coverage()
 def test_turning_moving_and_scaling_both_sets_changes_nothing(seed: int, scale: float) -> None:
     real, fake = random(15, 3, seed=seed).double(), random(12, 3, seed=seed + 1).double() + 0.5
     turn = torch.linalg.qr(random(3, 3, seed=seed + 2).double()).Q
-    assert manifold(scale * real @ turn + 7, scale * fake @ turn + 7) == manifold(real, fake)
+    assert precision_recall(scale * real @ turn + 7, scale * fake @ turn + 7) == precision_recall(real, fake)
 
 
 @given(st.integers(0, 10**6))
 def test_swapping_the_sets_swaps_precision_and_recall(seed: int) -> None:
     a, b = random(15, 3, seed=seed), random(20, 3, seed=seed + 1) + 0.5
-    one, other = manifold(a, b), manifold(b, a)
+    one, other = precision_recall(a, b), precision_recall(b, a)
     assert (one.precision, one.recall) == (other.recall, other.precision)
 
 
 def test_distances_known_already_serve_as_well() -> None:
     real, fake = random(15, 3), random(10, 3, seed=1)
-    found = manifold_from(distances(real, real), distances(fake, fake), distances(real, fake), 4)
-    assert found == manifold(real, fake, 4)
+    found = precision_recall_from(distances(real, real), distances(fake, fake), distances(real, fake), 4)
+    assert found == precision_recall(real, fake, 4)
     assert isinstance(found, Manifold)
 
 
@@ -89,4 +89,4 @@ def test_the_same_image_twice_is_at_no_distance_however_long_its_vector() -> Non
 @pytest.mark.parametrize("sizes", [(5, 20), (20, 5)])
 def test_fewer_images_than_neighbours_are_refused(sizes: tuple[int, int]) -> None:
     with pytest.raises(TooFewError, match=r"5 neighbours among 5 pictures.*at least 6"):
-        manifold(random(sizes[0], 3), random(sizes[1], 3))
+        precision_recall(random(sizes[0], 3), random(sizes[1], 3))

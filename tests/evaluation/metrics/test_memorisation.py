@@ -9,9 +9,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from captionless.evaluation.metrics import memorisation
-from captionless.evaluation.metrics.estimate import TooFewError
-from captionless.evaluation.metrics.memorisation import RATIO, memorised, nearest
+from captionless.evaluation.metrics import TooFewError, memorisation, memorised, nearest
+from captionless.evaluation.metrics.memorisation import RATIO
 from tiny import random, uniform
 
 IMAGES = random(40, 1, 6, 6)
@@ -28,7 +27,7 @@ def line(*positions: float) -> Tensor:
 def test_a_case_worked_by_hand() -> None:
     """Nearest of 12 is 10, 2 away, then 20, 8 away; of 24 it is 20, 4 away, then 30, 6 away."""
     found = nearest(line(12, 24), line(0, 10, 20, 30))
-    assert found.first.tolist() == [1, 2]
+    assert found.index.tolist() == [1, 2]
     assert found.distance.tolist() == [2, 4]
     assert found.ratio.tolist() == pytest.approx([2 / 8, 4 / 6])
     assert memorised(found).tolist() == [True, False]
@@ -53,7 +52,7 @@ def test_it_is_the_definition_written_out(m: int, d: int, mirror: bool, seed: in
         between[i][i] = math.inf
     near = median_low([sorted(row)[min(5, m - 1) - 1] for row in between]) / 3
     found = nearest(samples, training, training.flip(1) if mirror else None)
-    for sample, first, distance, ratio in zip(samples, found.first, found.distance, found.ratio, strict=True):
+    for sample, first, distance, ratio in zip(samples, found.index, found.distance, found.ratio, strict=True):
         every = [apart(sample, b) for b in training]
         one = min(range(m), key=every.__getitem__)
         second = min(every[b] for b in range(m) if b != one and between[one][b] >= near)
@@ -65,13 +64,13 @@ def test_it_is_the_definition_written_out(m: int, d: int, mirror: bool, seed: in
 def test_copies_with_a_little_noise_are_found_and_new_images_are_not() -> None:
     copies = TRAINING[[7, 30]] + 0.05 * random(2, 36, seed=1)
     found = nearest(torch.cat([copies, random(50, 36, seed=2)]), TRAINING)
-    assert found.first[:2].tolist() == [7, 30]
+    assert found.index[:2].tolist() == [7, 30]
     assert memorised(found).tolist() == [True] * 2 + [False] * 50
 
 
 def test_an_exact_copy_has_distance_and_ratio_0() -> None:
     found = nearest(TRAINING, TRAINING)
-    assert torch.equal(found.first, torch.arange(40))
+    assert torch.equal(found.index, torch.arange(40))
     assert torch.equal(found.distance, torch.zeros(40))
     assert torch.equal(found.ratio, torch.zeros(40))
 
@@ -85,7 +84,7 @@ def test_the_mean_of_two_images_is_a_copy_of_neither() -> None:
 
 def test_a_mirrored_copy_is_found_where_training_mirrored() -> None:
     found = nearest(MIRRORED[3:6], TRAINING, MIRRORED)
-    assert found.first.tolist() == [3, 4, 5]
+    assert found.index.tolist() == [3, 4, 5]
     assert torch.equal(found.distance, torch.zeros(3))
     assert memorised(found).all()
 
@@ -107,7 +106,7 @@ def test_a_copied_image_is_found_though_the_folder_has_it_twice() -> None:
     for twin in (TRAINING[:1], TRAINING[:1] + 0.02 * random(1, 36, seed=1)):
         found = nearest(TRAINING[:1] + 0.01, torch.cat([TRAINING, twin]))
         assert memorised(found).all()
-        assert found.first.item() in (0, 40)
+        assert found.index.item() in (0, 40)
 
 
 def test_a_copied_image_is_found_though_the_folder_has_its_mirror_image() -> None:
@@ -141,7 +140,7 @@ def test_blocks_and_chunks_change_nothing(monkeypatch: pytest.MonkeyPatch) -> No
     whole = nearest(samples, TRAINING, MIRRORED)
     monkeypatch.setattr(memorisation, "BLOCK", 7)
     parts = nearest(samples, TRAINING, MIRRORED, chunk=4)
-    assert torch.equal(parts.first, whole.first)
+    assert torch.equal(parts.index, whole.index)
     torch.testing.assert_close(parts.distance, whole.distance)
     torch.testing.assert_close(parts.ratio, whole.ratio, rtol=1e-4, atol=1e-5)
 
@@ -158,14 +157,14 @@ def test_vectors_far_from_the_origin_keep_their_small_differences() -> None:
     offset = 3000.0
     samples = torch.cat([TRAINING[:3] + 0.05, random(30, 36, seed=1)])
     near, far = nearest(samples, TRAINING), nearest(samples + offset, TRAINING + offset)
-    assert torch.equal(near.first, far.first)
+    assert torch.equal(near.index, far.index)
     torch.testing.assert_close(near.ratio, far.ratio, rtol=1e-2, atol=1e-3)
 
 
 def test_whole_numbers_will_do_as_pixels() -> None:
     pixels = (uniform(30, 48) * 255).byte()
     found = nearest(pixels[4:6], pixels, pixels.flip(1))
-    assert found.first.tolist() == [4, 5]
+    assert found.index.tolist() == [4, 5]
     assert memorised(found).all()
 
 

@@ -13,8 +13,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torchmetrics.image.kid import KernelInceptionDistance
 
-from captionless.evaluation.metrics.estimate import TooFewError
-from captionless.evaluation.metrics.mmd import cmmd, kid, mmd2, polynomial_kernel, rbf_kernel
+from captionless.evaluation.metrics import TooFewError, cmmd, kid, mmd2, polynomial_kernel, rbf_kernel
 from tiny import random
 
 X, Y = random(40, 12), 0.7 * random(40, 12, seed=1) + 0.4

@@ -5,13 +5,14 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from captionless.evaluation.metrics.resampling import SPLITS, cluster_mean, halves, percentiles
+from captionless.evaluation.metrics import cluster_mean, percentiles, random_halves
+from captionless.evaluation.metrics.resampling import SPLITS
 from tiny import random
 
 
 @given(st.integers(2, 40), st.integers(0, 1000))
 def test_halves_are_as_large_as_each_other_and_share_no_image(n: int, seed: int) -> None:
-    for a, b in halves(n, seed, splits=5):
+    for a, b in random_halves(n, seed, splits=5):
         assert len(a) == len(b) == n // 2
         together = torch.cat([a, b])
         assert len(together.unique()) == n // 2 * 2
@@ -20,7 +21,7 @@ def test_halves_are_as_large_as_each_other_and_share_no_image(n: int, seed: int)
 
 
 def test_halves_are_random_but_the_same_for_a_seed() -> None:
-    first, again, other = (halves(30, seed) for seed in (1, 1, 2))
+    first, again, other = (random_halves(30, seed) for seed in (1, 1, 2))
     assert len(first) == SPLITS
     assert all(
         torch.equal(x, y) for pair, same in zip(first, again, strict=True) for x, y in zip(pair, same, strict=True)
@@ -30,7 +31,7 @@ def test_halves_are_random_but_the_same_for_a_seed() -> None:
 
 
 def test_each_image_is_in_either_half_equally_often_and_of_an_odd_number_one_sits_out() -> None:
-    splits = halves(7, 0, splits=7000)
+    splits = random_halves(7, 0, splits=7000)
     for side in (0, 1):
         counts = torch.bincount(torch.cat([pair[side] for pair in splits]), minlength=7)
         assert (counts.double() / 7000 - 3 / 7).abs().max() < 0.03
@@ -54,7 +55,7 @@ def test_draws_that_are_all_the_same_make_a_range_without_width() -> None:
 def test_the_spread_over_halves_is_the_standard_error_of_the_full_mean() -> None:
     """The claim on which every range of a likeness rests."""
     x = random(400).double()
-    means = torch.stack([x[a].mean() for a, _ in halves(400, 0, splits=4000)])
+    means = torch.stack([x[a].mean() for a, _ in random_halves(400, 0, splits=4000)])
     assert float(means.std()) == pytest.approx(float(x.std()) / 400**0.5, rel=0.05)
 
 

@@ -9,8 +9,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 from torch.nn import functional as F
 
-from captionless.evaluation.metrics.estimate import TooFewError
-from captionless.evaluation.metrics.text_alignment import choices_among, cosine_gain, different, r_precision
+from captionless.evaluation.metrics import TooFewError, choice_count, cosine_gain, distinct_texts, r_precision
 from tiny import random, unit_vectors
 
 AXES = torch.eye(4)
@@ -141,13 +140,13 @@ def test_the_same_prompt_twice_is_no_wrong_answer_to_itself() -> None:
 def test_prompts_that_differ_by_rounding_only_are_one() -> None:
     texts = unit_vectors(3, 512)
     repeated = torch.cat([texts, texts + 1e-7 * random(3, 512)])
-    kept, index = different(repeated)
+    kept, index = distinct_texts(repeated)
     assert torch.equal(kept, texts)
     assert index.tolist() == [0, 1, 2, 0, 1, 2]
 
 
 def test_prompts_that_differ_a_little_stay_two() -> None:
-    assert len(different(flat(0, 0.01))[0]) == 2
+    assert len(distinct_texts(flat(0, 0.01))[0]) == 2
 
 
 def test_prompts_that_nothing_was_sampled_from_are_still_wrong_answers() -> None:
@@ -156,10 +155,10 @@ def test_prompts_that_nothing_was_sampled_from_are_still_wrong_answers() -> None
 
 
 def test_there_are_30_choices_or_as_many_as_there_are_prompts() -> None:
-    assert [choices_among(p) for p in (2, 29, 30, 500)] == [2, 29, 30, 30]
-    assert choices_among(8, choices=5) == 5
+    assert [choice_count(p) for p in (2, 29, 30, 500)] == [2, 29, 30, 30]
+    assert choice_count(8, choices=5) == 5
     with pytest.raises(TooFewError):
-        choices_among(1)
+        choice_count(1)
 
 
 @pytest.mark.parametrize("measure", [cosine_gain, r_precision])

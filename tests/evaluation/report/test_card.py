@@ -10,11 +10,11 @@ import tiny
 from captionless.checkpoints.card import add_evaluation, write_model_card
 from captionless.errors import CaptionlessError
 from captionless.evaluation.report.html import card_lines
-from captionless.evaluation.report.results import Examination
+from captionless.evaluation.report.results import ModelEvaluation
 from report_cases import NASTY
 
 REPORT = report_cases.report()
-ONE, OTHER = REPORT.examinations
+ONE, OTHER = REPORT.models
 BEGIN, END = "<!-- evaluation: begin -->", "<!-- evaluation: end -->"
 CARD = "# flowers\r\n\r\nMine: hä, \tkept.\n\n## Credits\n\nThe photographers.\n"
 
@@ -63,7 +63,7 @@ def test_names_mean_nothing_in_markdown_and_stay_on_their_line() -> None:
     section = replace(
         ONE.sections[0], figures=(replace(report_cases.accuracy(9), label=nasty),), missing=((nasty,) * 2,)
     )
-    lines = card_lines(Examination(nasty, (), (section,), (nasty,)), replace(REPORT, data=nasty, command=nasty))
+    lines = card_lines(ModelEvaluation(nasty, (), (section,), (nasty,)), replace(REPORT, data=nasty, command=nasty))
     outside = [line for line in lines.splitlines() if not line.startswith(("    ", "Measured"))]
     assert not any("<script" in line or END in line or " *a* " in line for line in outside)
     assert not any(line.startswith("## ") for line in lines.splitlines())

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from captionless.evaluation.metrics.estimate import Estimate
+from captionless.evaluation.metrics import Estimate
 from captionless.evaluation.report.charts import APART, EDGE, Bar, Scale, scale
 
 numbers = st.floats(-1e6, 1e6, allow_subnormal=False)

@@ -15,16 +15,16 @@ from PIL import Image
 
 import report_cases
 from captionless.errors import CaptionlessError
-from captionless.evaluation.metrics.estimate import Estimate, share
+from captionless.evaluation.metrics import Estimate, share
 from captionless.evaluation.report.format import duration, number, span
 from captionless.evaluation.report.html import as_json, data_uri, render, write
 from captionless.evaluation.report.page import numeric_columns, parts
-from captionless.evaluation.report.results import Examination, Figure, Report, Section, Sheet, Table
+from captionless.evaluation.report.results import Figure, ImageGrid, ModelEvaluation, Report, Section, Table
 from report_cases import NASTY
 
 REPORT = report_cases.report()
 HTML = render(REPORT)
-ALONE = replace(REPORT, examinations=REPORT.examinations[:1])
+ALONE = replace(REPORT, models=REPORT.models[:1])
 VOID = {"meta", "col", "img", "br", "link", "input", "hr"}
 
 
@@ -67,7 +67,7 @@ PAGE = Reader(HTML)
 
 
 def with_figures(*figures: Figure) -> Report:
-    return Report("data", (), (Examination("model", (), (Section("likeness", figures),)),))
+    return Report("data", (), (ModelEvaluation("model", (), (Section("likeness", figures),)),))
 
 
 def in_order(text: str, *words: str) -> bool:
@@ -96,9 +96,7 @@ def test_the_page_is_well_formed_and_links_only_to_what_it_has() -> None:
     assert all(link[0] == "#" and link[1:] in anchors for link in links)
 
 
-@pytest.mark.parametrize(
-    "report", [REPORT, ALONE, with_figures(), replace(REPORT, examinations=REPORT.examinations * 4)]
-)
+@pytest.mark.parametrize("report", [REPORT, ALONE, with_figures(), replace(REPORT, models=REPORT.models * 4)])
 def test_tables_are_rectangular(report: Report) -> None:
     for table in re.findall(r"<table.*?</table>", render(report), re.DOTALL):
         widths = set()
@@ -116,10 +114,10 @@ def test_what_people_named_is_shown_as_they_wrote_it_and_never_run() -> None:
 def test_every_text_of_a_report_can_be_nasty() -> None:
     figure = Figure(NASTY, NASTY, Estimate(0.5, 0.4, 0.6, 9), better=NASTY, explanation=NASTY)
     table = Table(NASTY, (NASTY,), ((NASTY,),), NASTY)
-    sheet = Sheet(NASTY, Image.new("RGB", (4, 4)), NASTY)
+    sheet = ImageGrid(NASTY, Image.new("RGB", (4, 4)), NASTY)
     section = Section(NASTY, (figure,), ((NASTY, NASTY),), (), (table,), (sheet,), (NASTY,))
     html = render(
-        Report(NASTY, ((NASTY, NASTY),), (Examination(NASTY, ((NASTY, NASTY),), (section,), (NASTY,)),), NASTY)
+        Report(NASTY, ((NASTY, NASTY),), (ModelEvaluation(NASTY, ((NASTY, NASTY),), (section,), (NASTY,)),), NASTY)
     )
     assert "<script" not in html.casefold()
     assert Reader(html).text.count(NASTY) >= 18
@@ -133,12 +131,10 @@ def test_names_that_are_no_text_are_written_as_codes(tmp_path: Path) -> None:
 
 
 def test_parts_stand_in_the_order_of_a_readers_questions() -> None:
-    backwards = replace(
-        REPORT, examinations=tuple(replace(one, sections=one.sections[::-1]) for one in REPORT.examinations)
-    )
+    backwards = replace(REPORT, models=tuple(replace(one, sections=one.sections[::-1]) for one in REPORT.models))
     expected = ["Words", "Likeness", "Memorisation", "Sweeps", "Prompt by prompt"]
     assert [part.title for part in parts(REPORT)] == [part.title for part in parts(backwards)] == expected
-    warning = REPORT.examinations[1].warnings[0]
+    warning = REPORT.models[1].warnings[0]
     assert in_order(
         PAGE.text, "Caught memorising", warning, "At a glance", "Do the pictures show", "How it was measured"
     )
@@ -146,20 +142,20 @@ def test_parts_stand_in_the_order_of_a_readers_questions() -> None:
 
 def test_the_verdict_tells_copies_from_none_from_not_known() -> None:
     for memorises, words in ((True, "Caught memorising."), (False, "Not caught"), (None, "Memorisation not measured.")):
-        text = Reader(render(Report("data", (), (Examination("model", (), (), memorises=memorises),)))).text
+        text = Reader(render(Report("data", (), (ModelEvaluation("model", (), (), memorises=memorises),)))).text
         assert words in text
         assert text.casefold().count("caught memorising") == (memorises is not None)
 
 
 def test_where_copies_were_looked_for_in_vain_the_verdict_says_why_that_proves_nothing() -> None:
     figure = Figure("memorised", "Memorised", share(0, 100), share(0, 3), percent=True)
-    section = Section("memorisation", (figure,), doubts=("only 3 pictures are held out", "it is a Tuesday"))
-    report = Report("data", (), (Examination("model", (), (section,)),))
+    section = Section("memorisation", (figure,), reasons=("only 3 pictures are held out", "it is a Tuesday"))
+    report = Report("data", (), (ModelEvaluation("model", (), (section,)),))
     text = Reader(render(report)).text
     assert "Neither caught nor cleared." in text
     assert "only 3 pictures are held out; it is a Tuesday." in text
     assert "not measured" not in text
-    assert as_json(report)["models"][0]["doubts"] == ["only 3 pictures are held out", "it is a Tuesday"]
+    assert as_json(report)["models"][0]["reasons"] == ["only 3 pictures are held out", "it is a Tuesday"]
 
 
 def test_models_stand_side_by_side_at_a_glance() -> None:
@@ -171,10 +167,10 @@ def test_models_stand_side_by_side_at_a_glance() -> None:
 
 
 def test_a_figure_tells_what_it_is_and_which_way_is_better() -> None:
-    explanation = REPORT.examinations[0].figures["accuracy"].explanation
+    explanation = REPORT.models[0].figures["accuracy"].explanation
     assert f"Recognised by a classifier ↑ higher is better {explanation}" in PAGE.text
     assert "KID × 1000 ↓ lower is better" in PAGE.text
-    plain = replace(REPORT.examinations[0].figures["kid"], better="neither")
+    plain = replace(REPORT.models[0].figures["kid"], better="neither")
     assert "better" not in Reader(render(with_figures(plain))).text
 
 
@@ -197,8 +193,8 @@ def test_the_range_of_real_photographs_lies_behind_each_row() -> None:
 
 def test_models_measured_on_different_photographs_keep_each_its_own() -> None:
     one, other = (report_cases.accuracy(100), replace(report_cases.accuracy(120), real=Estimate(0.5, 0.4, 0.6, 100)))
-    examinations = [Examination(name, (), (Section("words", (f,)),)) for name, f in (("a", one), ("b", other))]
-    (block,) = parts(Report("data", (), tuple(examinations)))[0].blocks
+    models = [ModelEvaluation(name, (), (Section("words", (f,)),)) for name, f in (("a", one), ("b", other))]
+    (block,) = parts(Report("data", (), tuple(models)))[0].blocks
     assert [row.name for row in block.rows] == ["a", "b", "real pictures (for a)", "real pictures (for b)"]
     assert [row.band for row in block.rows[:2]] == [row.bar for row in block.rows[2:]]
 
@@ -212,9 +208,9 @@ def test_what_was_not_measured_says_why_once() -> None:
 
 
 def test_a_single_model_is_not_named_over_each_image() -> None:
-    groups = [*parts(ALONE)[2].sheets, *parts(ALONE)[3].tables]
+    groups = [*parts(ALONE)[2].grids, *parts(ALONE)[3].tables]
     assert [model for _, group in groups for model, _ in group] == ["", ""]
-    assert [model for model, _ in parts(REPORT)[2].sheets[0][1]] == ["flowers.model", NASTY]
+    assert [model for model, _ in parts(REPORT)[2].grids[0][1]] == ["flowers.model", NASTY]
 
 
 def test_columns_of_numbers_are_set_to_the_right() -> None:
@@ -286,7 +282,7 @@ def test_the_figures_can_be_read_by_programs(tmp_path: Path) -> None:
     }  # fmt: skip
     assert (one["memorises"], other["memorises"]) == (False, True)
     assert (one["verdict"], other["verdict"]) == ("Not caught memorising", "Caught memorising")
-    assert other["warnings"] == list(REPORT.examinations[1].warnings)
+    assert other["warnings"] == list(REPORT.models[1].warnings)
     assert {"section": "likeness", "what": "precision", "why": "it needs 50 photographs; there are 44."} in other[
         "missing"
     ]

@@ -15,10 +15,9 @@ from PIL import Image
 from captionless.checkpoints.card import read_images
 from captionless.config.sampling import SamplingConfig
 from captionless.evaluation import SAMPLES
-from captionless.evaluation.metrics.estimate import share
-from captionless.evaluation.metrics.memorisation import verdict
+from captionless.evaluation.metrics import memorises, share
 from captionless.evaluation.report.page import verdict as page_verdict
-from captionless.evaluation.report.results import Examination, Section
+from captionless.evaluation.report.results import ModelEvaluation, Section
 from captionless.evaluation.run import evaluate
 from captionless.evaluation.sections import memorisation as memory_section
 from captionless.evaluation.sections.memorisation import NO_TRACE, UNKNOWN
@@ -56,12 +55,14 @@ def copying(place: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., list[
     return begin
 
 
-def measure(place: Path, data: Path, tmp_path: Path, model: Path | None = None, samples: int = SAMPLES) -> Examination:
+def measure(
+    place: Path, data: Path, tmp_path: Path, model: Path | None = None, samples: int = SAMPLES
+) -> ModelEvaluation:
     options = {"data": data, "out": tmp_path / "report", "sampling": SamplingConfig(steps=1, precision="float32")}
-    return evaluate(model or place / "model", samples=samples, **options).examinations[0]
+    return evaluate(model or place / "model", samples=samples, **options).models[0]
 
 
-def said(place: Path, tmp_path: Path, found: Examination) -> str:
+def said(place: Path, tmp_path: Path, found: ModelEvaluation) -> str:
     """The verdict in report.json, which the page and the card give in the same words."""
     _, words, meaning = page_verdict(found)
     for path in (tmp_path / "report" / "index.html", place / "model" / "README.md"):
@@ -74,7 +75,7 @@ def said(place: Path, tmp_path: Path, found: Examination) -> str:
     return words
 
 
-def memory(found: Examination) -> Section:
+def memory(found: ModelEvaluation) -> Section:
     return next(one for one in found.sections if one.key == "memorisation")
 
 
@@ -92,7 +93,7 @@ def test_a_model_that_copies_its_training_images_is_caught_and_an_honest_one_is_
         assert figure.value.value > 0.9
         assert figure.real is not None
         assert figure.real.value < 0.1
-    assert memory(caught).sheets[0].title.startswith("Nearest training pictures")
+    assert memory(caught).grids[0].title.startswith("Nearest training pictures")
 
 
 @pytest.fixture
@@ -108,7 +109,7 @@ def test_what_a_model_was_begun_from_is_no_alibi_for_copies_of_its_own_images(
     copying(child, tmp_path / "own")
     found = measure(place, place / "photos", tmp_path, child)
     assert found.memorises is None
-    assert found.doubts == (NO_TRACE,)
+    assert found.reasons == (NO_TRACE,)
     assert "among 0 of the 30 training pictures" in memory(found).notes[0]
     page = (tmp_path / "report" / "index.html").read_text()
     assert "Neither caught nor cleared" in page
@@ -126,7 +127,7 @@ def test_a_model_without_a_record_of_its_own_is_not_cleared_by_that_of_another(
 ) -> None:
     (child / "pictures.csv").unlink()
     found = measure(place, place / "photos", tmp_path, child)
-    assert (found.memorises, found.doubts) == (None, (UNKNOWN,))
+    assert (found.memorises, found.reasons) == (None, (UNKNOWN,))
 
 
 def test_what_a_model_was_begun_from_saw_elsewhere_is_told_of(place: Path, tmp_path: Path, child: Path) -> None:
@@ -144,13 +145,13 @@ def test_where_only_a_few_of_many_training_images_are_compared_with_nobody_is_ac
     monkeypatch.setattr("captionless.evaluation.one_model.COMPARED", 10)
     found = measure(place, place / "photos", tmp_path)
     assert found.memorises is None
-    assert "with only 10 of the" in found.doubts[0]
+    assert "with only 10 of the" in found.reasons[0]
 
 
 def test_beside_a_few_held_out_images_nobody_is_acquitted(place: Path, tmp_path: Path) -> None:
     found = measure(place, place / "photos", tmp_path, samples=30)
     assert found.memorises is None
-    assert found.doubts == ("it takes 40 held-out pictures to say what is usual, and 30 were looked at",)
+    assert found.reasons == ("it takes 40 held-out pictures to say what is usual, and 30 were looked at",)
     assert said(place, tmp_path, found) == "Neither caught nor cleared"
 
 
@@ -208,23 +209,23 @@ def test_where_held_out_images_are_copies_themselves_nobody_is_acquitted(
 
 
 def test_the_verdict_weighs_the_share_against_that_of_real_images() -> None:
-    assert verdict([share(0, 100), share(30, 100)], share(1, 100), sound=True) is True
-    assert verdict([share(30, 100)], share(30, 100), sound=True) is False
-    assert verdict([share(3, 100)], share(1, 100), sound=True) is False
-    assert verdict([share(30, 100)], share(1, 100), sound=False) is True
-    assert verdict([share(0, 100)], share(1, 100), sound=False) is None
-    assert verdict([share(0, 100)], None, sound=True) is None
-    assert verdict([share(10, 100)], None, sound=True) is True
+    assert memorises([share(0, 100), share(30, 100)], share(1, 100), sound=True) is True
+    assert memorises([share(30, 100)], share(30, 100), sound=True) is False
+    assert memorises([share(3, 100)], share(1, 100), sound=True) is False
+    assert memorises([share(30, 100)], share(1, 100), sound=False) is True
+    assert memorises([share(0, 100)], share(1, 100), sound=False) is None
+    assert memorises([share(0, 100)], None, sound=True) is None
+    assert memorises([share(10, 100)], None, sound=True) is True
 
 
 @pytest.mark.parametrize("held_out", [1, 3, 5, 10, 20, 39])
 def test_the_fewer_images_are_held_out_the_less_is_proven(held_out: int) -> None:
     real = share(0, held_out)
-    assert verdict([share(40, 100)], real, sound=True) is True
-    assert verdict([share(10, 100)], real, sound=True) is True
-    assert verdict([share(0, 100)], real, sound=True) is None
-    assert verdict([share(2, 100)], real, sound=True) is None
+    assert memorises([share(40, 100)], real, sound=True) is True
+    assert memorises([share(10, 100)], real, sound=True) is True
+    assert memorises([share(0, 100)], real, sound=True) is None
+    assert memorises([share(2, 100)], real, sound=True) is None
 
 
 def test_what_few_real_images_look_like_too_is_not_held_against_paintings() -> None:
-    assert verdict([share(12, 100)], share(2, 20), sound=True) is None
+    assert memorises([share(12, 100)], share(2, 20), sound=True) is None

@@ -9,8 +9,8 @@ from typing import Literal
 from PIL import Image
 from torch import Tensor
 
-from captionless.evaluation.classifier.reference import ReferenceClassifier
-from captionless.evaluation.metrics.estimate import Estimate, share
+from captionless.evaluation.classifier import ReferenceClassifier
+from captionless.evaluation.metrics import Estimate, share
 
 CEILING: Literal["ceiling"] = "ceiling"
 """The bar that asks no more of a class than real pictures of it reach."""

@@ -17,9 +17,9 @@ from captionless.errors import CaptionlessError
 from captionless.evaluation.assessment.files import write
 from captionless.evaluation.assessment.grade import CEILING, Grade, Mistake, Passing, verdicts
 from captionless.evaluation.assessment.prompts import Asked, spread, what_to_ask
-from captionless.evaluation.classifier.reference import ReferenceClassifier, may_mirror, train_reference, usable_labels
+from captionless.evaluation.classifier import ReferenceClassifier, learnable_labels, mirrors_images, train_reference
 from captionless.evaluation.data import Images, Listener, Silent, folder_labels, read_labelled
-from captionless.evaluation.metrics.estimate import Estimate, TooFewError
+from captionless.evaluation.metrics import Estimate, TooFewError
 from captionless.evaluation.run import check_out, check_seed
 from captionless.evaluation.samples import Easel
 from captionless.generation.generator import Generator, load
@@ -81,7 +81,7 @@ def assess(
     # Before the classifier learns, so that what cannot be asked does not cost its time.
     conditions = _conditions(generator, texts, sampling.bridge)
     if isinstance(subject, Images):
-        subject = train_reference(subject, listener, seed=seed, flip=may_mirror(generator.model.config))
+        subject = train_reference(subject, listener, seed=seed, flip=mirrors_images(generator.model.config))
     notes = check_judge(subject, asked, passing)
     easel = Easel(generator, sampling, seed, len(texts), generator.steps(sampling) * len(texts), listener)
     table, mistakes = _look(easel.paint(conditions), easel.seeds(len(texts)), texts, asked, subject)
@@ -193,7 +193,7 @@ def _labels(subject: ReferenceClassifier | Images) -> tuple[tuple[str, ...], tup
     if isinstance(subject, ReferenceClassifier):
         return subject.classes, subject.left_out
     try:
-        return usable_labels(subject)
+        return learnable_labels(subject)
     except TooFewError as error:
         raise CaptionlessError(
             f"{error}. Lay the pictures of each class into a sub-folder of its own, or name a table: --labels FILE.csv."

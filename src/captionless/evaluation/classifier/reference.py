@@ -97,7 +97,7 @@ def train_reference(pictures: Images, listener: Listener, *, seed: int = 0, flip
     Raises:
         TooFewError: fewer than 2 labels have enough pictures.
     """
-    classes, left_out = usable_labels(pictures)
+    classes, left_out = learnable_labels(pictures)
     some = pictures.take([i for i, label in enumerate(pictures.labels) if label in classes])
     names = [label for label in some.labels if label]
     labels = torch.tensor([classes.index(label) for label in names])
@@ -123,7 +123,7 @@ def train_reference(pictures: Images, listener: Listener, *, seed: int = 0, flip
     return ReferenceClassifier(classifier, classes, by_class, left_out)
 
 
-def usable_labels(pictures: Images) -> tuple[tuple[str, ...], tuple[str, ...]]:
+def learnable_labels(pictures: Images) -> tuple[tuple[str, ...], tuple[str, ...]]:
     """Return the labels of enough pictures to learn from, and those of too few, each in order.
 
     Raises:
@@ -138,6 +138,6 @@ def usable_labels(pictures: Images) -> tuple[tuple[str, ...], tuple[str, ...]]:
     return classes, tuple(sorted(set(counts) - set(classes)))
 
 
-def may_mirror(config: ModelConfig) -> bool:
+def mirrors_images(config: ModelConfig) -> bool:
     """Tell whether a picture and its mirror image show the same, by how the model was trained."""
     return bool(config.training.get("settings", {}).get("flip", True))

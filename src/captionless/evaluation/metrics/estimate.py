@@ -48,7 +48,7 @@ def share(hits: int, n: int) -> Estimate:
     return Estimate(value, min(value, centre - reach), max(value, centre + reach), n)
 
 
-def excess(one: Estimate, other: Estimate) -> float:
+def difference_low(one: Estimate, other: Estimate) -> float:
     """Return the lower end of the 95% range of the difference ``one - other`` of two independent shares.
 
     Newcombe's method 10 (Statistics in Medicine 17, 1998), of the two Wilson ranges.

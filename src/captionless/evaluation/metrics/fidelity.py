@@ -28,9 +28,9 @@ from torch.nn import functional as F
 
 from captionless.evaluation.metrics.estimate import Estimate, TooFewError
 from captionless.evaluation.metrics.frechet import frechet_distance
-from captionless.evaluation.metrics.manifold import distances, manifold_from
+from captionless.evaluation.metrics.manifold import distances, precision_recall_from
 from captionless.evaluation.metrics.mmd import SCALE, mmd2, polynomial_kernel, rbf_kernel
-from captionless.evaluation.metrics.resampling import halves, percentiles
+from captionless.evaluation.metrics.resampling import percentiles, random_halves
 
 MINIMUM = 20
 """Pictures for KID and CMMD. They are unbiased for any number, but fewer than 10 a half give a range without use."""
@@ -61,7 +61,7 @@ class Comparison:
     real: Estimate
 
 
-def compare(
+def compare_sets(
     real: Tensor, fake: Tensor, *, seed: int = 0, usable: int | None = None
 ) -> tuple[list[Comparison], list[tuple[str, str]]]:
     """Return the figures of painted pictures, and which were left out and why.
@@ -109,7 +109,7 @@ def _needs(least: int, n: int, usable: int | None, of: str = "") -> str:
     return f"{text}: the folder has only {usable:,}, so name one with more"
 
 
-def against(real: Tensor, altered: Tensor, *, seed: int = 0) -> Estimate:
+def paired_kid(real: Tensor, altered: Tensor, *, seed: int = 0) -> Estimate:
     """Return KID (times 1000) of real pictures from altered ones: a mark on the scale, such as "a little noise".
 
     With the same seed it uses the same halves as `compare`, so the two can be laid side by side.
@@ -127,7 +127,7 @@ def against(real: Tensor, altered: Tensor, *, seed: int = 0) -> Estimate:
     return percentiles(draws[0], len(real))
 
 
-def apart(x: Tensor, y: Tensor, *, seed: int = 0) -> Estimate:
+def unpaired_kid(x: Tensor, y: Tensor, *, seed: int = 0) -> Estimate:
     """Return KID (times 1000) of two sets of pictures that have nothing to do with each other, each halved on its own.
 
     Args:
@@ -139,7 +139,7 @@ def apart(x: Tensor, y: Tensor, *, seed: int = 0) -> Estimate:
         TooFewError: fewer than `MINIMUM` pictures in a set.
     """
     _enough(min(len(x), len(y)))
-    pairs = zip(halves(len(x), seed), halves(len(y), seed), strict=True)
+    pairs = zip(random_halves(len(x), seed), random_halves(len(y), seed), strict=True)
     draws = _draws([(a, b) for (a, _), (_, b) in pairs], _scaled_mmd2, _matrices(polynomial_kernel, x, y))
     return percentiles(draws[0], min(len(x), len(y)))
 
@@ -148,7 +148,7 @@ def _splits(real: Tensor, fake: Tensor, seed: int) -> Splits:
     if real.shape != fake.shape:
         raise ValueError(f"painted picture i belongs to real picture i, but there are {real.shape} and {fake.shape}")
     _enough(len(real))
-    return halves(len(real), seed)
+    return random_halves(len(real), seed)
 
 
 def _enough(n: int) -> None:
@@ -191,4 +191,4 @@ def _scaled_mmd2(kxx: Tensor, kyy: Tensor, kxy: Tensor) -> tuple[float, ...]:
 
 
 def _manifold(rr: Tensor, ff: Tensor, rf: Tensor) -> tuple[float, ...]:
-    return astuple(manifold_from(rr, ff, rf))
+    return astuple(precision_recall_from(rr, ff, rf))

@@ -34,7 +34,7 @@ class Manifold:
     coverage: float
 
 
-def manifold(real: Tensor, fake: Tensor, k: int = K) -> Manifold:
+def precision_recall(real: Tensor, fake: Tensor, k: int = K) -> Manifold:
     """Compare real and painted pictures by their features.
 
     Args:
@@ -45,10 +45,10 @@ def manifold(real: Tensor, fake: Tensor, k: int = K) -> Manifold:
     Raises:
         TooFewError: a set with fewer than k + 1.
     """
-    return manifold_from(distances(real, real), distances(fake, fake), distances(real, fake), k)
+    return precision_recall_from(distances(real, real), distances(fake, fake), distances(real, fake), k)
 
 
-def manifold_from(rr: Tensor, ff: Tensor, rf: Tensor, k: int = K) -> Manifold:
+def precision_recall_from(rr: Tensor, ff: Tensor, rf: Tensor, k: int = K) -> Manifold:
     """Compare real and painted pictures by their distances; see `manifold`.
 
     Args:

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from captionless.evaluation.metrics.estimate import Estimate, TooFewError, excess
+from captionless.evaluation.metrics.estimate import Estimate, TooFewError, difference_low
 
 RATIO = 1 / 3
 """Nearest distance over second nearest below which a picture counts as memorised (arXiv:2310.02664)."""
@@ -40,12 +40,12 @@ class Neighbours:
     """Painted pictures' nearest training pictures.
 
     Args:
-        first: index of the nearest training picture, (n,).
+        index: of the nearest training picture, (n,).
         distance: Euclidean distance to it or its mirror image, whichever is nearer, (n,).
         ratio: that over the distance to the second nearest, near-duplicates of the first left out, (n,), 0 to 1.
     """
 
-    first: Tensor
+    index: Tensor
     distance: Tensor
     ratio: Tensor
 
@@ -147,20 +147,20 @@ TOLERATED = 0.01
 """With fewer, a share that is surely above this one, and above theirs, counts as memorising too."""
 
 
-def caught(sampled: Estimate, real: Estimate | None) -> bool:
+def significantly_above(sampled: Estimate, real: Estimate | None) -> bool:
     """Tell whether a share of memorised paintings is beyond what chance explains.
 
     Args:
         painted: that share.
         real: the share of held-out real pictures that look memorised without being so; None without any.
     """
-    if real is not None and excess(sampled, real) > 0:
+    if real is not None and difference_low(sampled, real) > 0:
         return True
     few = real is None or real.n < ENOUGH_HELD_OUT
     return few and sampled.low > max(TOLERATED, real.value if real else 0.0)
 
 
-def verdict(shares: Sequence[Estimate], real: Estimate | None, sound: bool) -> bool | None:
+def memorises(shares: Sequence[Estimate], real: Estimate | None, sound: bool) -> bool | None:
     """Tell whether a model memorises.
 
     Args:
@@ -172,6 +172,6 @@ def verdict(shares: Sequence[Estimate], real: Estimate | None, sound: bool) -> b
         True where a share is beyond what chance makes of the real one; else False, or None where nothing is proven:
         where copies may have gone unseen, or too few pictures are held out to say what is usual.
     """
-    if any(caught(value, real) for value in shares):
+    if any(significantly_above(value, real) for value in shares):
         return True
     return False if sound and real is not None and real.n >= ENOUGH_HELD_OUT else None

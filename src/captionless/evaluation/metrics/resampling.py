@@ -16,7 +16,7 @@ DRAWS = 1000
 """Draws of a bootstrap; one costs almost nothing."""
 
 
-def halves(n: int, seed: int, splits: int = SPLITS) -> list[tuple[Tensor, Tensor]]:
+def random_halves(n: int, seed: int, splits: int = SPLITS) -> list[tuple[Tensor, Tensor]]:
     """Split ``n`` pictures into two random halves, ``splits`` times; of an odd number, one sits out each time.
 
     Returns:

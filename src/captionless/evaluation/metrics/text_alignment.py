@@ -56,13 +56,13 @@ def r_precision(images: Tensor, texts: Tensor, owner: Tensor, choices: int = CHO
     cosines, owner, own = _cosines(images, texts, owner)
     lower = (cosines < own.unsqueeze(1)).sum(1, keepdim=True)
     others = cosines.shape[1] - 1
-    drawn = torch.arange(choices_among(cosines.shape[1], choices) - 1)
+    drawn = torch.arange(choice_count(cosines.shape[1], choices) - 1)
     # C(L, k) / C(P - 1, k) = prod_j (L - j) / (P - 1 - j) for j < k; where L < k a factor is 0.
     chance = ((lower - drawn).clamp(min=0).double() / (others - drawn)).prod(1)
     return cluster_mean(chance, owner, seed)
 
 
-def choices_among(p: int, choices: int = CHOICES) -> int:
+def choice_count(p: int, choices: int = CHOICES) -> int:
     """Return among how many prompts R-precision lets choose when there are ``p`` different ones (`different`).
 
     Raises:
@@ -73,7 +73,7 @@ def choices_among(p: int, choices: int = CHOICES) -> int:
     return min(p, choices)
 
 
-def different(texts: Tensor) -> tuple[Tensor, Tensor]:
+def distinct_texts(texts: Tensor) -> tuple[Tensor, Tensor]:
     """Merge prompts of the same vector: a prompt is never a wrong answer to itself.
 
     Args:
@@ -91,8 +91,8 @@ def different(texts: Tensor) -> tuple[Tensor, Tensor]:
 
 def _cosines(images: Tensor, texts: Tensor, owner: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     """Return cosines with all different prompts (n, q), the own prompt's index among them (n,) and its cosine (n,)."""
-    texts, index = different(texts)
+    texts, index = distinct_texts(texts)
     owner = index[owner]
-    choices_among(len(torch.unique(owner)))
+    choice_count(len(torch.unique(owner)))
     cosines = images.double() @ texts.double().T
     return cosines, owner, cosines.gather(1, owner.unsqueeze(1)).squeeze(1)

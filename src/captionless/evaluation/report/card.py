@@ -8,12 +8,12 @@ from collections.abc import Iterator
 
 from captionless.evaluation.report.format import ARROWS, NONE, number, span
 from captionless.evaluation.report.page import REAL, verdict
-from captionless.evaluation.report.results import Examination, Figure, Report
+from captionless.evaluation.report.results import Figure, ModelEvaluation, Report
 
 _SPECIAL = re.compile(r"([\\`*_\[\]|#~])")
 
 
-def card_lines(examination: Examination, report: Report | None = None) -> str:
+def card_lines(examination: ModelEvaluation, report: Report | None = None) -> str:
     """Return the figures of a model as Markdown: warnings, verdict, a table, what was left out, how it was measured.
 
     Args:
@@ -41,7 +41,7 @@ def _how(report: Report) -> Iterator[str]:
         yield f"    {_one_line(report.command)}"
 
 
-def _table(examination: Examination) -> str:
+def _table(examination: ModelEvaluation) -> str:
     if not examination.figures:
         return ""
     heads = f"| | this model (95% range) | {REAL} | pictures |\n| :-- | --: | --: | --: |\n"
@@ -57,7 +57,7 @@ def _line(figure: Figure) -> str:
     return f"| {name} | {ranges[0]} | {ranges[1]} | {figure.value.n:,} |"
 
 
-def _missing(examination: Examination) -> str:
+def _missing(examination: ModelEvaluation) -> str:
     entries = [entry for part in examination.sections for entry in part.missing]
     return "\n".join(f"- {_plain(what)} was not measured: {_plain(why)}" for what, why in entries)
 

@@ -6,7 +6,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from captionless.evaluation.metrics.estimate import Estimate
+from captionless.evaluation.metrics import Estimate
 
 EDGE = 2.0
 """Percent of the width kept free at either end, so that a point at the end of a scale is not cut off."""

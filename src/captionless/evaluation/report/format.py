@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
-from captionless.evaluation.metrics.estimate import Estimate
+from captionless.evaluation.metrics import Estimate
 from captionless.evaluation.report.results import Figure
 
 NONE = "—"

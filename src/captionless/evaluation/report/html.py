@@ -14,10 +14,10 @@ from typing import Any
 from jinja2 import Environment, StrictUndefined, Template
 from PIL import Image
 
-from captionless.evaluation.metrics.estimate import Estimate
+from captionless.evaluation.metrics import Estimate
 from captionless.evaluation.report import page
 from captionless.evaluation.report.card import card_lines
-from captionless.evaluation.report.results import Examination, Figure, Report, Section
+from captionless.evaluation.report.results import Figure, ModelEvaluation, Report, Section
 from captionless.files import atomic_write
 
 __all__ = ["as_json", "card_lines", "data_uri", "render", "write"]
@@ -74,7 +74,7 @@ def as_json(report: Report) -> dict[str, Any]:
     - ``models``: a list, one a model, in the order they were asked for:
 
         - ``model``: its name; ``facts``: {what: text}; ``warnings``: texts; ``memorises``: true, false or null;
-          ``verdict``: the same in words; ``doubts``: texts, why it is null although copies were looked for
+          ``verdict``: the same in words; ``reasons``: texts, why it is null although copies were looked for
         - ``figures``: {key: *estimate* with ``section``, ``label``, ``better`` (higher, lower or neither),
           ``percent`` (whether it is a share) and ``real`` (an *estimate* of real photographs, or null)}
         - ``marks``: {key: *estimate* with ``label``}, points of comparison for the figure ``kid``
@@ -87,7 +87,7 @@ def as_json(report: Report) -> dict[str, Any]:
         "data": report.data,
         "command": report.command,
         "settings": dict(report.settings),
-        "models": [_model(one) for one in report.examinations],
+        "models": [_model(one) for one in report.models],
     }
 
 
@@ -116,17 +116,19 @@ def _template() -> Template:
     return environment.from_string(files(__package__).joinpath("report.html.jinja").read_text(encoding="utf-8"))
 
 
-def _model(one: Examination) -> dict[str, Any]:
+def _model(one: ModelEvaluation) -> dict[str, Any]:
     return {
         "model": one.model,
         "facts": dict(one.facts),
         "warnings": list(one.warnings),
         "memorises": one.memorises,
         "verdict": page.verdict(one)[1],
-        "doubts": list(one.doubts),
+        "reasons": list(one.reasons),
         "figures": {figure.key: _figure(part, figure) for part in one.sections for figure in part.figures},
         "marks": {
-            mark.key: {"label": mark.label, **_estimate(mark.value)} for part in one.sections for mark in part.marks
+            mark.key: {"label": mark.label, **_estimate(mark.value)}
+            for part in one.sections
+            for mark in part.reference_points
         },
         "missing": [
             {"section": part.key, "what": what, "why": why} for part in one.sections for what, why in part.missing

@@ -9,10 +9,18 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import TypeVar
 
-from captionless.evaluation.metrics.estimate import Estimate
+from captionless.evaluation.metrics import Estimate
 from captionless.evaluation.report.charts import Bar, Scale, Tick, scale
 from captionless.evaluation.report.format import ARROWS, BETTER, number, span, span_width
-from captionless.evaluation.report.results import Examination, Figure, Mark, Report, Section, Sheet, Table
+from captionless.evaluation.report.results import (
+    Figure,
+    ImageGrid,
+    ModelEvaluation,
+    ReferencePoint,
+    Report,
+    Section,
+    Table,
+)
 
 REAL = "real pictures"
 RULER = "kid"
@@ -25,7 +33,7 @@ PARTS = {
     "sweeps": ("Sweeps", "What does each setting change?"),
     "prompts": ("Prompt by prompt", "What each model paints, to see for yourself."),
 }
-"""Title and question of each part, in the order they are shown; the sheets of ``words`` are shown under ``prompts``."""
+"""Title and question of each part, in the order they are shown; the grids of ``words`` are shown under ``prompts``."""
 
 VERDICTS = {
     True: ("bad", "Caught memorising", "It painted more copies of training pictures than chance explains."),
@@ -34,7 +42,7 @@ VERDICTS = {
 }
 NEITHER = "Neither caught nor cleared"
 _NUMERIC = re.compile(r"[+−-]?[\d.,]+%?( ?[-–±/(\[].*)?|—|-|")
-Kind = TypeVar("Kind", Sheet, Table)
+Kind = TypeVar("Kind", ImageGrid, Table)
 _Line = tuple[str, str, int, Estimate | None, Estimate | None]
 """Name, kind, tone, value, and the real pictures it is compared with."""
 
@@ -81,14 +89,14 @@ class Block:
 
 @dataclass(frozen=True)
 class Part:
-    """One part of the page. Tables and sheets stand in groups of the same title, with the model's name each."""
+    """One part of the page. Tables and grids stand in groups of the same title, with the model's name each."""
 
     anchor: str
     title: str
     question: str
     blocks: tuple[Block, ...]
     tables: tuple[tuple[str, tuple[tuple[str, Table], ...]], ...]
-    sheets: tuple[tuple[str, tuple[tuple[str, Sheet], ...]], ...]
+    grids: tuple[tuple[str, tuple[tuple[str, ImageGrid], ...]], ...]
     missing: tuple[tuple[str, str, str], ...]
     notes: tuple[str, ...]
 
@@ -96,16 +104,16 @@ class Part:
 def parts(report: Report) -> list[Part]:
     """Return the parts of the page; parts that no model has are left out."""
     found = (_part(report, key, i) for i, key in enumerate(_keys(report)))
-    return [part for part in found if part.blocks or part.tables or part.sheets or part.missing or part.notes]
+    return [part for part in found if part.blocks or part.tables or part.grids or part.missing or part.notes]
 
 
-def verdict(examination: Examination) -> tuple[str, str, str]:
+def verdict(examination: ModelEvaluation) -> tuple[str, str, str]:
     """Return what is said of copies: its kind (``bad``, ``good`` or ``unknown``), the verdict, and what it means."""
     looked = any(section.key == "memorisation" and section.figures for section in examination.sections)
     if examination.memorises is not None or not looked:
         return VERDICTS[examination.memorises]
     meaning = "No more near-copies were found than chance explains, which clears nobody here"
-    return "unknown", NEITHER, ": ".join([meaning, *filter(None, ["; ".join(examination.doubts)])]) + "."
+    return "unknown", NEITHER, ": ".join([meaning, *filter(None, ["; ".join(examination.reasons)])]) + "."
 
 
 def numeric_columns(table: Table) -> list[bool]:
@@ -116,29 +124,29 @@ def numeric_columns(table: Table) -> list[bool]:
 
 def _keys(report: Report) -> list[str]:
     """Return the sections' keys in the order of ``PARTS``, then those it does not name."""
-    own = [section.key for one in report.examinations for section in one.sections]
+    own = [section.key for one in report.models for section in one.sections]
     return [*PARTS, *(key for key in dict.fromkeys(own) if key not in PARTS)]
 
 
 def _part(report: Report, key: str, i: int) -> Part:
     title, question = PARTS.get(key, (key.capitalize(), ""))
-    own = [(one, section) for one in report.examinations for section in one.sections if section.key == key]
+    own = [(one, section) for one in report.models for section in one.sections if section.key == key]
     shown = ("words", "prompts") if key == "prompts" else () if key == "words" else (key,)
-    sheets = (
+    grids = (
         (one.model, sheet)
-        for one in report.examinations
+        for one in report.models
         for section in one.sections
         if section.key in shown
-        for sheet in section.sheets
+        for sheet in section.grids
     )
-    several = len(report.examinations) > 1
+    several = len(report.models) > 1
     return Part(
         f"part-{i + 1}",
         title,
         question,
         tuple(_blocks(report, [section for _, section in own], f"figure-{i + 1}")),
         _together(((one.model, table) for one, section in own for table in section.tables), several),
-        _together(sheets, several),
+        _together(grids, several),
         tuple(_missing(own, report)),
         tuple(dict.fromkeys(note for _, section in own for note in section.notes)),
     )
@@ -150,15 +158,15 @@ def _blocks(report: Report, sections: Sequence[Section], anchor: str) -> Iterato
     keys = dict.fromkeys(figure.key for section in sections for figure in section.figures)
     marks = _marks(report, sections)
     for i, key in enumerate(keys):
-        yield _block(report.examinations, figures[key], marks if key == RULER else (), f"{anchor}-{i + 1}")
+        yield _block(report.models, figures[key], marks if key == RULER else (), f"{anchor}-{i + 1}")
 
 
-def _marks(report: Report, sections: Sequence[Section]) -> tuple[Mark, ...]:
+def _marks(report: Report, sections: Sequence[Section]) -> tuple[ReferencePoint, ...]:
     """Return the marks of all models; where those of one name differ, each says which model it belongs to."""
-    owners: dict[Mark, list[str]] = {}
-    for examination in report.examinations:
+    owners: dict[ReferencePoint, list[str]] = {}
+    for examination in report.models:
         for section in examination.sections:
-            for mark in section.marks if section in sections else ():
+            for mark in section.reference_points if section in sections else ():
                 owners.setdefault(mark, []).append(examination.model)
     times = Counter(mark.label for mark in owners)
     return tuple(
@@ -167,9 +175,9 @@ def _marks(report: Report, sections: Sequence[Section]) -> tuple[Mark, ...]:
     )
 
 
-def _block(examinations: Sequence[Examination], figure: Figure, marks: Sequence[Mark], anchor: str) -> Block:
+def _block(models: Sequence[ModelEvaluation], figure: Figure, marks: Sequence[ReferencePoint], anchor: str) -> Block:
     """Set a figure of all models beside the real pictures and, on a ruler from small to large, the marks."""
-    own = [(one, one.figures.get(figure.key)) for one in examinations]
+    own = [(one, one.figures.get(figure.key)) for one in models]
     reals = list(dict.fromkeys(found.real for _, found in own if found and found.real))
     first = reals[0] if reals else None
     lines: list[_Line] = [
@@ -184,37 +192,35 @@ def _block(examinations: Sequence[Examination], figure: Figure, marks: Sequence[
         lines.sort(key=lambda line: line[3].value if line[3] else math.inf)
     values = [value for *_, value, _ in lines if value]
     on = scale(values, percent=figure.percent, bent=bool(marks))
-    rows = tuple(_row(line, figure, on, values, examinations) for line in lines)
+    rows = tuple(_row(line, figure, on, values, models) for line in lines)
     arrow, better = ARROWS.get(figure.better, ""), BETTER.get(figure.better, "")
     return Block(anchor, figure, arrow, better, rows, tuple(on.ticks()), on.bend is not None)
 
 
-def _row(
-    line: _Line, figure: Figure, on: Scale, values: Sequence[Estimate], examinations: Sequence[Examination]
-) -> Row:
+def _row(line: _Line, figure: Figure, on: Scale, values: Sequence[Estimate], models: Sequence[ModelEvaluation]) -> Row:
     name, kind, tone, value, real = line
     band = on.bar(real) if real else None
     if value is None:
-        return Row(name, kind, tone, band=band, why=_why(examinations[tone - 1], figure))
+        return Row(name, kind, tone, band=band, why=_why(models[tone - 1], figure))
     text, reach = number(value.value, figure), span(value, figure, width=span_width(values, figure))
     return Row(name, kind, tone, text, reach, value.n, on.bar(value), band)
 
 
-def _why(examination: Examination, figure: Figure) -> str:
+def _why(examination: ModelEvaluation, figure: Figure) -> str:
     """Return why a model has no such figure."""
     missing = dict(entry for section in examination.sections for entry in section.missing)
     return missing.get(figure.key) or missing.get(figure.label) or "not measured"
 
 
-def _missing(own: Sequence[tuple[Examination, Section]], report: Report) -> Iterator[tuple[str, str, str]]:
+def _missing(own: Sequence[tuple[ModelEvaluation, Section]], report: Report) -> Iterator[tuple[str, str, str]]:
     """Yield (model, what, why); no model where it holds for all."""
-    labels = {key: figure.label for one in report.examinations for key, figure in one.figures.items()}
+    labels = {key: figure.label for one in report.models for key, figure in one.figures.items()}
     found: dict[tuple[str, str], list[str]] = {}
     for one, section in own:
         for entry in section.missing:
             found.setdefault(entry, []).append(one.model)
     for (what, why), names in found.items():
-        whose = "" if len(names) == len(report.examinations) else ", ".join(names)
+        whose = "" if len(names) == len(report.models) else ", ".join(names)
         yield whose, labels.get(what, what), why
 
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 
 from PIL import Image
 
-from captionless.evaluation.metrics.estimate import Estimate
+from captionless.evaluation.metrics import Estimate
 
 
 @dataclass(frozen=True)
@@ -35,7 +35,7 @@ class Figure:
 
 
 @dataclass(frozen=True)
-class Mark:
+class ReferencePoint:
     """A point of comparison on a figure's scale, such as the KID of photographs with a little noise."""
 
     key: str
@@ -44,7 +44,7 @@ class Mark:
 
 
 @dataclass(frozen=True)
-class Sheet:
+class ImageGrid:
     """A picture to look at, with a sentence about it.
 
     Args:
@@ -83,25 +83,25 @@ class Section:
         key: ``words``, ``likeness``, ``memorisation`` or ``sweeps``.
         figures: what was measured.
         missing: (what, why) of each figure, or of the whole section, that was left out.
-        marks: points of comparison for the figure ``kid``.
+        reference_points: points of comparison for the figure ``kid``.
         tables: numbers in rows.
-        sheets: pictures to look at.
+        grids: pictures to look at.
         notes: sentences on how it was measured, or what to keep in mind.
-        doubts: of ``memorisation``: why a model that was not caught is not cleared either.
+        reasons: of ``memorisation``: why a model that was not caught is not cleared either.
     """
 
     key: str
     figures: tuple[Figure, ...] = ()
     missing: tuple[tuple[str, str], ...] = ()
-    marks: tuple[Mark, ...] = ()
+    reference_points: tuple[ReferencePoint, ...] = ()
     tables: tuple[Table, ...] = ()
-    sheets: tuple[Sheet, ...] = ()
+    grids: tuple[ImageGrid, ...] = ()
     notes: tuple[str, ...] = ()
-    doubts: tuple[str, ...] = ()
+    reasons: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
-class Examination:
+class ModelEvaluation:
     """What was found about one model.
 
     Args:
@@ -124,9 +124,9 @@ class Examination:
         return {figure.key: figure for section in self.sections for figure in section.figures}
 
     @property
-    def doubts(self) -> tuple[str, ...]:
+    def reasons(self) -> tuple[str, ...]:
         """Why it was neither caught memorising nor cleared of it, where copies were looked for."""
-        return tuple(doubt for section in self.sections for doubt in section.doubts)
+        return tuple(doubt for section in self.sections for doubt in section.reasons)
 
 
 @dataclass(frozen=True)
@@ -136,11 +136,11 @@ class Report:
     Args:
         data: the folder of pictures, as it was named.
         settings: (what, text) of how it was measured: pictures, seeds, sampling, features, versions.
-        examinations: one a model.
+        models: one a model.
         command: the command line that repeats it.
     """
 
     data: str
     settings: tuple[tuple[str, str], ...]
-    examinations: tuple[Examination, ...]
+    models: tuple[ModelEvaluation, ...]
     command: str = ""

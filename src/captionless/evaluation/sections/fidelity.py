@@ -8,9 +8,8 @@ from PIL import Image
 from torch import Tensor
 
 from captionless.evaluation.data import Images
-from captionless.evaluation.metrics.estimate import TooFewError
-from captionless.evaluation.metrics.fidelity import against, compare
-from captionless.evaluation.report.results import Figure, Mark, Section, Sheet
+from captionless.evaluation.metrics import TooFewError, compare_sets, paired_kid
+from captionless.evaluation.report.results import Figure, ImageGrid, ReferencePoint, Section
 from captionless.evaluation.samples import EvaluationSampler
 from captionless.generation.grids import sample_grid
 from captionless.generation.sample import to_images
@@ -89,9 +88,9 @@ def likeness_section(
     notes = [_by(studio)]
     sheet = _pairs(real.pixels, sampled, _asked(studio))
     try:
-        comparisons, missing = compare(real_features, features, seed=studio.seed, usable=usable)
+        comparisons, missing = compare_sets(real_features, features, seed=studio.seed, usable=usable)
     except TooFewError as error:
-        return Section("likeness", (), (("Likeness to the folder", str(error)),), sheets=(sheet,)), features
+        return Section("likeness", (), (("Likeness to the folder", str(error)),), grids=(sheet,)), features
     figures = []
     for comparison in comparisons:
         label, better, percent, digits, explanation = ABOUT[comparison.name]
@@ -118,12 +117,12 @@ def _size(studio: EvaluationSampler) -> int:
     return studio.generator.model.config.size
 
 
-def texture_marks(studio: EvaluationSampler, pixels: Tensor, features: Tensor) -> tuple[Mark, ...]:
+def texture_marks(studio: EvaluationSampler, pixels: Tensor, features: Tensor) -> tuple[ReferencePoint, ...]:
     """Measure the KID of real pictures that were altered a little, so that one of paintings has a scale."""
     marks = []
     for key, label, altered in alterations(pixels):
-        found = against(features, studio.look(altered, "Looking at altered pictures"), seed=studio.seed)
-        marks.append(Mark(key, label, found))
+        found = paired_kid(features, studio.look(altered, "Looking at altered pictures"), seed=studio.seed)
+        marks.append(ReferencePoint(key, label, found))
     return tuple(marks)
 
 
@@ -150,8 +149,8 @@ def _asked(studio: EvaluationSampler) -> str:
     return "classes" if studio.generator.classes else "vectors"
 
 
-def _pairs(real: Tensor, sampled: Tensor, asked: str) -> Sheet:
+def _pairs(real: Tensor, sampled: Tensor, asked: str) -> ImageGrid:
     shown = torch.linspace(0, len(real) - 1, min(PAIRS, len(real))).round().long()
     rows = [to_images(real[shown]), to_images(sampled[shown])]
     sheet = sample_grid(rows, ("real pictures", f"painted from their {asked}"), cell=max(96, real.shape[-1]))
-    return Sheet(f"Real pictures, and painted from their {asked}", sheet)
+    return ImageGrid(f"Real pictures, and painted from their {asked}", sheet)

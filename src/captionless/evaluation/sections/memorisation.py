@@ -9,9 +9,17 @@ from PIL import Image
 from torch import Tensor
 
 from captionless.evaluation.data import EvaluationData
-from captionless.evaluation.metrics.estimate import Estimate, TooFewError, share
-from captionless.evaluation.metrics.memorisation import ENOUGH_HELD_OUT, Neighbours, memorised, nearest, verdict
-from captionless.evaluation.report.results import Figure, Section, Sheet
+from captionless.evaluation.metrics import (
+    ENOUGH_HELD_OUT,
+    Estimate,
+    Neighbours,
+    TooFewError,
+    memorised,
+    memorises,
+    nearest,
+    share,
+)
+from captionless.evaluation.report.results import Figure, ImageGrid, Section
 from captionless.evaluation.samples import EvaluationSampler
 from captionless.generation.grids import labelled_grid
 from captionless.generation.sample import to_images
@@ -122,11 +130,11 @@ def memory_section(memory: Memory, sampled: list[Suspects], real: Suspects | Non
         counted = [(suspects, *memory.judge(suspects)) for suspects in sampled]
     except TooFewError as error:
         return Section("memorisation", (), (("Memorisation", str(error)),)), None
-    figures, sheets = [], []
+    figures, grids = [], []
     for suspects, guilty, found in counted:
         figures.append(_figure(suspects, share(int(guilty.sum()), len(guilty)), aside))
         if memory.pixels is not None:
-            sheets.append(_offenders(memory.pixels, suspects, found))
+            grids.append(_offenders(memory.pixels, suspects, found))
     notes, doubts = [*memory.notes], [*memory.doubts]
     twins = aside is not None and aside.value > TWINS
     if aside and twins:
@@ -136,12 +144,12 @@ def memory_section(memory: Memory, sampled: list[Suspects], real: Suspects | Non
             "cannot say how many copies are usual."
         )
         doubts.append(f"{aside.value:.0%} of the held-out pictures look like copies themselves")
-    proven = verdict([figure.value for figure in figures], aside, sound=not doubts)
+    proven = memorises([figure.value for figure in figures], aside, sound=not doubts)
     if aside is None or aside.n < ENOUGH_HELD_OUT:
         count = aside.n if aside else "none"
         doubts.append(f"it takes {ENOUGH_HELD_OUT} held-out pictures to say what is usual, and {count} were looked at")
-    parts = (tuple(figures), (), (), (), tuple(sheets), tuple(notes))
-    return Section("memorisation", *parts, doubts=() if proven else tuple(doubts)), proven
+    parts = (tuple(figures), (), (), (), tuple(grids), tuple(notes))
+    return Section("memorisation", *parts, reasons=() if proven else tuple(doubts)), proven
 
 
 def _count(memory: Memory, suspects: Suspects) -> Estimate:
@@ -164,13 +172,13 @@ def _figure(suspects: Suspects, value: Estimate, real: Estimate | None) -> Figur
     )
 
 
-def _offenders(pixels: Tensor, suspects: Suspects, found: dict[str, Neighbours]) -> Sheet:
+def _offenders(pixels: Tensor, suspects: Suspects, found: dict[str, Neighbours]) -> ImageGrid:
     """Draw the pictures closest to a training picture, each beside it; of each training picture the worst."""
     ratio = torch.stack([neighbours.ratio for neighbours in found.values()]).amin(0)
     worst: dict[int, tuple[int, str]] = {}
     for i in ratio.argsort().tolist():
         where = min(found, key=lambda name: float(found[name].ratio[i]))
-        worst.setdefault(int(found[where].first[i]), (i, where))
+        worst.setdefault(int(found[where].index[i]), (i, where))
     images: list[Image.Image] = []
     labels: list[str] = []
     for first, (i, where) in list(worst.items())[:OFFENDERS]:
@@ -179,4 +187,4 @@ def _offenders(pixels: Tensor, suspects: Suspects, found: dict[str, Neighbours])
     grid = labelled_grid(images, labels, columns=8, cell=max(96, pixels.shape[-1]))
     note = "The worst first: the distance to the nearest training picture over that to the second; below 0.33 counts. "
     note += "Each training picture is shown once, beside the painting closest to it."
-    return Sheet(f"Nearest training pictures, {suspects.label}", grid, note)
+    return ImageGrid(f"Nearest training pictures, {suspects.label}", grid, note)

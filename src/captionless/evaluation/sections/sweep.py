@@ -10,9 +10,8 @@ from torch.nn import functional as F
 
 from captionless.config.sampling import SamplingConfig
 from captionless.evaluation.data import Images
-from captionless.evaluation.metrics.estimate import Estimate, TooFewError
-from captionless.evaluation.metrics.fidelity import apart
-from captionless.evaluation.report.results import Section, Sheet, Table
+from captionless.evaluation.metrics import Estimate, TooFewError, unpaired_kid
+from captionless.evaluation.report.results import ImageGrid, Section, Table
 from captionless.evaluation.samples import EvaluationSampler
 from captionless.generation.grids import sample_grid
 from captionless.generation.sample import to_images
@@ -58,7 +57,7 @@ def sweep_section(studio: EvaluationSampler, real: Images, features: Tensor) -> 
     order = torch.randperm(len(real), generator=torch.Generator().manual_seed(studio.seed + 1)).tolist()
     sources, others = order[:count], order[count:]
     asked = real.conditions[sources]
-    tables, sheets = [], []
+    tables, grids = [], []
     for name, settings in sweeps(studio.sampling).values():
         rows, columns = [], []
         for changes in settings:
@@ -70,23 +69,23 @@ def sweep_section(studio: EvaluationSampler, real: Images, features: Tensor) -> 
             columns.append(to_images(sampled[:SHOWN]))
         heads = (name, "KID × 1000 (range)", "cosine with the real picture")
         tables.append(Table(name, heads, tuple(rows), f"{count} pictures in each row."))
-        sheets.append(_sheet(name, [row[0] for row in rows], columns))
+        grids.append(_sheet(name, [row[0] for row in rows], columns))
     note = (
         "Painted from real pictures' vectors (or classes), the same noise in each column; compared with the other real "
         "pictures."
     )
-    return Section("sweeps", (), (), (), tuple(tables), tuple(sheets), (note,))
+    return Section("sweeps", (), (), (), tuple(tables), tuple(grids), (note,))
 
 
 def _kid(real: Tensor, sampled: Tensor, seed: int) -> str:
     try:
-        found: Estimate = apart(real, sampled, seed=seed)
+        found: Estimate = unpaired_kid(real, sampled, seed=seed)
     except TooFewError as error:
         return str(error)
     return f"{found.value:.1f} ({found.low:.1f} to {found.high:.1f})"
 
 
-def _sheet(name: str, heads: Sequence[str], columns: Sequence[Sequence[object]]) -> Sheet:
+def _sheet(name: str, heads: Sequence[str], columns: Sequence[Sequence[object]]) -> ImageGrid:
     rows = [list(row) for row in zip(*columns, strict=True)]
     sheet = sample_grid(rows, [""] * len(rows), heads=list(heads))  # type: ignore[arg-type]
-    return Sheet(name, sheet)
+    return ImageGrid(name, sheet)

@@ -9,12 +9,19 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from captionless.evaluation.classifier.reference import ReferenceClassifier
+from captionless.evaluation.classifier import ReferenceClassifier
 from captionless.evaluation.data import Images
-from captionless.evaluation.metrics.estimate import Estimate, TooFewError, share
-from captionless.evaluation.metrics.resampling import cluster_mean
-from captionless.evaluation.metrics.text_alignment import choices_among, cosine_gain, different, r_precision
-from captionless.evaluation.report.results import Figure, Section, Sheet, Table
+from captionless.evaluation.metrics import (
+    Estimate,
+    TooFewError,
+    choice_count,
+    cluster_mean,
+    cosine_gain,
+    distinct_texts,
+    r_precision,
+    share,
+)
+from captionless.evaluation.report.results import Figure, ImageGrid, Section, Table
 from captionless.evaluation.samples import EvaluationSampler
 from captionless.generation.grids import sample_grid
 from captionless.generation.prompts import Prompt, photo_of
@@ -120,7 +127,7 @@ def _measure_cosines(
         return cosine_gain(images, words, owner), r_precision(images, words, owner)
 
     try:
-        choices = choices_among(len(different(words)[0]))
+        choices = choice_count(len(distinct_texts(words)[0]))
         gain, precision = measure(sampled)
     except TooFewError as error:
         missing.append((name, str(error)))
@@ -200,11 +207,11 @@ def _measure_labels(
     tables.append(judge.table(pixels[rows], wanted[rows]))
 
 
-def _sheet(texts: Sequence[str], pixels: Tensor, each: int) -> Sheet:
+def _sheet(texts: Sequence[str], pixels: Tensor, each: int) -> ImageGrid:
     step = max(1, len(texts) // SHEET_ROWS)
     shown = range(0, len(texts), step)[:SHEET_ROWS]
     images = to_images(pixels)
     rows = [images[i * each : i * each + min(each, SHEET_COLUMNS)] for i in shown]
     note = "" if step == 1 else f"Every {step}th prompt of {len(texts):,}; not picked over."
     sheet = sample_grid(rows, [texts[i] for i in shown], cell=max(96, pixels.shape[-1]))
-    return Sheet("What the prompts became", sheet, note)
+    return ImageGrid("What the prompts became", sheet, note)
