@@ -26,7 +26,7 @@ from sklearn.datasets import load_digits
 from sklearn.svm import SVC
 from torch.nn import functional as F
 
-from captionless.data.labels import one_hot
+from captionless.conditioning.classes import one_hot
 from captionless.diffusion.guidance import Guidance, guided_denoiser
 from captionless.diffusion.objective import denoising_loss, drop_condition, mask_condition, training_times
 from captionless.diffusion.reverse import Reverse
@@ -61,11 +61,10 @@ def show(grid: list[torch.Tensor], rows: list[str], columns: list[str] | None = 
 # ## 1. The condition
 #
 # What the network is told of a picture is its *condition*, a vector. For ten classes take ten numbers, a 1 at the
-# place of the class and 0 elsewhere: a *one-hot* vector (`captionless.data.labels.one_hot`). It enters the network
-# beside
-# the time. Each passes linear layers of its own, the two results are added (`captionless.models.blocks.Embedding`),
-# and their
-# sum scales and shifts the activations of every block (`captionless.models.blocks.ResidualBlock`). In lessons 1 to 3
+# place of the class and 0 elsewhere: a *one-hot* vector (`captionless.conditioning.classes.one_hot`). It enters the
+# network beside the time. Each passes linear layers of its own, the two results are added
+# (`captionless.models.blocks.Embedding`), and their sum scales and shifts the
+# activations of every block (`captionless.models.blocks.ResidualBlock`). In lessons 1 to 3
 # the condition was always zeros.
 #
 # ## 2. Forgetting it, sometimes

@@ -35,6 +35,7 @@ from torch.nn import functional as F
 import captionless
 from captionless.conditioning.bridge import BridgeData, to_condition
 from captionless.conditioning.subject import subject_mean
+from captionless.data.arrays import denormalise
 from captionless.diffusion.guidance import Guidance, guided_denoiser
 from captionless.diffusion.objective import denoising_loss, drop_condition, noise_condition, stratified_times
 from captionless.diffusion.reverse import Reverse
@@ -42,7 +43,7 @@ from captionless.diffusion.samplers import dpmpp_2m
 from captionless.diffusion.schedules import CosineSchedule, Schedule, sampling_times
 from captionless.evaluation.classifier import held_out_split, train_classifier
 from captionless.generation.grids import sample_grid
-from captionless.generation.sample import to_bytes, to_images
+from captionless.generation.sample import to_images
 from captionless.models import ema
 from captionless.models.unet import Denoiser, DenoiserConfig
 
@@ -91,7 +92,7 @@ again = captionless.embed(photos, encoder)
 print(f"computed now: {embedded.computed} vectors; when asked again: {again.computed}")
 
 vectors = torch.from_numpy(embedded.vectors)  # (n, 512), float32, each of length 1
-small, large = (torch.from_numpy(embedded.squares[side]).permute(0, 3, 1, 2) for side in (20, 48))  # uint8
+small, large = (torch.from_numpy(embedded.pixels[side]).permute(0, 3, 1, 2) for side in (20, 48))  # uint8
 print("vectors", tuple(vectors.shape), "pixels", tuple(small.shape), tuple(large.shape))
 print("the first photograph:", embedded.names[0], vectors[0, :4].tolist(), "...")
 
@@ -297,7 +298,7 @@ def sample_flowers(
     predict = guided_denoiser(painter.network, painter.schedule, condition, Guidance(w), prediction=painter.prediction)
     # This sampler adds no fresh noise; one that does would ask for it here. `pure`: we start from noise alone.
     reverse = Reverse(predict, painter.schedule, sampling_times(steps), noise=lambda: torch.randn(x.shape), pure=True)
-    images = to_images(to_bytes(dpmpp_2m(x, reverse)))
+    images = to_images(denormalise(dpmpp_2m(x, reverse)))
     return [images[i : i + n] for i in range(0, len(images), n)]
 
 

@@ -73,7 +73,7 @@ def main() -> None:
 def read(folder: Path, size: int) -> tuple[Tensor, list[str]]:
     """Return the pictures, uint8 (n, 3, size, size), and their kinds."""
     found = read_arrays(folder, (size,))
-    return torch.from_numpy(found.squares[size]).permute(0, 3, 1, 2), [name.split("/")[0] for name in found.names]
+    return torch.from_numpy(found.pixels[size]).permute(0, 3, 1, 2), [name.split("/")[0] for name in found.names]
 
 
 def shown(one: Estimate, scale: float = 1) -> str:

@@ -9,7 +9,7 @@ import pytest
 
 import encoder_factory
 from captionless.data.arrays import read_arrays
-from captionless.data.images import Skipped, find_images, read_folder
+from captionless.data.images import SkippedFile, find_images, read_folder
 from captionless.errors import CaptionlessError
 
 
@@ -26,23 +26,23 @@ def test_every_usable_image_has_its_row_in_the_order_of_the_files(folder: Path) 
     found = read_arrays(folder, (8, 12))
     assert found.names == ["1.png", "2.png", "9.png"]
     assert [entry.name for entry in found.entries] == ["1.png", "2.png", "2.txt", "9.png"]
-    assert found.squares[12].shape == (3, 12, 12, 3)
-    expected = [entry.squares[8] for entry in read_folder(folder, (8,)) if not isinstance(entry, Skipped)]
-    np.testing.assert_array_equal(found.squares[8], np.stack(expected))
+    assert found.pixels[12].shape == (3, 12, 12, 3)
+    expected = [entry.pixels[8] for entry in read_folder(folder, (8,)) if not isinstance(entry, SkippedFile)]
+    np.testing.assert_array_equal(found.pixels[8], np.stack(expected))
 
 
 def test_grey_squares_have_one_channel(folder: Path) -> None:
-    assert read_arrays(folder, (8,), grey=True).squares[8].shape == (3, 8, 8, 1)
+    assert read_arrays(folder, (8,), grey=True).pixels[8].shape == (3, 8, 8, 1)
 
 
 def test_a_refused_image_counts_as_skipped_for_the_reason_given_and_has_no_row(folder: Path) -> None:
-    found = read_arrays(folder, (8,), refuse=lambda picture: "no label: none" if picture.name == "1.png" else "")
+    found = read_arrays(folder, (8,), reject=lambda picture: "no label: none" if picture.name == "1.png" else "")
     assert found.names == ["2.png", "9.png"]
     assert [(entry.name, entry.reason) for entry in found.skipped] == [
         ("1.png", "no label: none"),
         ("2.txt", "not a picture"),
     ]
-    assert len(found.squares[8]) == 2
+    assert len(found.pixels[8]) == 2
 
 
 def test_progress_counts_every_file(folder: Path) -> None:
@@ -52,5 +52,5 @@ def test_progress_counts_every_file(folder: Path) -> None:
 
 
 def test_more_than_fits_into_memory_is_a_clear_error(folder: Path) -> None:
-    with pytest.raises(CaptionlessError, match=r"4 pictures do not fit into memory at .* Choose a smaller size"):
+    with pytest.raises(CaptionlessError, match=r"4 images of .* do not fit into memory"):
         read_arrays(folder, (10**8,))

@@ -15,8 +15,8 @@ from PIL import Image
 import image_zoo as zoo
 from captionless.data import images as pictures
 from captionless.data.images import (
-    FolderImage,
-    Skipped,
+    ImageFile,
+    SkippedFile,
     count_reasons,
     find_duplicates,
     held_out,
@@ -86,14 +86,14 @@ REASONS = {
 def test_every_file_is_either_a_image_or_skipped_with_its_reason(folder, workers, capfd):
     found = list(read_folder(folder, [8, 4], full=100, workers=workers))
     assert [one.path for one in found] == pictures.find_images(folder)
-    assert {one.name for one in found if isinstance(one, FolderImage)} == USABLE
-    assert {one.name: one.reason for one in found if isinstance(one, Skipped)} == REASONS
+    assert {one.name for one in found if isinstance(one, ImageFile)} == USABLE
+    assert {one.name: one.reason for one in found if isinstance(one, SkippedFile)} == REASONS
     for one in found:
         assert one.path.is_absolute()
-        if isinstance(one, FolderImage):
+        if isinstance(one, ImageFile):
             assert one.digest == hashlib.sha256(one.path.read_bytes()).hexdigest()
-            assert {size: a.shape for size, a in one.squares.items()} == {8: (8, 8, 3), 4: (4, 4, 3)}
-            assert all(a.dtype == np.uint8 for a in one.squares.values())
+            assert {size: a.shape for size, a in one.pixels.items()} == {8: (8, 8, 3), 4: (4, 4, 3)}
+            assert all(a.dtype == np.uint8 for a in one.pixels.values())
             assert one.full is not None
             assert one.full.dtype == np.uint8
     # What the decoders shout (libtiff most of all) is a note, and the terminal stays quiet.
@@ -106,19 +106,19 @@ def test_every_file_is_either_a_image_or_skipped_with_its_reason(folder, workers
 
 
 def test_the_pixels_are_those_of_the_image(folder):
-    found = {one.name: one for one in read_folder(folder, [6], full=100) if isinstance(one, FolderImage)}
+    found = {one.name: one for one in read_folder(folder, [6], full=100) if isinstance(one, ImageFile)}
     for name, color in {
         "copy/alpha.png": (255, 255, 255),
         "no suffix": zoo.RED,
         "deep/down/ink.jpeg": (255, 0, 0),
     }.items():
-        assert np.abs(found[name].squares[6].astype(int) - color).max() <= 6
+        assert np.abs(found[name].pixels[6].astype(int) - color).max() <= 6
 
 
 def test_grey_is_one_channel_and_the_full_square_stays_in_colour(tmp_path):
     zoo.fill(tmp_path, 1)
     (one,) = read_folder(tmp_path, [8], grey=True, full=100)
-    assert one.squares[8].shape == (8, 8, 1)
+    assert one.pixels[8].shape == (8, 8, 1)
     assert one.full.shape == (20, 20, 3)
 
 
@@ -131,7 +131,7 @@ def test_the_full_square_is_reduced_only_when_it_is_larger_than_asked_for(tmp_pa
 def test_a_image_that_cannot_be_opened_is_skipped_with_the_systems_reason(tmp_path):
     zoo.fill(tmp_path, 1)
     (tmp_path / "gone.jpg").symlink_to(tmp_path / "never.jpg")
-    reasons = [one.reason for one in read_folder(tmp_path) if isinstance(one, Skipped)]
+    reasons = [one.reason for one in read_folder(tmp_path) if isinstance(one, SkippedFile)]
     assert reasons == ["cannot be read: No such file or directory"]
 
 
@@ -139,7 +139,7 @@ def test_a_image_that_cannot_be_opened_is_skipped_with_the_systems_reason(tmp_pa
 def test_a_image_without_permission_is_skipped(tmp_path):
     zoo.fill(tmp_path, 2)
     (tmp_path / "000.png").chmod(0)
-    assert [one.reason for one in read_folder(tmp_path) if isinstance(one, Skipped)] == [
+    assert [one.reason for one in read_folder(tmp_path) if isinstance(one, SkippedFile)] == [
         "cannot be read: Permission denied"
     ]
 
@@ -191,7 +191,7 @@ def test_the_example_folder_is_read_without_alarm():
     examples = pictures.Path(__file__).parents[2] / "examples" / "flowers"
     files = pictures.find_images(examples)
     found = list(read_folder(examples, files=[file for file in files if file.parent == examples] + files[-5:]))
-    assert count_reasons(one for one in found if isinstance(one, Skipped)) == {"not a picture": 2}
+    assert count_reasons(one for one in found if isinstance(one, SkippedFile)) == {"not a picture": 2}
     assert Counter(file.parent.name for file in files if file.suffix == ".jpg") == dict.fromkeys(
         ("daisy", "dandelion", "rose", "sunflower", "tulip"), 30
     )
@@ -205,7 +205,7 @@ def test_the_example_folder_is_read_without_alarm():
 
 
 def test_duplicates_are_images_of_the_same_bytes(folder):
-    found = [one for one in read_folder(folder) if isinstance(one, FolderImage)]
+    found = [one for one in read_folder(folder) if isinstance(one, ImageFile)]
     assert find_duplicates(found) == [["copy/alpha again.png", "copy/alpha.png"]]
     assert find_duplicates(found[:2]) == []
 
@@ -249,12 +249,12 @@ def test_the_report_says_of_every_file_what_became_of_it(folder, tmp_path_factor
     assert rows["copy/alpha.png"]["reason"] == "same content as copy/alpha again.png"
     assert "JPEGLib" in rows["shout.tif"]["notes"]
     for entry in entries:
-        if isinstance(entry, FolderImage) and entry.name != "copy/alpha.png":
+        if isinstance(entry, ImageFile) and entry.name != "copy/alpha.png":
             assert rows[entry.name]["status"] == ("held out" if held_out(entry.digest, 0.4) else "used")
 
 
 def test_reasons_are_counted_by_their_kind(folder):
-    skipped = [one for one in read_folder(folder) if isinstance(one, Skipped)]
+    skipped = [one for one in read_folder(folder) if isinstance(one, SkippedFile)]
     counts = count_reasons(skipped)
     assert next(iter(counts.items())) == ("not a picture", 4)
     assert counts["too large"] == 1
@@ -266,4 +266,4 @@ def test_a_square_does_not_depend_on_what_else_is_made_of_a_image(tmp_path, full
     Image.fromarray(rng.integers(0, 256, (700, 900, 3), dtype=np.uint8)).save(tmp_path / "large.jpg")
     (alone,) = read_folder(tmp_path, sizes=[32])
     (beside,) = read_folder(tmp_path, sizes=[64, 32], full=full)
-    assert np.array_equal(alone.squares[32], beside.squares[32])
+    assert np.array_equal(alone.pixels[32], beside.pixels[32])

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from captionless.data.labels import LISTED, check_asked, class_indices, clean, find_labels, listed, one_hot, read_table
+from captionless.data.labels import find_labels, read_label_table
 from captionless.errors import CaptionlessError
 
 NAMES = ["cover.jpg", "daisy/1.jpg", "daisy/small/2.jpg", "rose/1.jpg", "rose/3.jpg"]
@@ -34,7 +34,7 @@ def table(folder: Path, text: str) -> str:
 
 def test_a_image_is_labelled_by_the_folder_directly_under_the_one_that_was_named() -> None:
     labels = find_labels("photos", NAMES)
-    assert labels.of == {
+    assert labels.by_name == {
         "daisy/1.jpg": "daisy",
         "daisy/small/2.jpg": "daisy",
         "rose/1.jpg": "rose",
@@ -44,13 +44,13 @@ def test_a_image_is_labelled_by_the_folder_directly_under_the_one_that_was_named
 
 def test_a_image_directly_in_the_folder_has_no_label() -> None:
     labels = find_labels("photos", NAMES)
-    assert "cover.jpg" not in labels.of
-    assert labels.lack.startswith("no label: it lies in no sub-folder")
+    assert "cover.jpg" not in labels.by_name
+    assert labels.missing_reason.startswith("no label: it lies in no sub-folder")
 
 
 def test_whitespace_and_spellings_of_accents_make_no_further_classes() -> None:
     labels = find_labels("photos", [" rose /1.jpg", "rose/2.jpg", "caf\u00e9/1.jpg", "cafe\u0301/2.jpg"])
-    assert sorted(set(labels.of.values())) == ["caf\u00e9", "rose"]
+    assert sorted(set(labels.by_name.values())) == ["caf\u00e9", "rose"]
 
 
 def test_a_single_sub_folder_is_no_choice_and_may_hold_the_classes() -> None:
@@ -72,27 +72,27 @@ def test_a_table_labels_by_relative_path_plain_name_or_absolute_path(tmp_path: P
     absolute = (tmp_path / "rose" / "3.jpg").as_posix()
     source = table(tmp_path, f"file,label\nrose/1.jpg,flower\n2.jpg,weed\n{absolute},flower\n")
     labels = find_labels(tmp_path, NAMES, source)
-    assert labels.of == {"rose/1.jpg": "flower", "daisy/small/2.jpg": "weed", "rose/3.jpg": "flower"}
-    assert labels.strangers == ()
+    assert labels.by_name == {"rose/1.jpg": "flower", "daisy/small/2.jpg": "weed", "rose/3.jpg": "flower"}
+    assert labels.unmatched == ()
 
 
 def test_a_plain_name_that_fits_two_files_labels_neither_and_is_told(tmp_path: Path) -> None:
     labels = find_labels(tmp_path, NAMES, table(tmp_path, "file,label\n1.jpg,a\n2.jpg,b\n3.jpg,c\nelsewhere.jpg,d\n"))
-    assert set(labels.of) == {"daisy/small/2.jpg", "rose/3.jpg"}
-    assert labels.strangers == ("1.jpg", "elsewhere.jpg")
+    assert set(labels.by_name) == {"daisy/small/2.jpg", "rose/3.jpg"}
+    assert labels.unmatched == ("1.jpg", "elsewhere.jpg")
 
 
 def test_a_table_may_begin_with_a_byte_order_mark_and_hold_blank_lines_spaces_and_further_columns(
     tmp_path: Path,
 ) -> None:
     source = table(tmp_path, "\ufeffLabel , File,author\n\n rose ,rose/1.jpg,Ada\ncaf\u0065\u0301,daisy/1.jpg,Bob\n")
-    assert read_table(source) == {"rose/1.jpg": "rose", "daisy/1.jpg": "caf\u00e9"}
+    assert read_label_table(source) == {"rose/1.jpg": "rose", "daisy/1.jpg": "caf\u00e9"}
 
 
 def test_an_empty_label_is_none(tmp_path: Path) -> None:
     labels = find_labels(tmp_path, NAMES, table(tmp_path, "file,label\nrose/1.jpg,a\nrose/3.jpg,b\ndaisy/1.jpg, \n"))
-    assert set(labels.of) == {"rose/1.jpg", "rose/3.jpg"}
-    assert "labels.csv gives it none" in labels.lack
+    assert set(labels.by_name) == {"rose/1.jpg", "rose/3.jpg"}
+    assert "labels.csv gives it none" in labels.missing_reason
 
 
 @pytest.mark.parametrize(
@@ -120,50 +120,9 @@ def test_a_wrong_table_is_named_with_its_line(tmp_path: Path, text: str, told: s
 
 
 def test_a_missing_table_and_one_that_is_no_text_are_named(tmp_path: Path) -> None:
-    assert "nowhere.csv: No such file" in error_of(lambda: read_table(tmp_path / "nowhere.csv"))
+    assert "nowhere.csv: No such file" in error_of(lambda: read_label_table(tmp_path / "nowhere.csv"))
     (tmp_path / "labels.xls").write_bytes(b"\xd0\xcf\x11\xe0\xa1\xb1")
-    assert "labels.xls is not text in UTF-8" in error_of(lambda: read_table(tmp_path / "labels.xls"))
-
-
-# --- asking for a class ---
-
-
-def test_a_class_is_a_one_at_its_place() -> None:
-    assert one_hot(["rose", "daisy", "rose"], ["daisy", "rose"]).tolist() == [[0, 1], [1, 0], [0, 1]]
-
-
-def test_an_unknown_class_lists_the_right_ones_and_guesses_what_was_meant() -> None:
-    message = error_of(lambda: class_indices(["Roze"], ["daisy", "Rose"]))
-    assert message == "there is no class 'Roze'. Did you mean Rose? The classes are: daisy, Rose."
-    assert "mean" not in error_of(lambda: class_indices(["x"], ["daisy", "rose"]))
-
-
-def test_a_class_is_found_whatever_the_spelling_of_its_accent() -> None:
-    assert class_indices([" cafe\u0301"], ["bar", clean("caf\u00e9")]) == [1]
-
-
-def test_of_very_many_classes_some_are_listed_and_the_rest_counted() -> None:
-    told = listed([f"c{i}" for i in range(LISTED + 2)])
-    assert f"c{LISTED - 1} and 2 more" in told
-
-
-@pytest.mark.parametrize(
-    ("classes", "names", "words", "told"),
-    [
-        (["daisy", "rose"], [], True, "knows no words but its classes: choose with --class. The classes are: daisy"),
-        (["daisy", "rose"], ["rose"], True, "knows no words but its classes"),
-        (["daisy", "rose"], [], False, "paints classes: choose with --class. The classes are: daisy, rose."),
-        (["daisy", "rose"], ["rosa"], False, "there is no class 'rosa'. Did you mean rose?"),
-        ([], ["rose"], False, "was trained for words and knows no classes"),
-    ],
-)
-def test_a_wrong_or_missing_class_is_refused(classes: list[str], names: list[str], words: bool, told: str) -> None:
-    assert told in error_of(lambda: check_asked("runs/x", classes, names, words))
-
-
-def test_a_right_request_passes() -> None:
-    check_asked("runs/x", ["daisy", "rose"], ["rose", "rose"], False)
-    check_asked("bundled", [], [], True)
+    assert "labels.xls is not text in UTF-8" in error_of(lambda: read_label_table(tmp_path / "labels.xls"))
 
 
 def test_labels_are_read_without_torch() -> None:

@@ -7,7 +7,7 @@ from PIL import Image
 import image_zoo as zoo
 from captionless.data.images import write_report
 from captionless.encoders import embeddings as vectors
-from captionless.encoders.embeddings import VectorCache, embed, read_csv, write_csv
+from captionless.encoders.embeddings import VectorCache, embed, read_vectors, write_vectors
 from captionless.errors import CaptionlessError
 from image_zoo import encoded
 
@@ -60,10 +60,10 @@ def test_every_image_gets_its_row_vector_and_squares(folder):
     assert result.vectors.dtype == np.float32
     for name, vector in zip(result.names, result.vectors, strict=True):
         assert np.allclose(vector, expected(folder / name), atol=1e-6)
-    assert {size: pixels.shape for size, pixels in result.squares.items()} == {8: (6, 8, 8, 3), 4: (6, 4, 4, 3)}
-    assert np.array_equal(result.squares[8][1], result.squares[8][5])
+    assert {size: pixels.shape for size, pixels in result.pixels.items()} == {8: (6, 8, 8, 3), 4: (6, 4, 4, 3)}
+    assert np.array_equal(result.pixels[8][1], result.pixels[8][5])
     assert len(set(result.digests)) == 5
-    assert all(not picture.squares and picture.full is None for picture in result.pictures)
+    assert all(not picture.pixels and picture.full is None for picture in result.images)
 
 
 def test_identical_images_are_encoded_once_and_named(folder):
@@ -108,7 +108,7 @@ def test_a_cache_of_another_encoder_is_refused(folder):
 
 def test_grey_squares_keep_coloured_vectors(folder):
     grey, color = embed(folder, FakeEncoder(), sizes=[8], grey=True), embed(folder, FakeEncoder())
-    assert grey.squares[8].shape == (6, 8, 8, 1)
+    assert grey.pixels[8].shape == (6, 8, 8, 1)
     assert np.array_equal(grey.vectors, color.vectors)
 
 
@@ -129,7 +129,7 @@ def test_images_are_encoded_in_batches_and_flushed_in_parts(tmp_path, own_cache,
     result = embed(tmp_path, encoder)
     assert encoder.batches == [4, 4, 4, 4, 2]
     assert len(list(own_cache.rglob("*.parquet"))) == 3
-    assert np.allclose(result.vectors, [expected(picture.path) for picture in result.pictures], atol=1e-6)
+    assert np.allclose(result.vectors, [expected(picture.path) for picture in result.images], atol=1e-6)
 
 
 @pytest.mark.parametrize("error", [KeyboardInterrupt, RuntimeError])
@@ -156,7 +156,7 @@ def test_several_processes_give_the_same(folder):
     one, two = embed(folder, FakeEncoder(), sizes=[8]), embed(folder, FakeEncoder(), sizes=[8], workers=2)
     assert one.names == two.names
     assert np.array_equal(one.vectors, two.vectors)
-    assert np.array_equal(one.squares[8], two.squares[8])
+    assert np.array_equal(one.pixels[8], two.pixels[8])
 
 
 def test_tensors_of_any_precision_become_float32(folder):
@@ -212,14 +212,14 @@ def test_the_report_is_made_from_the_entries(folder):
 
 def test_a_table_of_vectors_takes_the_encoders_place(folder):
     computed = embed(folder, FakeEncoder())
-    write_csv(folder / "clip.csv", computed.names, computed.vectors)
+    write_vectors(folder / "clip.csv", computed.names, computed.vectors)
     encoder = FakeEncoder()
-    result = embed(folder, encoder, sizes=[8], given=read_csv(folder / "clip.csv", encoder.width))
+    result = embed(folder, encoder, sizes=[8], precomputed=read_vectors(folder / "clip.csv", encoder.width))
     assert encoder.images == []
     assert result.computed == 0
     assert result.names == computed.names
     assert np.array_equal(result.vectors, computed.vectors)
-    assert result.squares[8].shape == (6, 8, 8, 3)
+    assert result.pixels[8].shape == (6, 8, 8, 3)
 
 
 def table(folder, key):
@@ -233,7 +233,7 @@ def table(folder, key):
     ids=["relative", "absolute", "file name"],
 )
 def test_its_paths_may_be_relative_absolute_or_plain_names(folder, key):
-    result = embed(folder, FakeEncoder(), given=table(folder, key))
+    result = embed(folder, FakeEncoder(), precomputed=table(folder, key))
     wanted = np.eye(6, 4) + 0.5
     assert np.allclose(result.vectors, wanted / np.linalg.norm(wanted, axis=1, keepdims=True))
 
@@ -242,17 +242,17 @@ def test_images_without_a_vector_are_an_error_that_names_some(folder):
     given = table(folder, lambda folder, name: name)
     del given["rose/002.png"], given["twin.png"]
     with pytest.raises(CaptionlessError, match=r"2 of the pictures .*: rose/002\.png, twin\.png\."):
-        embed(folder, FakeEncoder(), given=given)
+        embed(folder, FakeEncoder(), precomputed=given)
 
 
 def test_vectors_without_a_image_are_passed_over_with_a_warning(folder):
     given = table(folder, lambda folder, name: name) | {"gone.png": np.ones(4, np.float32)}
     with pytest.warns(UserWarning, match=r"1 of the given vectors fit no picture .* such as gone\.png"):
-        embed(folder, FakeEncoder(), given=given)
+        embed(folder, FakeEncoder(), precomputed=given)
 
 
 @pytest.mark.parametrize(("vector", "message"), [(np.zeros(4), "all zeros"), (np.ones(3), "has 3 numbers")])
 def test_a_given_vector_must_fit_the_encoder(folder, vector, message):
     given = table(folder, lambda folder, name: name) | {"twin.png": vector.astype(np.float32)}
     with pytest.raises(CaptionlessError, match=message):
-        embed(folder, FakeEncoder(), given=given)
+        embed(folder, FakeEncoder(), precomputed=given)

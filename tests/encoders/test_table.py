@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from captionless.data.folder import match_names
-from captionless.encoders.table import read_csv, write_csv
+from captionless.encoders.table import read_vectors, write_vectors
 from captionless.errors import CaptionlessError
 
 NAMES = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0"), min_size=1)
@@ -18,15 +18,17 @@ NUMBERS = st.floats(width=32, allow_nan=False, allow_infinity=False)
 def test_names_and_every_bit_of_their_vectors_survive(tmp_path_factory, table):
     path = tmp_path_factory.mktemp("csv") / "clip.csv"
     expected = np.array(list(table.values()), np.float32)
-    write_csv(path, list(table), expected)
-    read = read_csv(path, width=3)
+    write_vectors(path, list(table), expected)
+    read = read_vectors(path, width=3)
     assert list(read) == list(table)
     assert np.stack(list(read.values())).tobytes() == expected.tobytes()
     assert all(vector.dtype == np.float32 for vector in read.values())
 
 
 def test_the_file_is_plain_path_and_numbers_without_a_header(tmp_path):
-    write_csv(tmp_path / "clip.csv", ["rose/a b.jpg", 'odd,"name".png'], np.array([[0.5, -1], [2, 1e-9]], np.float32))
+    write_vectors(
+        tmp_path / "clip.csv", ["rose/a b.jpg", 'odd,"name".png'], np.array([[0.5, -1], [2, 1e-9]], np.float32)
+    )
     text = (tmp_path / "clip.csv").read_text("utf-8")
     assert text == 'rose/a b.jpg,0.5,-1\n"odd,""name"".png",2,9.99999972e-10\n'
 
@@ -41,7 +43,7 @@ def write(tmp_path, text):
     "text", ["a.jpg,1,2\r\nb.jpg,3,4\r\n", "\ufeffa.jpg,1,2\n\nb.jpg,3,4", "a.jpg, 1 ,2\nb.jpg,3,4e0\n"]
 )
 def test_other_programs_ways_of_writing_it_are_understood(tmp_path, text):
-    read = read_csv(write(tmp_path, text))
+    read = read_vectors(write(tmp_path, text))
     assert {name: vector.tolist() for name, vector in read.items()} == {"a.jpg": [1, 2], "b.jpg": [3, 4]}
 
 
@@ -65,24 +67,24 @@ def test_other_programs_ways_of_writing_it_are_understood(tmp_path, text):
 )
 def test_what_is_wrong_is_said_with_its_line(tmp_path, text, message):
     with pytest.raises(CaptionlessError, match=re.escape(message)) as caught:
-        read_csv(write(tmp_path, text))
+        read_vectors(write(tmp_path, text))
     assert "clip.csv" in str(caught.value)
     assert "\n" not in str(caught.value)
 
 
 def test_a_width_that_is_asked_for_is_checked_from_the_first_line_on(tmp_path):
     with pytest.raises(CaptionlessError, match="line 1: 2 numbers instead of 512"):
-        read_csv(write(tmp_path, "a.jpg,1,2\n"), width=512)
+        read_vectors(write(tmp_path, "a.jpg,1,2\n"), width=512)
 
 
 def test_a_missing_file_is_a_clear_error(tmp_path):
     with pytest.raises(CaptionlessError, match=r"cannot read .*none\.csv: No such file"):
-        read_csv(tmp_path / "none.csv")
+        read_vectors(tmp_path / "none.csv")
 
 
 def test_names_and_vectors_must_be_as_many(tmp_path):
     with pytest.raises(ValueError, match="2 names, but 1 vectors"):
-        write_csv(tmp_path / "clip.csv", ["a", "b"], np.zeros((1, 3), np.float32))
+        write_vectors(tmp_path / "clip.csv", ["a", "b"], np.zeros((1, 3), np.float32))
 
 
 # Which vector belongs to which picture

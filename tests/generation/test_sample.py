@@ -18,6 +18,7 @@ from torch import Tensor
 
 import tiny
 from captionless.config.sampling import GUIDED_LEVELS, SAMPLERS, SamplingConfig
+from captionless.data.arrays import denormalise
 from captionless.diffusion.guidance import Part
 from captionless.diffusion.samplers import Reverse
 from captionless.diffusion.schedules import CosineSchedule, FlowSchedule, KarrasSchedule, LinearSchedule, log_snr
@@ -25,7 +26,7 @@ from captionless.errors import CaptionlessError
 from captionless.generation import sample as painting
 from captionless.generation.editing import Edit
 from captionless.generation.generator import MAX_SEED
-from captionless.generation.sample import exact_convolutions, guided_times, paint, seeded, to_bytes, to_images
+from captionless.generation.sample import exact_convolutions, guided_times, paint, seeded, to_images
 
 QUICK = SamplingConfig(steps=3, precision="float32")
 MODEL = tiny.model()
@@ -61,7 +62,7 @@ def composed(n: int) -> list[Part]:
 
 def test_the_range_of_images_is_mapped_onto_0_to_255_and_clipped() -> None:
     x = torch.tensor([-3.0, -1.0, -0.999, 0.0, 0.5, 1.0, 7.0]).reshape(1, 1, 1, 7)
-    assert to_bytes(x).flatten().tolist() == [0, 0, 0, 128, 191, 255, 255]
+    assert denormalise(x).flatten().tolist() == [0, 0, 0, 128, 191, 255, 255]
 
 
 def test_pixels_keep_their_place_and_channel() -> None:

@@ -16,6 +16,7 @@ from torch import Tensor
 import tiny
 from captionless.checkpoints.model import STATE, save_tensors
 from captionless.config.training import DEFAULT_MINUTES, PREDICTIONS, WEIGHTINGS, TrainConfig
+from captionless.data.arrays import normalise
 from captionless.diffusion.objective import denoising_loss
 from captionless.diffusion.schedules import AnySchedule, CosineSchedule, FlowSchedule, KarrasSchedule, LinearSchedule
 from captionless.errors import CaptionlessError
@@ -39,7 +40,6 @@ from captionless.training.loop import (
     save_state,
     step_generator,
     step_loss,
-    to_range,
 )
 
 SCHEDULE = CosineSchedule()
@@ -186,7 +186,7 @@ def fixed_loss(
 ) -> float:
     """The loss on the same noise at the same times."""
     many = torch.arange(64) % len(pictures.pixels)
-    x0, t = to_range(pictures.pixels[many]), (torch.arange(64) + 0.5) / 64
+    x0, t = normalise(pictures.pixels[many]), (torch.arange(64) + 0.5) / 64
     eps, core = tiny.random(*x0.shape, seed=9), (settings.prediction, settings.weighting)
     with torch.no_grad():
         return float(denoising_loss(network, schedule, x0, pictures.vectors[many], t, eps, *core))
@@ -409,7 +409,7 @@ def test_a_batch_is_decided_by_its_generator_alone() -> None:
 
 
 def test_pixels_are_mapped_onto_minus_1_to_1() -> None:
-    assert to_range(torch.tensor([0, 51, 255], dtype=torch.uint8)).tolist() == pytest.approx([-1, -0.6, 1])
+    assert normalise(torch.tensor([0, 51, 255], dtype=torch.uint8)).tolist() == pytest.approx([-1, -0.6, 1])
 
 
 # --- the order of the pictures ---

@@ -17,7 +17,7 @@ from captionless.checkpoints.model import load_config, load_model, read_tensors
 from captionless.config.sampling import SamplingConfig
 from captionless.encoders.dual_encoder import load_encoder
 from captionless.encoders.embeddings import embed
-from captionless.encoders.table import write_csv
+from captionless.encoders.table import write_vectors
 from captionless.errors import CaptionlessError
 from captionless.generation.generator import Generator
 from captionless.training.checkpointer import only_one
@@ -59,7 +59,7 @@ def test_a_model_folder_holds_everything_that_painting_needs(photos: Path, encod
     out = train(photos, tmp_path / "model", encoder=str(encoder), hold_out=0.2, **TINY)
     names = {path.relative_to(out).as_posix() for path in out.rglob("*") if path.is_file()}
     assert {"config.json", "model.safetensors", "bank.safetensors", "pictures.csv", "README.md", "CREDITS.csv"} <= names
-    assert {"pictures-report.csv", "training/state.safetensors", "samples/000000024.png"} <= names
+    assert {"images-report.csv", "training/state.safetensors", "samples/000000024.png"} <= names
     (image,) = Generator(load_model(out)).generate(["a daisy"], sampling=SamplingConfig(steps=2))
     assert image.size == (8, 8)
 
@@ -84,7 +84,7 @@ def test_a_broken_image_and_a_copy_are_told_and_reported(photos: Path, encoder: 
     said = "\n".join(observer.said)
     assert "broken.jpg" in said
     assert "daisy/copy.png" in said
-    report = (out / "pictures-report.csv").read_text()
+    report = (out / "images-report.csv").read_text()
     assert "broken.jpg,skipped" in report
     assert ",duplicate," in report
 
@@ -160,7 +160,7 @@ def test_renamed_images_do_not_disturb_a_resume(photos: Path, encoder: Path, tmp
 def test_other_vectors_than_it_was_begun_with_are_refused(photos: Path, encoder: Path, tmp_path: Path) -> None:
     out = train(photos, tmp_path / "model", encoder=str(encoder), **TINY)
     embedded = embed(photos, load_encoder(str(encoder)))
-    write_csv(tmp_path / "clip.csv", embedded.names, np.roll(embedded.vectors, 1, axis=1))
+    write_vectors(tmp_path / "clip.csv", embedded.names, np.roll(embedded.vectors, 1, axis=1))
     with pytest.raises(CaptionlessError, match="vectors are not those"):
         train(photos, out, resume=True, images=40, vectors=tmp_path / "clip.csv")
 
@@ -226,7 +226,7 @@ def test_a_size_that_does_not_divide_is_refused_with_one_that_does(photos: Path,
 def test_precomputed_vectors_are_used_and_need_their_encoder_named(photos: Path, encoder: Path, tmp_path: Path) -> None:
     embedded = embed(photos, load_encoder(str(encoder)))
     turned = np.roll(embedded.vectors, 1, axis=1)  # unmistakably not what the encoder would say
-    write_csv(tmp_path / "clip.csv", embedded.names, turned)
+    write_vectors(tmp_path / "clip.csv", embedded.names, turned)
     with pytest.raises(CaptionlessError, match="Name it with --encoder"):
         train(photos, tmp_path / "model", vectors=tmp_path / "clip.csv", **TINY)
     out = train(photos, tmp_path / "model", vectors=tmp_path / "clip.csv", encoder=str(encoder), **TINY)

@@ -30,8 +30,8 @@ from torch import Tensor
 from captionless.checkpoints.json_values import build, typed
 from captionless.checkpoints.quantisation import restored
 from captionless.conditioning.bridge import BridgeData
+from captionless.conditioning.classes import list_classes
 from captionless.config.training import PREDICTIONS
-from captionless.data.labels import listed
 from captionless.diffusion.schedules import SCHEDULE_KINDS, AnySchedule, CosineSchedule
 from captionless.errors import CaptionlessError, one_of
 from captionless.files import atomic_write
@@ -117,7 +117,7 @@ class ModelConfig:
         if self.encoder is None:
             raise CaptionlessError(
                 f"the model {name} paints classes: it has no encoder, so that words, pictures to be like and bridges "
-                f"mean nothing to it. {listed(self.classes)}"
+                f"mean nothing to it. {list_classes(self.classes)}"
             )
         return self.encoder
 

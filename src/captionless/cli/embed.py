@@ -24,7 +24,7 @@ def embed(
     with bar() as progress, remarks():
         from captionless.encoders.cache import cache_folder
         from captionless.encoders.embeddings import embed as embed_folder
-        from captionless.encoders.table import write_csv
+        from captionless.encoders.table import write_vectors
         from captionless.training.dataset import pick_encoder, tell
 
         chosen, reason = pick_encoder(folder, encoder, None, None, say)
@@ -36,5 +36,5 @@ def embed(
         report = cache_folder() / "reports" / f"{folder.resolve().name}.csv"
         tell(embedded, report, say)
         if csv is not None:
-            write_csv(csv, embedded.names, embedded.vectors)
+            write_vectors(csv, embedded.names, embedded.vectors)
             show(csv)

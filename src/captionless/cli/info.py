@@ -82,15 +82,15 @@ def _conditions(config: ModelConfig) -> list[tuple[str, str]]:
 
 def _images(folder: Path) -> list[tuple[str, str]]:
     from captionless.data.folder import find_images
-    from captionless.data.images import FolderImage, Skipped, count_reasons, find_duplicates, read_folder
+    from captionless.data.images import ImageFile, SkippedFile, count_reasons, find_duplicates, read_folder
 
     files = find_images(folder)
-    entries: list[FolderImage | Skipped] = []
+    entries: list[ImageFile | SkippedFile] = []
     with bar() as progress, remarks():
         for entry in progress.track(read_folder(folder, files=files), total=len(files), description="Reading"):
             entries.append(entry)
-    pictures = [entry for entry in entries if isinstance(entry, FolderImage)]
-    skipped = [entry for entry in entries if isinstance(entry, Skipped)]
+    pictures = [entry for entry in entries if isinstance(entry, ImageFile)]
+    skipped = [entry for entry in entries if isinstance(entry, SkippedFile)]
     folders = sorted({picture.name.rpartition("/")[0] for picture in pictures} - {""})
     copies = find_duplicates(pictures)
     return [

@@ -1,4 +1,4 @@
-"""A folder of pictures, read once into one array of squares for each size."""
+"""Read a folder of images into one array for each size."""
 
 from __future__ import annotations
 
@@ -7,86 +7,99 @@ from contextlib import closing
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
-from captionless.data.images import FolderImage, Pixels, Skipped, find_duplicates, find_images, read_folder
+from captionless.data.folder import find_images
+from captionless.data.images import ImageFile, Pixels, SkippedFile, find_duplicates, read_folder
 from captionless.errors import CaptionlessError
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 Progress = Callable[[int, int], object]
 
 
 @dataclass(frozen=True, eq=False)
 class ImageArrays:
-    """The usable pictures of a folder, in the order of `find_images`.
+    """The usable images of a folder as arrays, in the order of `find_images`.
 
     Args:
-        entries: every file of the folder: pictures, without their pixels, and what was skipped.
-        squares: for each size asked for, uint8 (n, size, size, 3), or (n, size, size, 1) in grey.
+        entries: every file of the folder: usable images, without their pixels, and skipped files.
+        pixels: for each requested size, uint8 (n, size, size, 3), or (n, size, size, 1) in grey.
     """
 
-    entries: list[FolderImage | Skipped]
-    squares: dict[int, Pixels]
+    entries: list[ImageFile | SkippedFile]
+    pixels: dict[int, Pixels]
 
     @cached_property
-    def pictures(self) -> list[FolderImage]:
-        """The n usable pictures, without their pixels."""
-        return [entry for entry in self.entries if isinstance(entry, FolderImage)]
+    def images(self) -> list[ImageFile]:
+        """The n usable images, one for each row, without their pixels."""
+        return [entry for entry in self.entries if isinstance(entry, ImageFile)]
 
     @property
-    def skipped(self) -> list[Skipped]:
-        """The files that gave no picture."""
-        return [entry for entry in self.entries if isinstance(entry, Skipped)]
+    def skipped(self) -> list[SkippedFile]:
+        """The files that were skipped."""
+        return [entry for entry in self.entries if isinstance(entry, SkippedFile)]
 
     @property
     def names(self) -> list[str]:
-        """Paths relative to the folder, one for each picture."""
-        return [picture.name for picture in self.pictures]
+        """Paths relative to the folder, one for each row."""
+        return [image.name for image in self.images]
 
     @property
     def digests(self) -> list[str]:
-        """Content hashes, one for each picture."""
-        return [picture.digest for picture in self.pictures]
+        """Content hashes, one for each row."""
+        return [image.digest for image in self.images]
 
     @property
     def duplicates(self) -> list[list[str]]:
-        """Names of pictures with the same content, together; each of them has its own row."""
-        return find_duplicates(self.pictures)
+        """Names of the images with identical content, grouped; each of them has its own row."""
+        return find_duplicates(self.images)
+
+    @property
+    def unique(self) -> list[int]:
+        """Row numbers, ascending, without copies: of images with identical content, the first."""
+        first: dict[str, int] = {}
+        for row, digest in enumerate(self.digests):
+            first.setdefault(digest, row)
+        return list(first.values())
 
 
-class Rows:
-    """`Squares` under construction. Their arrays are taken at once; the system gives memory only to the rows that
-    are written.
+class ArrayBuilder:
+    """`ImageArrays` under construction.
+
+    The arrays are allocated for all files at once; the operating system provides memory only for the rows written.
     """
 
     def __init__(self, most: int, sizes: Sequence[int], grey: bool) -> None:
         self.count = 0
-        self.entries: list[FolderImage | Skipped] = []
-        self._arrays: dict[int, Pixels] = {
-            size: rows_of(most, (size, size, 1 if grey else 3), np.uint8) for size in sizes
+        self.entries: list[ImageFile | SkippedFile] = []
+        self._pixels: dict[int, Pixels] = {
+            size: allocate(most, (size, size, 1 if grey else 3), np.uint8) for size in sizes
         }
 
-    def add(self, entry: FolderImage | Skipped) -> int:
-        """Take an entry and a picture's squares; its row, or -1 where it gives none."""
-        if isinstance(entry, Skipped):
+    def add(self, entry: ImageFile | SkippedFile) -> int:
+        """Append an entry and its pixels; return its row, or -1 for a skipped file."""
+        if isinstance(entry, SkippedFile):
             self.entries.append(entry)
             return -1
-        for size, square in entry.squares.items():
-            self._arrays[size][self.count] = square
-        self.entries.append(replace(entry, squares={}, full=None))
+        for size, pixels in entry.pixels.items():
+            self._pixels[size][self.count] = pixels
+        self.entries.append(replace(entry, pixels={}, full=None))
         self.count += 1
         return self.count - 1
 
     @property
-    def squares(self) -> dict[int, Pixels]:
-        """The rows that were taken so far, for each size."""
-        return {size: pixels[: self.count] for size, pixels in self._arrays.items()}
+    def pixels(self) -> dict[int, Pixels]:
+        """The rows added so far, for each size."""
+        return {size: pixels[: self.count] for size, pixels in self._pixels.items()}
 
 
-def rows_of(most: int, shape: tuple[int, ...], kind: DTypeLike) -> NDArray[Any]:
-    """Return an array for what is known of up to ``most`` pictures.
+def allocate(most: int, shape: tuple[int, ...], kind: DTypeLike) -> NDArray[Any]:
+    """Return an uninitialised array (most, *shape).
 
     Raises:
         CaptionlessError: it does not fit into memory.
@@ -96,7 +109,7 @@ def rows_of(most: int, shape: tuple[int, ...], kind: DTypeLike) -> NDArray[Any]:
     except MemoryError as error:
         size = " x ".join(map(str, shape))
         raise CaptionlessError(
-            f"{most:,} pictures do not fit into memory at {size} numbers each. Choose a smaller size or folder."
+            f"{most:,} images of {size} numbers each do not fit into memory. Choose a smaller size or folder."
         ) from error
 
 
@@ -106,38 +119,48 @@ def read_arrays(
     *,
     grey: bool = False,
     files: Sequence[Path] | None = None,
-    refuse: Callable[[FolderImage], str] | None = None,
+    reject: Callable[[ImageFile], str] | None = None,
     workers: int | None = None,
     on_progress: Progress | None = None,
 ) -> ImageArrays:
-    """Read a folder of pictures as squares, and nothing else.
+    """Read the images of a folder, cropped to their centre square and resized.
 
     Args:
         folder: searched with its sub-folders.
-        sizes: sides of the squares to make of each picture, in pixels.
-        grey: make those (size, size, 1).
-        files: what `find_images` gave, when that was already called.
-        refuse: says why a usable picture is not wanted; empty where it is. What it refuses counts as skipped.
-        workers: decoding processes, see `captionless.data.images.read_folder`.
+        sizes: sides of the square images, in pixels.
+        grey: give one channel instead of three.
+        files: the result of `find_images`, if it was already called.
+        reject: returns why a usable image is not wanted, or an empty string; a rejected image counts as skipped.
+        workers: decoding processes, see `read_folder`.
         on_progress: called after each file with how many are done and how many there are.
 
     Raises:
-        CaptionlessError: a wrong folder, or one without usable pictures.
+        CaptionlessError: the folder does not exist or has no usable image.
     """
     files = find_images(folder) if files is None else files
-    rows = Rows(len(files), sizes, grey)
+    arrays = ArrayBuilder(len(files), sizes, grey)
     with closing(read_folder(folder, sizes, grey=grey, workers=workers, files=files)) as found:
-        for entry in watched(found, len(files), on_progress):
-            reason = refuse(entry) if refuse and isinstance(entry, FolderImage) else ""
-            rows.add(Skipped(entry.path, entry.name, reason, entry.notes) if reason else entry)
-    return ImageArrays(rows.entries, rows.squares)
+        for entry in tracked(found, len(files), on_progress):
+            reason = reject(entry) if reject and isinstance(entry, ImageFile) else ""
+            arrays.add(SkippedFile(entry.path, entry.name, reason, entry.notes) if reason else entry)
+    return ImageArrays(arrays.entries, arrays.pixels)
 
 
-def watched(
-    found: Iterator[FolderImage | Skipped], total: int, on_progress: Progress | None
-) -> Iterator[FolderImage | Skipped]:
-    """Hand the entries on, and tell how far that is."""
+def tracked(
+    found: Iterator[ImageFile | SkippedFile], total: int, on_progress: Progress | None
+) -> Iterator[ImageFile | SkippedFile]:
+    """Yield the entries, and report the progress after each."""
     for done, entry in enumerate(found, start=1):
         yield entry
         if on_progress:
             on_progress(done, total)
+
+
+def normalise(pixels: Tensor) -> Tensor:
+    """Map uint8 pixels to float32 in [-1, 1], the range of ``x0``."""
+    return pixels.float() / 127.5 - 1
+
+
+def denormalise(x: Tensor) -> Tensor:
+    """Map values in [-1, 1] to uint8 pixels on the CPU, rounded; values outside are clipped."""
+    return ((x.float().clamp(-1, 1) + 1) * 127.5).round().byte().cpu()

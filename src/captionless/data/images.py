@@ -39,8 +39,8 @@ __all__ = [
     "BACKGROUND",
     "MAX_PIXELS",
     "SUFFIXES",
-    "FolderImage",
-    "Skipped",
+    "ImageFile",
+    "SkippedFile",
     "count_reasons",
     "decode",
     "find_duplicates",
@@ -67,14 +67,14 @@ Pixels = NDArray[np.uint8]
 
 
 @dataclass(frozen=True, eq=False)
-class FolderImage:
+class ImageFile:
     """A usable picture of a folder.
 
     Args:
         path: absolute.
         name: path relative to the folder, with forward slashes.
         digest: SHA-256 of the file's bytes, 64 hexadecimal digits.
-        squares: for each size asked for, the pixels, uint8 (size, size, 3), or (size, size, 1) in grey.
+        pixels: for each size asked for, the pixels, uint8 (size, size, 3), or (size, size, 1) in grey.
         notes: what its decoder complained about.
         full: where asked for, the centre square at the picture's own resolution, uint8 (side, side, 3).
     """
@@ -82,13 +82,13 @@ class FolderImage:
     path: Path
     name: str
     digest: str
-    squares: Mapping[int, Pixels] = field(default_factory=dict)
+    pixels: Mapping[int, Pixels] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
     full: Pixels | None = None
 
 
 @dataclass(frozen=True)
-class Skipped:
+class SkippedFile:
     """A file that gives no picture.
 
     Args:
@@ -122,7 +122,7 @@ def read_folder(
     full: int = 0,
     workers: int | None = None,
     files: Sequence[Path] | None = None,
-) -> Generator[FolderImage | Skipped, None, None]:
+) -> Generator[ImageFile | SkippedFile, None, None]:
     """Decode every picture of a folder, in the order of `find_images`, holding only a few at a time.
 
     Args:
@@ -150,14 +150,14 @@ def read_folder(
     return _read(files, wanted, workers)
 
 
-def _read(files: Sequence[Path], wanted: _Wanted, workers: int) -> Generator[FolderImage | Skipped, None, None]:
+def _read(files: Sequence[Path], wanted: _Wanted, workers: int) -> Generator[ImageFile | SkippedFile, None, None]:
     read = functools.partial(_read_file, wanted=wanted)
     lost = functools.partial(_skip, wanted=wanted, reason=_KILLED)
     results = map(read, files) if workers == 1 else map_in_processes(read, files, workers=workers, lost=lost)
     reasons: Counter[str] = Counter()
     usable = False
     for result in results:
-        if isinstance(result, Skipped):
+        if isinstance(result, SkippedFile):
             reasons[_kind(result.reason)] += 1
         else:
             usable = True
@@ -171,13 +171,13 @@ def _read(files: Sequence[Path], wanted: _Wanted, workers: int) -> Generator[Fol
         )
 
 
-def _skip(path: Path, *, wanted: _Wanted, reason: str, notes: tuple[str, ...] = ()) -> Skipped:
-    return Skipped(path, relative_name(path, wanted.folder), reason, notes)
+def _skip(path: Path, *, wanted: _Wanted, reason: str, notes: tuple[str, ...] = ()) -> SkippedFile:
+    return SkippedFile(path, relative_name(path, wanted.folder), reason, notes)
 
 
-def _read_file(path: Path, *, wanted: _Wanted) -> FolderImage | Skipped:
+def _read_file(path: Path, *, wanted: _Wanted) -> ImageFile | SkippedFile:
     """Read, hash and decode one file; runs in a decoding process."""
-    skip: Callable[..., Skipped] = functools.partial(_skip, path, wanted=wanted)
+    skip: Callable[..., SkippedFile] = functools.partial(_skip, path, wanted=wanted)
     try:
         if reason := _not_tried(path):
             return skip(reason=reason)
@@ -187,10 +187,10 @@ def _read_file(path: Path, *, wanted: _Wanted) -> FolderImage | Skipped:
     image, notes = decode_quietly(data, max((*wanted.sizes, wanted.full, DETAIL)))
     if isinstance(image, str):
         return skip(reason=image, notes=notes)
-    squares = {size: _pixels(square(image, size), wanted.grey) for size in wanted.sizes}
+    pixels = {size: _pixels(square(image, size), wanted.grey) for size in wanted.sizes}
     full = _pixels(square(image, min(*image.size, wanted.full))) if wanted.full else None
     digest = hashlib.sha256(data).hexdigest()
-    return FolderImage(path, relative_name(path, wanted.folder), digest, squares, notes, full)
+    return ImageFile(path, relative_name(path, wanted.folder), digest, pixels, notes, full)
 
 
 def _not_tried(path: Path) -> str:
@@ -228,14 +228,14 @@ def sample_images(folder: str | Path, count: int) -> list[Image.Image]:
     images: list[Image.Image] = []
     with closing(read_folder(folder, full=_SAMPLE_SIDE, workers=1, files=files)) as found:
         for entry in found:
-            if isinstance(entry, FolderImage) and entry.full is not None:
+            if isinstance(entry, ImageFile) and entry.full is not None:
                 images.append(Image.fromarray(entry.full))
                 if len(images) >= count:
                     break
     return images
 
 
-def find_duplicates(pictures: Iterable[FolderImage]) -> list[list[str]]:
+def find_duplicates(pictures: Iterable[ImageFile]) -> list[list[str]]:
     """Names of pictures with the same bytes: one list for each picture that is there more than once."""
     names: dict[str, list[str]] = {}
     for picture in pictures:
@@ -257,7 +257,7 @@ def held_out(digest: str, share: float) -> bool:
     return int(digest[:13], 16) / 16**13 < share
 
 
-def count_reasons(skipped: Iterable[Skipped]) -> dict[str, int]:
+def count_reasons(skipped: Iterable[SkippedFile]) -> dict[str, int]:
     """How many files were skipped for each kind of reason, the commonest first."""
     return dict(Counter(_kind(one.reason) for one in skipped).most_common())
 
@@ -266,7 +266,7 @@ def _kind(reason: str) -> str:
     return reason.partition(":")[0]
 
 
-def write_report(path: str | Path, entries: Iterable[FolderImage | Skipped], hold_out: float = 0.0) -> None:
+def write_report(path: str | Path, entries: Iterable[ImageFile | SkippedFile], hold_out: float = 0.0) -> None:
     """Write what became of each file of a folder: a CSV of file, status, reason and notes.
 
     Status is ``used``, ``held out`` (by `held_out` with the share ``hold_out``), ``duplicate`` (of an earlier
@@ -280,7 +280,7 @@ def write_report(path: str | Path, entries: Iterable[FolderImage | Skipped], hol
         writer = csv.writer(file)
         writer.writerow(("file", "status", "reason", "notes"))
         for entry in entries:
-            if isinstance(entry, Skipped):
+            if isinstance(entry, SkippedFile):
                 status, reason = "skipped", entry.reason
             elif (original := first.setdefault(entry.digest, entry.name)) != entry.name:
                 status, reason = "duplicate", f"same content as {original}"

@@ -3,24 +3,18 @@
 from __future__ import annotations
 
 import csv
-import difflib
 import unicodedata
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, TextIO
+from typing import TextIO
 
 from captionless.data.folder import match_names
 from captionless.errors import CaptionlessError
 
-if TYPE_CHECKING:
-    from torch import Tensor
-
 FOLDERS = "sub-folders"
 """The source of labels that no table gives."""
 HEADER = ("file", "label")
-LISTED = 40
-"""Classes that a message names; with more of them, it says how many it left out."""
 
 _Wrong = Callable[[str, str], CaptionlessError]
 
@@ -31,16 +25,16 @@ class Labels:
 
     Args:
         source: ``FOLDERS``, or the table's path.
-        of: label by file name (relative to the folder, forward slashes); files without one are left out.
-        strangers: paths that the table labels and that fit no file of the folder, or several.
+        by_name: label by file name (relative to the folder, forward slashes); files without one are left out.
+        unmatched: paths that the table labels and that fit no file of the folder, or several.
     """
 
     source: str
-    of: Mapping[str, str]
-    strangers: tuple[str, ...] = ()
+    by_name: Mapping[str, str]
+    unmatched: tuple[str, ...] = ()
 
     @property
-    def lack(self) -> str:
+    def missing_reason(self) -> str:
         """Why a picture has no label, for people: its kind, and after a colon the details."""
         if self.source == FOLDERS:
             return "no label: it lies in no sub-folder"
@@ -59,25 +53,25 @@ def find_labels(folder: str | Path, names: Sequence[str], source: str = FOLDERS)
         CaptionlessError: the table is missing or wrong (the message names the line), or there are fewer than 2 classes.
     """
     if source == FOLDERS:
-        of = {name: clean(name.split("/")[0]) for name in names if "/" in name}
-        labels = Labels(FOLDERS, {name: label for name, label in of.items() if label})
+        by_name = {name: normalise_label(name.split("/")[0]) for name in names if "/" in name}
+        labels = Labels(FOLDERS, {name: label for name, label in by_name.items() if label})
     else:
-        rows = read_table(source)
+        rows = read_label_table(source)
         keys = match_names(names, rows, folder)
-        strangers = tuple(sorted(set(rows) - set(keys.values())))
-        labels = Labels(source, {name: rows[key] for name, key in keys.items() if rows[key]}, strangers)
+        unmatched = tuple(sorted(set(rows) - set(keys.values())))
+        labels = Labels(source, {name: rows[key] for name, key in keys.items() if rows[key]}, unmatched)
         if not keys:
             raise CaptionlessError(
                 f"{source} names no file of {folder}: its first is {next(iter(rows))}, the folder's first is "
                 f"{next(iter(names), 'missing')}. Write each path as it is inside the folder."
             )
-    check_several(folder, labels, labels.of)
+    require_two_classes(folder, labels, labels.by_name)
     return labels
 
 
-def check_several(folder: str | Path, labels: Labels, names: Mapping[str, str] | Sequence[str]) -> None:
+def require_two_classes(folder: str | Path, labels: Labels, names: Mapping[str, str] | Sequence[str]) -> None:
     """Raise unless the files called ``names`` have at least 2 different labels among them."""
-    classes = sorted({labels.of[name] for name in names})
+    classes = sorted({labels.by_name[name] for name in names})
     if len(classes) > 1:
         return
     found = f"only one class ({classes[0]})" if classes else "no class"
@@ -92,7 +86,7 @@ def check_several(folder: str | Path, labels: Labels, names: Mapping[str, str] |
     )
 
 
-def read_table(path: str | Path) -> dict[str, str]:
+def read_label_table(path: str | Path) -> dict[str, str]:
     """Read a CSV with the columns ``file`` and ``label`` (others are passed over): path → label, which may be empty.
 
     Raises:
@@ -120,7 +114,7 @@ def _read_rows(file: TextIO, path: str | Path) -> dict[str, str]:
         for row in filter(None, rows):
             if len(row) <= max(columns):
                 raise wrong("the label is missing", "Each line needs a file and its label, with a comma between.")
-            name, label = row[columns[0]].strip(), clean(row[columns[1]])
+            name, label = row[columns[0]].strip(), normalise_label(row[columns[1]])
             if not name:
                 raise wrong("the file is missing", "Each line needs a file and its label, with a comma between.")
             if labels.setdefault(name, label) != label:
@@ -141,65 +135,6 @@ def _columns(header: Sequence[str], wrong: _Wrong) -> tuple[int, int]:
     return names.index(HEADER[0]), names.index(HEADER[1])
 
 
-def clean(label: str) -> str:
+def normalise_label(label: str) -> str:
     """Return a label without outer whitespace, its letters composed: file systems spell "é" in two ways."""
     return unicodedata.normalize("NFC", label).strip()
-
-
-def one_hot(names: Sequence[str], classes: Sequence[str]) -> Tensor:
-    """Return the conditions of classes, float32 (n, classes): unit vectors, all zeros but for a 1 at the class's place.
-
-    Raises:
-        CaptionlessError: as ``class_indices``.
-    """
-    import torch
-
-    indices = torch.tensor(class_indices(names, classes), dtype=torch.int64)
-    return torch.nn.functional.one_hot(indices, len(classes)).float()
-
-
-def class_indices(names: Sequence[str], classes: Sequence[str]) -> list[int]:
-    """Return the place of each name among the classes.
-
-    Raises:
-        CaptionlessError: there is no such class; the message lists those there are.
-    """
-    places = {name: place for place, name in enumerate(classes)}
-    for name in names:
-        if clean(name) not in places:
-            folded = {known.casefold(): known for known in classes}
-            close = difflib.get_close_matches(clean(name).casefold(), folded, n=1)
-            hint = f" Did you mean {folded[close[0]]}?" if close else ""
-            raise CaptionlessError(f"there is no class {name!r}.{hint} {listed(classes)}")
-    return [places[clean(name)] for name in names]
-
-
-def listed(classes: Sequence[str]) -> str:
-    """Return a sentence that names the classes."""
-    rest = f" and {len(classes) - LISTED:,} more (`captionless info` lists them)" if len(classes) > LISTED else ""
-    return f"The classes are: {', '.join(classes[:LISTED])}{rest}."
-
-
-def check_asked(model: str, classes: Sequence[str], names: Sequence[str], words: bool) -> None:
-    """Raise unless what is asked of a model is of the kind that it knows.
-
-    Args:
-        model: its name.
-        classes: those it was trained on; none for a model that was trained for words.
-        names: the classes asked for.
-        words: whether prompts are given as well.
-
-    Raises:
-        CaptionlessError: words for a model of classes (or nothing at all), classes for a model of words, or a class
-            that is not known; the message lists those that are.
-    """
-    if not classes and names:
-        raise CaptionlessError(
-            f"the model {model} was trained for words and knows no classes: leave --class out, and say what to paint "
-            f'as a prompt, such as "a photo of a {names[0]}".'
-        )
-    if classes and (words or not names):
-        what = "knows no words but its classes" if words else "paints classes"
-        raise CaptionlessError(f"the model {model} {what}: choose with --class. {listed(classes)}")
-    if classes:
-        class_indices(names, classes)

@@ -13,27 +13,27 @@ from typing import Any, Protocol
 import numpy as np
 from PIL import Image
 
-from captionless.data.arrays import ImageArrays, Progress, Rows, rows_of, watched
+from captionless.data.arrays import ArrayBuilder, ImageArrays, Progress, allocate, tracked
 from captionless.data.folder import match_names
 from captionless.data.images import (
-    FolderImage,
-    Skipped,
+    ImageFile,
+    SkippedFile,
     find_images,
     read_folder,
     relative_name,
 )
 from captionless.encoders.cache import VectorCache, Vectors, cache_folder
-from captionless.encoders.table import read_csv, write_csv
+from captionless.encoders.table import read_vectors, write_vectors
 from captionless.errors import CaptionlessError
 
 __all__ = [
-    "Embedded",
+    "EmbeddedImages",
     "ImageEncoder",
     "VectorCache",
     "cache_folder",
     "embed",
-    "read_csv",
-    "write_csv",
+    "read_vectors",
+    "write_vectors",
 ]
 
 BATCH = 64
@@ -66,7 +66,7 @@ class ImageEncoder(Protocol):
 
 
 @dataclass(frozen=True, eq=False)
-class Embedded(ImageArrays):
+class EmbeddedImages(ImageArrays):
     """The usable pictures of a folder with their vectors.
 
     Args:
@@ -84,11 +84,11 @@ def embed(
     *,
     sizes: Sequence[int] = (),
     grey: bool = False,
-    given: Mapping[str, Vectors] | None = None,
+    precomputed: Mapping[str, Vectors] | None = None,
     cache: VectorCache | None = None,
     workers: int | None = None,
     on_progress: Progress | None = None,
-) -> Embedded:
+) -> EmbeddedImages:
     """Read a folder once: its pictures as squares, and their vectors, from the cache or else from the encoder.
 
     The encoder is shown each picture's centre square in colour, in the picture's own resolution up to twice
@@ -100,8 +100,8 @@ def embed(
         encoder: gives the vectors.
         sizes: sides of the squares to make of each picture, in pixels.
         grey: make those (size, size, 1).
-        given: vectors made earlier, by path (see `read_csv`), instead of the encoder's and the cache's. The paths
-            may be relative to the folder, absolute, or plain file names where that is unambiguous; one that
+        precomputed: vectors made earlier, by path (see `read_vectors`), instead of the encoder's and the cache's. The
+            paths may be relative to the folder, absolute, or plain file names where that is unambiguous; one that
             leads to no picture is passed over with a warning. Vectors of another length are scaled to 1.
         cache: where vectors are remembered; by default in `cache_folder`.
         workers: decoding processes, see `captionless.data.images.read_folder`.
@@ -112,22 +112,22 @@ def embed(
             a cache that cannot be written; pictures without a given vector (the message names some).
     """
     files = find_images(folder)
-    rows, vectors = Rows(len(files), sizes, grey), rows_of(len(files), (encoder.width,), np.float32)
-    full = 0 if given is not None else 2 * encoder.image_size
+    rows, vectors = ArrayBuilder(len(files), sizes, grey), allocate(len(files), (encoder.width,), np.float32)
+    full = 0 if precomputed is not None else 2 * encoder.image_size
     found = read_folder(folder, sizes, grey=grey, full=full, workers=workers, files=files)
     with closing(found):
-        entries = watched(found, len(files), on_progress)
-        if given is not None:
+        entries = tracked(found, len(files), on_progress)
+        if precomputed is not None:
             computed = 0
-            _look_up(entries, rows, vectors, given, folder, files)
+            _look_up(entries, rows, vectors, precomputed, folder, files)
         else:
             computed = _compute(entries, rows, vectors, encoder, cache)
-    return Embedded(rows.entries, rows.squares, vectors[: rows.count], computed)
+    return EmbeddedImages(rows.entries, rows.pixels, vectors[: rows.count], computed)
 
 
 def _compute(
-    found: Iterator[FolderImage | Skipped],
-    rows: Rows,
+    found: Iterator[ImageFile | SkippedFile],
+    rows: ArrayBuilder,
     vectors: Vectors,
     encoder: ImageEncoder,
     cache: VectorCache | None,
@@ -139,12 +139,12 @@ def _compute(
         raise ValueError(f"the cache is of the encoder {cache.encoder_digest}, not of {encoder.digest}")
     row_of: dict[str, int] = {}
     copies: list[tuple[int, int]] = []
-    queue: list[tuple[int, FolderImage]] = []
+    queue: list[tuple[int, ImageFile]] = []
     computed = 0
     try:
         for entry in found:
             row = rows.add(entry)
-            if isinstance(entry, Skipped):
+            if isinstance(entry, SkippedFile):
                 continue
             if (first := row_of.setdefault(entry.digest, row)) != row:
                 copies.append((row, first))
@@ -162,7 +162,7 @@ def _compute(
     return computed
 
 
-def _encode(queue: list[tuple[int, FolderImage]], vectors: Vectors, encoder: ImageEncoder, cache: VectorCache) -> int:
+def _encode(queue: list[tuple[int, ImageFile]], vectors: Vectors, encoder: ImageEncoder, cache: VectorCache) -> int:
     """Encode the pictures of the queue and empty it; how many there were."""
     if not queue:
         return 0
@@ -187,22 +187,22 @@ def _encode(queue: list[tuple[int, FolderImage]], vectors: Vectors, encoder: Ima
 
 
 def _look_up(
-    found: Iterator[FolderImage | Skipped],
-    rows: Rows,
+    found: Iterator[ImageFile | SkippedFile],
+    rows: ArrayBuilder,
     vectors: Vectors,
-    given: Mapping[str, Vectors],
+    precomputed: Mapping[str, Vectors],
     folder: str | Path,
     files: Sequence[Path],
 ) -> None:
     """Set each row's vector from the given ones."""
     root = Path(os.path.abspath(folder))
-    keys = match_names([relative_name(file, root) for file in files], given, root)
+    keys = match_names([relative_name(file, root) for file in files], precomputed, root)
     missing: list[str] = []
     for entry in found:
         row = rows.add(entry)
-        if isinstance(entry, FolderImage):
+        if isinstance(entry, ImageFile):
             if key := keys.get(entry.name):
-                vectors[row] = _unit(given[key], key, vectors.shape[1])
+                vectors[row] = _unit(precomputed[key], key, vectors.shape[1])
             else:
                 missing.append(entry.name)
     if missing:
@@ -211,7 +211,7 @@ def _look_up(
             f"{len(missing)} of the pictures of {folder} have no given vector: {some}. Add a line for each, with "
             "its path as it is written here, or let the encoder embed the folder."
         )
-    if unused := given.keys() - set(keys.values()):
+    if unused := precomputed.keys() - set(keys.values()):
         warnings.warn(
             f"{len(unused)} of the given vectors fit no picture of {folder}, such as {min(unused)}", stacklevel=3
         )

@@ -20,7 +20,7 @@ _Wrong = Callable[[str, str], CaptionlessError]
 _PLAIN = re.compile(r"[\w./ +=()-]+")
 
 
-def write_csv(path: str | Path, names: Sequence[str], vectors: Vectors) -> None:
+def write_vectors(path: str | Path, names: Sequence[str], vectors: Vectors) -> None:
     """Write one line a picture: its name and the numbers of its vector, enough digits for every float32 bit.
 
     Args:
@@ -39,8 +39,8 @@ def write_csv(path: str | Path, names: Sequence[str], vectors: Vectors) -> None:
             file.write(quoted + "".join(f",{number:.9g}" for number in vector.tolist()) + "\n")
 
 
-def read_csv(path: str | Path, width: int | None = None) -> dict[str, Vectors]:
-    """Read what `write_csv` wrote (or the course's ``clip.csv``): path → vector, float32 (width,).
+def read_vectors(path: str | Path, width: int | None = None) -> dict[str, Vectors]:
+    """Read what `write_vectors` wrote (or the course's ``clip.csv``): path → vector, float32 (width,).
 
     Args:
         path: the file.

@@ -14,8 +14,8 @@ from torch import Tensor
 from captionless.checkpoints.card import COPY, TRAIN, read_images, read_labels
 from captionless.checkpoints.model import SMALL, ModelConfig, load_config, model_folder
 from captionless.data.arrays import ImageArrays, read_arrays
-from captionless.data.labels import clean, find_labels
-from captionless.encoders.embeddings import Embedded, embed
+from captionless.data.labels import find_labels, normalise_label
+from captionless.encoders.embeddings import EmbeddedImages, embed
 from captionless.errors import CaptionlessError
 from captionless.generation.generator import Generator
 
@@ -239,20 +239,19 @@ def _read(
     else:
         found = read_arrays(data, (size,), grey=grey, on_progress=on_progress)
     _tell(found, listener.say)
-    first = {digest: i for i, digest in reversed(list(enumerate(found.digests)))}
-    kept = np.asarray(sorted(first.values()), dtype=np.int64)
+    kept = np.asarray(found.unique, dtype=np.int64)
     names = [found.names[i] for i in kept]
     digests = [found.digests[i] for i in kept]
-    of = folder_labels(names) if labels is None else find_labels(data, names, str(labels)).of
+    of = folder_labels(names) if labels is None else find_labels(data, names, str(labels)).by_name
     recorded = read_labels(model_folder(generator.model.name)) if labels is None and config.classes else {}
     told = tuple(recorded.get(digest) or of.get(name) for name, digest in zip(names, digests, strict=True))
     if not conditioned:
         conditions = torch.empty(len(kept), 0)
-    elif isinstance(found, Embedded):
+    elif isinstance(found, EmbeddedImages):
         conditions = torch.from_numpy(found.vectors[kept]).float()
     else:
         conditions = _classes(told, config.classes)
-    pixels = torch.from_numpy(found.squares[size][kept]).permute(0, 3, 1, 2).contiguous()
+    pixels = torch.from_numpy(found.pixels[size][kept]).permute(0, 3, 1, 2).contiguous()
     return Images(tuple(names), tuple(digests), pixels, conditions, told)
 
 
@@ -273,7 +272,7 @@ def folder_labels(names: Sequence[str]) -> dict[str, str]:
     parts = {name: name.split("/")[:-1] for name in names}
     while _are_parts(list(parts.values())):
         parts = {name: folders[1:] for name, folders in parts.items()}
-    labels = {name: clean(folders[0]) for name, folders in parts.items() if folders}
+    labels = {name: normalise_label(folders[0]) for name, folders in parts.items() if folders}
     return {name: label for name, label in labels.items() if label}
 
 

@@ -9,6 +9,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
+from captionless.data.arrays import normalise
 from captionless.data.decode import square
 from captionless.diffusion.guidance import Denoise
 from captionless.errors import CaptionlessError
@@ -62,7 +63,7 @@ def photo_tensor(photo: Image.Image, size: int, channels: int) -> Tensor:
     """Return a photograph as the denoiser sees one: (channels, size, size), in [-1, 1]."""
     picture = square(photo.convert("RGB"), size).convert("RGB" if channels == 3 else "L")
     pixels = torch.from_numpy(np.array(picture, dtype=np.float32)).reshape(size, size, channels)
-    return pixels.permute(2, 0, 1) / 127.5 - 1
+    return normalise(pixels.permute(2, 0, 1))
 
 
 def mask_tensor(mask: Image.Image, size: int) -> Tensor:

@@ -15,10 +15,10 @@ from torch import Tensor
 
 from captionless.checkpoints.model import Model, load_model
 from captionless.conditioning.bridge import to_condition
+from captionless.conditioning.classes import one_hot
 from captionless.conditioning.composition import Composition, compose
 from captionless.config.sampling import SamplingConfig, enlarging
 from captionless.data.decode import square
-from captionless.data.labels import one_hot
 from captionless.device import default_device, to_device
 from captionless.diffusion.guidance import Part
 from captionless.diffusion.samplers import Callback

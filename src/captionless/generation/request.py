@@ -130,11 +130,11 @@ def what_to_sample(given: Mapping[str, Any]) -> list[str]:
         CaptionlessError: there are none, or they are of the other kind; there is no such model.
     """
     from captionless.checkpoints.model import load_config
-    from captionless.data.labels import check_asked
+    from captionless.conditioning.classes import check_classes
 
     words, file, classes = given["words"] or [], given["prompts"], given["classes"] or []
     known = load_config(given["model"]).classes
-    check_asked(given["model"], known, classes, words=bool(words or file))
+    check_classes(given["model"], known, classes, words=bool(words or file))
     if not known:
         return all_prompts(words, file, wordless=given["like"] is not None)
     if given["bridge"] is not None:

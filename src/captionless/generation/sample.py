@@ -12,6 +12,7 @@ from torch import Tensor
 
 from captionless.checkpoints.model import ModelConfig
 from captionless.config.sampling import GUIDED_LEVELS, SamplingConfig, enlarging
+from captionless.data.arrays import denormalise
 from captionless.device import autocast, resolve_precision
 from captionless.diffusion import super_resolution as cascade
 from captionless.diffusion.guidance import Guidance, Part, guided_denoiser
@@ -88,7 +89,7 @@ def paint(
         avoid = None if negative is None else negative[rows].to(device)
         with autocast(precision, device), exact_convolutions(precision, device):
             job = _Job(few, sampling, avoid, edit, [seeded(seed) for seed in seeds[rows]], on_step)
-            done.append(to_bytes(_sample_batch(Stage(denoiser, config), small, job)))
+            done.append(denormalise(_sample_batch(Stage(denoiser, config), small, job)))
         if on_progress:
             on_progress(min(start + sampling.batch, len(seeds)), len(seeds))
     return torch.cat(done)
@@ -201,11 +202,6 @@ def exact_convolutions(precision: str, device: torch.device) -> AbstractContextM
     if precision == "float32" and device.type == "cuda":
         return torch.backends.cudnn.flags(enabled=True, allow_tf32=False)
     return nullcontext()
-
-
-def to_bytes(x: Tensor) -> Tensor:
-    """Map pictures in [-1, 1] to uint8 (n, channels, size, size) on the CPU."""
-    return ((x.float().clamp(-1, 1) + 1) * 127.5).round().to(torch.uint8).cpu()
 
 
 def to_images(pixels: Tensor) -> list[Image.Image]:

@@ -20,8 +20,9 @@ from dataclasses import dataclass
 from PIL import Image
 from torch import Tensor
 
+from captionless.data.arrays import denormalise
 from captionless.generation.grids import MARGIN, sample_grid, scaled
-from captionless.generation.sample import to_bytes, to_images
+from captionless.generation.sample import to_images
 
 CELL = 128
 """Least side of a drawn picture, in pixels."""
@@ -68,7 +69,7 @@ class Trajectory:
         if step == 0:
             self._batches.append([])
         if step in self.kept:
-            self._batches[-1].append(_Shot(step, t, to_bytes(x), to_bytes(x0)))
+            self._batches[-1].append(_Shot(step, t, denormalise(x), denormalise(x0)))
 
     def take(self) -> list[list[Frame]]:
         """Return the frames of each picture drawn since the last call, in the order of the pictures."""

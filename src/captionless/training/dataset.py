@@ -18,7 +18,7 @@ from captionless.data.arrays import ImageArrays
 from captionless.data.images import held_out, sample_images, write_report
 from captionless.encoders.cache import Vectors
 from captionless.encoders.dual_encoder import check_same, choose_encoder, load_encoder
-from captionless.encoders.embeddings import Embedded, embed, read_csv
+from captionless.encoders.embeddings import EmbeddedImages, embed, read_vectors
 from captionless.errors import CaptionlessError
 
 if TYPE_CHECKING:
@@ -121,7 +121,7 @@ def gather(
 ) -> TrainingImages:
     """Read, embed (or look up), deduplicate and split the pictures of ``folder``.
 
-    Writes ``pictures-report.csv`` into ``out``: every file, and what became of it.
+    Writes ``images-report.csv`` into ``out``: every file, and what became of it.
 
     Args:
         folder: the pictures.
@@ -137,11 +137,16 @@ def gather(
     bound = before.encoder if before else None
     chosen, reason = pick_encoder(folder, encoder, bound, vectors, listener.say, str(device))
     listener.say(f"Encoder: {reason}.")
-    table = read_csv(vectors, chosen.width) if vectors else None
+    table = read_vectors(vectors, chosen.width) if vectors else None
     embedded = embed(
-        folder, chosen, sizes=sides(settings.size, small), grey=settings.grey, given=table, on_progress=listener.reading
+        folder,
+        chosen,
+        sizes=sides(settings.size, small),
+        grey=settings.grey,
+        precomputed=table,
+        on_progress=listener.reading,
     )
-    tell(embedded, out / "pictures-report.csv", listener.say, settings.hold_out)
+    tell(embedded, out / "images-report.csv", listener.say, settings.hold_out)
     train, aside = split(embedded, embedded.vectors, settings, small)
     if not len(train.names):
         raise CaptionlessError(
@@ -185,8 +190,7 @@ def sides(size: int, small: int | None) -> tuple[int, ...]:
 def split(found: ImageArrays, vectors: Vectors, settings: TrainConfig, small: int | None = None) -> tuple[Part, Part]:
     """Keep one of each set of identical pictures, the first; part what is trained on from what is held out."""
     digests = found.digests
-    first = {digest: i for i, digest in reversed(list(enumerate(digests)))}
-    kept = sorted(first.values())
+    kept = found.unique
     aside = [i for i in kept if held_out(digests[i], settings.hold_out)]
     train = sorted(set(kept) - set(aside))
     return _part(found, vectors, train, settings.size, small), _part(found, vectors, aside, settings.size)
@@ -198,7 +202,7 @@ def _part(found: ImageArrays, vectors: Vectors, index: Sequence[int], size: int,
     where = slice(None) if len(index) == len(names) else np.asarray(index, dtype=np.int64)
 
     def pixels(side: int) -> Tensor:
-        return torch.from_numpy(found.squares[side][where]).permute(0, 3, 1, 2)
+        return torch.from_numpy(found.pixels[side][where]).permute(0, 3, 1, 2)
 
     return Part(
         tuple(names[i] for i in index),
@@ -212,7 +216,7 @@ def _part(found: ImageArrays, vectors: Vectors, index: Sequence[int], size: int,
 def tell(found: ImageArrays, report: Path, say: Callable[[str], None], hold_out: float = 0.0) -> None:
     """Say what was read and what was not, and write the whole of it to ``report``."""
     write_report(report, found.entries, hold_out)
-    fresh = f" ({found.computed:,} newly embedded)" if isinstance(found, Embedded) else ""
+    fresh = f" ({found.computed:,} newly embedded)" if isinstance(found, EmbeddedImages) else ""
     say(
         f"Pictures: {len(found.names):,} usable, {len(found.skipped):,} files skipped{fresh}. "
         f"What became of each file: {report}"

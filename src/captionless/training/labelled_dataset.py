@@ -7,10 +7,11 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from captionless.checkpoints.model import ModelConfig
+from captionless.conditioning.classes import list_classes, one_hot
 from captionless.config.training import TrainConfig
 from captionless.data.arrays import ImageArrays, read_arrays
 from captionless.data.images import find_images, relative_name
-from captionless.data.labels import FOLDERS, Labels, check_several, clean, find_labels, listed, one_hot
+from captionless.data.labels import FOLDERS, Labels, find_labels, normalise_label, require_two_classes
 from captionless.errors import CaptionlessError
 from captionless.training.dataset import Listener, TrainingImages, sides, split, tell
 
@@ -56,7 +57,7 @@ def gather_classes(
 ) -> TrainingImages:
     """Read, deduplicate and split the pictures of ``folder`` that have a label.
 
-    Writes ``pictures-report.csv`` into ``out``: every file, and what became of it.
+    Writes ``images-report.csv`` into ``out``: every file, and what became of it.
 
     Args:
         folder: the pictures.
@@ -73,24 +74,24 @@ def gather_classes(
     """
     files = find_images(folder)
     labels = find_labels(folder, [relative_name(file, folder) for file in files], source)
-    if before and not set(before.classes) <= set(labels.of.values()):
-        raise _other_classes(before.classes, sorted(set(labels.of.values())))
+    if before and not set(before.classes) <= set(labels.by_name.values()):
+        raise _other_classes(before.classes, sorted(set(labels.by_name.values())))
     found = read_arrays(
         folder,
         sides(settings.size, small),
         grey=settings.grey,
         files=files,
-        refuse=lambda picture: "" if picture.name in labels.of else labels.lack,
+        reject=lambda picture: "" if picture.name in labels.by_name else labels.missing_reason,
         on_progress=listener.reading,
     )
-    tell(found, out / "pictures-report.csv", listener.say, settings.hold_out)
-    check_several(folder, labels, found.names)
-    classes = tuple(sorted({labels.of[name] for name in found.names}))
+    tell(found, out / "images-report.csv", listener.say, settings.hold_out)
+    require_two_classes(folder, labels, found.names)
+    classes = tuple(sorted({labels.by_name[name] for name in found.names}))
     if before and before.classes:
         if set(classes) != set(before.classes):
             raise _other_classes(before.classes, classes)
         classes = before.classes
-    conditions = one_hot([labels.of[name] for name in found.names], classes).numpy()
+    conditions = one_hot([labels.by_name[name] for name in found.names], classes).numpy()
     train, aside = split(found, conditions, settings, small)
     pictures = TrainingImages(train, aside, None, "", classes, source)
     _check_filled(pictures, settings)
@@ -102,8 +103,8 @@ def _other_classes(before: Sequence[str], now: Sequence[str]) -> CaptionlessErro
     gone, new = ", ".join(sorted(set(before) - set(now))[:5]), ", ".join(sorted(set(now) - set(before))[:5])
     change = "; ".join([f"without {gone}"] * bool(gone) + [f"with {new}"] * bool(new))
     return CaptionlessError(
-        f"these are not the classes that the model was begun with ({change}). {listed(before)} Train on the same, or "
-        "begin from a model of words, such as --from bundled, or from none."
+        f"these are not the classes that the model was begun with ({change}). {list_classes(before)} "
+        "Train on the same, or begin from a model of words, such as --from bundled, or from none."
     )
 
 
@@ -121,18 +122,18 @@ def _tell_labels(pictures: TrainingImages, found: ImageArrays, labels: Labels, s
     counts = Counter(pictures.class_counts()).most_common()
     few = ", ".join(f"{name} {count:,}" for name, count in counts[:10])
     say(f"Classes, by {labels.source}: {few}" + (f" and {len(counts) - 10:,} more." if len(counts) > 10 else "."))
-    unlabelled = [entry.name for entry in found.skipped if entry.reason == labels.lack]
+    unlabelled = [entry.name for entry in found.skipped if entry.reason == labels.missing_reason]
     if unlabelled:
-        say(f"  {len(unlabelled):,} pictures left out, {labels.lack}, such as {unlabelled[0]}")
-    if labels.strangers:
+        say(f"  {len(unlabelled):,} pictures left out, {labels.missing_reason}, such as {unlabelled[0]}")
+    if labels.unmatched:
         say(
-            f"  {len(labels.strangers):,} lines of {labels.source} fit no file of the folder, or several, such as "
-            f"{labels.strangers[0]}"
+            f"  {len(labels.unmatched):,} lines of {labels.source} fit no file of the folder, or several, such as "
+            f"{labels.unmatched[0]}"
         )
-    mixed = [same for same in found.duplicates if len({labels.of[name] for name in same}) > 1]
+    mixed = [same for same in found.duplicates if len({labels.by_name[name] for name in same}) > 1]
     for same in mixed[:3]:
-        both = ", ".join(f"{name} ({labels.of[name]})" for name in same[:4])
-        say(f"  identical, but of different classes: {both}; counted once, as {labels.of[same[0]]}")
+        both = ", ".join(f"{name} ({labels.by_name[name]})" for name in same[:4])
+        say(f"  identical, but of different classes: {both}; counted once, as {labels.by_name[same[0]]}")
     if len(mixed) > 3:
         say(f"  and {len(mixed) - 3:,} more sets of identical pictures of different classes.")
 
@@ -148,8 +149,9 @@ def check_labels(out: Path, pictures: TrainingImages, recorded: dict[str, str]) 
     part = pictures.train
     for name, digest, label in zip(part.names, part.digests, pictures.labels(part), strict=True):
         if recorded.get(digest) != label:
+            before = normalise_label(recorded.get(digest, "nothing"))
             raise CaptionlessError(
-                f"the labels have changed since {out} was begun ({name} was {clean(recorded.get(digest, 'nothing'))}, "
+                f"the labels have changed since {out} was begun ({name} was {before}, "
                 f"now it is {label}), so it cannot be resumed exactly. Restore them, or begin anew from it: "
                 f"--from {out} --out ANOTHER."
             )

@@ -19,6 +19,7 @@ from torch import Tensor
 
 from captionless.checkpoints.model import STATE, read_metadata, read_tensors, save_tensors
 from captionless.config.training import DEFAULT_MINUTES, TrainConfig
+from captionless.data.arrays import normalise
 from captionless.device import autocast, resolve_precision
 from captionless.diffusion import super_resolution as cascade
 from captionless.diffusion.objective import (
@@ -133,8 +134,8 @@ def run(
         for group in optimizer.param_groups:
             group["lr"] = learning_rate(counter, settings)
         index = batch_indices(len(pixels), counter.images, settings, accelerator.process_index)
-        x0, condition = to_range(pixels[index].to(device)), vectors[index].to(device)
-        small = None if data.small is None else to_range(data.small[index].to(device))
+        x0, condition = normalise(pixels[index].to(device)), vectors[index].to(device)
+        small = None if data.small is None else normalise(data.small[index].to(device))
         generator = step_generator(settings.seed, accelerator.process_index, counter.images)
         torch.manual_seed(generator.initial_seed())  # what dropout draws must not depend on earlier steps either
         with autocast(precision, device):
@@ -210,11 +211,6 @@ def step_generator(seed: int, process: int, images: int) -> torch.Generator:
     # Multiplying by large odd numbers spreads neighbouring triples over the seeds; PyTorch reads 32 bits of one.
     mixed = seed * 0x9E3779B97F4A7C15 + (process + 1) * 0xC2B2AE3D27D4EB4F + images * 0x165667B19E3779F9
     return torch.Generator().manual_seed(mixed % 2**32)
-
-
-def to_range(pixels: Tensor) -> Tensor:
-    """Map uint8 pictures to float32 in [-1, 1]."""
-    return pixels.float() / 127.5 - 1
 
 
 def save_state(folder: Path, training: Training) -> None:

@@ -9,9 +9,9 @@ from torch import Tensor
 
 from captionless.checkpoints.model import ModelConfig
 from captionless.conditioning.bridge import BridgeData, to_condition
+from captionless.conditioning.classes import one_hot
 from captionless.conditioning.subject import folder_words
 from captionless.config.sampling import SamplingConfig
-from captionless.data.labels import one_hot
 from captionless.generation.grids import sample_grid
 from captionless.generation.sample import Stage, paint, to_images
 from captionless.models.unet import Denoiser

@@ -15,7 +15,7 @@ from PIL import Image
 
 from assessment_cases import CLASSES, FAST, judge, model, photos
 from captionless import assess, load
-from captionless.data.images import FolderImage, read_folder
+from captionless.data.images import ImageFile, read_folder
 from captionless.errors import CaptionlessError
 from captionless.evaluation.assessment.grade import CEILING, Grade
 from captionless.evaluation.assessment.run import check_judge
@@ -144,7 +144,7 @@ def test_the_labels_are_the_folders_whatever_the_model_was_told_of_its_training_
         rows = csv.writer(file)
         rows.writerow(["file", "sha256", "role", "label"])
         for picture in read_folder(place / "photos", (8,)):
-            assert isinstance(picture, FolderImage)
+            assert isinstance(picture, ImageFile)
             rows.writerow([picture.name, picture.digest, "train", told[picture.name.split("/")[0]]])
     assert [verdict.label for verdict in graded("misled").failed] == ["daisy", "rose"]
 

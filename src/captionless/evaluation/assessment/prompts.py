@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from captionless.data.labels import clean, listed
+from captionless.conditioning.classes import list_classes
+from captionless.data.labels import normalise_label
 from captionless.errors import CaptionlessError
 from captionless.evaluation.classifier.train import MINIMUM
 from captionless.generation.generator import Generator
@@ -43,8 +44,9 @@ def what_to_ask(
     common = {label: (label,) for label in known if label in generator.classes}
     if not common:
         raise CaptionlessError(
-            f"the model {generator.model.name} and the folder have no class in common. {listed(generator.classes)} The "
-            f"folder's labels are: {', '.join(known[:10])}. Name a folder of the model's classes; or, if they are only "
+            f"the model {generator.model.name} and the folder have no class in common. "
+            f"{list_classes(generator.classes)} The folder's labels are: {', '.join(known[:10])}. "
+            "Name a folder of the model's classes; or, if they are only "
             'called differently, say which is which: --prompts FILE with lines such as {"prompt": '
             f'"{generator.classes[0]}", "label": "{known[0]}"}}.'
         )
@@ -59,7 +61,7 @@ def _of_prompts(known: Sequence[str], few: Sequence[str], prompts: Sequence[Prom
     for prompt in prompts:
         if prompt.label is None:
             raise CaptionlessError(f"--prompts: {prompt.text!r} has no label to be graded by. {_WRITE}")
-        label = clean(prompt.label)
+        label = normalise_label(prompt.label)
         if label in few:
             raise CaptionlessError(
                 f"--prompts: the folder has fewer than {MINIMUM} different pictures labelled {label}, too few to learn "

@@ -1,0 +1,69 @@
+"""Map class names to one-hot conditions, and check the classes that a model is asked to generate."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from captionless.data.labels import normalise_label
+from captionless.errors import CaptionlessError, shorten
+
+_MOST_LISTED = 40
+
+
+def one_hot(names: Sequence[str], classes: Sequence[str]) -> Tensor:
+    """Return the conditions for class names, float32 (n, len(classes)): 1 at the class's index, 0 elsewhere.
+
+    Raises:
+        CaptionlessError: a name is not among ``classes``.
+    """
+    indices = torch.tensor(class_indices(names, classes), dtype=torch.int64)
+    return F.one_hot(indices, len(classes)).float()
+
+
+def class_indices(names: Sequence[str], classes: Sequence[str]) -> list[int]:
+    """Return the index of each name in ``classes``.
+
+    Raises:
+        CaptionlessError: a name is not among ``classes``; the message suggests a similar one and lists them.
+    """
+    indices = {name: index for index, name in enumerate(classes)}
+    for name in names:
+        if normalise_label(name) not in indices:
+            folded = {known.casefold(): known for known in classes}
+            similar = difflib.get_close_matches(normalise_label(name).casefold(), folded, n=1)
+            hint = f" Did you mean {folded[similar[0]]}?" if similar else ""
+            raise CaptionlessError(f"there is no class {name!r}.{hint} {list_classes(classes)}")
+    return [indices[normalise_label(name)] for name in names]
+
+
+def list_classes(classes: Sequence[str]) -> str:
+    """Return a sentence that lists the classes, the first 40 by name."""
+    return f"The classes are: {', '.join(shorten(classes, _MOST_LISTED, 'more (`captionless info` lists them)'))}."
+
+
+def check_classes(model: str, classes: Sequence[str], names: Sequence[str], words: bool) -> None:
+    """Raise unless a request fits the kind of model: prompts for a text model, known classes for a class model.
+
+    Args:
+        model: the model's name.
+        classes: the classes that the model was trained on; empty for a text model.
+        names: the classes requested.
+        words: whether the request has prompts, too.
+
+    Raises:
+        CaptionlessError: prompts (or nothing at all) for a class model, classes for a text model, or an unknown class.
+    """
+    if not classes and names:
+        raise CaptionlessError(
+            f"the model {model} was trained without classes. Leave `class` out and write a prompt instead, such as "
+            f'"a photo of a {names[0]}".'
+        )
+    if classes and (words or not names):
+        what = "takes no prompts, only classes" if words else "generates images of classes"
+        raise CaptionlessError(f"the model {model} {what}. Choose with `class`. {list_classes(classes)}")
+    class_indices(names, classes)
