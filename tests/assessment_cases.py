@@ -10,7 +10,9 @@ from typing import Any
 import torch
 from PIL import Image
 
-from captionless.checkpoints.model import WEIGHTS, ModelConfig, save_config, save_tensors
+from captionless.checkpoints.config import ModelConfig, TrainingRecord, save_config
+from captionless.checkpoints.model import WEIGHTS
+from captionless.checkpoints.tensors import save_tensors
 from captionless.config.sampling import SamplingConfig
 from captionless.evaluation.classifier import ReferenceClassifier
 from captionless.evaluation.metrics import share
@@ -55,7 +57,9 @@ def model(folder: Path, classes: tuple[str, ...] = CLASSES, **training: Any) -> 
     """A model folder that paints, for its class i, the colour of ``CLASSES[i]``: with other names, a wrong one."""
     folder.mkdir(parents=True)
     save_tensors(folder / WEIGHTS, painter())
-    save_config(folder, ModelConfig(8, SHAPE, None, prediction="x0", training=training, classes=classes))
+    save_config(
+        folder, ModelConfig(8, SHAPE, None, prediction="x0", training=TrainingRecord(**training), classes=classes)
+    )
     return folder
 
 

@@ -13,7 +13,9 @@ from PIL.Image import Image
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from captionless.checkpoints.model import BANK, WEIGHTS, EncoderReference, Model, ModelConfig, save_config, save_tensors
+from captionless.checkpoints.config import EncoderReference, ModelConfig, TrainingRecord, save_config
+from captionless.checkpoints.model import BANK, WEIGHTS, Model
+from captionless.checkpoints.tensors import save_tensors
 from captionless.models.unet import Denoiser, DenoiserConfig
 
 Module = TypeVar("Module", bound=nn.Module)
@@ -74,7 +76,7 @@ class FakeEncoder:
 def model(**changes: object) -> Model:
     network = denoiser(**changes)  # type: ignore[arg-type]
     reference = EncoderReference("fake", "0" * 64, WIDTH, 20.0)
-    config = ModelConfig(8, network.config, reference, training={"images": 640, "folder": "fleurs d'été"})
+    config = ModelConfig(8, network.config, reference, training=TrainingRecord(images_seen=640, folder="fleurs d'été"))
     return Model("tiny", config, network, unit_vectors(12, seed=3))
 
 

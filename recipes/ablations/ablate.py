@@ -30,7 +30,7 @@ from unittest.mock import patch
 from torch import Tensor
 
 import captionless
-from captionless.checkpoints.model import SMALL, load_config, model_folder
+from captionless.checkpoints.config import base_folder, load_config, model_folder
 from captionless.conditioning.bridge import SETTLE, BridgeData, nearest
 from captionless.conditioning.composition import slerp
 from captionless.config.sampling import ENLARGING_STEPS, SAMPLERS, SamplingConfig
@@ -133,7 +133,7 @@ def rows() -> dict[str, Row]:
     usual = asdict(SamplingConfig())
     for times in (0, 1, 2, 3):
         table[f"settling/{times} times"] = Row(sampling=usual, bridge=partial(settled, times))
-    small = str(model_folder("bundled") / SMALL)
+    small = str(base_folder(model_folder("bundled")))
     table["enlarging/not at all, at 32 pixels"] = Row(small, usual, bridge=partial(settled, SETTLE))
     for steps, noise in ((2, 0.05), (4, 0.05), (8, 0.05), (15, 0.05), (8, 0.0), (8, 0.1), (8, 0.2)):
         way = Row(sampling=usual, bridge=partial(settled, SETTLE), enlarging=(steps, noise))
@@ -147,7 +147,7 @@ def model_for(name: str, photos: Path | None, out: Path) -> str:
     if name not in MODELS:
         return name
     folder = out / "models" / name
-    if (folder / "config.json").exists() and load_config(folder).training["images"] >= TRAINING["images"]:
+    if (folder / "config.json").exists() and load_config(folder).training.images_seen >= TRAINING["images"]:
         return str(folder)
     if photos is None:
         sys.exit(f"the model {name} is to be trained: name the photographs with --photos.")

@@ -10,8 +10,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import tiny
-from captionless.checkpoints.model import WEIGHTS, load_model, save_tensors
+from captionless.checkpoints.model import WEIGHTS, load_model
 from captionless.checkpoints.quantisation import quantised, restored
+from captionless.checkpoints.tensors import save_tensors
 from captionless.errors import CaptionlessError
 from tiny import saved
 

@@ -17,7 +17,9 @@ from torch import Tensor
 
 import encoder_factory
 import tiny
-from captionless.checkpoints.model import WEIGHTS, EncoderReference, Model, ModelConfig, save_config, save_tensors
+from captionless.checkpoints.config import EncoderReference, ModelConfig, save_config
+from captionless.checkpoints.model import WEIGHTS, Model
+from captionless.checkpoints.tensors import save_tensors
 from captionless.encoders.dual_encoder import load_encoder
 
 Run = Callable[..., int]

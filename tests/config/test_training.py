@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 import tiny
-from captionless.checkpoints.model import EncoderReference, ModelConfig
+from captionless.checkpoints.config import EncoderReference, ModelConfig, TrainingRecord
 from captionless.config.training import (
     BOUND,
     COURSE,
@@ -211,7 +211,7 @@ def begun_from(**recorded: Any) -> Start:
     settings = TrainConfig(size=8, width=16, **recorded)
     made = shape(Start(), settings, tiny.WIDTH)
     reference = EncoderReference("fake", "0" * 64, tiny.WIDTH, 20.0)
-    return Start(ModelConfig(8, made, reference, training={"settings": asdict(settings)}), "parent")
+    return Start(ModelConfig(8, made, reference, training=TrainingRecord(settings=asdict(settings))), "parent")
 
 
 @pytest.mark.parametrize(
@@ -279,8 +279,8 @@ def test_how_noise_levels_are_weighed_may_change_from_one_training_to_the_next()
 def test_a_model_from_before_there_were_other_cores_is_continued_as_it_was_trained() -> None:
     start = begun_from()
     assert start.config is not None
-    old = {name: value for name, value in start.config.training["settings"].items() if name not in BOUND}
-    settings = settle(replace(start, config=replace(start.config, training={"settings": old})), {})
+    old = {name: value for name, value in start.config.training.settings.items() if name not in BOUND}
+    settings = settle(replace(start, config=replace(start.config, training=TrainingRecord(settings=old))), {})
     assert (settings.prediction, settings.schedule, settings.tokens) == ("v", "cosine", 0)
 
 

@@ -52,8 +52,8 @@ class Sees(torch.nn.Module):
 
 
 def second(denoiser: Any) -> Model:
-    config = replace(SMALL.config, size=16, denoiser=denoiser.config, enlarges=8, prediction="x0")
-    return replace(SMALL, config=config, denoiser=denoiser, small=SMALL)
+    config = replace(SMALL.config, size=16, denoiser=denoiser.config, base_size=8, prediction="x0")
+    return replace(SMALL, config=config, denoiser=denoiser, base=SMALL)
 
 
 def enlarged(n: int = 3, sampling: SamplingConfig = QUICK, denoiser: Any = None, **more: Any) -> Tensor:

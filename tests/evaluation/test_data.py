@@ -10,8 +10,8 @@ import pytest
 import torch
 
 import tiny
-from captionless.checkpoints import model as checkpoint
-from captionless.checkpoints.card import write_images
+from captionless.checkpoints.config import ModelConfig, TrainingRecord, load_config, model_folder, save_config
+from captionless.checkpoints.image_list import write_image_list
 from captionless.config.sampling import SamplingConfig
 from captionless.evaluation import one_model as examine
 from captionless.evaluation.data import (
@@ -30,10 +30,10 @@ def write_model(folder: Path, rows: list[tuple[str, str, str]], begun_from: Path
     """A model folder as far as its history goes."""
     folder.mkdir()
     config = tiny.model().config
-    training = {"from": None if begun_from is None else str(begun_from)}
-    checkpoint.save_config(folder, checkpoint.ModelConfig(8, config.denoiser, config.encoder, training=training))
+    training = TrainingRecord(initialised_from=None if begun_from is None else str(begun_from))
+    save_config(folder, ModelConfig(8, config.denoiser, config.encoder, training=training))
     if rows:
-        write_images(folder, rows)
+        write_image_list(folder, rows)
     return folder
 
 
@@ -69,9 +69,9 @@ def test_the_encoders_of_all_ancestors_are_teachers(tmp_path: Path) -> None:
     second = write_model(tmp_path / "second", [], first)
     assert teachers(second) == {"0" * 64}
     assert [name for name, _ in ancestry(second)] == [str(second), str(first)]
-    config = checkpoint.load_config(first)
+    config = load_config(first)
     assert config.encoder is not None
-    checkpoint.save_config(first, replace(config, encoder=replace(config.encoder, digest="1" * 64)))
+    save_config(first, replace(config, encoder=replace(config.encoder, digest="1" * 64)))
     assert teachers(second) == {"0" * 64, "1" * 64}
 
 
@@ -84,9 +84,9 @@ def test_the_bundled_model_records_what_it_was_trained_on() -> None:
     seen, unknown = seen_digests("bundled")
     assert len(seen) > 2_000
     assert not unknown
-    with (checkpoint.model_folder("bundled") / "pictures.csv").open(encoding="utf-8") as file:
+    with (model_folder("bundled") / "pictures.csv").open(encoding="utf-8") as file:
         assert {row["sha256"] for row in csv.DictReader(file) if row["role"] != "held out"} == seen
-    assert len(set(own_images("bundled").values())) == checkpoint.load_config("bundled").training["pictures"]
+    assert len(set(own_images("bundled").values())) == load_config("bundled").training.train_images
 
 
 def test_a_copy_is_seen_but_is_not_one_more_image(tmp_path: Path) -> None:

@@ -13,8 +13,9 @@ import torch
 from PIL import Image
 
 import encoder_factory
-from captionless.checkpoints.card import read_images
-from captionless.checkpoints.model import BANK, load_model, save_tensors
+from captionless.checkpoints.image_list import read_image_list
+from captionless.checkpoints.model import BANK, load_model
+from captionless.checkpoints.tensors import save_tensors
 from captionless.config.sampling import SamplingConfig
 from captionless.errors import CaptionlessError
 from captionless.evaluation import one_model as examine
@@ -56,7 +57,7 @@ def test_everything_is_measured_with_its_range_and_written_down(
     measured: Callable[..., ModelEvaluation], tmp_path: Path
 ) -> None:
     found = measured()
-    held_out = [row for row in read_images(Path(found.model)) if row[2] == "held out"]
+    held_out = [row for row in read_image_list(Path(found.model)) if row[2] == "held out"]
     keys = {"cosine_gain", "r_precision", "recognised", "kid", "cmmd", "memorised", "memorised_own"}
     assert keys <= set(found.figures)
     assert found.figures["kid"].value.low < found.figures["kid"].value.high
@@ -226,7 +227,7 @@ def test_two_models_are_measured_on_images_that_neither_has_seen(place: Path, tm
     other = train(sample_photos(tmp_path / "other", 30, seed=5), tmp_path / "b", encoder=str(place / "encoder"), **TINY)
     report = evaluate([place / "model", other], data=fifty, out=tmp_path / "r", sampling=FAST)
     one, two = report.models
-    trained = sum(row[2] == "train" for row in read_images(place / "model"))
+    trained = sum(row[2] == "train" for row in read_image_list(place / "model"))
     assert one.figures["kid"].value.n == two.figures["kid"].value.n == 120 - trained - 30
     assert one.figures["kid"].real == two.figures["kid"].real
     assert one.figures["recognised"].real == two.figures["recognised"].real

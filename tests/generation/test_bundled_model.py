@@ -11,15 +11,15 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from captionless.checkpoints.card import read_images
-from captionless.checkpoints.model import BUNDLED, SMALL, load_config, model_folder
+from captionless.checkpoints.config import BUNDLED, base_folder, load_config, model_folder
+from captionless.checkpoints.image_list import read_image_list
 from captionless.config.sampling import SamplingConfig
 from captionless.encoders.dual_encoder import load_encoder
 from captionless.generation.generator import Generator, load
 
 PROMPTS = ["a white daisy", "a yellow dandelion", "a red rose", "a yellow sunflower", "a pink tulip"]
 N = 4
-FOLDERS = (model_folder(BUNDLED), model_folder(BUNDLED) / SMALL)
+FOLDERS = (model_folder(BUNDLED), base_folder(model_folder(BUNDLED)))
 
 
 @pytest.fixture(scope="module")
@@ -59,20 +59,20 @@ def test_it_was_trained_with_the_encoder_that_ships_beside_it() -> None:
 
 def test_it_paints_32_pixels_and_enlarges_them_to_64() -> None:
     config = load_config(BUNDLED)
-    assert (config.size, config.enlarges, load_config(FOLDERS[1]).size) == (64, 32, 32)
+    assert (config.size, config.base_size, load_config(FOLDERS[1]).size) == (64, 32, 32)
 
 
 def test_every_photograph_it_learned_from_is_credited() -> None:
     for folder, count in zip(FOLDERS, (2192, 1823), strict=True):
         with (folder / "CREDITS.csv").open(encoding="utf-8", newline="") as file:
             credited = {Path(row["file"]).name for row in csv.DictReader(file)}
-        learned = [Path(name).name for name, _, role in read_images(folder) if role == "train"]
+        learned = [Path(name).name for name, _, role in read_image_list(folder) if role == "train"]
         assert len(learned) == count
         assert set(learned) <= credited
 
 
 def test_the_reduced_copies_among_the_examples_are_known_to_it() -> None:
-    rows = read_images(model_folder(BUNDLED))
+    rows = read_image_list(model_folder(BUNDLED))
     known = {digest for _, digest, role in rows if role == "copy"}
     assert {name for name, _, role in rows if role == "copy"} <= {name for name, _, role in rows if role == "train"}
     examples = list((Path(__file__).parents[2] / "examples" / "flowers").rglob("*.jpg"))
@@ -84,7 +84,7 @@ def test_it_says_nothing_of_the_machine_it_was_made_on() -> None:
     for folder in FOLDERS:
         text = (folder / "README.md").read_text() + (folder / "config.json").read_text()
         assert "/work" not in text
-        assert "/" not in load_config(folder).training["folder"]
+        assert "/" not in load_config(folder).training.folder
 
 
 def test_most_of_its_images_show_the_kind_of_flower_asked_for(generator: Generator, sampled: list[Image.Image]) -> None:

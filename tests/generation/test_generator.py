@@ -12,7 +12,9 @@ from PIL import Image
 
 import captionless
 import tiny
-from captionless.checkpoints.model import BANK, WEIGHTS, Model, save_config, save_tensors
+from captionless.checkpoints.config import save_config
+from captionless.checkpoints.model import BANK, WEIGHTS, Model
+from captionless.checkpoints.tensors import save_tensors
 from captionless.conditioning.bridge import BridgeData, to_condition
 from captionless.config.sampling import BRIDGES, SAMPLERS, SamplingConfig
 from captionless.encoders import dual_encoder as encoders

@@ -10,7 +10,7 @@ from torch.nn import functional as F
 from torch.overrides import TorchFunctionMode
 
 import tiny
-from captionless.checkpoints.model import EncoderReference, ModelConfig
+from captionless.checkpoints.config import EncoderReference, ModelConfig, TrainingRecord
 from captionless.config.sampling import SamplingConfig
 from captionless.config.training import COURSE, TrainConfig
 from captionless.generation.sample import paint
@@ -149,7 +149,7 @@ def test_begun_from_a_course_model_it_stays_one_at_a_larger_size() -> None:
     small = TrainConfig(**(COURSE | {"size": 16, "width": 32}))
     encoder = EncoderReference("fake", "0" * 64, tiny.WIDTH, 20.0)
     network = replace(course_denoiser(tiny.WIDTH), width=32)
-    config = ModelConfig(16, network, encoder, training={"settings": asdict(small)})
+    config = ModelConfig(16, network, encoder, training=TrainingRecord(settings=asdict(small)))
     start = Start(config, "course")
     larger = settle(start, {"size": 32})
     assert (larger.network, larger.mask, larger.prediction, larger.schedule_steps) == ("course", "element", "eps", 150)

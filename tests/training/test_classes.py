@@ -14,17 +14,10 @@ from PIL import Image
 
 import encoder_factory
 import tiny
-from captionless.checkpoints.card import read_images, read_labels
-from captionless.checkpoints.model import (
-    BANK,
-    WEIGHTS,
-    Model,
-    load_config,
-    load_model,
-    read_tensors,
-    save_config,
-    save_tensors,
-)
+from captionless.checkpoints.config import load_config, save_config
+from captionless.checkpoints.image_list import read_image_list, read_labels
+from captionless.checkpoints.model import BANK, WEIGHTS, Model, load_model
+from captionless.checkpoints.tensors import read_tensors, save_tensors
 from captionless.config.sampling import SamplingConfig
 from captionless.config.training import COURSE, TrainConfig
 from captionless.errors import CaptionlessError
@@ -153,7 +146,7 @@ def test_a_model_folder_of_classes_holds_them_and_no_bank(
 def test_the_label_of_every_image_is_recorded(photos: Path, tmp_path: Path) -> None:
     out = train(photos, tmp_path / "model", classes=True, **TINY)
     labels = read_labels(out)
-    assert {name: labels[digest] for name, digest, _ in read_images(out)} == {
+    assert {name: labels[digest] for name, digest, _ in read_image_list(out)} == {
         f"{colour}/{i}.png": colour for colour in COLOURS for i in range(6)
     }
 

@@ -14,7 +14,8 @@ from accelerate.state import AcceleratorState
 from torch import Tensor
 
 import tiny
-from captionless.checkpoints.model import STATE, save_tensors
+from captionless.checkpoints.model import STATE
+from captionless.checkpoints.tensors import save_tensors
 from captionless.config.training import DEFAULT_MINUTES, PREDICTIONS, WEIGHTINGS, TrainConfig
 from captionless.data.arrays import normalise
 from captionless.diffusion.objective import denoising_loss

@@ -12,8 +12,10 @@ import torch
 from PIL import Image
 
 import encoder_factory
-from captionless.checkpoints.card import read_images
-from captionless.checkpoints.model import load_config, load_model, read_tensors
+from captionless.checkpoints.config import load_config
+from captionless.checkpoints.image_list import read_image_list
+from captionless.checkpoints.model import load_model
+from captionless.checkpoints.tensors import read_tensors
 from captionless.config.sampling import SamplingConfig
 from captionless.encoders.dual_encoder import load_encoder
 from captionless.encoders.embeddings import embed
@@ -68,7 +70,7 @@ def test_each_image_is_trained_on_once_or_held_out_and_the_folder_says_which(
     photos: Path, encoder: Path, tmp_path: Path
 ) -> None:
     out = train(photos, tmp_path / "model", encoder=str(encoder), hold_out=0.4, **TINY)
-    rows = read_images(out)
+    rows = read_image_list(out)
     assert len(rows) == 12  # the copy counts once, the broken file not at all
     assert len({digest for _, digest, _ in rows}) == 12
     roles = [role for _, _, role in rows]

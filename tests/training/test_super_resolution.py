@@ -14,8 +14,10 @@ from PIL import Image
 import encoder_factory
 import tiny
 from captionless.checkpoints import model as checkpoint
-from captionless.checkpoints.card import read_images
-from captionless.checkpoints.model import CONFIG, SMALL, WEIGHTS, load_config, load_model, read_tensors
+from captionless.checkpoints.config import CONFIG, base_folder, load_config
+from captionless.checkpoints.image_list import read_image_list
+from captionless.checkpoints.model import WEIGHTS, load_model
+from captionless.checkpoints.tensors import read_tensors
 from captionless.config.sampling import SamplingConfig, enlarging
 from captionless.diffusion import super_resolution as cascade
 from captionless.errors import CaptionlessError
@@ -66,10 +68,10 @@ def large(photos: Path, small: Path, tmp_path_factory: pytest.TempPathFactory) -
 
 def test_the_two_become_one_model_that_paints_twice_as_large(large: Path, small: Path) -> None:
     model = load_model(large)
-    assert (model.config.size, model.config.enlarges) == (16, 8)
-    assert model.small is not None
+    assert (model.config.size, model.config.base_size) == (16, 8)
+    assert model.base is not None
     for name, weight in load_model(small).denoiser.state_dict().items():
-        assert torch.equal(model.small.denoiser.state_dict()[name], weight)
+        assert torch.equal(model.base.denoiser.state_dict()[name], weight)
     assert torch.equal(model.bank, load_model(small).bank)
     (image,) = Generator(model).generate(["a daisy"], sampling=SamplingConfig(steps=2))
     assert image.size == (16, 16)
@@ -144,7 +146,7 @@ def test_an_interrupted_training_goes_on_as_if_it_had_never_stopped(photos: Path
 
 
 def test_the_images_of_both_count_as_seen(large: Path, small: Path, photos: Path) -> None:
-    assert len(read_images(small)) == 6
+    assert len(read_image_list(small)) == 6
     seen, unknown = seen_digests(large)
     assert (len(seen), unknown) == (12, ())
     assert len(ancestry(large)) == 2
@@ -155,7 +157,7 @@ def test_copies_are_looked_for_among_what_either_of_the_two_was_trained_on(
 ) -> None:
     """It is the small model that decides what a picture shows, and remembers it."""
     out = train(photos / "daisy", tmp_path / "model", enlarge=small, **{**LARGE, "images": 1})
-    assert set(own_images(out)) == {digest for folder in (out, small) for _, digest, _ in read_images(folder)}
+    assert set(own_images(out)) == {digest for folder in (out, small) for _, digest, _ in read_image_list(folder)}
     evidence = gather(photos / "daisy", load(out), Silent())
     assert (evidence.found, evidence.trained_on, evidence.elsewhere) == (6, 12, 0)
 
@@ -195,7 +197,7 @@ def test_an_evaluation_counts_and_tells_of_both(large: Path) -> None:
 def test_another_training_from_it_begins_with_its_small_model(large: Path, small: Path, photos: Path) -> None:
     out = train(photos, large.parent / "again", start_from=large, **{**LARGE, "images": 1, "learning_rate": 1e-12})
     config = load_config(out)
-    assert (config.size, config.enlarges, config.training["from"]) == (8, None, str(large))
+    assert (config.size, config.base_size, config.training["from"]) == (8, None, str(large))
     old = load_model(small).denoiser.state_dict()
     for name, weight in load_model(out).denoiser.state_dict().items():
         torch.testing.assert_close(weight, old[name], atol=1e-6, rtol=0)
@@ -204,7 +206,7 @@ def test_another_training_from_it_begins_with_its_small_model(large: Path, small
 def test_of_a_model_that_enlarges_the_small_one_is_enlarged(large: Path, photos: Path, tmp_path: Path) -> None:
     out = train(photos, tmp_path / "model", enlarge=large, **{**LARGE, "size": 24, "images": 1})
     config = load_config(out)
-    assert (config.size, config.enlarges, config.training["enlarge"]) == (24, 8, str(large))
+    assert (config.size, config.base_size, config.training["enlarge"]) == (24, 8, str(large))
 
 
 def test_another_enlargement_may_begin_with_its_large_one(large: Path, small: Path, photos: Path) -> None:
@@ -271,7 +273,7 @@ def test_the_small_model_is_taken_over_once_as_it_was_at_the_beginning(
     more = {"hold_out": 0.5, "evaluate_every": 12}
     folder = many(tmp_path)
     train(folder, out, enlarge=small, **more, **LARGE)
-    assert copied == [(small, out / SMALL), (out / SMALL, out / "best" / SMALL)]
+    assert copied == [(small, base_folder(out)), (base_folder(out), out / "best" / "base")]
 
 
 def test_weights_that_read_other_classes_are_not_taken_over(photos: Path, tmp_path: Path) -> None:
@@ -352,14 +354,14 @@ def test_models_are_not_mixed_up(photos: Path, small: Path, large: Path, tmp_pat
 
 def test_a_model_whose_small_one_is_gone_or_another_says_so(large: Path, small: Path, tmp_path: Path) -> None:
     without = shutil.copytree(large, tmp_path / "without")
-    shutil.rmtree(without / SMALL)
+    shutil.rmtree(base_folder(without))
     with pytest.raises(CaptionlessError, match="does not exist"):
         load_model(without)
     mixed = shutil.copytree(large, tmp_path / "mixed")
-    shutil.rmtree(mixed / SMALL)
-    shutil.copytree(large / SMALL, mixed / SMALL)
-    text = (mixed / SMALL / CONFIG).read_text()
-    (mixed / SMALL / CONFIG).write_text(text.replace('"digest": "', '"digest": "0'))
+    shutil.rmtree(base_folder(mixed))
+    shutil.copytree(base_folder(large), base_folder(mixed))
+    text = (base_folder(mixed) / CONFIG).read_text()
+    (base_folder(mixed) / CONFIG).write_text(text.replace('"digest": "', '"digest": "0'))
     with pytest.raises(CaptionlessError, match="is not the model whose pictures"):
         load_model(mixed)
 

@@ -13,8 +13,9 @@ from PIL import Image
 
 import encoder_factory
 import tiny
-from captionless.checkpoints.card import read_images
-from captionless.checkpoints.model import load_model, save_config
+from captionless.checkpoints.config import save_config
+from captionless.checkpoints.image_list import read_image_list
+from captionless.checkpoints.model import load_model
 from captionless.config.training import TrainConfig
 from captionless.errors import CaptionlessError
 from captionless.evaluation.metrics import Estimate, share
@@ -257,7 +258,7 @@ def test_held_out_images_that_the_model_begun_from_has_seen_are_told_of(
     observer = Remembers()
     options: dict[str, Any] = {"hold_out": 0.5, "evaluate_every": 32, "observer": observer}
     second = train(photos, tmp_path / "b", start_from=first, **options, **TINY)
-    aside = sum(row[2] == "held out" for row in read_images(second))
+    aside = sum(row[2] == "held out" for row in read_image_list(second))
     assert any(f"{aside} of the {aside} held-out pictures were trained on by {first}" in text for text in observer.said)
 
 

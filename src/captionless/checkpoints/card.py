@@ -1,24 +1,22 @@
-"""The model card: what a person who finds a model folder should know."""
+"""Write the model card: what a person who finds a model folder should know."""
 
 from __future__ import annotations
 
 import csv
-import io
+import json
 import re
 import shlex
-from collections.abc import Iterable, Mapping
 from pathlib import Path
 
-from captionless.checkpoints.model import BUNDLED, SMALL, ModelConfig, model_folder
+from captionless.checkpoints.config import BASE, BUNDLED, ModelConfig, base_folder, model_folder
+from captionless.checkpoints.image_list import TRAIN, read_image_list
 from captionless.errors import CaptionlessError
 from captionless.files import atomic_write
 from captionless.models.unet import Denoiser, parameter_count
 
 CREDITS = "CREDITS.csv"
-ANCESTORS_CREDITS = "CREDITS-begun-from.csv"
-TRAIN, HELD_OUT, COPY = "train", "held out", "copy"
-"""Roles in ``pictures.csv``. A copy is another file (other bytes) of the picture trained on that has the same name: the
-model has seen it, but not as one more picture."""
+INHERITED_CREDITS = "CREDITS-begun-from.csv"
+"""Credits of the model whose weights this one was initialised from: it owes them too."""
 CARD = "README.md"
 _BEGIN, _END = "<!-- evaluation: begin -->", "<!-- evaluation: end -->"
 # Of two beginnings the nearer to the end counts: what a person wrote after a stray one is theirs.
@@ -26,24 +24,23 @@ _EVALUATION = re.compile(f"{_BEGIN}(?:(?!{_BEGIN}).)*?{_END}", re.DOTALL)
 
 
 def write_model_card(folder: Path, config: ModelConfig, denoiser: Denoiser, images_folder: Path) -> None:
-    """Write ``README.md``, and ``CREDITS.csv`` where the picture folder has one (weights owe the same credit)."""
+    """Write ``README.md``, and ``CREDITS.csv`` where the image folder has one (weights owe the same credit)."""
     credits = _find_credits(images_folder)
     if credits:
-        names = {row[0] for row in read_images(folder) if row[2] == TRAIN}
+        names = {name for name, _, role in read_image_list(folder) if role == TRAIN}
         with atomic_write(folder / CREDITS) as path:
             path.write_text(_own_credits(credits, names), encoding="utf-8")
-    _keep_ancestors_credits(folder, config)
-    # At each checkpoint the card is written anew, and an evaluation in it is gone. That is intended: it was of the
-    # weights before.
+    _inherit_credits(folder, config)
+    # Each checkpoint writes the card anew and so removes an evaluation: it was of the weights before.
     with atomic_write(folder / CARD) as path:
-        path.write_text(_card(folder, config, denoiser, credits is not None), encoding="utf-8")
+        path.write_text(_front_matter(config) + _body(folder, config, denoiser), encoding="utf-8")
 
 
 def add_evaluation(folder: Path, text: str) -> None:
-    """Write an evaluation into a model's card, in place of one that is there; all else in the card stays as it is.
+    """Write an evaluation into a model's card, in place of an earlier one; all else in the card stays as it is.
 
-    It stands between two HTML comments, by which it is found again: where it was, or else before the credits, or at
-    the end. A folder without a card gets one.
+    Two HTML comments mark it. It stands where the earlier one was, or else before the credits, or at the end. A folder
+    without a card gets one.
 
     Args:
         folder: of the model.
@@ -53,7 +50,7 @@ def add_evaluation(folder: Path, text: str) -> None:
         CaptionlessError: there is no such folder, or its card cannot be read or written.
     """
     if not folder.is_dir():
-        raise CaptionlessError(f"there is no model folder {folder}. Give the folder that --out of train named.")
+        raise CaptionlessError(f"there is no model folder {folder}. Name the folder that `captionless train` wrote.")
     path = folder / CARD
     try:
         # As bytes that need not be text: line ends and all else that people wrote into it stay.
@@ -70,7 +67,7 @@ def add_evaluation(folder: Path, text: str) -> None:
 def _with_evaluation(card: str, section: str) -> str:
     """Return the card with the section where one was, else before the credits, else at the end."""
     before, *after = _EVALUATION.split(card)
-    before, rest = (_without_marks(part) for part in (before, "".join(after)))
+    before, rest = (part.replace(_BEGIN, "").replace(_END, "") for part in (before, "".join(after)))
     if after:
         return before + section + rest
     at = re.search(r"^## Credits\s*$", before, re.MULTILINE)
@@ -79,133 +76,112 @@ def _with_evaluation(card: str, section: str) -> str:
     return f"{before.rstrip()}\n\n{section}\n"
 
 
-def _without_marks(text: str) -> str:
-    return text.replace(_BEGIN, "").replace(_END, "")
-
-
-def _card(folder: Path, config: ModelConfig, denoiser: Denoiser, credited: bool) -> str:
+def _front_matter(config: ModelConfig) -> str:
+    """Return the metadata that model hubs read, as YAML between two lines of dashes."""
     training = config.training
-    facts: Mapping[str, object] = {
-        "Images": f"{config.size} x {config.size} pixels, {'grey' if config.denoiser.channels == 1 else 'colour'}",
-        "Trained on": f"{training.get('pictures', 0):,} pictures of the folder `{training.get('folder', '?')}`"
-        f" ({training.get('held_out', 0):,} more held out)",
-        "Denoiser": f"U-Net, {parameter_count(denoiser) / 1e6:.1f} million weights, {config.prediction}-prediction, "
-        f"{training.get('settings', {}).get('schedule', 'cosine')} schedule",
-        **_enlarging(config),
-        **_asked_by(config),
-        "Training": f"{training.get('images', 0):,} pictures seen in {training.get('minutes', 0):.0f} minutes"
-        + (f", begun from `{training['from']}`" if training.get("from") else ""),
+    tags = ["captionless", "diffusion", "class-conditional" if config.classes else "text-to-image"]
+    values: dict[str, object] = {
+        "library_name": "captionless",
+        "pipeline_tag": "text-to-image",
+        "license": "other",
+        "tags": tags,
     }
-    lines = [f"- **{name}**: {value}" for name, value in facts.items()]
-    credit = (
-        f"The photographers and pages of the pictures are listed in [{CREDITS}]({CREDITS})."
-        if credited
-        else "The picture folder held no CREDITS.csv. If its pictures ask for credit, name their makers here."
-    )
-    if (folder / ANCESTORS_CREDITS).exists():
-        credit += f" Those of the model it was begun from: [{ANCESTORS_CREDITS}]({ANCESTORS_CREDITS})."
-    if config.enlarges and (folder / SMALL / CREDITS).exists():
-        credit += f" Those of the model of small pictures: [{SMALL}/{CREDITS}]({SMALL}/{CREDITS})."
+    if training.initialised_from:
+        values["base_model"] = Path(training.initialised_from).name  # a path would tell of the machine
+    # JSON values are valid YAML, whatever characters a name has.
+    lines = [f"{name}: {json.dumps(value, ensure_ascii=False)}" for name, value in values.items()]
+    return "\n".join(["---", *lines, "---", "", ""])
+
+
+def _body(folder: Path, config: ModelConfig, denoiser: Denoiser) -> str:
+    by_class = bool(config.classes)
     name = BUNDLED if folder.resolve() == model_folder(BUNDLED).resolve() else str(folder)
+    facts = "\n".join(f"- **{label}**: {value}" for label, value in _facts(config, denoiser).items())
     return (
-        f"# {folder.name}\n\n{_KIND[bool(config.classes)]}\n\n"
-        + "\n".join(lines)
-        + f"\n\n    captionless generate --model {name} {example(config)}\n\n"
-        + f"It paints what its training pictures show and little else. {_LIMIT[bool(config.classes)]}\n\n"
-        + f"## Credits\n\n{credit}\n"
+        f"# {folder.name}\n\n{_KIND[by_class]}\n\n{facts}\n\n"
+        f"    captionless generate --model {name} {example_request(config)}\n\n"
+        f"It generates what its training images show and little else.\n{_LIMIT[by_class]}\n\n"
+        f"## Credits\n\n{_credits(folder, config)}\n"
     )
 
 
 _KIND = {
-    False: "A text-to-image model made by captionless from pictures alone, without captions.",
-    True: "A model of classes made by captionless: it paints a picture of the class it is asked for.",
+    False: "A text-to-image model trained with captionless from images alone, without captions.",
+    True: "A class-conditional image model trained with captionless: it generates images of the class you name.",
 }
 _LIMIT = {
-    False: "Its words are its encoder's: what that does\nnot know, the model cannot follow.",
-    True: "It knows no words but the\nnames of its classes.",
+    False: "It follows words only as far as its encoder distinguishes them.",
+    True: "The names of its classes are the only words it accepts.",
 }
 
 
-def _enlarging(config: ModelConfig) -> dict[str, str]:
-    """Return what is told of the first model of a cascade."""
-    if config.enlarges is None:
-        return {}
-    first = f"pictures of {config.enlarges} x {config.enlarges} pixels, painted by the model in [{SMALL}]({SMALL})"
-    return {"Enlarges": first}
-
-
-def _asked_by(config: ModelConfig) -> dict[str, str]:
-    """Return what the model's conditions are."""
+def _facts(config: ModelConfig, denoiser: Denoiser) -> dict[str, str]:
+    training, base = config.training, config.base_size
+    facts = {
+        "Images": f"{config.size} x {config.size} pixels, {'grey' if config.denoiser.channels == 1 else 'colour'}",
+        "Trained on": f"{training.train_images:,} images of the folder `{training.folder}`"
+        f" ({training.held_out:,} more held out)",
+        "Denoiser": f"U-Net, {parameter_count(denoiser) / 1e6:.1f} million weights, {config.prediction}-prediction, "
+        f"{training.settings.get('schedule', 'cosine')} schedule",
+    }
+    if base is not None:
+        facts["Super-resolution"] = f"of images of {base} x {base} pixels from the base model in [{BASE}]({BASE})"
     if config.encoder:
-        return {"Encoder": f"{config.encoder.name} (content hash {config.encoder.digest[:12]})"}
-    return {"Classes": class_counts(config)}
+        facts["Encoder"] = f"{config.encoder.name} (content hash {config.encoder.digest[:12]})"
+    else:
+        facts["Classes"] = class_counts(config)
+    begun = f", initialised from `{training.initialised_from}`" if training.initialised_from else ""
+    facts["Training"] = f"{training.images_seen:,} images seen in {training.minutes:.0f} minutes{begun}"
+    return facts
 
 
-def example(config: ModelConfig) -> str:
-    """Return what a first command asks the model for."""
-    return f"--class {shlex.quote(config.classes[0])}" if config.classes else '"what to paint"'
+def _credits(folder: Path, config: ModelConfig) -> str:
+    """Return where the authors of the training images are listed."""
+    credit = (
+        f"The authors and sources of the training images are listed in [{CREDITS}]({CREDITS})."
+        if (folder / CREDITS).exists()
+        else "The image folder held no CREDITS.csv. If its images require credit, name their authors here."
+    )
+    if (folder / INHERITED_CREDITS).exists():
+        credit += f"\nThose of the model it was initialised from: [{INHERITED_CREDITS}]({INHERITED_CREDITS})."
+    if config.base_size and (base_folder(folder) / CREDITS).exists():
+        base = f"{base_folder(folder).name}/{CREDITS}"
+        credit += f"\nThose of the base model: [{base}]({base})."
+    return credit
+
+
+def example_request(config: ModelConfig) -> str:
+    """Return the arguments of ``captionless generate`` for a first try of a model."""
+    return f"--class {shlex.quote(config.classes[0])}" if config.classes else '"your prompt"'
 
 
 def class_counts(config: ModelConfig) -> str:
-    """Return the classes of a model, each with how many pictures it was trained on."""
-    counts = config.training.get("class_pictures")
-    counts = counts if isinstance(counts, dict) else {}
-    return ", ".join(
-        f"{name} ({counts[name]:,})" if isinstance(counts.get(name), int) else name for name in config.classes
-    )
+    """Return the classes of a model, each with its number of training images."""
+    counts = config.training.class_images
+    return ", ".join(f"{name} ({counts[name]:,})" if name in counts else name for name in config.classes)
 
 
-def write_images(folder: Path, rows: Iterable[tuple[str, ...]]) -> None:
-    """Write ``pictures.csv``: name, content hash and role of every picture (``TRAIN`` …), and its label if any."""
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    rows = list(rows)
-    writer.writerow(["file", "sha256", "role", "label"][: len(rows[0]) if rows else 3])
-    writer.writerows(rows)
-    with atomic_write(folder / "pictures.csv") as path:
-        path.write_text(text.getvalue(), encoding="utf-8")
-
-
-def read_images(folder: Path) -> list[tuple[str, str, str]]:
-    """Read name, content hash and role back from ``pictures.csv``; an empty list where there is none."""
-    return [(row[0], row[1], row[2]) for row in _read_rows(folder) if len(row) in (3, 4)]
-
-
-def read_labels(folder: Path) -> dict[str, str]:
-    """Read label by content hash from ``pictures.csv``; nothing of a model of words."""
-    return {row[1]: row[3] for row in _read_rows(folder) if len(row) == 4}
-
-
-def _read_rows(folder: Path) -> list[list[str]]:
-    path = folder / "pictures.csv"
-    if not path.is_file():
-        return []
-    with path.open(encoding="utf-8", newline="") as file:
-        return list(csv.reader(file))[1:]
-
-
-def _keep_ancestors_credits(folder: Path, config: ModelConfig) -> None:
-    """Copy the credits of the model begun from: these weights owe them too."""
-    begun = config.training.get("from")
+def _inherit_credits(folder: Path, config: ModelConfig) -> None:
+    """Copy the credits of the model that this one was initialised from."""
+    begun = config.training.initialised_from
     if not begun:
         return
-    ancestor = model_folder(begun)
-    # What paints from noise alone began with the small model of one that enlarges, as ``enlargement.begun_from`` says.
-    inside = config.enlarges is None and (ancestor / SMALL).is_dir()
-    source = (ancestor / SMALL if inside else ancestor) / CREDITS
-    if source.is_file() and not (folder / ANCESTORS_CREDITS).exists():
-        with atomic_write(folder / ANCESTORS_CREDITS) as path:
-            path.write_bytes(source.read_bytes())
+    parent = model_folder(begun)
+    if config.base_size is None and base_folder(parent).is_dir():
+        parent = base_folder(parent)  # the weights came from there: see ``captionless.training.start``
+    if (parent / CREDITS).is_file() and not (folder / INHERITED_CREDITS).exists():
+        with atomic_write(folder / INHERITED_CREDITS) as path:
+            path.write_bytes((parent / CREDITS).read_bytes())
 
 
-def _find_credits(pictures: Path) -> Path | None:
-    """Look for credits in the folder, then one above (where a data set keeps them beside its splits)."""
-    found = (path / CREDITS for path in (pictures, pictures.parent))
+def _find_credits(images: Path) -> Path | None:
+    """Return the credits in the image folder, or one above (where a data set keeps them beside its splits)."""
+    found = (path / CREDITS for path in (images, images.parent))
     return next((path for path in found if path.is_file()), None)
 
 
 def _own_credits(path: Path, names: set[str]) -> str:
-    """Return the lines of a credits table that concern the pictures trained on (all of it where none is named so)."""
+    """Return the lines of a credits table that concern the training images (the whole table if none does)."""
     lines = path.read_text(encoding="utf-8", errors="replace").splitlines()
     own = [line for line in lines[1:] if _concerns(next(csv.reader([line]), [""])[0], names)]
     return "\n".join([lines[0], *(own or lines[1:])]) + "\n" if lines else ""

@@ -11,7 +11,8 @@ from captionless.cli.console import bar, remarks, show
 from captionless.errors import CaptionlessError
 
 if TYPE_CHECKING:
-    from captionless.checkpoints.model import Model, ModelConfig
+    from captionless.checkpoints.config import ModelConfig
+    from captionless.checkpoints.model import Model
 
 
 def info(
@@ -20,7 +21,7 @@ def info(
     ],
 ) -> None:
     """Say what a model or a folder of pictures holds."""
-    from captionless.checkpoints.model import CONFIG, model_folder
+    from captionless.checkpoints.config import CONFIG, model_folder
 
     folder = model_folder(name)
     if not folder.is_dir():
@@ -32,12 +33,13 @@ def info(
 
 
 def _model(name: str) -> list[tuple[str, str]]:
-    from captionless.checkpoints.model import load_model, model_folder
+    from captionless.checkpoints.config import model_folder
+    from captionless.checkpoints.model import load_model
     from captionless.models.unet import parameter_count
 
     model = load_model(name)
     config, training = model.config, model.config.training
-    given = {k: v for k, v in training.get("settings", {}).items() if v is not None}
+    given = {k: v for k, v in training.settings.items() if v is not None}
     # load_config has checked the types of what is formatted here.
     return [
         ("model", str(model_folder(name))),
@@ -45,11 +47,11 @@ def _model(name: str) -> list[tuple[str, str]]:
         ("denoiser", f"{parameter_count(model.denoiser) / 1e6:.1f} million weights, width {config.denoiser.width}"),
         *_enlarging(model),
         *_conditions(config),
-        ("trained on", f"{training.get('folder', '?')}: {training.get('pictures', 0):,} pictures"),
-        ("held out", f"{training.get('held_out', 0):,}"),
-        ("begun from", str(training.get("from") or "nothing")),
-        ("seen", f"{training.get('images', 0):,} pictures in {training.get('minutes', 0):.1f} minutes"),
-        ("loss", str(training.get("loss"))),
+        ("trained on", f"{training.folder}: {training.train_images:,} images"),
+        ("held out", f"{training.held_out:,}"),
+        ("initialised from", training.initialised_from or "random weights"),
+        ("seen", f"{training.images_seen:,} images in {training.minutes:.1f} minutes"),
+        ("loss", str(training.loss)),
         ("settings", ", ".join(f"{k} {v}" for k, v in given.items())),
     ]
 
@@ -57,13 +59,13 @@ def _model(name: str) -> list[tuple[str, str]]:
 def _enlarging(model: Model) -> list[tuple[str, str]]:
     from captionless.models.unet import parameter_count
 
-    if model.small is None:
+    if model.base is None:
         return []
-    small, training = model.small.config, model.small.config.training
+    small, training = model.base.config, model.base.config.training
     facts = [
         f"pictures of {small.size} x {small.size}",
-        f"{parameter_count(model.small.denoiser) / 1e6:.1f} million weights, width {small.denoiser.width}",
-        f"{training.get('images', 0):,} pictures seen in {training.get('minutes', 0):.1f} minutes",
+        f"{parameter_count(model.base.denoiser) / 1e6:.1f} million weights, width {small.denoiser.width}",
+        f"{training.images_seen:,} images seen in {training.minutes:.1f} minutes",
     ]
     return [("enlarges", "; ".join(facts))]
 
@@ -73,10 +75,10 @@ def _conditions(config: ModelConfig) -> list[tuple[str, str]]:
 
     encoder, training = config.encoder, config.training
     if encoder is None:
-        return [("classes", class_counts(config)), ("labels from", str(training.get("labels", "?")))]
+        return [("classes", class_counts(config)), ("labels from", training.labels or "?")]
     return [
         ("encoder", f"{encoder.name}, {encoder.width} features, hash {encoder.digest[:12]}"),
-        ("chosen", str(training.get("encoder_reason", "?"))),
+        ("chosen", training.encoder_reason or "?"),
     ]
 
 

@@ -86,10 +86,10 @@ def train(
             observer=Watcher(progress),
             **given,
         )
-    from captionless.checkpoints.card import example
-    from captionless.checkpoints.model import load_config
+    from captionless.checkpoints.card import example_request
+    from captionless.checkpoints.config import load_config
 
-    say(f"Done. Try: captionless generate --model {out} {example(load_config(out))}")
+    say(f"Done. Try: captionless generate --model {out} {example_request(load_config(out))}")
 
 
 class Watcher:

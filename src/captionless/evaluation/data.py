@@ -11,8 +11,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from captionless.checkpoints.card import COPY, TRAIN, read_images, read_labels
-from captionless.checkpoints.model import SMALL, ModelConfig, load_config, model_folder
+from captionless.checkpoints.config import ModelConfig, base_folder, load_config, model_folder
+from captionless.checkpoints.image_list import COPY, TRAIN, read_image_list, read_labels
 from captionless.data.arrays import ImageArrays, read_arrays
 from captionless.data.labels import find_labels, normalise_label
 from captionless.encoders.embeddings import EmbeddedImages, embed
@@ -123,9 +123,9 @@ def ancestry(model: str | Path) -> list[tuple[str, ModelConfig | None]]:
         except CaptionlessError:
             config = None
         found.append((name, config))
-        begun = config.training.get("from") if config else None
-        waiting += [str(begun)] if begun else []
-        waiting += [str(folder / SMALL)] if config and config.enlarges else []
+        begun = config.training.initialised_from if config else None
+        waiting += [begun] if begun else []
+        waiting += [str(base_folder(folder))] if config and config.base_size else []
     return found
 
 
@@ -135,7 +135,7 @@ def seen_digests(model: str | Path) -> tuple[set[str], tuple[str, ...]]:
     Returns:
         The hashes, and the models among them that do not record theirs, or are gone.
     """
-    rows = {name: read_images(model_folder(name)) for name, _ in ancestry(model)}
+    rows = {name: read_image_list(model_folder(name)) for name, _ in ancestry(model)}
     seen = {digest for known in rows.values() for _, digest, role in known if role in (TRAIN, COPY)}
     return seen, tuple(name for name, known in rows.items() if not known)
 
@@ -147,11 +147,11 @@ def own_images(model: str | Path) -> dict[str, str]:
     of it.
     """
     folder = model_folder(model)
-    return _trained_in(folder / SMALL) | _trained_in(folder)
+    return _trained_in(base_folder(folder)) | _trained_in(folder)
 
 
 def _trained_in(folder: Path) -> dict[str, str]:
-    rows = read_images(folder)
+    rows = read_image_list(folder)
     trained = {name: digest for name, digest, role in rows if role == TRAIN}
     own = {digest: digest for digest in trained.values()}
     return own | {digest: trained.get(name, digest) for name, digest, role in rows if role == COPY}

@@ -204,12 +204,12 @@ def facts(generator: Generator) -> tuple[tuple[str, str], ...]:
     config = generator.model.config
     told = config.training
     encoder = f"encoder {config.encoder.name}" if config.encoder else f"{len(config.classes)} classes"
-    small = generator.model.small
+    small = generator.model.base
     return (
         ("Images", f"{config.size} x {config.size} pixels"),
         *([_enlarged(small)] if small else []),
         ("Denoiser", f"{parameter_count(generator.denoiser) / 1e6:.1f} million weights, {encoder}"),
-        ("Trained on", f"{told.get('pictures', 0):,} pictures, {told.get('images', 0):,} seen in all"),
+        ("Trained on", f"{told.train_images:,} pictures, {told.images_seen:,} seen in all"),
     )
 
 
@@ -218,7 +218,7 @@ def _enlarged(small: Model) -> tuple[str, str]:
     size, told = small.config.size, small.config.training
     return "Enlarges", (
         f"pictures of {size} x {size} pixels; {parameter_count(small.denoiser) / 1e6:.1f} million weights, trained on "
-        f"{told.get('pictures', 0):,} pictures, {told.get('images', 0):,} seen in all"
+        f"{told.train_images:,} pictures, {told.images_seen:,} seen in all"
     )
 
 

@@ -13,7 +13,7 @@ import torch
 
 from captionless._version import __version__
 from captionless.checkpoints.card import add_evaluation
-from captionless.checkpoints.model import BUNDLED, load_config, model_folder
+from captionless.checkpoints.config import BUNDLED, load_config, model_folder
 from captionless.config.sampling import SamplingConfig
 from captionless.device import resolve_precision
 from captionless.encoders.dual_encoder import Encoder

@@ -54,11 +54,11 @@ class Generator:
         self.model = model
         self.device = torch.device(device) if device else default_device()
         self.denoiser = to_device(model.denoiser, self.device)
-        small = model.small
+        small = model.base
         self.small = Stage(to_device(small.denoiser, self.device), small.config) if small else None
         self.encoder_place = str(encoder) if isinstance(encoder, str | Path) else None
         if encoder is not None:
-            model.config.words(model.name)  # raises where the model has no encoder
+            model.config.require_encoder(model.name)  # raises where the model has no encoder
         if encoder is not None and not isinstance(encoder, str | Path):
             _check_encoder(model, encoder)
             self.encoder = encoder
@@ -72,7 +72,7 @@ class Generator:
         """
         from captionless.encoders.dual_encoder import load_encoder
 
-        recorded = self.model.config.words(self.model.name).name
+        recorded = self.model.config.require_encoder(self.model.name).name
         try:
             encoder = load_encoder(self.encoder_place or recorded, announce=_announce)
         except CaptionlessError as error:
@@ -256,4 +256,4 @@ def _announce(message: str) -> None:
 def _check_encoder(model: Model, encoder: Encoder) -> None:
     from captionless.encoders.dual_encoder import check_same
 
-    check_same(asdict(model.config.words(model.name)), encoder)
+    check_same(asdict(model.config.require_encoder(model.name)), encoder)

@@ -129,7 +129,7 @@ def what_to_sample(given: Mapping[str, Any]) -> list[str]:
     Raises:
         CaptionlessError: there are none, or they are of the other kind; there is no such model.
     """
-    from captionless.checkpoints.model import load_config
+    from captionless.checkpoints.config import load_config
     from captionless.conditioning.classes import check_classes
 
     words, file, classes = given["words"] or [], given["prompts"], given["classes"] or []

@@ -10,7 +10,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from captionless.checkpoints.model import ModelConfig
+from captionless.checkpoints.config import ModelConfig
 from captionless.config.sampling import GUIDED_LEVELS, SamplingConfig, enlarging
 from captionless.data.arrays import denormalise
 from captionless.device import autocast, resolve_precision
@@ -117,7 +117,7 @@ class _Job:
 
 def _sample_batch(stage: Stage, small: Stage | None, job: _Job) -> Tensor:
     """Return pictures, (n, channels, size, size), in about [-1, 1]."""
-    if (small is None) != (stage.config.enlarges is None):
+    if (small is None) != (stage.config.base_size is None):
         raise CaptionlessError("a model that enlarges needs the model of small pictures beside it, and no other does.")
     if small is None:
         return _reverse(stage, stage.denoiser, job)

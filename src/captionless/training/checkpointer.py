@@ -15,8 +15,10 @@ import torch
 from filelock import FileLock, Timeout
 
 from captionless.checkpoints import model as checkpoint
-from captionless.checkpoints.card import write_images, write_model_card
-from captionless.checkpoints.model import ModelConfig
+from captionless.checkpoints.card import write_model_card
+from captionless.checkpoints.config import CONFIG, ModelConfig, base_folder, save_config
+from captionless.checkpoints.image_list import write_image_list
+from captionless.checkpoints.tensors import save_tensors
 from captionless.conditioning.subject import subject_mean
 from captionless.config.training import TrainConfig
 from captionless.errors import CaptionlessError
@@ -65,7 +67,7 @@ class Checkpointer:
 
     def begin(self) -> None:
         """Take the model whose pictures are enlarged into the model folder as it is now; it may still be learning."""
-        target = self.out / checkpoint.SMALL
+        target = base_folder(self.out)
         if self.small is not None and self.small.resolve() != target.resolve():
             checkpoint.copy_model(self.small, target)
 
@@ -89,14 +91,14 @@ class Checkpointer:
 
     def save_model(self, folder: Path, training: trainer.Training) -> None:
         """Write a model folder with the averaged weights as they are now; last the config that makes it a model."""
-        checkpoint.save_tensors(folder / checkpoint.WEIGHTS, training.average.state_dict())
-        if self.small is not None and not (folder / checkpoint.SMALL / checkpoint.CONFIG).is_file():
-            checkpoint.copy_model(self.out / checkpoint.SMALL, folder / checkpoint.SMALL)
+        save_tensors(folder / checkpoint.WEIGHTS, training.average.state_dict())
+        if self.small is not None and not (base_folder(folder) / CONFIG).is_file():
+            checkpoint.copy_model(base_folder(self.out), base_folder(folder))
         for name, tensors in self._bridge_data.items():
-            checkpoint.save_tensors(folder / name, tensors)
-        write_images(folder, self.pictures.rows())
-        config = replace(self.config, training=self.config.training | self._so_far(training))
-        checkpoint.save_config(folder, config)
+            save_tensors(folder / name, tensors)
+        write_image_list(folder, self.pictures.rows())
+        config = replace(self.config, training=replace(self.config.training, **self._so_far(training)))
+        save_config(folder, config)
         write_model_card(folder, config, training.average, self.folder)
 
     def draw(self, training: trainer.Training) -> Path:
@@ -130,7 +132,7 @@ class Checkpointer:
     def _so_far(training: trainer.Training) -> dict[str, Any]:
         counter = training.counter
         loss = None if math.isnan(counter.loss) else round(counter.loss, 5)
-        return {"images": counter.images, "minutes": round(counter.seconds / 60, 2), "loss": loss}
+        return {"images_seen": counter.images, "minutes": round(counter.seconds / 60, 2), "loss": loss}
 
 
 @contextmanager

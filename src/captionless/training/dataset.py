@@ -11,8 +11,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from captionless.checkpoints.card import HELD_OUT, TRAIN
-from captionless.checkpoints.model import EncoderReference, ModelConfig
+from captionless.checkpoints.config import EncoderReference, ModelConfig
+from captionless.checkpoints.image_list import HELD_OUT, TRAIN
 from captionless.config.training import TrainConfig
 from captionless.data.arrays import ImageArrays
 from captionless.data.images import held_out, sample_images, write_report

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from captionless.checkpoints.model import SMALL, ModelConfig, load_config, model_folder
+from captionless.checkpoints.config import ModelConfig, base_folder, load_config, model_folder
 from captionless.config.training import ENLARGING_WEIGHTING, GivenSettings, TrainConfig
 from captionless.errors import CaptionlessError
 
@@ -12,7 +12,7 @@ from captionless.errors import CaptionlessError
 def small_model(name: str | Path) -> Path:
     """Return the folder of the model called ``name``; if it enlarges, of the one whose pictures it enlarges."""
     folder = model_folder(name)
-    return folder if load_config(name).enlarges is None else folder / SMALL
+    return folder if load_config(name).base_size is None else base_folder(folder)
 
 
 def begun_from(name: str | Path, enlarges: bool) -> Path:
@@ -23,7 +23,7 @@ def begun_from(name: str | Path, enlarges: bool) -> Path:
     """
     if not enlarges:
         return small_model(name)
-    if load_config(name).enlarges is None:
+    if load_config(name).base_size is None:
         raise CaptionlessError(
             f"a model that enlarges cannot begin from {name}, which paints from noise alone. Leave --from out; "
             "--enlarge names the model whose pictures are enlarged."
@@ -33,7 +33,7 @@ def begun_from(name: str | Path, enlarges: bool) -> Path:
 
 def check_resumed(config: ModelConfig, out: Path, enlarge: str | Path | None) -> None:
     """Raise where the model in ``out``, with this config, is to be resumed as one that enlarges other pictures."""
-    begun = config.training.get("enlarge")
+    begun = config.training.base_model
     if enlarge is not None and str(enlarge) != begun:
         what = f"enlarges the pictures of {begun}" if begun else "paints from noise alone"
         raise CaptionlessError(

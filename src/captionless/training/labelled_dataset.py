@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from captionless.checkpoints.model import ModelConfig
+from captionless.checkpoints.config import ModelConfig
 from captionless.conditioning.classes import list_classes, one_hot
 from captionless.config.training import TrainConfig
 from captionless.data.arrays import ImageArrays, read_arrays
@@ -36,7 +36,7 @@ def label_source(config: ModelConfig | None, resumed: bool, classes: bool, label
             "--classes contradicts the model that is to be resumed, begun with words. Leave it out, or start anew with "
             "--from in another folder."
         )
-    return source or (str(config.training.get("labels", FOLDERS)) if config.classes else None)
+    return source or (config.training.labels or FOLDERS if config.classes else None)
 
 
 def refuse_words(encoder: str | None, vectors: str | Path | None, prompts: Sequence[str]) -> None:

@@ -17,7 +17,8 @@ import torch
 from accelerate import Accelerator
 from torch import Tensor
 
-from captionless.checkpoints.model import STATE, read_metadata, read_tensors, save_tensors
+from captionless.checkpoints.model import STATE
+from captionless.checkpoints.tensors import read_metadata, read_tensors, save_tensors
 from captionless.config.training import DEFAULT_MINUTES, TrainConfig
 from captionless.data.arrays import normalise
 from captionless.device import autocast, resolve_precision

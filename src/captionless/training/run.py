@@ -11,7 +11,8 @@ import torch
 from accelerate import Accelerator
 
 from captionless._version import __version__
-from captionless.checkpoints.model import BUNDLED, EncoderReference, ModelConfig, load_model
+from captionless.checkpoints.config import BUNDLED, EncoderReference, ModelConfig, TrainingRecord
+from captionless.checkpoints.model import load_model
 from captionless.config.training import GivenSettings, TrainConfig
 from captionless.data.labels import FOLDERS
 from captionless.device import to_device
@@ -129,10 +130,10 @@ def train(
     _tell_afresh(start, bool(source), observer)
     with accelerator.main_process_first():
         if source:
-            pictures = gather_classes(folder, out, settings, source, start.bound, observer, start.enlarges)
+            pictures = gather_classes(folder, out, settings, source, start.bound, observer, start.base_size)
         else:
             pictures = gather(
-                folder, out, settings, start.bound, encoder, vectors, observer, accelerator.device, start.enlarges
+                folder, out, settings, start.bound, encoder, vectors, observer, accelerator.device, start.base_size
             )
     with only_one(out, main):
         if start.resumed:
@@ -192,30 +193,30 @@ def _begin(
     training = trainer.begin(to_device(network.requires_grad_(True).train(), accelerator.device), settings)
     if start.resumed:
         trainer.restore_state(out, training)
-    about = {
-        "captionless": __version__,
-        "folder": str(folder),
-        "pictures": len(pictures.train.names),
-        "held_out": len(pictures.held_out.names),
-        "from": start.model,
+    about = TrainingRecord(
+        version=__version__,
+        folder=str(folder),
+        train_images=len(pictures.train.names),
+        held_out=len(pictures.held_out.names),
+        initialised_from=start.model,
+        settings=asdict(settings),
         **_about_enlarging(start, enlarge),
         **_about_conditions(pictures, start),
-        "settings": asdict(settings),
-    }
+    )
     encoder, reference = pictures.encoder, None
     if encoder is not None:
         reference = EncoderReference(_lasting(encoder.name), encoder.digest, encoder.width, encoder.logit_scale)
     schedule = schedule_from(start, settings, wanted)
     return training, ModelConfig(
-        settings.size, wanted, reference, schedule, settings.prediction, about, pictures.classes, start.enlarges
+        settings.size, wanted, reference, schedule, settings.prediction, about, pictures.classes, start.base_size
     )
 
 
 def _about_enlarging(start: Start, enlarge: str | Path | None) -> dict[str, Any]:
     if start.small is None:
         return {}
-    begun = start.config.training.get("enlarge") if start.resumed and start.config else str(enlarge)
-    return {"enlarge": begun}
+    begun = start.config.training.base_model if start.resumed and start.config else str(enlarge)
+    return {"base_model": begun}
 
 
 def _about_conditions(pictures: TrainingImages, start: Start) -> dict[str, Any]:
@@ -223,10 +224,10 @@ def _about_conditions(pictures: TrainingImages, start: Start) -> dict[str, Any]:
     if pictures.classes:
         table = pictures.source != FOLDERS
         source = str(Path(pictures.source).resolve()) if table else FOLDERS
-        return {"labels": source, "class_pictures": pictures.class_counts()}
+        return {"labels": source, "class_images": pictures.class_counts()}
     reason = pictures.reason
     if start.resumed and start.config:
-        reason = start.config.training.get("encoder_reason", reason)
+        reason = start.config.training.encoder_reason or reason
     return {"encoder_reason": reason}
 
 

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from PIL import Image
 from torch import Tensor
 
-from captionless.checkpoints.model import ModelConfig
+from captionless.checkpoints.config import ModelConfig
 from captionless.conditioning.bridge import BridgeData, to_condition
 from captionless.conditioning.classes import one_hot
 from captionless.conditioning.subject import folder_words
@@ -51,7 +51,9 @@ class SampleGridWriter:
             self.conditions: Tensor = one_hot(self.labels, pictures.classes)
         elif self.labels:
             texts = pictures.encoder.encode_texts(self.labels)
-            bridge_data = BridgeData(pictures.train.vectors if bank is None else bank, 1 / config.words().logit_scale)
+            bridge_data = BridgeData(
+                pictures.train.vectors if bank is None else bank, 1 / config.require_encoder().logit_scale
+            )
             self.conditions = to_condition(texts, bridge_data)
         else:
             shown = pictures.held_out if pictures.held_out.names else pictures.train

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
 
-from captionless.checkpoints.model import CONFIG, load_config
+from captionless.checkpoints.config import CONFIG, load_config
 from captionless.errors import CaptionlessError
 from captionless.evaluation.data import seen_digests
 from captionless.evaluation.metrics import ENOUGH_HELD_OUT, Estimate
@@ -44,7 +44,7 @@ class Selection:
         images: int,
     ) -> None:
         self.out, self.every, self.watch, self.save, self.say = out, every, watch, save, say
-        kept = load_config(out / BEST).training.get("images") if (out / BEST / CONFIG).is_file() else None
+        kept = load_config(out / BEST).training.images_seen if (out / BEST / CONFIG).is_file() else None
         self.glances = [glance for glance in read_validations(out) if glance.images <= images or glance.images == kept]
         self.done = images // every
 

@@ -13,17 +13,10 @@ from typing import Any
 
 import torch
 
-from captionless.checkpoints.card import TRAIN, read_images, read_labels
-from captionless.checkpoints.model import (
-    BANK,
-    CONFIG,
-    SMALL,
-    STATE,
-    ModelConfig,
-    load_config,
-    load_model,
-    read_tensors,
-)
+from captionless.checkpoints.config import CONFIG, ModelConfig, base_folder, load_config
+from captionless.checkpoints.image_list import TRAIN, read_image_list, read_labels
+from captionless.checkpoints.model import BANK, STATE, load_model
+from captionless.checkpoints.tensors import read_tensors
 from captionless.config.training import (
     BOUND,
     LENGTH,
@@ -71,14 +64,16 @@ class Start:
         return load_config(self.small) if self.small else self.config
 
     @property
-    def enlarges(self) -> int | None:
+    def base_size(self) -> int | None:
         """Side of the small pictures that are to be enlarged."""
         return self.bound.size if self.small and self.bound else None
 
     @property
     def understood(self) -> bool:
         """Whether the model begun from, if any, has the same encoder or classes as ``bound``."""
-        return self.config is None or (self.bound is not None and self.config.understands == self.bound.understands)
+        return self.config is None or (
+            self.bound is not None and self.config.condition_space == self.bound.condition_space
+        )
 
 
 def find_start(
@@ -104,19 +99,19 @@ def find_start(
         small = small_model(enlarge) if enlarge is not None else None
         return Start(load_config(begun_from(name, small is not None)) if name else None, name, small=small)
     config = load_config(out)
-    begun = config.training.get("from")
+    begun = config.training.initialised_from
     if name is not None and name != begun:
         raise CaptionlessError(
             f"--resume goes on with {out}, which was begun from {begun or 'nothing'}, not from {name}. "
             "Leave --from out, or choose another --out."
         )
-    if not (out / STATE).is_file() or not read_images(out):
+    if not (out / STATE).is_file() or not read_image_list(out):
         raise CaptionlessError(
             f"{out} cannot be resumed: its training state or its pictures.csv is gone. "
             f"Begin anew from it: --from {out} --out ANOTHER."
         )
     check_resumed(config, out, enlarge)
-    return Start(config, begun, resumed=True, small=out / SMALL if config.enlarges else None)
+    return Start(config, begun, resumed=True, small=base_folder(out) if config.base_size else None)
 
 
 def settle(start: Start, given: GivenSettings, *, by_class: bool = False) -> TrainConfig:
@@ -127,7 +122,7 @@ def settle(start: Start, given: GivenSettings, *, by_class: bool = False) -> Tra
     if start.config is None:
         settings = TrainConfig(**(usual | given))
     elif start.resumed:
-        recorded = settings_from_dict(start.config.training.get("settings", {}))
+        recorded = settings_from_dict(start.config.training.settings)
         check_unchanged(given, recorded)
         changes: dict[str, Any] = {name: value for name, value in given.items() if name in LENGTH}
         settings = replace(recorded, **changes)
@@ -257,7 +252,7 @@ def in_recorded_order(out: Path, pictures: TrainingImages, folder: Path) -> Trai
     Raises:
         CaptionlessError: pictures came or went since, or their vectors or labels are others.
     """
-    recorded = [digest for _, digest, role in read_images(out) if role == TRAIN]
+    recorded = [digest for _, digest, role in read_image_list(out) if role == TRAIN]
     now = {digest: i for i, digest in enumerate(pictures.train.digests)}
     gone, new = set(recorded) - set(now), set(now) - set(recorded)
     if gone or new:
@@ -271,7 +266,7 @@ def in_recorded_order(out: Path, pictures: TrainingImages, folder: Path) -> Trai
     if pictures.classes:
         check_labels(out, pictures, read_labels(out))
         return pictures
-    if (out / SMALL).is_dir():  # the bank is that model's, of its own pictures
+    if (base_folder(out)).is_dir():  # the bank is that model's, of its own pictures
         return pictures
     bank = read_tensors(out / BANK)["vectors"].float()
     if len(bank) == len(order) and not torch.allclose(bank, pictures.train.vectors, atol=2e-3):
@@ -300,7 +295,7 @@ def _inherited(old: ModelConfig, usual: GivenSettings, given: GivenSettings) -> 
         raise CaptionlessError(
             "--grey contradicts the model begun from, which paints in colour. Leave it out, or train without --from."
         )
-    recorded = settings_from_dict(old.training.get("settings", {}))
+    recorded = settings_from_dict(old.training.settings)
     inherited = GivenSettings(size=old.size, width=old.denoiser.width, grey=grey, tokens=old.denoiser.tokens)
     inherited["mask"] = recorded.mask
     if not old.classes:

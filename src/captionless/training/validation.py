@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from captionless.checkpoints.model import ModelConfig
+from captionless.checkpoints.config import ModelConfig
 from captionless.config.sampling import SamplingConfig
 from captionless.encoders.dual_encoder import BUNDLED, load_encoder
 from captionless.encoders.features import own_features

@@ -12,7 +12,7 @@ import pytest
 import torch
 from PIL import Image
 
-from captionless.checkpoints.card import read_images
+from captionless.checkpoints.image_list import read_image_list
 from captionless.config.sampling import SamplingConfig
 from captionless.evaluation import SAMPLES
 from captionless.evaluation.metrics import memorises, share
@@ -42,7 +42,7 @@ def copying(place: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., list[
     """Make every model paint the training pictures of one, mirrored; return their names."""
 
     def begin(model: Path = place / "model", photos: Path = place / "photos") -> list[str]:
-        names = sorted(name for name, _, role in read_images(model) if role == "train")
+        names = sorted(name for name, _, role in read_image_list(model) if role == "train")
         squares = [Image.open(photos / name).resize((8, 8), Image.Resampling.LANCZOS) for name in names]
         pixels = torch.stack([torch.tensor(list(one.tobytes())).reshape(8, 8, 3).permute(2, 0, 1) for one in squares])
 
@@ -134,7 +134,7 @@ def test_what_a_model_was_begun_from_saw_elsewhere_is_told_of(place: Path, tmp_p
     strange = sample_photos(tmp_path / "strange", 50, seed=8)
     shutil.copytree(tmp_path / "own", strange, dirs_exist_ok=True)
     found = measure(place, strange, tmp_path, child)
-    learned = sum(row[2] == "train" for row in read_images(place / "model"))
+    learned = sum(row[2] == "train" for row in read_image_list(place / "model"))
     assert found.memorises is False
     assert any(f"{learned} pictures are not in the folder" in note for note in memory(found).notes)
 

@@ -10,7 +10,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from captionless.checkpoints.model import BUNDLED, load_config
+from captionless.checkpoints.config import BUNDLED, load_config
 from captionless.config.sampling import SamplingConfig
 from captionless.device import resolve_precision
 from captionless.errors import CaptionlessError

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from captionless.checkpoints.model import ModelConfig
+from captionless.checkpoints.config import ModelConfig
 from captionless.evaluation.classifier.train import (
     MINIMUM,
     PixelClassifier,
@@ -140,4 +140,4 @@ def learnable_labels(pictures: Images) -> tuple[tuple[str, ...], tuple[str, ...]
 
 def mirrors_images(config: ModelConfig) -> bool:
     """Tell whether a picture and its mirror image show the same, by how the model was trained."""
-    return bool(config.training.get("settings", {}).get("flip", True))
+    return bool(config.training.settings.get("flip", True))

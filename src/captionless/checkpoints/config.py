@@ -1,0 +1,236 @@
+"""Describe a model on disk: ``config.json``, and the names of the files beside it."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, dataclass, field
+from functools import cache
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict, ValidationError, create_model
+
+from captionless.checkpoints.old_formats import translated
+from captionless.config.training import PREDICTIONS
+from captionless.conditioning.classes import list_classes
+from captionless.diffusion.schedules import SCHEDULE_KINDS, AnySchedule, CosineSchedule
+from captionless.errors import CaptionlessError, one_of
+from captionless.files import atomic_write
+from captionless.models.unet import DenoiserConfig
+
+FORMAT = 7
+BUNDLED = "bundled"
+CONFIG = "config.json"
+BASE, OLD_BASE = "base", "small"
+"""The folder of the base model inside that of a super-resolution stage; formats up to 6 called it ``small``."""
+
+
+@dataclass(frozen=True)
+class EncoderReference:
+    """Identify the encoder of a model: its name for people, its content hash for certainty."""
+
+    name: str
+    digest: str
+    width: int
+    logit_scale: float
+
+
+@dataclass(frozen=True)
+class TrainingRecord:
+    """Record how a model was trained, for people and for resuming.
+
+    Args:
+        version: of captionless.
+        folder: of the training images.
+        train_images: how many images it was trained on.
+        held_out: how many were set aside.
+        initialised_from: name of the model whose weights it started with, if any.
+        base_model: name of the model whose images it upsamples, if it does.
+        encoder_reason: why its encoder was chosen.
+        labels: where the labels of a model of classes come from; see ``captionless.data.labels``.
+        class_images: training images per class.
+        settings: the fields of ``captionless.config.training.TrainConfig``.
+        images_seen: training images shown to it in total, repetitions included.
+        minutes: time spent in training steps.
+        loss: the smoothed training loss at the end.
+    """
+
+    version: str = ""
+    folder: str = "?"
+    train_images: int = 0
+    held_out: int = 0
+    initialised_from: str | None = None
+    base_model: str | None = None
+    encoder_reason: str = ""
+    labels: str = ""
+    class_images: dict[str, int] = field(default_factory=dict)
+    settings: dict[str, Any] = field(default_factory=dict)
+    images_seen: int = 0
+    minutes: float = 0.0
+    loss: float | None = None
+
+
+@dataclass(frozen=True)
+class ModelConfig:
+    """Hold the content of ``config.json``.
+
+    Args:
+        size: side of the images, in pixels.
+        denoiser: shape of the network.
+        encoder: the encoder whose vectors are its conditions; None for a model of classes.
+        schedule: the noise schedule.
+        prediction: what the denoiser predicts; see ``captionless.diffusion.objective``.
+        training: how it was trained.
+        classes: the names of its classes, in the order of the elements of its one-hot conditions; empty for a model of
+            words. A model has either an encoder or classes.
+        base_size: for a super-resolution stage, side of the base model's images in pixels; else None.
+    """
+
+    size: int
+    denoiser: DenoiserConfig
+    encoder: EncoderReference | None
+    schedule: AnySchedule = field(default_factory=CosineSchedule)
+    prediction: str = "v"
+    training: TrainingRecord = field(default_factory=TrainingRecord)
+    classes: tuple[str, ...] = ()
+    base_size: int | None = None
+
+    def __post_init__(self) -> None:
+        """Refuse a config whose parts contradict each other."""
+        if (self.encoder is None) != bool(self.classes):
+            raise CaptionlessError("a model has either an encoder or classes, and this one has both or neither.")
+        if len(set(self.classes)) < len(self.classes) or not all(self.classes):
+            raise CaptionlessError("each class of a model needs a name of its own.")
+        base = self.base_size
+        if self.denoiser.beside != (0 if base is None else self.denoiser.channels + 1):
+            raise CaptionlessError("`base_size` is set for a super-resolution stage, and only for one.")
+        if base is not None and not (0 < base < self.size and self.size % base == 0):
+            raise CaptionlessError(f"images of {base} pixels are not upsampled to {self.size}: not a whole multiple.")
+
+    @property
+    def condition_width(self) -> int:
+        """Length of its condition vectors."""
+        return self.encoder.width if self.encoder else len(self.classes)
+
+    @property
+    def condition_space(self) -> tuple[str, tuple[str, ...]]:
+        """What its conditions mean, for comparison: the content hash of its encoder (or ""), and its classes."""
+        return self.encoder.digest if self.encoder else "", self.classes
+
+    def require_encoder(self, name: str = "") -> EncoderReference:
+        """Return the encoder that words need.
+
+        Raises:
+            CaptionlessError: the model (called ``name`` in the message) is one of classes.
+        """
+        if self.encoder is None:
+            raise CaptionlessError(
+                f"the model {name} generates classes: it has no encoder, so it takes neither prompts, example images "
+                f"nor a bridge. {list_classes(self.classes)}"
+            )
+        return self.encoder
+
+
+def model_folder(name: str | Path) -> Path:
+    """Return the folder that a model's name stands for: ``bundled``, or a path."""
+    if str(name) == BUNDLED:
+        return Path(str(resources.files("captionless") / "bundled" / "flowers"))
+    return Path(name)
+
+
+def base_folder(folder: Path) -> Path:
+    """Return the folder of the base model inside the folder of a super-resolution stage."""
+    old = folder / OLD_BASE
+    return old if old.is_dir() and not (folder / BASE).is_dir() else folder / BASE
+
+
+def save_config(folder: Path, config: ModelConfig) -> None:
+    """Write ``config.json``."""
+    kind = next(name for name, one in SCHEDULE_KINDS.items() if isinstance(config.schedule, one))
+    values = asdict(config)
+    values["schedule"] = {"kind": kind, **values["schedule"]}
+    text = json.dumps({"format": FORMAT, **values}, indent=2, ensure_ascii=False)
+    with atomic_write(folder / CONFIG) as path:
+        path.write_text(text + "\n", encoding="utf-8")
+
+
+def load_config(name: str | Path) -> ModelConfig:
+    """Read ``config.json`` of a model, of this format or an earlier one.
+
+    Raises:
+        CaptionlessError: there is no model there, or its config is damaged, foreign or of a newer format.
+    """
+    folder = model_folder(name)
+    path = folder / CONFIG
+    if not path.is_file():
+        kind = "is not a captionless model (no config.json in it)" if folder.is_dir() else "does not exist"
+        raise CaptionlessError(f"the model folder {folder} {kind}. Name a folder that `captionless train` wrote.")
+    try:
+        values = json.loads(path.read_text(encoding="utf-8"))
+        if not isinstance(values, dict) or not isinstance(values.get("format"), int):
+            raise ValueError("it has no `format` number")
+        if values["format"] > FORMAT:
+            raise CaptionlessError(
+                f"{path} was written by a newer captionless (format {values['format']}). Upgrade yours."
+            )
+        return _validated(values if values["format"] == FORMAT else translated(values), path)
+    except (OSError, ValueError) as error:
+        reason = _first_error(error) if isinstance(error, ValidationError) else str(error)
+        raise CaptionlessError(
+            f"{path} is damaged or not of a captionless model ({reason}). Restore it, or train again."
+        ) from error
+
+
+class _ModelFile(BaseModel):
+    """The types of the values in ``config.json``."""
+
+    model_config = ConfigDict(strict=True, extra="forbid", allow_inf_nan=False)
+
+    format: int
+    size: int
+    denoiser: DenoiserConfig
+    encoder: EncoderReference | None
+    prediction: str
+    training: TrainingRecord
+    classes: tuple[str, ...]
+    base_size: int | None
+
+
+@cache
+def _file_type(kind: str) -> type[_ModelFile]:
+    """Return the types of a config file with this kind of schedule."""
+    return create_model("_ModelFileOf" + kind, __base__=_ModelFile, schedule=(SCHEDULE_KINDS[kind], ...))
+
+
+def _validated(values: dict[str, Any], path: Path) -> ModelConfig:
+    """Return the config that a file of the present format holds."""
+    schedule, kind = values.get("schedule"), "cosine"
+    if isinstance(schedule, dict):
+        kind = str(schedule.get("kind", kind))
+        values = {**values, "schedule": {name: value for name, value in schedule.items() if name != "kind"}}
+    try:
+        one_of("schedule", kind, tuple(SCHEDULE_KINDS))
+        stored = _file_type(kind).model_validate_json(json.dumps(values))
+        one_of("prediction", stored.prediction, PREDICTIONS)
+        fields = {name: getattr(stored, name) for name in type(stored).model_fields if name != "format"}
+        config = ModelConfig(**fields)
+    except CaptionlessError as error:
+        raise CaptionlessError(f"{path} does not describe a possible model: {error}") from error
+    if config.size < 1 or config.size % config.denoiser.total_downsampling:
+        raise ValueError(f"size: {config.size} does not pass through its denoiser")
+    if not 0 <= config.denoiser.dropout < 1:
+        raise ValueError(f"denoiser.dropout: it must be from 0 to less than 1, not {config.denoiser.dropout}")
+    if config.condition_width != config.denoiser.condition_width:
+        raise ValueError(f"denoiser.condition_width: it does not fit its {'encoder' if config.encoder else 'classes'}")
+    if config.encoder and not config.encoder.logit_scale > 0:
+        raise ValueError("encoder.logit_scale: it must be more than 0")
+    return config
+
+
+def _first_error(error: ValidationError) -> str:
+    """Return key, complaint and value of the first thing that pydantic found wrong."""
+    first = error.errors(include_url=False)[0]
+    key = ".".join(str(part) for part in first["loc"])
+    value = "" if first["type"] == "missing" else f", not {json.dumps(first['input'], default=str)[:60]}"
+    return f"{key}: {first['msg'][0].lower()}{first['msg'][1:]}{value}"

@@ -1,0 +1,44 @@
+"""List the images that a model has seen: ``pictures.csv`` in its folder."""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Iterable
+from pathlib import Path
+
+from captionless.files import atomic_write
+
+IMAGE_LIST = "pictures.csv"
+TRAIN, HELD_OUT, COPY = "train", "held out", "copy"
+"""Roles of an image. A copy is another file (other bytes) of the training image with the same name: the model has seen
+it, but it does not count as one more image."""
+
+
+def write_image_list(folder: Path, rows: Iterable[tuple[str, ...]]) -> None:
+    """Write the list: name, content hash and role (``TRAIN`` …) of every image, and its label if it has one."""
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    rows = list(rows)
+    writer.writerow(["file", "sha256", "role", "label"][: len(rows[0]) if rows else 3])
+    writer.writerows(rows)
+    with atomic_write(folder / IMAGE_LIST) as path:
+        path.write_text(text.getvalue(), encoding="utf-8")
+
+
+def read_image_list(folder: Path) -> list[tuple[str, str, str]]:
+    """Return name, content hash and role of every image; an empty list if the model folder has no list."""
+    return [(row[0], row[1], row[2]) for row in _read_rows(folder) if len(row) in (3, 4)]
+
+
+def read_labels(folder: Path) -> dict[str, str]:
+    """Return label by content hash; empty for a model of words."""
+    return {row[1]: row[3] for row in _read_rows(folder) if len(row) == 4}
+
+
+def _read_rows(folder: Path) -> list[list[str]]:
+    path = folder / IMAGE_LIST
+    if not path.is_file():
+        return []
+    with path.open(encoding="utf-8", newline="") as file:
+        return list(csv.reader(file))[1:]

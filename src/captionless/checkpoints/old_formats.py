@@ -1,0 +1,44 @@
+"""Translate the ``config.json`` of earlier formats into the names of the present one."""
+
+from __future__ import annotations
+
+from typing import Any
+
+RENAMED: dict[str, dict[str, str]] = {
+    "": {"enlarges": "base_size"},
+    "denoiser": {},
+    "training": {
+        "captionless": "version",
+        "pictures": "train_images",
+        "from": "initialised_from",
+        "enlarge": "base_model",
+        "class_pictures": "class_images",
+        "images": "images_seen",
+    },
+    "settings": {},
+}
+"""Old name: new name, by the part of the file in which it stands; ``settings`` is the part of ``training``."""
+
+ADDED: dict[str, Any] = {"classes": [], "prediction": "v", "base_size": None}
+"""What formats 1 to 4 did not write yet, and what holds for their models."""
+
+
+def translated(values: dict[str, Any]) -> dict[str, Any]:
+    """Return the content of a ``config.json`` of format 1 to 6 as the present format would write it.
+
+    Format 1 had no schedule but the cosine and no prediction but v, 2 no input skip in the denoiser, 3 no shift of the
+    cosine schedule, 4 no super-resolution stage, 5 no weights in 8 bits, 6 other names.
+    """
+    values = ADDED | _renamed("", values)
+    values |= {part: _renamed(part, values[part]) for part in ("denoiser", "training") if part in values}
+    training = values.get("training")
+    if isinstance(training, dict) and "settings" in training:
+        training["settings"] = _renamed("settings", training["settings"])
+    return values
+
+
+def _renamed(part: str, values: Any) -> Any:
+    """Return an object with its keys renamed; what is no object is left for validation to refuse."""
+    if not isinstance(values, dict):
+        return values
+    return {RENAMED[part].get(name, name): value for name, value in values.items()}

@@ -1,0 +1,53 @@
+"""Save and read safetensors files; nothing is ever unpickled."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+from captionless.errors import CaptionlessError
+from captionless.files import atomic_write
+
+
+def save_tensors(path: Path, tensors: dict[str, Tensor], metadata: dict[str, str] | None = None) -> None:
+    """Write a safetensors file in one step.
+
+    Raises:
+        CaptionlessError: the file cannot be written (no space, no permission).
+    """
+    contiguous = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
+    with atomic_write(path) as temporary:
+        try:
+            save_file(contiguous, temporary, metadata=metadata)
+        except SafetensorError as error:
+            raise OSError(str(error)) from error
+
+
+def read_tensors(path: Path) -> dict[str, Tensor]:
+    """Read a safetensors file into memory.
+
+    Raises:
+        CaptionlessError: the file is missing or damaged.
+    """
+    if not path.is_file():
+        raise CaptionlessError(f"{path} is missing: the model folder is incomplete. Restore it, or train again.")
+    try:
+        tensors: dict[str, Tensor] = load_file(path)
+    except (SafetensorError, OSError) as error:
+        raise CaptionlessError(f"{path} is damaged ({error}). Restore it, or train again.") from error
+    return tensors
+
+
+def read_metadata(path: Path) -> dict[str, str]:
+    """Return the text stored in the header of a safetensors file."""
+    with safe_open(path, framework="pt") as file:
+        return dict(file.metadata() or {})
+
+
+def half(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Return the tensors in float16: half the file, no visible difference."""
+    return {name: tensor.to(torch.float16) for name, tensor in tensors.items()}
