@@ -139,8 +139,8 @@ def test_a_model_folder_of_classes_holds_them_and_no_bank(
     assert (values["classes"], values["encoder"]) == (["blue", "red"], None)
     assert values["denoiser"]["condition_width"] == 2
     assert values["training"]["settings"]["condition_cosine"] == 1
-    counts = values["training"]["class_pictures"]
-    assert sum(counts.values()) == values["training"]["pictures"] < 12
+    counts = values["training"]["class_images"]
+    assert sum(counts.values()) == values["training"]["train_images"] < 12
 
 
 def test_the_label_of_every_image_is_recorded(photos: Path, tmp_path: Path) -> None:
@@ -177,7 +177,7 @@ def test_a_table_of_the_same_labels_trains_the_same_model(photos: Path, tmp_path
     folders = train(photos, tmp_path / "folders", classes=True, **TINY)
     table = train(photos, tmp_path / "table", labels=tmp_path / "labels.csv", **TINY)
     assert same(folders, table)
-    assert load_config(table).training["labels"] == str(tmp_path / "labels.csv")
+    assert load_config(table).training.labels == str(tmp_path / "labels.csv")
 
 
 def test_the_preset_of_courses_trains_on_classes_too(photos: Path, tmp_path: Path) -> None:
@@ -273,6 +273,6 @@ def test_a_model_of_classes_lends_its_weights_to_one_of_words(photos: Path, tmp_
     config = load_config(out)
     assert config.encoder is not None
     assert (config.classes, config.denoiser.condition_width) == ((), config.encoder.width)
-    assert config.training["settings"]["condition_cosine"] == TrainConfig().condition_cosine
+    assert config.training.settings["condition_cosine"] == TrainConfig().condition_cosine
     with pytest.raises(CaptionlessError, match="begun with words"):
         train(photos, out, resume=True, classes=True, images=40)

@@ -10,6 +10,7 @@ import pytest
 
 import encoder_factory
 import tiny
+from captionless.checkpoints.config import TrainingRecord
 from captionless.config.training import TrainConfig
 from captionless.data.labels import FOLDERS
 from captionless.errors import CaptionlessError
@@ -156,7 +157,7 @@ def test_labels_come_from_the_table_else_from_sub_folders_else_there_are_none() 
 
 def test_a_resumed_model_of_classes_takes_its_own_labels_again() -> None:
     config = tiny.class_model().config
-    recorded = replace(config, training={"labels": "/data/x.csv"})
+    recorded = replace(config, training=TrainingRecord(labels="/data/x.csv"))
     assert label_source(config, True, False, None) == FOLDERS
     assert label_source(recorded, True, False, None) == "/data/x.csv"
     assert label_source(recorded, True, True, None) == FOLDERS

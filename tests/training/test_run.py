@@ -75,9 +75,9 @@ def test_each_image_is_trained_on_once_or_held_out_and_the_folder_says_which(
     assert len({digest for _, digest, _ in rows}) == 12
     roles = [role for _, _, role in rows]
     training = load_config(out).training
-    assert (roles.count("train"), roles.count("held out")) == (training["pictures"], training["held_out"])
-    assert 0 < training["held_out"] < 12
-    assert load_model(out).bank.shape == (training["pictures"], 24)
+    assert (roles.count("train"), roles.count("held out")) == (training.train_images, training.held_out)
+    assert 0 < training.held_out < 12
+    assert load_model(out).bank.shape == (training.train_images, 24)
 
 
 def test_a_broken_image_and_a_copy_are_told_and_reported(photos: Path, encoder: Path, tmp_path: Path) -> None:
@@ -111,12 +111,12 @@ def test_an_interrupted_training_goes_on_as_if_it_had_never_stopped(
 def test_a_larger_figure_lengthens_a_finished_training(photos: Path, encoder: Path, tmp_path: Path) -> None:
     out = train(photos, tmp_path / "model", encoder=str(encoder), **TINY)
     train(photos, out, resume=True, images=40)
-    assert load_config(out).training["images"] == 40
+    assert load_config(out).training.images_seen == 40
 
 
 def test_resuming_where_nothing_is_yet_starts_at_the_beginning(photos: Path, encoder: Path, tmp_path: Path) -> None:
     out = train(photos, tmp_path / "model", encoder=str(encoder), resume=True, **TINY)
-    assert load_config(out).training["images"] == 24
+    assert load_config(out).training.images_seen == 24
 
 
 @pytest.mark.parametrize(

@@ -81,7 +81,7 @@ def test_it_is_trained_most_where_detail_is_made_unless_told_otherwise(
     large: Path, small: Path, photos: Path, tmp_path: Path
 ) -> None:
     def weighting(folder: Path) -> str:
-        return str(load_config(folder).training["settings"]["weighting"])
+        return str(load_config(folder).training.settings["weighting"])
 
     assert weighting(large) == "log-normal"
     assert weighting(small) == "uniform"
@@ -117,7 +117,7 @@ def test_it_learns_from_small_images_as_the_small_model_was_shown_them(
 def test_the_model_folder_needs_no_other_one(large: Path, tmp_path: Path) -> None:
     moved = shutil.copytree(large, tmp_path / "elsewhere", ignore=shutil.ignore_patterns("training", "samples"))
     files = {path.relative_to(moved).as_posix() for path in moved.rglob("*") if path.is_file()}
-    assert {CONFIG, WEIGHTS, "small/config.json", "small/model.safetensors", "small/bank.safetensors"} <= files
+    assert {CONFIG, WEIGHTS, "base/config.json", "base/model.safetensors", "base/bank.safetensors"} <= files
     assert not any("training" in name for name in files)
     assert load(moved).generate("a rose", sampling=SamplingConfig(steps=2))[0].size == (16, 16)
 
@@ -128,7 +128,7 @@ def test_the_images_of_both_are_credited(photos: Path, small: Path, tmp_path: Pa
         (folder / "CREDITS.csv").write_text(f"file,author\nrose/1.png,{folder.name}\n")
     first = train(folders[1], tmp_path / "first", start_from=small, **{**TINY, "images": 1})
     out = train(folders[0], tmp_path / "out", enlarge=first, **{**LARGE, "images": 1})
-    assert "[small/CREDITS.csv](small/CREDITS.csv)" in (out / "README.md").read_text()
+    assert "[base/CREDITS.csv](base/CREDITS.csv)" in (out / "README.md").read_text()
     again = train(photos, tmp_path / "again", start_from=out, **{**TINY, "images": 1})
     # It begins with the small model's weights.
     assert "theirs" in (again / "CREDITS-begun-from.csv").read_text()
@@ -197,7 +197,7 @@ def test_an_evaluation_counts_and_tells_of_both(large: Path) -> None:
 def test_another_training_from_it_begins_with_its_small_model(large: Path, small: Path, photos: Path) -> None:
     out = train(photos, large.parent / "again", start_from=large, **{**LARGE, "images": 1, "learning_rate": 1e-12})
     config = load_config(out)
-    assert (config.size, config.base_size, config.training["from"]) == (8, None, str(large))
+    assert (config.size, config.base_size, config.training.initialised_from) == (8, None, str(large))
     old = load_model(small).denoiser.state_dict()
     for name, weight in load_model(out).denoiser.state_dict().items():
         torch.testing.assert_close(weight, old[name], atol=1e-6, rtol=0)
@@ -206,7 +206,7 @@ def test_another_training_from_it_begins_with_its_small_model(large: Path, small
 def test_of_a_model_that_enlarges_the_small_one_is_enlarged(large: Path, photos: Path, tmp_path: Path) -> None:
     out = train(photos, tmp_path / "model", enlarge=large, **{**LARGE, "size": 24, "images": 1})
     config = load_config(out)
-    assert (config.size, config.base_size, config.training["enlarge"]) == (24, 8, str(large))
+    assert (config.size, config.base_size, config.training.base_model) == (24, 8, str(large))
 
 
 def test_another_enlargement_may_begin_with_its_large_one(large: Path, small: Path, photos: Path) -> None:
@@ -367,6 +367,6 @@ def test_a_model_whose_small_one_is_gone_or_another_says_so(large: Path, small: 
 
 
 def test_card_and_info_tell_of_the_small_model(large: Path, run: Callable[..., int], capsys: Any) -> None:
-    assert "pictures of 8 x 8 pixels, painted by the model in [small](small)" in (large / "README.md").read_text()
+    assert "of images of 8 x 8 pixels from the base model in [base](base)" in (large / "README.md").read_text()
     assert run("info", str(large)) == 0
     assert "enlarges    pictures of 8 x 8; " in capsys.readouterr().out

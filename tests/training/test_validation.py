@@ -13,7 +13,7 @@ from PIL import Image
 
 import encoder_factory
 import tiny
-from captionless.checkpoints.config import save_config
+from captionless.checkpoints.config import TrainingRecord, save_config
 from captionless.checkpoints.image_list import read_image_list
 from captionless.checkpoints.model import load_model
 from captionless.config.training import TrainConfig
@@ -104,7 +104,7 @@ def test_a_resumed_training_remembers_the_best_and_forgets_what_came_after_its_c
 def test_what_the_folder_of_the_best_model_holds_is_not_forgotten_in_a_crash(tmp_path: Path) -> None:
     run(tmp_path, [glance(10, 50), glance(20, 40), glance(30, 10)])
     config = tiny.model().config
-    save_config(tmp_path / "best", replace(config, training={"images": 30}))
+    save_config(tmp_path / "best", replace(config, training=TrainingRecord(images_seen=30)))
     kept, _ = run(tmp_path, [glance(40, 39), glance(50, 9)], start=20)  # 30 is not looked at a second time
     assert kept == [50]
     assert [one.images for one in read_validations(tmp_path)] == [10, 20, 30, 40, 50]
@@ -219,7 +219,7 @@ def test_training_keeps_the_best_model_as_a_model_of_its_own(photos: Path, encod
     glances = read_validations(out)
     assert [one.images for one in glances] == [16, 32]
     best = min(glances, key=lambda one: one.kid.value)
-    assert load_model(out / "best").config.training["images"] == best.images
+    assert load_model(out / "best").config.training.images_seen == best.images
     assert len([text for text in observer.said if text.startswith("At ")]) == 2
     assert json.loads((out / "evaluations.jsonl").read_text().splitlines()[0])["images"] == 16
 
@@ -238,7 +238,7 @@ def test_a_model_that_learns_five_images_by_heart_is_caught_and_an_earlier_one_k
     early, late = read_validations(out)
     assert (late.images, late.memorised.n, late.real.value, late.memorises) == (3200, 5, 0.0, True)
     assert (early.images, early.memorises) == (1600, None)
-    assert load_model(out / "best").config.training["images"] == 1600
+    assert load_model(out / "best").config.training.images_seen == 1600
     assert late.memorised.value >= 0.6
     (told,) = [text for text in observer.said if text.startswith("At 3,200 pictures")]
     assert "It has begun to memorise" in told
