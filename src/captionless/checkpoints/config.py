@@ -12,8 +12,8 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict, ValidationError, create_model
 
 from captionless.checkpoints.old_formats import translated
-from captionless.config.training import PREDICTIONS
 from captionless.conditioning.classes import list_classes
+from captionless.config.training import PREDICTIONS
 from captionless.diffusion.schedules import SCHEDULE_KINDS, AnySchedule, CosineSchedule
 from captionless.errors import CaptionlessError, one_of
 from captionless.files import atomic_write
