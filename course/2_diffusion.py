@@ -11,14 +11,14 @@
 # %% [markdown]
 # # Lesson 2: Diffusion
 #
-# Lesson 1 ended with digits drawn out of pure noise in many small steps. Here is the theory of those steps, and a check
-# that it is right. For a toy, points in eight clouds, the best denoiser is known by a formula; what is drawn with it
-# must have the mean and the covariance of the data, and in each cloud as many points. Then the same steps draw digits,
-# with a network that you train.
+# Lesson 1 ended with digits made out of pure noise in many small steps. This lesson gives the theory of those steps,
+# and checks that it is right. For a toy example, points in eight clouds, there is a formula for the best denoiser;
+# what we sample with it must have the mean and the covariance of the data, and the right number of points in each
+# cloud. Then the same steps generate digits, with a network that you train.
 #
-# The claim to be measured: by a distance between two sets of pictures, which is 0 on average for two sets of real
-# digits, the drawn digits are many times nearer to real ones than the blobs of lesson 1 and noise are. And they are no
-# copies.
+# The claim at the end uses a distance between two sets of images, which is 0 on average between two sets of real
+# digits. By this distance, the generated digits are many times closer to real ones than the blobs of lesson 1 or
+# noise are. And they are not copies.
 
 # %%
 import matplotlib.pyplot as plt
@@ -40,31 +40,30 @@ held_out, train = x[order[:600]], x[order[600:]]
 
 
 def show(rows: dict[str, torch.Tensor]) -> None:
-    """Draw rows of pictures, each under its name."""
+    """Draw rows of images, each under its name."""
     columns = max(map(len, rows.values()))
     space = {"hspace": 0.4, "wspace": 0.06}
     _, grid = plt.subplots(len(rows), columns, figsize=(columns, 1.25 * len(rows)), squeeze=False, gridspec_kw=space)
-    for (name, pictures), axes in zip(rows.items(), grid, strict=True):
+    for (name, images), axes in zip(rows.items(), grid, strict=True):
         axes[0].set_title(name, loc="left", fontsize=9)
-        for axis, picture in zip(axes, pictures, strict=False):
-            axis.imshow(picture.squeeze(), cmap="gray", vmin=-1, vmax=1)
+        for axis, image in zip(axes, images, strict=False):
+            axis.imshow(image.squeeze(), cmap="gray", vmin=-1, vmax=1)
         for axis in axes:
             axis.axis("off")
     plt.show()
 
 
 # %% [markdown]
-# ## 1. The forward process: from picture to noise
+# ## 1. The forward process: from image to noise
 #
-# A clean picture `x0` turns into noise as time `t` goes from 0 to 1. At any time its noisy version is
+# A clean image `x0` turns into noise as the time `t` goes from 0 to 1. At any time its noisy version is
 #
 # $$x_t = \alpha_t\, x_0 + \sigma_t\, \epsilon, \qquad \epsilon \sim \mathcal{N}(0, I)$$
 #
-# Here $\mathcal{N}(0, I)$ stands for the noise of lesson 1, an independent normal number for each pixel
-# (`captionless.diffusion.schedules.add_noise`; DDPM, [arXiv:2006.11239](https://arxiv.org/abs/2006.11239), eq. 4,
-# which writes
-# $\sqrt{\bar\alpha_t}$ for $\alpha_t$ and $\sqrt{1 - \bar\alpha_t}$ for $\sigma_t$). This is the *forward process*. No
-# network takes part, and nothing is learned here.
+# Here $\mathcal{N}(0, I)$ stands for the noise of lesson 1, an independent normal number for each pixel. In the
+# library this is `captionless.diffusion.add_noise`; in DDPM ([arXiv:2006.11239](https://arxiv.org/abs/2006.11239)) it
+# is equation 4, which writes $\sqrt{\bar\alpha_t}$ for $\alpha_t$ and $\sqrt{1 - \bar\alpha_t}$ for $\sigma_t$. This
+# is called the *forward process*. It needs no network, and nothing is learned here.
 
 # %%
 schedule = CosineSchedule()
@@ -79,16 +78,16 @@ show(rows)
 # %% [markdown]
 # ## 2. The noise schedule
 #
-# How fast the picture disappears is a choice, the *noise schedule*. Two are drawn here. The cosine
+# How fast the image disappears is a choice, the *noise schedule*. We compare two. The cosine schedule
 # ([arXiv:2102.09672](https://arxiv.org/abs/2102.09672), eq. 17) is $\alpha = \cos(\pi t / 2)$,
-# $\sigma = \sin(\pi t / 2)$, but for the traces that lesson 1 met at both ends. In DDPM's own schedule noise is added
-# in 1,000 little steps, and its variance, *beta*, rises linearly from step to step (exercise 1 walks them). Both keep
-# $\alpha^2 + \sigma^2 = 1$: if the values of the pictures have variance 1, so has `xt` at every time, and otherwise it
-# at least stays of that order.
+# $\sigma = \sin(\pi t / 2)$, except for the traces at both ends that lesson 1 showed. DDPM's own schedule adds noise
+# in 1,000 small steps, and the variance of that noise, *beta*, rises linearly from step to step (exercise 1 follows
+# them). Both keep $\alpha^2 + \sigma^2 = 1$: if the pixel values have variance 1, so does `xt` at every time;
+# otherwise it stays of that order.
 #
-# What counts is how strong the picture is beside the noise. The *log-SNR* (signal-to-noise ratio),
-# $\log(\alpha^2/\sigma^2)$, says it in one number: 0 where both have the same weight, positive where the picture has
-# more (`captionless.diffusion.schedules.log_snr`).
+# What matters is how strong the image is compared with the noise. The *log-SNR* (logarithm of the signal-to-noise
+# ratio), $\log(\alpha^2/\sigma^2)$, says it in one number: 0 where both have the same weight, positive where the
+# image is stronger (`captionless.diffusion.log_snr`).
 
 # %%
 t = torch.linspace(0.001, 1, 300)
@@ -103,11 +102,11 @@ figure.tight_layout()
 plt.show()
 
 # %% [markdown]
-# DDPM's schedule destroys the picture earlier: half-way `alpha` is 0.28, where that of the cosine is 0.71. It spends
-# much of its time on what is nearly pure noise. This lesson takes the cosine.
+# DDPM's schedule destroys the image earlier: half-way, its `alpha` is 0.28, where the cosine schedule has 0.71. It
+# spends much of its time on what is nearly pure noise. This lesson uses the cosine schedule.
 #
-# A first check. Spoil one digit 20,000 times at t = 0.4. Over these, every pixel must have the mean `alpha * x0` and
-# the standard deviation `sigma`.
+# A first check: add noise to one digit 20,000 times at t = 0.4. Over these noisy images, every pixel must have the
+# mean `alpha * x0` and the standard deviation `sigma`.
 
 # %%
 n = 20_000
@@ -122,37 +121,38 @@ assert off_mean < 5 / n**0.5, "the mean of xt given x0 is alpha * x0"
 assert off_std < 5 / (2 * n) ** 0.5, "the standard deviation of xt given x0 is sigma"
 
 # %% [markdown]
-# ## 3. The reverse process: from noise to picture
+# ## 3. The reverse process: from noise to image
 #
-# Now the other way. Suppose that you have `xt` and want the slightly less noisy `xs`, at a time s < t. If `x0` were
-# known as well, the answer would be known exactly: given both, `xs` is normally distributed, around a mixture of `xt`
-# and `x0`, with a standard deviation $\tilde\sigma$ that is known too (DDPM, eq. 6 and 7):
+# Now the other way. Suppose you have `xt` and want the slightly less noisy `xs`, at a time s < t. If `x0` were known
+# as well, the distribution of `xs` would be known exactly: it is normal, around a mixture of `xt` and `x0`, with a
+# known standard deviation $\tilde\sigma$ (DDPM, eq. 6 and 7):
 #
 # $$x_s = a\,\frac{\sigma_s^2}{\sigma_t^2}\, x_t + \alpha_s\,\frac{\beta}{\sigma_t^2}\, x_0 + \tilde\sigma\,\epsilon,
 # \qquad a = \frac{\alpha_t}{\alpha_s}, \quad \beta = \sigma_t^2 - a^2 \sigma_s^2,
 # \quad \tilde\sigma^2 = \beta\,\frac{\sigma_s^2}{\sigma_t^2}$$
 #
-# Here $\epsilon$ is fresh noise, and $a$ and $\beta$ are those of the forward step from s to t: it multiplies the state
-# by $a$ and adds noise of variance $\beta$. (Both are normal, `xs` given `x0` and `xt` given `xs`; Bayes' rule makes
-# the formula of the two.)
+# Here $\epsilon$ is fresh noise. The forward step from s to t multiplies the state by $a$ and adds noise of variance
+# $\beta$. (Given `x0`, `xs` is normal; given `xs`, `xt` is normal. Bayes' rule combines the two into this formula.)
 #
-# `x0` is not known. The idea of diffusion models is to put the denoiser's answer in its place. Lesson 1 showed what
-# that is, $\mathbb{E}[x_0 \mid x_t]$, the mean of all pictures that could be hidden in `xt`. For a *small* step that
-# is good enough. The part of `x0` is proportional to $\beta$, the fresh noise only to $\sqrt\beta$, which for a small
-# $\beta$ is far larger. Beside it, which of the possible pictures one moves towards makes no difference, as long as it
-# is right on average. Hence many small steps.
+# But `x0` is not known. The idea of diffusion models is to use the denoiser's estimate instead. Lesson 1 showed what
+# that is: $\mathbb{E}[x_0 \mid x_t]$, the mean of all images that could be hidden in `xt`. For a *small* step this is
+# good enough. The term with `x0` is proportional to $\beta$, the fresh noise only to $\sqrt\beta$, which is far
+# larger if $\beta$ is small. Next to that noise it makes no difference which of the possible images the step moves
+# towards, as long as the direction is right on average. This is why there must be many small steps.
 #
-# `captionless.diffusion.samplers.ddpm` is this, and little more: open it, its body is about ten lines. A *sampler*
-# (what is drawn is called a *sample*) is called as `sampler(x, reverse)`. `x` is pure noise, and a
-# `captionless.diffusion.reverse.Reverse` holds
-# what a run needs: the denoiser, a function `(xt, t) -> x0`; the schedule; the falling times, which
-# `sampling_times(steps)` spaces evenly from 1 to 0; and a function that gives fresh noise.
+# `captionless.diffusion.ddpm` does this, and little more: open it, its body is about ten lines. Such a function is
+# called a *sampler*, because what it generates is a *sample* from the distribution of images. It never calls a
+# network itself. Instead it is a Python generator that hands out pairs `(xt, t)` and is sent the estimate of `x0` for
+# each: `x0 = yield x, t`. The function `captionless.diffusion.drive` connects a sampler with a denoiser, any function
+# `(xt, t) -> x0`, and returns the final image. What else a sampler needs is held by a
+# `captionless.diffusion.ReverseProcess`: the schedule; the falling times, which `sampling_times(steps)` spaces evenly
+# from 1 to 0; and a function that returns fresh noise.
 #
-# ## 4. A toy of which everything is known
+# ## 4. A toy example where everything is known
 #
-# Whether the drawn digits are right is hard to say. So take data of which everything is known: points in the plane,
-# from eight little round clouds on a ring, the k-th with k times as many points as the first. To the library a point
-# is a picture of two channels and one pixel.
+# It is hard to say whether generated digits are right. So take data about which everything is known: points in the
+# plane, from eight small round clouds on a ring. The k-th cloud has k times as many points as the first. For the
+# library, a point is an image with two channels and one pixel.
 
 # %%
 angles = torch.arange(8) * (2 * torch.pi / 8)
@@ -162,7 +162,7 @@ generator = torch.Generator().manual_seed(0)
 
 
 def points(n: int) -> torch.Tensor:
-    """Draw true points: choose a cloud, then a place in it."""
+    """Sample true points: choose a cloud, then a place in it."""
     cloud = torch.multinomial(shares, n, replacement=True, generator=generator)
     return (centres[cloud] + spread * torch.randn(n, 2, generator=generator)).reshape(n, 2, 1, 1)
 
@@ -173,11 +173,11 @@ axis.set(aspect="equal", title="the data")
 plt.show()
 
 # %% [markdown]
-# For such data no network is needed. Let cloud k have the centre $c_k$, the standard deviation $\text{spread}$ and the
-# share $\text{share}_k$ of all points. If `x0` comes from it, then `xt` is normally distributed around $\alpha c_k$
-# with variance $S = \alpha^2 \text{spread}^2 + \sigma^2$ in each direction. Two things follow from that: how likely
-# each cloud is, given `xt` (Bayes' rule), and where in the cloud the point is to be expected (the Wiener filter of
-# lesson 1):
+# For such data no network is needed. Let cloud k have the centre $c_k$, the standard deviation $\text{spread}$ and
+# the share $\text{share}_k$ of all points. If `x0` comes from it, then `xt` is normally distributed around
+# $\alpha c_k$ with variance $S = \alpha^2 \text{spread}^2 + \sigma^2$ in each direction. This determines two things:
+# how likely each cloud is, given `xt` (Bayes' rule), and where in the cloud the point is expected (the Wiener filter
+# of lesson 1):
 #
 # $$\mathbb{E}[x_0 \mid x_t] = \sum_k p_k(x_t)\left(c_k + \frac{\alpha\,\text{spread}^2}{S}(x_t - \alpha c_k)\right),
 # \qquad p_k(x_t) \propto \text{share}_k\; e^{-|x_t - \alpha c_k|^2 / 2S}$$
@@ -186,7 +186,7 @@ plt.show()
 
 
 def exact(xt: torch.Tensor, t: torch.Tensor) -> torch.Tensor:
-    """Return E[x0 | xt] for points (n, 2, 1, 1) at one time, as a sampler asks it of a denoiser."""
+    """Return E[x0 | xt] for points (n, 2, 1, 1) at one time: the denoiser of the toy example."""
     alpha, sigma = (float(value) for value in schedule.alpha_sigma(t))
     S = alpha**2 * spread**2 + sigma**2
     off = xt.reshape(-1, 1, 2) - alpha * centres  # (n, 8, 2): from every point to every centre
@@ -195,7 +195,7 @@ def exact(xt: torch.Tensor, t: torch.Tensor) -> torch.Tensor:
     return (p.unsqueeze(2) * inside).sum(1).reshape(-1, 2, 1, 1)
 
 
-def draw_points(steps: int, n: int = 4000, callback=None) -> torch.Tensor:
+def sample_points(steps: int, n: int = 4000, callback=None) -> torch.Tensor:
     """Run the reverse process with the exact denoiser."""
     generator = torch.Generator().manual_seed(1)
 
@@ -206,9 +206,9 @@ def draw_points(steps: int, n: int = 4000, callback=None) -> torch.Tensor:
 
 
 # %% [markdown]
-# `ddpm`, 200 steps. The `callback` of a run sees every state on the way. The upper row shows some of them. The lower
-# row shows true points that the *forward* process took to the same times. If the reverse process is right, the two
-# have the same distribution at every time, not only at the end.
+# Here is `ddpm` with 200 steps. The function `on_step` is called after every step, and here keeps the states. The
+# upper row shows some of them. The lower row shows true points that the *forward* process took to the same times. If
+# the reverse process is right, the two have the same distribution at every time, not only at the end.
 
 # %%
 states = {}
@@ -219,8 +219,8 @@ def keep(step: int, t: float, xt: torch.Tensor, x0: torch.Tensor) -> None:
     states[round(t, 3)] = xt
 
 
-drawn = draw_points(200, callback=keep)
-states[0.0] = drawn
+sampled = sample_points(200, callback=keep)
+states[0.0] = sampled
 shown = (1.0, 0.7, 0.5, 0.3, 0.15, 0.0)
 figure, grid = plt.subplots(2, 6, figsize=(12, 4.4), sharex=True, sharey=True)
 for top, bottom, t in zip(*grid, shown, strict=True):
@@ -236,8 +236,8 @@ figure.tight_layout()
 plt.show()
 
 # %% [markdown]
-# The eye says yes. Now by numbers. The data have the mean $m = \sum \text{share}_k c_k$ and the covariance matrix $C$
-# of the centres plus $\text{spread}^2 I$; at time t that makes the mean $\alpha m$ and the covariance
+# They look alike. Now compare the numbers. The data have the mean $m = \sum \text{share}_k c_k$, and the covariance
+# $C$ of the centres plus $\text{spread}^2 I$. At time t the mean becomes $\alpha m$, and the covariance
 # $\alpha^2 C + \sigma^2 I$.
 
 # %%
@@ -263,17 +263,17 @@ assert max(off_covariance.values()) < 0.09, "the reverse process has the covaria
 
 
 def clouds(x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, float]:
-    """Return, of drawn points, the share of each cloud, its mean, and the spread within clouds."""
+    """Return, for sampled points, the share of each cloud, its mean, and the spread within clouds."""
     x = x.squeeze()
     nearest = torch.cdist(x, centres).argmin(1)
     means = torch.stack([x[nearest == k].mean(0) for k in range(8)])
     return nearest.bincount(minlength=8) / len(x), means, float((x - means[nearest]).std())
 
 
-found, means, width = clouds(drawn)
+found, means, width = clouds(sampled)
 figure, axis = plt.subplots(figsize=(6, 2.4))
 axis.bar(torch.arange(8) - 0.2, shares, 0.4, label="by the formula")
-axis.bar(torch.arange(8) + 0.2, found, 0.4, label="drawn")
+axis.bar(torch.arange(8) + 0.2, found, 0.4, label="sampled")
 axis.set(xlabel="cloud", ylabel="share of the points")
 axis.legend()
 plt.show()
@@ -281,46 +281,46 @@ print(f"shares off by at most {(found - shares).abs().max():.3f}, centres by {(m
 print(f"spread {width:.4f}, by the formula {spread}")
 # Chance: 0.0066 for the largest share, 0.0095 for a coordinate of the smallest cloud's centre, 1% for the spread.
 # And 200 steps, not infinitely many, leave the spread 5% to 6% too small: see the next section.
-assert float((found - shares).abs().max()) < 0.03, "each cloud is drawn as often as the formula says"
-assert float((means - centres).abs().max()) < 0.03, "each cloud is drawn where the formula says"
+assert float((found - shares).abs().max()) < 0.03, "each cloud is sampled as often as the formula says"
+assert float((means - centres).abs().max()) < 0.03, "each cloud is sampled where the formula says"
 assert abs(width / spread - 1) < 0.1, "each cloud is as wide as the formula says"
 
 # %% [markdown]
 # ## 5. Few steps and many
 #
-# With the mean in the place of `x0` the step formula is exact only in the limit of infinitely many steps. With few, the
-# denoiser's answer, a mean of several clouds, is followed too far, and points end between the clouds. Of true points,
-# 98.9% lie within three spreads of a centre ($1 - e^{-9/2}$); the title of each picture says how many of the drawn ones
-# do ("near").
+# With the mean in place of `x0`, the formula is exact only in the limit of infinitely many steps. With few steps, the
+# denoiser's estimate, a mean of several clouds, is followed too far, and points end up between the clouds. Of the
+# true points, 98.9% lie within three spreads of a centre ($1 - e^{-9/2}$). The title of each plot gives the share of
+# the sampled points that do ("near").
 
 # %%
 close = {}
 figure, axes = plt.subplots(1, 5, figsize=(12, 2.8))
 for axis, steps in zip(axes, (1, 3, 10, 30, 200), strict=True):
-    cloud = draw_points(steps)
+    cloud = sample_points(steps)
     close[steps] = float((torch.cdist(cloud.squeeze(), centres).min(1).values < 3 * spread).float().mean())
     axis.scatter(*cloud.squeeze().T, s=0.7, color="tab:orange")
     axis.set(title=f"steps: {steps}, near: {close[steps]:.1%}", aspect="equal", xlim=(-1.3, 1.3), ylim=(-1.3, 1.3))
 figure.tight_layout()
 plt.show()
-assert close[1] < 0.05 < 0.95 < close[200], "one step answers the mean, between the clouds; 200 steps hit them"
+assert close[1] < 0.05 < 0.95 < close[200], "one step gives the mean, between the clouds; 200 steps hit them"
 
 # %% [markdown]
-# One step is the blob of lesson 1: all points at the mean of the data.
+# One step gives the blob of lesson 1: all points at the mean of the data.
 #
-# Even with many steps something is missing: the clouds come out a little too tight, and more than 98.9% of the points
-# are near. A step towards the mean leaves out how far the possible `x0` scatter around it. That must be an error of the
-# steps, and not of the theory: it has to vanish as their number grows. A method *of first order* has, once its steps
-# are small enough, half the error with twice the steps. That is the slope of the dashed line; where it lies is
-# arbitrary. From 400 to 800 steps the drawn line is about as steep.
+# Even with many steps the result is not perfect: the clouds come out a little too tight, and more than 98.9% of the
+# points are near. A step towards the mean leaves out how far the possible `x0` scatter around it. If the theory is
+# right, this error comes from the size of the steps alone, and has to vanish as their number grows. In a method *of
+# first order*, once the steps are small enough, twice as many steps halve the error. That is the slope of the dashed
+# line (its height is arbitrary). From 400 to 800 steps the measured line is about as steep.
 
 # %%
 numbers = (50, 100, 200, 400, 800)
-missing = [1 - clouds(draw_points(steps, n=8000))[2] / spread for steps in numbers]
+missing = [1 - clouds(sample_points(steps, n=8000))[2] / spread for steps in numbers]
 
 # %%
 figure, axis = plt.subplots(figsize=(6, 2.6))
-axis.loglog(numbers, missing, "o-", label="drawn")
+axis.loglog(numbers, missing, "o-", label="sampled")
 axis.loglog(numbers, [missing[1] * 100 / steps for steps in numbers], "--", label="half the error, twice the steps")
 axis.set(xlabel="steps", ylabel="spread too small by", xticks=numbers, xticklabels=numbers)
 axis.minorticks_off()
@@ -332,29 +332,28 @@ print({steps: f"{value:.1%}" for steps, value in zip(numbers, missing, strict=Tr
 assert missing[4] < missing[1] / 3, "the error is that of finite steps, and falls with their number"
 
 # %% [markdown]
-# ## 6. What a network is to predict
+# ## 6. What should the network predict?
 #
-# For digits there is no formula, and a network takes its place. In lesson 1 it answered `x0`. DDPM lets it answer the
-# noise `eps` instead, and its loss (eq. 14) is the simplest possible:
+# For digits there is no formula, so a network takes its place. In lesson 1 it predicted `x0`. In DDPM it predicts the
+# noise `eps` instead, and the loss (eq. 14) is as simple as can be:
 #
 # $$L = \mathbb{E}_{x_0,\, \epsilon,\, t}\; \| \epsilon - \epsilon_\theta(x_t, t) \|^2$$
 #
-# $\epsilon_\theta$ is the network, with the weights $\theta$; the mean is over digits, noise and times.
-# `captionless.diffusion.objective.denoising_loss(..., prediction="eps")` is this line. As $x_t = \alpha x_0 + \sigma
-# \epsilon$,
-# whoever knows `xt` and the noise also knows the picture: $x_0 = (x_t - \sigma\epsilon)/\alpha$. But look at that
-# division. Near t = 1 `alpha` is almost 0, and a small mistake in `eps` becomes a huge one in `x0`.
+# $\epsilon_\theta$ is the network with the weights $\theta$; the mean is over digits, noise and times. In the library
+# this is `captionless.diffusion.denoising_loss(..., prediction="eps")`. As $x_t = \alpha x_0 + \sigma \epsilon$, the
+# noise and `xt` together determine the image: $x_0 = (x_t - \sigma\epsilon)/\alpha$. But note the division. Near t =
+# 1 `alpha` is almost 0, and a small error in `eps` becomes a huge error in `x0`.
 #
-# Predicting `x0` has the opposite fault: near t = 0 the answer is the input, and little is to be learned there. A
-# third choice has neither: a mixture of noise and picture called `v`
-# ([arXiv:2202.00512](https://arxiv.org/abs/2202.00512), section 4),
+# Predicting `x0` has the opposite weakness: near t = 0 the right output is the input itself, and there is little to
+# learn. A third choice has neither weakness. It is a mixture of noise and image called `v`
+# ([arXiv:2202.00512](https://arxiv.org/abs/2202.00512), section 4):
 #
 # $$v = \alpha\,\epsilon - \sigma\, x_0, \qquad\text{so that}\qquad x_0 = \alpha\, x_t - \sigma\, v$$
 #
-# (put $x_t = \alpha x_0 + \sigma\epsilon$ into the second formula to see it, and use $\alpha^2 + \sigma^2 = 1$). At t
-# = 0 `v` is the noise, at t = 1 the (negative) picture: what the input does *not* show, at either end. It is the
-# library's default (`captionless.diffusion.objective.target`, `to_x0`, `to_eps`). This is what a mistake of 0.1 in
-# each of the three does to `x0`:
+# (To see it, put $x_t = \alpha x_0 + \sigma\epsilon$ into the second formula and use $\alpha^2 + \sigma^2 = 1$.) At t
+# = 0 `v` is the noise, at t = 1 the negative image: at either end, it is what the input does *not* show. It is the
+# library's default (`captionless.diffusion.target`, `to_x0`, `to_eps`). The plot shows what an error of 0.1 in each
+# of the three does to `x0`:
 
 # %%
 t = torch.linspace(0.02, 1, 200)
@@ -369,14 +368,14 @@ plt.show()
 # %% [markdown]
 # ## 7. Training on digits
 #
-# Every step: a batch of digits, a random time for each, noise, one line of loss. `training_times` makes the times of a
-# batch out of random numbers so that they cover [0, 1] evenly, and every step sees all noise levels. The condition is
-# zeros, the *null condition*: no digit is asked for by name before lesson 4.
+# Every step takes a batch of digits, a random time for each, noise, and one line for the loss. `training_times` makes
+# the times of a batch from random numbers, so that they cover [0, 1] evenly and every step sees all noise levels. The
+# condition is all zeros, the *null condition*: until lesson 4 we do not say which digit to draw.
 #
-# The weights jump about a little at every step. What draws pictures is not the last weights but their running average
-# (EMA, *exponential moving average*: `captionless.models.ema`), which is smoother than any of them. In it older
-# weights count
-# less and less: half as much after `half_life` pictures, and early in the training sooner (`ema.decay`).
+# The weights jump about a little at every step. We therefore generate not with the last weights but with their
+# running average (EMA, *exponential moving average*: `captionless.models.ema`), which is smoother. Older weights
+# count less and less in it: half as much after `half_life` images, and sooner at the start of the training
+# (`ema.decay`).
 
 # %%
 BATCH, STEPS, CLASSES = 128, 800, 10
@@ -399,10 +398,10 @@ for step in range(1, STEPS + 1):
     losses.append(loss.item())
 
 # %% [markdown]
-# Left, the loss, each point the mean of 20 steps. It does not go to 0, and cannot: what noise hides cannot be known.
-# Right, DDPM's own loss of the trained network, on held-out digits, by time: its `v` turned into `eps` (`to_eps`). A
-# network that always answers 0 would have 1. Much noise is easily found, and noise that is weaker than the picture is
-# hard to tell from strokes.
+# On the left is the loss; each point is the mean of 20 steps. It does not go to 0, and cannot, since what the noise
+# hides cannot be known. On the right is DDPM's own loss of the trained network on held-out digits, by time: its `v`
+# is turned into `eps` (`to_eps`). A network that always returned 0 would have a loss of 1. Strong noise is easily
+# found; noise that is weaker than the image is hard to tell from strokes.
 
 # %%
 levels = torch.linspace(0.02, 0.98, 25)
@@ -423,25 +422,24 @@ figure.tight_layout()
 plt.show()
 
 # %% [markdown]
-# ## 8. Drawing digits
+# ## 8. Generating digits
 #
-# The sampler, the schedule and the `Reverse` are those of the toy. Only the denoiser is another:
-# `captionless.diffusion.guidance.guided_denoiser` turns a network that predicts `v` into a function `(xt, t) -> x0`,
-# and clips
-# `x0` to [-1, 1], where all pictures are. (The guidance in its name is the subject of lesson 4; here there is none.)
+# The sampler, the schedule and the `ReverseProcess` are those of the toy example. Only the denoiser is different:
+# `captionless.diffusion.guided_denoiser` turns a network that predicts `v` into a function `(xt, t) -> x0`, and clips
+# `x0` to [-1, 1], the range of all images. (The guidance in its name is the subject of lesson 4; there is none here.)
 #
-# First the way of two pictures in 100 steps: every tenth state, and what the network predicts there. At first the
-# prediction is the blob of lesson 1. Then it makes up its mind, first about the large shape, last about single pixels.
+# First you see how two images develop in 100 steps: every tenth state, and what the network predicts there. At first
+# the prediction is the blob of lesson 1. Then the large shape is settled, and last the single pixels.
 #
-# Then few steps and many, beside real digits that the network has not seen. All start from the same initial noise.
-# They do not end at the same digits, since `ddpm` adds fresh noise on the way.
+# Then few steps and many are compared with real digits that the network has not seen. All start from the same initial
+# noise. They do not end at the same digits, because `ddpm` adds fresh noise on the way.
 
 # %%
 
 
 @torch.no_grad()
-def draw(steps: int, n: int = 600, sampler=ddpm, seed: int = 0, callback=None) -> torch.Tensor:
-    """Draw digits from pure noise."""
+def generate(steps: int, n: int = 600, sampler=ddpm, seed: int = 0, callback=None) -> torch.Tensor:
+    """Generate digits from pure noise."""
     generator = torch.Generator().manual_seed(seed)
 
     def noise() -> torch.Tensor:
@@ -451,38 +449,39 @@ def draw(steps: int, n: int = 600, sampler=ddpm, seed: int = 0, callback=None) -
     return sampler(noise(), Reverse(denoise, schedule, sampling_times(steps), noise, callback)).clamp(-1, 1)
 
 
-film = {f"picture {k}, {what}": [] for k in (0, 1) for what in ("the state xt", "the predicted x0")}
+trajectory = {f"image {k}, {what}": [] for k in (0, 1) for what in ("the state xt", "the predicted x0")}
 
 
 def record(step: int, t: float, xt: torch.Tensor, x0: torch.Tensor) -> None:
-    """Keep every tenth state and prediction of two pictures."""
+    """Keep every tenth state and prediction of two images."""
     if step % 10 == 9 or step == 0:
         for k in (0, 1):
-            film[f"picture {k}, the state xt"].append(xt[k])
-            film[f"picture {k}, the predicted x0"].append(x0[k])
+            trajectory[f"image {k}, the state xt"].append(xt[k])
+            trajectory[f"image {k}, the predicted x0"].append(x0[k])
 
 
-sets = {"drawn, 100 steps": draw(100, callback=record)}
-show({name: torch.stack(pictures) for name, pictures in film.items()})
+sets = {"generated, 100 steps": generate(100, callback=record)}
+show({name: torch.stack(images) for name, images in trajectory.items()})
 for steps in (1, 3, 10, 30):
-    sets[f"drawn, {steps} step" + "s" * (steps > 1)] = draw(steps)
+    sets[f"generated, {steps} step" + "s" * (steps > 1)] = generate(steps)
 show({name: sets[name][:12] for name in sorted(sets, key=lambda name: int(name.split()[1]))} | {"real": held_out[:12]})
 
 # %% [markdown]
 # ## 9. How far from real?
 #
-# Two sets of pictures are alike if pictures of one lie as close to those of the other as to those of their own. The
-# *maximum mean discrepancy* (MMD) makes a number of that ([Gretton et al., JMLR 13, 2012](
-# https://jmlr.org/papers/v13/gretton12a.html), eq. 3; `captionless.evaluation.metrics.mmd`). It takes a function $k$ (a
-# *kernel*) that is 1 for equal pictures and falls to 0 with their distance, here $e^{-\|x - y\|^2 / 2s^2}$, and
+# Two sets of images are alike if images of one are as close to those of the other as to those of their own set. The
+# *maximum mean discrepancy* (MMD) makes a number of that ([Gretton et al., JMLR 13,
+# 2012](https://jmlr.org/papers/v13/gretton12a.html), eq. 3; `captionless.evaluation.metrics.mmd2`). It uses a
+# function $k$ (a *kernel*) that is 1 for equal images and falls to 0 with their distance, here
+# $e^{-\|x - y\|^2 / 2s^2}$:
 #
 # $$\text{MMD}^2 = \overline{k(x, x')} + \overline{k(y, y')} - 2\,\overline{k(x, y)}$$
 #
-# where the bars are means over all pairs: of two different pictures of the first set, of two of the second, and of one
-# of each. It is 0 on average for two sets of the same kind, and then about as often below 0 as above. It grows when
-# pictures look wrong, and also when they look right but are all the same: both matter. The length $s$ says what
-# distance counts as close. `SIGMA = 4` lies between the distance of two real digits and that of a digit to the most
-# similar one, which are printed below.
+# The bars are means over all pairs: two different images of the first set, two of the second, and one of each. For
+# two sets of the same kind, MMD² is 0 on average, and as often below 0 as above. It grows if images look wrong, and
+# also if they look right but are all the same: both matter. The length $s$ decides which distances count as close.
+# `SIGMA = 4` lies between the distance of two real digits and that of a digit to the most similar one, which are
+# printed below.
 
 # %%
 SIGMA = 4.0
@@ -491,15 +490,15 @@ print(f"two real digits: {between.median():.1f} apart; the nearest: {between.min
 
 
 def mmd(x: torch.Tensor, y: torch.Tensor = held_out) -> float:
-    """Return 1,000 times the squared MMD of two sets of pictures."""
+    """Return 1,000 times the squared MMD of two sets of images."""
     x, y = x.flatten(1), y.flatten(1)
     return 1000 * mmd2(rbf_kernel(x, x, SIGMA), rbf_kernel(y, y, SIGMA), rbf_kernel(x, y, SIGMA))
 
 
-sets["blobs (drawn, 1 step)"] = sets.pop("drawn, 1 step")
+sets["blobs (generated, 1 step)"] = sets.pop("generated, 1 step")
 sets["noise"] = torch.randn(600, 1, 8, 8, generator=torch.Generator().manual_seed(4)).clamp(-1, 1)
 sets["real, other ones"] = train[:600]
-far = {name: mmd(pictures) for name, pictures in sets.items()}
+far = {name: mmd(images) for name, images in sets.items()}
 figure, axis = plt.subplots(figsize=(7, 2.8))
 axis.bar_label(axis.barh(list(far), list(far.values())), fmt="%.1f", padding=3)
 axis.set(xlabel="1,000 x squared MMD to held-out digits", xlim=(-40, 330))
@@ -507,58 +506,60 @@ axis.invert_yaxis()
 plt.show()
 
 # %% [markdown]
-# One step and three are far off. From 30 steps on more of them bring nothing here: what is left is small, though more
-# than between two sets of real digits, and the network's rather than the steps'.
+# One step and three are far off. From 30 steps on, more steps bring nothing here. The small difference that is left
+# is larger than that between two sets of real digits, and it comes from the network, not from the steps.
 #
-# One more thing could be wrong: a model that copies its training pictures would also look perfect. So, for each drawn
-# picture, the distance to the nearest training digit, beside the same of held-out digits, which are certainly no
-# copies.
+# One more thing could be wrong: a model that copies its training images would also look perfect. So we measure, for
+# each generated image, the distance to the nearest training digit, and compare it with the same distance for held-out
+# digits, which are certainly not copies.
 
 # %%
 
 
-def to_nearest(pictures: torch.Tensor) -> torch.Tensor:
-    """Return the distance of each picture to the training picture that it resembles most."""
-    return torch.cdist(pictures.flatten(1), train.flatten(1)).min(1).values
+def to_nearest(images: torch.Tensor) -> torch.Tensor:
+    """Return the distance of each image to the training image that it resembles most."""
+    return torch.cdist(images.flatten(1), train.flatten(1)).min(1).values
 
 
 figure, axis = plt.subplots(figsize=(6, 2.4))
 bins = torch.linspace(0, 5, 41).tolist()
-for name in ("drawn, 100 steps", "held out"):
+for name in ("generated, 100 steps", "held out"):
     axis.hist(to_nearest(sets.get(name, held_out)).numpy(), bins=bins, alpha=0.6, label=name)
-axis.set(xlabel="distance to the nearest training digit", ylabel="pictures")
+axis.set(xlabel="distance to the nearest training digit", ylabel="images")
 axis.legend()
 plt.show()
-copied = float(to_nearest(sets["drawn, 100 steps"]).median() / to_nearest(held_out).median())
-print(f"median distance, drawn / held out: {copied:.2f}")
+copied = float(to_nearest(sets["generated, 100 steps"]).median() / to_nearest(held_out).median())
+print(f"median distance, generated / held out: {copied:.2f}")
 
 # %% [markdown]
 # ## What was measured
 #
-# The toy was checked above, against formulas. For the digits, three random seeds gave, as 1,000 times the squared MMD:
-# drawn 1.3 to 2.5, other real digits -0.3 to 0.1, blobs 208 to 211, noise 281 to 286. In 3 steps it was about 37. The
-# median distance to the nearest training digit was 1.04 to 1.09 times that of held-out digits.
+# The toy example was checked above, against formulas. For the digits, three random seeds gave these values for 1,000
+# times the squared MMD: generated 1.3 to 2.5, other real digits -0.3 to 0.1, blobs 208 to 211, noise 281 to 286. In 3
+# steps it was about 37. The median distance to the nearest training digit was 1.04 to 1.09 times that of held-out
+# digits.
 #
-# The bounds are wider than that, since other processors round otherwise. What passes has to look right and to be as
-# varied as real digits (the MMD), and to be no copy (the distances).
+# The bounds are wider than that, since other processors round differently. Images that pass have to look right and
+# vary as real digits do (the MMD), and must not be copies (the distances).
 
 # %%
-drawn = far["drawn, 100 steps"]
-blobs, noise_far, real = far["blobs (drawn, 1 step)"], far["noise"], far["real, other ones"]
-print(f"1,000 x MMD^2 to held-out digits: drawn {drawn:.1f}, real {real:.1f}, blobs {blobs:.0f}, noise {noise_far:.0f}")
+generated = far["generated, 100 steps"]
+blobs, noise_far, real = far["blobs (generated, 1 step)"], far["noise"], far["real, other ones"]
+print(f"1,000 x MMD^2 to held-out digits: generated {generated:.1f}, real {real:.1f}", end=", ")
+print(f"blobs {blobs:.0f}, noise {noise_far:.0f}")
 assert abs(real) < 3, "two sets of real digits are at distance 0, up to chance (a few tenths to 1)"
-assert drawn < 8, "the drawn digits are close to real ones; 1 to 3 is to be expected"
-assert min(blobs, noise_far) > 15 * drawn, "the measure tells good from bad: blobs and noise are many times as far"
-assert far["drawn, 3 steps"] > 2 * drawn, "many steps are better than few"
-assert 0.85 < copied < 1.4, "drawn digits are as far from the training digits as new real digits are: no copies"
+assert generated < 8, "the generated digits should be close to real ones; 1 to 3 is usual"
+assert min(blobs, noise_far) > 15 * generated, "the measure tells good from bad: blobs and noise are many times as far"
+assert far["generated, 3 steps"] > 2 * generated, "many steps are better than few"
+assert 0.85 < copied < 1.4, "generated digits are as far from the training digits as new real digits are: no copies"
 
 # %% [markdown]
 # ## Exercises
 #
-# **1.** DDPM arrives at `xt` in little steps: $x_k = \sqrt{1 - \beta_k}\, x_{k-1} + \sqrt{\beta_k}\, \epsilon_k$,
-# with betas that rise linearly from 0.0001 to 0.02 over 1,000 steps. Walk the first 300 of them with 2,000 copies of
-# one digit. Mean and standard deviation must be those of a single jump with `LinearSchedule(1000)` to t = 0.3. Are
-# they?
+# **1.** DDPM reaches `xt` in small steps: $x_k = \sqrt{1 - \beta_k}\, x_{k-1} + \sqrt{\beta_k}\, \epsilon_k$, with
+# betas that rise linearly from 0.0001 to 0.02 over 1,000 steps. Take the first 300 of these steps with 2,000 copies
+# of one digit. The mean and the standard deviation must be those of a single jump with `LinearSchedule(1000)` to t =
+# 0.3. Are they?
 #
 # <details><summary>Solution</summary>
 #
@@ -580,14 +581,14 @@ assert 0.85 < copied < 1.4, "drawn digits are as far from the training digits as
 # </details>
 #
 # **2.** `ddim` ([arXiv:2010.02502](https://arxiv.org/abs/2010.02502)) adds no fresh noise: the initial noise decides
-# everything. Draw twice from the same initial noise, with `ddpm` and with `ddim`, and compare. (The function that a
-# `Reverse` takes for fresh noise can have a generator of its own.) Which of the two is nearer to real digits, by `mmd`,
-# in 10 steps?
+# everything. Generate twice from the same initial noise, with `ddpm` and with `ddim`, and compare. (The function that
+# a `ReverseProcess` takes for fresh noise can use a random generator of its own.) Which of the two is nearer to real
+# digits, by `mmd`, in 10 steps?
 #
 # <details><summary>Solution</summary>
 #
-# `ddpm` makes two different digits of the same noise, `ddim` the same digit twice. In 10 steps `ddim` is nearer to real
-# digits: 3.5, where `ddpm` has about 7. It needs fewer steps.
+# From the same noise, `ddpm` makes two different digits and `ddim` the same digit twice. In 10 steps `ddim` is nearer
+# to real digits: 3.5, where `ddpm` has about 7. It needs fewer steps.
 #
 # ```python
 # from captionless.diffusion.samplers import ddim
@@ -603,27 +604,27 @@ assert 0.85 < copied < 1.4, "drawn digits are as far from the training digits as
 #
 #
 # twice = {(s.__name__, seed): from_noise(s, seed) for s in (ddpm, ddim) for seed in (0, 1)}
-# show({f"{name}, fresh noise {seed}": pictures for (name, seed), pictures in twice.items()})
-# assert torch.equal(twice["ddim", 0], twice["ddim", 1]), "no fresh noise: the same pictures"
+# show({f"{name}, fresh noise {seed}": images for (name, seed), images in twice.items()})
+# assert torch.equal(twice["ddim", 0], twice["ddim", 1]), "no fresh noise: the same images"
 # assert float((twice["ddpm", 0] - twice["ddpm", 1]).abs().mean()) > 0.2, "fresh noise: others"
-# print({f"{s.__name__}, 10 steps": round(mmd(draw(10, sampler=s)), 1) for s in (ddpm, ddim)})
+# print({f"{s.__name__}, 10 steps": round(mmd(generate(10, sampler=s)), 1) for s in (ddpm, ddim)})
 # ```
 #
 # </details>
 #
-# **3.** Introductory courses often take 150 steps, `LinearSchedule(150)`. How much of the picture is left at t = 1?
-# The reverse process starts from pure noise all the same. To see what that does, take pictures of 8 x 8 pixels, each
-# of a single grey value, which is normally distributed around 0 with standard deviation 0.5. With $b$ for the mean of
-# the pixels of `xt`, the best denoiser answers the grey value $\alpha\,0.25\,b \,/\, (\alpha^2\,0.25 + \sigma^2/64)$.
-# Draw 4,000 pictures in 150 steps of `ddpm`. Is the standard deviation of their grey values 0.5? Try
+# **3.** Introductory courses often use 150 steps, `LinearSchedule(150)`. How much of the image is left at t = 1? The
+# reverse process starts from pure noise all the same. To see what that does, take images of 8 x 8 pixels, each of a
+# single grey value, which is normally distributed around 0 with standard deviation 0.5. With $b$ for the mean of the
+# pixels of `xt`, the best denoiser returns the grey value $\alpha\,0.25\,b \,/\, (\alpha^2\,0.25 + \sigma^2/64)$.
+# Generate 4,000 images in 150 steps of `ddpm`. Is the standard deviation of their grey values 0.5? Try
 # `LinearSchedule(150, zero_terminal_snr=True)` too, which is rescaled so that `alpha` is 0 at t = 1.
 #
 # <details><summary>Solution</summary>
 #
-# Nearly half of `x0` is left: `alpha` is 0.47 at t = 1. Hence the denoiser expects to see there already how bright
-# the picture is. In pure noise it sees an average brightness, believes it, and draws greys that are all too much
-# alike (0.30). With the schedule rescaled so that nothing is left at t = 1
-# ([arXiv:2305.08891](https://arxiv.org/abs/2305.08891)), the variety is right up to the error of 150 steps (0.49).
+# Nearly half of `x0` is left: `alpha` is 0.47 at t = 1. So the denoiser takes the brightness of its input for that of
+# the image. Pure noise has an average brightness, and the greys that come out are all too much alike (0.30). With the
+# schedule rescaled so that nothing is left at t = 1 ([arXiv:2305.08891](https://arxiv.org/abs/2305.08891)), the
+# variety is right up to the error of 150 steps (0.49).
 #
 # ```python
 # def grey_values(path):
@@ -644,8 +645,8 @@ assert 0.85 < copied < 1.4, "drawn digits are as far from the training digits as
 # for name, path in (("150 steps", plain), ("rescaled", rescaled)):
 #     print(f"{name}: alpha at t = 1 is {path.alpha_sigma(torch.tensor(1.0))[0]:.2f}")
 #     greys = grey_values(path)
-#     pictures = greys[:10].reshape(-1, 1, 1, 1).expand(-1, 1, 8, 8)
-#     show({f"{name}, standard deviation {greys.std():.2f}": pictures})
+#     images = greys[:10].reshape(-1, 1, 1, 1).expand(-1, 1, 8, 8)
+#     show({f"{name}, standard deviation {greys.std():.2f}": images})
 # assert grey_values(plain).std() < 0.36, "a start that the forward process never reaches shows in the end"
 # assert abs(grey_values(rescaled).std() - 0.5) < 0.04, "from a start that it does reach, the variety is right"
 # ```

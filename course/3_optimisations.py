@@ -11,13 +11,13 @@
 # %% [markdown]
 # # Lesson 3: Optimisations
 #
-# Courses hand out a list of parts that make a U-Net better: group normalisation, GELU, rearranging instead of pooling,
-# sinusoidal time embeddings, residual connections. Here you look at each of them, and then take each of them out, one
-# at a time, and measure what is lost. Such an experiment is called an *ablation*.
+# Courses list a number of parts that make a U-Net better: group normalisation, GELU, rearranging instead of pooling,
+# sinusoidal time embeddings, residual connections. In this lesson you see what each of them does, and then remove
+# them, one at a time, and measure what is lost. Such an experiment is called an *ablation*.
 #
-# The claim to be measured: of the five, at least the residual connections and the smooth activation earn their place,
-# by more than a change of the random seed does. For the other three the lesson computes a verdict, and "brings
-# nothing measurable here" is one of the possible ones.
+# The claim: of the five, at least the residual connections and the smooth activation are worth having, by more than a
+# change of the random seed makes. For the other three the lesson computes a verdict, and "brings nothing measurable
+# here" is a possible one.
 
 # %%
 import time
@@ -44,21 +44,23 @@ schedule = CosineSchedule()
 # %% [markdown]
 # ## 1. Normalisation: by group or by batch
 #
-# The numbers inside a network, its *activations*, should neither grow nor shrink from layer to layer. A *normalisation*
-# layer takes a set of them, subtracts their mean and divides by their standard deviation; then each channel gets a
-# factor and a shift of its own, which are learned. The layers differ in what the set is, for activations of shape (n,
-# channels, height, width):
+# The numbers inside a network, its *activations*, should neither grow nor shrink from layer to layer. A
+# *normalisation* layer takes a set of activations, subtracts their mean and divides by their standard deviation; then
+# each channel gets a learned factor and a learned shift. The layers differ in what the set is. For activations of
+# shape (n, channels, height, width):
 #
-# - **BatchNorm** ([arXiv:1502.03167](https://arxiv.org/abs/1502.03167)): one channel, of all n pictures of the batch.
-# - **GroupNorm** ([arXiv:1803.08494](https://arxiv.org/abs/1803.08494)): some channels (here 16), of one picture.
+# - **BatchNorm** ([arXiv:1502.03167](https://arxiv.org/abs/1502.03167)) takes one channel of all n images of the
+#   batch.
+# - **GroupNorm** ([arXiv:1803.08494](https://arxiv.org/abs/1803.08494)) takes a group of channels (here 16) of one
+#   image.
 #
-# With BatchNorm what a picture becomes in training depends on its company, and in diffusion the company is a mixture of
-# all noise levels. For drawing, where all pictures have the same noise level, the layer changes over to averages that
-# it has noted down in training. GroupNorm has no such second mode. In the library it is
-# `captionless.models.blocks.group_norm`.
+# With BatchNorm, the output for an image in training depends on the other images of its batch, and in diffusion these
+# have many different noise levels. When the network generates, all images have the same noise level, and the layer
+# uses averages that it recorded in training instead. GroupNorm has no such second mode. In the library it is
+# `captionless.models.group_norm`.
 #
-# Look at it: the same input, as one of 8 in 50 different batches. How far do the layer's answers to it spread? Each
-# line is one of its activations, four of them.
+# To see the difference, put the same input into 50 different batches of 8. How far do the outputs for it spread? Each
+# line shows one of its activations; there are four.
 
 # %%
 layers = {"GroupNorm": group_norm(16), "BatchNorm": nn.BatchNorm2d(16)}
@@ -70,23 +72,23 @@ for axis, (name, layer) in zip(axes, layers.items(), strict=True):
     # Companions of different strength, as noise levels differ.
     strengths = [0.2 + 2 * torch.rand(7, 1, 1, 1, generator=generator) for _ in range(50)]
     batches = [torch.cat([mine, s * torch.randn(7, 16, 8, 8, generator=generator)]) for s in strengths]
-    answers = torch.stack([layer(batch)[0].detach() for batch in batches])
-    moved[name] = float(answers.std(0).mean())
-    axis.plot(answers[:, 0, 0, :4])
+    outputs = torch.stack([layer(batch)[0].detach() for batch in batches])
+    moved[name] = float(outputs.std(0).mean())
+    axis.plot(outputs[:, 0, 0, :4])
     axis.set(title=f"{name}: spread {moved[name]:.3f}", xlabel="batch", ylabel="four activations")
 figure.tight_layout()
 plt.show()
-assert moved["GroupNorm"] < 1e-5 < 0.05 < moved["BatchNorm"], "only BatchNorm lets other pictures change the answer"
+assert moved["GroupNorm"] < 1e-5 < 0.05 < moved["BatchNorm"], "only BatchNorm lets other images change the output"
 
 # %% [markdown]
 # ## 2. Activation: smooth or with a kink
 #
-# Without something that is not linear between its layers, a network could only be a linear function. That something is
-# called an *activation function*. ReLU, $\max(0, x)$, is the simplest. Where x is negative its slope is 0, and from
-# such an x nothing in front of it learns. GELU ([arXiv:1606.08415](https://arxiv.org/abs/1606.08415)), $x\,\Phi(x)$
-# with the distribution function $\Phi$ of the normal distribution, and SiLU (the same paper, and
-# [arXiv:1710.05941](https://arxiv.org/abs/1710.05941)), $x / (1 + e^{-x})$, are smooth, and a moderately negative x
-# has a slope too. `DenoiserConfig.activation` names one of these two.
+# Without something nonlinear between its layers, a network could only be a linear function. That something is called
+# an *activation function*. ReLU, $\max(0, x)$, is the simplest. For negative x its slope is 0, and the layers before
+# it learn nothing from such an x. GELU ([arXiv:1606.08415](https://arxiv.org/abs/1606.08415)), $x\,\Phi(x)$ with the
+# distribution function $\Phi$ of the normal distribution, and SiLU (the same paper, and
+# [arXiv:1710.05941](https://arxiv.org/abs/1710.05941)), $x / (1 + e^{-x})$, are smooth, and have a slope for
+# moderately negative x too. `DenoiserConfig.activation` names one of these two.
 
 # %%
 values = torch.linspace(-4, 3, 200, requires_grad=True)
@@ -103,11 +105,11 @@ plt.show()
 # %% [markdown]
 # ## 3. Halving the size: rearrange or pool
 #
-# On the way down a U-Net halves height and width. *Max-pooling* keeps the largest of four neighbours and forgets
-# three. *Rearranging* (space to depth) moves the four into four channels and forgets nothing; a 1x1 convolution then
-# makes as many channels of them as the next level has, c': (n, c, 8, 8) → (n, 4c, 4, 4) → (n, c', 4, 4). It is
-# `captionless.models.blocks.Downsample`, and `Upsample` is its mirror image. The rearranging is `nn.PixelUnshuffle`,
-# undone by `nn.PixelShuffle`.
+# On the way down, a U-Net halves height and width. *Max-pooling* keeps the largest of four neighbours and discards
+# three. *Rearranging* (space to depth) moves the four into four channels and discards nothing. A 1x1 convolution then
+# turns them into c' channels, as many as the next level has: (n, c, 8, 8) → (n, 4c, 4, 4) → (n, c', 4, 4). This is
+# `captionless.models.Downsample`, and `Upsample` is its mirror image. The rearranging itself is `nn.PixelUnshuffle`,
+# and `nn.PixelShuffle` undoes it.
 
 # %%
 digit = held_out[:1]
@@ -115,8 +117,8 @@ quarters = F.pixel_unshuffle(digit, 2)  # (1, 4, 4, 4)
 shown = {"digit": digit[0, 0]} | {f"channel {k}" if k else "rearranged: 0": quarters[0, k] for k in range(4)}
 shown |= {"put back": F.pixel_shuffle(quarters, 2)[0, 0], "max-pooled": F.max_pool2d(digit, 2)[0, 0]}
 figure, axes = plt.subplots(1, len(shown), figsize=(11, 1.9))
-for axis, (name, picture) in zip(axes, shown.items(), strict=True):
-    axis.imshow(picture, cmap="gray", vmin=-1, vmax=1)
+for axis, (name, image) in zip(axes, shown.items(), strict=True):
+    axis.imshow(image, cmap="gray", vmin=-1, vmax=1)
     axis.set_title(name, fontsize=9)
     axis.axis("off")
 plt.show()
@@ -125,18 +127,19 @@ halved = Downsample(16, 32)(torch.zeros(1, 16, 8, 8))
 print("Downsample:", tuple(halved.shape), " Upsample:", tuple(Upsample(32, 16)(halved).shape))
 
 # %% [markdown]
-# ## 4. Telling the time: sines and cosines, or t itself
+# ## 4. Encoding the time: sines and cosines, or t itself
 #
-# The network must know how noisy its input is. The simplest way is to hand it t, one number. But then the answers of a
-# linear layer at t = 0.50 and t = 0.52 are almost the same, and to make a difference of them takes large weights. A
-# *sinusoidal embedding* turns t into many numbers instead, slow and fast waves:
+# The network needs to know how noisy its input is. The simplest way is to give it t, one number. But then the outputs
+# of a linear layer at t = 0.50 and t = 0.52 are almost the same, and it takes large weights to make a difference
+# between them. A *sinusoidal embedding* turns t into many numbers instead, slow and fast waves:
 #
 # $$\left(\cos(\omega_1 t), \ldots, \cos(\omega_k t),\ \sin(\omega_1 t), \ldots, \sin(\omega_k t)\right)$$
 #
-# with frequencies $\omega$ that grow geometrically from 1 to 1000 (`captionless.models.blocks.sinusoidal_embedding`;
-# [arXiv:1706.03762](https://arxiv.org/abs/1706.03762), section 3.5, used for time by DDPM). The slow ones tell early
-# from late, the fast ones a time from its neighbour. Left, the embedding of all times; right, how alike that of t = 0.5
-# is to the others: the cosine of the angle between the two vectors, 1 for the same direction, 0 for nothing in common.
+# with frequencies $\omega$ that grow geometrically from 1 to 1000 (`captionless.models.sinusoidal_embedding`;
+# [arXiv:1706.03762](https://arxiv.org/abs/1706.03762), section 3.5, used for time by DDPM). The slow waves
+# distinguish early from late, the fast ones a time from its neighbours. On the left is the embedding of all times. On
+# the right is how similar that of t = 0.5 is to the others: the cosine of the angle between the two vectors, 1 for
+# the same direction, 0 for nothing in common.
 
 # %%
 times = torch.linspace(0, 1, 400)
@@ -150,21 +153,20 @@ axes[1].set(xlabel="t", ylabel="cosine with that of 0.5", ylim=(-0.1, 1.1))
 plt.show()
 
 # %% [markdown]
-# The embedding goes through two linear layers, and every block then makes of it a scale and a shift for each of its
-# channels. Whether it matters here how the time is told is another question: how noisy the input is can also be *seen*
-# in it.
+# The embedding goes through two linear layers, and every block then turns it into a scale and a shift for each of its
+# channels. Whether the encoding of the time matters here is another question: how noisy the input is can also be
+# *seen* in it.
 #
 # ## 5. Residual connections: around the block, or through it
 #
 # A residual block ([arXiv:1512.03385](https://arxiv.org/abs/1512.03385)) adds what it computes to its input:
-# $h \leftarrow h + f(h)$. The library's `captionless.models.blocks.ResidualBlock` moreover begins with the weights of
-# the
-# last layer of $f$ at zero, so that a new block changes nothing at all. Without the addition, $h \leftarrow f(h)$,
-# everything must pass through every block, and random blocks mangle it.
+# $h \leftarrow h + f(h)$. In the library's `captionless.models.ResidualBlock`, moreover, the weights of the last
+# layer of $f$ start at zero, so that a new block changes nothing at all. Without the addition, $h \leftarrow f(h)$,
+# everything must pass through every block, and random blocks distort it.
 #
-# The block without the connection is a few lines: what the library's block answers, less its input, is $f$. It cannot
-# begin at zero, since then nothing would ever pass; so this variant loses the start at zero as well. (`embedding` is
-# what the block is told of the time and the condition.)
+# A block without the connection takes a few lines: the output of the library's block, minus its input, is $f$. It
+# cannot start at zero, since then nothing would ever pass, so this variant loses the start at zero as well.
+# (`embedding` is the vector made from the time and the condition.)
 
 # %%
 
@@ -181,9 +183,9 @@ class PlainBlock(ResidualBlock):
 
 
 # %% [markdown]
-# Two inputs that have nothing in common (cosine about 0) go through 30 untrained blocks. Residual blocks hand them on
-# as they are, since their $f$ is zero at first. Plain blocks make them alike: behind a deep stack less is left of
-# which input it was.
+# Two inputs that have nothing in common (cosine about 0) go through 30 untrained blocks. Residual blocks pass them on
+# as they are, since their $f$ is zero at first. Plain blocks make them more and more alike: behind a deep stack, less
+# is left of which input it was.
 
 # %%
 torch.manual_seed(0)
@@ -206,10 +208,10 @@ assert abs(similar["residual"]) < 0.15 < 0.5 < similar["plain"], "plain blocks m
 # %% [markdown]
 # ## 6. The ablation
 #
-# All that is good reasoning, and none of it says how much a part is worth. So train the full network, with all five
-# parts, and five others in which one of them gives way to what it is said to improve on. `Denoiser(config, parts)`
-# takes the parts as arguments (`captionless.models.blocks.Parts`, whose defaults are those of the full network); each
-# variant is one line. The network is a small U-Net of two levels, 8 x 8 and 4 x 4.
+# All this is good reasoning, but none of it says how much a part is worth. So train the full network with all five
+# parts, and five others in which one part is replaced by what it is said to improve on. `Denoiser(config, parts)`
+# takes the parts as arguments (`captionless.models.Parts`, whose defaults are those of the full network), so each
+# variant is one line. The network is a small U-Net with two levels, 8 x 8 and 4 x 4.
 
 
 # %%
@@ -236,14 +238,15 @@ CONFIG = DenoiserConfig(
 SEEDS, STEPS, BATCH, RATE = (0, 1, 2), 300, 32, 8e-3
 
 # %% [markdown]
-# To be fair, the trainings differ in as little else as possible. Of one seed, all six see the same pictures in the same
-# order, with the same noise and times, and take the same number of steps with the same learning rate. It rises at first
-# and falls to zero at the end (`OneCycleLR`), which calms the weights down as an average over them would. The average
-# (EMA, lesson 2) is left out: BatchNorm's notes on the batches would not fit averaged weights. One difference cannot be
-# helped: max-pooling and raw t leave fewer numbers for the next layer, which then has fewer weights, 1% and 6% of all.
+# To be fair, the trainings differ in as little else as possible. With the same seed, all six see the same images in
+# the same order, with the same noise and times, and take the same number of steps with the same learning rate. The
+# learning rate rises at first and falls to zero at the end (`OneCycleLR`), which steadies the weights as a running
+# average would. The running average itself (EMA, lesson 2) is left out, because BatchNorm's recorded averages would
+# not fit averaged weights. One difference cannot be avoided: max-pooling and raw t produce fewer numbers for the next
+# layer, which then has fewer weights, by 1% and 6% of all.
 #
-# Each is then measured by its loss (that of `v`, lesson 2) on 360 held-out digits, with four noises and times each,
-# which are the same for all networks. The condition is null throughout: no digit is asked for by name before lesson 4.
+# Each network is then measured by its loss (for `v`, lesson 2) on 360 held-out digits, with four noises and times
+# each, the same for all networks. The condition is null throughout: until lesson 4 we do not say which digit to draw.
 
 # %%
 
@@ -279,11 +282,11 @@ def held_out_loss(network: Denoiser) -> float:
 
 
 # %% [markdown]
-# Eighteen trainings. Equal numbers of pictures are not equal times: the last column says what a step of each costs on
-# the machine that this ran on.
+# There are eighteen trainings. Equal numbers of images do not mean equal times, so the last column shows what a step
+# of each variant costs on the machine that this ran on.
 
 # %%
-networks = {}  # of the first seed, to draw with
+networks = {}  # of the first seed, to generate with
 losses = torch.zeros(len(VARIANTS), len(SEEDS))
 for row, (name, parts) in enumerate(VARIANTS.items()):
     started = time.perf_counter()
@@ -296,11 +299,11 @@ for row, (name, parts) in enumerate(VARIANTS.items()):
     print(f"{name:12} loss {each}   {parameter_count(network):7,} weights   {1000 * spent:4.0f} ms a step")
 
 # %% [markdown]
-# How large must a difference be to mean something? Look at how far the three seeds of one and the same variant lie
-# apart: their standard deviation s (the root of the mean of the six variances). The mean of three seeds is then
-# uncertain by $s/\sqrt{3}$, and the difference of two such means by $s\sqrt{2/3}$. Chance stays below 3.05 times that
-# in 99 of 100 comparisons (Student's t distribution with 12 degrees of freedom: 18 trainings less 6 means). 99, not
-# 95, because there are five comparisons, each with its chance to go wrong.
+# How large must a difference be to mean something? Consider how far the three seeds of one variant lie apart: their
+# standard deviation s (the root of the mean of the six variances). The mean of three seeds is then uncertain by
+# $s/\sqrt{3}$, and the difference of two such means by $s\sqrt{2/3}$. Chance stays below 3.05 times that in 99 of 100
+# comparisons (Student's t distribution with 12 degrees of freedom: 18 trainings minus 6 means). We ask for 99 and not
+# 95, because there are five comparisons, and each can go wrong.
 
 # %%
 mean = losses.mean(1)
@@ -318,7 +321,9 @@ def verdict(difference: float) -> str:
 
 
 figure, axis = plt.subplots(figsize=(9, 3.2))
-axis.axhspan(mean[0] - uncertainty, mean[0] + uncertainty, color="0.9", label="not told apart from the full net")
+axis.axhspan(
+    mean[0] - uncertainty, mean[0] + uncertainty, color="0.9", label="within the uncertainty of the full network"
+)
 axis.plot(losses, "o", color="tab:blue", markersize=4)
 axis.hlines(mean, torch.arange(6) - 0.25, torch.arange(6) + 0.25, color="black", label="mean of three seeds (dots)")
 axis.set(xticks=range(len(VARIANTS)), xticklabels=VARIANTS, ylabel="held-out loss (v)")
@@ -329,18 +334,17 @@ for name in list(VARIANTS)[1:]:
     print(f"{part:36} {gain[name]:+.4f} ± {uncertainty:.4f} ({gain[name] / mean[0]:+.1%}): {verdict(gain[name])}")
 
 # %% [markdown]
-# What each of them draws (the first seed), from the same noise, in 20 steps of DPM-Solver++
-# (`captionless.diffusion.samplers.dpmpp_2m`, [arXiv:2211.01095](https://arxiv.org/abs/2211.01095), algorithm 2:
-# without fresh
-# noise, as DDIM, but it needs fewer steps). All six draw nearly the same digits: a difference in the loss that can be
-# measured need not be visible.
+# Here is what each of them generates (with the first seed), from the same noise, in 20 steps of DPM-Solver++
+# (`captionless.diffusion.dpmpp_2m`, [arXiv:2211.01095](https://arxiv.org/abs/2211.01095), algorithm 2; like DDIM it
+# adds no fresh noise, but it needs fewer steps). All six generate nearly the same digits: a difference in the loss
+# that can be measured need not be visible.
 
 # %%
 
 
 @torch.no_grad()
-def draw(network: Denoiser, n: int = 14) -> torch.Tensor:
-    """Draw digits from the same noise for every network."""
+def generate(network: Denoiser, n: int = 14) -> torch.Tensor:
+    """Generate digits from the same noise for every network."""
     noise = torch.randn(n, 1, 8, 8, generator=torch.Generator().manual_seed(5))
     denoise = guided_denoiser(network, schedule, torch.zeros(n, 1))
     # This sampler asks for no fresh noise, hence the zeros.
@@ -350,8 +354,8 @@ def draw(network: Denoiser, n: int = 14) -> torch.Tensor:
 figure, grid = plt.subplots(len(networks), 14, figsize=(12, 6.2))
 for axes, (name, network) in zip(grid, networks.items(), strict=True):
     axes[0].set_title(name, loc="left", fontsize=9)
-    for axis, picture in zip(axes, draw(network), strict=True):
-        axis.imshow(picture.squeeze(), cmap="gray", vmin=-1, vmax=1)
+    for axis, image in zip(axes, generate(network), strict=True):
+        axis.imshow(image.squeeze(), cmap="gray", vmin=-1, vmax=1)
         axis.axis("off")
 figure.tight_layout()
 plt.show()
@@ -361,15 +365,16 @@ plt.show()
 #
 # When this page was made, the smooth activation, the residual connections and the sinusoidal embedding of the time
 # helped; the last by little more than the uncertainty. Rearranging instead of max-pooling brought nothing measurable.
-# Nor did GroupNorm instead of BatchNorm: in the mean BatchNorm was even ahead, by less than the uncertainty. With six
-# seeds the order of the six was the same. On another processor a verdict near the bound may come out otherwise.
+# Neither did GroupNorm instead of BatchNorm: on average BatchNorm was even ahead, by less than the uncertainty. With
+# six seeds the order of the six was the same. On another processor, a verdict near the bound may come out
+# differently.
 #
-# What this does *not* say: these are small networks, small pictures and short trainings, with one learning rate for
-# all. A part that brings nothing in a network of six blocks can carry one of sixty, and a part that does harm to a tiny
-# network may do good to a large one. It says how to find out: take it out, train several seeds, and compare the
-# difference with what the seeds make by themselves.
+# Be careful with conclusions: these are small networks, small images and short trainings, with one learning rate for
+# all. A part that brings nothing in a network of six blocks may be essential in one of sixty, and a part that harms a
+# tiny network may help a large one. What carries over is the method: remove a part, train with several seeds, and
+# compare the difference with what the seeds alone make.
 #
-# The claim is about the two parts that gain most, twice the uncertainty or more. The bounds:
+# The claim is about the two parts that gain most, twice the uncertainty or more. Its bounds:
 
 # %%
 # Six seeds gave 0.012 to 0.023 for residuals and 0.012 to 0.021 for GELU, about 0.017 for both. The mean of three
@@ -384,7 +389,7 @@ for name in list(VARIANTS)[1:]:
 # ## Exercises
 #
 # **1.** The library's default activation is SiLU. Train it with the three seeds. Does it matter which of the smooth
-# activations one takes, compared with what either gains on ReLU?
+# activations you take, compared with what either gains over ReLU?
 #
 # <details><summary>Solution</summary>
 #
@@ -399,7 +404,7 @@ for name in list(VARIANTS)[1:]:
 # </details>
 #
 # **2.** GroupNorm was made for small batches, where the mean and the standard deviation over a batch are little more
-# than chance. Train with either in batches of two, with two seeds. Is that small enough to make a difference?
+# than chance. Train both with batches of two, with two seeds. Is that small enough to make a difference?
 #
 # <details><summary>Solution</summary>
 #
@@ -413,15 +418,15 @@ for name in list(VARIANTS)[1:]:
 # difference = float(small[1].mean() - small[0].mean())
 # between = float(small.var(1).mean().sqrt())
 # print(f"BatchNorm instead of GroupNorm: {difference:+.4f}; standard deviation between seeds {between:.4f}")
-# # A batch of two 8x8 pictures still has 128 numbers a channel, enough for a mean; of two vectors it would have 2.
-# assert small.min() > mean[:2].max(), "seeing a sixteenth of the pictures costs far more than the wrong normalisation"
+# # A batch of two 8x8 images still has 128 numbers per channel, enough for a mean; of two vectors it would have 2.
+# assert small.min() > mean[:2].max(), "seeing a sixteenth of the images costs far more than the wrong normalisation"
 # ```
 #
 # </details>
 #
-# **3.** The uncertainty above treats all 18 trainings as unrelated. But two networks of one seed have seen the same
-# digits with the same noise, and what they owe to that is gone from their *difference*. Take the three differences of
-# each part, seed by seed, and their own standard deviation. Do verdicts change?
+# **3.** The uncertainty above treats all 18 trainings as unrelated. But two networks with the same seed have seen the
+# same digits with the same noise, and that part of chance cancels in their *difference*. Take the three differences
+# of each part, seed by seed, and their own standard deviation. Do verdicts change?
 #
 # <details><summary>Solution</summary>
 #

@@ -9,17 +9,19 @@
 # ---
 
 # %% [markdown]
-# # Lesson 5: CLIP, from words to pictures
+# # Lesson 5: CLIP, from words to images
 #
-# In lesson 4 a picture was asked for by a class, a vector of ten numbers. Now it is asked for in a sentence, and
-# not one of the photographs that the model learns from has a caption. What makes that possible is an **encoder** that
-# turns pictures and sentences into vectors of one space: the model is trained with the vector of each *picture*, and
-# steered afterwards with the vector of a *sentence*. The two are not quite interchangeable. They lie apart, and that
-# gap has to be closed.
+# In lesson 4 the condition was a class, a vector of ten numbers. Now it is a sentence, although the model is trained
+# without captions. An **encoder** makes this possible. It turns images and sentences into vectors of one space: the
+# model is trained with the vector of each *image*, and used afterwards with the vector of a *sentence*. The two are
+# not quite interchangeable. They lie apart, and that gap has to be closed.
 #
-# Measured at the end: how often the encoder names a photograph rightly without having been taught the task; that the
-# trained network makes use of the vector; that the gap between words and pictures shrinks; and that pictures then
-# show more often what was asked for, as a judge sees it that knows nothing of the encoder.
+# (The encoder did learn from captions: that is where its knowledge of words comes from. It is trained once, on images
+# that have captions; after that, any folder of images will do.)
+#
+# You will measure how often the encoder names a photograph correctly without having been trained for the task; that
+# the trained network makes use of the vector; that the gap between words and images shrinks; and that images then
+# show more often what the sentence says, according to a classifier that has nothing in common with the encoder.
 
 # %%
 import os
@@ -50,46 +52,47 @@ from captionless.models.unet import Denoiser, DenoiserConfig
 photos = Path(os.environ.get("PHOTOS", "../examples/flowers"))
 
 # %% [markdown]
-# The folder holds 150 photographs, in one sub-folder for each kind of flower. Name another folder of flowers sorted
-# in this way with `PHOTOS=folder`, or `python course/run.py 5 --photos folder`, and the same lesson runs on it. More
-# photographs cost time only once, when their vectors are computed (2,193 of them take about a minute), because the
-# training has a fixed number of steps. For pictures of something other than flowers, take another encoder (below) and
-# other sentences.
+# The folder holds 150 photographs, in one sub-folder for each kind of flower. To run the lesson on another folder of
+# flowers sorted in this way, use `PHOTOS=folder`, or `python course/run.py 5 --photos folder`. More photographs cost
+# time only once, when their vectors are computed (2,193 of them take about a minute), because the training has a
+# fixed number of steps. For images of something other than flowers, use another encoder (see below) and other
+# sentences.
 #
-# ## 1. One space for pictures and words
+# ## 1. One space for images and words
 #
-# CLIP (arXiv:2103.00020) is a pair of networks, one for pictures and one for sentences. Both end in a vector of the
-# same length. They were trained together on pictures with captions: in a batch, the vector of a picture should point
-# in the direction of its own caption's vector and away from those of all others. A pair is compared by the **cosine
-# similarity**, the cosine of the angle between the vectors,
+# CLIP (arXiv:2103.00020) is a pair of networks, one for images and one for sentences. Both produce vectors of the
+# same length. They were trained together on images with captions: within a batch, the vector of an image should point
+# in the direction of its own caption's vector, and away from those of all other captions. Two vectors are compared by
+# the **cosine similarity**, the cosine of the angle between them,
 #
 # $$\cos(u, v) = \frac{u \cdot v}{\lVert u \rVert \, \lVert v \rVert},$$
 #
-# 1 for the same direction, 0 for directions that have nothing in common. Vectors of length 1 (**unit vectors**) need
-# no division: the cosine is the sum of products, and all cosines of two lists of vectors are one matrix product.
+# which is 1 for the same direction, and 0 for directions that have nothing in common. Vectors of length 1 (**unit
+# vectors**) need no division: the cosine is the sum of products, and all cosines between two lists of vectors are one
+# matrix product.
 #
-# The library ships a small encoder of this kind that knows flowers and little else. `load_encoder` takes CLIP's own
-# name as well, `openai/clip-vit-base-patch32`, and downloads it; the code below stays as it is, but for the shipped
-# model of section 4, which understands the bundled encoder's vectors alone.
+# The library ships a small encoder of this kind that covers flowers and little else. `load_encoder` also takes CLIP's
+# own name, `openai/clip-vit-base-patch32`, and downloads it. The code below stays the same, except for the bundled
+# model of section 4, which works with the vectors of the bundled encoder only.
 
 # %%
 encoder = captionless.load_encoder("bundled")
-print(f"{encoder.width} numbers a vector, for pictures and for sentences alike")
+print(f"{encoder.width} numbers per vector, for images and for sentences alike")
 print("length of a sentence's vector:", encoder.encode_texts(["a red rose"]).norm().item())
 
 # %% [markdown]
-# ## 2. Each picture's vector, once
+# ## 2. Each image's vector, once
 #
-# The encoder never changes while the diffusion model learns, so that a photograph's vector is always the same. It is
-# computed once and kept. `captionless.embed` reads a folder, gives each photograph's vector and, where asked, its
-# pixels reduced to squares; it keeps the vectors in a file in your cache folder, under a hash of the photograph's
-# content. The second time, nothing is computed. (Neither is the first time, if you have embedded these photographs
-# before.)
+# The encoder does not change while the diffusion model learns, so a photograph's vector is always the same. It is
+# computed once and kept. `captionless.embed` reads a folder and returns each photograph's vector and, if `sizes` is
+# given, its pixels reduced to squares of these sizes. It keeps the vectors in a file in your cache folder, under a
+# hash of the photograph's content. The second time, nothing is computed. (Nor is anything computed the first time, if
+# you have embedded these photographs before.)
 
 # %%
 embedded = captionless.embed(photos, encoder, sizes=(20, 48))
 again = captionless.embed(photos, encoder)
-print(f"computed now: {embedded.computed} vectors; when asked again: {again.computed}")
+print(f"computed now: {embedded.computed} vectors; the second time: {again.computed}")
 
 vectors = torch.from_numpy(embedded.vectors)  # (n, 512), float32, each of length 1
 small, large = (torch.from_numpy(embedded.pixels[side]).permute(0, 3, 1, 2) for side in (20, 48))  # uint8
@@ -97,9 +100,8 @@ print("vectors", tuple(vectors.shape), "pixels", tuple(small.shape), tuple(large
 print("the first photograph:", embedded.names[0], vectors[0, :4].tolist(), "...")
 
 # %% [markdown]
-# The sub-folders say what a photograph shows. The model never gets to see these names: they serve to check it. A
-# fifth of each kind is **held out**, which means that nothing is trained on it, and that it can tell learning from
-# learning by heart.
+# The sub-folders say what a photograph shows. The model never gets these names; we use them to check it. A fifth of
+# each kind is **held out**: nothing is trained on it, so it can tell learning from learning by heart.
 
 # %%
 names = [name.split("/")[-2] for name in embedded.names]
@@ -122,11 +124,11 @@ for axis, text in zip(axes[:, 0], ("48 x 48", "20 x 20", "vector"), strict=True)
 plt.show()
 
 # %% [markdown]
-# These photographs against a handful of sentences: each number is a cosine.
+# Now compare these photographs with a handful of sentences. Each number is a cosine.
 
 # %%
 sentences = [f"a photo of a {kind}" for kind in kinds] + ["white petals around a yellow center", "something red"]
-cosines = vectors[shown] @ encoder.encode_texts(sentences).T  # (pictures, sentences)
+cosines = vectors[shown] @ encoder.encode_texts(sentences).T  # (images, sentences)
 
 figure = plt.figure(figsize=(1.5 * len(shown) + 3, 7))
 grid = figure.add_gridspec(2, len(shown), height_ratios=(1.3, 0.6 * len(sentences)), wspace=0, hspace=0.02)
@@ -144,13 +146,13 @@ heat.set_yticks(range(len(sentences)), sentences)
 plt.show()
 
 # %% [markdown]
-# The diagonal of the upper rows is bright: of all the sentences, a photograph's own name comes closest. The last two
-# rows show that more is in a vector than a name: petals and colours have their share in it too. And the first rows are
-# a classifier which nobody trained to classify. Asked for the sentence closest to a picture, it answers with a name:
-# this is CLIP's **zero-shot** classification (arXiv:2103.00020, section 3.1). How often is it right?
+# The diagonal of the upper rows is bright: of all sentences, the one with the photograph's own name comes closest.
+# The last two rows show that a vector contains more than a name: petals and colours have their share in it too. And
+# the first rows are a classifier that nobody trained to classify: choose the name whose sentence is closest to an
+# image. This is CLIP's **zero-shot** classification (arXiv:2103.00020, section 3.1). How often is it right?
 #
-# Take the figure with a grain of salt. The bundled encoder met the photographs of `examples/flowers` in its own
-# training (with captions; never with the task). On 400 photographs that it had not met it finds the kind in 95% (see
+# Do not trust the figure too much. The bundled encoder saw the photographs of `examples/flowers` in its own training
+# (with captions; never with this task). On 400 photographs that it had not seen, it finds the right kind in 95% (see
 # its README).
 
 # %%
@@ -162,21 +164,21 @@ for number, kind in enumerate(kinds):
 print(f"all          {zero_shot:.0%}, where guessing gives {1 / len(kinds):.0%}")
 
 # %% [markdown]
-# ## 3. A U-Net that is told the vector
+# ## 3. A U-Net with the vector as its condition
 #
-# The network is made as in lesson 4, somewhat larger, for pictures in colour, and with a condition that is 512 wide
-# instead of ten. The vector enters as the class did, through a linear layer, added to the embedding of the time $t$,
-# and from there it scales and shifts the channels of every block. New is **self-attention** at the coarsest level
-# (`attention=(2,)`): there, every position also takes up something of all others, weighed by how well they match
-# (arXiv:1706.03762, eq. 1), so that distant parts of a picture can agree.
+# The network is like that of lesson 4, somewhat larger, for images in colour, and with a condition of 512 numbers
+# instead of ten. The vector enters as the class did: it passes a linear layer, is added to the embedding of the time
+# $t$, and from there scales and shifts the channels of every block. **Self-attention** at the coarsest level
+# (`attention=(2,)`) is new: there, every position also takes in something from all others, weighted by how well they
+# match (arXiv:1706.03762, eq. 1), so that distant parts of an image can agree.
 #
-# Three things are done to the training data, each a line of `training_batch`:
+# Three things are done to the training data, each in a line of `training_batch`:
 #
-# - Pictures are cut at random out of a slightly larger one and mirrored. With so few photographs the network
-#   would otherwise learn them by heart.
-# - `noise_condition` blurs the vectors until their cosine with the original is about 0.9 (arXiv:2211.00575). A
-#   sentence's vector lies *beside* the pictures' vectors, and the network should not be lost there.
-# - `drop_condition` replaces one vector in ten, as a whole, by zeros: the **null condition** that guidance leans away
+# - Images are cropped at random from a slightly larger one, and mirrored. With so few photographs, the network would
+#   otherwise learn them by heart.
+# - `noise_condition` adds noise to the vectors, until their cosine with the original is about 0.9 (arXiv:2211.00575).
+#   A sentence's vector lies *beside* those of the images, and the network should be able to cope with it.
+# - `drop_condition` replaces one vector in ten by zeros, as a whole: the **null condition** that guidance guides away
 #   from (arXiv:2207.12598, algorithm 1; lesson 4).
 
 # %%
@@ -185,7 +187,7 @@ schedule = CosineSchedule()
 
 
 def training_batch(which: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-    """Return the pictures x0 in [-1, 1], (n, 3, 16, 16), and their conditions, (n, 512)."""
+    """Return the images x0 in [-1, 1], (n, 3, 16, 16), and their conditions, (n, 512)."""
     top, left = torch.randint(small.shape[-1] - SIZE + 1, (2,)).tolist()
     x0 = small[which, :, top : top + SIZE, left : left + SIZE].float() / 127.5 - 1
     x0 = torch.where(torch.rand(len(which), 1, 1, 1) < 0.5, x0.flip(3), x0)
@@ -194,11 +196,11 @@ def training_batch(which: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
 
 
 # %% [markdown]
-# The loop is that of lesson 2, made a little steadier: times spread evenly over the batch (`stratified_times`), a
-# learning rate that rises at first and falls to zero, and gradients that are cut where they are too long. A picture is
-# mixed with noise, $x_t = \alpha(t)\,x_0 + \sigma(t)\,\varepsilon$, the network predicts $v = \alpha\,\varepsilon -
-# \sigma\,x_0$, and the loss is the mean squared error (`objective.denoising_loss`; arXiv:2202.00512, section 4). The
-# running average of the weights (`ema.update`) is what paints.
+# The loop is that of lesson 2, made a little steadier: the times are spread evenly over the batch
+# (`stratified_times`), the learning rate rises at first and falls to zero, and gradients are clipped if they are too
+# long. An image is mixed with noise, $x_t = \alpha(t)\,x_0 + \sigma(t)\,\varepsilon$, the network predicts
+# $v = \alpha\,\varepsilon - \sigma\,x_0$, and the loss is the mean squared error (`denoising_loss`; arXiv:2202.00512,
+# section 4). The running average of the weights (`ema.update`) is used to generate.
 
 # %%
 torch.manual_seed(0)
@@ -232,17 +234,17 @@ plt.legend()
 plt.show()
 
 # %% [markdown]
-# A falling loss does not tell whether the network listens to the vector: much of the noise can be taken away without
-# knowing what the picture shows. So the loss is taken on the held-out photographs three times, with the same noise
-# and the same times: with each photograph's own vector, with that of a photograph of another kind, and with the null
-# condition. A network that ignored the vector would give the same number three times.
+# A falling loss does not show that the network uses the vector: much of the noise can be removed without it. So we
+# compute the loss on the held-out photographs three times, with the same noise and the same times: with each
+# photograph's own vector, with that of a photograph of another kind, and with the null condition. A network that
+# ignored the vector would give the same number three times.
 
 
 # %%
 @torch.no_grad()
 def held_out_loss(conditions: torch.Tensor, draws: int = 512) -> float:
-    """Return the loss on the held-out photographs with these conditions (one a photograph)."""
-    generator = torch.Generator().manual_seed(1)  # the same noise each time this is called
+    """Return the loss on the held-out photographs with these conditions (one per photograph)."""
+    generator = torch.Generator().manual_seed(1)  # the same noise at every call
     which = torch.randint(len(held), (draws,), generator=generator)
     x0 = F.interpolate(large[held[which]].float(), (SIZE, SIZE), mode="area") / 127.5 - 1
     t, eps = torch.rand(draws, generator=generator), torch.randn(x0.shape, generator=generator)
@@ -250,7 +252,7 @@ def held_out_loss(conditions: torch.Tensor, draws: int = 512) -> float:
 
 
 own = vectors[held]
-# Of each photograph, another one that does not show the same kind: the first such from half the list away.
+# For each photograph, one of another kind: the first such photograph, from half the list away.
 ahead = (torch.arange(len(held))[:, None] + len(held) // 2 + torch.arange(len(held))) % len(held)
 differs = kind_of[held][ahead] != kind_of[held][:, None]
 other = own[ahead[torch.arange(len(held)), differs.int().argmax(1)]]
@@ -258,24 +260,25 @@ loss_own, loss_other, loss_null = (held_out_loss(c) for c in (own, other, torch.
 print(f"loss with the own vector {loss_own:.3f}, another kind's {loss_other:.3f}, no vector {loss_null:.3f}")
 
 # %% [markdown]
-# ## 4. `sample_flowers`: words in, pictures out
+# ## 4. `sample_flowers`: words in, images out
 #
-# Everything is at hand. A `BridgeData` holds what the way over from sentences to pictures needs: the training
-# photographs'
-# vectors, how sharply the encoder tells near from far (its temperature, `1 / logit_scale`), and the mean of sentences
-# about the folder's subject, which `subject_mean` finds from the names of its sub-folders or, without any, by itself.
-# A sentence goes through the encoder; its vector is carried over to where pictures' vectors
-# lie (`to_condition`, the subject of section 5); guidance (lesson 4) makes the prediction follow it more closely,
+# Now everything is in place. A `BridgeData` holds what the step from sentences to images needs: the vectors of the
+# training photographs, how sharply the encoder distinguishes near from far (its temperature, `1 / logit_scale`), and
+# the mean of sentences about the folder's subject. `subject_mean` finds that subject from the names of the
+# sub-folders or, if there are none, by itself.
+#
+# A sentence passes through the encoder. Its vector is moved to where the vectors of images are (`to_condition`, the
+# subject of section 5). Guidance (lesson 4) makes the prediction follow it more closely,
 #
 # $$\hat v = (1 + w)\, v(x_t, c) - w\, v(x_t, \varnothing),$$
 #
-# and a sampler leads from noise to a picture: here DPM-Solver++ 2M (arXiv:2211.01095, algorithm 2), which needs about
-# ten steps. All prompts start from the same noise, so that what differs between them comes from the words.
+# and a sampler leads from noise to an image: here DPM-Solver++ 2M (arXiv:2211.01095, algorithm 2), which needs about
+# ten steps. All prompts start from the same noise, so that the differences between them come from the words.
 
 
 # %%
-class Painter(NamedTuple):
-    """A network, and how it was trained."""
+class Trained(NamedTuple):
+    """A denoiser, and how it was trained."""
 
     network: Denoiser
     size: int
@@ -288,24 +291,24 @@ bridge_data = BridgeData(vectors[learn], 1 / encoder.logit_scale, subject_mean(e
 
 @torch.no_grad()
 def sample_flowers(
-    prompts: list[str], painter: Painter, w: float = 2.0, n: int = 4, bridge: str = "nearest", steps: int = 10
+    prompts: list[str], model: Trained, w: float = 2.0, n: int = 4, bridge: str = "nearest", steps: int = 10
 ) -> list[list[Image.Image]]:
-    """Paint n pictures of each prompt; return one list a prompt."""
+    """Generate n images of each prompt; return one list per prompt."""
     text = encoder.encode_texts(prompts)  # (prompts, 512)
     condition = to_condition(text, bridge_data, bridge).repeat_interleave(n, 0)  # (prompts * n, 512)
-    noise = torch.randn(n, 3, painter.size, painter.size, generator=torch.Generator().manual_seed(0))
+    noise = torch.randn(n, 3, model.size, model.size, generator=torch.Generator().manual_seed(0))
     x = noise.repeat(len(prompts), 1, 1, 1)
-    predict = guided_denoiser(painter.network, painter.schedule, condition, Guidance(w), prediction=painter.prediction)
+    predict = guided_denoiser(model.network, model.schedule, condition, Guidance(w), prediction=model.prediction)
     # This sampler adds no fresh noise; one that does would ask for it here. `pure`: we start from noise alone.
-    reverse = Reverse(predict, painter.schedule, sampling_times(steps), noise=lambda: torch.randn(x.shape), pure=True)
-    images = to_images(denormalise(dpmpp_2m(x, reverse)))
+    reverse = Reverse(predict, model.schedule, sampling_times(steps), noise=lambda: torch.randn(x.shape), pure=True)
+    images = to_images(to_bytes(dpmpp_2m(x, reverse)))
     return [images[i : i + n] for i in range(0, len(images), n)]
 
 
 # %% [markdown]
-# Five sentences, painted twice: by the network above, and by the model that ships with the library
-# (`captionless.load()`), which is larger, has seen about fifteen times as many photographs, and for far longer. Both
-# are painted by the same function.
+# Here are five sentences, generated twice by the same function: with the network above, and with the model that ships
+# with the library (`captionless.load()`). The latter is larger, has seen about fifteen times as many photographs, and
+# was trained for far longer.
 
 # %%
 prompts = [
@@ -316,34 +319,35 @@ prompts = [
     "A bright yellow sunflower",
 ]
 generator = captionless.load("bundled", encoder=encoder)
-first = generator.first  # the network that begins a picture; a second one, for detail, follows below
-mine = Painter(average, SIZE, schedule)
-shipped = Painter(first.denoiser, first.config.size, first.config.schedule, first.config.prediction)
-rows = [a + b for a, b in zip(sample_flowers(prompts, mine), sample_flowers(prompts, shipped), strict=True)]
-sample_grid(rows, prompts, cell=96, heads=["this lesson's"] * 4 + ["shipped"] * 4)
+first = generator.first  # the base model; a second one, for detail, follows below
+mine = Trained(average, SIZE, schedule)
+bundled = Trained(first.denoiser, first.config.size, first.config.schedule, first.config.prediction)
+rows = [a + b for a, b in zip(sample_flowers(prompts, mine), sample_flowers(prompts, bundled), strict=True)]
+sample_grid(rows, prompts, cell=96, heads=["this lesson's"] * 4 + ["bundled"] * 4)
 
 # %% [markdown]
-# To be honest about the left half: a network that learned for a thousand steps from 120 photographs of 16 x 16 pixels
-# paints coarse blobs, at best with a dark centre where a sunflower has one. But they are blobs of the right colours,
-# and all it was given were words that it had never seen. The right half is the same method with more of everything.
+# The left half is modest: a network that learned for a thousand steps from 120 photographs of 16 x 16 pixels
+# generates coarse blobs, at best with a dark centre where a sunflower has one. But the blobs have the right colours,
+# although its only input were words that it had never seen. The right half is the same method with more of
+# everything.
 #
-# To get there from here, begin with the shipped weights instead of random ones: `captionless train examples/flowers
-# --from bundled --out runs/mine --minutes 10`.
+# To get there from here, start from the bundled weights instead of random ones:
+# `captionless train examples/flowers --from bundled --out runs/mine --minutes 10`.
 #
-# **How strongly?** The same noise and prompt with different guidance scales $w$. At $w = -1$ the formula above leaves
-# the null prediction alone: no words at all, hence the same picture in every row. At 0 is the plain conditional
-# prediction; with larger $w$, colours become purer, and in the end harsh.
+# **How much guidance?** Here are the same noise and prompts with different guidance scales $w$. At $w = -1$ the
+# formula above leaves the null prediction alone: words have no effect, so every row shows the same image. At $w = 0$
+# it is the plain conditional prediction. With larger $w$, colours become purer, and in the end harsh.
 
 # %%
 SCALES = (-1, 0, 1, 2, 5)
-columns = [[row[0] for row in sample_flowers(prompts, who, w, n=1)] for who in (mine, shipped) for w in SCALES]
+columns = [[row[0] for row in sample_flowers(prompts, model, w, n=1)] for model in (mine, bundled) for w in SCALES]
 sample_grid(list(zip(*columns, strict=True)), prompts, cell=96, heads=[f"w = {w}" for w in SCALES] * 2)
 
 # %% [markdown]
-# **Larger.** Pictures with four times the pixels cost a network of this kind four times the work, at every step. The
-# shipped model is a **cascade** instead (arXiv:2106.15282): what a picture shows is settled in 32 x 32 pixels, by the
-# network above; then a second, much smaller one starts from noise of twice the size, with the small picture beside it
-# as part of its input, and adds detail in a few steps, without guidance. `generator.generate` does all of it:
+# **Larger images.** Images with four times as many pixels cost a network of this kind four times the work at every
+# step. The bundled model is a **cascade** instead (arXiv:2106.15282). The network above decides in 32 x 32 pixels
+# what an image shows. Then a second, much smaller network starts from noise of twice the size. It gets the small
+# image as an additional input, and adds detail in a few steps, without guidance. `generator.generate` does all of it:
 
 # %%
 size = generator.model.config.size
@@ -354,8 +358,8 @@ sample_grid([images[i : i + 4] for i in range(0, len(images), 4)], prompts, cell
 # %% [markdown]
 # ## 5. The modality gap
 #
-# The network learned from vectors of *pictures* and is asked with vectors of *sentences*. Are the two alike? Six
-# descriptions of each kind, against the photographs:
+# The network learned from vectors of *images* and is used with vectors of *sentences*. Are the two alike? Compare six
+# descriptions of each kind with the photographs:
 
 # %%
 TEMPLATES = (
@@ -378,31 +382,30 @@ def alike(a: torch.Tensor, b: torch.Tensor, kind_a: torch.Tensor, kind_b: torch.
 
 
 pairs = alike(own, own, kind_of[held], kind_of[held]), alike(texts, texts, shows, shows)
-print(f"mean cosine, same kind: picture with picture {pairs[0]:.2f}, sentence with sentence {pairs[1]:.2f},")
-print(f"    sentence with picture {alike(texts, own, shows, kind_of[held]):.2f}")
+print(f"mean cosine, same kind: image with image {pairs[0]:.2f}, sentence with sentence {pairs[1]:.2f},")
+print(f"    sentence with image {alike(texts, own, shows, kind_of[held]):.2f}")
 
 # %% [markdown]
-# Sentences are closer to each other than to the pictures that they describe (partly because ours share half of their
-# words). They fill a region of their own: the
-# **modality gap** (arXiv:2203.02053). In CLIP ViT-B/32 it is wider: a sentence and its picture have a cosine of only
-# 0.25 to 0.3.
+# Sentences are closer to each other than to the images that they describe (partly because ours share half of their
+# words). They fill a region of their own: this is the **modality gap** (arXiv:2203.02053). In CLIP ViT-B/32 it is
+# wider: a sentence and its image have a cosine of only 0.25 to 0.3.
 #
-# Two **bridges** over it (`captionless.conditioning.bridge`):
+# There are two **bridges** over it (`captionless.conditioning`):
 #
-# - **mean**: the gap is mostly one constant vector, so take the mean of sentences away and add the mean of
-#   pictures (`mean_shift`; in the manner of arXiv:2401.08567).
-# - **nearest**: replace the sentence's vector by a weighted mean of the training pictures' vectors closest to it
+# - **mean**: the gap is mostly one constant vector, so subtract the mean of sentences and add the mean of images
+#   (`mean_shift`; in the manner of arXiv:2401.08567).
+# - **nearest**: replace the sentence's vector by a weighted mean of the training images' vectors closest to it
 #   (`nearest`; in the manner of arXiv:2204.02849). The weights are a softmax of the cosines, with the encoder's own
-#   temperature. What comes out is made of picture vectors alone. To a short sentence, pictures of several kinds can be
-#   about equally close, and their mean is like none of them. So among very many pictures (1,000 and more) it moves on
-#   to the mean of those closest to itself, twice, and settles where pictures are dense.
+#   temperature. The result is made of image vectors alone. For a short sentence, images of several kinds can be about
+#   equally close, and their mean is like none of them. So among very many images (1,000 and more), the result moves
+#   on twice, each time to the mean of the vectors closest to it, and ends where images are dense.
 #
-# To see them, the 512 dimensions have to be reduced to two. The usual choice, the two principal components (the
+# To show them, the 512 dimensions have to be reduced to two. The usual choice, the two principal components (the
 # directions in which the vectors vary most), shows the kinds of flowers and hides the gap. So the horizontal axis is
-# the direction of the gap, from the mean of pictures to the mean of sentences, and the vertical one the first
-# principal component of the pictures in what remains. In 512 dimensions a direction that parts *any* two small sets
-# is easy to find; so the axes are found from the training photographs and every other sentence, and only the others
-# are drawn.
+# the direction of the gap, from the mean of images to the mean of sentences, and the vertical axis is the first
+# principal component of what remains of the images. In 512 dimensions it is easy to find a direction that separates
+# *any* two small sets. To be fair, the axes are therefore computed from the training photographs and every other
+# sentence, and only the held-out photographs and the other sentences are drawn.
 
 # %%
 centre = bridge_data.bank.mean(0)
@@ -415,7 +418,7 @@ figure, panels = plt.subplots(1, 3, figsize=(13, 4.5), sharex=True, sharey=True)
 for panel, bridge in zip(panels, ("none", "mean", "nearest"), strict=True):
     for kind, colour in enumerate(plt.cm.Set1.colors[: len(kinds)]):
         x, y = ((own[kind_of[held] == kind] - centre) @ axes_2d.T).T
-        panel.scatter(x, y, color=colour, alpha=0.5, label=f"{kinds[kind]}: pictures")
+        panel.scatter(x, y, color=colour, alpha=0.5, label=f"{kinds[kind]}: images")
         x, y = ((to_condition(texts, bridge_data, bridge)[1::2][shows[1::2] == kind] - centre) @ axes_2d.T).T
         panel.scatter(x, y, color=colour, marker="x", s=60, label=f"{kinds[kind]}: sentences")
     panel.set_title(f"bridge: {bridge}")
@@ -425,26 +428,26 @@ panels[2].legend(loc="upper left", bbox_to_anchor=(1, 1))
 plt.show()
 
 # %% [markdown]
-# And in numbers, all of them against the held-out photographs, which no bridge is made of.
+# And here are the numbers, all measured on the held-out photographs, which no bridge is made of.
 
 # %%
-to_pictures, between_means = {}, {}
+to_own_kind, between_means = {}, {}
 for bridge in ("none", "mean", "nearest"):
     moved = to_condition(texts, bridge_data, bridge)
-    to_pictures[bridge] = alike(moved, own, shows, kind_of[held])
+    to_own_kind[bridge] = alike(moved, own, shows, kind_of[held])
     between_means[bridge] = (moved.mean(0) - own.mean(0)).norm().item()
     print(
-        f"bridge {bridge:8} cosine with pictures of the kind {to_pictures[bridge]:.2f}, "
+        f"bridge {bridge:8} cosine with images of the kind {to_own_kind[bridge]:.2f}, "
         f"distance of the two means {between_means[bridge]:.2f}"
     )
 
 # %% [markdown]
-# **What it does to pictures.** The shipped model paints every one of these descriptions through each bridge, from the
-# same noise. Do the pictures show what was asked for? The encoder itself must not be asked: the pictures were made
-# from its vectors. The judge is a small network that learned from the pixels of the training photographs alone
-# (`evaluation.pixel_classifier`; lesson 6 is about such judges). It is a weak one, with so few photographs to learn
-# from; its score on the held-out photographs says what to expect. (Pictures made to order can be easier than
-# photographs, and score higher.)
+# **What does it do to the images?** The bundled model generates each of these descriptions through each bridge, from
+# the same noise. Do the images show what the sentences say? The encoder itself cannot be the judge, since the images
+# were made from its vectors. The judge is a small network that learned from the pixels of the training photographs
+# alone (`captionless.evaluation.classifier`; lesson 6 is about such judges). It is a weak one, with so few
+# photographs to learn from; its score on the held-out photographs shows what to expect. (Generated images can be
+# easier than photographs, and score higher.)
 
 # %%
 some = learn[torch.randperm(len(learn), generator=torch.Generator().manual_seed(0))[:800]]  # bounds the time
@@ -454,11 +457,11 @@ print(f"real photographs, held out: {ceiling:.0%} recognised")
 
 recognised, sampled = {}, {}
 for bridge in ("none", "mean", "nearest"):
-    sampled[bridge] = sample_flowers(captions, shipped, bridge=bridge)
+    sampled[bridge] = sample_flowers(captions, bundled, bridge=bridge)
     pixels = torch.stack([torch.from_numpy(np.array(image)) for row in sampled[bridge] for image in row])
     found = judge.predict(pixels.permute(0, 3, 1, 2)).argmax(1)
     recognised[bridge] = (found == shows.repeat_interleave(4)).float().mean().item()
-    print(f"bridge {bridge:8} {recognised[bridge]:.0%} of {len(found)} pictures recognised as asked")
+    print(f"bridge {bridge:8} {recognised[bridge]:.0%} of {len(found)} images recognised as prompted")
 
 # %%
 chosen = range(2, len(captions), len(TEMPLATES))
@@ -466,18 +469,18 @@ rows = [[image for bridge in sampled for image in sampled[bridge][i][:3]] for i 
 sample_grid(rows, [captions[i] for i in chosen], 96, heads=[f"bridge: {b}" for b in sampled for _ in range(3)])
 
 # %% [markdown]
-# Without a bridge the model gets vectors of a kind that it has never met, and paints what it can, often no flower at
-# all. The mean shift brings the sentences towards the middle of the pictures, as the plot shows, and helps little: to
-# lie in the region of pictures is not yet to be like the picture that was meant. (Nor does it close the gap wholly: the
-# mean of sentences that it takes away is of sentences of its own choice, not of ours.) The nearest picture vectors are
-# where pictures are, and mostly like those that were meant. That is the library's default.
+# Without a bridge, the model gets vectors of a kind that it has never seen, and often generates no flower at all. The
+# mean bridge moves the sentences towards the middle of the images, as the plot shows, and helps little: a vector in
+# the region of images is not yet the vector of the right image. (Nor does it close the gap entirely, because it
+# subtracts the mean of sentences of its own choice, not of ours.) The nearest image vectors lie where images are, and
+# mostly belong to the right ones. This bridge is the library's default.
 #
 # ## What was measured
 
 # %%
 assert zero_shot > 0.8, (
-    f"the encoder names {zero_shot:.0%} of the photographs rightly; 100% of examples/flowers and 96% of the 2,193 are "
-    "usual, and guessing gives 20%"
+    f"the encoder names {zero_shot:.0%} of the photographs correctly; 100% of examples/flowers and 96% of the 2,193 "
+    "are usual, and guessing gives 20%"
 )
 assert loss_own < 0.95 * loss_other, (
     f"on held-out photographs the loss with the own vector ({loss_own:.3f}) should be well below that with another "
@@ -487,15 +490,15 @@ assert loss_own < loss_null, (
     f"the loss with the own vector ({loss_own:.3f}) should be below that without a vector ({loss_null:.3f}); the "
     "difference is small, because on a new photograph the network is also sometimes wrong"
 )
-assert to_pictures["nearest"] > to_pictures["none"] + 0.05, (
-    f"the nearest bridge should bring sentences closer to held-out photographs of their kind: {to_pictures}; 0.10 to "
+assert to_own_kind["nearest"] > to_own_kind["none"] + 0.05, (
+    f"the nearest bridge should bring sentences closer to held-out photographs of their kind: {to_own_kind}; 0.10 to "
     "0.15 is usual"
 )
 assert between_means["nearest"] < 0.8 * between_means["none"], f"and the two clouds closer together: {between_means}"
-# 120 pictures each: the difference has a standard error of about 0.06, so that 0.1 is not met by chance.
+# 120 images each: the difference has a standard error of about 0.06, so that 0.1 is not met by chance.
 assert recognised["nearest"] > recognised["none"] + 0.1, (
-    f"pictures should show more often what was asked for with the nearest bridge than with none: {recognised}; 0.2 to "
-    "0.3 more is usual"
+    f"images should show what the sentence says more often with the nearest bridge than with none: {recognised}; "
+    "0.2 to 0.3 more is usual"
 )
 
 # %% [markdown]
@@ -519,16 +522,16 @@ assert recognised["nearest"] > recognised["none"] + 0.1, (
 # </details>
 
 # %% [markdown]
-# **2. Without words.** The network was trained on vectors of pictures, so it can be asked with one: paint variations
-# of the photographs in `shown` with the shipped model, with no text and no bridge: `generator.paint(conditions,
-# seeds)` takes vectors (n, 512) and as many seeds, and returns images. Check with the encoder that a painted picture
-# is closer to its own photograph than to the others.
+# **2. Without words.** The network was trained on vectors of images, so it can use one as a condition. Generate
+# variations of the photographs in `shown` with the bundled model, without text or bridge:
+# `generator.sample(conditions, seeds)` takes vectors (n, 512) and as many seeds, and returns images. Check with the
+# encoder that a generated image is closer to its own photograph than to the others.
 
 # %% [markdown]
 # <details><summary>Solution</summary>
 #
 # ```python
-# variations = generator.paint(vectors[shown].repeat_interleave(3, 0), [0, 1, 2] * len(shown))
+# variations = generator.sample(vectors[shown].repeat_interleave(3, 0), [0, 1, 2] * len(shown))
 # likeness = encoder.encode_images(variations) @ vectors[shown].T  # (3 * kinds, kinds)
 # itself = torch.arange(len(shown)).repeat_interleave(3)
 # hits = (likeness.argmax(1) == itself).float().mean().item()
@@ -539,8 +542,8 @@ assert recognised["nearest"] > recognised["none"] + 0.1, (
 # </details>
 
 # %% [markdown]
-# **3. How many neighbours?** `nearest(texts, bank, temperature, neighbours)` mixes that many. What does a
-# sentence become with only one, and what is wrong with that? Compare the cosines with the closest training picture for
+# **3. How many neighbours?** `nearest(texts, bank, temperature, neighbours)` averages that many vectors. What does a
+# sentence become with only one, and what is wrong with that? Compare the cosines with the closest training image for
 # 1, 5 and 100 neighbours.
 
 # %% [markdown]
@@ -551,12 +554,12 @@ assert recognised["nearest"] > recognised["none"] + 0.1, (
 #
 # closest = {}
 # for neighbours in (1, 5, 100):
-#     moved = nearest(texts, shore.bank, shore.temperature, neighbours)
-#     closest[neighbours] = (moved @ shore.bank.T).max(1).values.mean().item()
-#     print(f"{neighbours:3} neighbours: cosine with the closest training picture {closest[neighbours]:.3f}")
-# # With one, the condition is a training picture's own vector: the model is asked for that very photograph, with
+#     moved = nearest(texts, bridge_data.bank, bridge_data.temperature, neighbours)
+#     closest[neighbours] = (moved @ bridge_data.bank.T).max(1).values.mean().item()
+#     print(f"{neighbours:3} neighbours: cosine with the closest training image {closest[neighbours]:.3f}")
+# # With one, the condition is a training image's own vector: the model generates that very photograph, with
 # # everything accidental in it. A mean of many keeps what they share, which is what the words said.
-# assert closest[1] > 0.999 > closest[5] > closest[100], "the more pictures are mixed, the less it is one of them"
+# assert closest[1] > 0.999 > closest[5] > closest[100], "the mean of more vectors is less like any one of them"
 # ```
 #
 # </details>

@@ -11,13 +11,13 @@
 # %% [markdown]
 # # Lesson 6: Assessment
 #
-# A model that paints digits to order: does it paint the digit that was ordered? Looking at a few pictures flatters
-# it. In this lesson a **classifier**, a network that names what a picture shows, learns from real digits alone, is
-# tested on real digits that it has not seen, and then grades pictures that a model has painted.
+# A model generates digits on request: does it generate the digit that was requested? A glance at a few images is too
+# kind. In this lesson a **classifier**, a network that names what an image shows, learns from real digits alone, is
+# tested on real digits that it has not seen, and then grades the images of a model.
 #
-# The claim that is measured at the end: of 100 pictures painted for each of the ten digits, the classifier recognises
-# at least 95% of every digit. And, as a test that everything passes is no test: the same model without guidance
-# fails, and so does one that has had three eighths of the training.
+# The claim at the end: of 100 images generated for each of the ten digits, the classifier recognises at least 95% of
+# every digit. And since a test that everything passes is no test: the same model without guidance fails, and so does
+# one with three eighths of the training.
 
 # %%
 import tempfile
@@ -34,13 +34,13 @@ from captionless.evaluation.classifier import ReferenceClassifier, accuracy, con
 from captionless.evaluation.metrics import share
 
 # %% [markdown]
-# ## 1. Real pictures, some of them held back
+# ## 1. Real images, some of them held out
 #
 # scikit-learn brings 1,797 scans of handwritten digits, 8 x 8 pixels, grey, with values from 0 to 16. We write four
 # fifths of them into a folder, each digit into a sub-folder of its own: the library takes the name of the sub-folder
-# as the **class**. The other fifth is **held back** (or *held out*, as the other lessons say): nobody learns from it,
-# neither the model nor the classifier. Accuracy, the share of pictures that are named rightly, is measured on it alone,
-# because a network may know the pictures it has learned from by heart.
+# as the **class**. The other fifth is **held out**: neither the model nor the classifier learns from it. Accuracy,
+# the share of images that are named correctly, is measured on it alone, because a network may know its training
+# images by heart.
 
 # %%
 digits = load_digits()
@@ -56,12 +56,12 @@ for i in learn.tolist():
     path = work / "digits" / NAMES[labels[i]] / f"{i:04}.png"
     path.parent.mkdir(parents=True, exist_ok=True)
     Image.fromarray(pixels[i, 0].numpy()).save(path)
-print(f"{len(learn)} pictures in {len(NAMES)} sub-folders, {len(held)} held back")
+print(f"{len(learn)} images in {len(NAMES)} sub-folders, {len(held)} held out")
 
 
 # %%
 def show(rows: torch.Tensor, titles: list[str], heading: str) -> None:
-    """Draw pictures, uint8 (rows, columns, 8, 8), a title before each row."""
+    """Draw images, uint8 (rows, columns, 8, 8), with a title before each row."""
     figure, axes = plt.subplots(len(rows), 1, figsize=(8, 0.52 * len(rows) + 0.4), layout="constrained")
     for axis, row, title in zip(axes, rows, titles, strict=True):
         axis.imshow(torch.cat(list(torch.nn.functional.pad(row, (1, 1))), 1), cmap="gray", vmin=0, vmax=255)
@@ -72,22 +72,22 @@ def show(rows: torch.Tensor, titles: list[str], heading: str) -> None:
 
 
 real = torch.stack([pixels[held][labels[held] == digit][:16, 0] for digit in range(10)])
-show(real, NAMES, "Real digits, held back")
+show(real, NAMES, "Real digits, held out")
 
 # %% [markdown]
-# ## 2. A judge who does not know the painter
+# ## 2. An independent judge
 #
-# The judge must be **independent**. A model that was trained with the help of some network can learn to please that
-# network without painting anything better: it exploits what the network overlooks. So our judge shares nothing with
-# the model, neither weights nor vectors nor words. It is a small convolutional network on bare pixels, trained from
-# scratch: its weights are random at first (those of its first layer are computed from the training pictures).
+# The judge must be **independent**. A model that was trained with the help of some network can learn to exploit what
+# that network overlooks, without its images getting any better. So our judge shares nothing with the model: no
+# weights, no vectors, no words. It is a small convolutional network on bare pixels, trained from scratch: its weights
+# are random at first (those of its first layer are computed from the training images).
 #
-# It answers a picture with ten probabilities $p_k$, one for each digit, and learns by lowering the cross-entropy
+# For each image, it outputs ten probabilities $p_k$, one for each digit, and it learns by lowering the cross-entropy
 # $-\sum_k q_k \log p_k$, where $q$ is almost 1 for the right digit (0.91, and 0.01 for each other: *label smoothing*,
-# arXiv:1512.00567, section 7, which keeps it from being too sure). Pictures are shifted, turned and zoomed a little
-# at random each time, so that it learns shapes and not pictures by heart. `pixel_classifier.train_classifier` does
-# this, and its file holds the whole training loop, which fits on a screen. `flip=False`, because a mirrored digit is
-# no digit.
+# arXiv:1512.00567, section 7, which keeps it from being too confident). Images are shifted, rotated and zoomed a
+# little at random each time, so that it learns shapes, and not images by heart.
+# `captionless.evaluation.classifier.train_classifier` does this; the whole training loop in its file fits on a
+# screen. We pass `flip=False`, because a mirrored digit is not a digit.
 
 # %%
 classifier = train_classifier(pixels[learn], labels[learn], 10, flip=False, seed=0)
@@ -96,26 +96,28 @@ probabilities = classifier.predict(pixels[held])  # (360, 10); each row sums to 
 named = probabilities.argmax(1)
 measured = accuracy(probabilities, labels[held])
 print(
-    f"of {measured.n} held-out digits it names {measured.value:.1%} rightly ({measured.low:.1%} to {measured.high:.1%})"
+    f"of {measured.n} held-out digits it names {measured.value:.1%} correctly, "
+    f"with a range from {measured.low:.1%} to {measured.high:.1%}"
 )
 
 # %% [markdown]
 # The range says how far chance could have moved the figure: with other held-out digits it would have been a little
-# different. It is Wilson's 95% range for a share $\hat p$ of $n$ pictures (`estimate.share`). $z$ is 1.96: in 95 of 100
-# cases a normally distributed number lies within 1.96 standard deviations of its mean.
+# different. It is Wilson's 95% interval for a share $\hat p$ of $n$ images (`captionless.evaluation.metrics.share`).
+# Here $z$ is 1.96: in 95 of 100 cases, a normally distributed number lies within 1.96 standard deviations of its
+# mean.
 #
 # $$\frac{\hat p + \frac{z^2}{2n} \pm z \sqrt{\frac{\hat p (1 - \hat p)}{n} + \frac{z^2}{4 n^2}}}{1 + \frac{z^2}{n}}$$
 #
-# The simpler $\hat p \pm z \sqrt{\hat p (1 - \hat p) / n}$ fails for shares near 1: of 20 right answers out of 20 it
-# would say 100% to 100%, as if errors had been ruled out. Wilson's range says 84% to 100%.
+# The simpler $\hat p \pm z \sqrt{\hat p (1 - \hat p) / n}$ fails for shares near 1: for 20 correct out of 20 it would
+# say 100% to 100%, as if errors had been ruled out. Wilson's interval says 84% to 100%.
 #
-# A **table of confusion** (*confusion matrix*) tells more than one number. Each row holds the pictures of one digit,
-# each column what they were named. What lies off the diagonal was named wrongly.
+# A **confusion matrix** tells more than one number. Each row holds the images of one digit, each column what they
+# were named. Everything off the diagonal was named wrongly.
 
 
 # %%
 def heat_map(table: torch.Tensor, heading: str, axis: plt.Axes) -> None:
-    """Draw a table of confusion (10, 10) as shares of each row."""
+    """Draw a confusion matrix (10, 10) as shares of each row."""
     shares = table / table.sum(1, keepdim=True)
     axis.imshow(shares, cmap="viridis", vmin=0, vmax=1)
     for row, column in table.nonzero().tolist():
@@ -126,12 +128,12 @@ def heat_map(table: torch.Tensor, heading: str, axis: plt.Axes) -> None:
 
 real_table = confusion(probabilities, labels[held], 10)
 figure, axis = plt.subplots(figsize=(4.5, 4.5))
-heat_map(real_table, "Real digits, held back", axis)
+heat_map(real_table, "Real digits, held out", axis)
 plt.show()
 
 # %% [markdown]
-# More than it recognises of real digits one may not ask of painted ones. `ReferenceClassifier` keeps both together: the
-# classifier, and its accuracy on each class.
+# Generated images cannot be asked to do better than real ones. `ReferenceClassifier` keeps both together: the
+# classifier, and its accuracy on each class of real images.
 
 # %%
 by_class = tuple(share(int(real_table[k, k]), int(real_table[k].sum())) for k in range(10))
@@ -139,15 +141,15 @@ judge = ReferenceClassifier(classifier, tuple(NAMES), by_class)
 print({name: f"{one.value:.0%} of {one.n}" for name, one in zip(NAMES, by_class, strict=True)})
 
 # %% [markdown]
-# ## 3. The painter
+# ## 3. The model
 #
 # The model is like that of lesson 4, somewhat larger, and `captionless.train` makes it from the folder: a U-Net that
-# learns to take noise away and is told the digit as a one-hot condition, which is dropped for one picture in ten so
-# that guidance works. Nothing is mirrored. `images` says how many pictures it sees in all, each many times over. The
-# learning rate rises over the first 6,400 of them and falls over the last two fifths (`trainer.learning_rate`); the
-# running average of the weights (lesson 2) is what paints. `train` answers the folder that it has written the model to.
+# learns to remove noise, with the digit as a one-hot condition, which is dropped for one image in ten so that
+# guidance works. Nothing is mirrored. `images` is the number of images it sees in total, each of them many times. The
+# learning rate rises over the first 6,400 of them and falls over the last two fifths. The running average of the
+# weights (lesson 2) is used to generate. `train` returns the folder that it has written the model to.
 #
-# Beside it we train a **poor model**: the same, but with three eighths of the training.
+# For comparison we train a **poor model**: the same, but with three eighths of the training.
 
 # %%
 SETTINGS = {"classes": True, "grey": True, "size": 8, "width": 32, "flip": False, "precision": "float32"}
@@ -155,9 +157,9 @@ good = captionless.train(work / "digits", work / "good", images=25_600, learning
 poor = captionless.train(work / "digits", work / "poor", images=9_600, learning_rate=1e-3, **SETTINGS)
 
 # %% [markdown]
-# A sheet of each. Pictures in the same column begin at the same noise. `guidance` is the $w$ of lesson 4: the
-# prediction is $(1 + w) \cdot \text{cond} - w \cdot \text{uncond}$ (classifier-free guidance, arXiv:2207.12598, eq. 6;
-# `guidance.guided_denoiser`). How a picture is drawn is said by a `captionless.SamplingConfig`; `batch`, how many are
+# Here is a grid of samples from each. Images in the same column start from the same noise. `guidance` is the $w$ of
+# lesson 4: the prediction is $(1 + w) \cdot \text{cond} - w \cdot \text{uncond}$ (classifier-free guidance,
+# arXiv:2207.12598, eq. 6). A `captionless.SamplingConfig` says how images are sampled; `batch`, the number of images
 # computed at a time, does not change them.
 
 # %%
@@ -166,28 +168,28 @@ UNGUIDED = captionless.SamplingConfig(guidance=0.0, precision="float32", batch=2
 
 
 def sampled(model: Path, n: int, sampling: captionless.SamplingConfig) -> torch.Tensor:
-    """Paint ``n`` pictures of each digit, uint8 (10, n, 8, 8)."""
+    """Generate ``n`` images of each digit, uint8 (10, n, 8, 8)."""
     images = captionless.load(model).generate(NAMES, n=n, seed=1000, sampling=sampling)
     return torch.from_numpy(np.stack([np.asarray(image) for image in images])).reshape(10, n, 8, 8)
 
 
 guided_images = sampled(good, 40, GUIDED)
-show(guided_images[:, :16], NAMES, "Painted, w = 2")
-show(sampled(poor, 16, GUIDED), NAMES, "Painted by the poor model, w = 2")
+show(guided_images[:, :16], NAMES, "Generated, w = 2")
+show(sampled(poor, 16, GUIDED), NAMES, "Generated by the poor model, w = 2")
 
 # %% [markdown]
 # ## 4. The grade
 #
-# The poor model's 2 and 8 look much alike: the noise has more say in them than the order. How many of them would you
-# let pass, and how many of the good model's? A person would count, and so does the library.
+# The poor model's 2 and 8 look much alike: the noise has more influence on them than the class. How many of them
+# would you let pass, and how many of the good model's? A person would count, and so does the library.
 #
-# `captionless.assess` asks the model for `n` pictures of each class, lets the judge name them, and compares the share
-# that is recognised, class by class, with a *bar*. We ask for 95%. Every class has to reach it: nine good digits do not
+# `captionless.assess` generates `n` images of each class, lets the judge name them, and compares the share that is
+# recognised, class by class, with a *pass mark*. We require 95%. Every class has to reach it: nine good digits do not
 # make up for a bad one.
 #
-# On the command line it is `captionless assess MODEL --data FOLDER --pass 0.95`, with exit code 0 for a pass and 1
-# for a fail. There, and where no `judge` is given, it trains one on four fifths of the labelled folder and tests it
-# on the rest.
+# On the command line this is `captionless assess MODEL --data FOLDER --pass 0.95`, with exit code 0 for a pass and 1
+# for a fail. Unless it is given a `judge`, it trains one on four fifths of the labelled folder and tests it on the
+# rest.
 
 # %%
 grade = captionless.assess(good, judge=judge, n=100, passing=0.95, sampling=GUIDED)
@@ -197,11 +199,11 @@ for verdict in grade.verdicts:
 print("passed:", grade.passed)
 
 # %% [markdown]
-# That is as many as of real digits, or more, as some of those are badly written, and guidance makes the model draw the
-# typical.
+# That is as many as of real digits, or more: some of those are badly written, and guidance makes the model generate
+# typical ones.
 #
-# Does the test separate good from bad? The same model without guidance, and the poor one with it, 50 pictures a digit.
-# In these tables a row ("shown") is what was asked for:
+# Does the test separate good from bad? Grade the same model without guidance, and the poor one with it, on 50 images
+# per digit. In these tables, a row ("shown") is the digit that was requested:
 
 # %%
 unguided = captionless.assess(good, judge=judge, n=50, passing=0.95, sampling=UNGUIDED)
@@ -219,60 +221,60 @@ for k, (name, one) in enumerate(GRADES.items()):
     estimates = [verdict.recognised for verdict in one.verdicts]
     values = np.array([[e.value - e.low, e.value, e.high - e.value] for e in estimates]).T
     axis.errorbar(np.arange(10) + 0.2 * (k - 1), values[1], yerr=values[[0, 2]], fmt="o", label=name)
-axis.axhline(0.95, color="black", linewidth=1, linestyle="--", label="the bar")
+axis.axhline(0.95, color="black", linewidth=1, linestyle="--", label="the pass mark")
 axis.set(xticks=range(10), xlabel="digit", ylabel="recognised", ylim=(0, 1.03))
 axis.legend(loc="lower left", fontsize=8)
 plt.show()
 
 # %% [markdown]
-# Most digits of the two others lie below the bar, and many of them with their whole range. That is a fail by more than
-# chance.
+# Most digits of the other two lie below the pass mark, many of them with their whole range. That is a fail by more
+# than chance.
 #
-# Where a classifier is not as good as this one, even real pictures would miss 95%. `passing="ceiling"`
-# (`--pass ceiling`) asks, of each class, only what its held-out real pictures reach.
+# If a classifier is not as good as this one, even real images would miss 95%. `passing="ceiling"` (`--pass ceiling`)
+# requires of each class only what its held-out real images reach.
 
 # %% [markdown]
 # ## 5. What the grade cannot see
 #
-# The grade asks one question: is it what was ordered? It does not ask whether the pictures differ from each other, nor
-# whether they are new. Two impostors show it. The **copier** hands out the very pictures that it should have learned
-# from. The **stamp** has chosen one of them for each digit, that of which the judge is surest, and hands it out a
-# hundred times. We measure of each
+# The grade answers one question: do the images show what was requested? It does not say whether they differ from each
+# other, nor whether they are new. Two impostors demonstrate it. The **copier** returns the very images that it should
+# have learned from. The **stamp** has chosen one of them for each digit, the one with the judge's highest
+# probability, and returns it a hundred times. For each of them we measure
 #
-# - *recognised*: the share of the digit that is recognised least;
-# - *variety*: the mean distance between two pictures of the same digit;
-# - *newness*: the mean distance to the nearest picture that was learned from.
+# - *recognised*: the share for the digit that is recognised least;
+# - *variety*: the mean distance between two images of the same digit;
+# - *newness*: the mean distance to the nearest training image.
 #
 # Distances are root mean squares over the 64 pixels, in grey levels.
 
 
 # %%
 def distances(a: torch.Tensor, b: torch.Tensor) -> torch.Tensor:
-    """Return the distance of each picture of ``a`` (n, 8, 8) to each of ``b`` (m, 8, 8), (n, m)."""
+    """Return the distance from each image of ``a`` (n, 8, 8) to each of ``b`` (m, 8, 8), (n, m)."""
     return torch.cdist(a.flatten(1).float(), b.flatten(1).float()) / 8  # 8 is the root of 64 pixels
 
 
-def figures(pictures: list[torch.Tensor]) -> tuple[float, float, float]:
-    """Measure pictures, a stack (n, 8, 8) for each digit: recognised, variety, newness."""
-    stacks = list(enumerate(pictures))
+def figures(images: list[torch.Tensor]) -> tuple[float, float, float]:
+    """Measure images, a stack (n, 8, 8) per digit: recognised, variety, newness."""
+    stacks = list(enumerate(images))
     right = [judge.right(stack[:, None], torch.full((len(stack),), digit)) for digit, stack in stacks]
     recognised = min(float(one.double().mean()) for one in right)
-    variety = np.mean([float(distances(s, s).sum()) / (len(s) * (len(s) - 1)) for s in pictures])
-    newness = np.mean([float(distances(s, pixels[learn, 0]).amin(1).mean()) for s in pictures])
+    variety = np.mean([float(distances(s, s).sum()) / (len(s) * (len(s) - 1)) for s in images])
+    newness = np.mean([float(distances(s, pixels[learn, 0]).amin(1).mean()) for s in images])
     return recognised, float(variety), float(newness)
 
 
 def of_each_digit(places: torch.Tensor) -> list[torch.Tensor]:
-    """Return some of the digits, by their places in ``pixels``, as a stack a digit."""
+    """Return some of the digits, by their places in ``pixels``, as one stack per digit."""
     return [pixels[places[labels[places] == digit], 0] for digit in range(10)]
 
 
 copier = of_each_digit(learn)
 best = [stack[judge.classifier.predict(stack[:, None])[:, digit].argmax()] for digit, stack in enumerate(copier)]
-stamp = [picture.expand(100, 8, 8) for picture in best]
+stamp = [image.expand(100, 8, 8) for image in best]
 
 FOUND = {
-    "real, held back": figures(of_each_digit(held)),
+    "real, held out": figures(of_each_digit(held)),
     "model, w = 2": figures(list(guided_images)),
     "model, w = 0": figures(list(sampled(good, 40, UNGUIDED))),
     "the copier": figures(copier),
@@ -283,13 +285,14 @@ for name, (recognised, variety, newness) in FOUND.items():
     print(f"{name:18}{recognised:12.0%}{variety:10.1f}{newness:10.1f}")
 
 # %% [markdown]
-# Both impostors pass. Variety exposes the stamp, newness both of them. The model's own digits are about as far from
-# what it has learned as real digits that it has not seen: they are new. The table also shows the price of guidance
-# (lesson 4): at $w = 2$ more is recognised than at $w = 0$, and pictures of a digit differ less from each other.
+# Both impostors pass. Variety exposes the stamp, and newness exposes both. The model's own digits are about as far
+# from its training images as real digits that it has not seen: they are new. The table also shows the price of
+# guidance (lesson 4): at $w = 2$ more is recognised than at $w = 0$, and the images of a digit differ less from each
+# other.
 #
 # So the grade is one figure among several. `captionless evaluate MODEL --data FOLDER` measures the others, each
-# beside what real pictures score: likeness to held-out pictures, how many paintings look real and how much of what is
-# real is painted (*precision* and *recall*), copies of training pictures.
+# beside the score of real images: how close samples are to held-out images, how many samples look real and how much
+# of what is real is covered (*precision* and *recall*), and copies of training images.
 
 # %%
 figure, axes = plt.subplots(1, 2, figsize=(8, 2.6), layout="constrained")
@@ -305,17 +308,17 @@ plt.show()
 # %%
 lowest = min(verdict.recognised.value for verdict in grade.verdicts)
 assert measured.low > 0.95, (
-    f"a judge must know real digits: 98% to 99.5% of them is usual, and here it is {measured.value:.1%}"
+    f"the judge should recognise real digits: 98% to 99.5% is usual, and here it is {measured.value:.1%}"
 )
 assert grade.passed, (
-    f"of each digit 95 of 100 pictures or more should be recognised (98 to 100 is usual); the lowest is {lowest:.0%}"
+    f"of each digit 95 of 100 images or more should be recognised (98 to 100 is usual); the lowest is {lowest:.0%}"
 )
 assert not unguided.passed, "without guidance some digits should be recognised in fewer than 95% (75% to 90% is usual)"
-assert not untrained.passed, "three eighths of the training should not be enough (20% to 100% a digit is usual)"
-assert FOUND["the stamp"][0] == 1, "one good picture a digit should be recognised, however often it is shown"
-assert FOUND["the stamp"][1] == 0, "a picture is no distance from itself"
-assert FOUND["the copier"][2] == 0, "the nearest training picture of a copy is itself"
-assert FOUND["model, w = 2"][2] > 0.5 * FOUND["real, held back"][2], (
+assert not untrained.passed, "three eighths of the training should not be enough (20% to 100% per digit is usual)"
+assert FOUND["the stamp"][0] == 1, "one good image per digit should be recognised, however often it is shown"
+assert FOUND["the stamp"][1] == 0, "an image is at no distance from itself"
+assert FOUND["the copier"][2] == 0, "the nearest training image of a copy is itself"
+assert FOUND["model, w = 2"][2] > 0.5 * FOUND["real, held out"][2], (
     "the model's own digits should be nearly as far from what it has learned as real ones that it has not seen (80% to "
     "110% as far is usual; a copier is at 0)"
 )
@@ -324,9 +327,9 @@ print(f"classifier: {measured.value:.1%} of real digits; model: at least {lowest
 # %% [markdown]
 # ## Exercises
 #
-# **1. How many pictures does it take?** 20 of 20 recognised is 100%, and yet says little. How many pictures of a
-# class must be painted, and all recognised, before the *lower end* of the range is above 95%? (`share(20, 20).low` is
-# the lower end for 20 of 20.)
+# **1. How many images does it take?** 20 recognised out of 20 is 100%, and yet says little. How many images of a
+# class must be generated, and all recognised, before the *lower end* of the range is above 95%? (`share(20, 20).low`
+# is the lower end for 20 of 20.)
 #
 # <details><summary>Solution</summary>
 #
@@ -338,9 +341,9 @@ print(f"classifier: {measured.value:.1%} of real digits; model: at least {lowest
 #
 # </details>
 #
-# **2. A model that mixes two digits up.** A model folder's `config.json` holds the names of its classes. Copy the good
-# model's folder (`shutil.copytree`), swap the names of 3 and 8 in the copy, and grade it with our judge. Which cells of
-# the table fill up?
+# **2. A model that confuses two digits.** A model folder's `config.json` holds the names of its classes. Copy the
+# good model's folder (`shutil.copytree`), swap the names of 3 and 8 in the copy, and grade it with our judge. Which
+# cells of the confusion matrix fill up?
 #
 # <details><summary>Solution</summary>
 #
@@ -362,18 +365,18 @@ print(f"classifier: {measured.value:.1%} of real digits; model: at least {lowest
 #
 # </details>
 #
-# **3. More guidance.** Paint 20 pictures a digit at $w$ = 0, 2 and 8 (`sampled`), and measure them (`figures`). What
-# happens to recognition, and what to variety?
+# **3. More guidance.** Generate 20 images per digit at $w$ = 0, 2 and 8 (`sampled`), and measure them (`figures`).
+# What happens to recognition, and what to variety?
 #
 # <details><summary>Solution</summary>
 #
 # ```python
 # swept = {}
 # for w in (0.0, 2.0, 8.0):
-#     sampling = captionless.Sampling(guidance=w, precision="float32", batch=200)
-#     swept[w] = figures(list(painted(good, 20, sampling)))
+#     sampling = captionless.SamplingConfig(guidance=w, precision="float32", batch=200)
+#     swept[w] = figures(list(sampled(good, 20, sampling)))
 #     print(f"w = {w}: recognised {swept[w][0]:.0%}, variety {swept[w][1]:.1f}, newness {swept[w][2]:.1f}")
-# assert swept[0.0][1] > swept[2.0][1] > swept[8.0][1]  # ever more of the typical, ever less of the rest
+# assert swept[0.0][1] > swept[2.0][1] > swept[8.0][1]  # more and more typical digits, less and less of the rest
 # ```
 #
 # </details>
