@@ -1,9 +1,9 @@
-"""Run the lessons of the course, and fail where something that a lesson claims does not hold.
+"""Run the lessons of the course, and fail if a claim of a lesson does not hold.
 
     python course/run.py                    all six, about ten minutes on two cores
     python course/run.py 2 5                some of them
-    python course/run.py 5 --photos FOLDER  lesson 5 on photographs of your own, in sub-folders by what they show
-    python course/run.py --write            also store what they draw, in the .ipynb beside each lesson
+    python course/run.py 5 --photos FOLDER  lesson 5 on your own photographs, in sub-folders by what they show
+    python course/run.py --write            also store their output in the .ipynb beside each lesson
 
 Each lesson runs in a kernel of its own, and so do the solutions of its exercises, after its last cell.
 """
@@ -27,25 +27,25 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 COURSE = Path(__file__).resolve().parent
 LESSONS = sorted(COURSE.glob("[1-9]_*.py"))
 CELL_SECONDS = 900
-"""A cell that takes longer than this hangs."""
+"""A cell that takes longer counts as hanging."""
 SOLUTION = re.compile(r"<details>.*?```python\n(.*?)```.*?</details>", re.DOTALL)
 LAST_LINES = 12
-"""Of an error, how many are shown."""
+"""The number of lines of an error that are shown."""
 
 
 def main() -> int:
-    """Run what the command line names; return 0 where all claims hold, else 1."""
+    """Run the lessons named on the command line; return 0 if all claims hold, else 1."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("lessons", nargs="*", type=int, help="their numbers; all by default")
+    parser.add_argument("lessons", nargs="*", type=int, help="numbers of lessons; default: all")
     parser.add_argument("--photos", type=Path, help="photographs for lesson 5 instead of examples/flowers")
-    parser.add_argument("--write", action="store_true", help="store what the lessons draw")
+    parser.add_argument("--write", action="store_true", help="store the output of the lessons in their notebooks")
     arguments = parser.parse_args()
     numbers = [int(lesson.name[0]) for lesson in LESSONS]
     if unknown := sorted(set(arguments.lessons) - set(numbers)):
         parser.error(f"there is no lesson {unknown[0]}; there are {numbers[0]} to {numbers[-1]}")
     if arguments.photos is not None:
         if not arguments.photos.is_dir():
-            parser.error(f"--photos {arguments.photos} is no folder")
+            parser.error(f"--photos {arguments.photos} is not a folder")
         os.environ["PHOTOS"] = str(arguments.photos.resolve())
     chosen = [lesson for lesson in LESSONS if not arguments.lessons or int(lesson.name[0]) in arguments.lessons]
     failed = [lesson.stem for lesson in chosen if not run(lesson, arguments.write)]
@@ -57,7 +57,7 @@ def main() -> int:
 
 
 def run(lesson: Path, write: bool) -> bool:
-    """Execute a lesson and its solutions; return whether every cell came to its end."""
+    """Execute a lesson and its solutions; return whether every cell ran without error."""
     notebook = jupytext.read(lesson)
     own = len(notebook.cells)
     notebook.cells += [nbformat.v4.new_code_cell(code) for code in solutions(notebook)]
@@ -90,7 +90,7 @@ def run(lesson: Path, write: bool) -> bool:
 
 
 def execute(client: NotebookClient) -> str:
-    """Run all cells; return what went wrong, or nothing."""
+    """Run all cells; return the error message, or an empty string."""
     try:
         client.execute()
     except CellExecutionError as error:
@@ -108,7 +108,7 @@ def solutions(notebook: NotebookNode) -> list[str]:
 
 
 def store(notebook: NotebookNode, own: int, path: Path) -> None:
-    """Write the lesson's own cells with what they drew; what changes from run to run without need is left out."""
+    """Write the lesson's own cells with their output, without parts that change from run to run."""
     notebook.cells = notebook.cells[:own]
     for number, cell in enumerate(notebook.cells):
         cell.id = f"cell-{number}"
@@ -120,7 +120,7 @@ def store(notebook: NotebookNode, own: int, path: Path) -> None:
 
 
 def lighter(output: NotebookNode) -> NotebookNode:
-    """Leave out the PNG of a picture that is there as a JPEG too, an eighth of its size where there are photographs."""
+    """Drop the PNG of an image that is also there as a JPEG, which is an eighth of the size for photographs."""
     if "image/jpeg" in output.get("data", {}):
         output.data.pop("image/png", None)
     return output

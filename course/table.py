@@ -1,10 +1,10 @@
-"""Write the line numbers of the table in course/README.md anew, after the library has changed.
+"""Update the line numbers in the table of course/README.md after the library has changed.
 
     python course/table.py          rewrite the table
-    python course/table.py --check  write nothing; exit code 1 where the table is out of date
+    python course/table.py --check  write nothing; exit code 1 if the table is out of date
 
-Each row names a piece of code. It is looked for in the file that the row names, then in all of ``src``; code that is
-found in no file, or only in several others, is an error: the row must be changed by hand.
+Each row names a piece of code. The script searches the file named in the row, then all of ``src``. If no file has the
+code, or several other files have it, the script stops with an error, and the row must be changed by hand.
 """
 
 from __future__ import annotations
