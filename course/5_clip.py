@@ -301,7 +301,7 @@ def sample_flowers(
     predict = guided_denoiser(model.network, model.schedule, condition, Guidance(w), prediction=model.prediction)
     # This sampler adds no fresh noise; one that does would ask for it here. `pure`: we start from noise alone.
     reverse = Reverse(predict, model.schedule, sampling_times(steps), noise=lambda: torch.randn(x.shape), pure=True)
-    images = to_images(to_bytes(dpmpp_2m(x, reverse)))
+    images = to_images(denormalise(dpmpp_2m(x, reverse)))
     return [images[i : i + n] for i in range(0, len(images), n)]
 
 
