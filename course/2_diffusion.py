@@ -27,7 +27,7 @@ from sklearn.datasets import load_digits
 
 from captionless.diffusion.guidance import guided_denoiser
 from captionless.diffusion.objective import denoising_loss, to_eps, training_times
-from captionless.diffusion.reverse import Reverse
+from captionless.diffusion.reverse import ReverseProcess, Step, drive
 from captionless.diffusion.samplers import ddpm
 from captionless.diffusion.schedules import CosineSchedule, LinearSchedule, add_noise, log_snr, sampling_times
 from captionless.evaluation.metrics import mmd2, rbf_kernel
@@ -195,14 +195,14 @@ def exact(xt: torch.Tensor, t: torch.Tensor) -> torch.Tensor:
     return (p.unsqueeze(2) * inside).sum(1).reshape(-1, 2, 1, 1)
 
 
-def sample_points(steps: int, n: int = 4000, callback=None) -> torch.Tensor:
+def sample_points(steps: int, n: int = 4000, on_step=None) -> torch.Tensor:
     """Run the reverse process with the exact denoiser."""
     generator = torch.Generator().manual_seed(1)
 
     def noise() -> torch.Tensor:
         return torch.randn(n, 2, 1, 1, generator=generator)
 
-    return ddpm(noise(), Reverse(exact, schedule, sampling_times(steps), noise, callback))
+    return drive(ddpm(noise(), ReverseProcess(schedule, sampling_times(steps), noise)), exact, on_step)
 
 
 # %% [markdown]
@@ -214,12 +214,12 @@ def sample_points(steps: int, n: int = 4000, callback=None) -> torch.Tensor:
 states = {}
 
 
-def keep(step: int, t: float, xt: torch.Tensor, x0: torch.Tensor) -> None:
+def keep(step: Step) -> None:
     """Note the state at the start of each step."""
-    states[round(t, 3)] = xt
+    states[round(step.t, 3)] = step.x
 
 
-sampled = sample_points(200, callback=keep)
+sampled = sample_points(200, on_step=keep)
 states[0.0] = sampled
 shown = (1.0, 0.7, 0.5, 0.3, 0.15, 0.0)
 figure, grid = plt.subplots(2, 6, figsize=(12, 4.4), sharex=True, sharey=True)
@@ -438,7 +438,7 @@ plt.show()
 
 
 @torch.no_grad()
-def generate(steps: int, n: int = 600, sampler=ddpm, seed: int = 0, callback=None) -> torch.Tensor:
+def generate(steps: int, n: int = 600, sampler=ddpm, seed: int = 0, on_step=None) -> torch.Tensor:
     """Generate digits from pure noise."""
     generator = torch.Generator().manual_seed(seed)
 
@@ -446,21 +446,22 @@ def generate(steps: int, n: int = 600, sampler=ddpm, seed: int = 0, callback=Non
         return torch.randn(n, 1, 8, 8, generator=generator)
 
     denoise = guided_denoiser(average, schedule, torch.zeros(n, CLASSES), prediction="v")
-    return sampler(noise(), Reverse(denoise, schedule, sampling_times(steps), noise, callback)).clamp(-1, 1)
+    process = ReverseProcess(schedule, sampling_times(steps), noise)
+    return drive(sampler(noise(), process), denoise, on_step).clamp(-1, 1)
 
 
 trajectory = {f"image {k}, {what}": [] for k in (0, 1) for what in ("the state xt", "the predicted x0")}
 
 
-def record(step: int, t: float, xt: torch.Tensor, x0: torch.Tensor) -> None:
+def record(step: Step) -> None:
     """Keep every tenth state and prediction of two images."""
-    if step % 10 == 9 or step == 0:
+    if step.number % 10 == 9 or step.number == 0:
         for k in (0, 1):
-            trajectory[f"image {k}, the state xt"].append(xt[k])
-            trajectory[f"image {k}, the predicted x0"].append(x0[k])
+            trajectory[f"image {k}, the state xt"].append(step.x[k])
+            trajectory[f"image {k}, the predicted x0"].append(step.x0[k])
 
 
-sets = {"generated, 100 steps": generate(100, callback=record)}
+sets = {"generated, 100 steps": generate(100, on_step=record)}
 show({name: torch.stack(images) for name, images in trajectory.items()})
 for steps in (1, 3, 10, 30):
     sets[f"generated, {steps} step" + "s" * (steps > 1)] = generate(steps)
@@ -598,9 +599,9 @@ assert 0.85 < copied < 1.4, "generated digits are as far from the training digit
 #     fresh = torch.Generator().manual_seed(seed)  # of the noise on the way; the initial noise is always the same
 #     x = torch.randn(10, 1, 8, 8, generator=torch.Generator().manual_seed(7))
 #     denoise = guided_denoiser(average, schedule, torch.zeros(10, CLASSES), prediction="v")
-#     reverse = Reverse(denoise, schedule, sampling_times(50), lambda: torch.randn(x.shape, generator=fresh))
+#     process = ReverseProcess(schedule, sampling_times(50), lambda: torch.randn(x.shape, generator=fresh))
 #     with torch.no_grad():
-#         return sampler(x, reverse)
+#         return drive(sampler(x, process), denoise)
 #
 #
 # twice = {(s.__name__, seed): from_noise(s, seed) for s in (ddpm, ddim) for seed in (0, 1)}
@@ -638,7 +639,7 @@ assert 0.85 < copied < 1.4, "generated digits are as far from the training digit
 #         b = xt.mean((1, 2, 3), keepdim=True)
 #         return (alpha * 0.25 * b / (alpha**2 * 0.25 + sigma**2 / 64)).expand_as(xt)
 #
-#     return ddpm(noise(), Reverse(denoise, path, sampling_times(150), noise)).mean((1, 2, 3))
+#     return drive(ddpm(noise(), ReverseProcess(path, sampling_times(150), noise)), denoise).mean((1, 2, 3))
 #
 #
 # plain, rescaled = LinearSchedule(150), LinearSchedule(150, zero_terminal_snr=True)

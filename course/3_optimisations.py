@@ -30,7 +30,7 @@ from torch.nn import functional as F
 
 from captionless.diffusion.guidance import guided_denoiser
 from captionless.diffusion.objective import denoising_loss, training_times
-from captionless.diffusion.reverse import Reverse
+from captionless.diffusion.reverse import ReverseProcess, drive
 from captionless.diffusion.samplers import dpmpp_2m
 from captionless.diffusion.schedules import CosineSchedule, sampling_times
 from captionless.models.blocks import Downsample, Parts, ResidualBlock, Upsample, group_norm, sinusoidal_embedding
@@ -347,8 +347,7 @@ def generate(network: Denoiser, n: int = 14) -> torch.Tensor:
     """Generate digits from the same noise for every network."""
     noise = torch.randn(n, 1, 8, 8, generator=torch.Generator().manual_seed(5))
     denoise = guided_denoiser(network, schedule, torch.zeros(n, 1))
-    # This sampler asks for no fresh noise, hence the zeros.
-    return dpmpp_2m(noise, Reverse(denoise, schedule, sampling_times(20), lambda: torch.zeros_like(noise)))
+    return drive(dpmpp_2m(noise, ReverseProcess(schedule, sampling_times(20))), denoise)
 
 
 figure, grid = plt.subplots(len(networks), 14, figsize=(12, 6.2))

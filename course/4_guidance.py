@@ -30,7 +30,7 @@ from torch.nn import functional as F
 from captionless.conditioning.classes import one_hot
 from captionless.diffusion.guidance import Guidance, guided_denoiser
 from captionless.diffusion.objective import denoising_loss, drop_condition, mask_condition, training_times
-from captionless.diffusion.reverse import Reverse
+from captionless.diffusion.reverse import ReverseProcess, drive
 from captionless.diffusion.samplers import dpmpp_2m
 from captionless.diffusion.schedules import CosineSchedule, add_noise, sampling_times
 from captionless.models.unet import Denoiser, DenoiserConfig
@@ -207,8 +207,8 @@ def generate(network: Denoiser, c: torch.Tensor, guidance: Guidance | float, see
     """Generate an image for each row of ``c`` in 20 steps, from noise that depends on the seed alone."""
     noise = torch.randn(len(c), 1, 8, 8, generator=torch.Generator().manual_seed(seed))
     denoise = guided_denoiser(network, schedule, c, guidance)
-    reverse = Reverse(denoise, schedule, sampling_times(20), lambda: torch.zeros_like(noise))
-    return dpmpp_2m(noise, reverse).clamp(-1, 1)
+    process = ReverseProcess(schedule, sampling_times(20))
+    return drive(dpmpp_2m(noise, process), denoise).clamp(-1, 1)
 
 
 EACH, SCALES = 30, (-1.0, 0.0, 0.5, 1.0, 2.0, 4.0, 8.0)

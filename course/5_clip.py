@@ -40,7 +40,7 @@ from captionless.conditioning.subject import subject_mean
 from captionless.data.arrays import denormalise
 from captionless.diffusion.guidance import Guidance, guided_denoiser
 from captionless.diffusion.objective import denoising_loss, drop_condition, noise_condition, stratified_times
-from captionless.diffusion.reverse import Reverse
+from captionless.diffusion.reverse import ReverseProcess, drive
 from captionless.diffusion.samplers import dpmpp_2m
 from captionless.diffusion.schedules import CosineSchedule, Schedule, sampling_times
 from captionless.evaluation.classifier import held_out_split, train_classifier
@@ -299,9 +299,9 @@ def sample_flowers(
     noise = torch.randn(n, 3, model.size, model.size, generator=torch.Generator().manual_seed(0))
     x = noise.repeat(len(prompts), 1, 1, 1)
     predict = guided_denoiser(model.network, model.schedule, condition, Guidance(w), prediction=model.prediction)
-    # This sampler adds no fresh noise; one that does would ask for it here. `pure`: we start from noise alone.
-    reverse = Reverse(predict, model.schedule, sampling_times(steps), noise=lambda: torch.randn(x.shape), pure=True)
-    images = to_images(denormalise(dpmpp_2m(x, reverse)))
+    # This sampler adds no fresh noise; one that does would be given it here. `pure`: we start from noise alone.
+    process = ReverseProcess(model.schedule, sampling_times(steps), pure=True)
+    images = to_images(denormalise(drive(dpmpp_2m(x, process), predict)))
     return [images[i : i + n] for i in range(0, len(images), n)]
 
 

@@ -7,10 +7,9 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from captionless.diffusion.samplers import Reverse
+from captionless.diffusion.reverse import Denoise, ReverseProcess, drive
+from captionless.diffusion.samplers import Sampler
 from captionless.diffusion.schedules import Schedule
-
-Denoise = Callable[[Tensor, Tensor], Tensor]
 
 
 class StraightLine:
@@ -55,7 +54,7 @@ def exact_moments(schedule: Schedule, t: Tensor) -> tuple[Tensor, Tensor]:
     return alpha * MEAN, alpha**2 * COVARIANCE + sigma**2 * torch.eye(2)
 
 
-def sampled_moments(sampler: Callable[..., Tensor], schedule: Schedule, times: Tensor) -> tuple[Tensor, Tensor]:
+def sampled_moments(sampler: Sampler, schedule: Schedule, times: Tensor) -> tuple[Tensor, Tensor]:
     """Mean and covariance of what a sampler draws with the ideal denoiser: exact, without drawing.
 
     The denoiser is affine, hence so is the picture as a function of all the noise that went into it. Row 0
@@ -66,7 +65,7 @@ def sampled_moments(sampler: Callable[..., Tensor], schedule: Schedule, times: T
     for draw in range(draws):
         rows[draw, 1 + 2 * draw : 3 + 2 * draw] = torch.eye(2)
     later = iter(rows[1:])
-    out = sampler(rows[0], Reverse(ideal_denoiser(schedule), schedule, times, lambda: next(later)))
+    out = drive(sampler(rows[0], ReverseProcess(schedule, times, lambda: next(later))), ideal_denoiser(schedule))
     responses = out[1:] - out[0]
     return out[0], responses.T @ responses
 
@@ -119,14 +118,14 @@ def even_shares(n: int) -> Tensor:
 
 
 def distance_to_mixture(
-    sampler: Callable[..., Tensor], schedule: Schedule, times: Tensor, noise: Callable[[], Tensor], n: int
+    sampler: Sampler, schedule: Schedule, times: Tensor, noise: Callable[[], Tensor] | None, n: int
 ) -> float:
     """The Wasserstein-1 distance of n samples to the data: how far, on average, they must move to be its quantiles.
 
     They start from the quantiles of pure noise, so that without later noise nothing is left to chance.
     """
     shares = even_shares(n)
-    reverse = Reverse(mixture_denoiser(schedule), schedule, times, noise)
-    samples = sampler(torch.special.ndtri(shares), reverse)
+    sampling = sampler(torch.special.ndtri(shares), ReverseProcess(schedule, times, noise))
+    samples = drive(sampling, mixture_denoiser(schedule))
     data = mixture_quantiles(schedule, shares, torch.zeros((), dtype=torch.float64))
     return float((samples.sort(0).values - data).abs().mean())

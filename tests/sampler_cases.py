@@ -8,16 +8,26 @@ from functools import partial
 import torch
 from torch import Tensor
 
-from captionless.diffusion.samplers import ddim, ddpm, dpmpp_2m, dpmpp_2m_sde, euler, euler_ancestral, heun, unipc
+from captionless.diffusion.samplers import (
+    Sampler,
+    ddim,
+    ddpm,
+    dpmpp_2m,
+    dpmpp_2m_sde,
+    euler,
+    euler_ancestral,
+    heun,
+    unipc,
+)
 
-DETERMINISTIC: dict[str, Callable[..., Tensor]] = {
+DETERMINISTIC: dict[str, Sampler] = {
     "ddim": ddim,
     "euler": euler,
     "dpmpp-2m": dpmpp_2m,
     "heun": heun,
     "unipc": unipc,
 }
-ANCESTRAL: dict[str, Callable[..., Tensor]] = {
+ANCESTRAL: dict[str, Sampler] = {
     "ddpm": ddpm,
     "ddpm-upper": partial(ddpm, variance="upper"),
     "ddim-eta": partial(ddim, eta=0.7),
@@ -26,7 +36,7 @@ ANCESTRAL: dict[str, Callable[..., Tensor]] = {
     "euler-ancestral": euler_ancestral,
     "euler-ancestral-eta": partial(euler_ancestral, eta=0.7),
 }
-CHURNING: dict[str, Callable[..., Tensor]] = {
+CHURNING: dict[str, Sampler] = {
     "euler-churn": partial(euler, churn=10.0),
     "heun-churn": partial(heun, churn=10.0),
 }

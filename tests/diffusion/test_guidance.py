@@ -10,7 +10,14 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from captionless.config.training import PREDICTIONS
-from captionless.diffusion.guidance import Guidance, Part, dynamic_threshold, guide, guided_denoiser, rescale
+from captionless.diffusion.guidance import (
+    Guidance,
+    Prompt,
+    dynamic_threshold,
+    guide,
+    guided_denoiser,
+    rescale,
+)
 from captionless.diffusion.objective import to_x0
 from captionless.diffusion.schedules import CosineSchedule, time_at
 from captionless.errors import CaptionlessError
@@ -46,7 +53,7 @@ class Network:
         return [len(xt) for xt, _, _ in self.calls]
 
 
-def denoised(parts: list[Part] | Tensor, guidance: Guidance | float = 0.0, t: Tensor = T, **options) -> Tensor:
+def denoised(parts: list[Prompt] | Tensor, guidance: Guidance | float = 0.0, t: Tensor = T, **options) -> Tensor:
     return guided_denoiser(Network(), SCHEDULE, parts, guidance, **options)(XT, t)
 
 
@@ -133,7 +140,7 @@ def test_a_number_for_guidance_is_its_scale() -> None:
 
 
 def test_a_tensor_of_conditions_is_one_prompt_at_all_times() -> None:
-    assert torch.equal(denoised(ROSE, 2.0), denoised([Part(ROSE)], 2.0))
+    assert torch.equal(denoised(ROSE, 2.0), denoised([Prompt(ROSE)], 2.0))
 
 
 def test_every_image_may_have_its_own_scale() -> None:
@@ -163,7 +170,7 @@ def test_both_predictions_come_from_one_batched_call(w: float) -> None:
 
 def test_without_guidance_the_unconditional_prediction_is_not_computed() -> None:
     network = Network()
-    guided_denoiser(network, SCHEDULE, [Part(ROSE), Part(TULIP, 0.3)], 0.0, negative=DAISY)(XT, T)
+    guided_denoiser(network, SCHEDULE, [Prompt(ROSE), Prompt(TULIP, 0.3)], 0.0, negative=DAISY)(XT, T)
     assert network.sizes == [2 * N]
 
 
@@ -190,7 +197,7 @@ def test_a_network_that_answers_in_bf16_is_continued_in_float32(w: float) -> Non
         return network(xt, t, condition).float()
 
     guidance = Guidance(w, rescale=0.7, threshold="dynamic")
-    parts = [Part(ROSE), Part(TULIP, -0.3)]
+    parts = [Prompt(ROSE), Prompt(TULIP, -0.3)]
     with torch.autocast("cpu", dtype=torch.bfloat16):
         x0 = guided_denoiser(network, SCHEDULE, parts, guidance)(XT, T)
     assert x0.dtype == torch.float32
@@ -208,7 +215,7 @@ def test_noisy_images_in_other_formats_are_continued_in_float32_too(kind: torch.
 def test_images_keep_their_layout_in_memory() -> None:
     network = Network()
     xt = XT.to(memory_format=torch.channels_last)
-    x0 = guided_denoiser(network, SCHEDULE, [Part(ROSE), Part(TULIP)], Guidance(2.0, rescale=0.5))(xt, T)
+    x0 = guided_denoiser(network, SCHEDULE, [Prompt(ROSE), Prompt(TULIP)], Guidance(2.0, rescale=0.5))(xt, T)
     assert network.calls[0][0].is_contiguous(memory_format=torch.channels_last)
     assert x0.is_contiguous(memory_format=torch.channels_last)
 
@@ -219,7 +226,11 @@ def test_a_image_does_not_depend_on_its_batch_mates(threshold: str) -> None:
 
     def paint(i: slice) -> Tensor:
         guidance = Guidance(scales[i], (0.1, 0.9), rescale=0.6, threshold=threshold, percentile=0.9)
-        parts = [Part(ROSE[i], 1.0), Part(TULIP[i], -0.5, (0.0, 0.6)), Part(DAISY[i], 2.0)]
+        parts = [
+            Prompt(ROSE[i], 1.0),
+            Prompt(TULIP[i], -0.5, (0.0, 0.6)),
+            Prompt(DAISY[i], 2.0),
+        ]
         return guided_denoiser(Network(), SCHEDULE, parts, guidance, negative=-ROSE[i])(20 * XT[i], T)
 
     torch.testing.assert_close(torch.cat([paint(slice(i, i + 1)) for i in range(N)]), paint(slice(None)))
@@ -349,54 +360,54 @@ def test_prompts_are_composed_by_their_weights(w: float, first: float, second: f
     a, b = first / (first + abs(second)), second / (first + abs(second))
     rose, tulip, base = plain(ROSE), plain(TULIP), plain(NULL)
     expected = base + (1 + w) * (a * (rose - base) + b * (tulip - base))
-    torch.testing.assert_close(denoised([Part(ROSE, first), Part(TULIP, second)], unclipped(w)), expected)
+    torch.testing.assert_close(denoised([Prompt(ROSE, first), Prompt(TULIP, second)], unclipped(w)), expected)
 
 
 @pytest.mark.parametrize("w", [0.0, 2.0])
 def test_a_prompt_composed_with_itself_is_that_prompt(w: float) -> None:
-    torch.testing.assert_close(denoised([Part(ROSE, 0.3), Part(ROSE, 0.9)], w), denoised(ROSE, w))
+    torch.testing.assert_close(denoised([Prompt(ROSE, 0.3), Prompt(ROSE, 0.9)], w), denoised(ROSE, w))
 
 
 @pytest.mark.parametrize("w", [0.0, 2.0])
 def test_without_a_negative_weight_composing_is_guiding_the_weighted_mean(w: float) -> None:
     mean = 0.25 * plain(ROSE) + 0.75 * plain(TULIP)
-    parts = [Part(ROSE), Part(TULIP, 3.0)]
+    parts = [Prompt(ROSE), Prompt(TULIP, 3.0)]
     torch.testing.assert_close(denoised(parts, w), guide(mean, plain(NULL), w))
 
 
 @pytest.mark.parametrize("w", [0.0, 2.0])
 def test_the_order_of_prompts_does_not_matter(w: float) -> None:
-    parts = [Part(ROSE), Part(TULIP, -0.5), Part(DAISY, 2.0)]
+    parts = [Prompt(ROSE), Prompt(TULIP, -0.5), Prompt(DAISY, 2.0)]
     torch.testing.assert_close(denoised(parts, w), denoised(parts[::-1], w))
 
 
 @settings(max_examples=25)
 @given(size=st.floats(1e-3, 1e3))
 def test_only_the_ratios_of_weights_count(size: float) -> None:
-    parts = [Part(ROSE, 0.7), Part(TULIP, -0.5), Part(DAISY, 2.0)]
-    scaled = [Part(part.condition, size * part.weight) for part in parts]
+    parts = [Prompt(ROSE, 0.7), Prompt(TULIP, -0.5), Prompt(DAISY, 2.0)]
+    scaled = [Prompt(part.condition, size * part.weight) for part in parts]
     torch.testing.assert_close(denoised(scaled, 2.0), denoised(parts, 2.0))
 
 
 def test_a_negative_weight_leads_away_from_a_prompt() -> None:
-    torch.testing.assert_close(denoised([Part(ROSE, -1.0)]), 2 * plain(NULL) - plain(ROSE))
+    torch.testing.assert_close(denoised([Prompt(ROSE, -1.0)]), 2 * plain(NULL) - plain(ROSE))
 
 
 def test_a_negative_weight_has_its_base_even_without_guidance() -> None:
     network = Network()
-    guided_denoiser(network, SCHEDULE, [Part(ROSE), Part(TULIP, -1.0)], 0.0)(XT, T)
+    guided_denoiser(network, SCHEDULE, [Prompt(ROSE), Prompt(TULIP, -1.0)], 0.0)(XT, T)
     assert network.sizes == [3 * N]
 
 
 def test_a_negative_prompt_is_the_base_of_a_composition_too() -> None:
     base = plain(DAISY)
     expected = base + 3 * (0.5 * (plain(ROSE) - base) - 0.5 * (plain(TULIP) - base))
-    parts = [Part(ROSE), Part(TULIP, -1.0)]
+    parts = [Prompt(ROSE), Prompt(TULIP, -1.0)]
     torch.testing.assert_close(denoised(parts, 2.0, negative=DAISY), expected)
 
 
 def test_a_composition_is_rescaled_to_its_own_unguided_std() -> None:
-    parts = [Part(ROSE), Part(TULIP)]
+    parts = [Prompt(ROSE), Prompt(TULIP)]
     cond = (answer(ROSE) + answer(TULIP)) / 2
     value = rescale(guide(cond, answer(NULL), 3.0), cond, 0.7)
     torch.testing.assert_close(denoised(parts, Guidance(3.0, rescale=0.7)), picture(value))
@@ -408,7 +419,7 @@ def test_a_composition_is_rescaled_to_its_own_unguided_std() -> None:
 @pytest.mark.parametrize("t", [1.0, 0.7, 0.61, 0.6, 0.3, 0.01, 0.0])
 def test_of_a_prompt_schedule_the_early_prompt_counts_first_and_the_late_one_from_the_joint_on(t: float) -> None:
     network = Network()
-    schedule = [Part(ROSE, 5.0, (0.6, 1.0)), Part(TULIP, 1.0, (0.0, 0.6))]
+    schedule = [Prompt(ROSE, 5.0, (0.6, 1.0)), Prompt(TULIP, 1.0, (0.0, 0.6))]
     x0 = guided_denoiser(network, SCHEDULE, schedule, 2.0)(XT, at(t))
     assert torch.equal(x0, denoised(ROSE if t > 0.6 else TULIP, 2.0, at(t)))
     assert network.sizes == [2 * N]
@@ -418,21 +429,21 @@ def test_of_a_prompt_schedule_the_early_prompt_counts_first_and_the_late_one_fro
 @given(joint=st.floats(0.01, 0.99), nudge=st.floats(-3e-6, 3e-6))
 def test_exactly_one_of_two_adjoining_prompts_is_active_around_the_joint(joint: float, nudge: float) -> None:
     network = Network()
-    parts = [Part(ROSE, interval=(joint, 1.0)), Part(TULIP, interval=(0.0, joint))]
+    parts = [Prompt(ROSE, interval=(joint, 1.0)), Prompt(TULIP, interval=(0.0, joint))]
     guided_denoiser(network, SCHEDULE, parts)(XT, at(joint + nudge))
     assert network.sizes == [N]
 
 
 def test_intervals_may_overlap() -> None:
-    parts = [Part(ROSE, 1.0, (0.3, 1.0)), Part(TULIP, 1.0, (0.0, 0.6))]
+    parts = [Prompt(ROSE, 1.0, (0.3, 1.0)), Prompt(TULIP, 1.0, (0.0, 0.6))]
     assert torch.equal(denoised(parts, 2.0, at(0.2)), denoised(TULIP, 2.0, at(0.2)))
-    assert torch.equal(denoised(parts, 2.0, at(0.5)), denoised([Part(ROSE), Part(TULIP)], 2.0, at(0.5)))
+    assert torch.equal(denoised(parts, 2.0, at(0.5)), denoised([Prompt(ROSE), Prompt(TULIP)], 2.0, at(0.5)))
     assert torch.equal(denoised(parts, 2.0, at(0.8)), denoised(ROSE, 2.0, at(0.8)))
 
 
 def test_an_interval_may_lie_within_another() -> None:
-    parts = [Part(ROSE), Part(TULIP, 1.0, (0.3, 0.6))]
-    assert torch.equal(denoised(parts, 2.0, at(0.5)), denoised([Part(ROSE), Part(TULIP)], 2.0, at(0.5)))
+    parts = [Prompt(ROSE), Prompt(TULIP, 1.0, (0.3, 0.6))]
+    assert torch.equal(denoised(parts, 2.0, at(0.5)), denoised([Prompt(ROSE), Prompt(TULIP)], 2.0, at(0.5)))
     assert torch.equal(denoised(parts, 2.0, at(0.8)), denoised(ROSE, 2.0, at(0.8)))
 
 
@@ -447,7 +458,7 @@ def test_an_interval_may_lie_within_another() -> None:
 )
 def test_a_time_without_a_prompt_is_refused(intervals: list[tuple[float, float]], gap: str) -> None:
     with pytest.raises(CaptionlessError, match=gap):
-        guided_denoiser(Network(), SCHEDULE, [Part(ROSE, interval=interval) for interval in intervals])
+        guided_denoiser(Network(), SCHEDULE, [Prompt(ROSE, interval=interval) for interval in intervals])
 
 
 # --- refused early ---
@@ -468,7 +479,7 @@ def test_a_time_without_a_prompt_is_refused(intervals: list[tuple[float, float]]
         ({"rescale": -0.1}, "from 0 to 1, not -0.1"),
         ({"rescale": math.nan}, "from 0 to 1, not nan"),
         ({"threshold": "soft"}, "Choose one of: static, dynamic, none"),
-        ({"percentile": 0.0}, r"must lie in \(0, 1\], not 0"),
+        ({"percentile": 0.0}, "above 0 and at most 1, not 0"),
         ({"percentile": 99.5}, "not 99.5"),
     ],
 )
@@ -480,12 +491,12 @@ def test_guidance_refuses(options: dict[str, object], message: str) -> None:
 @pytest.mark.parametrize("weight", [0.0, math.nan, math.inf])
 def test_a_prompt_needs_a_finite_weight_other_than_0(weight: float) -> None:
     with pytest.raises(CaptionlessError, match=f"weight must be a finite number other than 0, not {weight}"):
-        Part(ROSE, weight)
+        Prompt(ROSE, weight)
 
 
 def test_a_prompts_interval_must_rise() -> None:
     with pytest.raises(CaptionlessError, match="interval of a prompt"):
-        Part(ROSE, interval=(0.6, 0.3))
+        Prompt(ROSE, interval=(0.6, 0.3))
 
 
 def test_no_prompt_is_refused() -> None:
@@ -496,16 +507,16 @@ def test_no_prompt_is_refused() -> None:
 @pytest.mark.parametrize(
     ("parts", "options"),
     [
-        ([Part(ROSE), Part(TULIP[:2])], {}),
+        ([Prompt(ROSE), Prompt(TULIP[:2])], {}),
         (ROSE, {"negative": TULIP[:1]}),
         (ROSE[0], {}),
     ],
 )
-def test_conditions_of_different_shapes_are_refused(parts: list[Part] | Tensor, options: dict[str, Tensor]) -> None:
+def test_conditions_of_different_shapes_are_refused(parts: list[Prompt] | Tensor, options: dict[str, Tensor]) -> None:
     with pytest.raises(CaptionlessError, match=r"same shape \(n, d\)"):
         guided_denoiser(Network(), SCHEDULE, parts, **options)
 
 
 def test_scales_that_do_not_fit_the_images_are_refused() -> None:
-    with pytest.raises(CaptionlessError, match="2 guidance scales for 3 pictures"):
+    with pytest.raises(CaptionlessError, match="2 guidance scales for 3 images"):
         guided_denoiser(Network(), SCHEDULE, ROSE, Guidance(torch.tensor([1.0, 2.0])))

@@ -6,7 +6,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from captionless.diffusion.samplers import Reverse, ddpm
+from captionless.diffusion.reverse import ReverseProcess, Sampling, drive
+from captionless.diffusion.samplers import ddpm
 from captionless.diffusion.schedules import CosineSchedule, Schedule, sampling_times
 from gaussian import (
     StraightLine,
@@ -23,7 +24,7 @@ from gaussian import (
 from sampler_cases import ANCESTRAL, CHURNING, DETERMINISTIC, EVERY, draws, never
 from tiny import random
 
-Sampler = Callable[..., Tensor]
+Sampler = Callable[..., Sampling]
 
 PATHS = {"cosine": CosineSchedule(), "flow": StraightLine()}
 
@@ -104,7 +105,7 @@ def test_gaussian_data_are_followed_with_the_order_of_theory(name: str, schedule
     x, errors = random(8, 2).double(), []
     for steps in (40, 80, 160):
         times = uneven_times(0.9, 0.1, steps)
-        end = DETERMINISTIC[name](x, Reverse(ideal_denoiser(schedule), schedule, times, never))
+        end = drive(DETERMINISTIC[name](x, ReverseProcess(schedule, times)), ideal_denoiser(schedule))
         errors.append(float((end - exact_flow(schedule, x, times[0], times[-1])).abs().max()))
     assert_order(errors, ORDERS[name])
 
@@ -116,7 +117,7 @@ def test_a_mixture_is_followed_with_the_order_of_theory(name: str, schedule: Sch
     for steps in (40, 80, 160):
         times = uneven_times(0.9, 0.1, steps)
         x = mixture_quantiles(schedule, even_shares(40), times[0])
-        end = DETERMINISTIC[name](x, Reverse(mixture_denoiser(schedule), schedule, times, never))
+        end = drive(DETERMINISTIC[name](x, ReverseProcess(schedule, times)), mixture_denoiser(schedule))
         errors.append(float((end - mixture_flow(schedule, x, times[0], times[-1])).abs().max()))
     assert_order(errors, ORDERS[name])
 
@@ -151,8 +152,9 @@ def test_an_ancestral_step_has_the_posterior_mean_and_variance_of_ddpm_equations
         times = torch.tensor([t + 0.5, t - 0.5], dtype=torch.float64) / 150
         for variance, value in (("lower", (1 - before) / (1 - now) * betas[t]), ("upper", betas[t])):
             for z in (torch.zeros_like(x), torch.ones_like(x)):
-                run = Reverse(lambda xt, t: x0, Table(), times, lambda z=z: z)
-                torch.testing.assert_close(ddpm(x, run, variance=variance), mean + value.sqrt() * z, atol=1e-12, rtol=0)
+                process = ReverseProcess(Table(), times, lambda z=z: z)
+                end = drive(ddpm(x, process, variance=variance), lambda xt, t: x0)
+                torch.testing.assert_close(end, mean + value.sqrt() * z, atol=1e-12, rtol=0)
 
 
 @on_both_paths
@@ -166,8 +168,8 @@ def test_the_upper_variance_is_exact_for_white_noise_and_the_lower_for_a_single_
         alpha, sigma = schedule.alpha_sigma(t)
         return alpha / (alpha**2 + sigma**2) * xt
 
-    end = ddpm(x, Reverse(white, schedule, times, z), variance="upper")
+    end = drive(ddpm(x, ReverseProcess(schedule, times, z), variance="upper"), white)
     assert float(end.var()) == pytest.approx(alpha**2 + sigma**2, rel=0.02)
-    end = ddpm(x, Reverse(lambda xt, t: torch.full_like(xt, 0.5), schedule, times, z), variance="lower")
+    end = drive(ddpm(x, ReverseProcess(schedule, times, z)), lambda xt, t: torch.full_like(xt, 0.5))
     assert float(end.var()) == pytest.approx(sigma**2, rel=0.02)
     assert float(end.mean()) == pytest.approx(alpha * 0.5, abs=0.02)

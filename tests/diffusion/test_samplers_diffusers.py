@@ -4,7 +4,6 @@ Both sides get the same noise levels, the same network and the same draws. The l
 float32; its state is compared in our scale.
 """
 
-from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import partial
 from itertools import product
@@ -15,8 +14,9 @@ import pytest
 import torch
 from torch import Tensor
 
+from captionless.diffusion.reverse import ReverseProcess, drive
 from captionless.diffusion.samplers import (
-    Reverse,
+    Sampler,
     ddim,
     ddpm,
     dpmpp_2m,
@@ -43,7 +43,7 @@ pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation:Depreca
 class Kind:
     """One of our samplers and its counterpart: its class, the options of its making and of its steps."""
 
-    ours: Callable[..., Tensor]
+    ours: Sampler
     theirs: str
     options: dict[str, Any] = field(default_factory=dict)
     step: dict[str, Any] = field(default_factory=dict)
@@ -115,7 +115,7 @@ def their_trajectory(kind: Kind, scheduler: Any, scale: Tensor, x: Tensor) -> Te
     return torch.stack(trajectory if len(trajectory) > len(visited) else [*trajectory, state])
 
 
-def our_trajectory(sampler: Callable[..., Tensor], schedule: Table, x: Tensor, prediction: str) -> Tensor:
+def our_trajectory(sampler: Sampler, schedule: Table, x: Tensor, prediction: str) -> Tensor:
     """Our state before every step, and the result."""
     trajectory: list[Tensor] = []
 
@@ -131,8 +131,8 @@ def our_trajectory(sampler: Callable[..., Tensor], schedule: Table, x: Tensor, p
         return predictions[prediction]
 
     times = sampling_times(len(schedule.alpha))
-    run = Reverse(denoise, schedule, times, draws(x.shape), lambda step, t, x, x0: trajectory.append(x))
-    return torch.stack([sampler(x, run), *trajectory]).roll(-1, 0)
+    sampling = sampler(x, ReverseProcess(schedule, times, draws(x.shape)))
+    return torch.stack([drive(sampling, denoise, lambda step: trajectory.append(step.x)), *trajectory]).roll(-1, 0)
 
 
 def deviation(name: str, prediction: str, length: int, steps: int, *, wide: bool = False, **options: Any) -> float:
@@ -189,7 +189,6 @@ def test_churned_euler_is_that_of_diffusers(prediction: str, churn: float) -> No
     """
     schedule, times, x = KarrasSchedule(), sampling_times(12, start=0.9), random(2, 3, 8, 8)
     answers: list[Tensor] = []
-    ours: list[Tensor] = []
 
     def denoise(xt: Tensor, t: Tensor) -> Tensor:
         alpha, sigma = (float(value) for value in schedule.alpha_sigma(t))
@@ -197,10 +196,13 @@ def test_churned_euler_is_that_of_diffusers(prediction: str, churn: float) -> No
         answers.append(answer)
         return answer if prediction == "sample" else (xt - sigma * answer) / alpha
 
-    def callback(step: int, t: float, x: Tensor, x0: Tensor) -> None:
-        ours.append(x)
+    def state(steps: int) -> Tensor:
+        """Our state after so many steps, each with its share of the churn."""
+        answers.clear()
+        process = ReverseProcess(schedule, times[: steps + 1], draws(x.shape))
+        return drive(euler(x, process, churn=churn * steps / 12), denoise)
 
-    ours.append(euler(x, Reverse(denoise, schedule, times, draws(x.shape), callback), churn=churn))
+    ours = [x, *map(state, range(1, 13))]
 
     alpha, sigma = schedule.alpha_sigma(times[:-1])
     scheduler = diffusers.EulerDiscreteScheduler(prediction_type=prediction, **BETAS)

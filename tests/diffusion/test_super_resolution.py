@@ -27,7 +27,7 @@ from captionless.diffusion.super_resolution import (
 from captionless.errors import CaptionlessError
 from captionless.generation.editing import Edit
 from captionless.generation.generator import Generator
-from captionless.generation.sample import Stage, paint, to_images
+from captionless.generation.sample import Stage, sample, to_images
 from captionless.generation.trajectory import Trajectory
 from captionless.models.unet import Denoiser
 from captionless.training import loop as trainer
@@ -59,7 +59,7 @@ def second(denoiser: Any) -> Model:
 def enlarged(n: int = 3, sampling: SamplingConfig = QUICK, denoiser: Any = None, **more: Any) -> Tensor:
     model = second(denoiser or Sees())
     seeds = more.pop("seeds", range(n))
-    return paint(model.denoiser, model.config, tiny.unit_vectors(n), seeds, sampling, small=FIRST, **more)
+    return sample([FIRST, Stage(model.denoiser, model.config)], tiny.unit_vectors(n), seeds, sampling, **more)
 
 
 # --- what the second denoiser sees ---
@@ -160,7 +160,7 @@ def test_the_small_images_are_mirrored_with_the_large_ones(monkeypatch: pytest.M
 
 def test_the_second_denoiser_is_shown_what_the_first_one_sampled(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(cascade, "SAMPLED_NOISE", 0.0)
-    small = paint(FIRST.denoiser, FIRST.config, tiny.unit_vectors(3), range(3), QUICK)
+    small = sample([FIRST], tiny.unit_vectors(3), range(3), QUICK)
     expected = F.interpolate(trainer.to_range(small), size=16, mode="bilinear")
     shown = trainer.to_range(enlarged())
     torch.testing.assert_close(shown, expected, atol=0.01, rtol=0)
@@ -170,7 +170,7 @@ def test_what_it_is_shown_has_the_stated_noise_on_it(monkeypatch: pytest.MonkeyP
     monkeypatch.setattr(cascade, "SAMPLED_NOISE", 0.1)
     network = Sees()
     enlarged(32, denoiser=network, seeds=range(32))
-    small = trainer.to_range(paint(FIRST.denoiser, FIRST.config, tiny.unit_vectors(32), range(32), QUICK))
+    small = trainer.to_range(sample([FIRST], tiny.unit_vectors(32), range(32), QUICK))
     at_pixels = network.calls[0][:, 3:6] - F.interpolate(small, size=16, mode="bilinear")
     # Bilinear enlargement by 2 weighs 4 pixels by 9, 3, 3 and 1 sixteenths: the std is 10/16 of that before.
     assert at_pixels[:, :, 1:-1, 1:-1].std() == pytest.approx(0.1 * 10 / 16, rel=0.05)
@@ -194,7 +194,7 @@ def test_a_seed_is_the_same_image_in_any_batch(sampler: str) -> None:
 
 def test_both_stages_are_told_step_by_step_at_one_size() -> None:
     told: list[tuple[int, tuple[int, ...]]] = []
-    enlarged(2, on_step=lambda step, t, x, x0: told.append((step, tuple(x0.shape))))
+    enlarged(2, on_step=lambda step: told.append((step.number, tuple(step.x0.shape))))
     assert told == [(step, (2, 3, 16, 16)) for step in range(3 + ENLARGING_STEPS)]
 
 
@@ -220,11 +220,10 @@ def test_outside_a_mask_the_photograph_stays_in_its_full_size() -> None:
 
 
 def test_a_second_stage_needs_the_first_and_a_first_stage_has_none_before_it() -> None:
-    model = second(Sees())
-    with pytest.raises(CaptionlessError, match="needs the model of small pictures"):
-        paint(model.denoiser, model.config, tiny.unit_vectors(1), [0], QUICK)
-    with pytest.raises(CaptionlessError, match="and no other does"):
-        paint(FIRST.denoiser, FIRST.config, tiny.unit_vectors(1), [0], QUICK, small=FIRST)
+    stage = Stage(Sees(), second(Sees()).config)  # type: ignore[arg-type]
+    for stages in ([stage], [FIRST, FIRST], [stage, FIRST]):
+        with pytest.raises(CaptionlessError, match="needs its base stage before it"):
+            sample(stages, tiny.unit_vectors(1), [0], QUICK)
 
 
 def test_how_it_enlarges_keeps_what_concerns_all_painting() -> None:
@@ -242,7 +241,7 @@ def test_at_a_scale_of_minus_1_nothing_depends_on_the_condition() -> None:
     network = tiny.denoiser(super_resolution_shape(16, 3, 16, tiny.WIDTH, 0.0))
     model, sampling = second(network), replace(QUICK, guidance=-1.0)
     one, other = (
-        paint(network, model.config, tiny.unit_vectors(2, seed=seed), [0, 1], sampling, small=FIRST).int()
+        sample([FIRST, Stage(network, model.config)], tiny.unit_vectors(2, seed=seed), [0, 1], sampling).int()
         for seed in (0, 1)
     )
     assert (one - other).abs().max() <= 1

@@ -15,9 +15,11 @@ import tiny
 from captionless.checkpoints.model import Model
 from captionless.config.sampling import SAMPLERS, SamplingConfig
 from captionless.data.decode import square
+from captionless.diffusion.guidance import Guidance, GuidedPrediction
+from captionless.diffusion.schedules import CosineSchedule
 from captionless.errors import CaptionlessError
-from captionless.generation.editing import STRENGTH, Edit, keep_outside, mask_tensor, photo_tensor
-from captionless.generation.sample import paint
+from captionless.generation.editing import STRENGTH, Edit, KeepOutside, mask_tensor, photo_tensor
+from captionless.generation.sample import Stage, sample
 
 QUICK = SamplingConfig(steps=4, precision="float32")
 SIZE = 8
@@ -42,7 +44,8 @@ def mask_of(photo: Image.Image, box: tuple[int, int, int, int]) -> Image.Image:
 def sampled(edit: Edit, model: Model, sampling: SamplingConfig = QUICK, seeds: tuple[int, ...] = (0, 1)) -> np.ndarray:
     """Pictures (n, size, size, channels), as whole numbers that can be subtracted."""
     conditions = tiny.unit_vectors(len(seeds))
-    return paint(model.denoiser, model.config, conditions, seeds, sampling, edit=edit).permute(0, 2, 3, 1).int().numpy()
+    pixels = sample([Stage(model.denoiser, model.config)], conditions, seeds, sampling, edit=edit)
+    return pixels.permute(0, 2, 3, 1).int().numpy()
 
 
 def as_trained(photo: Image.Image, mode: str = "RGB") -> np.ndarray:
@@ -151,7 +154,11 @@ def test_a_masked_prediction_is_the_photograph_outside_and_the_prediction_inside
     known, answer = tiny.random(3, 4, 4, seed=1), tiny.random(2, 3, 4, 4, seed=2)
     mask = torch.zeros(1, 4, 4)
     mask[:, :, :2] = 1
-    x0 = keep_outside(lambda _, __: answer, known, mask)(torch.zeros(2, 3, 4, 4), torch.tensor(0.5))
+    inside = GuidedPrediction(CosineSchedule(), torch.zeros(2, 8), Guidance(threshold="none"), prediction="x0")
+    outside = KeepOutside(inside, known, mask)
+    t = torch.tensor(0.5)
+    assert [len(condition) for condition in outside.conditions(t)] == [2]
+    x0 = outside.combine(torch.zeros(2, 3, 4, 4), t, [answer])
     assert torch.equal(x0[..., :2], answer[..., :2])
     assert torch.equal(x0[..., 2:], known[..., 2:].expand(2, -1, -1, -1))
 
@@ -169,17 +176,17 @@ def test_a_photograph_is_half_kept_unless_said_and_a_masked_part_sampled_anew() 
 
 @pytest.mark.parametrize("strength", [0.0, -0.1, 1.1, float("nan")])
 def test_a_strength_out_of_range_is_refused(strength: float) -> None:
-    with pytest.raises(CaptionlessError, match=rf"--strength must lie in \(0, 1\], not {strength}"):
+    with pytest.raises(CaptionlessError, match=rf"--strength must be above 0 and at most 1, not {strength}"):
         Edit(photograph(), strength)
 
 
 def test_a_mask_of_another_size_is_refused() -> None:
-    with pytest.raises(CaptionlessError, match="--mask is 24 x 40 pixels, the photograph 40 x 24"):
+    with pytest.raises(CaptionlessError, match="--mask is 24 x 40 pixels and the photograph 40 x 24"):
         Edit(photograph(40, 24), mask=Image.new("L", (24, 40), 255))
 
 
 @pytest.mark.parametrize("box", [(0, 0, 0, 0), (0, 0, 8, 24)], ids=["nowhere", "outside the square"])
 def test_a_mask_that_would_repaint_nothing_is_refused(box: tuple[int, int, int, int]) -> None:
     photo = photograph(40, 24)
-    with pytest.raises(CaptionlessError, match="nothing would be repainted"):
+    with pytest.raises(CaptionlessError, match="nothing would change"):
         Edit(photo, mask=mask_of(photo, box))

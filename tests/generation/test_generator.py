@@ -83,7 +83,7 @@ def test_the_verbs_of_the_package_compose_and_edit(painter: Generator) -> None:
 def test_a_listener_sees_every_step_of_every_batch(painter: Generator) -> None:
     seen: list[tuple[int, int]] = []
     sampling = replace(QUICK, batch=2)
-    painter.generate("a rose", n=3, sampling=sampling, on_step=lambda step, t, x, x0: seen.append((step, len(x0))))
+    painter.generate("a rose", n=3, sampling=sampling, on_step=lambda step: seen.append((step.number, len(step.x0))))
     assert seen == [(step, n) for n in (2, 1) for step in range(3)]
 
 

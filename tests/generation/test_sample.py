@@ -19,17 +19,18 @@ from torch import Tensor
 import tiny
 from captionless.config.sampling import GUIDED_LEVELS, SAMPLERS, SamplingConfig
 from captionless.data.arrays import denormalise
-from captionless.diffusion.guidance import Part
-from captionless.diffusion.samplers import Reverse
+from captionless.diffusion import samplers
+from captionless.diffusion.guidance import WeightedCondition as Prompt
+from captionless.diffusion.reverse import ReverseProcess, Sampling
 from captionless.diffusion.schedules import CosineSchedule, FlowSchedule, KarrasSchedule, LinearSchedule, log_snr
 from captionless.errors import CaptionlessError
-from captionless.generation import sample as painting
 from captionless.generation.editing import Edit
 from captionless.generation.generator import MAX_SEED
-from captionless.generation.sample import exact_convolutions, guided_times, paint, seeded, to_images
+from captionless.generation.sample import Stage, exact_convolutions, guided_times, sample, seeded, to_images
 
 QUICK = SamplingConfig(steps=3, precision="float32")
 MODEL = tiny.model()
+STAGE = Stage(MODEL.denoiser, MODEL.config)
 
 PHOTO = Image.fromarray(np.random.default_rng(0).integers(0, 256, (12, 10, 3), dtype=np.uint8))
 MASK = Image.new("L", PHOTO.size)
@@ -46,14 +47,14 @@ WAYS = {
 
 
 def sampled(
-    parts: list[Part] | Tensor, seeds: list[int] | range, sampling: SamplingConfig = QUICK, **more: Any
+    parts: list[Prompt] | Tensor, seeds: list[int] | range, sampling: SamplingConfig = QUICK, **more: Any
 ) -> Tensor:
-    return paint(MODEL.denoiser, MODEL.config, parts, seeds, sampling, **more)
+    return sample([STAGE], parts, seeds, sampling, **more)
 
 
-def composed(n: int) -> list[Part]:
+def composed(n: int) -> list[Prompt]:
     """All that a composition can ask of n pictures: a prompt, another that takes over, and one to lean away from."""
-    early, late, away = (Part(tiny.unit_vectors(n, seed=seed)) for seed in (1, 2, 3))
+    early, late, away = (Prompt(tiny.unit_vectors(n, seed=seed)) for seed in (1, 2, 3))
     return [replace(early, interval=(0.4, 1.0)), replace(late, interval=(0.0, 0.4)), replace(away, weight=-0.5)]
 
 
@@ -87,7 +88,7 @@ def test_a_seeds_image_does_not_depend_on_its_batch(
     seeds: list[int], batch: int, sampler: str, way: str, edit: str, several: bool
 ) -> None:
     n, sampling = len(seeds), replace(QUICK, sampler=sampler, **WAYS[way])
-    parts = composed(n) if several else [Part(tiny.unit_vectors(n))]
+    parts = composed(n) if several else [Prompt(tiny.unit_vectors(n))]
     negative = tiny.unit_vectors(n, seed=9) if several else None
     together = sampled(parts, seeds, replace(sampling, batch=batch), negative=negative, edit=EDITS[edit])
     for i, seed in enumerate(seeds):
@@ -102,11 +103,12 @@ def record_noise(monkeypatch: pytest.MonkeyPatch) -> list[Tensor]:
     """Replace DDPM by something that notes its initial noise and three later draws."""
     noises: list[Tensor] = []
 
-    def spy(x: Tensor, reverse: Reverse) -> Tensor:
-        noises.append(torch.stack([x, reverse.noise(), reverse.noise(), reverse.noise()], dim=1))
+    def spy(x: Tensor, process: ReverseProcess) -> Sampling:
+        noises.append(torch.stack([x, process.draw(1), process.draw(1), process.draw(1)], dim=1))
+        yield x, process.level(process.times[0])
         return x
 
-    monkeypatch.setitem(painting.SAMPLERS, "ddpm", spy)
+    monkeypatch.setitem(samplers.SAMPLERS, "ddpm", spy)
     return noises
 
 
@@ -186,7 +188,7 @@ def test_the_steps_are_told_from_the_first_time_on(spacing: str, edit: str) -> N
         [0, 1],
         replace(QUICK, spacing=spacing),
         edit=EDITS[edit],
-        on_step=lambda step, t, *_: told.append((step, t)),
+        on_step=lambda step: told.append((step.number, step.t)),
     )
     assert [step for step, _ in told] == [0, 1, 2]
     assert told[0][1] == pytest.approx(start, abs=0.01 if spacing == "karras" and start == 1 else 1e-6)
@@ -207,9 +209,9 @@ def test_float32_on_cuda_does_without_tf32_and_leaves_the_setting_as_it_was() ->
 
 
 @pytest.mark.parametrize("edit", ["plain", "mask"])
-@pytest.mark.parametrize("parts", [lambda n: [Part(tiny.unit_vectors(n))], composed], ids=["one", "composed"])
+@pytest.mark.parametrize("parts", [lambda n: [Prompt(tiny.unit_vectors(n))], composed], ids=["one", "composed"])
 def test_bf16_paints_nearly_the_image_of_float32_alone_or_in_a_batch(
-    parts: Callable[[int], list[Part]], edit: str
+    parts: Callable[[int], list[Prompt]], edit: str
 ) -> None:
     """The stated tolerance: 2 of 255 levels on average and 12 at most, with this network of random weights."""
 
@@ -273,7 +275,7 @@ class Ideal(torch.nn.Module):
 def test_few_even_steps_of_every_sampler_stay_in_the_range_of_the_data(sampler: str, steps: int) -> None:
     """Heun's first step from the trace of a picture at t = 1 would overshoot a hundredfold."""
     sampling = SamplingConfig(0.0, steps=steps, sampler=sampler, threshold="none", precision="float32")
-    pixels = paint(Ideal(), MODEL.config, tiny.unit_vectors(4), range(4), sampling)  # type: ignore[arg-type]
+    pixels = sample([Stage(Ideal(), MODEL.config)], tiny.unit_vectors(4), range(4), sampling)  # type: ignore[arg-type]
     x = pixels.float() / 127.5 - 1
     assert x.mean() == pytest.approx(0.3, abs=0.05)
     assert x.std() < 0.2
@@ -283,6 +285,7 @@ def test_at_full_strength_nothing_of_the_photograph_is_left() -> None:
     conditions = tiny.unit_vectors(2)
     config = replace(MODEL.config, schedule=LinearSchedule(150))
     plain, edited = (
-        paint(MODEL.denoiser, config, conditions, range(2), QUICK, edit=edit) for edit in (None, Edit(PHOTO, 1.0))
+        sample([Stage(MODEL.denoiser, config)], conditions, range(2), QUICK, edit=edit)
+        for edit in (None, Edit(PHOTO, 1.0))
     )
     assert torch.equal(plain, edited)

@@ -13,6 +13,7 @@ from PIL import Image
 import tiny
 from captionless.checkpoints.model import Model
 from captionless.config.sampling import SAMPLERS, SamplingConfig
+from captionless.diffusion.reverse import Step
 from captionless.generation import trajectory as film
 from captionless.generation.editing import Edit
 from captionless.generation.generator import Generator
@@ -100,7 +101,7 @@ def test_grey_images_are_filmed_in_grey() -> None:
 def test_of_very_many_steps_an_even_choice_is_kept_in_bytes() -> None:
     reel, x = Trajectory(1000), torch.zeros(1, 3, 8, 8)
     for step in range(1000):
-        reel(step, 1 - step / 1000, x + 3, x - 0.5)
+        reel(Step(step, 1 - step / 1000, x + 3, x - 0.5))
     (shots,) = reel.take()
     assert len(shots) == MAX_FRAMES
     assert (shots[0].step, shots[-1].step) == (0, 999)

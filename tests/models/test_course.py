@@ -13,7 +13,8 @@ import tiny
 from captionless.checkpoints.config import EncoderReference, ModelConfig, TrainingRecord
 from captionless.config.sampling import SamplingConfig
 from captionless.config.training import COURSE, TrainConfig
-from captionless.generation.sample import paint
+from captionless.diffusion.reverse import Step
+from captionless.generation.sample import Stage, sample
 from captionless.models.unet import Denoiser, course_denoiser
 from captionless.training.loop import begin, step_generator, step_loss
 from captionless.training.start import Start, noise_schedule, settle, shape
@@ -129,15 +130,15 @@ def test_ddpm_paints_the_class_asked_for_in_as_many_steps_as_it_was_trained_on(t
     config = ModelConfig(8, trained.config, reference, noise_schedule(SMALL), SMALL.prediction)
     steps: list[int] = []
 
-    def finite(step: int, t: float, x: Tensor, x0: Tensor) -> None:
-        steps.append(step)
-        assert x.isfinite().all()
-        assert x0.isfinite().all()
-        assert t == pytest.approx(1 - step / 150)
+    def finite(step: Step) -> None:
+        steps.append(step.number)
+        assert step.x.isfinite().all()
+        assert step.x0.isfinite().all()
+        assert step.t == pytest.approx(1 - step.number / 150)
 
     sampling = SamplingConfig(guidance=0.0, steps=SMALL.schedule_steps, sampler="ddpm", threshold="none")
     _, condition = classes(6)
-    pixels = paint(trained, config, condition, [0, 0, 1, 1, 2, 2], sampling, on_step=finite)
+    pixels = sample([Stage(trained, config)], condition, [0, 0, 1, 1, 2, 2], sampling, on_step=finite)
     assert steps == list(range(150))
     # From the same noise. (How dark and how bright is left to it as well: after 150 steps much of a picture is still to
     # be seen at t = 1, so that the network takes pure noise for a picture.)

@@ -14,7 +14,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from captionless.diffusion.guidance import Part
+from captionless.diffusion.guidance import WeightedCondition
 from captionless.errors import CaptionlessError
 
 
@@ -64,7 +64,7 @@ def compose(
     words: Callable[[Sequence[str]], Tensor],
     like: Tensor | None,
     start: float = 1.0,
-) -> tuple[list[Part], Tensor | None]:
+) -> tuple[list[WeightedCondition], Tensor | None]:
     """Return the parts of every picture, ``n`` a prompt, and the negative condition, if any.
 
     Args:
@@ -86,10 +86,10 @@ def compose(
 
     # Time falls from start to 0.
     switch = start * (1 - composition.switch)
-    parts = [Part(vectors, interval=(switch, 1.0) if composition.then else (0.0, 1.0))]
+    parts = [WeightedCondition(vectors, interval=(switch, 1.0) if composition.then else (0.0, 1.0))]
     if composition.then:
-        parts.append(Part(everywhere(composition.then), interval=(0.0, switch)))
-    parts += [Part(everywhere(text), weight) for text, weight in composition.also]
+        parts.append(WeightedCondition(everywhere(composition.then), interval=(0.0, switch)))
+    parts += [WeightedCondition(everywhere(text), weight) for text, weight in composition.also]
     return parts, everywhere(composition.negative) if composition.negative else None
 
 

@@ -1,31 +1,51 @@
-"""One run of the reverse process: what a sampler is handed, so that its body is only its maths."""
+"""The reverse process: the noise levels a sampler passes through, and the loop that answers its requests.
+
+A sampler is a generator. Wherever it needs a prediction, it yields noisy images and their noise level, and receives the
+predicted clean images: ``x0 = yield x, t``. It calls no network, so whoever drives it decides how predictions are made:
+
+    images = drive(ddim(x, ReverseProcess(schedule, times)), denoise)     one sampler, any function for x0
+    steps = advance(runs, network)                                        one network call for several samplers
+
+``advance`` packs the rows of runs that may differ in sampler, times, step, guidance and random generators. Between two
+calls a run can be watched (each call returns a ``Step``), cancelled (drop it), or joined by others.
+"""
 
 from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator, Sequence
 from dataclasses import dataclass
+from typing import NamedTuple, Protocol
 
+import torch
 from torch import Tensor
 
-from captionless.diffusion.guidance import Denoise
+from captionless.diffusion.objective import Network
 from captionless.diffusion.schedules import Schedule
+from captionless.errors import CaptionlessError
 
-Callback = Callable[[int, float, Tensor, Tensor], None]
-"""Sees every step once: ``(step, t, x, x0)``, the state ``x`` that the step starts from and what was predicted."""
+Denoise = Callable[[Tensor, Tensor], Tensor]
+"""A function ``(xt, t) -> x0``: the predicted clean images, (n, c, s, s), at one time, a scalar tensor."""
 
 
 @dataclass(frozen=True)
-class Level:
+class NoiseLevel:
     """A noise level, ``x = alpha * x0 + sigma * eps``, and the time at which the schedule has it.
 
-    ``alpha`` is 0 for pure noise, ``sigma`` for the clean picture. Their squares need not add up to 1.
+    ``alpha`` is 0 for pure noise, ``sigma`` for clean images. Their squares need not add up to 1.
+
+    Args:
+        t: the time, a scalar tensor.
+        alpha: factor of the clean image.
+        sigma: standard deviation of the noise.
+        step: the number of the step that begins at this level, from 0; None for the level at the end of a step.
     """
 
     t: Tensor
     alpha: float
     sigma: float
+    step: int | None = None
 
     @property
     def lam(self) -> float:
@@ -35,54 +55,169 @@ class Level:
         return math.log(self.alpha / self.sigma) if self.sigma > 0 else math.inf
 
 
+Sampling = Generator[tuple[Tensor, NoiseLevel], Tensor, Tensor]
+"""A started sampler: it yields ``(x, t)``, is sent the predicted ``x0``, and returns the final images."""
+
+
 @dataclass(frozen=True)
-class Reverse:
-    """One run from noise to pictures.
+class ReverseProcess:
+    """What a sampler has to know of one run from noise to images; the predictions come through its ``yield``.
 
     Args:
-        denoise: predicts the clean pictures ``x0`` of a state and its time.
         schedule: the noise levels of the times.
         times: float64, strictly falling from that of the initial state, usually to exactly 0.
-        noise: gives fresh standard normal noise of the shape of the pictures, each picture's from its own generator.
-        callback: sees every step.
-        pure: the initial state is noise alone, whatever trace of a picture (``alpha``) the schedule has at that time.
-            Heun's method, from an even grid, would otherwise blow that trace up to a picture that was never there.
+        noise: returns fresh standard normal noise of the shape of the images, each image's from its own generator;
+            unused by samplers that add none.
+        pure: treat the initial state as noise alone, whatever trace of an image (``alpha``) the schedule has at that
+            time. Heun's method, from an even grid, would otherwise amplify that trace to an image that was never there.
     """
 
-    denoise: Denoise
     schedule: Schedule
     times: Tensor
-    noise: Callable[[], Tensor]
-    callback: Callback | None = None
+    noise: Callable[[], Tensor] | None = None
     pure: bool = False
 
-    def steps(self) -> Iterator[tuple[int, Level, Level]]:
-        """Yield the number of each step, from 0, and the levels ``t`` and ``s`` that it leads from and to."""
-        for step, (t, s) in enumerate(itertools.pairwise(self.level(t) for t in self.times)):
-            yield step, t, s
+    def steps(self) -> Iterator[tuple[NoiseLevel, NoiseLevel]]:
+        """Yield the levels ``t`` and ``s`` that each step leads from and to."""
+        for step, (t, s) in enumerate(itertools.pairwise(self.times)):
+            yield self.level(t, step), self.level(s)
 
-    def level(self, t: Tensor) -> Level:
+    def level(self, t: Tensor, step: int | None = None) -> NoiseLevel:
         """Return the noise level at a time.
 
-        Time 0 is the clean picture, whatever trace of noise a schedule leaves there: hence the last step of every
+        Time 0 is the clean image, whatever trace of noise a schedule leaves there: hence the last step of every
         sampler ends at its own prediction, and none needs a case for it.
         """
         if t == 0:
-            return Level(t, 1.0, 0.0)
+            return NoiseLevel(t, 1.0, 0.0, step)
         alpha, sigma = self.schedule.alpha_sigma(t)
-        return Level(t, 0.0 if self.pure and t == self.times[0] else float(alpha), float(sigma))
-
-    def predict(self, step: int, x: Tensor, t: Level) -> Tensor:
-        """Return the clean pictures predicted from the state that a step starts from, and report them."""
-        x0 = self.denoise(x, t.t)
-        self.report(step, x, t, x0)
-        return x0
-
-    def report(self, step: int, x: Tensor, t: Level, x0: Tensor) -> None:
-        """Tell the callback of a step."""
-        if self.callback:
-            self.callback(step, float(t.t), x, x0)
+        return NoiseLevel(t, 0.0 if self.pure and t == self.times[0] else float(alpha), float(sigma), step)
 
     def draw(self, std: float) -> Tensor | float:
-        """Return fresh noise of a standard deviation; where that is 0 none is drawn."""
-        return std * self.noise() if std > 0 else 0.0
+        """Return fresh noise of a standard deviation; where that is 0, none is drawn."""
+        if std <= 0:
+            return 0.0
+        if self.noise is None:
+            raise CaptionlessError("this sampler adds noise on the way. Give ReverseProcess a function for it: noise=.")
+        return std * self.noise()
+
+
+class Step(NamedTuple):
+    """One completed request of a sampler that begins a step.
+
+    Args:
+        number: of the step, from 0.
+        t: the time it begins at.
+        x: the noisy images that it begins from.
+        x0: the clean images predicted from them: a preview.
+    """
+
+    number: int
+    t: float
+    x: Tensor
+    x0: Tensor
+
+
+OnStep = Callable[[Step], None]
+"""Receives every step of a loop, once; an exception raised here ends the loop."""
+
+
+class Run:
+    """A sampler under way: its open request, and its images once it has finished.
+
+    Args:
+        sampling: a sampler, just called.
+    """
+
+    def __init__(self, sampling: Sampling) -> None:
+        self.images: Tensor | None = None
+        self._sampling = sampling
+        self.x, self.t = next(sampling)
+
+    def answer(self, x0: Tensor) -> Step | None:
+        """Send the predicted clean images, and let the sampler run to its next request or its end.
+
+        Returns:
+            The step that the request began; None for a further prediction within a step (Heun's second).
+        """
+        step = None if self.t.step is None else Step(self.t.step, float(self.t.t), self.x, x0)
+        try:
+            self.x, self.t = self._sampling.send(x0)
+        except StopIteration as end:
+            self.images = end.value
+        return step
+
+
+def drive(sampling: Sampling, denoise: Denoise, on_step: OnStep | None = None) -> Tensor:
+    """Run one sampler to its end and return its images.
+
+    Args:
+        sampling: a sampler, just called.
+        denoise: predicts the clean images.
+        on_step: receives every step.
+    """
+    run = Run(sampling)
+    while run.images is None:
+        step = run.answer(denoise(run.x, run.t.t))
+        if on_step and step:
+            on_step(step)
+    return run.images
+
+
+class Prediction(Protocol):
+    """How predicted clean images are made of network outputs, in two parts between which the network is called."""
+
+    def conditions(self, t: Tensor) -> Sequence[Tensor]:
+        """Return the conditions to evaluate at time ``t``, each (n, d), one row per image."""
+        ...
+
+    def combine(self, xt: Tensor, t: Tensor, outputs: Sequence[Tensor]) -> Tensor:
+        """Return ``x0`` from the network's outputs for each of these conditions, each of the shape of ``xt``."""
+        ...
+
+
+class NetworkRun(Run):
+    """A sampler whose predictions are made of network outputs; ``advance`` packs several into one call.
+
+    Args:
+        sampling: a sampler, just called.
+        prediction: which conditions to evaluate, and how to combine the outputs.
+        low_res: channels to concatenate to the noisy images, (n, k, s, s): the low-resolution images of a
+            super-resolution stage.
+    """
+
+    def __init__(self, sampling: Sampling, prediction: Prediction, low_res: Tensor | None = None) -> None:
+        super().__init__(sampling)
+        self.prediction, self.low_res = prediction, low_res
+
+    def rows(self) -> tuple[Tensor, Tensor, Tensor]:
+        """Return the network inputs of the open request: noisy images, times and conditions, k rows per image."""
+        xt = self.x if self.low_res is None else torch.cat([self.x, self.low_res.to(self.x)], dim=1)
+        return network_rows(xt, self.t.t, self.prediction.conditions(self.t.t))
+
+    def receive(self, outputs: Tensor) -> Step | None:
+        """Continue with the network's outputs for ``rows``; see ``answer``."""
+        each = outputs.float().chunk(len(outputs) // len(self.x))
+        return self.answer(self.prediction.combine(self.x, self.t.t, each))
+
+
+def advance(runs: Sequence[NetworkRun], network: Network) -> list[Step | None]:
+    """Take the next prediction of each run, all from one network call.
+
+    Args:
+        runs: none of them finished, all for this network. They may differ in anything else.
+        network: takes a time and a condition per row.
+
+    Returns:
+        The step that each run took, as ``Run.answer`` returns it.
+    """
+    inputs = [run.rows() for run in runs]
+    xt, t, condition = (torch.cat(parts) for parts in zip(*inputs, strict=True))
+    outputs = torch.split(network(xt, t, condition), [len(rows) for rows, _, _ in inputs])
+    return [run.receive(output) for run, output in zip(runs, outputs, strict=True)]
+
+
+def network_rows(xt: Tensor, t: Tensor, conditions: Sequence[Tensor]) -> tuple[Tensor, Tensor, Tensor]:
+    """Return noisy images, times (float32) and conditions, repeated so that every image meets every condition."""
+    k = len(conditions)
+    return torch.cat([xt] * k), t.to(torch.float32).to(xt.device).expand(k * len(xt)), torch.cat(list(conditions))

@@ -15,14 +15,24 @@ from captionless.encoders.features import Features
 from captionless.evaluation.data import Listener
 from captionless.evaluation.report.format import duration
 from captionless.generation.generator import Generator
-from captionless.generation.sample import paint, to_images
+from captionless.generation.sample import sample, to_images
+from captionless.progress import Progress, Silent
 
 LOOK = 64
 """Pictures looked at between two reports of progress."""
 REHEARSED = 8
 """Pictures that tell how long painting takes."""
 
-Progress = Callable[[int, int], None]
+
+class _Progress(Silent):
+    """Hands the number of images done to a function."""
+
+    def __init__(self, on_progress: Callable[[int], None]) -> None:
+        self.on_progress = on_progress
+
+    def advance(self, task: str, done: int, total: int) -> None:
+        """Report the images done."""
+        self.on_progress(done)
 
 
 class Easel:
@@ -69,13 +79,13 @@ class Easel:
         sampling = replace(self.sampling, **changes)
         started, before = time.monotonic(), self.done
 
-        def on_progress(done: int, _: int) -> None:
+        def on_progress(done: int) -> None:
             self.done = before + done * self.generator.steps(sampling)
             if not self.told:
                 self._tell(time.monotonic() - started, self.done)
             self.listener.progress("Painting", self.done, max(self.steps, self.done))
 
-        return self._sample(conditions, self.seeds(len(conditions), offset), sampling, on_progress)
+        return self._sample(conditions, self.seeds(len(conditions), offset), sampling, _Progress(on_progress))
 
     def rehearse(self, conditions: Tensor) -> None:
         """Tell how long all will take before other work is begun, by a few pictures that are thrown away.
@@ -90,10 +100,9 @@ class Easel:
         self._tell(time.monotonic() - started, len(few) * self.generator.steps(self.sampling))
 
     def _sample(
-        self, conditions: Tensor, seeds: Sequence[int], sampling: SamplingConfig, on_progress: Progress | None = None
+        self, conditions: Tensor, seeds: Sequence[int], sampling: SamplingConfig, progress: Progress | None = None
     ) -> Tensor:
-        denoiser, config, small = self.generator.denoiser, self.generator.model.config, self.generator.small
-        return paint(denoiser, config, conditions, seeds, sampling, small=small, on_progress=on_progress)
+        return sample(self.generator.stages, conditions, seeds, sampling, progress=progress)
 
     def _tell(self, seconds: float, done: int) -> None:
         """Tell how long all painting will take if ``done`` steps took so many seconds."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, replace
 from functools import cached_property
 from pathlib import Path
@@ -20,11 +20,12 @@ from captionless.conditioning.composition import Composition, compose
 from captionless.config.sampling import SamplingConfig, enlarging
 from captionless.data.decode import square
 from captionless.device import default_device, to_device
-from captionless.diffusion.guidance import Part
-from captionless.diffusion.samplers import Callback
+from captionless.diffusion.guidance import WeightedCondition
+from captionless.diffusion.reverse import OnStep
 from captionless.errors import CaptionlessError
 from captionless.generation.editing import Edit
-from captionless.generation.sample import OnProgress, Stage, paint, to_images
+from captionless.generation.sample import Stage, sample, to_images
+from captionless.progress import Progress
 
 if TYPE_CHECKING:
     from captionless.encoders.dual_encoder import Encoder
@@ -92,6 +93,11 @@ class Generator:
         return self.model.config.classes
 
     @property
+    def stages(self) -> list[Stage]:
+        """The base stage, and the super-resolution stage if there is one."""
+        return [*([self.small] if self.small else []), Stage(self.denoiser, self.model.config)]
+
+    @property
     def first(self) -> Stage:
         """The denoiser that begins a picture, and its config: the small model's where there are two."""
         return self.small or Stage(self.denoiser, self.model.config)
@@ -118,8 +124,8 @@ class Generator:
         sampling: SamplingConfig | None = None,
         composition: Composition | None = None,
         edit: Edit | None = None,
-        on_progress: OnProgress | None = None,
-        on_step: Callback | None = None,
+        on_progress: Callable[[int, int], None] | None = None,
+        on_step: OnStep | None = None,
     ) -> list[Image.Image]:
         """Paint ``n`` pictures of every prompt.
 
@@ -132,7 +138,7 @@ class Generator:
             composition: what goes with every prompt: other prompts, a reference picture, what to avoid.
             edit: a photograph to begin from.
             on_progress: called with (pictures done, pictures in all).
-            on_step: sees every step of every batch; see ``captionless.diffusion.samplers``.
+            on_step: sees every step of every batch; see ``captionless.diffusion.reverse``.
 
         Returns:
             PIL images: all those of the first prompt, then of the second, and so on.
@@ -156,7 +162,7 @@ class Generator:
         sampling: SamplingConfig | None = None,
         composition: Composition | None = None,
         edit: Edit | None = None,
-        on_step: Callback | None = None,
+        on_step: OnStep | None = None,
     ) -> Iterator[list[Image.Image]]:
         """Paint what ``generate`` paints, but hand out each batch as soon as it is done.
 
@@ -174,32 +180,23 @@ class Generator:
 
     def paint(
         self,
-        parts: Sequence[Part] | Tensor,
+        parts: Sequence[WeightedCondition] | Tensor,
         seeds: Sequence[int],
         sampling: SamplingConfig | None = None,
         negative: Tensor | None = None,
         edit: Edit | None = None,
-        on_progress: OnProgress | None = None,
-        on_step: Callback | None = None,
+        progress: Progress | None = None,
+        on_step: OnStep | None = None,
     ) -> list[Image.Image]:
         """Sample one image per seed from conditions (n, d) of one's own; see ``captionless.generation.sample``."""
-        pixels = paint(
-            self.denoiser,
-            self.model.config,
-            parts,
-            seeds,
-            sampling,
-            small=self.small,
-            negative=negative,
-            edit=edit,
-            on_progress=on_progress,
-            on_step=on_step,
+        pixels = sample(
+            self.stages, parts, seeds, sampling, negative=negative, edit=edit, progress=progress, on_step=on_step
         )
         return to_images(pixels)
 
     def _composed(
         self, prompts: Sequence[str], n: int, sampling: SamplingConfig, composition: Composition, start: float
-    ) -> tuple[list[Part], Tensor | None]:
+    ) -> tuple[list[WeightedCondition], Tensor | None]:
         like = None if composition.like is None else self._vector(composition.like)
         return compose(prompts, n, composition, lambda texts: self.conditions(texts, sampling.bridge), like, start)
 

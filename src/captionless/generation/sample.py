@@ -1,199 +1,230 @@
-"""The reverse process at work: conditions and seeds in, pixels out."""
+"""Sampling of a model: conditions and seeds in, pixels out."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
 
 import torch
 from PIL import Image
 from torch import Tensor
+from torch.nn import functional as F
 
 from captionless.checkpoints.config import ModelConfig
 from captionless.config.sampling import GUIDED_LEVELS, SamplingConfig, enlarging
 from captionless.data.arrays import denormalise
 from captionless.device import autocast, resolve_precision
-from captionless.diffusion import super_resolution as cascade
-from captionless.diffusion.guidance import Guidance, Part, guided_denoiser
-from captionless.diffusion.objective import Network
-from captionless.diffusion.samplers import SAMPLERS, Callback, Reverse
+from captionless.diffusion import super_resolution
+from captionless.diffusion.guidance import Guidance, GuidedPrediction, WeightedCondition
+from captionless.diffusion.reverse import NetworkRun, OnStep, Prediction, ReverseProcess, Step, advance
+from captionless.diffusion.samplers import SAMPLERS
 from captionless.diffusion.schedules import Schedule, add_noise, karras_times, sampling_times, time_at
 from captionless.errors import CaptionlessError
-from captionless.generation.editing import Edit, keep_outside, mask_tensor, photo_tensor
+from captionless.generation.editing import Edit, KeepOutside, mask_tensor, photo_tensor
 from captionless.models.unet import Denoiser
+from captionless.progress import Progress
 
 TRACE = 0.05
-"""An ``alpha`` so small at the start is not a picture."""
+"""An ``alpha`` below this at the first time is treated as pure noise."""
 
 
 @dataclass(frozen=True)
 class Stage:
-    """A denoiser and how it is to be used: one of a cascade.
-
-    Args:
-        denoiser: on the device that computes.
-        config: its model's.
-    """
+    """A denoiser, on the device that computes, and the config of its model: the base stage or super-resolution."""
 
     denoiser: Denoiser
     config: ModelConfig
 
 
-OnProgress = Callable[[int, int], None]
-"""Called with (pictures done, pictures in all)."""
+@dataclass(frozen=True)
+class ImageBatch:
+    """What is sampled together: one image per seed, all with the same settings; see ``sample``.
+
+    Args:
+        prompts: conditions (n, d), on the device that computes.
+        generators: one per image, of all its noise; on the CPU, so that a seed means the same on every machine.
+        config: how to sample.
+        negative: conditions in place of the null condition.
+        edit: a photograph to start from.
+    """
+
+    prompts: Sequence[WeightedCondition]
+    generators: Sequence[torch.Generator]
+    config: SamplingConfig
+    negative: Tensor | None = None
+    edit: Edit | None = None
+
+    @property
+    def device(self) -> torch.device:
+        """Where the conditions are."""
+        return self.prompts[0].condition.device
+
+    def noise(self, channels: int, size: int) -> Tensor:
+        """Draw the next noise of each image, (n, channels, size, size)."""
+        rows = [torch.randn(channels, size, size, generator=generator) for generator in self.generators]
+        return torch.stack(rows).to(self.device)
 
 
 @torch.inference_mode()
-def paint(
-    denoiser: Denoiser,
-    config: ModelConfig,
-    parts: Sequence[Part] | Tensor,
+def sample(
+    stages: Sequence[Stage],
+    prompts: Sequence[WeightedCondition] | Tensor,
     seeds: Sequence[int],
-    sampling: SamplingConfig | None = None,
+    config: SamplingConfig | None = None,
     *,
-    small: Stage | None = None,
     negative: Tensor | None = None,
     edit: Edit | None = None,
-    on_progress: OnProgress | None = None,
-    on_step: Callback | None = None,
+    progress: Progress | None = None,
+    on_step: OnStep | None = None,
 ) -> Tensor:
-    """Run the reverse process once for each seed.
+    """Run the reverse process once for each seed; a seed gives the same image in any batch.
 
     Args:
-        denoiser: on the device that computes.
-        config: the model's: size, schedule and prediction count here.
-        parts: what each picture is to show, conditions (n, d); a plain tensor is one part. Zeros paint unconditionally.
+        stages: the model alone, or the base stage and its super-resolution stage.
+        prompts: what each image shows, conditions (n, d); a plain tensor is one prompt. Zeros sample unconditionally.
         seeds: n whole numbers.
-        sampling: how.
-        small: paints the small pictures that this one enlarges, where it does.
+        config: how to sample.
         negative: conditions (n, d) in place of the null condition.
-        edit: a photograph to begin from.
-        on_progress: called after each batch.
-        on_step: sees every step of every batch; see ``captionless.diffusion.samplers``.
+        edit: a photograph to start from.
+        progress: receives the number of images done, after each batch.
+        on_step: receives every step of every batch, numbered through all stages; all at the size of the last stage.
 
     Returns:
         uint8 (n, channels, size, size), on the CPU.
+
+    Raises:
+        CaptionlessError: the counts of conditions and seeds differ, or the stages do not belong together.
     """
-    parts = [Part(parts)] if torch.is_tensor(parts) else list(parts)
-    if not len(seeds) or any(len(part.condition) != len(seeds) for part in parts):
-        count = len(parts[0].condition) if parts else 0
-        raise CaptionlessError(f"{count} conditions and {len(seeds)} seeds: give one seed a condition.")
-    sampling = sampling or SamplingConfig()
-    device = next(denoiser.parameters()).device
-    precision = resolve_precision(sampling.precision, device)
+    prompts = [WeightedCondition(prompts)] if torch.is_tensor(prompts) else list(prompts)
+    if not len(seeds) or any(len(prompt.condition) != len(seeds) for prompt in prompts):
+        count = len(prompts[0].condition) if prompts else 0
+        raise CaptionlessError(f"there are {count} conditions and {len(seeds)} seeds. Give one seed per condition.")
+    _check_stages(stages)
+    config = config or SamplingConfig()
+    device = next(stages[0].denoiser.parameters()).device
+    precision = resolve_precision(config.precision, device)
     done: list[Tensor] = []
-    for start in range(0, len(seeds), sampling.batch):
-        rows = slice(start, start + sampling.batch)
-        few = [replace(part, condition=part.condition[rows].to(device)) for part in parts]
-        avoid = None if negative is None else negative[rows].to(device)
+    for start in range(0, len(seeds), config.batch):
+        rows = slice(start, start + config.batch)
+        batch = ImageBatch(
+            [replace(prompt, condition=prompt.condition[rows].to(device)) for prompt in prompts],
+            [seeded(seed) for seed in seeds[rows]],
+            config,
+            None if negative is None else negative[rows].to(device),
+            edit,
+        )
         with autocast(precision, device), exact_convolutions(precision, device):
-            job = _Job(few, sampling, avoid, edit, [seeded(seed) for seed in seeds[rows]], on_step)
-            done.append(denormalise(_sample_batch(Stage(denoiser, config), small, job)))
-        if on_progress:
-            on_progress(min(start + sampling.batch, len(seeds)), len(seeds))
+            done.append(denormalise(_sample_batch(stages, batch, on_step)))
+        if progress:
+            progress.advance("Sampling", min(start + config.batch, len(seeds)), len(seeds))
     return torch.cat(done)
 
 
-@dataclass(frozen=True)
-class _Job:
-    """What is to be painted in one batch; for the other arguments see ``paint``.
+def _sample_batch(stages: Sequence[Stage], batch: ImageBatch, on_step: OnStep | None) -> Tensor:
+    """Return images, (n, channels, size, size), in about [-1, 1]."""
+    images, before = _finish(stages[0], begin(stages[0], batch), _report(on_step, 0, stages[-1].config.size)), 0
+    for stage in stages[1:]:
+        before += batch.config.steps
+        batch = replace(batch, config=enlarging(batch.config))
+        low_res = conditioned_on(stage, images, batch)
+        images = _finish(stage, begin(stage, batch, low_res), _report(on_step, before, stage.config.size))
+    return images
+
+
+def _finish(stage: Stage, run: NetworkRun, on_step: OnStep) -> Tensor:
+    while run.images is None:
+        for step in advance([run], stage.denoiser):
+            if step:
+                on_step(step)
+    return run.images
+
+
+def _report(on_step: OnStep | None, before: int, size: int) -> OnStep:
+    """Return a receiver of one stage's steps that passes them on with their number in all stages, and at one size."""
+
+    def report(step: Step) -> None:
+        if on_step:
+            x, x0 = (F.interpolate(images, size=size, mode="nearest") for images in (step.x, step.x0))
+            on_step(Step(before + step.number, step.t, x, x0))
+
+    return report
+
+
+def begin(stage: Stage, batch: ImageBatch, low_res: Tensor | None = None) -> NetworkRun:
+    """Start sampling a batch at one stage; ``captionless.diffusion.reverse.advance`` takes its steps.
 
     Args:
-        generators: one a picture, of all its noise.
+        stage: whose denoiser will evaluate the run's rows.
+        batch: what to sample.
+        low_res: for a super-resolution stage, ``conditioned_on``.
     """
-
-    parts: Sequence[Part]
-    sampling: SamplingConfig
-    negative: Tensor | None
-    edit: Edit | None
-    generators: Sequence[torch.Generator]
-    on_step: Callback | None
-
-    def noise(self, channels: int, size: int) -> Tensor:
-        """Draw noise (n, channels, size, size), on the CPU, so that a seed means the same on every machine."""
-        return torch.stack([torch.randn(channels, size, size, generator=one) for one in self.generators])
-
-
-def _sample_batch(stage: Stage, small: Stage | None, job: _Job) -> Tensor:
-    """Return pictures, (n, channels, size, size), in about [-1, 1]."""
-    if (small is None) != (stage.config.base_size is None):
-        raise CaptionlessError("a model that enlarges needs the model of small pictures beside it, and no other does.")
-    if small is None:
-        return _reverse(stage, stage.denoiser, job)
-    # The large noisy picture is all that a film can show of both: its frames are of one size.
-    size, steps, told = stage.config.size, job.sampling.steps, job.on_step
-    first = replace(job, on_step=told and (lambda step, t, x, x0: told(step, t, _blocks(x, size), _blocks(x0, size))))
-    view = _reverse(small, small.denoiser, first).clamp(-1, 1)
-    level = torch.full((len(view),), cascade.SAMPLED_NOISE, device=view.device)
-    eps = job.noise(*view.shape[1:3]).to(view.device)
-    network = cascade.looking_at(stage.denoiser, cascade.shown_beside(view, size, level, eps))
-    then = replace(
-        job,
-        sampling=enlarging(job.sampling),
-        on_step=told and (lambda step, t, x, x0: told(steps + step, t, x, x0)),
-    )
-    return _reverse(stage, network, then)
-
-
-def _blocks(x: Tensor, size: int) -> Tensor:
-    return torch.nn.functional.interpolate(x, size=size, mode="nearest")
-
-
-def _reverse(stage: Stage, network: Network, job: _Job) -> Tensor:
-    """Run the reverse process of one stage; ``network`` is its denoiser, or that with a small picture to look at."""
-    config, sampling, edit = stage.config, job.sampling, job.edit
-    device, channels, schedule = job.parts[0].condition.device, stage.denoiser.config.channels, config.schedule
+    model, config, edit = stage.config, batch.config, batch.edit
+    channels, schedule = model.denoiser.channels, model.schedule
 
     def noise() -> Tensor:
-        return job.noise(channels, config.size).to(device)
+        return batch.noise(channels, model.size)
 
     x = noise()
     start = edit.start if edit else 1.0
-    interval = guided_times(sampling, schedule, start)
-    guidance = Guidance(sampling.guidance, interval, sampling.rescale, sampling.threshold)
-    denoise = guided_denoiser(
-        network, schedule, job.parts, guidance, prediction=config.prediction, negative=job.negative
+    guidance = Guidance(config.guidance, guided_times(config, schedule, start), config.rescale, config.threshold)
+    prediction: Prediction = GuidedPrediction(
+        schedule, batch.prompts, guidance, prediction=model.prediction, negative=batch.negative
     )
-    times = _times(schedule, sampling, start)
-    # Noise alone, unless much of a picture is to be expected there, as at the end of a short linear schedule.
+    times = _times(schedule, config, start)
+    # Noise alone, unless much of an image is to be expected there, as at the end of a short linear schedule.
     pure = start == 1 and float(schedule.alpha_sigma(times[0])[0]) < TRACE
     if edit is not None:
-        known = photo_tensor(edit.photo, config.size, channels).to(device)
+        known = photo_tensor(edit.photo, model.size, channels).to(x.device)
         if start < 1:
             x = add_noise(schedule, known.expand_as(x), x, times[:1].to(x).expand(len(x)))
         if edit.mask is not None:
-            denoise = keep_outside(denoise, known, mask_tensor(edit.mask, config.size).to(device))
-    if device.type != "mps":  # as in precision.to_device
+            prediction = KeepOutside(prediction, known, mask_tensor(edit.mask, model.size).to(x.device))
+    if x.device.type != "mps":  # as in captionless.device.to_device
         x = x.to(memory_format=torch.channels_last)
-    reverse = Reverse(denoise, schedule, times, noise, job.on_step, pure)
-    return SAMPLERS[sampling.sampler](x, reverse, **sampling.options)
+    process = ReverseProcess(schedule, times, noise, pure)
+    return NetworkRun(SAMPLERS[config.sampler](x, process, **config.options), prediction, low_res)
 
 
-def guided_times(sampling: SamplingConfig, schedule: Schedule, start: float = 1.0) -> tuple[float, float]:
+def conditioned_on(stage: Stage, images: Tensor, batch: ImageBatch) -> Tensor:
+    """Return the low-resolution channels of a super-resolution stage for the base stage's images."""
+    small = images.clamp(-1, 1)
+    level = torch.full((len(small),), super_resolution.SAMPLED_NOISE, device=small.device)
+    return super_resolution.shown_beside(small, stage.config.size, level, batch.noise(*small.shape[1:3]))
+
+
+def guided_times(config: SamplingConfig, schedule: Schedule, start: float = 1.0) -> tuple[float, float]:
     """Return the times between which guidance acts; see ``SamplingConfig.interval``.
 
     Args:
-        sampling: how pictures are drawn.
-        schedule: whose times they are: where none were chosen, they lie at the noise levels ``GUIDED_LEVELS``.
-        start: the time that drawing begins at, to which they are scaled.
+        config: how to sample.
+        schedule: whose times they are: unless chosen, they lie at the noise levels ``GUIDED_LEVELS``.
+        start: the time at which sampling begins, to which they are scaled.
     """
-    if sampling.interval is not None:
-        return sampling.interval
-    if sampling.guidance <= 0:
+    if config.interval is not None:
+        return config.interval
+    if config.guidance <= 0:
         return 0.0, 1.0
     low, high = time_at(schedule, -2 * torch.tensor(GUIDED_LEVELS, dtype=torch.float64).log()).tolist()
     return start * low, start * high
 
 
-def _times(schedule: Schedule, sampling: SamplingConfig, start: float) -> Tensor:
-    if sampling.spacing == "karras":
-        return karras_times(schedule, sampling.steps, start)
-    return sampling_times(sampling.steps, start)
+def _check_stages(stages: Sequence[Stage]) -> None:
+    if len(stages) > 2 or [stage.config.base_size is not None for stage in stages] != [False, True][: len(stages)]:
+        raise CaptionlessError(
+            "a super-resolution stage needs its base stage before it, and a base stage comes first. "
+            "Give the stages of one model, as a Generator holds them."
+        )
+
+
+def _times(schedule: Schedule, config: SamplingConfig, start: float) -> Tensor:
+    if config.spacing == "karras":
+        return karras_times(schedule, config.steps, start)
+    return sampling_times(config.steps, start)
 
 
 def seeded(seed: int) -> torch.Generator:
-    """Return the generator of all the noise of a picture; on the CPU, whatever computes."""
+    """Return the generator of all the noise of an image; on the CPU, whatever device computes."""
     return torch.Generator().manual_seed(seed)
 
 
@@ -205,6 +236,6 @@ def exact_convolutions(precision: str, device: torch.device) -> AbstractContextM
 
 
 def to_images(pixels: Tensor) -> list[Image.Image]:
-    """Turn uint8 (n, channels, size, size) into PIL images, grey where there is one channel."""
+    """Turn uint8 (n, channels, size, size) into PIL images, grey for one channel."""
     arrays = pixels.permute(0, 2, 3, 1).numpy()
     return [Image.fromarray(array.squeeze(-1) if array.shape[-1] == 1 else array) for array in arrays]

@@ -21,6 +21,7 @@ from PIL import Image
 from torch import Tensor
 
 from captionless.data.arrays import denormalise
+from captionless.diffusion.reverse import Step
 from captionless.generation.grids import MARGIN, sample_grid, scaled
 from captionless.generation.sample import to_images
 
@@ -64,12 +65,12 @@ class Trajectory:
         self.kept = frozenset(evenly(steps, MAX_FRAMES))
         self._batches: list[list[_Shot]] = []
 
-    def __call__(self, step: int, t: float, x: Tensor, x0: Tensor) -> None:
-        """See a step of all pictures of a batch; step 0 begins the next batch."""
-        if step == 0:
+    def __call__(self, step: Step) -> None:
+        """Keep a step of all images of a batch; step 0 begins the next batch."""
+        if step.number == 0:
             self._batches.append([])
-        if step in self.kept:
-            self._batches[-1].append(_Shot(step, t, denormalise(x), denormalise(x0)))
+        if step.number in self.kept:
+            self._batches[-1].append(_Shot(step.number, step.t, denormalise(step.x), denormalise(step.x0)))
 
     def take(self) -> list[list[Frame]]:
         """Return the frames of each picture drawn since the last call, in the order of the pictures."""

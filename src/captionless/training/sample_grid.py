@@ -13,7 +13,7 @@ from captionless.conditioning.classes import one_hot
 from captionless.conditioning.subject import folder_words
 from captionless.config.sampling import SamplingConfig
 from captionless.generation.grids import sample_grid
-from captionless.generation.sample import Stage, paint, to_images
+from captionless.generation.sample import Stage, sample, to_images
 from captionless.models.unet import Denoiser
 from captionless.training.dataset import TrainingImages
 
@@ -68,7 +68,8 @@ class SampleGridWriter:
         seeds = [seed for _ in self.labels for seed in range(columns)]
         conditions = self.conditions.repeat_interleave(columns, dim=0).to(device)
         sampling = SamplingConfig(precision="float32")
-        images = to_images(paint(denoiser, self.config, conditions, seeds, sampling, small=self.small))
+        stages = [*([self.small] if self.small else []), Stage(denoiser, self.config)]
+        images = to_images(sample(stages, conditions, seeds, sampling))
         rows = [images[i : i + columns] for i in range(0, len(images), columns)]
         if self.originals:
             rows = [[original, *row] for original, row in zip(self.originals, rows, strict=True)]

@@ -14,7 +14,7 @@ from captionless.encoders.dual_encoder import BUNDLED, load_encoder
 from captionless.encoders.features import own_features
 from captionless.errors import CaptionlessError
 from captionless.evaluation.metrics import MINIMUM, Estimate, memorised, memorises, nearest, paired_kid, share
-from captionless.generation.sample import Stage, paint, to_images
+from captionless.generation.sample import Stage, sample, to_images
 from captionless.models.unet import Denoiser
 from captionless.training.dataset import TrainingImages
 
@@ -94,7 +94,8 @@ class Validator:
         sampling = SamplingConfig(steps=STEPS, precision="float32")
         conditions = torch.cat([self.conditions, self.own]).to(device)
         seeds: Sequence[int] = range(len(conditions))
-        sampled = paint(denoiser, self.config, conditions, seeds, sampling, small=self.small)
+        stages = [*([self.small] if self.small else []), Stage(denoiser, self.config)]
+        sampled = sample(stages, conditions, seeds, sampling)
         asked_anew, asked_again = sampled[: len(self.conditions)], sampled[len(self.conditions) :]
         return ValidationResult(
             images, paired_kid(self.real, self._look(asked_anew)), self._share(asked_again), self.real_share
