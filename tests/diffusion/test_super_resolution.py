@@ -15,6 +15,7 @@ import tiny
 from captionless.checkpoints.model import Model
 from captionless.config.sampling import ENLARGING_STEPS, SamplingConfig, enlarging
 from captionless.config.training import TrainConfig
+from captionless.data.arrays import normalise
 from captionless.diffusion import super_resolution as cascade
 from captionless.diffusion.objective import denoising_loss
 from captionless.diffusion.schedules import CosineSchedule
@@ -114,7 +115,7 @@ def test_it_learns_to_use_the_small_image() -> None:
     training = trainer.begin(Denoiser(super_resolution_shape(8, 3, 16, tiny.WIDTH, 0.0)), settings)
     # Whatever the trainer was given for earlier trainings, this one computes on the CPU.
     trainer.run(training, data, CosineSchedule(), settings, Accelerator(cpu=True), lambda _: None)
-    x0, eps = trainer.to_range(pixels), tiny.random(64, 3, 8, 8)
+    x0, eps = normalise(pixels), tiny.random(64, 3, 8, 8)
 
     def loss(small: Tensor) -> float:
         network = looking_at(training.network.eval(), shown_beside(small, 8, torch.zeros(64), torch.zeros_like(small)))
@@ -161,8 +162,8 @@ def test_the_small_images_are_mirrored_with_the_large_ones(monkeypatch: pytest.M
 def test_the_second_denoiser_is_shown_what_the_first_one_sampled(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(cascade, "SAMPLED_NOISE", 0.0)
     small = sample([FIRST], tiny.unit_vectors(3), range(3), QUICK)
-    expected = F.interpolate(trainer.to_range(small), size=16, mode="bilinear")
-    shown = trainer.to_range(enlarged())
+    expected = F.interpolate(normalise(small), size=16, mode="bilinear")
+    shown = normalise(enlarged())
     torch.testing.assert_close(shown, expected, atol=0.01, rtol=0)
 
 
@@ -170,7 +171,7 @@ def test_what_it_is_shown_has_the_stated_noise_on_it(monkeypatch: pytest.MonkeyP
     monkeypatch.setattr(cascade, "SAMPLED_NOISE", 0.1)
     network = Sees()
     enlarged(32, denoiser=network, seeds=range(32))
-    small = trainer.to_range(sample([FIRST], tiny.unit_vectors(32), range(32), QUICK))
+    small = normalise(sample([FIRST], tiny.unit_vectors(32), range(32), QUICK))
     at_pixels = network.calls[0][:, 3:6] - F.interpolate(small, size=16, mode="bilinear")
     # Bilinear enlargement by 2 weighs 4 pixels by 9, 3, 3 and 1 sixteenths: the std is 10/16 of that before.
     assert at_pixels[:, :, 1:-1, 1:-1].std() == pytest.approx(0.1 * 10 / 16, rel=0.05)

@@ -132,7 +132,7 @@ def test_a_stream_hands_out_the_images_of_generate_batch_by_batch(painter: Gener
 def test_a_stream_refuses_an_empty_last_prompt_before_it_paints(
     painter: Generator, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(generator, "paint", lambda *_: pytest.fail("painted"))
+    monkeypatch.setattr(generator, "sample", lambda *_: pytest.fail("painted"))
     with pytest.raises(CaptionlessError, match="empty prompt"):
         next(painter.stream(["a daisy", " "], sampling=replace(QUICK, batch=1)))
 
