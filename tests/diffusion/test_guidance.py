@@ -12,12 +12,12 @@ from torch import Tensor
 from captionless.config.training import PREDICTIONS
 from captionless.diffusion.guidance import (
     Guidance,
-    Prompt,
     dynamic_threshold,
     guide,
     guided_denoiser,
     rescale,
 )
+from captionless.diffusion.guidance import WeightedCondition as Prompt
 from captionless.diffusion.objective import to_x0
 from captionless.diffusion.schedules import CosineSchedule, time_at
 from captionless.errors import CaptionlessError

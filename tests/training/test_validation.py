@@ -157,11 +157,11 @@ def test_a_model_that_paints_training_images_is_seen_to_memorise(monkeypatch: py
     known = noise(40, 1)
     watch = Validator(tiny.model().config, pictures(known, noise(30, 2)))
     monkeypatch.setattr(
-        "captionless.training.validation.paint", lambda *_, **__: torch.cat([known[:30], known.flip(3)])
+        "captionless.training.validation.sample", lambda *_, **__: torch.cat([known[:30], known.flip(3)])
     )
     seen = watch.look(tiny.denoiser(), 640)
     assert (seen.memorised.value, seen.real.value, seen.memorises, seen.images) == (1.0, 0.0, True, 640)
-    monkeypatch.setattr("captionless.training.validation.paint", lambda *_, **__: noise(70, 3))
+    monkeypatch.setattr("captionless.training.validation.sample", lambda *_, **__: noise(70, 3))
     assert not watch.look(tiny.denoiser(), 640).memorises
 
 

@@ -46,10 +46,10 @@ def copying(place: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., list[
         squares = [Image.open(photos / name).resize((8, 8), Image.Resampling.LANCZOS) for name in names]
         pixels = torch.stack([torch.tensor(list(one.tobytes())).reshape(8, 8, 3).permute(2, 0, 1) for one in squares])
 
-        def copies(_: Any, __: Any, conditions: torch.Tensor, *___: Any, **____: Any) -> torch.Tensor:
+        def copies(_: Any, conditions: torch.Tensor, *__: Any, **___: Any) -> torch.Tensor:
             return pixels[torch.arange(len(conditions)) % len(pixels)].flip(3).to(torch.uint8)
 
-        monkeypatch.setattr("captionless.evaluation.samples.paint", copies)
+        monkeypatch.setattr("captionless.evaluation.samples.sample", copies)
         return names
 
     return begin
