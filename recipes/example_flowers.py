@@ -1,6 +1,6 @@
-"""Makes ``examples/flowers``: a small, varied, credited choice of the photographs, reduced to 128 pixels.
+"""Make ``examples/flowers``: a small, varied, credited choice of the photographs, reduced to 128 pixels.
 
-python recipes/example_flowers.py --photos PHOTOS --out examples/flowers
+    python recipes/example_flowers.py --photos PHOTOS --out examples/flowers
 
 The choice depends on nothing but the captions and the file names, so running it again gives the same folder.
 """
@@ -24,20 +24,20 @@ SIDE = 128
 MAX_BYTES = 2_000_000
 LICENCE = "CC-BY 2.0"
 CHANGES = f"reduced to {SIDE} pixels on the shorter side"
-README = f"""# Flower photographs to try everything on
+README = f"""# Flower photographs for trying things out
 
-{{count}} photographs of daisies, dandelions, roses, sunflowers and tulips, {PER_KIND} a kind, one
-sub-folder a kind.
+{{count}} photographs of daisies, dandelions, roses, sunflowers and tulips: {PER_KIND} per kind, one
+sub-folder per kind.
 
-They come from TensorFlow's public `flower_photos` collection: Flickr pictures under the Creative Commons
-Attribution 2.0 licence (CC-BY 2.0, <https://creativecommons.org/licenses/by/2.0/>). `CREDITS.csv` names
+They come from TensorFlow's public `flower_photos` collection: Flickr photographs under the Creative Commons
+Attribution 2.0 licence (CC-BY 2.0, <https://creativecommons.org/licenses/by/2.0/>). `CREDITS.csv` names the
 photographer, page and licence of each. Changes made: each was reduced so that its shorter side is {SIDE}
-pixels, and saved again as JPEG. The licence of the program does not cover them; whoever passes on a
-photograph, or weights trained on them, keeps the credit (a copy of `CREDITS.csv` beside it will do).
+pixels, and saved again as JPEG. The licence of the program does not cover them. If you pass on a photograph, or
+weights trained on them, keep the credits (a copy of `CREDITS.csv` beside it is enough).
 
 Made by `recipes/example_flowers.py`.
 """
-# The example shows flowers as they mostly are: no portraits, no art, no colour that only a print shop knows.
+# The example shows flowers as they usually are: no portraits, no art, no colours from image editing.
 VIEWS = {"close-up": 3.0, "group": 2.0, "single plant": 1.5, "bouquet": 1.0, "field": 1.0}
 RARE = 5
 NOT_ONLY_FLOWERS = """
@@ -49,7 +49,7 @@ NOT_ONLY_FLOWERS = """
 
 
 def suitable(rows: list[dict[str, str]], kind: str) -> list[dict[str, str]]:
-    """The colour photographs of ``kind`` that show it, at a glance, in a colour met ``RARE`` times."""
+    """Return the colour photographs that clearly show ``kind``, in a petal colour that occurs ``RARE`` times."""
     rows = [row for row in rows if row["file"].startswith(f"train/{kind}/") and row["flower"] == kind]
     rows = [row for row in rows if row["clear"] and row["photo"] == "color" and row["view"] in VIEWS]
     other = set(NOT_ONLY_FLOWERS.split())
@@ -63,7 +63,7 @@ def choose(rows: list[dict[str, str]], photographers: dict[str, str], count: int
 
     Greedy: the next file is the one whose colour and view are furthest behind their quota. A colour's quota
     is the square root of how often it occurs (common stays commoner, rare gets seen). Ties go by the hash of
-    the name, and a photographer is met twice only when nobody new is left.
+    the name, and a photographer is used twice only if no new one is left.
     """
     rows = sorted(rows, key=lambda row: hashlib.sha256(row["file"].encode()).hexdigest())
     often = Counter(row["petals"] for row in rows)
@@ -90,7 +90,7 @@ def choose(rows: list[dict[str, str]], photographers: dict[str, str], count: int
 
 
 def reduce(path: Path, quality: int) -> bytes:
-    """One photograph at ``SIDE`` pixels on the shorter side, true aspect, as JPEG bytes without metadata."""
+    """Return one photograph with ``SIDE`` pixels on the shorter side, true aspect, as JPEG bytes without metadata."""
     with Image.open(path) as image:
         scale = SIDE / min(image.size)
         size = (max(SIDE, round(image.width * scale)), max(SIDE, round(image.height * scale)))
@@ -101,7 +101,7 @@ def reduce(path: Path, quality: int) -> bytes:
 
 
 def credits_table(files: list[str], credits: dict[str, dict[str, str]]) -> str:
-    """The CSV that names photographer, page and licence of each photograph."""
+    """Return the CSV that names photographer, page and licence of each photograph."""
     table = io.StringIO()
     writer = csv.writer(table, lineterminator="\n")
     writer.writerow(["file", "photographer", "page", "licence", "changes"])
@@ -112,7 +112,7 @@ def credits_table(files: list[str], credits: dict[str, dict[str, str]]) -> str:
 
 
 def main() -> None:
-    """Choose, reduce, write; the highest JPEG quality that keeps the folder within ``MAX_BYTES``."""
+    """Choose, reduce and write, with the highest JPEG quality that keeps the folder within ``MAX_BYTES``."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--photos", type=Path, required=True, help="folder with train/, captions.jsonl, CREDITS.csv")
     parser.add_argument("--out", type=Path, required=True, help="folder to make (its kind folders are replaced)")

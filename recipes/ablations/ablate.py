@@ -4,10 +4,9 @@
     python recipes/ablations/ablate.py ROW... --photos PHOTOS/train --judge judge.py --out ablations
     python recipes/ablations/ablate.py --tables --out ablations
 
-A row is a model (the bundled one, or one trained for the purpose) and a way of sampling. Each is judged on the
-judge's own prompts; JUDGE is a program called as ``judge.py IMAGES --manifest manifest.jsonl --json result.json``,
-with a ``prompts.jsonl`` beside it. ROW may be a pattern, such as 'sampler/*'. Rows that have been measured are not
-measured again.
+A row is a model (the bundled one, or one trained for the purpose) and a way of sampling. All rows use the judge's own
+prompts. JUDGE is a program called as ``judge.py IMAGES --manifest manifest.jsonl --json result.json``, with a
+``prompts.jsonl`` beside it. ROW may be a pattern, such as 'sampler/*'. Rows already measured are not measured again.
 """
 
 from __future__ import annotations
@@ -41,11 +40,11 @@ from captionless.generation.writer import ImageWriter, Painted
 
 TRAINING: GivenSettings = {"size": 32, "images": 40_000}
 BASE: dict[str, Any] = {"guidance": 3.0, "interval": (0.0, 1.0), "steps": 10}
-"""How all rows are sampled but for what they vary; few steps, since they are many."""
+"""How rows are sampled, except for what they vary; few steps, since there are many rows."""
 NEIGHBOURS = 20
-"""Of the bridge, but for the rows that vary it."""
+"""Neighbours of the bridge, except in the rows that vary them."""
 SHOWN = (0, 16, 31, 46, 61, 76, 91, 106, 121, 136)
-"""Prompts whose first picture stands in the sheets."""
+"""Prompts whose first image is shown in the grids."""
 
 
 @dataclass(frozen=True)
@@ -54,10 +53,10 @@ class Row:
 
     Args:
         model: "bundled", or a name in ``MODELS``.
-        sampling: what differs from the defaults.
-        n: pictures a prompt.
-        seed: of the first.
-        bridge: a way from text vectors (n, d) to conditions that the library does not have.
+        sampling: settings that differ from the defaults.
+        n: images per prompt.
+        seed: seed of the first image.
+        bridge: a function from text vectors (n, d) to conditions that the library does not have.
         enlarging: steps of the second model, and noise on the small pictures that it sees; None for the library's.
     """
 
@@ -78,12 +77,12 @@ MODELS: dict[str, GivenSettings] = {
 
 
 def neighbours(count: int, text: Tensor, bridge_data: BridgeData) -> Tensor:
-    """Return the weighted mean of another number of nearest training vectors, as it is."""
+    """Return the weighted mean of ``count`` nearest training vectors, without mean shift."""
     return nearest(text, bridge_data.bank, bridge_data.temperature, count, settle=0)
 
 
 def settled(times: int, text: Tensor, bridge_data: BridgeData) -> Tensor:
-    """Return the nearest training vectors' mean after it has moved on another number of times."""
+    """Return the mean of the nearest training vectors after some mean-shift iterations."""
     return nearest(text, bridge_data.bank, bridge_data.temperature, settle=times)
 
 
@@ -99,7 +98,7 @@ def steps_of(sampler: str, calls: int) -> int:
 
 def rows() -> dict[str, Row]:
     """Return all rows by name."""
-    # What was chosen, with seeds that had no part in the choice.
+    # The chosen defaults, with seeds that were not used in choosing them.
     table: dict[str, Row] = {"default/all defaults": Row(n=4, seed=1000)}
     for model in ("whole", "element", "tokens"):
         for w in (0.0, 1.0, 3.0):
@@ -132,25 +131,25 @@ def rows() -> dict[str, Row]:
         table[f"spacing/{sampler}, 10, karras"] = Row(sampling=sampling)
     usual = asdict(SamplingConfig())
     for times in (0, 1, 2, 3):
-        table[f"settling/{times} times"] = Row(sampling=usual, bridge=partial(settled, times))
+        table[f"mean-shift/{times} iterations"] = Row(sampling=usual, bridge=partial(settled, times))
     small = str(base_folder(model_folder("bundled")))
-    table["enlarging/not at all, at 32 pixels"] = Row(small, usual, bridge=partial(settled, SETTLE))
+    table["upsampling/none, at 32 pixels"] = Row(small, usual, bridge=partial(settled, SETTLE))
     for steps, noise in ((2, 0.05), (4, 0.05), (8, 0.05), (15, 0.05), (8, 0.0), (8, 0.1), (8, 0.2)):
         way = Row(sampling=usual, bridge=partial(settled, SETTLE), enlarging=(steps, noise))
-        table[f"enlarging/{steps} steps, noise {noise:g}"] = way
+        table[f"upsampling/{steps} steps, noise {noise:g}"] = way
     table["default/10 steps"] = Row(sampling={"steps": 10}, n=4, seed=1000)
     return table
 
 
 def model_for(name: str, photos: Path | None, out: Path) -> str:
-    """Return the model folder of a row, trained if it is not there yet; a stopped training goes on."""
+    """Return the model folder of a row. Train it if it is not there yet; resume a stopped training."""
     if name not in MODELS:
         return name
     folder = out / "models" / name
     if (folder / "config.json").exists() and load_config(folder).training.images_seen >= TRAINING["images"]:
         return str(folder)
     if photos is None:
-        sys.exit(f"the model {name} is to be trained: name the photographs with --photos.")
+        sys.exit(f"the model {name} has to be trained first: name the photographs with --photos.")
     captionless.train(photos, folder, encoder="bundled", resume=True, **{**TRAINING, **MODELS[name]})
     return str(folder)
 
@@ -167,7 +166,7 @@ def enlarged(way: tuple[int, float] | None) -> Iterator[None]:
 
 
 def measure(name: str, row: Row, photos: Path | None, judge: Path, out: Path) -> dict[str, Any]:
-    """Paint a row's pictures, have them judged and return the figures."""
+    """Generate the images of a row, run the judge and return its figures."""
     prompts = [json.loads(line)["prompt"] for line in judge.with_name("prompts.jsonl").open(encoding="utf-8")]
     folder = out / name
     shutil.rmtree(folder, ignore_errors=True)  # what an interrupted run left
@@ -207,7 +206,7 @@ def measure(name: str, row: Row, photos: Path | None, judge: Path, out: Path) ->
 
 
 def tables(out: Path) -> str:
-    """Return the measured rows as Markdown tables, one a group, and draw their sheets."""
+    """Return the measured rows as Markdown tables, one per group, and draw their grids."""
     lines: list[str] = []
     groups: dict[str, list[str]] = {}
     for name in rows():
@@ -216,7 +215,7 @@ def tables(out: Path) -> str:
     for group, names in groups.items():
         lines += [
             f"\n### {group}\n",
-            "| row | pictures | kind % | petals % | both % | KID x 1000 |",
+            "| row | images | kind % | petals % | both % | KID x 1000 |",
             "|---|---|---|---|---|---|",
         ]
         for name in names:
@@ -229,26 +228,26 @@ def tables(out: Path) -> str:
 
 
 def draw(out: Path, group: str, names: list[str]) -> None:
-    """Draw the same prompts and seeds under every row of a group."""
+    """Draw a grid with the same prompts and seeds for every row of a group."""
     from PIL import Image
 
-    pictures = []
+    images = []
     for name in names:
         manifest = [json.loads(line) for line in (out / name / "manifest.jsonl").open(encoding="utf-8")]
         prompts = list(dict.fromkeys(one["prompt"] for one in manifest))
         first = {one["prompt"]: one["file"] for one in reversed(manifest)}
-        pictures.append([Image.open(out / name / first[prompts[i]]) for i in SHOWN])
-    sample_grid(pictures, [name.split("/")[1] for name in names], cell=64).convert("RGB").save(
+        images.append([Image.open(out / name / first[prompts[i]]) for i in SHOWN])
+    sample_grid(images, [name.split("/")[1] for name in names], cell=64).convert("RGB").save(
         out / f"{group}.jpg", quality=85
     )
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("row", nargs="*", help="names or patterns, see --list")
+    parser.add_argument("row", nargs="*", help="names or patterns of rows (see --list)")
     parser.add_argument("--list", action="store_true", help="print the names of all rows")
     parser.add_argument("--tables", action="store_true", help="print what has been measured as Markdown")
-    parser.add_argument("--photos", type=Path, help="folder of training photographs, one sub-folder a kind")
+    parser.add_argument("--photos", type=Path, help="folder of training photographs, one sub-folder per kind")
     parser.add_argument("--judge", type=Path, help="the judging program")
     parser.add_argument("--out", type=Path, default=Path("ablations"))
     asked = parser.parse_args()

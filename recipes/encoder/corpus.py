@@ -1,7 +1,7 @@
 """The sentences that the small text tower learns from.
 
 Captions, sentences made from the records' fields, and both again with words of the lexicon in the place of plain
-ones. A sentence with such words keeps its plain wording: the teacher hears the plain one, the pupil the other.
+ones. A sentence with such words keeps its plain wording: the teacher gets the plain one, the student the other.
 """
 
 from __future__ import annotations
@@ -28,15 +28,15 @@ SINGLES = ("a {colour} flower", "{colour} petals", "{colour} flowers", "a flower
 
 @dataclass(frozen=True)
 class Sentence:
-    """``text`` means what ``plain`` says; ``picture`` is the row of the photograph it captions, else -1."""
+    """``text`` has the meaning of ``plain``; ``image`` is the row of the photograph it captions, else -1."""
 
     text: str
     plain: str
-    picture: int = -1
+    image: int = -1
 
 
 def pair_sentences() -> Iterator[Sentence]:
-    """Every colour of every kind, also those that no photograph shows."""
+    """Yield sentences for every colour of every kind, also for those that no photograph shows."""
     for colour in COLOURS:
         for text in (*(pattern.format(colour=colour) for pattern in SINGLES), *_pairs(colour)):
             yield Sentence(text, text)
@@ -52,12 +52,12 @@ def _pairs(colour: str) -> list[str]:
 
 
 def _chance(word: str) -> np.random.Generator:
-    """A word's own random numbers: a longer lexicon leaves the other words' sentences as they are."""
+    """Return random numbers that depend on the word alone, so that new words do not change other sentences."""
     return np.random.default_rng(zlib.crc32(word.encode()))
 
 
 def with_shade(text: str, colour: str, word: str) -> str:
-    """``text`` with the first mention of ``colour`` in other words; unchanged where it has none."""
+    """Return ``text`` with the first mention of ``colour`` reworded, or unchanged if there is none."""
     before = rf"(\ban? )?\b{colour}\b"
 
     def change(match: re.Match[str]) -> str:
@@ -67,7 +67,7 @@ def with_shade(text: str, colour: str, word: str) -> str:
 
 
 def with_name(text: str, kind: str, name: str) -> str:
-    """``text`` with the first mention of the flower under another name; unchanged where it has none."""
+    """Return ``text`` with the first mention of the flower renamed, or unchanged if there is none."""
 
     def change(match: re.Match[str]) -> str:
         many = match[2] != kind
@@ -80,13 +80,13 @@ def with_name(text: str, kind: str, name: str) -> str:
 def other_words(
     plain: Mapping[str, Sequence[Sentence]], by_colour: Mapping[str, Sequence[Sentence]], each: int
 ) -> Iterator[Sentence]:
-    """Sentences with the lexicon's words: ``each`` a shade, three times as many a flower's name.
+    """Return sentences with words of the lexicon: ``each`` per shade, three times as many per flower name.
 
     ``plain`` and ``by_colour`` list the sentences that mention a kind and a colour.
     """
     for word, colour in shades().items():
         rng = _chance(word)
-        # A shade such as fuchsia is magenta, and pink to those who sort by few colours: it is taught as both.
+        # A shade such as fuchsia is magenta, or pink if there are few colours to choose from: it is taught as both.
         for said in dict.fromkeys((colour, GROUP[colour] if colour != "blue" else colour)):
             choice = by_colour[said]
             for k in rng.choice(len(choice), min(each, len(choice)), replace=False):
@@ -104,7 +104,7 @@ def other_words(
 def build_corpus(
     records: Sequence[Photograph], wordings: Iterable[str], each: int = 8, most: int = 4000, seed: int = 0
 ) -> list[Sentence]:
-    """All sentences without repeats; of ``wordings`` (from the fields) a random ``most``."""
+    """Return all sentences without repeats, with at most ``most`` random ``wordings`` (made from the fields)."""
     rng = np.random.default_rng(seed)
     listed = sorted(set(wordings))
     captions = [Sentence(record.caption, record.caption, k) for k, record in enumerate(records)]
@@ -118,12 +118,12 @@ def build_corpus(
 
 
 def _mentions(records: Sequence[Photograph], base: Sequence[Sentence], colour: str) -> list[Sentence]:
-    """The sentences that say ``colour`` of the petals: no caption where it may be the background's."""
+    """Return the sentences that give the petals this ``colour``; not captions in which it may be the background's."""
     said = [s for s in base if re.search(rf"\b{colour}\b", s.text)]
     if colour == "red":
         said = [s for s in said if "dark red" not in s.text]
-    ours = [s for s in said if s.picture < 0 or records[s.picture].petals == colour]
-    return [s for s in ours if s.picture < 0 or re.search(rf"\b{colour} (\w+ )?({_KIND})", s.text)]
+    ours = [s for s in said if s.image < 0 or records[s.image].petals == colour]
+    return [s for s in ours if s.image < 0 or re.search(rf"\b{colour} (\w+ )?({_KIND})", s.text)]
 
 
 _KIND = "|".join((*KINDS, "daisies", "flower"))

@@ -1,4 +1,4 @@
-"""Every figure of a dual encoder on the captioned flower photographs.
+"""Measure a dual encoder on the captioned flower photographs.
 
 python recipes/encoder/evaluate.py --photos DIR [--encoder bundled] [--split val] [--json FILE]
 
@@ -27,14 +27,14 @@ PARAPHRASES = Path(__file__).parents[2] / "tests" / "paraphrases.jsonl"
 
 
 def other_images() -> dict[str, Image.Image]:
-    """The pictures that scikit-image ships and needs no download for; none shows one of the five flowers."""
+    """Return the images that scikit-image ships without a download; none shows one of the five flowers."""
     import skimage.data
 
     found = {}
     for name in sorted(skimage.data.__all__):
         try:
             pixels = getattr(skimage.data, name)()
-        except Exception:  # a picture that would have to be downloaded
+        except Exception:  # an image that would have to be downloaded
             continue
         if isinstance(pixels, np.ndarray) and pixels.dtype == np.uint8 and pixels.ndim in (2, 3):
             if pixels.ndim == 3 and pixels.shape[2] not in (3, 4):
@@ -44,7 +44,7 @@ def other_images() -> dict[str, Image.Image]:
 
 
 def domain_figures(encoder: Encoder, vectors: torch.Tensor) -> dict[str, float | str]:
-    """How far flower photographs lie from the other pictures by the in-domain score."""
+    """Compare the in-domain scores of flower photographs with those of other images."""
     from safetensors import safe_open
 
     with safe_open(encoder.folder / "domain.safetensors", framework="pt") as file:
@@ -68,7 +68,7 @@ def domain_figures(encoder: Encoder, vectors: torch.Tensor) -> dict[str, float |
 
 
 def paraphrase_figures(encoder: Encoder) -> dict[str, float | str]:
-    """Share of the paraphrases of the tests that are understood, and those that are not."""
+    """Return the share of the paraphrases in the tests that find the right flower, and those that do not."""
     listed = read_paraphrases(PARAPHRASES)
     found = kind_and_colour([p.text for p in listed], encoder.encode_texts)
     wrong = [f"{p.text} -> {f[0]} {f[1]}" for p, f in zip(listed, found, strict=True) if f != (p.kind, p.petals)]
@@ -76,7 +76,7 @@ def paraphrase_figures(encoder: Encoder) -> dict[str, float | str]:
 
 
 def held_out_figures(encoder: Encoder) -> dict[str, float | str]:
-    """Of the words that neither captions nor lexicon hold, those understood."""
+    """Return the words in neither captions nor lexicon that find the right flower."""
     right, wrong = [], []
     for word, meaning in HELD_OUT.items():
         texts = [f"{article(word)} rose", f"{word} tulips"] if meaning in PETALS else [article(word)]

@@ -1,4 +1,4 @@
-"""From trained parts to a model folder that ``transformers`` loads: float16 safetensors, no pickles."""
+"""Write trained parts as a model folder that ``transformers`` loads: float16 safetensors, no pickles."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ PREPROCESSING = {
 
 
 def plain_tower(learned: dict[str, Tensor]) -> EfficientNetModel:
-    """Lite1 with the learned upper blocks, its gates in place again."""
+    """Return Lite1 with the learned upper blocks and its gates restored."""
     model = load_lite1(SIDE)
     _, unexpected = model.load_state_dict(learned, strict=False)
     if unexpected:
@@ -46,7 +46,7 @@ def plain_tower(learned: dict[str, Tensor]) -> EfficientNetModel:
 
 
 def learned_weights(tower: EfficientNetModel) -> dict[str, Tensor]:
-    """The weights that training changed."""
+    """Return the weights that training changed."""
     prefixes = (*(f"encoder.blocks.{k}." for k in range(FIRST, 21)), "encoder.top_")
     return {k: v.clone() for k, v in tower.state_dict().items() if k.startswith(prefixes) and "squeeze" not in k}
 
@@ -54,7 +54,7 @@ def learned_weights(tower: EfficientNetModel) -> dict[str, Tensor]:
 def join(
     tower: EfficientNetModel, projection: Tensor, text: BertModel, text_projection: Tensor, scale: float
 ) -> VisionTextDualEncoderModel:
-    """The dual encoder of both towers; ``scale`` is the natural logarithm of the softmax temperature's inverse."""
+    """Join both towers; ``scale`` is the natural logarithm of the inverse softmax temperature."""
     config = VisionTextDualEncoderConfig.from_vision_text_configs(
         lite1_config(SIDE), text.config, projection_dim=WIDTH, logit_scale_init_value=scale
     )
@@ -67,7 +67,7 @@ def join(
 
 
 def small_bert(pieces: int, layers: int, positions: int) -> BertModel:
-    """A BERT of MiniLM's width with few layers, few pieces and few positions."""
+    """Return a BERT of MiniLM's width with few layers, few word pieces and few positions."""
     return BertModel(
         BertConfig(
             vocab_size=pieces,
@@ -84,7 +84,7 @@ def small_bert(pieces: int, layers: int, positions: int) -> BertModel:
 
 
 def write_folder(folder: Path, model: VisionTextDualEncoderModel, tokenizer: PreTrainedTokenizerFast) -> None:
-    """Weights, configuration, tokenizer and preprocessing."""
+    """Write weights, configuration, tokenizer and preprocessing."""
     folder.mkdir(parents=True, exist_ok=True)
     nn.Module.half(model).save_pretrained(folder)
     model.float()
@@ -94,7 +94,7 @@ def write_folder(folder: Path, model: VisionTextDualEncoderModel, tokenizer: Pre
 
 
 def write_domain(folder: Path, reference: Tensor, neighbours: int, threshold: float, quantile: float) -> None:
-    """Reference image vectors and the threshold of the in-domain score."""
+    """Write the reference image vectors and the threshold of the in-domain score."""
     metadata = {
         "neighbours": str(neighbours),
         "threshold": f"{threshold:.3f}",

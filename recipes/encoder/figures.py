@@ -1,4 +1,4 @@
-"""The figures an encoder is judged by: recall, zero-shot kind and petal colour."""
+"""Figures of merit for an encoder: recall, zero-shot kind and petal colour."""
 
 from __future__ import annotations
 
@@ -25,37 +25,37 @@ Words = Callable[[Sequence[str]], Tensor]
 
 
 def recall(images: Tensor, captions: Tensor, ranks: Sequence[int] = (1, 5, 10)) -> list[float]:
-    """Share of captions whose own picture is among the nearest ``rank`` pictures."""
+    """Return the share of captions whose own image is among the ``rank`` nearest images."""
     order = (captions @ images.T).argsort(dim=1, descending=True)
     place = (order == torch.arange(len(images))[:, None]).float().argmax(1)
     return [(place < rank).float().mean().item() for rank in ranks]
 
 
 def prompts(classes: Sequence[str], wordings: Sequence[Callable[[str], str]], words: Words) -> Tensor:
-    """One unit vector a class: the mean over wordings."""
+    """Return one unit vector per class: the mean over wordings."""
     vectors = torch.stack([words([wording(name) for name in classes]) for wording in wordings])
     return F.normalize(vectors.mean(0), dim=1)
 
 
 def zero_shot(images: Tensor, labels: Sequence[str | None], names: Sequence[str], vectors: Tensor) -> float:
-    """Share of labelled pictures whose nearest class vector is their own."""
+    """Return the share of labelled images whose nearest class vector is their own."""
     rows = [k for k, label in enumerate(labels) if label in names]
     guesses = (images[rows] @ vectors.T).argmax(1).tolist()
     return sum(names[g] == labels[k] for g, k in zip(guesses, rows, strict=True)) / len(rows)
 
 
 def kind_labels(records: Sequence[Photograph]) -> list[str | None]:
-    """What each photograph shows, None outside the five kinds."""
+    """Return the flower in each photograph, or None outside the five kinds."""
     return [record.flower if record.flower in KINDS else None for record in records]
 
 
 def petal_labels(records: Sequence[Photograph]) -> list[str | None]:
-    """Each photograph's petal colour group, None outside the six."""
+    """Return the petal colour group of each photograph, or None outside the six."""
     return [GROUP.get(record.petals) for record in records]
 
 
 def figures(records: Sequence[Photograph], images: Tensor, words: Words) -> dict[str, float]:
-    """All figures of unit image vectors (n, d) and a function from texts to unit vectors."""
+    """Compute all figures from unit image vectors (n, d) and a function from texts to unit vectors."""
     captions = words([record.caption for record in records])
     at = recall(images, captions)
     return {

@@ -1,4 +1,4 @@
-"""The image tower: Lite1's upper blocks and a linear projection, taught by captions and attribute sentences.
+"""Train the image tower: Lite1's upper blocks and a linear projection, from captions and attribute sentences.
 
 The words stand still meanwhile: MiniLM's sentence vectors through a small map that is learned along.
 """
@@ -20,14 +20,14 @@ from torch.nn import functional as F
 from transformers import EfficientNetModel
 
 FIRST = 8
-"""The first block that learns; the blocks below keep their ImageNet weights, so their maps are made once."""
+"""The first trained block. The blocks below keep their ImageNet weights, so their maps are computed once."""
 
 WIDTH = 512
 
 
 @dataclass(frozen=True)
 class ImageTraining:
-    """What decides the image tower's training."""
+    """The settings of the image tower's training."""
 
     epochs: int = 9
     batch: int = 96
@@ -42,7 +42,7 @@ class ImageTraining:
 
 
 class WordMap(nn.Module):
-    """MiniLM's sentence vector (384) -> shared space (512): a linear map and a small correction."""
+    """Map MiniLM's sentence vector (384) into the shared space (512): a linear map and a small correction."""
 
     def __init__(self, dropout: float = 0.2) -> None:
         super().__init__()
@@ -51,13 +51,13 @@ class WordMap(nn.Module):
         nn.init.zeros_(self.bend[3].weight)
 
     def forward(self, sentences: Tensor) -> Tensor:
-        """Unit vectors (n, 512)."""
+        """Return unit vectors (n, 512)."""
         scaled = sentences * math.sqrt(384)
         return F.normalize(self.straight(scaled) + self.bend(scaled), dim=1)
 
 
 class AttributeBank:
-    """Each attribute's classes among some records, and MiniLM's vectors of their wordings."""
+    """The classes of each attribute in some records, and MiniLM's vectors of their wordings."""
 
     def __init__(self, records: Sequence[Photograph], embed: Callable[[Sequence[str]], Tensor]) -> None:
         self.attributes = ATTRIBUTES
@@ -76,19 +76,19 @@ class AttributeBank:
             self.vectors[name] = [vectors[[place[text] for text in group]] for group in bank]
 
     def draw(self, attribute: Attribute, rng: np.random.Generator) -> Tensor:
-        """One wording a class, (classes, 384)."""
+        """Return one wording per class, (classes, 384)."""
         return torch.stack([group[rng.integers(len(group))] for group in self.vectors[attribute.name]])
 
 
 def soft_contrast(logits: Tensor, same: Tensor) -> Tensor:
-    """Contrastive loss of both directions; ``same`` (n, n) says which pairs are equally right."""
+    """Return the contrastive loss of both directions; ``same`` (n, n) marks the pairs that are equally right."""
     target = same / same.sum(1, keepdim=True)
     return (F.cross_entropy(logits, target) + F.cross_entropy(logits.T, target)) / 2
 
 
 @torch.inference_mode()
 def cached_maps(model: EfficientNetModel, squares: Sequence[Tensor], batch: int = 32) -> Tensor:
-    """The lower blocks' maps (n, 80, 12, 12) float16 of (3, side, side) squares."""
+    """Return the lower blocks' maps (n, 80, 12, 12) in float16, for square images (3, side, side)."""
     parts = []
     for start in range(0, len(squares), batch):
         pixels = normalise(torch.stack(list(squares[start : start + batch])))
@@ -97,16 +97,16 @@ def cached_maps(model: EfficientNetModel, squares: Sequence[Tensor], batch: int 
 
 
 def cached_views(model: EfficientNetModel, pixels: Sequence[Tensor], settings: ImageTraining) -> list[Tensor]:
-    """The lower maps of the plain centre squares, then of ``settings.views`` random views."""
+    """Return the lower maps of the centre crops, and then of ``settings.views`` random views."""
     rng = np.random.default_rng(settings.seed)
-    maps = [cached_maps(model, [centre(picture) for picture in pixels])]
+    maps = [cached_maps(model, [centre(image) for image in pixels])]
     for _ in range(settings.views):
-        maps.append(cached_maps(model, [random_view(picture, rng) for picture in pixels]))
+        maps.append(cached_maps(model, [random_view(image, rng) for image in pixels]))
     return maps
 
 
 class ImageLearner(nn.Module):
-    """The parts that learn together: upper blocks, projection, word map, temperature."""
+    """The parts that are trained together: upper blocks, projection, word map, temperature."""
 
     def __init__(self, tower: EfficientNetModel, dropout: float) -> None:
         super().__init__()
@@ -117,7 +117,7 @@ class ImageLearner(nn.Module):
         self.logit_scale = nn.Parameter(torch.tensor(math.log(20.0)))
 
     def images(self, maps: Tensor) -> Tensor:
-        """Cached maps -> unit image vectors (n, 512)."""
+        """Return unit image vectors (n, 512) for cached maps."""
         maps = maps.float().contiguous(memory_format=torch.channels_last)
         return F.normalize(self.projection(self.dropout(pooled(self.tower, maps, FIRST))), dim=1)
 
@@ -131,7 +131,7 @@ def train_image_tower(
     settings: ImageTraining,
     report: Callable[[int, ImageLearner], None],
 ) -> ImageLearner:
-    """Train on every row of ``maps``; the running average of the weights is returned, evaluating.
+    """Train on every row of ``maps``; return the running average of the weights, in evaluation mode.
 
     ``captions`` (n, 384) are MiniLM's vectors, ``same`` (n,) equal numbers for equal captions.
     """
@@ -184,7 +184,7 @@ def _loss(
 
 
 def _optimiser(
-    learner: ImageLearner, settings: ImageTraining, pictures: int
+    learner: ImageLearner, settings: ImageTraining, images: int
 ) -> tuple[torch.optim.Optimizer, torch.optim.lr_scheduler.LRScheduler]:
     tower = [p for b in learner.tower.encoder.blocks[FIRST:] for p in b.parameters()]
     tower += [*learner.tower.encoder.top_conv.parameters(), *learner.tower.encoder.top_bn.parameters()]
@@ -195,7 +195,7 @@ def _optimiser(
         {"params": rest, "lr": settings.head_rate},
     ]
     optimiser = torch.optim.AdamW(groups, weight_decay=settings.weight_decay)
-    steps = settings.epochs * math.ceil(pictures / settings.batch)
+    steps = settings.epochs * math.ceil(images / settings.batch)
     warm = max(1, steps // 10)
 
     def factor(step: int) -> float:
@@ -208,6 +208,6 @@ def _optimiser(
 
 @torch.no_grad()
 def follow(average: nn.Module, learner: nn.Module, keep: float) -> None:
-    """Move the running average ``keep`` of the way less than all the way to the learner's weights."""
+    """Move the running average towards the learner's weights, keeping the share ``keep`` of it."""
     for old, new in zip(average.parameters(), learner.parameters(), strict=True):
         old.lerp_(new, 1 - keep)

@@ -2,7 +2,7 @@
 
 Flower names are general and botanical knowledge; colour names and their RGB values are matplotlib's copies of
 the CSS table and of the XKCD colour survey (CC0). ``HELD_OUT`` words are kept out of every table here, so that
-tests can tell what the encoder was told from what it worked out through MiniLM.
+tests can tell what the encoder was taught from what it inferred through MiniLM.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ HELD_OUT = {
     "blowball": "dandelion",
     "gowan": "daisy",
 }
-"""Words kept out of every caption and table, to measure what the encoder works out by itself, with their meaning."""
+"""Words with their meaning, kept out of all captions and tables to measure what the encoder infers by itself."""
 
 NAMES: dict[str, tuple[str, ...]] = {
     "daisy": (
@@ -88,7 +88,7 @@ _UNFIT = re.compile(
 
 
 def colour_of(red: float, green: float, blue: float) -> str | None:
-    """The records' petal colour nearest to an RGB value in 0..1, None for browns, greens, greys and doubt."""
+    """Return the petal colour nearest to an RGB value in 0..1, or None for browns, greens, greys and doubtful cases."""
     hue, saturation, value = colorsys.rgb_to_hsv(red, green, blue)
     degrees = 360 * hue
     if saturation < 0.08 and value > 0.93:
@@ -111,7 +111,7 @@ def colour_of(red: float, green: float, blue: float) -> str | None:
 
 
 def named_colours() -> dict[str, str]:
-    """Every colour name of the two tables that names a petal colour beyond doubt -> that colour."""
+    """Map every colour name of the two tables that clearly names a petal colour to that colour."""
     from matplotlib.colors import CSS4_COLORS, XKCD_COLORS, to_rgb
 
     found = {}
@@ -124,18 +124,18 @@ def named_colours() -> dict[str, str]:
 
 
 def shades() -> dict[str, str]:
-    """Every colour word of the lexicon -> the records' petal colour it means, without the held-out words."""
+    """Map every colour word of the lexicon to the petal colour it means, without the held-out words."""
     table = named_colours()
     table.update({word: colour for colour, words in SHADES.items() for word in words})
     return {word: colour for word, colour in table.items() if not held_out(word)}
 
 
 def names() -> dict[str, str]:
-    """Every other flower name of the lexicon -> its kind, without the held-out words."""
+    """Map every other flower name of the lexicon to its kind, without the held-out words."""
     table = {name: kind for kind, listed in NAMES.items() for name in listed}
     return {name: kind for name, kind in table.items() if not held_out(name)}
 
 
 def held_out(text: str) -> bool:
-    """Whether ``text`` holds a held-out word."""
+    """Return whether ``text`` contains a held-out word."""
     return not HELD_OUT.keys().isdisjoint(re.findall(r"[a-z]+", text.lower()))

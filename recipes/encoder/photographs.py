@@ -1,4 +1,4 @@
-"""The captioned photographs: their records, their pixels, and the views of them that training sees."""
+"""The captioned photographs: records, pixels, and the augmented views used in training."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ from torch import Tensor
 from torch.nn import functional as F
 
 SIDE = 192
-"""Pixels a side the encoder sees. The photographs' shorter side is at most this."""
+"""The side of the encoder's input in pixels, and the largest shorter side of a photograph."""
 
 MEAN, DEVIATION = 127 / 255, 128 / 255
-"""EfficientNet-Lite's normalisation: (255 x - 127) / 128 for x in 0..1."""
+"""Normalisation of EfficientNet-Lite: (255 x - 127) / 128 for x in 0..1."""
 
 
 @dataclass(frozen=True)
@@ -37,14 +37,14 @@ class Photograph:
 
 
 def read_records(folder: Path, split: str) -> list[Photograph]:
-    """The records of one split (``train`` or ``val``), in the file's order."""
+    """Read the records of one split (``train`` or ``val``), in the order of the file."""
     lines = (folder / "captions.jsonl").read_text(encoding="utf-8").splitlines()
     records = [Photograph(**json.loads(line)) for line in lines if line.strip()]
     return [record for record in records if record.split == split]
 
 
 def load_pixels(folder: Path, records: Sequence[Photograph]) -> list[Tensor]:
-    """uint8 tensors (3, height, width), true aspect, shorter side ``SIDE``."""
+    """Read photographs as uint8 tensors (3, height, width), in their aspect ratio, with a shorter side of ``SIDE``."""
     pixels = []
     for record in records:
         with Image.open(folder / record.file) as opened:
@@ -58,19 +58,19 @@ def load_pixels(folder: Path, records: Sequence[Photograph]) -> list[Tensor]:
 
 
 def normalise(batch: Tensor) -> Tensor:
-    """uint8 or 0..255 float (n, 3, s, s) -> the network's input."""
+    """Normalise uint8 or 0..255 float images (n, 3, s, s) for the network."""
     return ((batch.float() - 127.0) / 128.0).contiguous(memory_format=torch.channels_last)
 
 
 def centre(pixels: Tensor) -> Tensor:
-    """The centre square, (3, SIDE, SIDE)."""
+    """Return the centre crop, (3, SIDE, SIDE)."""
     _, height, width = pixels.shape
     top, left = (height - SIDE) // 2, (width - SIDE) // 2
     return pixels[:, top : top + SIDE, left : left + SIDE]
 
 
 def random_view(pixels: Tensor, rng: np.random.Generator) -> Tensor:
-    """A flipped, cropped, sometimes coarse or slightly lighter view, (3, SIDE, SIDE) float 0..255.
+    """Return a flipped, cropped, sometimes coarse or slightly lighter view, (3, SIDE, SIDE), float 0..255.
 
     Hue and saturation stay as they are: petal colours are part of what is learned.
     """
@@ -79,7 +79,7 @@ def random_view(pixels: Tensor, rng: np.random.Generator) -> Tensor:
     top = int(np.clip(rng.normal(0.5, 0.25), 0, 1) * (height - side))
     left = int(np.clip(rng.normal(0.5, 0.25), 0, 1) * (width - side))
     view = pixels[None, :, top : top + side, left : left + side].float()
-    if rng.random() < 0.2:  # pictures of 32 to 96 pixels are what the diffusion model works with
+    if rng.random() < 0.2:  # the diffusion model works with images of 32 to 96 pixels
         view = F.interpolate(view, size=int(rng.integers(32, 97)), mode="bicubic", antialias=True)
     view = F.interpolate(view, size=SIDE, mode="bicubic", antialias=True)
     if rng.random() < 0.5:

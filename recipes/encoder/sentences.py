@@ -1,4 +1,4 @@
-"""Sentences written from the fields of a record: what each attribute is called, in several wordings."""
+"""Write sentences from the fields of a record: the names of each attribute in several wordings."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ GROUP = {
     "purple": "purple",
     "blue": "purple",
 }
-"""The petal colours of the records -> the six groups that the figures count."""
+"""Petal colours of the records, mapped to the six groups used in the figures."""
 
 PLURAL = {"other": "other flowers", "none": "things"}
 FRAMES = (
@@ -54,7 +54,7 @@ PHOTOS = {
 
 @dataclass(frozen=True)
 class Attribute:
-    """A way to sort the photographs, with the sentences that name each class.
+    """An attribute that sorts the photographs into classes, with the sentences that name each class.
 
     ``value`` gives a record's class, or None where the record has none.
     """
@@ -66,22 +66,22 @@ class Attribute:
 
 
 def article(words: str) -> str:
-    """``words`` with "a" or "an" before it."""
+    """Return ``words`` with "a" or "an" before it."""
     return f"{'an' if words[0] in 'aeiou' else 'a'} {words}"
 
 
 def plural(kind: str) -> str:
-    """The plural of a flower's name."""
+    """Return the plural of a flower's name."""
     return f"{kind[:-1]}ies" if kind.endswith("daisy") else PLURAL.get(kind, f"{kind}s")
 
 
 def in_frames(*subjects: str) -> list[str]:
-    """Every subject in every frame."""
+    """Return every subject in every frame."""
     return [frame.format(subject) for subject in subjects for frame in FRAMES]
 
 
 def kind_wordings(kind: str) -> list[str]:
-    """Sentences that say only what flower it is."""
+    """Return sentences about the kind of flower only."""
     if kind == "none":
         return in_frames("no flower at all", "something that is not a flower", "people or things without flowers")
     if kind == "other":
@@ -90,7 +90,7 @@ def kind_wordings(kind: str) -> list[str]:
 
 
 def petal_wordings(colour: str) -> list[str]:
-    """Sentences that say only the petals' colour."""
+    """Return sentences about the colour of the petals only."""
     if colour == "multicolor":
         return in_frames("flowers of several colours", "multicoloured flowers", "flowers with mixed colors")
     return in_frames(
@@ -103,7 +103,7 @@ def petal_wordings(colour: str) -> list[str]:
 
 
 def flower_wordings(key: str) -> list[str]:
-    """``kind|petals`` -> sentences of both."""
+    """Return sentences about both of ``kind|petals``."""
     kind, colour = key.split("|")
     colour = {"multicolor": "many-coloured"}.get(colour, colour)
     kind = {"other": "wildflower"}.get(kind, kind)
@@ -116,7 +116,7 @@ def flower_wordings(key: str) -> list[str]:
 
 
 def triple_wordings(key: str) -> list[str]:
-    """``kind|petals|center`` -> sentences of the three."""
+    """Return sentences about all three of ``kind|petals|center``."""
     kind, colour, center = key.split("|")
     colour = {"multicolor": "many-coloured"}.get(colour, colour)
     kind = {"other": "wildflower"}.get(kind, kind)
@@ -130,7 +130,7 @@ def triple_wordings(key: str) -> list[str]:
 
 
 def center_wordings(center: str) -> list[str]:
-    """Sentences that say only the centre's colour."""
+    """Return sentences about the colour of the centre only."""
     if center == "none":
         return in_frames("a flower whose center cannot be seen", "petals closed over the centre")
     return in_frames(
@@ -139,7 +139,7 @@ def center_wordings(center: str) -> list[str]:
 
 
 def scene_wordings(key: str) -> list[str]:
-    """``kind|petals|count|view`` -> sentences of all four."""
+    """Return sentences about all four of ``kind|petals|count|view``."""
     kind, colour, count, view = key.split("|")
     kind = {"other": "wildflower"}.get(kind, kind)
     colour = {"multicolor": "many-coloured"}.get(colour, colour)
@@ -180,7 +180,7 @@ ATTRIBUTES = (
 
 
 def field_sentences(records: Sequence[Photograph]) -> list[str]:
-    """Every wording of every class that some record has."""
+    """Return every wording of every class that occurs in the records."""
     found = []
     for attribute in ATTRIBUTES:
         classes = sorted({value for record in records if (value := attribute.value(record)) is not None})

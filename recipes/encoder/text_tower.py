@@ -1,4 +1,4 @@
-"""The text tower: two MiniLM layers over a small vocabulary, taught where each sentence lies among the pictures.
+"""Train the text tower: two MiniLM layers with a small vocabulary learn the place of each sentence among the images.
 
 The image vectors stand still. For every sentence the teacher (six MiniLM layers and the word map of the image
 stage) names a point of the shared space; a sentence with a plain meaning moves towards that of the plain one.
@@ -23,7 +23,7 @@ from vocabulary import MAX_TOKENS
 
 @dataclass(frozen=True)
 class TextTraining:
-    """What decides the text tower's training."""
+    """The settings of the text tower's training."""
 
     layers: tuple[int, ...] = (0, 1)
     epochs: float = 9.0
@@ -37,14 +37,14 @@ class TextTraining:
 
 @dataclass(frozen=True)
 class Lesson:
-    """Sentences with their points in the shared space.
+    """Sentences with their target vectors in the shared space.
 
-    ``targets`` (n, 512) unit vectors; ``pictures`` (n,) the row of the picture a caption belongs to, else -1.
+    ``targets`` (n, 512) are unit vectors; ``images`` (n,) is the row of the image that a caption belongs to, else -1.
     """
 
     texts: Sequence[str]
     targets: Tensor
-    pictures: Tensor
+    images: Tensor
 
 
 class TextLearner(nn.Module):
@@ -56,13 +56,13 @@ class TextLearner(nn.Module):
         self.projection = nn.Linear(384, WIDTH, bias=False)
 
     def forward(self, tokens: Tensor, mask: Tensor) -> Tensor:
-        """Token numbers (n, length) -> unit vectors (n, 512)."""
+        """Return unit vectors (n, 512) for token numbers (n, length)."""
         pooled = self.bert(input_ids=tokens, attention_mask=mask).pooler_output
         return F.normalize(self.projection(pooled), dim=1)
 
 
 def student(teacher: BertModel, kept: Sequence[int], layers: Sequence[int]) -> TextLearner:
-    """MiniLM's kept pieces, first positions and chosen layers."""
+    """Copy the kept word pieces, the first positions and the chosen layers of MiniLM."""
     bert = small_bert(len(kept), len(layers), MAX_TOKENS)
     source, target = teacher.embeddings, bert.embeddings
     with torch.no_grad():
@@ -76,16 +76,16 @@ def student(teacher: BertModel, kept: Sequence[int], layers: Sequence[int]) -> T
 
 
 def length_batches(lengths: Sequence[int], batch: int, rng: np.random.Generator) -> list[np.ndarray]:
-    """Rows of about equal length together, the batches in random order: little padding."""
+    """Yield batches of rows of similar length, which need little padding, in random order."""
     order = np.argsort(np.asarray(lengths) + rng.uniform(0, 3, len(lengths)))
     batches = [order[k : k + batch] for k in range(0, len(order), batch)]
     return [batches[k] for k in rng.permutation(len(batches))]
 
 
 def text_loss(vectors: Tensor, targets: Tensor, own: Tensor, bank: Tensor, scale: float, own_share: float) -> Tensor:
-    """Distance to the target, and the same ranking of the pictures ``bank`` (m, 512) as the target gives.
+    """Return the loss: distance to the target, and a ranking of the images ``bank`` (m, 512) like the target's.
 
-    For captions a part of the wanted ranking is their own picture, ``own`` (n,), -1 where there is none.
+    For captions, part of the wanted ranking is their own image, ``own`` (n,), or -1 if there is none.
     """
     wanted = (scale * targets @ bank.T).softmax(1)
     known = own >= 0
@@ -104,9 +104,9 @@ def train_text_tower(
     settings: TextTraining,
     report: Callable[[int, TextLearner], None],
 ) -> TextLearner:
-    """Train in place and return the running average of the weights, evaluating.
+    """Train in place; return the running average of the weights, in evaluation mode.
 
-    ``banks`` are the training pictures' vectors (m, 512), one tensor a view.
+    ``banks`` are the vectors (m, 512) of the training images, one tensor per view.
     """
     torch.manual_seed(settings.seed)
     rng = np.random.default_rng(settings.seed)
@@ -121,7 +121,7 @@ def train_text_tower(
             group["lr"] = settings.rate * min(1.0, (step + 1) / 60) * (0.02 + 0.98 * (1 - step / total))
         vectors = learner.train()(*pad([tokens[row] for row in rows]))
         bank = banks[rng.integers(len(banks))]
-        loss = text_loss(vectors, lesson.targets[rows], lesson.pictures[rows], bank, scale, settings.own_share)
+        loss = text_loss(vectors, lesson.targets[rows], lesson.images[rows], bank, scale, settings.own_share)
         optimiser.zero_grad(set_to_none=True)
         loss.backward()
         nn.utils.clip_grad_norm_(learner.parameters(), 1.0)
@@ -145,7 +145,7 @@ def _optimiser(learner: TextLearner, settings: TextTraining) -> torch.optim.Opti
 
 
 def pad(rows: Sequence[Sequence[int]]) -> tuple[Tensor, Tensor]:
-    """Token numbers (n, longest) padded with 0, and the mask of what is real."""
+    """Return token numbers (n, longest) padded with 0, and the attention mask."""
     longest = max(map(len, rows))
     ids = torch.tensor([[*row, *[0] * (longest - len(row))] for row in rows])
     mask = torch.tensor([[1] * len(row) + [0] * (longest - len(row)) for row in rows])
@@ -154,7 +154,7 @@ def pad(rows: Sequence[Sequence[int]]) -> tuple[Tensor, Tensor]:
 
 @torch.inference_mode()
 def text_vectors(learner: TextLearner, tokenizer: PreTrainedTokenizerFast, texts: Sequence[str]) -> Tensor:
-    """Unit vectors (n, 512)."""
+    """Return unit vectors (n, 512)."""
     tokens = tokenizer(list(texts), truncation=True)["input_ids"]
     parts = [learner(*pad(tokens[k : k + 256])) for k in range(0, len(tokens), 256)]
     return torch.cat(parts).clone()

@@ -2,8 +2,8 @@
 
 python recipes/encoder/train.py --photos DIR --out DIR [--work DIR]
 
-``--photos`` holds captions.jsonl and train/; nothing of the split ``val`` is read. ``--work`` keeps what each step
-made, so that an interrupted run goes on with the next step. ``--quick`` proves the path in a few minutes.
+``--photos`` contains captions.jsonl and train/; the split ``val`` is not read. ``--work`` keeps the result of each
+step, so that an interrupted run continues with the next step. ``--quick`` checks the whole recipe in a few minutes.
 """
 
 from __future__ import annotations
@@ -34,12 +34,12 @@ from vocabulary import caption_words, choose_pieces, near_words, prune_tokenizer
 from word_teacher import WordTraining, refine_words
 
 PIECES = 2500
-"""As many as 20 MB leave room for."""
+"""The number of word pieces for which 20 MB leave room."""
 
 
 @dataclass(frozen=True)
 class Run:
-    """The settings of the three trainings, and where things lie."""
+    """The settings of the three trainings, and the folders."""
 
     photos: Path
     work: Path
@@ -51,7 +51,7 @@ class Run:
 
 
 def kept(run: Run, name: str, make: Callable[[], Any]) -> Any:
-    """What ``make`` returns, from the work folder where an earlier run made it already."""
+    """Return the result of ``make``, or that of an earlier run from the work folder."""
     path, start = run.work / f"{name}.pt", time.perf_counter()
     if not path.exists():
         made = make()
@@ -106,7 +106,7 @@ def text_stage(
     lesson = Lesson(
         [sentence.text for sentence in corpus],
         targets.clone(),
-        torch.tensor([sentence.picture for sentence in corpus]),
+        torch.tensor([sentence.image for sentence in corpus]),
     )
     needed = [*lesson.texts, *shades(), *names(), *HELD_OUT, *near_words(teacher, tokenizer)]
     pieces = choose_pieces(tokenizer, needed, PIECES)
@@ -140,7 +140,7 @@ def export_stage(run: Run, image: dict[str, Any], text: dict[str, Any]) -> None:
 
 
 def _as_shipped(learner: ImageLearner) -> None:
-    """Round the image side to float16, so that words are taught the very vectors that ship."""
+    """Round the image side to float16, so that the text tower learns from exactly the vectors that ship."""
     learner.requires_grad_(False)
     for parameter in (*learner.tower.parameters(), *learner.tower.buffers(), learner.projection.weight):
         if parameter.is_floating_point():
@@ -158,7 +158,7 @@ def _progress(done: int, learner: ImageLearner | TextLearner) -> None:
 
 
 def _embedder(run: Run) -> Callable[[Sequence[str]], Tensor]:
-    """MiniLM's sentence vectors, each sentence computed once."""
+    """Return MiniLM's sentence vectors, computing each sentence once."""
     memory: dict[str, Tensor] = {}
     model, tokenizer = load_minilm(run.work)
 

@@ -1,4 +1,4 @@
-"""A small WordPiece vocabulary: the part of MiniLM's 30,522 pieces that flower prompts are made of."""
+"""Choose a small WordPiece vocabulary: the part of MiniLM's 30,522 pieces that flower prompts need."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from transformers import BertModel, PreTrainedTokenizerFast
 
 SPECIAL = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")
 FIRST_WORD = 1996
-"""Where BERT's vocabulary starts to list whole words, the commonest first."""
+"""The id at which BERT's vocabulary starts to list whole words, most frequent first."""
 
 MAX_TOKENS = 64
 ANCHORS = (
@@ -21,11 +21,11 @@ ANCHORS = (
     *("daisy", "flower", "petals", "garden", "gem", "jewel", "wine", "bloom", "leaf", "violet", "golden"),
     *("bright", "dark", "pale", "vase", "bouquet", "meadow", "photograph", "fruit", "cherry"),
 )
-"""What prompts are about; the vocabulary keeps the words around these."""
+"""Topics of prompts; the vocabulary keeps the words near these."""
 
 
 def choose_pieces(source: PreTrainedTokenizerFast, texts: Iterable[str], size: int) -> list[int]:
-    """Ids of the ``size`` pieces to keep, in the source's order.
+    """Return the ids of the ``size`` pieces to keep, in the order of the source.
 
     Kept in this order while there is room: the special pieces, every letter and digit (alone and inside a
     word, so that any word still splits into something), the pieces of ``texts``, then the commonest words.
@@ -46,7 +46,7 @@ def choose_pieces(source: PreTrainedTokenizerFast, texts: Iterable[str], size: i
 
 
 def near_words(teacher: BertModel, tokenizer: PreTrainedTokenizerFast, count: int = 450) -> list[str]:
-    """The vocabulary's ``count`` words nearest to ``ANCHORS`` by MiniLM's own word vectors."""
+    """Return the ``count`` words of the vocabulary nearest to ``ANCHORS`` by MiniLM's word vectors."""
     table = F.normalize(teacher.embeddings.word_embeddings.weight.detach(), dim=1)
     table = F.normalize(table - table.mean(0), dim=1)
     vocabulary = tokenizer.get_vocab()
@@ -58,7 +58,7 @@ def near_words(teacher: BertModel, tokenizer: PreTrainedTokenizerFast, count: in
 
 
 def prune_tokenizer(source: PreTrainedTokenizerFast, kept: Sequence[int]) -> PreTrainedTokenizerFast:
-    """The same tokenizer over the kept pieces alone, numbered anew in the same order."""
+    """Return the tokenizer with the kept pieces only, renumbered in the same order."""
     definition = json.loads(source.backend_tokenizer.to_str())
     names = {number: piece for piece, number in definition["model"]["vocab"].items()}
     new = {old: number for number, old in enumerate(kept)}
@@ -84,10 +84,10 @@ def prune_tokenizer(source: PreTrainedTokenizerFast, kept: Sequence[int]) -> Pre
 
 
 def caption_words(captions: Iterable[str]) -> list[str]:
-    """Every word of the captions, lower case, sorted: what the encoder was taught by example."""
+    """Return every word of the captions, in lower case, sorted."""
     return sorted({word for caption in captions for word in re.findall(r"[a-z]+", caption.lower())})
 
 
 def write_words(path: Path, words: Sequence[str]) -> None:
-    """One word a line."""
+    """Write one word per line."""
     path.write_text("\n".join(words) + "\n", encoding="utf-8")

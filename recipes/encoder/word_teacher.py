@@ -1,4 +1,4 @@
-"""The teacher of the small text tower: MiniLM with the word map of the image stage, learned to the end.
+"""Train the teacher of the small text tower: MiniLM with the word map of the image stage.
 
 The image vectors stand still now; the word map goes on learning captions and attribute sentences.
 """
@@ -17,7 +17,7 @@ from torch.nn import functional as F
 
 @dataclass(frozen=True)
 class WordTraining:
-    """What decides the word map's second training."""
+    """The settings of the word map's second training."""
 
     epochs: int = 8
     batch: int = 192
@@ -38,7 +38,7 @@ def refine_words(
 ) -> WordMap:
     """Train ``words`` in place.
 
-    ``banks`` are the training pictures' vectors (n, 512), one tensor a view; ``captions`` (n, 384) MiniLM's vectors
+    ``banks`` are the training images' vectors (n, 512), one tensor per view; ``captions`` (n, 384) MiniLM's vectors
     of their captions, ``same`` (n,) equal numbers for equal captions.
     """
     torch.manual_seed(settings.seed)

@@ -1,9 +1,9 @@
-"""What the figures of `captionless evaluate` are for real photographs: those of one split against those of another.
+"""Compute the figures of `captionless evaluate` for real photographs: one split compared with another.
 
     python recipes/evaluation/train_against_val.py --photos PHOTOS --size 32
 
-PHOTOS holds ``train/<kind>/`` and ``val/<kind>/``. As many photographs of ``train``, chosen at random, stand in for
-paintings as there are in ``val``: a model whose pictures score like these cannot be told from photographs.
+PHOTOS contains ``train/<kind>/`` and ``val/<kind>/``. A random choice of photographs from ``train``, as many as
+``val`` has, stands in for generated images. A model whose images score like these cannot be told from photographs.
 """
 
 from __future__ import annotations
@@ -71,7 +71,7 @@ def main() -> None:
 
 
 def read(folder: Path, size: int) -> tuple[Tensor, list[str]]:
-    """Return the pictures, uint8 (n, 3, size, size), and their kinds."""
+    """Return the images, uint8 (n, 3, size, size), and their kinds."""
     found = read_arrays(folder, (size,))
     return torch.from_numpy(found.pixels[size]).permute(0, 3, 1, 2), [name.split("/")[0] for name in found.names]
 

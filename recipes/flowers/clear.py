@@ -1,8 +1,8 @@
-"""Lay out the photographs that show a flower at a glance: those that `captions.jsonl` calls clear, of split `train`.
+"""Copy the photographs of split `train` that show a flower at a glance, as flagged in `captions.jsonl`.
 
     python recipes/flowers/clear.py PHOTOS CLEAR
 
-One sub-folder a kind, by what each photograph really shows. The files are the same, byte for byte.
+There is one sub-folder per kind, by what each photograph really shows. The files are copied byte for byte.
 """
 
 from __future__ import annotations

@@ -1,10 +1,10 @@
-"""Turn two finished model folders, of small pictures and of their enlargement, into the one that ships in the package.
+"""Join two finished model folders, a base model and its super-resolution stage, into the one that ships in the package.
 
     python recipes/flowers/ship.py PHOTOS runs/small runs/large src/captionless/bundled/flowers
 
-Embeds the photographs once more and ships only if the bundled encoder gives the very vectors the models were trained
-on. Keeps what painting needs (weights and bank in float16, the weights that enlarge in 8 bits, config, card, credits,
-content hashes); the training states and the contact sheets stay behind.
+Embeds the photographs once more, and stops unless the bundled encoder gives exactly the vectors that the models were
+trained on. Keeps what generation needs: base weights and bank in float16, super-resolution weights in 8 bits, config,
+card, credits and content hashes. Leaves out the training states and the sample grids.
 """
 
 from __future__ import annotations
@@ -39,11 +39,11 @@ EXAMPLES = Path(__file__).parents[2] / "examples" / "flowers"
 def main() -> None:
     photos, small, large, target = map(Path, sys.argv[1:5])
     if load_config(large).base_size != load_config(small).size:
-        sys.exit(f"{large} does not enlarge pictures of the size that {small} paints.")
+        sys.exit(f"{large} does not upsample images of the size that {small} generates.")
     encoder = load_encoder(BUNDLED)
     check_vectors(photos, small, encoder)
     ship(small, base_folder(target), encoder, photos, half)
-    # The bank is the small model's, of its own pictures.
+    # The bank is that of the base model, with its own images.
     names = [name for name, _, role in read_image_list(small) if role == TRAIN]
     vectors = read_tensors(small / BANK)["vectors"].float()
     save_tensors(base_folder(target) / BANK, half({"vectors": vectors}))
@@ -72,7 +72,7 @@ def ship(source: Path, target: Path, encoder: Encoder, photos: Path, pack: Pack)
     config = load_config(source)
     # Words may have been taught later; only then does the hash of the whole encoder differ from the recorded one.
     reference = EncoderReference(BUNDLED, encoder.digest, encoder.width, encoder.logit_scale)
-    # What it was begun from does not ship; the larger model's list of pictures holds that one's as well.
+    # The model it was initialised from does not ship; the image list of the larger model includes that one's.
     about = replace(config.training, folder=Path(config.training.folder).name, initialised_from=None)
     shipped = replace(config, encoder=reference, training=about)
     target.mkdir(parents=True, exist_ok=True)
@@ -85,7 +85,7 @@ def ship(source: Path, target: Path, encoder: Encoder, photos: Path, pack: Pack)
 
 
 def reduced_copies(names: list[str]) -> list[tuple[str, str, str]]:
-    """Rows for the reduced copies of photographs in ``examples/flowers``: other bytes, but no new pictures."""
+    """Return rows for the reduced copies of photographs in ``examples/flowers``: other bytes, but no new images."""
     copies = [name for name in names if (EXAMPLES / name).is_file()]
     return [(name, hashlib.sha256((EXAMPLES / name).read_bytes()).hexdigest(), COPY) for name in copies]
 

@@ -1,0 +1,65 @@
+"""The documentation matches the code: commands, options, links and pinned versions."""
+
+from __future__ import annotations
+
+import re
+import shlex
+from collections.abc import Iterator
+from pathlib import Path
+
+import click
+import pytest
+import typer.main
+
+from captionless.cli import app
+
+ROOT = Path(__file__).parents[1]
+README = ROOT / "README.md"
+PAGES = [README, ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md")), *sorted(ROOT.glob("*/**/README.md"))]
+PAGES = [page for page in PAGES if not {"shared", "node_modules", ".venv"} & set(page.parts)]
+
+
+def commands() -> Iterator[tuple[str, str]]:
+    """Yield every `captionless …` command line of the documentation, with the page it stands on."""
+    for page in PAGES:
+        text = page.read_text(encoding="utf-8").replace("-m captionless", "captionless")
+        lines = [line for line in text.splitlines() if line.startswith("    ")]
+        # A command in backticks may be broken over two lines.
+        lines += [" ".join(code.split()) for code in re.findall(r"`(captionless [^`]+)`", text)]
+        for line in lines:
+            for found in re.findall(r"captionless [a-z]+ [^|]*", line.split("#")[0]):
+                yield str(page.relative_to(ROOT)), found.split("&&")[0].strip()
+
+
+def names(command: click.Command) -> set[str]:
+    return {name for option in command.params for name in (*option.opts, *option.secondary_opts)} | {"--help"}
+
+
+@pytest.mark.parametrize(("page", "line"), dict.fromkeys(commands()))
+def test_every_documented_option_exists(page: str, line: str) -> None:
+    _, name, *arguments = shlex.split(line, posix=True)
+    listed = typer.main.get_command(app).commands  # type: ignore[attr-defined]
+    assert name in listed, f"{page}: there is no command {name}"
+    options = [argument.split("=")[0] for argument in arguments if re.match(r"--?[a-z]", argument)]
+    assert not set(options) - names(listed[name]) - {"--trajectory"}, f"{page}: {line}"  # until it has its new name
+
+
+def test_the_commands_are_found() -> None:
+    assert len(dict.fromkeys(commands())) > 30
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
+def test_every_link_leads_somewhere(page: Path) -> None:
+    text = re.sub(r"`[^`\n]*`", "", page.read_text(encoding="utf-8"))
+    links = re.findall(r"\]\(([^)\s]+)\)", text)
+    local = [link.split("#")[0] for link in links if not re.match(r"[a-z]+:", link)]
+    assert not [link for link in local if link and not (page.parent / link).exists()]
+
+
+def test_the_readme_can_be_read_in_five_minutes() -> None:
+    assert len(README.read_text(encoding="utf-8").splitlines()) <= 120
+
+
+def test_the_readme_installs_the_torch_of_the_constraints() -> None:
+    (pinned,) = re.findall(r"^torch==(\S+)$", (ROOT / "constraints.txt").read_text(encoding="utf-8"), re.MULTILINE)
+    assert f"pip install torch=={pinned} --index-url https://download.pytorch.org/whl/cpu" in README.read_text("utf-8")
