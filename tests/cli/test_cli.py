@@ -142,7 +142,7 @@ def test_info_tells_of_models_and_of_folders(
     assert "8 x 8" in capsys.readouterr().out
     assert run("info", str(photos)) == 0
     told = capsys.readouterr().out
-    assert "not a picture" in told
+    assert "not an image" in told
     assert "6" in told
     assert run("info", "bundled") == 0
     assert "32 x 32" in capsys.readouterr().out

@@ -80,7 +80,7 @@ def test_without_a_model_the_bundled_one_is_measured(run: Run, tmp_path: Path) -
         (["--data", "{photos}", "--samples", "0"], "--samples must be at least 1"),
         (["--data", "{photos}", "--prompts", "none.txt"], "cannot read --prompts none.txt"),
         (["--data", "{photos}", "--features", "./none"], "none"),
-        (["--data", "{empty}"], "there is no usable picture in"),
+        (["--data", "{empty}"], "there is no usable image in"),
         (["{model}", "--data", "{photos}", "--encoder", "bundled"], "was trained with the encoder"),
         ([], "Missing option '--data'"),
     ],

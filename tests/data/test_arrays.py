@@ -40,7 +40,7 @@ def test_a_refused_image_counts_as_skipped_for_the_reason_given_and_has_no_row(f
     assert found.names == ["2.png", "9.png"]
     assert [(entry.name, entry.reason) for entry in found.skipped] == [
         ("1.png", "no label: none"),
-        ("2.txt", "not a picture"),
+        ("2.txt", "not an image"),
     ]
     assert len(found.pixels[8]) == 2
 

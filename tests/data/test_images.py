@@ -5,6 +5,7 @@ import os
 import subprocess
 import sys
 from collections import Counter
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -13,7 +14,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 import image_zoo as zoo
-from captionless.data import images as pictures
+from captionless.data.folder import find_images
 from captionless.data.images import (
     ImageFile,
     SkippedFile,
@@ -70,22 +71,22 @@ USABLE = {
     "wrong suffix.png",
 }
 REASONS = {
-    "CREDITS.csv": "not a picture",
-    "Thumbs.db": "not a picture",
+    "CREDITS.csv": "not an image",
+    "Thumbs.db": "not an image",
     "bomb.png": "too large: more than 100,000,000 pixels",
     "broken.tif": "damaged: decoder error -2",
     "cut.jpg": "truncated: its end is missing",
-    "diary.jpg": "not a picture: its content is none",
+    "diary.jpg": "not an image: its content has no known format",
     "empty.webp": "empty file",
-    "notes": "not a picture",
-    "phone.HEIC": "unread format: .heic is not read here; convert it to JPEG or PNG",
+    "notes": "not an image",
+    "phone.HEIC": "unsupported format: .heic; convert it to JPEG or PNG",
 }
 
 
 @pytest.mark.parametrize("workers", [1, 2])
-def test_every_file_is_either_a_image_or_skipped_with_its_reason(folder, workers, capfd):
+def test_every_file_is_either_an_image_or_skipped_with_its_reason(folder, workers, capfd):
     found = list(read_folder(folder, [8, 4], full=100, workers=workers))
-    assert [one.path for one in found] == pictures.find_images(folder)
+    assert [one.path for one in found] == find_images(folder)
     assert {one.name for one in found if isinstance(one, ImageFile)} == USABLE
     assert {one.name: one.reason for one in found if isinstance(one, SkippedFile)} == REASONS
     for one in found:
@@ -151,7 +152,7 @@ def test_a_folder_without_usable_images_is_an_error_that_says_how_many_and_why(t
     with pytest.raises(CaptionlessError) as caught:
         list(read_folder(tmp_path))
     assert str(tmp_path) in str(caught.value)
-    assert "none of its 3 files is one (not a picture: 2, empty file: 1)" in str(caught.value)
+    assert "none of its 3 files is one (not an image: 2, empty file: 1)" in str(caught.value)
     assert "\n" not in str(caught.value)
 
 
@@ -188,10 +189,10 @@ def test_a_sample_is_small_varied_and_always_the_same(tmp_path):
 
 
 def test_the_example_folder_is_read_without_alarm():
-    examples = pictures.Path(__file__).parents[2] / "examples" / "flowers"
-    files = pictures.find_images(examples)
+    examples = Path(__file__).parents[2] / "examples" / "flowers"
+    files = find_images(examples)
     found = list(read_folder(examples, files=[file for file in files if file.parent == examples] + files[-5:]))
-    assert count_reasons(one for one in found if isinstance(one, SkippedFile)) == {"not a picture": 2}
+    assert count_reasons(one for one in found if isinstance(one, SkippedFile)) == {"not an image": 2}
     assert Counter(file.parent.name for file in files if file.suffix == ".jpg") == dict.fromkeys(
         ("daisy", "dandelion", "rose", "sunflower", "tulip"), 30
     )
@@ -256,7 +257,7 @@ def test_the_report_says_of_every_file_what_became_of_it(folder, tmp_path_factor
 def test_reasons_are_counted_by_their_kind(folder):
     skipped = [one for one in read_folder(folder) if isinstance(one, SkippedFile)]
     counts = count_reasons(skipped)
-    assert next(iter(counts.items())) == ("not a picture", 4)
+    assert next(iter(counts.items())) == ("not an image", 4)
     assert counts["too large"] == 1
 
 

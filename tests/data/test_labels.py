@@ -45,7 +45,7 @@ def test_a_image_is_labelled_by_the_folder_directly_under_the_one_that_was_named
 def test_a_image_directly_in_the_folder_has_no_label() -> None:
     labels = find_labels("photos", NAMES)
     assert "cover.jpg" not in labels.by_name
-    assert labels.missing_reason.startswith("no label: it lies in no sub-folder")
+    assert labels.missing_reason.startswith("no label: it is in no sub-folder")
 
 
 def test_whitespace_and_spellings_of_accents_make_no_further_classes() -> None:
@@ -56,9 +56,9 @@ def test_whitespace_and_spellings_of_accents_make_no_further_classes() -> None:
 def test_a_single_sub_folder_is_no_choice_and_may_hold_the_classes() -> None:
     message = error_of(lambda: find_labels("data", ["all/daisy/1.jpg", "all/rose/1.jpg"]))
     assert "only one class (all)" in message
-    assert "name that folder" in message
+    assert "use that folder" in message
     assert str(Path("data/all")) in message
-    assert "--labels FILE.csv" in message
+    assert "`labels=FILE.csv`" in message
 
 
 def test_without_sub_folders_there_is_no_class() -> None:
@@ -92,7 +92,7 @@ def test_a_table_may_begin_with_a_byte_order_mark_and_hold_blank_lines_spaces_an
 def test_an_empty_label_is_none(tmp_path: Path) -> None:
     labels = find_labels(tmp_path, NAMES, table(tmp_path, "file,label\nrose/1.jpg,a\nrose/3.jpg,b\ndaisy/1.jpg, \n"))
     assert set(labels.by_name) == {"rose/1.jpg", "rose/3.jpg"}
-    assert "labels.csv gives it none" in labels.missing_reason
+    assert "labels.csv has none for it" in labels.missing_reason
 
 
 @pytest.mark.parametrize(
@@ -102,11 +102,11 @@ def test_an_empty_label_is_none(tmp_path: Path) -> None:
         ("rose/1.jpg,rose\n", "line 1: the header lacks file and label (it is rose/1.jpg,rose)"),
         ("file;label\nrose/1.jpg;rose\n", "line 1: the header lacks file and label"),
         ("file,class\n", "line 1: the header lacks label"),
-        ("file,label\n", "labels nothing"),
+        ("file,label\n", "has no labels"),
         ("file,label\nrose/1.jpg\n", "line 2: the label is missing"),
         ("file,label\n,rose\n", "line 2: the file is missing"),
-        ("file,label\nrose/1.jpg,a\nrose/1.jpg,b\n", "line 3: rose/1.jpg is 'a' on line 2 already"),
-        ('file,label\n"rose/1.jpg,a\n', "not a line of CSV"),
+        ("file,label\nrose/1.jpg,a\nrose/1.jpg,b\n", "line 3: line 2 already labels rose/1.jpg 'a'"),
+        ('file,label\n"rose/1.jpg,a\n', "this is not CSV"),
         ("file,label\nx.jpg,a\ny.jpg,b\n", "names no file of"),
         ("file,label\nrose/1.jpg,a\nrose/3.jpg,a\n", "only one class (a)"),
         ("file,label\nrose/1.jpg,\n", "no class"),

@@ -191,7 +191,7 @@ def test_a_damaged_cache_costs_only_time(folder, own_cache):
 
 
 def test_a_folder_without_images_is_an_error(tmp_path):
-    with pytest.raises(CaptionlessError, match="no usable picture"):
+    with pytest.raises(CaptionlessError, match="no usable image"):
         embed(tmp_path, FakeEncoder())
 
 

@@ -326,7 +326,7 @@ def test_bad_input_is_named(options: dict[str, Any], said: str, measured: Callab
 
 def test_an_empty_folder_is_named(measured: Callable[..., ModelEvaluation], tmp_path: Path) -> None:
     (tmp_path / "empty").mkdir()
-    with pytest.raises(CaptionlessError, match=r"there is no usable picture in .*empty: it is empty\. Give"):
+    with pytest.raises(CaptionlessError, match=r"there is no usable image in .*empty: it is empty\. Give"):
         measured(data=tmp_path / "empty")
 
 

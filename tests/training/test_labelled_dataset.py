@@ -65,8 +65,8 @@ def test_a_image_without_a_label_is_skipped_told_and_reported(photos: Path) -> N
     assert "cover.png" not in pictures.train.names
     assert any("1 pictures left out, no label" in said and "cover.png" in said for said in listener.said)
     report = (photos.parent / "out" / "images-report.csv").read_text()
-    assert "cover.png,skipped,no label: it lies in no sub-folder" in report
-    assert "notes/read.txt,skipped,not a picture" in report
+    assert "cover.png,skipped,no label: it is in no sub-folder" in report
+    assert "notes/read.txt,skipped,not an image" in report
 
 
 def test_the_classes_are_told_with_how_many_images_they_have(photos: Path) -> None:

@@ -7,6 +7,7 @@ import io
 from collections.abc import Iterable
 from pathlib import Path
 
+from captionless.data.table import read_rows
 from captionless.files import atomic_write
 
 IMAGE_LIST = "pictures.csv"
@@ -38,7 +39,4 @@ def read_labels(folder: Path) -> dict[str, str]:
 
 def _read_rows(folder: Path) -> list[list[str]]:
     path = folder / IMAGE_LIST
-    if not path.is_file():
-        return []
-    with path.open(encoding="utf-8", newline="") as file:
-        return list(csv.reader(file))[1:]
+    return [row.values for row in read_rows(path)][1:] if path.is_file() else []

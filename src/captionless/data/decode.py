@@ -1,4 +1,4 @@
-"""The bytes of a picture file → an upright RGB picture of 8 bits, and what its decoder had to complain about."""
+"""Decode the bytes of an image file into an upright RGB image with 8 bits per channel."""
 
 from __future__ import annotations
 
@@ -8,85 +8,88 @@ from pathlib import Path
 from typing import cast
 
 import numpy as np
-from numpy.typing import NDArray
 from PIL import Image, ImageCms, ImageOps, UnidentifiedImageError
 
 from captionless.data.decoder_output import captured
 from captionless.errors import CaptionlessError
 
 BACKGROUND = (255, 255, 255)
-"""The colour (RGB, 0 to 255) that transparent pictures are laid over."""
+"""The colour (RGB, 0 to 255) behind transparent images."""
 MAX_PIXELS = 100_000_000
-"""A picture with more pixels is refused: a small file can claim any size (a decompression bomb)."""
+"""Images with more pixels are rejected: a small file can claim any size (a decompression bomb)."""
 MAX_BYTES = 500_000_000
-"""A file with more bytes is refused: it is read into memory whole."""
+"""Files with more bytes are rejected: a file is read into memory as a whole."""
 
 FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "TIFF", "GIF")
 _TIFF = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
-_BEGINNINGS = (b"\xff\xd8\xff", b"\x89PNG\r\n\x1a\n", b"RIFF", b"BM", b"GIF8", *_TIFF)
+_SIGNATURES = (b"\xff\xd8\xff", b"\x89PNG\r\n\x1a\n", b"RIFF", b"BM", b"GIF8", *_TIFF)
 _PROFILE_SPACES = {"L": "GRAY", "RGB": "RGB", "RGBA": "RGB", "CMYK": "CMYK"}
 _TIFF_BITS, _TIFF_PHOTOMETRIC = 258, 262
 
 
 class UnusableError(Exception):
-    """A file that gives no picture. ``str(error)`` is the reason: a kind, and after a colon its details."""
+    """A file that cannot be decoded. ``str(error)`` is the reason: its kind, then after a colon the details."""
 
 
-def decode(source: str | Path | bytes, *, at_least: int = 0) -> Image.Image:
-    """Read one picture: upright, RGB, 8 bits a channel.
+def decode_image(source: str | Path | bytes, *, at_least: int = 0) -> Image.Image:
+    """Decode one image: upright, RGB, 8 bits per channel.
 
-    EXIF orientation is applied; an embedded colour profile is converted to sRGB (CMYK too); 16-bit and float
-    grey is scaled to 8 bits, not clipped; transparency is laid over `BACKGROUND`; of an animation the first
-    frame is taken.
+    The EXIF orientation is applied, an embedded colour profile is converted to sRGB (CMYK as well), grey with 16 bits
+    or floats is scaled to 8 bits, transparency is laid over `BACKGROUND`, and an animation gives its first frame.
 
     Args:
         source: a path, or the bytes of a file.
-        at_least: when not 0, a JPEG may be decoded at 1/2, 1/4 or 1/8 of its size (much faster), so long as
-            both its sides keep at least twice this many pixels.
+        at_least: when not 0, a JPEG may be decoded at 1/2, 1/4 or 1/8 of its size (much faster), as long as both
+            sides keep at least twice this many pixels.
 
     Raises:
-        CaptionlessError: the file cannot be read, or gives no picture.
+        CaptionlessError: the file cannot be read or decoded.
     """
-    name = "the picture" if isinstance(source, bytes) else str(source)
+    name = "the image" if isinstance(source, bytes) else str(source)
     try:
         data = source if isinstance(source, bytes) else read_bytes(Path(source))
-        picture, notes = decode_quietly(data, at_least)
     except UnusableError as error:
-        raise CaptionlessError(f"cannot use {name}: {error}. Give another picture.") from error
+        raise _cannot_use(name, str(error)) from error
+    image, notes = decode_quietly(data, at_least)
     for note in notes:
         warnings.warn(f"{name}: {note}", stacklevel=2)
-    if isinstance(picture, str):
-        raise CaptionlessError(f"cannot use {name}: {picture}. Give another picture.")
-    return picture
+    if isinstance(image, str):
+        raise _cannot_use(name, image)
+    return image
 
 
-def decode_quietly(data: bytes, at_least: int = 0) -> tuple[Image.Image | str, tuple[str, ...]]:
-    """`decode` for bytes, without a word on the terminal.
+def _cannot_use(name: str, reason: str) -> CaptionlessError:
+    return CaptionlessError(f"cannot use {name}: {reason}. Choose another image.")
+
+
+def decode_quietly(
+    data: bytes, at_least: int = 0, max_pixels: int = MAX_PIXELS
+) -> tuple[Image.Image | str, tuple[str, ...]]:
+    """Decode like `decode_image`, without exceptions or output on the terminal.
 
     Returns:
-        The picture, or as a string the reason why there is none; and what its decoder complained about.
+        The image, or the reason why there is none; and the complaints of the decoder.
     """
-    # Of our decoders only libtiff writes to the terminal by itself.
     result: Image.Image | str
-    with captured(stderr=data.startswith(_TIFF)) as notes:
+    with captured(stderr=data.startswith(_TIFF)) as notes:  # of the decoders, only libtiff prints by itself
         try:
-            result = _decode(data, at_least)
+            result = _decode(data, at_least, max_pixels)
         except UnusableError as error:
             result = str(error)
     return result, tuple(notes)
 
 
-def read_bytes(path: Path) -> bytes:
-    """The content of a file.
+def read_bytes(path: Path, max_bytes: int = MAX_BYTES) -> bytes:
+    """Return the content of a file.
 
     Raises:
-        UnusableError: it cannot be read, is empty or too large.
+        UnusableError: it cannot be read, is empty, or is too large.
     """
     try:
         if path.is_dir():
             raise UnusableError("cannot be read: the folder cannot be listed")
-        if (size := path.stat().st_size) > MAX_BYTES:
-            raise UnusableError(f"too large: {size:,} bytes, the limit is {MAX_BYTES:,}")
+        if (size := path.stat().st_size) > max_bytes:
+            raise UnusableError(f"too large: {size:,} bytes, the limit is {max_bytes:,}")
         data = path.read_bytes()
     except OSError as error:
         raise UnusableError(f"cannot be read: {error.strerror or error}") from error
@@ -95,35 +98,33 @@ def read_bytes(path: Path) -> bytes:
     return data
 
 
-def starts_like_image(beginning: bytes) -> bool:
-    """Whether a file's first 8 bytes are those of a format that is read here."""
-    return beginning.startswith(_BEGINNINGS)
+def has_image_signature(beginning: bytes) -> bool:
+    """Return whether the first 8 bytes of a file are those of a supported format."""
+    return beginning.startswith(_SIGNATURES)
 
 
 def square(image: Image.Image, size: int, resample: Image.Resampling = Image.Resampling.LANCZOS) -> Image.Image:
-    """Cut the centre square out of a picture and resize it to ``size`` x ``size`` pixels, antialiased.
+    """Crop the centre square of an image and resize it to ``size`` x ``size`` pixels, antialiased.
 
     Raises:
         CaptionlessError: ``size`` is below 1.
     """
     if size < 1:
-        raise CaptionlessError(f"a picture cannot be {size} pixels wide. Choose a size of 1 or more.")
+        raise CaptionlessError(f"an image cannot be {size} pixels wide. Choose a size of 1 or more.")
     side = min(image.size)
     left, top = (image.width - side) // 2, (image.height - side) // 2
     image = image.crop((left, top, left + side, top + side))
     if side == size:
         return image
-    # The filter widens when it reduces, which is the antialiasing; the gap only saves time far away.
+    # Pillow widens the filter when it reduces, which is the antialiasing; a gap this large only saves time.
     return image.resize((size, size), resample, reducing_gap=4.0)
 
 
-def _decode(data: bytes, at_least: int) -> Image.Image:
+def _decode(data: bytes, at_least: int, max_pixels: int) -> Image.Image:
     try:
         with Image.open(io.BytesIO(data), formats=FORMATS) as image:
-            if image.width * image.height > MAX_PIXELS:
-                raise UnusableError(
-                    f"too large: {image.width} x {image.height} pixels, the limit is {MAX_PIXELS:,} in all"
-                )
+            if image.width * image.height > max_pixels:
+                raise UnusableError(f"too large: {image.width} x {image.height} pixels, the limit is {max_pixels:,}")
             if at_least:
                 image.draft(None, (2 * at_least, 2 * at_least))  # type: ignore[arg-type]
             image.load()
@@ -139,8 +140,8 @@ def _decode(data: bytes, at_least: int) -> Image.Image:
 def _reason(error: Exception, data: bytes) -> str:
     text = " ".join(str(error).split())[:200]
     if isinstance(error, UnidentifiedImageError):
-        damaged = starts_like_image(data[:8])
-        return "damaged: its beginning cannot be understood" if damaged else "not a picture: its content is none"
+        known = has_image_signature(data[:8])
+        return "damaged: its header cannot be read" if known else "not an image: its content has no known format"
     if isinstance(error, Image.DecompressionBombError):
         return f"too large: more than {MAX_PIXELS:,} pixels"
     if isinstance(error, MemoryError):
@@ -153,13 +154,13 @@ def _reason(error: Exception, data: bytes) -> str:
 def _turn_upright(image: Image.Image) -> None:
     try:
         ImageOps.exif_transpose(image, in_place=True)
-    except Exception as error:  # as above: EXIF is a small TIFF file of its own, and as often damaged
+    except Exception as error:  # EXIF is a small TIFF file, and damage raises as much as in `_decode`
         warnings.warn(f"EXIF orientation ignored ({error})", stacklevel=1)
 
 
 def _rgb(image: Image.Image) -> Image.Image:
     if image.mode == "LAB":
-        raise UnusableError("unread format: its colours are in LAB; convert it to RGB")
+        raise UnusableError("unsupported format: LAB colours; convert it to RGB")
     if image.mode.startswith("I") or image.mode == "F":
         image = _eight_bits(image)
     elif image.has_transparency_data:
@@ -168,32 +169,30 @@ def _rgb(image: Image.Image) -> Image.Image:
         image = image.convert("RGB" if image.mode != "1" else "L")
     image = _srgb(image)
     if image.mode == "RGBA":
-        background = Image.new("RGBA", image.size, (*BACKGROUND, 255))
-        image = Image.alpha_composite(background, image)
+        image = Image.alpha_composite(Image.new("RGBA", image.size, (*BACKGROUND, 255)), image)
     return image.convert("RGB")
 
 
 def _eight_bits(image: Image.Image) -> Image.Image:
-    """Scale grey of 16 or 32 bits to 8 bits.
+    """Scale grey with 16 or 32 bits to 8 bits.
 
-    16-bit files use their whole range (12-bit TIFFs theirs). The others do not say what white is: it is the
-    smallest of 1, 255 and 65535 that holds all values, and where none does, lowest to highest is stretched.
+    16-bit files use their whole range (12-bit TIFFs theirs). Other files do not record which value is white: it is
+    taken to be the smallest of 1, 255 and 65535 that no value exceeds; failing that, the range is stretched.
     """
-    values: NDArray[np.float32] = np.asarray(image).astype(np.float32)
+    values = np.asarray(image).astype(np.float32)
     tags = getattr(image, "tag_v2", {})
-    known = np.isfinite(values)
-    if not known.any():
+    finite = np.isfinite(values)
+    if not finite.any():
         raise UnusableError("damaged: it holds no finite values")
-    low, high = float(values[known].min()), float(values[known].max())
+    low, high = float(values[finite].min()), float(values[finite].max())
     if image.mode.startswith("I;16"):
         low, high = 0.0, 2.0 ** tags.get(_TIFF_BITS, (16,))[0] - 1
     elif low >= 0 and high <= 65535:
         low, high = 0.0, next(white for white in (1.0, 255.0, 65535.0) if high <= white)
     else:
         warnings.warn(f"its values from {low:g} to {high:g} were stretched from black to white", stacklevel=1)
-    values = np.where(known, values, low)
-    scaled = (values - low) * (255.0 / max(high - low, 1e-12))
-    if tags.get(_TIFF_PHOTOMETRIC) == 0:  # white is zero, which Pillow leaves to us beyond 8 bits
+    scaled = (np.where(finite, values, low) - low) * (255.0 / max(high - low, 1e-12))
+    if tags.get(_TIFF_PHOTOMETRIC) == 0:  # white is zero, which Pillow does not invert beyond 8 bits
         scaled = 255.0 - scaled
     result = Image.fromarray(np.clip(np.rint(scaled), 0, 255).astype(np.uint8))
     result.info = image.info
@@ -201,13 +200,13 @@ def _eight_bits(image: Image.Image) -> Image.Image:
 
 
 def _srgb(image: Image.Image) -> Image.Image:
-    """Convert the colours that an embedded profile describes (a camera's, a printer's) to sRGB."""
+    """Convert colours from the embedded profile (of a camera or a printer) to sRGB."""
     if not (data := image.info.get("icc_profile")):
         return image
     try:
         profile = ImageCms.ImageCmsProfile(io.BytesIO(data))
         if profile.profile.xcolor_space.strip() != _PROFILE_SPACES[image.mode]:
-            raise ValueError(f"it is not for {image.mode} pictures")
+            raise ValueError(f"it is not for {image.mode} images")
         if "sRGB" in ImageCms.getProfileDescription(profile):
             return image
         mode = "RGBA" if image.mode == "RGBA" else "RGB"

@@ -1,4 +1,4 @@
-"""Catching what decoders print, warn and log, so that it reaches a report instead of the terminal."""
+"""Capture what image decoders print, warn and log, so that it reaches a report instead of the terminal."""
 
 from __future__ import annotations
 
@@ -10,27 +10,29 @@ import sys
 import tempfile
 import threading
 import warnings
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 
 from PIL import Image
 
+from captionless.errors import shorten
+
 MAX_NOTES = 5
-"""Different complaints kept of one picture; libtiff can have hundreds."""
-_TERMINAL = 2
-# What is caught here belongs to the whole process, so only one picture at a time can be listened to.
+"""Different complaints kept per image; libtiff can have hundreds."""
+_STDERR = 2
+# Warnings, logs and standard error belong to the whole process, so one image at a time is captured.
 _LOCK = threading.Lock()
 
 
 @contextmanager
 def captured(*, stderr: bool = True) -> Iterator[list[str]]:
-    """Catch Python warnings, Pillow's log and, below Python, what C code writes to the standard error.
+    """Capture Python warnings, Pillow's log and what C code writes to the standard error.
 
-    The list that it yields is filled when the block is left (also by an exception): one line a complaint, each
-    once, at most `MAX_NOTES`, and then how many more there were.
+    The yielded list is filled when the block is left, also by an exception: one line per complaint, without
+    repetitions, at most `MAX_NOTES`, and then the number of the others.
 
     Args:
-        stderr: catch what C code writes as well. While the block runs, other threads' writing is caught too.
+        stderr: capture the standard error, too. While the block runs, this includes the output of other threads.
     """
     notes: list[str] = []
     printed: list[str] = []
@@ -45,10 +47,11 @@ def captured(*, stderr: bool = True) -> Iterator[list[str]]:
             yield notes
         finally:
             stack.close()
-            # A large picture within our own, stricter limit needs no remark.
+            # `decode_image` has a stricter limit of its own.
             warned = [str(w.message) for w in caught if w.category is not Image.DecompressionBombWarning]
             records = [logged.get().getMessage() for _ in range(logged.qsize())]
-            notes += _shortened([*warned, *records, *printed])
+            lines = (" ".join(line.split()) for line in [*warned, *records, *printed])
+            notes += shorten(dict.fromkeys(filter(None, lines)), MAX_NOTES, "more complaints of this kind")
 
 
 @contextmanager
@@ -68,30 +71,22 @@ def _pillow_log(records: queue.SimpleQueue[logging.LogRecord]) -> Iterator[None]
 
 @contextmanager
 def _standard_error(printed: list[str]) -> Iterator[None]:
-    """Point the process's standard error at a file; on leaving, point it back and read the file."""
+    """Redirect the standard error of the process to a temporary file, and read it on leaving."""
     if sys.stderr is not None:
         sys.stderr.flush()
     try:
-        kept = os.dup(_TERMINAL)
-    except OSError:  # it is closed: nothing can reach a terminal
+        kept = os.dup(_STDERR)
+    except OSError:  # it is closed, so that nothing can reach a terminal
         yield
         return
     with tempfile.TemporaryFile() as file:
-        os.dup2(file.fileno(), _TERMINAL)
+        os.dup2(file.fileno(), _STDERR)
         try:
             yield
         finally:
-            os.dup2(kept, _TERMINAL)
+            os.dup2(kept, _STDERR)
             os.close(kept)
             file.seek(0)
-            printed += file.read(1_000_000).decode("utf-8", "replace").splitlines()
-
-
-def _shortened(lines: Iterable[str]) -> list[str]:
-    """Each complaint once, on one line, and no more of them than a person reads."""
-    # libtiff begins its lines with the name of a file that never existed.
-    tidy = (" ".join(line.removeprefix("tempfile.tif: ").split()) for line in lines)
-    different = list(dict.fromkeys(line for line in tidy if line))
-    if len(different) <= MAX_NOTES:
-        return different
-    return [*different[:MAX_NOTES], f"and {len(different) - MAX_NOTES} more complaints of this kind"]
+            lines = file.read(1_000_000).decode("utf-8", "replace").splitlines()
+            # libtiff begins its lines with the name of a file that does not exist.
+            printed += [line.removeprefix("tempfile.tif: ") for line in lines]

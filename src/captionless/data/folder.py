@@ -1,4 +1,4 @@
-"""Finding the files of a folder."""
+"""Find the files of a folder, and match file names with paths from a table."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from captionless.errors import CaptionlessError
 
 
 def find_images(folder: str | Path) -> list[Path]:
-    """Every regular file in a folder and its sub-folders, sorted; hidden ones (a leading dot) are left out.
+    """List every regular file in a folder and its sub-folders, sorted; hidden ones (a leading dot) are left out.
 
-    Files of any kind are listed: `read_folder` says of each that is no picture why it was skipped. Links to
-    folders are followed, but no folder is entered twice. A sub-folder that cannot be listed, and a link that
-    leads nowhere, are listed as if they were files, so that they are reported too.
+    Files of any kind are listed, so that `read_folder` can report why it skips some. Links to folders are followed,
+    but no folder is entered twice. A sub-folder that cannot be listed and a broken link are returned like files, so
+    that they are reported, too.
 
     Raises:
         CaptionlessError: the folder does not exist, is a file, or cannot be listed.
@@ -24,7 +24,7 @@ def find_images(folder: str | Path) -> list[Path]:
     if not root.exists():
         raise CaptionlessError(f"there is no folder {folder}. Check the path.")
     if not root.is_dir():
-        raise CaptionlessError(f"{folder} is a file. Give the folder that holds the pictures.")
+        raise CaptionlessError(f"{folder} is a file. Give the folder that holds the images.")
     entered: set[tuple[int, int]] = set()
     files: list[Path] = []
 
@@ -35,7 +35,7 @@ def find_images(folder: str | Path) -> list[Path]:
         entered.add((status.st_dev, status.st_ino))
         with os.scandir(directory) as scanned:
             entries = [entry for entry in scanned if not entry.name.startswith(".")]
-        # Real folders first, so that a picture is called by its own name, not by that of a link to it.
+        # Real folders first, so that an image gets its own path, not that of a link to it.
         for entry in sorted(entries, key=lambda entry: (entry.is_symlink(), entry.name)):
             path = directory / entry.name
             if entry.is_dir():
@@ -54,32 +54,32 @@ def find_images(folder: str | Path) -> list[Path]:
 
 
 def relative_name(path: Path, folder: str | Path) -> str:
-    """The name of a file in its folder: relative, forward slashes, and always encodable as UTF-8."""
+    """Return the name of a file in its folder: relative, with forward slashes, and always valid UTF-8."""
     name = path.relative_to(os.path.abspath(folder)).as_posix()
     return name.encode("utf-8", "backslashreplace").decode("utf-8")
 
 
 def match_names(names: Iterable[str], keys: Iterable[str], folder: str | Path) -> dict[str, str]:
-    """Find for each picture's name the key of its vector: name → key; names without one are left out.
+    """Match file names with paths from a table: name → key; names without a key are left out.
 
-    A key matches a name that it equals, or whose absolute path it is; else one that it ends with (a path from
-    elsewhere) or that ends with it (a plain file name), always at a slash and only when nothing else fits: a
-    key that fits several names, or several keys that fit one name, match nothing.
+    A key matches the name that it equals, or whose absolute path it is. Failing that, it matches a name that it ends
+    with (a path from another machine) or that ends with it (a plain file name), always at a slash. A key that fits
+    several names this way, and several keys that fit one name, match nothing.
 
     Args:
-        names: paths relative to the folder, with forward slashes.
-        keys: paths as a table gives them; backslashes count as slashes where the key has no slash.
+        names: paths relative to ``folder``, with forward slashes.
+        keys: paths from a table; backslashes count as slashes if the key has no slash.
         folder: what the names are relative to.
     """
     names, root = set(names), Path(os.path.abspath(folder)).as_posix() + "/"
     by_file: defaultdict[str, list[str]] = defaultdict(list)
     for name in names:
         by_file[name.rpartition("/")[2]].append(name)
-    matches: dict[str, str] = {}
+    exact: dict[str, str] = {}
     loose: defaultdict[str, list[str]] = defaultdict(list)
     for key in keys:
-        if (exact := key if key in names else key.removeprefix(root)) in names:
-            matches[exact] = key
+        if (name := key if key in names else key.removeprefix(root)) in names:
+            exact[name] = key
             continue
         path = (key if "/" in key else key.replace("\\", "/")).removeprefix("./")
         fitting = [
@@ -87,9 +87,8 @@ def match_names(names: Iterable[str], keys: Iterable[str], folder: str | Path) -
             for name in by_file.get(path.rpartition("/")[2], ())
             if name == path or name.endswith("/" + path) or path.endswith("/" + name)
         ]
-        # /data/flowers/rose/a.jpg ends with rose/a.jpg and with a.jpg; the longer name says more.
+        # /data/flowers/rose/a.jpg ends with rose/a.jpg and with a.jpg; the longer name is more specific.
         fitting = [name for name in fitting if not any(other.endswith("/" + name) for other in fitting)]
         if len(fitting) == 1:
             loose[fitting[0]].append(key)
-    matches |= {name: found[0] for name, found in loose.items() if name not in matches and len(found) == 1}
-    return matches
+    return {name: found[0] for name, found in loose.items() if len(found) == 1} | exact

@@ -1,6 +1,6 @@
-"""A folder of files → checked, decoded, square pictures; what was skipped, and why.
+"""Read a folder of image files: check, decode and crop each, and report what was skipped and why.
 
-Nothing here needs torch, so that the processes that decode start fast and stay small.
+Nothing here imports torch, so that decoding processes start fast and stay small.
 """
 
 from __future__ import annotations
@@ -15,49 +15,22 @@ from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path
 
-import joblib
+import loky
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from captionless.data.decode import (
-    BACKGROUND,
-    MAX_PIXELS,
-    UnusableError,
-    decode,
-    decode_quietly,
-    read_bytes,
-    square,
-    starts_like_image,
-)
+from captionless.data.decode import UnusableError, decode_quietly, has_image_signature, read_bytes, square
 from captionless.data.folder import find_images, relative_name
 from captionless.data.process_pool import map_in_processes
 from captionless.errors import CaptionlessError
 from captionless.files import atomic_write
 
-__all__ = [
-    "BACKGROUND",
-    "MAX_PIXELS",
-    "SUFFIXES",
-    "ImageFile",
-    "SkippedFile",
-    "count_reasons",
-    "decode",
-    "find_duplicates",
-    "find_images",
-    "held_out",
-    "read_folder",
-    "relative_name",
-    "sample_images",
-    "square",
-    "write_report",
-]
-
 SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff", ".gif"})
-"""Endings (in lower case) of the files that are taken for pictures."""
-_UNREAD = ".heic .heif .avif .jxl .jp2 .psd .svg .cr2 .cr3 .nef .arw .dng .raf .orf".split()  # noqa: SIM905
-DETAIL = 256
-"""A JPEG is decoded as if for a square of this size at least: smaller ones do not depend on what else is made of it."""
+"""Endings (in lower case) of the files that are decoded."""
+_UNSUPPORTED = ".heic .heif .avif .jxl .jp2 .psd .svg .cr2 .cr3 .nef .arw .dng .raf .orf".split()  # noqa: SIM905
+# A JPEG is decoded with enough detail for this size at least, so that smaller ones do not depend on each other.
+_DETAIL = 256
 _FEW = 32
 _MAX_WORKERS = 16
 _SAMPLE_SIDE = 512
@@ -68,15 +41,15 @@ Pixels = NDArray[np.uint8]
 
 @dataclass(frozen=True, eq=False)
 class ImageFile:
-    """A usable picture of a folder.
+    """A usable image file.
 
     Args:
         path: absolute.
         name: path relative to the folder, with forward slashes.
         digest: SHA-256 of the file's bytes, 64 hexadecimal digits.
-        pixels: for each size asked for, the pixels, uint8 (size, size, 3), or (size, size, 1) in grey.
-        notes: what its decoder complained about.
-        full: where asked for, the centre square at the picture's own resolution, uint8 (side, side, 3).
+        pixels: for each requested size, the centre square, uint8 (size, size, 3), or (size, size, 1) in grey.
+        notes: complaints of the decoder.
+        full: if requested, the centre square at the image's own resolution, uint8 (side, side, 3).
     """
 
     path: Path
@@ -89,13 +62,13 @@ class ImageFile:
 
 @dataclass(frozen=True)
 class SkippedFile:
-    """A file that gives no picture.
+    """A file that gives no image.
 
     Args:
         path: absolute.
         name: path relative to the folder, with forward slashes.
-        reason: for people; its kind, and after a colon where there is one the details.
-        notes: what its decoder complained about.
+        reason: the kind of reason, and for some kinds after a colon the details.
+        notes: complaints of the decoder.
     """
 
     path: Path
@@ -103,10 +76,15 @@ class SkippedFile:
     reason: str
     notes: tuple[str, ...] = ()
 
+    @property
+    def kind(self) -> str:
+        """The kind of reason, such as ``truncated``."""
+        return self.reason.partition(":")[0]
+
 
 @dataclass(frozen=True)
-class _Wanted:
-    """What to make of each file. Travels to the decoding processes."""
+class _Request:
+    """What to make of each file; sent to the decoding processes."""
 
     folder: Path
     sizes: tuple[int, ...]
@@ -123,90 +101,86 @@ def read_folder(
     workers: int | None = None,
     files: Sequence[Path] | None = None,
 ) -> Generator[ImageFile | SkippedFile, None, None]:
-    """Decode every picture of a folder, in the order of `find_images`, holding only a few at a time.
+    """Decode every image of a folder, in the order of `find_images`, with only a few in memory at a time.
 
     Args:
         folder: searched with its sub-folders.
-        sizes: sides of the squares to make of each picture, in pixels.
+        sizes: sides of the square images to make of each file, in pixels.
         grey: make them (size, size, 1) instead of (size, size, 3).
-        full: when not 0, also give each picture's centre square in its own resolution, for an encoder that
-            does its own resizing; one of more than this many pixels a side is reduced to it.
-        workers: processes that decode; 1 decodes in this one. By default one a CPU core, and none for a folder
-            of a few files. A picture that kills its process costs that picture only.
-        files: what `find_images` gave, when that was already called (to know how many there are).
+        full: when not 0, also give the centre square at the image's own resolution, for an encoder that does its own
+            resizing; a square with more than this many pixels per side is reduced to it.
+        workers: decoding processes; 1 decodes in this process. By default one per CPU core, or this process for a
+            folder of a few files. A file that crashes its process is skipped.
+        files: the result of `find_images`, if it was already called.
 
     Raises:
-        CaptionlessError: at once, for a wrong folder, size or number of workers; at the end, when the folder
-            had no usable picture.
+        CaptionlessError: immediately, for a wrong folder, size or number of workers; at the end, if no file of the
+            folder is a usable image.
     """
     if any(size < 1 for size in (*sizes, full or 1)):
-        raise CaptionlessError(f"pictures cannot have the sizes {[*sizes]}. Choose sizes of 1 or more.")
+        raise CaptionlessError(f"images cannot have the sizes {[*sizes]}. Choose sizes of 1 or more.")
     if workers is not None and workers < 1:
-        raise CaptionlessError(f"{workers} decoding processes are too few. Choose 1 or more.")
+        raise CaptionlessError(f"`workers` must be 1 or more, not {workers}.")
     files = find_images(folder) if files is None else files
     if workers is None:
-        workers = 1 if len(files) < _FEW else min(joblib.cpu_count(), _MAX_WORKERS, len(files) // 8)
-    wanted = _Wanted(Path(os.path.abspath(folder)), tuple(sizes), grey, full)
-    return _read(files, wanted, workers)
+        workers = 1 if len(files) < _FEW else min(loky.cpu_count(), _MAX_WORKERS, len(files) // 8)
+    return _read(files, _Request(Path(os.path.abspath(folder)), tuple(sizes), grey, full), workers)
 
 
-def _read(files: Sequence[Path], wanted: _Wanted, workers: int) -> Generator[ImageFile | SkippedFile, None, None]:
-    read = functools.partial(_read_file, wanted=wanted)
-    lost = functools.partial(_skip, wanted=wanted, reason=_KILLED)
+def _read(files: Sequence[Path], request: _Request, workers: int) -> Generator[ImageFile | SkippedFile, None, None]:
+    read = functools.partial(_read_file, request=request)
+    lost = functools.partial(_skip, request=request, reason=_KILLED)
     results = map(read, files) if workers == 1 else map_in_processes(read, files, workers=workers, lost=lost)
-    reasons: Counter[str] = Counter()
-    usable = False
+    kinds: Counter[str] = Counter()
     for result in results:
         if isinstance(result, SkippedFile):
-            reasons[_kind(result.reason)] += 1
-        else:
-            usable = True
+            kinds[result.kind] += 1
         yield result
-    if not usable:
-        common = ", ".join(f"{reason}: {count}" for reason, count in reasons.most_common(3))
+    if kinds.total() == len(files):
+        common = ", ".join(f"{kind}: {count}" for kind, count in kinds.most_common(3))
         found = f"none of its {len(files)} files is one ({common})" if files else "it is empty"
         raise CaptionlessError(
-            f"there is no usable picture in {wanted.folder}: {found}. Give a folder with JPEG, PNG, WebP, BMP, "
-            "TIFF or GIF pictures."
+            f"there is no usable image in {request.folder}: {found}. Give a folder with JPEG, PNG, WebP, BMP, TIFF or "
+            "GIF images."
         )
 
 
-def _skip(path: Path, *, wanted: _Wanted, reason: str, notes: tuple[str, ...] = ()) -> SkippedFile:
-    return SkippedFile(path, relative_name(path, wanted.folder), reason, notes)
+def _skip(path: Path, *, request: _Request, reason: str, notes: tuple[str, ...] = ()) -> SkippedFile:
+    return SkippedFile(path, relative_name(path, request.folder), reason, notes)
 
 
-def _read_file(path: Path, *, wanted: _Wanted) -> ImageFile | SkippedFile:
+def _read_file(path: Path, *, request: _Request) -> ImageFile | SkippedFile:
     """Read, hash and decode one file; runs in a decoding process."""
-    skip: Callable[..., SkippedFile] = functools.partial(_skip, path, wanted=wanted)
+    skip: Callable[..., SkippedFile] = functools.partial(_skip, path, request=request)
     try:
-        if reason := _not_tried(path):
+        if reason := _unsupported(path):
             return skip(reason=reason)
         data = read_bytes(path)
     except UnusableError as error:
         return skip(reason=str(error))
-    image, notes = decode_quietly(data, max((*wanted.sizes, wanted.full, DETAIL)))
+    image, notes = decode_quietly(data, max((*request.sizes, request.full, _DETAIL)))
     if isinstance(image, str):
         return skip(reason=image, notes=notes)
-    pixels = {size: _pixels(square(image, size), wanted.grey) for size in wanted.sizes}
-    full = _pixels(square(image, min(*image.size, wanted.full))) if wanted.full else None
+    pixels = {size: _pixels(square(image, size), request.grey) for size in request.sizes}
+    full = _pixels(square(image, min(*image.size, request.full))) if request.full else None
     digest = hashlib.sha256(data).hexdigest()
-    return ImageFile(path, relative_name(path, wanted.folder), digest, pixels, notes, full)
+    return ImageFile(path, relative_name(path, request.folder), digest, pixels, notes, full)
 
 
-def _not_tried(path: Path) -> str:
-    """Why a file is not even tried; empty when it is."""
+def _unsupported(path: Path) -> str:
+    """Return why a file is not decoded, by its ending; empty if it is."""
     suffix = path.suffix.lower()
-    if suffix in _UNREAD:
-        return f"unread format: {suffix} is not read here; convert it to JPEG or PNG"
+    if suffix in _UNSUPPORTED:
+        return f"unsupported format: {suffix}; convert it to JPEG or PNG"
     if suffix in SUFFIXES or path.is_dir():
         return ""
-    if suffix == "":  # some programs save pictures without an ending
+    if suffix == "":  # some programs save images without an ending
         try:
             with path.open("rb") as file:
-                return "" if starts_like_image(file.read(8)) else "not a picture"
+                return "" if has_image_signature(file.read(8)) else "not an image"
         except OSError:
             return ""
-    return "not a picture"
+    return "not an image"
 
 
 def _pixels(image: Image.Image, grey: bool = False) -> Pixels:
@@ -215,13 +189,13 @@ def _pixels(image: Image.Image, grey: bool = False) -> Pixels:
 
 
 def sample_images(folder: str | Path, count: int) -> list[Image.Image]:
-    """Decode up to ``count`` pictures of a folder, spread over all of it and always the same ones.
+    """Decode up to ``count`` images spread over all of a folder, the same ones each time.
 
     Returns:
-        Their centre squares in colour, no side above 512 pixels.
+        Their centre squares in colour, at most 512 pixels wide.
 
     Raises:
-        CaptionlessError: a wrong folder, or one without usable pictures.
+        CaptionlessError: the folder does not exist or has no usable image.
     """
     files = find_images(folder)
     files.sort(key=lambda path: hashlib.sha256(relative_name(path, folder).encode()).digest())
@@ -235,42 +209,38 @@ def sample_images(folder: str | Path, count: int) -> list[Image.Image]:
     return images
 
 
-def find_duplicates(pictures: Iterable[ImageFile]) -> list[list[str]]:
-    """Names of pictures with the same bytes: one list for each picture that is there more than once."""
+def find_duplicates(images: Iterable[ImageFile]) -> list[list[str]]:
+    """Group the names of images with identical bytes: one list per image that occurs more than once."""
     names: dict[str, list[str]] = {}
-    for picture in pictures:
-        names.setdefault(picture.digest, []).append(picture.name)
+    for image in images:
+        names.setdefault(image.digest, []).append(image.name)
     return [same for same in names.values() if len(same) > 1]
 
 
 def held_out(digest: str, share: float) -> bool:
-    """Whether a picture belongs to the ``share`` (0 to 1) that is set aside from training.
+    """Return whether an image belongs to the ``share`` (0 to 1) that is held out from training.
 
-    Follows from the content alone: identical pictures stay together, adding pictures changes nothing for the
-    others, and what a share sets aside a larger share sets aside too.
+    This depends on the content alone: identical images stay together, adding images changes nothing for the others,
+    and a larger share holds out everything that a smaller share does.
 
     Raises:
         CaptionlessError: ``share`` is not between 0 and 1.
     """
     if not 0 <= share <= 1:
-        raise CaptionlessError(f"cannot hold out a share of {share}. Choose between 0 and 1, such as 0.1.")
+        raise CaptionlessError(f"`hold_out` must be between 0 and 1, not {share}. Try `hold_out=0.1`.")
     return int(digest[:13], 16) / 16**13 < share
 
 
 def count_reasons(skipped: Iterable[SkippedFile]) -> dict[str, int]:
-    """How many files were skipped for each kind of reason, the commonest first."""
-    return dict(Counter(_kind(one.reason) for one in skipped).most_common())
-
-
-def _kind(reason: str) -> str:
-    return reason.partition(":")[0]
+    """Count skipped files by the kind of reason, the most common first."""
+    return dict(Counter(file.kind for file in skipped).most_common())
 
 
 def write_report(path: str | Path, entries: Iterable[ImageFile | SkippedFile], hold_out: float = 0.0) -> None:
-    """Write what became of each file of a folder: a CSV of file, status, reason and notes.
+    """Write a CSV with file, status, reason and notes of each file of a folder.
 
-    Status is ``used``, ``held out`` (by `held_out` with the share ``hold_out``), ``duplicate`` (of an earlier
-    file; it counts once) or ``skipped``.
+    Status is ``used``, ``held out`` (see `held_out`, with the share ``hold_out``), ``duplicate`` (of an earlier file,
+    and counted once) or ``skipped``.
 
     Raises:
         CaptionlessError: the report cannot be written.

@@ -14,14 +14,8 @@ import numpy as np
 from PIL import Image
 
 from captionless.data.arrays import ArrayBuilder, ImageArrays, Progress, allocate, tracked
-from captionless.data.folder import match_names
-from captionless.data.images import (
-    ImageFile,
-    SkippedFile,
-    find_images,
-    read_folder,
-    relative_name,
-)
+from captionless.data.folder import find_images, match_names, relative_name
+from captionless.data.images import ImageFile, SkippedFile, read_folder
 from captionless.encoders.cache import VectorCache, Vectors, cache_folder
 from captionless.encoders.table import read_vectors, write_vectors
 from captionless.errors import CaptionlessError

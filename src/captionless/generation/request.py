@@ -171,9 +171,9 @@ def _photo(option: str, path: Path | None) -> Image | None:
         return None
     if path.is_dir():
         raise CaptionlessError(f"{option} {path} is a folder. Name one picture.")
-    from captionless.data.decode import decode
+    from captionless.data.decode import decode_image
 
-    return decode(path)
+    return decode_image(path)
 
 
 def _flag(option: str) -> str:

@@ -10,7 +10,7 @@ from captionless.checkpoints.config import ModelConfig
 from captionless.conditioning.classes import list_classes, one_hot
 from captionless.config.training import TrainConfig
 from captionless.data.arrays import ImageArrays, read_arrays
-from captionless.data.images import find_images, relative_name
+from captionless.data.folder import find_images, relative_name
 from captionless.data.labels import FOLDERS, Labels, find_labels, normalise_label, require_two_classes
 from captionless.errors import CaptionlessError
 from captionless.training.dataset import Listener, TrainingImages, sides, split, tell
