@@ -141,12 +141,12 @@ assert off_std < 5 / (2 * n) ** 0.5, "the standard deviation of xt given x0 is s
 # towards, as long as the direction is right on average. This is why there must be many small steps.
 #
 # `captionless.diffusion.ddpm` does this, and little more: open it, its body is about ten lines. Such a function is
-# called a *sampler*, because what it generates is a *sample* from the distribution of images. It never calls a
-# network itself. Instead it is a Python generator that hands out pairs `(xt, t)` and is sent the estimate of `x0` for
-# each: `x0 = yield x, t`. The function `captionless.diffusion.drive` connects a sampler with a denoiser, any function
-# `(xt, t) -> x0`, and returns the final image. What else a sampler needs is held by a
-# `captionless.diffusion.ReverseProcess`: the schedule; the falling times, which `sampling_times(steps)` spaces evenly
-# from 1 to 0; and a function that returns fresh noise.
+# called a *sampler*, because what it generates is a *sample* from the distribution of images. It calls no network
+# itself. It is a Python generator: wherever it needs an estimate of `x0`, it yields the noisy images and their noise
+# level, and receives the estimate: `x0 = yield x, t`. The function `captionless.diffusion.drive` connects a sampler
+# with a denoiser, which may be any function `(xt, t) -> x0`, and returns the final images. A
+# `captionless.diffusion.ReverseProcess` holds what else a sampler needs: the schedule; the falling times, which
+# `sampling_times(steps)` spaces evenly from 1 to 0; and a function that returns fresh noise.
 #
 # ## 4. A toy example where everything is known
 #

@@ -21,8 +21,15 @@ ROW = re.compile(r"^(?P<head>\| .+ \| [1-6] \| \[`(?P<code>.+)`\])\((?P<file>[^)
 
 def main() -> int:
     """Rewrite the table, or with ``--check`` compare it; return the exit code."""
-    text = README.read_text(encoding="utf-8")
-    new = "".join(renumbered(line) for line in text.splitlines(keepends=True))
+    text, lines, errors = README.read_text(encoding="utf-8"), [], []
+    for line in text.splitlines(keepends=True):
+        try:
+            lines.append(renumbered(line))
+        except LookupError as error:
+            errors.append(str(error))
+    if errors:
+        sys.exit("\n".join(errors))
+    new = "".join(lines)
     if "--check" in sys.argv[1:]:
         if new != text:
             print("the table of course/README.md is out of date. Run: python course/table.py")
@@ -40,7 +47,7 @@ def renumbered(line: str) -> str:
     places = {path: found for path in SOURCES if (found := lines_with(row["code"], path))}
     if named not in places and len(places) != 1:
         where = ", ".join(str(path.relative_to(COURSE.parent)) for path in places) or "no file"
-        raise SystemExit(f"course/README.md: `{row['code']}` is not in {row['file']} but in {where}. Change the row.")
+        raise LookupError(f"course/README.md: `{row['code']}` is not in {row['file']} but in {where}. Change the row.")
     path = named if named in places else next(iter(places))
     number = int(row["line"]) if int(row["line"]) in places[path] else places[path][0]
     return f"{row['head']}(../{path.relative_to(COURSE.parent).as_posix()}#L{number}) |\n"
