@@ -10,17 +10,15 @@ import torch
 from PIL import Image
 
 import encoder_factory
-from captionless.evaluation import one_model as examine
+from captionless.config.evaluation import EvaluationConfig
 from captionless.evaluation.classifier import train as pixel_classifier
-from captionless.evaluation.sections import sweep as sweep_section
-from captionless.evaluation.sections import text_alignment as words_section
 from captionless.training.run import train
 
 TINY: dict[str, Any] = {"size": 8, "width": 16, "batch": 8, "images": 32, "precision": "float32"}
 
 
 def sample_photos(folder: Path, n: int, seed: int = 0) -> Path:
-    """Pictures of noise on two colours, in two sub-folders."""
+    """Images of noise on two colours, in two sub-folders."""
     generator = torch.Generator().manual_seed(seed)
     for i in range(n):
         kind = "rose" if i % 2 else "daisy"
@@ -42,12 +40,14 @@ def build_place(root: Path, n: int = 60) -> Path:
     return root
 
 
+def small_config(**changes: Any) -> EvaluationConfig:
+    """Sizes of an evaluation that takes a second or two."""
+    sizes = {"training_samples": 8, "prompt_images": 24, "sweep_images": 4, "sweep_steps": (1, 2)}
+    return EvaluationConfig(**{**sizes, **changes})
+
+
 def make_fast(patch: pytest.MonkeyPatch, place: Path) -> None:
-    """Paint and train less than one would in earnest."""
+    """Use the place's cache, and train the classifier for a few steps only."""
     patch.setenv("CAPTIONLESS_CACHE", str(place / "cache"))
-    patch.setattr(examine, "OWN_VECTORS", 8)
-    patch.setattr(words_section, "IMAGES", 24)
-    patch.setattr(sweep_section, "IMAGES", 4)
-    patch.setattr(sweep_section, "STEPS", (1, 2))
     for name, value in {"SEEN": (320, 320), "BATCH": 32, "TINY": 8, "GROWTH": ((1.0, 1.0),)}.items():
         patch.setattr(pixel_classifier, name, value)

@@ -78,7 +78,7 @@ MARKS = (
 
 def _generalises(picture: FolderImage) -> ModelEvaluation:
     words = Section(
-        "words",
+        "text_alignment",
         (
             accuracy(124),
             Figure(
@@ -94,7 +94,7 @@ def _generalises(picture: FolderImage) -> ModelEvaluation:
         notes=("The cosine is that of the models' own encoder, which they were trained to please.",),
     )
     likeness = Section(
-        "likeness",
+        "fidelity",
         (
             kid(14.2, 12.1, 16.4),
             Figure("precision", "Precision", share(430, 550), share(497, 550), percent=True),
@@ -139,9 +139,9 @@ def _generalises(picture: FolderImage) -> ModelEvaluation:
 
 
 def _memorises(picture: FolderImage) -> ModelEvaluation:
-    words = Section("words", (accuracy(171),), grids=(ImageGrid("Ten of each prompt", picture(520, 360)),))
+    words = Section("text_alignment", (accuracy(171),), grids=(ImageGrid("Ten of each prompt", picture(520, 360)),))
     likeness = Section(
-        "likeness",
+        "fidelity",
         (kid(5.1, 3.9, 6.4),),
         reference_points=MARKS,
         missing=(

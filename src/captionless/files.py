@@ -54,3 +54,21 @@ def _cannot_write(path: Path, error: OSError) -> CaptionlessError:
     return CaptionlessError(
         f"cannot write {path}: {reason}. Free some space or choose another folder; nothing was half-written."
     )
+
+
+def make_folder(folder: Path) -> None:
+    """Create the folder that results go into, unless it exists.
+
+    Raises:
+        CaptionlessError: it is a file, or cannot be written to.
+    """
+    if folder.exists() and not folder.is_dir():
+        raise CaptionlessError(f"`out` {folder} is a file. Choose a folder.")
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder):
+            pass
+    except OSError as error:
+        raise CaptionlessError(
+            f"`out` {folder} cannot be written: {error.strerror or error}. Choose another folder."
+        ) from error

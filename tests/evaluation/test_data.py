@@ -12,18 +12,10 @@ import torch
 import tiny
 from captionless.checkpoints.config import ModelConfig, TrainingRecord, load_config, model_folder, save_config
 from captionless.checkpoints.image_list import write_image_list
-from captionless.config.sampling import SamplingConfig
-from captionless.evaluation import one_model as examine
-from captionless.evaluation.data import (
-    EvaluationData,
-    Images,
-    Silent,
-    ancestry,
-    folder_labels,
-    own_images,
-    seen_digests,
-    teachers,
-)
+from captionless.config.evaluation import EvaluationConfig
+from captionless.evaluation.data import EvaluationData, ImageSet, folder_labels
+from captionless.evaluation.lineage import encoder_digests, lineage, seen_digests, training_images
+from captionless.evaluation.one_model import limit_training_images
 
 
 def write_model(folder: Path, rows: list[tuple[str, str, str]], begun_from: Path | None = None) -> Path:
@@ -64,15 +56,15 @@ def test_an_ancestor_that_is_gone_is_named(tmp_path: Path) -> None:
     assert seen_digests(second) == ({"bb"}, (str(tmp_path / "gone"),))
 
 
-def test_the_encoders_of_all_ancestors_are_teachers(tmp_path: Path) -> None:
+def test_the_encoders_of_all_ancestors_are_encoder_digests(tmp_path: Path) -> None:
     first = write_model(tmp_path / "first", [])
     second = write_model(tmp_path / "second", [], first)
-    assert teachers(second) == {"0" * 64}
-    assert [name for name, _ in ancestry(second)] == [str(second), str(first)]
+    assert encoder_digests(second) == {"0" * 64}
+    assert [name for name, _ in lineage(second)] == [str(second), str(first)]
     config = load_config(first)
     assert config.encoder is not None
     save_config(first, replace(config, encoder=replace(config.encoder, digest="1" * 64)))
-    assert teachers(second) == {"0" * 64, "1" * 64}
+    assert encoder_digests(second) == {"0" * 64, "1" * 64}
 
 
 def test_a_model_that_claims_to_descend_from_itself_is_read_once(tmp_path: Path) -> None:
@@ -86,32 +78,30 @@ def test_the_bundled_model_records_what_it_was_trained_on() -> None:
     assert not unknown
     with (model_folder("bundled") / "pictures.csv").open(encoding="utf-8") as file:
         assert {row["sha256"] for row in csv.DictReader(file) if row["role"] != "held out"} == seen
-    assert len(set(own_images("bundled").values())) == load_config("bundled").training.train_images
+    assert len(set(training_images("bundled").values())) == load_config("bundled").training.train_images
 
 
 def test_a_copy_is_seen_but_is_not_one_more_image(tmp_path: Path) -> None:
     rows = [("a.png", "aa", "train"), ("b.png", "bb", "train"), ("c.png", "cc", "held out"), ("a.png", "a2", "copy")]
     model = write_model(tmp_path / "m", rows)
     assert seen_digests(model) == ({"aa", "bb", "a2"}, ())
-    assert own_images(model) == {"aa": "aa", "bb": "bb", "a2": "aa"}
-    assert folder_of("a2", "cc", own=own_images(model)).found == 1
-    assert folder_of("a2", "aa", "bb", own=own_images(model)).found == 2
-    assert folder_of(own=own_images(model)).trained_on == 2
+    assert training_images(model) == {"aa": "aa", "bb": "bb", "a2": "aa"}
+    assert folder_of("a2", "cc", own=training_images(model)).found == 1
+    assert folder_of("a2", "aa", "bb", own=training_images(model)).found == 2
+    assert folder_of(own=training_images(model)).trained_on == 2
 
 
-def test_of_many_training_images_the_models_own_are_compared_first(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(examine, "COMPARED", 3)
-    plan = examine.Plan((), "", 1, None, SamplingConfig(), 0, Silent())
-    few, told = examine.compared(folder_of(*"abcdefgh", own={"c": "c", "g": "g"}), plan)
+def test_of_many_training_images_the_models_own_are_compared_first() -> None:
+    few, told = limit_training_images(folder_of(*"abcdefgh", own={"c": "c", "g": "g"}), EvaluationConfig(compared=3))
     assert len(few.seen) == 3
     assert few.found == few.trained_on == 2
-    assert "8 training pictures" in told[0]
+    assert "8 training images" in told[0]
 
 
 def folder_of(*digests: str, own: dict[str, str]) -> EvaluationData:
     """A folder of which a model has seen pictures of these digests, some of them in its own training."""
     n = len(digests)
-    seen = Images(digests, digests, torch.zeros(n, 3, 2, 2), torch.zeros(n, 2), (None,) * n)
+    seen = ImageSet(digests, digests, torch.zeros(n, 3, 2, 2), torch.zeros(n, 2), (None,) * n)
     return EvaluationData(seen, seen.take([]), seen, own)
 
 
@@ -152,7 +142,7 @@ def test_a_folder_around_all_others_is_no_label() -> None:
 
 def test_taking_images_keeps_all_that_is_known_of_them_together() -> None:
     pixels = torch.arange(4 * 3 * 2 * 2).reshape(4, 3, 2, 2).to(torch.uint8)
-    pictures = Images(tuple("abcd"), ("1", "2", "3", "4"), pixels, tiny.unit_vectors(4), ("x", None, "y", "z"))
+    pictures = ImageSet(tuple("abcd"), ("1", "2", "3", "4"), pixels, tiny.unit_vectors(4), ("x", None, "y", "z"))
     two = pictures.take([3, 1])
     assert (two.names, two.digests, two.labels, len(two)) == (("d", "b"), ("4", "2"), ("z", None), 2)
     assert torch.equal(two.pixels, pixels[[3, 1]])

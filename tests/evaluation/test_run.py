@@ -18,14 +18,13 @@ from captionless.checkpoints.model import BANK, load_model
 from captionless.checkpoints.tensors import save_tensors
 from captionless.config.sampling import SamplingConfig
 from captionless.errors import CaptionlessError
-from captionless.evaluation import one_model as examine
-from captionless.evaluation.data import Silent
 from captionless.evaluation.report.page import parts
 from captionless.evaluation.report.results import ModelEvaluation, Section
 from captionless.evaluation.run import evaluate
-from captionless.evaluation.samples import EvaluationSampler
+from captionless.evaluation.sections.text_alignment import NO_PROMPTS
+from captionless.progress import Silent
 from captionless.training.run import train
-from evaluation_cases import TINY, build_place, make_fast, sample_photos
+from evaluation_cases import TINY, build_place, make_fast, sample_photos, small_config
 
 FAST = SamplingConfig(steps=1, precision="float32")
 
@@ -43,7 +42,8 @@ def fast(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.fixture
 def measured(place: Path, tmp_path: Path) -> Callable[..., ModelEvaluation]:
     def call(model: Path | None = None, **options: Any) -> ModelEvaluation:
-        options = {"data": place / "photos", "out": tmp_path / "report", "sampling": FAST, **options}
+        config = small_config(**{name: options.pop(name) for name in ("samples", "seed") if name in options})
+        options = {"data": place / "photos", "out": tmp_path / "report", "sampling": FAST, "config": config, **options}
         return evaluate(model or place / "model", **options).models[0]
 
     return call
@@ -100,36 +100,8 @@ def test_real_images_stand_beside_what_their_labels_ask_for(
 
 
 def test_a_figure_that_samples_cut_off_names_samples(measured: Callable[..., ModelEvaluation]) -> None:
-    missing = dict(section(measured(samples=10), "likeness").missing)
-    assert "raise --samples to 20 or more" in missing["Likeness to the folder"]
-
-
-def test_how_long_it_takes_is_told(measured: Callable[..., ModelEvaluation], monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("captionless.evaluation.classifier.reference.TIMED", 3)
-    listener = Remembers()
-    measured(listener=listener)
-    classifier, painting = (
-        next(i for i, text in enumerate(listener.said) if text.startswith(start)) for start in ("Training", "Painting")
-    )
-    assert painting + 1 == classifier  # before either is begun in earnest
-    assert listener.said[painting].endswith("denoising steps in all: a few seconds.")
-    assert listener.said[classifier].endswith("on 48 pictures: a few seconds.")
-    assert sum(text.startswith("Painting") for text in listener.said) == 1
-
-
-def test_where_no_classifier_is_trained_the_time_is_told_too(
-    measured: Callable[..., ModelEvaluation], tmp_path: Path
-) -> None:
-    (tmp_path / "prompts.txt").write_text("a red rose\na white daisy\n")
-    listener = Remembers()
-    measured(prompts=tmp_path / "prompts.txt", listener=listener)
-    assert sum(text.startswith("Painting") for text in listener.said) == 1
-
-
-def test_the_time_for_looking_at_images_is_counted_in() -> None:
-    studio = EvaluationSampler.__new__(EvaluationSampler)
-    studio.looks, studio.looked, studio.looking = 500, 100, 2.0
-    assert studio.besides() == 8.0
+    missing = dict(section(measured(samples=10), "fidelity").missing)
+    assert "raise --samples to 20 or more" in missing["Fidelity and diversity"]
 
 
 def test_words_of_a_file_are_asked_for(measured: Callable[..., ModelEvaluation], tmp_path: Path) -> None:
@@ -140,7 +112,7 @@ def test_words_of_a_file_are_asked_for(measured: Callable[..., ModelEvaluation],
     found = measured(prompts=prompts)
     assert found.figures["recognised"].value.n == 8  # only one of the three says what it shows
     assert found.figures["r_precision"].label.endswith("out of 3")
-    assert str(prompts) in section(found, "words").notes[0]
+    assert str(prompts) in section(found, "text_alignment").notes[0]
 
 
 def test_prompts_without_labels_leave_the_classifier_out_with_its_reason(
@@ -149,7 +121,7 @@ def test_prompts_without_labels_leave_the_classifier_out_with_its_reason(
     (tmp_path / "prompts.txt").write_text("a red rose\na white daisy\n")
     found = measured(prompts=tmp_path / "prompts.txt")
     assert "recognised" not in found.figures
-    assert ("Recognised as asked", "the prompts have no labels") in section(found, "words").missing
+    assert ("Recognised as asked", "the prompts have no labels") in section(found, "text_alignment").missing
 
 
 def test_labels_that_the_folder_does_not_have_are_named(
@@ -157,10 +129,10 @@ def test_labels_that_the_folder_does_not_have_are_named(
 ) -> None:
     prompts = tmp_path / "p.jsonl"
     prompts.write_text('{"prompt": "a cat", "label": "cat"}\n{"prompt": "a rose", "label": "rose"}\n')
-    missing = dict(section(measured(prompts=prompts), "words").missing)
+    missing = dict(section(measured(prompts=prompts), "text_alignment").missing)
     assert missing["Recognised as asked, for cat"].startswith("the folder has no such label")
     prompts.write_text('{"prompt": "a cat", "label": "cat"}\n{"prompt": "a dog", "label": "dog"}\n')
-    missing = dict(section(measured(prompts=prompts), "words").missing)
+    missing = dict(section(measured(prompts=prompts), "text_alignment").missing)
     assert missing["Recognised as asked"].endswith("or none, labelled cat, dog; its labels are daisy, rose")
 
 
@@ -172,7 +144,7 @@ def test_without_prompts_and_sub_folders_words_are_left_out(
     for path in (place / "photos").rglob("*.png"):
         shutil.copy(path, flat)
     found = measured(data=flat)
-    assert section(found, "words").missing[0][1] == examine.NO_WORDS
+    assert section(found, "text_alignment").missing[0][1] == NO_PROMPTS
     assert "kid" in found.figures
 
 
@@ -181,7 +153,7 @@ def test_a_folder_that_was_trained_on_as_a_whole_brings_a_warning(
 ) -> None:
     model = train(place / "photos", tmp_path / "whole", encoder=str(place / "encoder"), **TINY)
     found = measured(model)
-    assert "trained on every picture of this folder" in found.warnings[0]
+    assert "trained on every image of this folder" in found.warnings[0]
     assert found.figures["memorised_own"].real is None
     assert found.figures["kid"].value.n == 60
 
@@ -191,14 +163,14 @@ def test_a_folder_of_strange_images_is_all_held_out_and_copies_are_looked_for_in
 ) -> None:
     found = measured(data=sample_photos(tmp_path / "new", 24, seed=1))
     assert found.figures["kid"].value.n == 24
-    assert "no acquittal" in section(found, "memorisation").notes[0]
+    assert "proves nothing" in section(found, "memorisation").notes[0]
 
 
 def test_too_few_images_leave_out_what_needs_more_and_say_how_many(
     measured: Callable[..., ModelEvaluation], tmp_path: Path
 ) -> None:
     found = measured(data=sample_photos(tmp_path / "few", 12, seed=1))
-    assert "at least 20 pictures, and there are 12" in dict(section(found, "likeness").missing).popitem()[1]
+    assert "at least 20 pictures, and there are 12" in dict(section(found, "fidelity").missing).popitem()[1]
     assert "cosine_gain" in found.figures
 
 
@@ -225,7 +197,7 @@ def test_two_models_are_measured_on_images_that_neither_has_seen(place: Path, tm
     shutil.copytree(place / "photos", fifty)
     sample_photos(fifty, 60, seed=5)
     other = train(sample_photos(tmp_path / "other", 30, seed=5), tmp_path / "b", encoder=str(place / "encoder"), **TINY)
-    report = evaluate([place / "model", other], data=fifty, out=tmp_path / "r", sampling=FAST)
+    report = evaluate([place / "model", other], data=fifty, out=tmp_path / "r", sampling=FAST, config=small_config())
     one, two = report.models
     trained = sum(row[2] == "train" for row in read_image_list(place / "model"))
     assert one.figures["kid"].value.n == two.figures["kid"].value.n == 120 - trained - 30
@@ -235,25 +207,34 @@ def test_two_models_are_measured_on_images_that_neither_has_seen(place: Path, tm
 
 def test_models_that_have_too_little_unseen_in_common_say_so(place: Path, tmp_path: Path) -> None:
     other = train(place / "photos", tmp_path / "b", encoder=str(place / "encoder"), **TINY)
-    report = evaluate([place / "model", other], data=place / "photos", out=tmp_path / "r", sampling=FAST)
-    assert all("Only 0 pictures are unknown to all these models" in one.warnings[-1] for one in report.models)
+    report = evaluate(
+        [place / "model", other], data=place / "photos", out=tmp_path / "r", sampling=FAST, config=small_config()
+    )
+    assert all("Only 0 images were used to train none of these models" in one.warnings[-1] for one in report.models)
 
 
 def test_a_model_of_classes_is_measured_without_words(place: Path, tmp_path: Path) -> None:
     model = train(place / "photos", tmp_path / "classes", classes=True, hold_out=0.5, **TINY)
-    report = evaluate(model, data=place / "photos", out=tmp_path / "r", sampling=FAST)
+    report = evaluate(model, data=place / "photos", out=tmp_path / "r", sampling=FAST, config=small_config())
     (found,) = report.models
     assert {"recognised", "kid", "memorised"} <= set(found.figures)
-    assert dict(section(found, "words").missing)["Cosine with the words, R-precision"].startswith("the model paints")
-    assert "independent of the model" in section(found, "likeness").notes[0]
+    assert dict(section(found, "text_alignment").missing)["Cosine with the prompt, R-precision"].startswith(
+        "the model generates"
+    )
+    assert "independent of the model" in section(found, "fidelity").notes[0]
 
 
 def test_a_model_of_classes_says_that_it_was_not_asked_for_prompts(place: Path, tmp_path: Path) -> None:
     model = train(place / "photos", tmp_path / "classes", classes=True, hold_out=0.5, **TINY)
     (tmp_path / "p.txt").write_text("a rose\n")
-    options: dict[str, Any] = {"data": place / "photos", "out": tmp_path / "r", "sampling": FAST}
+    options: dict[str, Any] = {
+        "data": place / "photos",
+        "out": tmp_path / "r",
+        "sampling": FAST,
+        "config": small_config(),
+    }
     (found,) = evaluate(model, prompts=tmp_path / "p.txt", **options).models
-    assert "asked for those and not for the prompts" in found.warnings[0]
+    assert "evaluated on those and not on the prompts" in found.warnings[0]
 
 
 def test_a_model_of_a_table_of_labels_knows_them_again(place: Path, tmp_path: Path) -> None:
@@ -265,7 +246,7 @@ def test_a_model_of_a_table_of_labels_knows_them_again(place: Path, tmp_path: Pa
         rows.append(f"{path.name},{path.parent.name}")
     (tmp_path / "labels.csv").write_text("\n".join(rows) + "\n")
     model = train(flat, tmp_path / "m", labels=tmp_path / "labels.csv", hold_out=0.5, **TINY)
-    (found,) = evaluate(model, data=flat, out=tmp_path / "r", sampling=FAST).models
+    (found,) = evaluate(model, data=flat, out=tmp_path / "r", sampling=FAST, config=small_config()).models
     assert {"recognised", "kid"} <= set(found.figures)
 
 
@@ -274,16 +255,20 @@ def test_models_of_other_encoders_and_sizes_are_not_compared_without_a_word(plac
     options = {**TINY, "size": 16}
     other = train(place / "photos", tmp_path / "b", encoder=str(clip), hold_out=0.5, **options)
     both = [place / "model", other]
-    report = evaluate(both, data=place / "photos", out=tmp_path / "r", sampling=FAST)
+    report = evaluate(both, data=place / "photos", out=tmp_path / "r", sampling=FAST, config=small_config())
     told = " ".join(report.models[0].warnings)
-    assert "Name one for all with --features" in told
+    assert "Choose one for all with `features`" in told
     assert "the smaller has the easier task" in told
     marks = [row.name for part in parts(report) for block in part.blocks for row in block.rows if row.kind == "mark"]
     assert len(marks) == len(set(marks)) == 6
     told = " ".join(
-        evaluate(both, data=place / "photos", out=tmp_path / "s", sampling=FAST, features=str(clip)).models[0].warnings
+        evaluate(
+            both, data=place / "photos", out=tmp_path / "s", sampling=FAST, config=small_config(), features=str(clip)
+        )
+        .models[0]
+        .warnings
     )
-    assert "--features" not in told
+    assert "`features`" not in told
 
 
 def test_a_sub_folder_of_too_few_images_does_not_stop_the_classifier(
@@ -294,13 +279,13 @@ def test_a_sub_folder_of_too_few_images_does_not_stop_the_classifier(
     Image.new("RGB", (9, 9), "blue").save(more / "misc" / "1.png")
     found = measured(data=more)
     assert "recognised" in found.figures
-    assert any("for misc" in what for what, _ in section(found, "words").missing)
+    assert any("for misc" in what for what, _ in section(found, "text_alignment").missing)
 
 
 def test_features_of_another_model_are_independent(measured: Callable[..., ModelEvaluation], place: Path) -> None:
     own, other = measured(), measured(features=str(encoder_factory.small_clip(place / "clip")))
-    assert "not independent" in section(own, "likeness").notes[0]
-    assert "(independent of the model)" in section(other, "likeness").notes[0]
+    assert "not independent" in section(own, "fidelity").notes[0]
+    assert "(independent of the model)" in section(other, "fidelity").notes[0]
     assert own.figures["kid"].value != other.figures["kid"].value
 
 
@@ -310,10 +295,10 @@ def test_features_of_another_model_are_independent(measured: Callable[..., Model
 @pytest.mark.parametrize(
     ("options", "said"),
     [
-        ({"samples": 0}, "--samples must be at least 1, not 0"),
+        ({"samples": 0}, "`samples` must be at least 1, not 0"),
         ({"data": "nowhere"}, "there is no folder nowhere"),
-        ({"seed": 2**32}, "--seed must be a whole number from 0 to 4294967295, not 4294967296"),
-        ({"out": "/proc/nowhere"}, "--out /proc/nowhere cannot be written"),
+        ({"seed": 2**32}, "`seed` must be a whole number"),
+        ({"out": "/proc/nowhere"}, "`out` /proc/nowhere cannot be written"),
         ({"prompts": "nowhere.txt"}, "cannot read --prompts nowhere.txt"),
         ({"features": "./nowhere"}, "neither a folder nor a hub id"),
         ({"labels": "nowhere.csv"}, "cannot read --labels nowhere.csv"),
@@ -339,7 +324,7 @@ def test_another_encoder_than_the_models_own_is_refused(
 
 
 def test_the_same_model_twice_is_refused(place: Path, tmp_path: Path) -> None:
-    with pytest.raises(CaptionlessError, match="name each model once"):
+    with pytest.raises(CaptionlessError, match="each only once"):
         evaluate([place / "model"] * 2, data=place / "photos", out=tmp_path / "r")
 
 
@@ -355,9 +340,9 @@ def test_a_model_card_that_cannot_be_written_is_told_of_and_nothing_else_is_lost
     model = shutil.copytree(place / "model", tmp_path / "model")
     (model / "README.md").unlink()
     (model / "README.md").mkdir()
-    listener = Remembers()
-    assert measured(model, listener=listener).figures
-    assert any("not added to the model card" in text for text in listener.said)
+    progress = Remembers()
+    assert measured(model, progress=progress).figures
+    assert any("not added to the model card" in text for text in progress.said)
     assert (tmp_path / "report" / "report.json").is_file()
 
 

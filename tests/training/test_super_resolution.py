@@ -18,14 +18,15 @@ from captionless.checkpoints.config import CONFIG, base_folder, load_config
 from captionless.checkpoints.image_list import read_image_list
 from captionless.checkpoints.model import WEIGHTS, load_model
 from captionless.checkpoints.tensors import read_tensors
-from captionless.config.sampling import SamplingConfig, enlarging
+from captionless.config.sampling import SamplingConfig
 from captionless.diffusion import super_resolution as cascade
 from captionless.errors import CaptionlessError
-from captionless.evaluation.data import Silent, ancestry, gather, own_images, seen_digests
+from captionless.evaluation.data import load_evaluation_data
+from captionless.evaluation.lineage import lineage, seen_digests, training_images
 from captionless.evaluation.one_model import facts
-from captionless.evaluation.samples import Easel
 from captionless.generation.generator import Generator, load
 from captionless.models.unet import Denoiser
+from captionless.progress import Silent
 from captionless.training import checkpointer as keeper
 from captionless.training import loop as trainer
 from captionless.training.loop import TrainingData
@@ -149,7 +150,7 @@ def test_the_images_of_both_count_as_seen(large: Path, small: Path, photos: Path
     assert len(read_image_list(small)) == 6
     seen, unknown = seen_digests(large)
     assert (len(seen), unknown) == (12, ())
-    assert len(ancestry(large)) == 2
+    assert len(lineage(large)) == 2
 
 
 def test_copies_are_looked_for_among_what_either_of_the_two_was_trained_on(
@@ -157,9 +158,9 @@ def test_copies_are_looked_for_among_what_either_of_the_two_was_trained_on(
 ) -> None:
     """It is the small model that decides what a picture shows, and remembers it."""
     out = train(photos / "daisy", tmp_path / "model", enlarge=small, **{**LARGE, "images": 1})
-    assert set(own_images(out)) == {digest for folder in (out, small) for _, digest, _ in read_image_list(folder)}
-    evidence = gather(photos / "daisy", load(out), Silent())
-    assert (evidence.found, evidence.trained_on, evidence.elsewhere) == (6, 12, 0)
+    assert set(training_images(out)) == {digest for folder in (out, small) for _, digest, _ in read_image_list(folder)}
+    data = load_evaluation_data(photos / "daisy", load(out), Silent())
+    assert (data.found, data.trained_on, data.inherited_missing) == (6, 12, 0)
 
 
 def test_contact_sheets_show_what_the_finished_model_makes_of_words(
@@ -179,19 +180,8 @@ def test_contact_sheets_show_what_the_finished_model_makes_of_words(
     torch.testing.assert_close(asked[0], load(out).conditions(["a rose"]))
 
 
-def test_an_evaluation_counts_and_tells_of_both(large: Path) -> None:
-    generator, said = load(large), []
-
-    class Listens(Silent):
-        def say(self, message: str) -> None:
-            said.append(message)
-
-    sampling = SamplingConfig(steps=2)
-    easel = Easel(generator, sampling, 0, 3, generator.steps(sampling) * 3, Listens())
-    easel.paint(generator.conditions(["a rose"]).repeat(3, 1))
-    assert easel.done == 3 * (2 + enlarging(sampling).steps) == easel.steps
-    assert "Painting 3 pictures" in said[0]
-    assert dict(facts(generator))["Enlarges"].startswith("pictures of 8 x 8 pixels; ")
+def test_an_evaluation_tells_of_both_stages(large: Path) -> None:
+    assert dict(facts(load(large)))["Base model"].startswith("8 x 8 pixels, ")
 
 
 def test_another_training_from_it_begins_with_its_small_model(large: Path, small: Path, photos: Path) -> None:

@@ -82,7 +82,7 @@ def assess(
             sampling=sampling,
             seed=seed,
             out=out,
-            listener=Watcher(progress),
+            progress=Watcher(progress),
         )
     show("\n".join(lines(grade)))
     if not grade.passed:

@@ -78,7 +78,7 @@ class Watcher:
         """Print a remark above the bar."""
         say(message)
 
-    def progress(self, task: str, done: float, total: float) -> None:
+    def advance(self, task: str, done: int, total: int) -> None:
         """Show how far a task is; what is finished disappears."""
         if task not in self.tasks:
             self.tasks[task] = self.bar.add_task(task, total=total)

@@ -9,8 +9,8 @@ import typer
 
 from captionless.cli import measure_options as options
 from captionless.cli.console import Watcher, bar, remarks, show
+from captionless.config.evaluation import EvaluationConfig
 from captionless.config.sampling import SamplingConfig
-from captionless.evaluation import SAMPLES
 
 if TYPE_CHECKING:
     from captionless.evaluation.report.results import ModelEvaluation, Report
@@ -37,7 +37,7 @@ def evaluate(
     labels: options.Labels = None,
     samples: Annotated[
         int, typer.Option(help="Pictures painted from held-out pictures' vectors, at most; the fewer, the faster.")
-    ] = SAMPLES,
+    ] = EvaluationConfig.samples,
     features: Annotated[
         str | None,
         typer.Option(
@@ -58,6 +58,7 @@ def evaluate(
     Writes OUT/index.html, one page that needs nothing else, and OUT/report.json.
     """
     sampling = SamplingConfig(guidance=guidance, steps=steps, sampler=sampler, precision=precision, batch=batch)
+    config = EvaluationConfig(samples=samples, seed=seed)
     from captionless.evaluation.run import evaluate as measure
 
     with bar() as progress, remarks():
@@ -67,12 +68,11 @@ def evaluate(
             out=out,
             prompts=prompts,
             labels=labels,
-            samples=samples,
             features=features,
             encoder=encoder,
             sampling=sampling,
-            seed=seed,
-            listener=Watcher(progress),
+            config=config,
+            progress=Watcher(progress),
         )
     show("\n".join(lines(report)))
     show(out / "index.html")

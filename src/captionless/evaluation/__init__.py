@@ -1,10 +1,8 @@
-"""How good a model is, and whether it has merely memorised: figures with ranges, beside those of photographs.
+"""Measure how good a model is, and whether it memorised its training images: figures with ranges, beside real images'.
 
-    held-out pictures ──► their vectors ──► painted pictures ──► likeness, memorisation
-    prompts ──────────────────────────────► painted pictures ──► faithfulness to words, memorisation
+    prompts ────────────────────────► generated images ──► text alignment, memorisation
+    held-out images ──► conditions ──► generated images ──► fidelity and diversity, memorisation, sweeps
 
-The modules of figures are pure functions of tensors; ``measure`` gathers, paints and measures; ``report`` shows it.
+``metrics`` holds pure functions of tensors; ``run`` evaluates models, ``sections`` measure one aspect each, and
+``report`` writes the results. ``assessment`` passes or fails a model by a reference classifier.
 """
-
-SAMPLES = 500
-"""Pictures painted from held-out pictures' vectors, at most, unless another number is asked for."""

@@ -1,12 +1,11 @@
-"""The verb ``evaluate``: how good models are, measured on a folder of pictures."""
+"""Evaluate models on a folder of images, and write the report."""
 
 from __future__ import annotations
 
 import platform
 import shlex
-import tempfile
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from dataclasses import fields, replace
 from pathlib import Path
 
 import torch
@@ -14,20 +13,19 @@ import torch
 from captionless._version import __version__
 from captionless.checkpoints.card import add_evaluation
 from captionless.checkpoints.config import BUNDLED, load_config, model_folder
+from captionless.config.evaluation import EvaluationConfig
 from captionless.config.sampling import SamplingConfig
 from captionless.device import resolve_precision
 from captionless.encoders.dual_encoder import Encoder
 from captionless.errors import CaptionlessError
-from captionless.evaluation import SAMPLES
-from captionless.evaluation.data import EvaluationData, Images, Listener, Silent, gather
-from captionless.evaluation.one_model import Plan, examine
+from captionless.evaluation.data import EvaluationData, ImageSet, load_evaluation_data
+from captionless.evaluation.one_model import Plan, evaluate_model
 from captionless.evaluation.report.html import card_lines, write
 from captionless.evaluation.report.results import ModelEvaluation, Report
-from captionless.generation.generator import MAX_SEED, Generator, load
+from captionless.files import make_folder
+from captionless.generation.generator import Generator, load
 from captionless.generation.prompts import read_prompts
-
-ENOUGH = 50
-"""Held-out pictures that several models must have in common to be measured on those alone."""
+from captionless.progress import Progress, Silent
 
 
 def evaluate(
@@ -37,71 +35,63 @@ def evaluate(
     out: str | Path,
     prompts: str | Path | None = None,
     labels: str | Path | None = None,
-    samples: int = SAMPLES,
     features: str | None = None,
     encoder: str | None = None,
     sampling: SamplingConfig | None = None,
-    seed: int = 0,
-    listener: Listener | None = None,
+    config: EvaluationConfig | None = None,
+    progress: Progress | None = None,
 ) -> Report:
-    """Measure models on a folder of pictures, and write a report with ``index.html`` and ``report.json`` into ``out``.
+    """Measure models on a folder of images, and write ``index.html`` and ``report.json`` into ``out``.
 
-    Pictures that a model was not trained on (its folder records their content hashes) are held out; with several
-    models, those that none of them has seen.
+    Images that a model was not trained on (its folder records their content hashes) are held out; with several models,
+    those that none of them was trained on.
 
     Args:
-        models: one model or several, to stand side by side.
-        data: a folder of pictures: the one trained on, another one, or one that holds both.
+        models: one model, or several to compare side by side.
+        data: a folder of images: the one trained on, another one, or one that holds both.
         out: the folder to write.
         prompts: a file of prompts, see ``captionless.generation.prompts.read_prompts``; without it, the names of
-        sub-folders. labels: a CSV with the columns ``file`` and ``label``, in place of the sub-folders.
-        samples: pictures painted from held-out pictures' vectors, at most.
-        features: what pictures are compared by: a hub id or folder of a transformers image model; None: the model's own
-            encoder (of a model of classes, the bundled one).
-        encoder: where the models' own encoder lies now, if it has moved.
-        sampling: how pictures are drawn.
-        seed: of noise and choices.
-        listener: whom to tell.
+            sub-folders.
+        labels: a CSV with the columns ``file`` and ``label``, in place of the sub-folders.
+        features: what images are compared by: a hub id or folder of a transformers image model; None: the model's own
+            encoder (for a model of classes, the bundled one).
+        encoder: where the models' own encoder is now, if it has moved.
+        sampling: how images are generated.
+        config: the sizes of the evaluation, and its seed.
+        progress: receives remarks and progress.
 
     Returns:
-        What was found.
+        The results of all models.
 
     Raises:
-        CaptionlessError: bad input, or nothing at all could be measured.
+        CaptionlessError: bad input, or nothing could be measured.
     """
     names = [models] if isinstance(models, str | Path) else list(models)
-    check_request(names, samples, seed, Path(out))
-    asked = () if prompts is None else tuple(read_prompts(Path(prompts)))
-    listener = listener or Silent()
-    plan = Plan(asked, str(prompts), samples, features, sampling or SamplingConfig(), seed, listener)
+    if len({str(name) for name in names}) < max(1, len(names)):
+        raise CaptionlessError("`models` must name at least one model, and each only once.")
+    make_folder(Path(out))
+    sampling, config, progress = sampling or SamplingConfig(), config or EvaluationConfig(), progress or Silent()
+    texts = () if prompts is None else tuple(read_prompts(Path(prompts)))
+    plan = Plan(texts, str(prompts), features, sampling, config, progress)
     generators = [load(name, None if load_config(name).classes else encoder) for name in names]
     share_encoders(generators)
-    read: dict[object, Images] = {}
-    evidence = [gather(data, generator, listener, labels, read) for generator in generators]
-    evidence, remarks = alike(evidence)
+    cache: dict[object, ImageSet] = {}
+    folders = [load_evaluation_data(data, generator, progress, labels, cache) for generator in generators]
+    folders, remarks = keep_common(folders, config.common_held_out)
     remarks += differences(generators, features)
-    found = [examine(generator, pictures, plan) for generator, pictures in zip(generators, evidence, strict=True)]
-    if not any(examination.figures for examination in found):
-        whys = [why.rstrip(".") for one in found for part in one.sections for _, why in part.missing]
-        reasons = "; ".join(dict.fromkeys(whys))
-        raise CaptionlessError(f"nothing could be measured: {reasons}. Give a folder with more pictures.")
+    found = [evaluate_model(generator, folder, plan) for generator, folder in zip(generators, folders, strict=True)]
+    if not any(one.figures for one in found):
+        reasons = (why.rstrip(".") for one in found for section in one.sections for _, why in section.missing)
+        raise CaptionlessError(
+            f"nothing could be measured: {'; '.join(dict.fromkeys(reasons))}. Give a folder with more images."
+        )
     found = [replace(one, warnings=(*one.warnings, *remarks)) for one in found]
-    given = {"data": data, "out": out, "prompts": prompts, "labels": labels, "features": features, "encoder": encoder}
-    report = Report(str(data), _settings(plan, generators[0]), tuple(found), command(names, given, plan))
+    places = {"data": data, "out": out, "prompts": prompts, "labels": labels, "features": features, "encoder": encoder}
+    report = Report(str(data), _settings(plan, generators[0]), tuple(found), command(names, places, sampling, config))
     write(Path(out), report)
-    for examination in found:
-        add_to_card(examination, report, listener)
+    for one in found:
+        _add_to_card(one, report, progress)
     return report
-
-
-def add_to_card(examination: ModelEvaluation, report: Report, listener: Listener) -> None:
-    """Write the figures into the model's card, unless it is the installed one; where that fails, only say so."""
-    if examination.model == BUNDLED:
-        return
-    try:
-        add_evaluation(model_folder(examination.model), card_lines(examination, report))
-    except CaptionlessError as error:
-        listener.say(f"The figures were not added to the model card: {error}")
 
 
 def share_encoders(generators: Sequence[Generator]) -> None:
@@ -112,98 +102,77 @@ def share_encoders(generators: Sequence[Generator]) -> None:
             generator.encoder = loaded.setdefault(reference.digest, loaded.get(reference.digest) or generator.encoder)
 
 
+def keep_common(data: Sequence[EvaluationData], minimum: int) -> tuple[list[EvaluationData], tuple[str, ...]]:
+    """Measure several models on the same held-out images: those that none of them was trained on.
+
+    Args:
+        data: the folder, split for each model.
+        minimum: common images below which each model keeps its own.
+
+    Returns:
+        The data, and a remark where there are too few common images.
+    """
+    common = set.intersection(*(set(one.held_out.digests) for one in data))
+    if all(common == set(one.held_out.digests) for one in data):
+        return list(data), ()
+    if len(common) < minimum:
+        return list(data), (
+            f"Only {len(common)} images were used to train none of these models, so each was measured on its own "
+            "held-out images: their figures of fidelity are not of the same images.",
+        )
+    rows = ([i for i, digest in enumerate(one.held_out.digests) if digest in common] for one in data)
+    return [replace(one, held_out=one.held_out.take(kept)) for one, kept in zip(data, rows, strict=True)], ()
+
+
 def differences(generators: Sequence[Generator], features: str | None) -> tuple[str, ...]:
     """Return what a reader must know before comparing the figures of several models."""
     configs = [generator.model.config for generator in generators]
     found = []
     if len({config.encoder and config.encoder.digest for config in configs}) > 1 and features is None:
         found.append(
-            "These models were each measured with their own encoder, and those differ: figures of likeness and words "
-            "cannot be compared. Name one for all with --features."
+            "These models were each measured with their own encoder, and those differ: figures of fidelity and text "
+            "alignment cannot be compared. Choose one for all with `features`."
         )
     if len({(config.size, config.denoiser.channels) for config in configs}) > 1:
-        found.append("These models paint in different sizes or colours: the smaller has the easier task.")
+        found.append("These models generate images of different sizes or colours: the smaller has the easier task.")
     return tuple(found)
 
 
-def command(models: Sequence[str | Path], given: Mapping[str, str | Path | None], plan: Plan) -> str:
-    """Return the command line that does the same."""
+def command(
+    models: Sequence[str | Path],
+    places: Mapping[str, str | Path | None],
+    sampling: SamplingConfig,
+    config: EvaluationConfig,
+) -> str:
+    """Return a command line that repeats the evaluation, with the settings that differ from the defaults."""
     words = ["captionless", "evaluate", *map(str, models)]
-    for name, place in given.items():
-        words += [] if place is None else [f"--{name}", str(place)]
-    chosen: dict[str, object] = {"samples": plan.samples, "seed": plan.seed}
-    usual: dict[str, object] = {"samples": SAMPLES, "seed": 0}
-    for name in ("guidance", "steps", "sampler", "precision", "batch"):
-        chosen[name], usual[name] = getattr(plan.sampling, name), getattr(SamplingConfig(), name)
+    chosen = {name: place for name, place in places.items() if place is not None}
+    for settings in (sampling, config):
+        for name in (one.name for one in fields(settings)):
+            if getattr(settings, name) != getattr(type(settings)(), name):
+                chosen[name] = getattr(settings, name)
     for name, value in chosen.items():
-        words += [] if value == usual[name] else [f"--{name}", str(value)]
+        words += [f"--{name.replace('_', '-')}", str(value)]
     return shlex.join(words)
 
 
-def check_request(names: Sequence[str | Path], samples: int, seed: int, out: Path) -> None:
-    """Refuse what no evaluation can be done with, before any work.
-
-    Raises:
-        CaptionlessError: no model or the same twice, too few samples, an impossible seed, or a place that cannot be
-            written.
-    """
-    if len({str(name) for name in names}) < max(1, len(names)):
-        raise CaptionlessError("name each model once, and at least one.")
-    if samples < 1:
-        raise CaptionlessError(f"--samples must be at least 1, not {samples}. Try {SAMPLES}.")
-    check_seed(seed)
-    check_out(out)
-
-
-def check_seed(seed: int) -> None:
-    """Raise unless ``seed`` is one that pictures can be drawn from."""
-    if not 0 <= seed <= MAX_SEED:
-        raise CaptionlessError(f"--seed must be a whole number from 0 to {MAX_SEED}, not {seed}.")
-
-
-def check_out(out: Path) -> None:
-    """Make the folder that results go into, unless it is there; raise where it cannot be written."""
-    if out.exists() and not out.is_dir():
-        raise CaptionlessError(f"--out {out} is a file. Choose a folder.")
+def _add_to_card(evaluated: ModelEvaluation, report: Report, progress: Progress) -> None:
+    """Write the figures into the model's card, unless it is the bundled model; where that fails, only say so."""
+    if evaluated.model == BUNDLED:
+        return
     try:
-        out.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryFile(dir=out):
-            pass
-    except OSError as error:
-        raise CaptionlessError(
-            f"--out {out} cannot be written: {error.strerror or error}. Choose another folder."
-        ) from error
-
-
-def alike(evidence: Sequence[EvaluationData]) -> tuple[list[EvaluationData], tuple[str, ...]]:
-    """Let several models be measured on the same held-out pictures: those that none of them was trained on.
-
-    Returns:
-        The evidence, and what to tell where there are too few of those.
-    """
-    common = set.intersection(*(set(one.held_out.digests) for one in evidence))
-    if len(evidence) < 2 or all(common == set(one.held_out.digests) for one in evidence):
-        return list(evidence), ()
-    if len(common) < ENOUGH:
-        return list(evidence), (
-            f"Only {len(common)} pictures are unknown to all these models, so each was measured on its own held-out "
-            "pictures: their figures of likeness are not of the same pictures.",
-        )
-    return [_only(one, common) for one in evidence], ()
-
-
-def _only(evidence: EvaluationData, digests: set[str]) -> EvaluationData:
-    kept = [i for i, digest in enumerate(evidence.held_out.digests) if digest in digests]
-    return replace(evidence, held_out=evidence.held_out.take(kept))
+        add_evaluation(model_folder(evaluated.model), card_lines(evaluated, report))
+    except CaptionlessError as error:
+        progress.say(f"The figures were not added to the model card: {error}")
 
 
 def _settings(plan: Plan, generator: Generator) -> tuple[tuple[str, str], ...]:
     sampling = plan.sampling
     precision = resolve_precision(sampling.precision, generator.device)
     return (
-        ("SamplingConfig", f"{sampling.sampler}, {sampling.steps} steps, guidance {sampling.guidance:g}, {precision}"),
-        ("Seed", str(plan.seed)),
-        ("Held-out pictures painted after", f"at most {plan.samples:,}"),
+        ("Sampling", f"{sampling.sampler}, {sampling.steps} steps, guidance {sampling.guidance:g}, {precision}"),
+        ("Seed", str(plan.config.seed)),
+        ("Images generated from held-out images", f"at most {plan.config.samples:,}"),
         ("Compared by", plan.features or "the model's own encoder"),
         ("captionless", f"{__version__}, torch {torch.__version__}, {platform.machine()}"),
     )

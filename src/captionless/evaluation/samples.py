@@ -1,158 +1,172 @@
-"""Where pictures are painted to be measured, and looked at, and it is told how long that will take."""
+"""Generate the images of an evaluation, and hold everything that its sections measure."""
 
 from __future__ import annotations
 
-import time
-from collections.abc import Callable, Sequence
-from dataclasses import replace
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from functools import cached_property
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from captionless.config.evaluation import EvaluationConfig
 from captionless.config.sampling import SamplingConfig
 from captionless.encoders.features import Features
-from captionless.evaluation.data import Listener
-from captionless.evaluation.report.format import duration
+from captionless.evaluation.classifier import ReferenceClassifier
+from captionless.evaluation.data import EvaluationData, ImageSet
 from captionless.generation.generator import Generator
+from captionless.generation.prompts import Prompt
 from captionless.generation.sample import sample, to_images
-from captionless.progress import Progress, Silent
+from captionless.progress import Progress
 
-LOOK = 64
-"""Pictures looked at between two reports of progress."""
-REHEARSED = 8
-"""Pictures that tell how long painting takes."""
-
-
-class _Progress(Silent):
-    """Hands the number of images done to a function."""
-
-    def __init__(self, on_progress: Callable[[int], None]) -> None:
-        self.on_progress = on_progress
-
-    def advance(self, task: str, done: int, total: int) -> None:
-        """Report the images done."""
-        self.on_progress(done)
+FEATURE_BATCH = 64
+"""Images whose features are computed between two reports of progress."""
+PROMPT_SEEDS, TRAINING_SEEDS, SWEEP_SEEDS = 1_000_000, 2_000_000, 3_000_000
+"""Added to the seed of each series, so that no two series share noise."""
 
 
-class Easel:
-    """One model, painting to be measured.
+@dataclass(frozen=True)
+class EvaluationSampler:
+    """Generates series of images with one model.
 
     Args:
         generator: the model.
-        sampling: how pictures are drawn.
-        seed: picture i of each series uses seed + i.
-        pictures: how many are going to be painted, for the estimate of time.
-        steps: denoising steps of all of them.
-        listener: whom to tell.
+        sampling: how images are generated.
+        seed: image i of a series uses ``seed + offset + i``.
+        progress: receives how far a series is.
     """
 
-    def __init__(
-        self,
-        generator: Generator,
-        sampling: SamplingConfig,
-        seed: int,
-        pictures: int,
-        steps: int,
-        listener: Listener,
-    ) -> None:
-        self.generator, self.sampling, self.seed = generator, sampling, seed
-        self.pictures, self.steps, self.listener = pictures, steps, listener
-        self.done = 0
-        self.told = False
+    generator: Generator
+    sampling: SamplingConfig
+    seed: int
+    progress: Progress
 
     def seeds(self, n: int, offset: int = 0) -> list[int]:
-        """Return the seeds of a series of ``n`` pictures."""
+        """Return the seeds of a series of ``n`` images."""
         return [(self.seed + offset + i) % 2**32 for i in range(n)]
 
-    def paint(self, conditions: Tensor, offset: int = 0, **changes: Any) -> Tensor:
-        """Paint one picture of each condition.
+    def sample(self, conditions: Tensor, offset: int = 0, **changes: Any) -> Tensor:
+        """Generate one image for each condition.
 
         Args:
-            conditions: (n, d).
-            offset: added to the seeds, so that a series does not repeat another one's noise.
-            changes: of the sampling.
+            conditions: (n, d), n > 0.
+            offset: added to the seeds.
+            changes: fields of ``sampling`` that differ for this series.
 
         Returns:
             uint8 (n, channels, size, size).
         """
-        sampling = replace(self.sampling, **changes)
-        started, before = time.monotonic(), self.done
-
-        def on_progress(done: int) -> None:
-            self.done = before + done * self.generator.steps(sampling)
-            if not self.told:
-                self._tell(time.monotonic() - started, self.done)
-            self.listener.progress("Painting", self.done, max(self.steps, self.done))
-
-        return self._sample(conditions, self.seeds(len(conditions), offset), sampling, _Progress(on_progress))
-
-    def rehearse(self, conditions: Tensor) -> None:
-        """Tell how long all will take before other work is begun, by a few pictures that are thrown away.
-
-        Args:
-            conditions: some that could be asked for, (n, d).
-        """
-        few = conditions[:REHEARSED]
-        self._sample(few[:1], self.seeds(1), self.sampling)  # the first time, kernels are still being chosen
-        started = time.monotonic()
-        self._sample(few, self.seeds(len(few)), self.sampling)
-        self._tell(time.monotonic() - started, len(few) * self.generator.steps(self.sampling))
-
-    def _sample(
-        self, conditions: Tensor, seeds: Sequence[int], sampling: SamplingConfig, progress: Progress | None = None
-    ) -> Tensor:
-        return sample(self.generator.stages, conditions, seeds, sampling, progress=progress)
-
-    def _tell(self, seconds: float, done: int) -> None:
-        """Tell how long all painting will take if ``done`` steps took so many seconds."""
-        self.told = True
-        about = duration(seconds * self.steps / done + self.besides())
-        self.listener.say(f"Painting {self.pictures:,} pictures, {self.steps:,} denoising steps in all: {about}.")
-
-    def besides(self) -> float:
-        """Return the seconds that will pass with other things than painting."""
-        return 0.0
+        generator, seeds = self.generator, self.seeds(len(conditions), offset)
+        return sample(generator.stages, conditions, seeds, replace(self.sampling, **changes), progress=self.progress)
 
 
-class EvaluationSampler(Easel):
-    """One model, at work for an evaluation: painting, and comparing by features.
+@dataclass(frozen=True)
+class Samples:
+    """Images and their features.
 
     Args:
-        generator: the model.
-        features: what pictures are compared by.
-        sampling: how pictures are drawn.
-        seed: picture i of each series uses seed + i.
-        pictures: how many are going to be painted, for the estimate of time.
-        steps: denoising steps of all of them.
-        listener: whom to tell.
-        looks: how many pictures are going to be looked at, for the estimate.
+        pixels: uint8 (n, channels, size, size).
+        features: float32 (n, f).
     """
 
-    def __init__(
-        self,
-        generator: Generator,
-        features: Features,
-        sampling: SamplingConfig,
-        seed: int,
-        pictures: int,
-        steps: int,
-        listener: Listener,
-        looks: int = 0,
-    ) -> None:
-        super().__init__(generator, sampling, seed, pictures, steps, listener)
-        self.features, self.looks = features, looks
-        self.looked, self.looking = 0, 0.0
+    pixels: Tensor
+    features: Tensor
 
-    def besides(self) -> float:
-        """Return the seconds that looking at pictures will take, as far as it is known how long one takes."""
-        return max(0, self.looks - self.looked) * self.looking / max(1, self.looked)
+    def __len__(self) -> int:
+        """Return the number of images."""
+        return len(self.pixels)
 
-    def look(self, pixels: Tensor, what: str = "Looking at pictures") -> Tensor:
-        """Return the features of pictures, uint8 (n, channels, size, size), as float32 (n, f)."""
-        found, started = [], time.monotonic()
-        for start in range(0, len(pixels), LOOK):
-            found.append(self.features.encode_images(to_images(pixels[start : start + LOOK])))
-            self.listener.progress(what, min(start + LOOK, len(pixels)), len(pixels))
-        self.looked, self.looking = self.looked + len(pixels), self.looking + time.monotonic() - started
+    def take(self, index: Sequence[int]) -> Samples:
+        """Return the images at some places."""
+        return Samples(self.pixels[list(index)], self.features[list(index)])
+
+
+@dataclass(frozen=True)
+class PromptSet:
+    """The prompts of an evaluation.
+
+    Args:
+        prompts: one or more.
+        source: where they come from, for the report.
+        images: generated from each.
+    """
+
+    prompts: tuple[Prompt, ...]
+    source: str
+    images: int
+
+
+@dataclass(frozen=True)
+class EvaluationContext:
+    """What the sections of one model's evaluation share. Each series of images is generated once, when first needed.
+
+    Args:
+        sampler: the model at work.
+        config: the sizes of the evaluation.
+        data: the folder as the model takes it.
+        real: real images that the model is to generate the like of.
+        usable: how many there were to choose those from.
+        prompts: what the model is asked for; None without any.
+        features: what images are compared by.
+        classifier: names what an image shows; or the reason why there is none.
+        training_conditions: conditions of some training images, (m, d); m is 0 where those would add nothing.
+        embedding_bank: features of training images that the model carries, (k, f); None where it has none.
+        mirrored: whether a mirrored image still shows the same.
+        remarks: sentences on the choice of training images.
+    """
+
+    sampler: EvaluationSampler
+    config: EvaluationConfig
+    data: EvaluationData
+    real: ImageSet
+    usable: int
+    prompts: PromptSet | None
+    features: Features
+    classifier: ReferenceClassifier | str
+    training_conditions: Tensor = field(repr=False)
+    embedding_bank: Tensor | None = field(repr=False)
+    mirrored: bool
+    remarks: tuple[str, ...] = ()
+
+    @property
+    def generator(self) -> Generator:
+        """The model."""
+        return self.sampler.generator
+
+    def embed(self, pixels: Tensor) -> Tensor:
+        """Return the features of images, uint8 (n, channels, size, size), as float32 (n, f)."""
+        found = []
+        for start in range(0, len(pixels), FEATURE_BATCH):
+            found.append(self.features.encode_images(to_images(pixels[start : start + FEATURE_BATCH])))
+            self.sampler.progress.advance("Comparing images", min(start + FEATURE_BATCH, len(pixels)), len(pixels))
         return torch.cat(found)
+
+    def sample(self, conditions: Tensor, offset: int = 0, **changes: Any) -> Samples:
+        """Generate one image for each condition, as ``EvaluationSampler.sample`` does, and compute their features."""
+        pixels = self.sampler.sample(conditions, offset, **changes)
+        return Samples(pixels, self.embed(pixels))
+
+    @cached_property
+    def real_samples(self) -> Samples:
+        """The real images with their features."""
+        return Samples(self.real.pixels, self.embed(self.real.pixels) if len(self.real) else torch.empty(0, 1))
+
+    @cached_property
+    def reconstructions(self) -> Samples:
+        """One image generated from the condition of each real image."""
+        return self.sample(self.real.conditions)
+
+    @cached_property
+    def prompted(self) -> Samples | None:
+        """Images generated from each prompt in turn; None without prompts."""
+        if self.prompts is None:
+            return None
+        texts = [prompt.text for prompt in self.prompts.prompts]
+        conditions = self.generator.conditions(texts, self.sampler.sampling.bridge)
+        return self.sample(conditions.repeat_interleave(self.prompts.images, 0), PROMPT_SEEDS)
+
+    @cached_property
+    def training_samples(self) -> Samples | None:
+        """Images generated from training images' own conditions; None where those would add nothing."""
+        return self.sample(self.training_conditions, TRAINING_SEEDS) if len(self.training_conditions) else None

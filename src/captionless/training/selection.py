@@ -9,7 +9,7 @@ from pathlib import Path
 
 from captionless.checkpoints.config import CONFIG, load_config
 from captionless.errors import CaptionlessError
-from captionless.evaluation.data import seen_digests
+from captionless.evaluation.lineage import seen_digests
 from captionless.evaluation.metrics import ENOUGH_HELD_OUT, Estimate
 from captionless.files import atomic_write
 from captionless.training.dataset import TrainingImages

@@ -237,11 +237,6 @@ def test_images_are_changed_only_a_little_and_mirrored_only_where_asked(monkeypa
     assert 5 < same.sum() < 35
 
 
-def test_later_steps_cost_more(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(pixel_classifier, "GROWTH", ((0.5, 1 / 2), (1.0, 1.0)))
-    assert pixel_classifier.relative_cost() == 0.5 * 1 + 0.5 * 4
-
-
 def test_whitened_patches_are_uncorrelated() -> None:
     """Of pictures whose pixels resemble their neighbours, as in photographs."""
     pictures = torch.nn.functional.avg_pool2d(random(50, 2, 18, 18), 3, stride=1)

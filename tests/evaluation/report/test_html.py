@@ -16,7 +16,7 @@ from PIL import Image
 import report_cases
 from captionless.errors import CaptionlessError
 from captionless.evaluation.metrics import Estimate, share
-from captionless.evaluation.report.format import duration, number, span
+from captionless.evaluation.report.format import number, span
 from captionless.evaluation.report.html import as_json, data_uri, render, write
 from captionless.evaluation.report.page import numeric_columns, parts
 from captionless.evaluation.report.results import Figure, ImageGrid, ModelEvaluation, Report, Section, Table
@@ -67,7 +67,7 @@ PAGE = Reader(HTML)
 
 
 def with_figures(*figures: Figure) -> Report:
-    return Report("data", (), (ModelEvaluation("model", (), (Section("likeness", figures),)),))
+    return Report("data", (), (ModelEvaluation("model", (), (Section("fidelity", figures),)),))
 
 
 def in_order(text: str, *words: str) -> bool:
@@ -193,7 +193,7 @@ def test_the_range_of_real_photographs_lies_behind_each_row() -> None:
 
 def test_models_measured_on_different_photographs_keep_each_its_own() -> None:
     one, other = (report_cases.accuracy(100), replace(report_cases.accuracy(120), real=Estimate(0.5, 0.4, 0.6, 100)))
-    models = [ModelEvaluation(name, (), (Section("words", (f,)),)) for name, f in (("a", one), ("b", other))]
+    models = [ModelEvaluation(name, (), (Section("text_alignment", (f,)),)) for name, f in (("a", one), ("b", other))]
     (block,) = parts(Report("data", (), tuple(models)))[0].blocks
     assert [row.name for row in block.rows] == ["a", "b", "real pictures (for a)", "real pictures (for b)"]
     assert [row.band for row in block.rows[:2]] == [row.bar for row in block.rows[2:]]
@@ -242,14 +242,6 @@ def test_numbers_are_written_for_people(value: float, percent: bool, digits: int
     assert number(value, figure) == text
 
 
-@pytest.mark.parametrize(
-    ("seconds", "text"),
-    [(3, "a few seconds"), (41, "about 40 seconds"), (94, "about 90 seconds"), (200, "about 3 minutes")],
-)
-def test_how_long_something_takes_is_written_roughly(seconds: float, text: str) -> None:
-    assert duration(seconds) == text
-
-
 def test_a_range_without_an_end_is_left_out() -> None:
     figure = Figure("key", "label", Estimate(1, 0, float("inf"), 3))
     assert span(figure.value, figure) == ""
@@ -267,7 +259,7 @@ def test_the_figures_can_be_read_by_programs(tmp_path: Path) -> None:
     assert (found["format"], found["data"], found["settings"]["Seeds"]) == (1, "flowers/val", "0 to 549")
     one, other = found["models"]
     assert one["figures"]["kid"] == {
-        "section": "likeness",
+        "section": "fidelity",
         "label": "KID × 1000",
         "value": 14.2,
         "low": 12.1,
@@ -283,7 +275,7 @@ def test_the_figures_can_be_read_by_programs(tmp_path: Path) -> None:
     assert (one["memorises"], other["memorises"]) == (False, True)
     assert (one["verdict"], other["verdict"]) == ("Not caught memorising", "Caught memorising")
     assert other["warnings"] == list(REPORT.models[1].warnings)
-    assert {"section": "likeness", "what": "precision", "why": "it needs 50 photographs; there are 44."} in other[
+    assert {"section": "fidelity", "what": "precision", "why": "it needs 50 photographs; there are 44."} in other[
         "missing"
     ]
     assert one["tables"][0]["rows"][0] == ["0", "41.0% (34 – 48)", "11.3", "52%"]

@@ -14,7 +14,6 @@ from PIL import Image
 
 from captionless.checkpoints.image_list import read_image_list
 from captionless.config.sampling import SamplingConfig
-from captionless.evaluation import SAMPLES
 from captionless.evaluation.metrics import memorises, share
 from captionless.evaluation.report.page import verdict as page_verdict
 from captionless.evaluation.report.results import ModelEvaluation, Section
@@ -22,7 +21,7 @@ from captionless.evaluation.run import evaluate
 from captionless.evaluation.sections import memorisation as memory_section
 from captionless.evaluation.sections.memorisation import NO_TRACE, UNKNOWN
 from captionless.training.run import train
-from evaluation_cases import TINY, build_place, make_fast, sample_photos
+from evaluation_cases import TINY, build_place, make_fast, sample_photos, small_config
 
 WORDS = ("Caught memorising", "Not caught memorising", "Neither caught nor cleared", "Memorisation not measured")
 
@@ -55,11 +54,9 @@ def copying(place: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., list[
     return begin
 
 
-def measure(
-    place: Path, data: Path, tmp_path: Path, model: Path | None = None, samples: int = SAMPLES
-) -> ModelEvaluation:
+def measure(place: Path, data: Path, tmp_path: Path, model: Path | None = None, **sizes: Any) -> ModelEvaluation:
     options = {"data": data, "out": tmp_path / "report", "sampling": SamplingConfig(steps=1, precision="float32")}
-    return evaluate(model or place / "model", samples=samples, **options).models[0]
+    return evaluate(model or place / "model", config=small_config(**sizes), **options).models[0]
 
 
 def said(place: Path, tmp_path: Path, found: ModelEvaluation) -> str:
@@ -93,7 +90,7 @@ def test_a_model_that_copies_its_training_images_is_caught_and_an_honest_one_is_
         assert figure.value.value > 0.9
         assert figure.real is not None
         assert figure.real.value < 0.1
-    assert memory(caught).grids[0].title.startswith("Nearest training pictures")
+    assert memory(caught).grids[0].title.startswith("Nearest training images")
 
 
 @pytest.fixture
@@ -110,7 +107,7 @@ def test_what_a_model_was_begun_from_is_no_alibi_for_copies_of_its_own_images(
     found = measure(place, place / "photos", tmp_path, child)
     assert found.memorises is None
     assert found.reasons == (NO_TRACE,)
-    assert "among 0 of the 30 training pictures" in memory(found).notes[0]
+    assert "among 0 of the 30 training images" in memory(found).notes[0]
     page = (tmp_path / "report" / "index.html").read_text()
     assert "Neither caught nor cleared" in page
     assert NO_TRACE in page
@@ -136,14 +133,13 @@ def test_what_a_model_was_begun_from_saw_elsewhere_is_told_of(place: Path, tmp_p
     found = measure(place, strange, tmp_path, child)
     learned = sum(row[2] == "train" for row in read_image_list(place / "model"))
     assert found.memorises is False
-    assert any(f"{learned} pictures are not in the folder" in note for note in memory(found).notes)
+    assert any(f"{learned} are not in the folder" in note for note in memory(found).notes)
 
 
 def test_where_only_a_few_of_many_training_images_are_compared_with_nobody_is_acquitted(
-    place: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    place: Path, tmp_path: Path
 ) -> None:
-    monkeypatch.setattr("captionless.evaluation.one_model.COMPARED", 10)
-    found = measure(place, place / "photos", tmp_path)
+    found = measure(place, place / "photos", tmp_path, compared=10)
     assert found.memorises is None
     assert "with only 10 of the" in found.reasons[0]
 
@@ -151,7 +147,7 @@ def test_where_only_a_few_of_many_training_images_are_compared_with_nobody_is_ac
 def test_beside_a_few_held_out_images_nobody_is_acquitted(place: Path, tmp_path: Path) -> None:
     found = measure(place, place / "photos", tmp_path, samples=30)
     assert found.memorises is None
-    assert found.reasons == ("it takes 40 held-out pictures to say what is usual, and 30 were looked at",)
+    assert found.reasons == ("it takes 40 held-out images to say what is usual, and there were 30",)
     assert said(place, tmp_path, found) == "Neither caught nor cleared"
 
 
@@ -168,7 +164,7 @@ def test_each_training_image_is_shown_once(
     copying()
     measure(place, place / "photos", tmp_path)
     assert shown
-    assert all(n == memory_section.OFFENDERS for n in shown)
+    assert all(n == memory_section.SHOWN for n in shown)
 
 
 def test_where_the_folder_has_no_training_images_nobody_is_acquitted(
@@ -177,7 +173,7 @@ def test_where_the_folder_has_no_training_images_nobody_is_acquitted(
     new = sample_photos(tmp_path / "new", 24, seed=9)
     honest = measure(place, new, tmp_path)
     assert honest.memorises is None
-    assert any("no acquittal" in warning for warning in honest.warnings)
+    assert any("proves nothing" in warning for warning in honest.warnings)
     copying()
     assert measure(place, new, tmp_path).memorises is not False
 
@@ -191,7 +187,7 @@ def test_where_most_training_images_are_elsewhere_nobody_is_acquitted(
         shutil.copy(place / "photos" / name, data / name)
     found = measure(place, data, tmp_path)
     assert found.memorises is not False
-    assert f"among 3 of the {len(names)} training pictures" in memory(found).notes[0]
+    assert f"among 3 of the {len(names)} training images" in memory(found).notes[0]
 
 
 def test_where_held_out_images_are_copies_themselves_nobody_is_acquitted(

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Sequence
-from dataclasses import replace
 from pathlib import Path
 
 import torch
@@ -18,13 +17,14 @@ from captionless.evaluation.assessment.files import write
 from captionless.evaluation.assessment.grade import CEILING, Grade, Mistake, Passing, verdicts
 from captionless.evaluation.assessment.prompts import Asked, spread, what_to_ask
 from captionless.evaluation.classifier import ReferenceClassifier, learnable_labels, mirrors_images, train_reference
-from captionless.evaluation.data import Images, Listener, Silent, folder_labels, read_labelled
+from captionless.evaluation.data import ImageSet, load_labelled_images
 from captionless.evaluation.metrics import Estimate, TooFewError
-from captionless.evaluation.run import check_out, check_seed
-from captionless.evaluation.samples import Easel
-from captionless.generation.generator import Generator, load
+from captionless.evaluation.samples import EvaluationSampler
+from captionless.files import make_folder
+from captionless.generation.generator import MAX_SEED, Generator, load
 from captionless.generation.prompts import read_prompts
 from captionless.generation.sample import to_images
+from captionless.progress import Progress, Silent
 
 
 def assess(
@@ -40,7 +40,7 @@ def assess(
     seed: int = 0,
     judge: ReferenceClassifier | None = None,
     out: str | Path | None = None,
-    listener: Listener | None = None,
+    progress: Progress | None = None,
 ) -> Grade:
     """Grade a model: a classifier of pixels, trained on real pictures of each class, must recognise those painted.
 
@@ -63,7 +63,7 @@ def assess(
         seed: of noise, and of the classifier.
         judge: a classifier trained before, such as another grade's; the folder is then not read.
         out: a folder to write ``grade.json`` and a sheet of the pictures that were not recognised into.
-        listener: whom to tell.
+        progress: receives remarks and progress.
 
     Returns:
         The grade; ``passed`` is its verdict.
@@ -72,23 +72,23 @@ def assess(
         CaptionlessError: bad input, a folder that no classifier can learn from, or no class to grade.
     """
     check_request(n, passing, seed, out)
-    listener, sampling = listener or Silent(), sampling or SamplingConfig()
+    progress, sampling = progress or Silent(), sampling or SamplingConfig()
     given = None if prompts is None else read_prompts(Path(prompts))
     generator = load(model, None if load_config(model).classes else encoder)
-    subject = judge or _read(data, generator, listener, labels)
+    subject = judge or _read(data, generator, progress, labels)
     asked, left_out = what_to_ask(generator, *_labels(subject), given)
     texts = [text for ask in asked.values() for text in spread(ask, n)]
     # Before the classifier learns, so that what cannot be asked does not cost its time.
     conditions = _conditions(generator, texts, sampling.bridge)
-    if isinstance(subject, Images):
-        subject = train_reference(subject, listener, seed=seed, flip=mirrors_images(generator.model.config))
+    if isinstance(subject, ImageSet):
+        subject = train_reference(subject, progress, seed=seed, flip=mirrors_images(generator.model.config))
     notes = check_judge(subject, asked, passing)
-    easel = Easel(generator, sampling, seed, len(texts), generator.steps(sampling) * len(texts), listener)
-    table, mistakes = _look(easel.paint(conditions), easel.seeds(len(texts)), texts, asked, subject)
+    sampler = EvaluationSampler(generator, sampling, seed, progress)
+    table, mistakes = _look(sampler.sample(conditions), sampler.seeds(len(texts)), texts, asked, subject)
     grade = Grade(
         str(model),
         str(data or ""),
-        _settings(easel),
+        _settings(sampler),
         passing,
         subject.classes,
         verdicts(subject, asked, table, passing),
@@ -114,9 +114,10 @@ def check_request(n: int, passing: Passing, seed: int, out: str | Path | None) -
         raise CaptionlessError(f"-n must be at least 1 picture a class, not {n}. Try 100.")
     if passing != CEILING and not (isinstance(passing, float | int) and 0 < passing <= 1):
         raise CaptionlessError(f"--pass must be a share above 0 and at most 1, or {CEILING}, not {passing}. Try 0.95.")
-    check_seed(seed)
+    if not 0 <= seed <= MAX_SEED:
+        raise CaptionlessError(f"`seed` must be a whole number from 0 to {MAX_SEED}, not {seed}.")
     if out is not None:
-        check_out(Path(out))
+        make_folder(Path(out))
 
 
 def check_judge(judge: ReferenceClassifier, asked: Asked, passing: Passing) -> tuple[str, ...]:
@@ -162,19 +163,14 @@ def _tested(judge: ReferenceClassifier, asked: Asked) -> list[tuple[str, Estimat
     return [(name, one) for name, one in pairs if one is not None and name in asked]
 
 
-def _read(data: str | Path | None, generator: Generator, listener: Listener, labels: str | Path | None) -> Images:
+def _read(data: str | Path | None, generator: Generator, progress: Progress, labels: str | Path | None) -> ImageSet:
     """Return the labelled pictures of the folder, the same ones whichever model of this size is graded."""
     if data is None:
         raise CaptionlessError("--data is missing. Name a folder of real pictures, each class in a sub-folder.")
-    pictures = read_labelled(data, generator, listener, labels)
-    if labels is None:
-        # A model of classes may have been trained with other labels. It does not say what the folder's pictures show.
-        of = folder_labels(pictures.names)
-        pictures = replace(pictures, labels=tuple(of.get(name) for name in pictures.names))
-    return _different(pictures, listener)
+    return _different(load_labelled_images(data, generator, progress, labels), progress)
 
 
-def _different(pictures: Images, listener: Listener) -> Images:
+def _different(pictures: ImageSet, progress: Progress) -> ImageSet:
     """Return the labelled pictures, without those that show the same pixels as another in a file of other bytes.
 
     Of two such files the classifier could learn one and be tested with the other.
@@ -184,11 +180,11 @@ def _different(pictures: Images, listener: Listener) -> Images:
     for place in labelled:
         first.setdefault(hashlib.sha256(pictures.pixels[place].numpy().tobytes()).digest(), place)
     if copies := len(labelled) - len(first):
-        listener.say(f"  the same pixels in another file, counted once: {copies:,} pictures.")
+        progress.say(f"  the same pixels in another file, counted once: {copies:,} pictures.")
     return pictures.take(list(first.values()))
 
 
-def _labels(subject: ReferenceClassifier | Images) -> tuple[tuple[str, ...], tuple[str, ...]]:
+def _labels(subject: ReferenceClassifier | ImageSet) -> tuple[tuple[str, ...], tuple[str, ...]]:
     """Return the labels that the classifier knows, or is going to, and those of too few pictures."""
     if isinstance(subject, ReferenceClassifier):
         return subject.classes, subject.left_out
@@ -225,9 +221,10 @@ def _look(
     )
 
 
-def _settings(easel: Easel) -> str:
-    sampling = easel.sampling
-    precision = resolve_precision(sampling.precision, easel.generator.device)
+def _settings(sampler: EvaluationSampler) -> str:
+    sampling = sampler.sampling
+    precision = resolve_precision(sampling.precision, sampler.generator.device)
     return (
-        f"guidance {sampling.guidance:g}, {sampling.steps} steps of {sampling.sampler}, {precision}, seed {easel.seed}"
+        f"guidance {sampling.guidance:g}, {sampling.steps} steps of {sampling.sampler}, {precision}, "
+        f"seed {sampler.seed}"
     )

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import math
-import time
 from collections import Counter
 from dataclasses import dataclass
+from functools import partial
 
 import torch
 from torch import Tensor
@@ -16,16 +16,12 @@ from captionless.evaluation.classifier.train import (
     PixelClassifier,
     confusion,
     held_out_split,
-    relative_cost,
     train_classifier,
 )
-from captionless.evaluation.data import Images, Listener
+from captionless.evaluation.data import ImageSet
 from captionless.evaluation.metrics.estimate import Estimate, TooFewError, share
-from captionless.evaluation.report.format import duration
 from captionless.evaluation.report.results import Table
-
-TIMED = 10
-"""Steps of training that tell how long all will take."""
+from captionless.progress import Progress
 
 
 @dataclass(frozen=True)
@@ -85,12 +81,12 @@ class ReferenceClassifier:
         )
 
 
-def train_reference(pictures: Images, listener: Listener, *, seed: int = 0, flip: bool = True) -> ReferenceClassifier:
+def train_reference(pictures: ImageSet, progress: Progress, *, seed: int = 0, flip: bool = True) -> ReferenceClassifier:
     """Train a classifier on a part of labelled pictures, chosen by content hash, and test it on the others.
 
     Args:
         pictures: real ones; those without a label, or with one of fewer than ``MINIMUM`` pictures, are left out.
-        listener: is told how far it is.
+        progress: receives how far the training is.
         seed: of the training.
         flip: whether a mirrored picture still shows the same.
 
@@ -103,19 +99,15 @@ def train_reference(pictures: Images, listener: Listener, *, seed: int = 0, flip
     labels = torch.tensor([classes.index(label) for label in names])
     learn, test = (torch.tensor(rows) for rows in held_out_split(some.digests, names))
 
-    started = 0.0
-
-    def on_progress(done: int, total: int) -> None:
-        nonlocal started
-        if done == 1:
-            started = time.monotonic()
-        elif done == 1 + TIMED:
-            whole = (time.monotonic() - started) / TIMED * total * relative_cost()
-            listener.say(f"Training the independent classifier on {len(learn):,} pictures: {duration(whole)}.")
-        listener.progress("Training the independent classifier", done, total)
-
+    task = "Training the reference classifier"
+    progress.say(f"{task} on {len(learn):,} images.")
     classifier = train_classifier(
-        some.pixels[learn], labels[learn], len(classes), seed=seed, flip=flip, on_progress=on_progress
+        some.pixels[learn],
+        labels[learn],
+        len(classes),
+        seed=seed,
+        flip=flip,
+        on_progress=partial(progress.advance, task),
     )
     table = confusion(classifier.predict(some.pixels[test]), labels[test], len(classes))
     tests = [(int(row[i]), int(row.sum())) for i, row in enumerate(table)]
@@ -123,7 +115,7 @@ def train_reference(pictures: Images, listener: Listener, *, seed: int = 0, flip
     return ReferenceClassifier(classifier, classes, by_class, left_out)
 
 
-def learnable_labels(pictures: Images) -> tuple[tuple[str, ...], tuple[str, ...]]:
+def learnable_labels(pictures: ImageSet) -> tuple[tuple[str, ...], tuple[str, ...]]:
     """Return the labels of enough pictures to learn from, and those of too few, each in order.
 
     Raises:

@@ -265,13 +265,6 @@ def _side(size: int, done: float) -> int:
     return round(part * size)
 
 
-def relative_cost() -> float:
-    """Return the mean cost of a step over that of one of the first, which look at smaller pictures."""
-    starts = [0.0, *(until for until, _ in GROWTH[:-1])]
-    stages = zip(starts, GROWTH, strict=True)
-    return sum((until - start) * (part / GROWTH[0][1]) ** 2 for start, (until, part) in stages)
-
-
 def _batches(n: int, steps: int, generator: torch.Generator) -> Iterator[Tensor]:
     """Yield the places of each step's pictures: all pictures in a random order, then all again in another."""
     queue = torch.empty(0, dtype=torch.long)

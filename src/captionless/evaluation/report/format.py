@@ -37,15 +37,6 @@ def span(estimate: Estimate, figure: Figure, *, width: int = 0) -> str:
     return f"{low} – {high:\u2007>{width}}" if NONE not in (low, high) else ""
 
 
-def duration(seconds: float) -> str:
-    """Write about how long something takes: ``a few seconds``, ``about 40 seconds``, ``about 3 minutes``."""
-    if seconds < 15:
-        return "a few seconds"
-    if seconds < 95:
-        return f"about {round(seconds, -1):.0f} seconds"
-    return f"about {seconds / 60:.0f} minutes"
-
-
 def span_width(estimates: Sequence[Estimate], figure: Figure) -> int:
     """Return the ``width`` at which the ranges of a figure stand aligned."""
     return max((len(number(one.high, figure)) for one in estimates), default=0)

@@ -27,13 +27,13 @@ RULER = "kid"
 """The figure that marks are set beside."""
 
 PARTS = {
-    "words": ("Words", "Do the pictures show what the words ask for?"),
-    "likeness": ("Likeness", "Do the pictures look like real ones, and are they as varied?"),
-    "memorisation": ("Memorisation", "Are the pictures new, or copies of pictures the model was trained on?"),
+    "text_alignment": ("Text alignment", "Do the images show what their prompts ask for?"),
+    "fidelity": ("Fidelity and diversity", "Do the images look like real ones, and are they as varied?"),
+    "memorisation": ("Memorisation", "Are the images new, or copies of training images?"),
     "sweeps": ("Sweeps", "What does each setting change?"),
-    "prompts": ("Prompt by prompt", "What each model paints, to see for yourself."),
+    "prompts": ("Prompt by prompt", "Images of each model, to see for yourself."),
 }
-"""Title and question of each part, in the order they are shown; the grids of ``words`` are shown under ``prompts``."""
+"""Title and question of each part in order; the images of ``text_alignment`` are shown under ``prompts``."""
 
 VERDICTS = {
     True: ("bad", "Caught memorising", "It painted more copies of training pictures than chance explains."),
@@ -131,7 +131,7 @@ def _keys(report: Report) -> list[str]:
 def _part(report: Report, key: str, i: int) -> Part:
     title, question = PARTS.get(key, (key.capitalize(), ""))
     own = [(one, section) for one in report.models for section in one.sections if section.key == key]
-    shown = ("words", "prompts") if key == "prompts" else () if key == "words" else (key,)
+    shown = ("text_alignment", "prompts") if key == "prompts" else () if key == "text_alignment" else (key,)
     grids = (
         (one.model, sheet)
         for one in report.models

@@ -80,7 +80,7 @@ class Section:
     """One part of an evaluation.
 
     Args:
-        key: ``words``, ``likeness``, ``memorisation`` or ``sweeps``.
+        key: ``text_alignment``, ``fidelity``, ``memorisation`` or ``sweeps``.
         figures: what was measured.
         missing: (what, why) of each figure, or of the whole section, that was left out.
         reference_points: points of comparison for the figure ``kid``.

@@ -1,4 +1,4 @@
-"""The part of an evaluation on likeness to the folder."""
+"""Measure fidelity and diversity: are generated images like real ones, and as varied?"""
 
 from __future__ import annotations
 
@@ -7,136 +7,82 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from captionless.evaluation.data import Images
-from captionless.evaluation.metrics import TooFewError, compare_sets, paired_kid
+from captionless.evaluation.metrics import Comparison, TooFewError, compare_sets, paired_kid
 from captionless.evaluation.report.results import Figure, ImageGrid, ReferencePoint, Section
-from captionless.evaluation.samples import EvaluationSampler
+from captionless.evaluation.samples import EvaluationContext
 from captionless.generation.grids import sample_grid
 from captionless.generation.sample import to_images
 
 PAIRS = 8
-NOISES = (4, 16)
-"""Standard deviations of the noise on the scale of KID, in levels of 255."""
-ALTERATIONS = len(NOISES) + 1
-"""Ways in which real pictures are altered for that scale."""
+"""Real images that the page shows, each over the one generated from it."""
 
-ABOUT: dict[str, tuple[str, str, bool, int, str]] = {
-    "kid": (
-        "KID × 1000",
-        "lower",
-        False,
-        1,
-        "Kernel distance of the features' distributions, unbiased (arXiv:1801.01401). Mercilessly sensitive to "
-        "texture: read it on the scale of altered photographs.",
-    ),
-    "cmmd": (
-        "CMMD",
-        "lower",
-        False,
-        3,
-        "Distance with a Gaussian kernel of width 10 on unit vectors, unbiased, times 1000 (arXiv:2401.09603).",
-    ),
-    "fid": ("Fréchet distance", "lower", False, 1, "Of two Gaussians (arXiv:1706.08500); biased upwards."),
-    "precision": (
-        "Precision",
-        "higher",
-        True,
-        1,
-        "Share of paintings that lie among real pictures (arXiv:1904.06991): are they plausible?",
-    ),
-    "recall": (
-        "Recall",
-        "higher",
-        True,
-        1,
-        "Share of real pictures that lie among paintings (arXiv:1904.06991): is everything there?",
-    ),
-    "density": (
-        "Density",
-        "higher",
-        False,
-        2,
-        "How deep among real pictures the paintings lie (arXiv:2002.09797); real pictures have about 1.",
-    ),
-    "coverage": (
-        "Coverage",
-        "higher",
-        True,
-        1,
-        "Share of real pictures with a painting close by (arXiv:2002.09797).",
-    ),
+FORMATS: dict[str, tuple[str, str, bool, int]] = {
+    "kid": ("KID × 1000", "lower", False, 1),
+    "cmmd": ("CMMD", "lower", False, 3),
+    "fid": ("Fréchet distance", "lower", False, 1),
+    "precision": ("Precision", "higher", True, 1),
+    "recall": ("Recall", "higher", True, 1),
+    "density": ("Density", "higher", False, 2),
+    "coverage": ("Coverage", "higher", True, 1),
 }
-"""Of each figure: label, which way is better, whether it is a share, decimal places, explanation."""
+"""Each figure's label, the better direction, whether it is a share, and its decimal places."""
+
+EXPLANATIONS = {
+    "kid": "Unbiased kernel distance between the distributions of features (arXiv:1801.01401). Very sensitive to "
+    "texture: read it on the scale of altered photographs.",
+    "cmmd": "Unbiased distance with a Gaussian kernel of width 10 on unit vectors, times 1000 (arXiv:2401.09603).",
+    "fid": "Distance of two Gaussians (arXiv:1706.08500); biased upwards.",
+    "precision": "Share of generated images that lie among real ones (arXiv:1904.06991): are they plausible?",
+    "recall": "Share of real images that lie among generated ones (arXiv:1904.06991): is everything covered?",
+    "density": "How deep among real images the generated ones lie (arXiv:2002.09797); about 1 for real images.",
+    "coverage": "Share of real images with a generated one close by (arXiv:2002.09797).",
+}
 
 
-def likeness_section(
-    studio: EvaluationSampler, real: Images, real_features: Tensor, sampled: Tensor, usable: int
-) -> tuple[Section, Tensor]:
-    """Compare pictures painted from real ones' vectors with those real ones.
+def fidelity_section(context: EvaluationContext) -> Section:
+    """Compare images generated from real images' conditions with those real images."""
+    real, generated, seed = context.real_samples, context.reconstructions, context.config.seed
+    asked = "classes" if context.generator.classes else "image vectors"
+    shown = torch.linspace(0, len(real) - 1, min(PAIRS, len(real))).round().long()
+    rows = [to_images(real.pixels[shown]), to_images(generated.pixels[shown])]
+    grid = sample_grid(rows, ("real images", f"generated from their {asked}"), max(96, real.pixels.shape[-1]))
+    grids = (ImageGrid(f"Real images, and images generated from their {asked}", grid),)
+    try:
+        comparisons, missing = compare_sets(real.features, generated.features, seed=seed, usable=context.usable)
+    except TooFewError as error:
+        return Section("fidelity", missing=(("Fidelity and diversity", str(error)),), grids=grids)
+    marks = tuple(
+        ReferencePoint(key, label, paired_kid(real.features, context.embed(altered), seed=seed))
+        for key, label, altered in alterations(real.pixels, context.config.noise_levels)
+    )
+    notes = (
+        _features_note(context),
+        f"Every figure compares one half of the real images with images generated from the {asked} of the other half, "
+        "over many random halves; beside it, the same with the other half itself. Ranges hold 95% of the halves.",
+    )
+    left_out = tuple((FORMATS[name][0], why) for name, why in missing)
+    return Section("fidelity", tuple(map(_figure, comparisons)), left_out, marks, (), grids, notes)
+
+
+def alterations(pixels: Tensor, noise_levels: tuple[int, ...] = (4, 16)) -> list[tuple[str, str, Tensor]]:
+    """Alter images in several ways whose KID gives a scale: noise, and half the resolution.
 
     Args:
-        studio: the model.
-        real: the real pictures.
-        real_features: theirs, (n, f).
-        painted: one painted from each one's condition, uint8 (n, channels, size, size).
-        usable: how many real pictures there would have been to choose from.
+        pixels: uint8 (n, channels, size, size).
+        noise_levels: standard deviations of the noise, in levels of 255.
 
     Returns:
-        The section, and the features of the painted pictures.
+        For each alteration a key, a description, and the altered images in the shape of ``pixels``.
     """
-    features = studio.look(sampled, "Looking at paintings")
-    notes = [_by(studio)]
-    sheet = _pairs(real.pixels, sampled, _asked(studio))
-    try:
-        comparisons, missing = compare_sets(real_features, features, seed=studio.seed, usable=usable)
-    except TooFewError as error:
-        return Section("likeness", (), (("Likeness to the folder", str(error)),), grids=(sheet,)), features
-    figures = []
-    for comparison in comparisons:
-        label, better, percent, digits, explanation = ABOUT[comparison.name]
-        figures.append(
-            Figure(comparison.name, label, comparison.model, comparison.real, better, percent, digits, explanation)
-        )
-    marks = texture_marks(studio, real.pixels, real_features)
-    notes.append(
-        f"Every figure compares one half of the real pictures with pictures painted from the {_asked(studio)} of the "
-        "other half, over many random halves; beside it, the same with the other half itself. Ranges hold 95% of the "
-        "halves."
-    )
-    left_out = tuple((ABOUT[name][0], why) for name, why in missing)
-    return Section("likeness", tuple(figures), left_out, marks, (), (sheet,), tuple(notes)), features
-
-
-def _by(studio: EvaluationSampler) -> str:
-    features = studio.features
-    kind = "independent of the model" if features.independent else "the model's own encoder, so not independent"
-    return f"Pictures are compared by {features.name} ({kind}), at the model's size of {_size(studio)} pixels."
-
-
-def _size(studio: EvaluationSampler) -> int:
-    return studio.generator.model.config.size
-
-
-def texture_marks(studio: EvaluationSampler, pixels: Tensor, features: Tensor) -> tuple[ReferencePoint, ...]:
-    """Measure the KID of real pictures that were altered a little, so that one of paintings has a scale."""
-    marks = []
-    for key, label, altered in alterations(pixels):
-        found = paired_kid(features, studio.look(altered, "Looking at altered pictures"), seed=studio.seed)
-        marks.append(ReferencePoint(key, label, found))
-    return tuple(marks)
-
-
-def alterations(pixels: Tensor) -> list[tuple[str, str, Tensor]]:
-    """Return pictures, uint8 (n, channels, size, size), altered in several ways: key, what was done, pictures."""
     generator = torch.Generator().manual_seed(0)
     found = []
-    for level in NOISES:
+    for level in noise_levels:
         noise = level * torch.randn(pixels.shape, generator=generator)
         altered = (pixels.float() + noise).round().clamp(0, 255).to(torch.uint8)
-        found.append((f"noise_{level}", f"real pictures with noise of {level} of 255 levels", altered))
-    halved = [np.asarray(_halved(image)) for image in to_images(pixels)]
-    back = torch.from_numpy(np.stack(halved)).reshape(len(pixels), *pixels.shape[2:], -1).permute(0, 3, 1, 2)
-    found.append(("half_size", "real pictures at half the resolution, enlarged", back.contiguous()))
+        found.append((f"noise_{level}", f"real images with noise of {level} of 255 levels", altered))
+    halved = np.stack([np.asarray(_halved(image)) for image in to_images(pixels)])
+    back = torch.from_numpy(halved).reshape(len(pixels), *pixels.shape[2:], -1).permute(0, 3, 1, 2)
+    found.append(("half_size", "real images at half the resolution, upsampled", back.contiguous()))
     return found
 
 
@@ -145,12 +91,12 @@ def _halved(image: Image.Image) -> Image.Image:
     return image.resize(half, Image.Resampling.LANCZOS).resize(image.size, Image.Resampling.BICUBIC)
 
 
-def _asked(studio: EvaluationSampler) -> str:
-    return "classes" if studio.generator.classes else "vectors"
+def _figure(comparison: Comparison) -> Figure:
+    name = comparison.name
+    return Figure(name, FORMATS[name][0], comparison.model, comparison.real, *FORMATS[name][1:], EXPLANATIONS[name])
 
 
-def _pairs(real: Tensor, sampled: Tensor, asked: str) -> ImageGrid:
-    shown = torch.linspace(0, len(real) - 1, min(PAIRS, len(real))).round().long()
-    rows = [to_images(real[shown]), to_images(sampled[shown])]
-    sheet = sample_grid(rows, ("real pictures", f"painted from their {asked}"), cell=max(96, real.shape[-1]))
-    return ImageGrid(f"Real pictures, and painted from their {asked}", sheet)
+def _features_note(context: EvaluationContext) -> str:
+    features, size = context.features, context.generator.model.config.size
+    kind = "independent of the model" if features.independent else "the model's own encoder, so not independent"
+    return f"Images are compared by {features.name} ({kind}), at the model's size of {size} pixels."

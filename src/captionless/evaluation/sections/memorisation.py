@@ -1,4 +1,4 @@
-"""The part of an evaluation on memorisation: does the model paint, or only remember?"""
+"""Measure memorisation: are generated images new, or copies of training images?"""
 
 from __future__ import annotations
 
@@ -20,171 +20,187 @@ from captionless.evaluation.metrics import (
     share,
 )
 from captionless.evaluation.report.results import Figure, ImageGrid, Section
-from captionless.evaluation.samples import EvaluationSampler
+from captionless.evaluation.samples import EvaluationContext, Samples
 from captionless.generation.grids import labelled_grid
 from captionless.generation.sample import to_images
 
-OFFENDERS = 8
-TWINS = 0.05
-"""Share of held-out pictures that look like copies of training pictures from which on they cannot say what is usual."""
+KEY = "memorisation"
+SHOWN = 8
+"""Training images that the page shows beside the generated image closest to each."""
+COPIES = 0.05
+"""Share of held-out images that look like copies of training images above which they cannot say what is usual."""
 MOST, HALF = 0.9, 0.5
-"""Shares of the training pictures: with fewer than most, a reader is told; with fewer than half, none is acquitted."""
+"""Shares of the training images: with fewer than the first the report says so, below the second nothing is proven."""
 NO_PIXELS = (
-    "The folder has none of the training pictures. Paintings were compared with the vectors of full-size training "
-    "pictures that the model carries, which overlooks most copies, even exact ones: nothing found here is no acquittal."
+    "The folder has none of the training images. Generated images were compared with the vectors of full-size training "
+    "images that the model carries, which misses most copies, even exact ones: finding none here proves nothing."
 )
-NO_TRACE = "the folder has none of the pictures that the model was trained on"
+NO_TRACE = "the folder has none of the images that the model was trained on"
 UNKNOWN = "what the model was trained on is not recorded"
 
 
 @dataclass(frozen=True)
-class Suspects:
-    """Pictures to be compared with those trained on.
+class Matches:
+    """A series of images, matched with the training images.
 
     Args:
-        key: in the report.
-        label: for people.
-        pixels: uint8 (n, channels, size, size).
-        features: (n, f).
+        key: of its figure in the report.
+        label: what the images were generated from, for the report.
+        samples: the images.
+        flagged: whether each counts as memorised, in pixels or in features, bool (n,).
+        neighbours: its nearest training images in ``features`` and, where the folder has those, in ``pixels``.
     """
 
     key: str
     label: str
-    pixels: Tensor
-    features: Tensor
+    samples: Samples
+    flagged: Tensor
+    neighbours: dict[str, Neighbours]
+
+    @property
+    def share(self) -> Estimate:
+        """The share of flagged images."""
+        return share(int(self.flagged.sum()), len(self.flagged))
 
 
-class Memory:
-    """The training pictures, in pixels and in features.
-
-    Args:
-        studio: the model.
-        evidence: the folder as the model sees it; of the training pictures in it perhaps a choice.
-        bank: vectors of training pictures that the model carries, (m, d), which stand in where the folder has none;
-            None where those are of other features.
-        flip: whether training mirrored pictures.
-    """
-
-    def __init__(self, studio: EvaluationSampler, evidence: EvaluationData, bank: Tensor | None, flip: bool) -> None:
-        seen, found, trained_on = evidence.seen, evidence.found, evidence.trained_on
-        self.notes: list[str] = []
-        self.doubts = _doubts(found, trained_on)
-        self.pixels: Tensor | None = None
-        self.features = torch.empty(0, 1) if bank is None else bank
-        self.flip, self.mirrored = flip, None
-        if not len(seen):
-            self.notes.append(NO_PIXELS)
-            return
-        self.pixels = seen.pixels
-        self.features = studio.look(seen.pixels, "Looking at training pictures")
-        if flip:
-            self.mirrored = studio.look(seen.pixels.flip(3), "Looking at mirrored training pictures")
-        if found < MOST * trained_on:
-            self.notes.append(
-                f"Copies were looked for among {found:,} of the {trained_on:,} training pictures; copies of the others "
-                "are not seen."
-            )
-        if evidence.elsewhere:
-            self.notes.append(
-                f"Of what the models that it was begun from learned, {evidence.elsewhere:,} pictures are not in the "
-                "folder; copies of those are not seen."
-            )
-
-    def judge(self, suspects: Suspects) -> tuple[Tensor, dict[str, Neighbours]]:
-        """Return which suspects count as memorised, in pixels or in features, and their neighbours in each."""
-        found = {"features": nearest(suspects.features, self.features, self.mirrored)}
-        if self.pixels is not None:
-            mirrored = self.pixels.flip(3).flatten(1) if self.flip else None
-            found["pixels"] = nearest(suspects.pixels.flatten(1), self.pixels.flatten(1), mirrored)
-        guilty = torch.zeros(len(suspects.pixels), dtype=torch.bool)
-        for neighbours in found.values():
-            guilty |= memorised(neighbours)
-        return guilty, found
-
-
-def _doubts(found: int, trained_on: int) -> list[str]:
-    """Return why copies of the pictures trained on might go unseen where so many of them are compared with."""
-    if not trained_on:
-        return [UNKNOWN]
-    if not found:
-        return [NO_TRACE]
-    few = f"paintings were compared with only {found:,} of the {trained_on:,} pictures that the model was trained on"
-    return [few] if found < HALF * trained_on else []
-
-
-def memory_section(memory: Memory, sampled: list[Suspects], real: Suspects | None) -> tuple[Section, bool | None]:
-    """Measure how many pictures are copies of training pictures.
-
-    Args:
-        memory: the training pictures.
-        painted: several series of paintings.
-        real: held-out real pictures; None where there are none.
+def memorisation_section(context: EvaluationContext) -> tuple[Section, bool | None]:
+    """Measure how many generated images are copies of training images.
 
     Returns:
-        The section, and whether the model memorises; None where that is not proven either way.
+        The section, and whether the model memorises; None where neither is proven.
     """
-    if not len(memory.features):
-        return Section("memorisation", missing=(("Memorisation", NO_TRACE),)), None
+    training, mirrored = _training_images(context)
+    if not len(training.features):
+        return Section(KEY, missing=(("Memorisation", NO_TRACE),)), None
+    held_out = len(context.data.held_out)
     try:
-        aside = None if real is None else _count(memory, real)
-        counted = [(suspects, *memory.judge(suspects)) for suspects in sampled]
+        real = _match("real", "", context.real_samples, training, mirrored).share if held_out else None
+        series = [_match(key, label, samples, training, mirrored) for key, label, samples in _series(context)]
     except TooFewError as error:
-        return Section("memorisation", (), (("Memorisation", str(error)),)), None
-    figures, grids = [], []
-    for suspects, guilty, found in counted:
-        figures.append(_figure(suspects, share(int(guilty.sum()), len(guilty)), aside))
-        if memory.pixels is not None:
-            grids.append(_offenders(memory.pixels, suspects, found))
-    notes, doubts = [*memory.notes], [*memory.doubts]
-    twins = aside is not None and aside.value > TWINS
-    if aside and twins:
+        return Section(KEY, missing=(("Memorisation", str(error)),)), None
+    notes, doubts = _notes(context, real), _doubts(context.data, real)
+    proven = memorises([one.share for one in series], real, sound=not doubts)
+    if real is None or real.n < ENOUGH_HELD_OUT:
+        count = real.n if real else "none"
+        doubts.append(f"it takes {ENOUGH_HELD_OUT} held-out images to say what is usual, and there were {count}")
+    figures = tuple(_figure(one, real) for one in series)
+    grids = tuple(_sheet(one, training) for one in series if len(training.pixels))
+    doubts = [] if proven else doubts
+    return Section(KEY, figures, grids=grids, notes=tuple(notes), reasons=tuple(doubts)), proven
+
+
+def _series(context: EvaluationContext) -> list[tuple[str, str, Samples]]:
+    """Return key, label and images of each series: from new conditions, and from those of training images."""
+    held_out = len(context.data.held_out)
+    new = [context.prompted, context.reconstructions if held_out else None]
+    fresh = [samples for samples in new if samples is not None]
+    own = context.training_samples if held_out else context.reconstructions
+    found = []
+    if fresh:
+        pixels, features = torch.cat([one.pixels for one in fresh]), torch.cat([one.features for one in fresh])
+        found.append(("memorised", "asked for something new", Samples(pixels, features)))
+    if own is not None:
+        found.append(("memorised_own", "asked for what it was trained on", own))
+    return found
+
+
+def _training_images(context: EvaluationContext) -> tuple[Samples, Samples | None]:
+    """Return the training images, and their mirror images where training may have mirrored them.
+
+    Where the folder has none, the features are the model's embedding bank and there are no pixels.
+    """
+    pixels = context.data.seen.pixels
+    if not len(pixels):
+        bank = context.embedding_bank
+        return Samples(pixels, torch.empty(0, 1) if bank is None else bank), None
+    training = Samples(pixels, context.embed(pixels))
+    if not context.mirrored:
+        return training, None
+    return training, Samples(pixels.flip(3), context.embed(pixels.flip(3)))
+
+
+def _match(key: str, label: str, samples: Samples, training: Samples, mirrored: Samples | None) -> Matches:
+    """Find the nearest training images of each image, and flag those that count as memorised."""
+    found = {"features": nearest(samples.features, training.features, mirrored.features if mirrored else None)}
+    if len(training.pixels):
+        others = mirrored.pixels.flatten(1) if mirrored else None
+        found["pixels"] = nearest(samples.pixels.flatten(1), training.pixels.flatten(1), others)
+    return Matches(key, label, samples, torch.stack([memorised(one) for one in found.values()]).any(0), found)
+
+
+def _notes(context: EvaluationContext, real: Estimate | None) -> list[str]:
+    """Return what a reader must keep in mind of the training images compared with."""
+    data, notes = context.data, []
+    if not len(data.seen):
+        notes.append(NO_PIXELS)
+    elif data.found < MOST * data.trained_on:
         notes.append(
-            f"{aside.value:.0%} of the held-out pictures lie as close to a picture trained on as copies would. If they "
-            "are copies of those (resized, or saved again), they are not held out: likeness to them flatters, and they "
-            "cannot say how many copies are usual."
+            f"Copies were sought among {data.found:,} of the {data.trained_on:,} training images; copies of the others "
+            "are not found."
         )
-        doubts.append(f"{aside.value:.0%} of the held-out pictures look like copies themselves")
-    proven = memorises([figure.value for figure in figures], aside, sound=not doubts)
-    if aside is None or aside.n < ENOUGH_HELD_OUT:
-        count = aside.n if aside else "none"
-        doubts.append(f"it takes {ENOUGH_HELD_OUT} held-out pictures to say what is usual, and {count} were looked at")
-    parts = (tuple(figures), (), (), (), tuple(grids), tuple(notes))
-    return Section("memorisation", *parts, reasons=() if proven else tuple(doubts)), proven
+    if len(data.seen) and data.inherited_missing:
+        notes.append(
+            f"Of the training images of the models that it was initialised from, {data.inherited_missing:,} are not in "
+            "the folder; copies of those are not found."
+        )
+    notes += context.remarks
+    if real and real.value > COPIES:
+        notes.append(
+            f"{real.value:.0%} of the held-out images are as close to a training image as copies would be. If they are "
+            "copies of training images (resized, or saved again), they are not held out: fidelity to them is too "
+            "high, and they cannot say how many copies are usual."
+        )
+    return notes
 
 
-def _count(memory: Memory, suspects: Suspects) -> Estimate:
-    guilty, _ = memory.judge(suspects)
-    return share(int(guilty.sum()), len(guilty))
+def _doubts(data: EvaluationData, real: Estimate | None) -> list[str]:
+    """Return why copies of training images might not be found."""
+    doubts = []
+    if not data.trained_on:
+        doubts.append(UNKNOWN)
+    elif not data.found:
+        doubts.append(NO_TRACE)
+    elif data.found < HALF * data.trained_on:
+        doubts.append(
+            f"generated images were compared with only {data.found:,} of the {data.trained_on:,} images that the model "
+            "was trained on"
+        )
+    if real and real.value > COPIES:
+        doubts.append(f"{real.value:.0%} of the held-out images look like copies themselves")
+    return doubts
 
 
-def _figure(suspects: Suspects, value: Estimate, real: Estimate | None) -> Figure:
-    beside = " Beside it, the same of real pictures that were not trained on." if real else ""
+def _figure(matches: Matches, real: Estimate | None) -> Figure:
+    beside = " Beside it, the same of real images that were not trained on." if real else ""
     return Figure(
-        suspects.key,
-        f"Memorised, {suspects.label}",
-        value,
+        matches.key,
+        f"Memorised, {matches.label}",
+        matches.share,
         real,
         "lower",
         percent=True,
-        explanation="Share of pictures less than a third as far from the nearest training picture (or its mirror "
-        "image) as from the second nearest, in pixels or in features (arXiv:2310.02664); near-duplicates of the "
-        f"nearest are left out.{beside}",
+        explanation="Share of images less than a third as far from the nearest training image (or its mirror image) as "
+        "from the second nearest, in pixels or in features (arXiv:2310.02664); near-duplicates of the nearest are left "
+        f"out.{beside}",
     )
 
 
-def _offenders(pixels: Tensor, suspects: Suspects, found: dict[str, Neighbours]) -> ImageGrid:
-    """Draw the pictures closest to a training picture, each beside it; of each training picture the worst."""
-    ratio = torch.stack([neighbours.ratio for neighbours in found.values()]).amin(0)
-    worst: dict[int, tuple[int, str]] = {}
+def _sheet(matches: Matches, training: Samples) -> ImageGrid:
+    """Draw the images closest to a training image, each beside it; each training image once, with its closest."""
+    neighbours = matches.neighbours
+    ratio = torch.stack([one.ratio for one in neighbours.values()]).amin(0)
+    closest: dict[int, tuple[int, str]] = {}
     for i in ratio.argsort().tolist():
-        where = min(found, key=lambda name: float(found[name].ratio[i]))
-        worst.setdefault(int(found[where].index[i]), (i, where))
+        where = min(neighbours, key=lambda name: float(neighbours[name].ratio[i]))
+        closest.setdefault(int(neighbours[where].index[i]), (i, where))
     images: list[Image.Image] = []
     labels: list[str] = []
-    for first, (i, where) in list(worst.items())[:OFFENDERS]:
-        images += [*to_images(suspects.pixels[i : i + 1]), *to_images(pixels[first : first + 1])]
-        labels += [f"painted ({float(ratio[i]):.2f} in {where})", "nearest trained on"]
-    grid = labelled_grid(images, labels, columns=8, cell=max(96, pixels.shape[-1]))
-    note = "The worst first: the distance to the nearest training picture over that to the second; below 0.33 counts. "
-    note += "Each training picture is shown once, beside the painting closest to it."
-    return ImageGrid(f"Nearest training pictures, {suspects.label}", grid, note)
+    for first, (i, where) in list(closest.items())[:SHOWN]:
+        images += [*to_images(matches.samples.pixels[i : i + 1]), *to_images(training.pixels[first : first + 1])]
+        labels += [f"generated ({float(ratio[i]):.2f} in {where})", "nearest training image"]
+    grid = labelled_grid(images, labels, columns=8, cell=max(96, training.pixels.shape[-1]))
+    note = (
+        "The closest first: the distance to the nearest training image over that to the second; below 0.33 counts as "
+        "memorised. Each training image is shown once, beside the generated image closest to it."
+    )
+    return ImageGrid(f"Nearest training images, {matches.label}", grid, note)

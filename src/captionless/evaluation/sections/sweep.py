@@ -1,4 +1,4 @@
-"""The part of an evaluation that sweeps guidance and steps."""
+"""Sweep guidance and steps: what each setting changes."""
 
 from __future__ import annotations
 
@@ -8,84 +8,62 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from captionless.config.sampling import SamplingConfig
-from captionless.evaluation.data import Images
-from captionless.evaluation.metrics import Estimate, TooFewError, unpaired_kid
+from captionless.evaluation.metrics import TooFewError, unpaired_kid
 from captionless.evaluation.report.results import ImageGrid, Section, Table
-from captionless.evaluation.samples import EvaluationSampler
+from captionless.evaluation.samples import SWEEP_SEEDS, EvaluationContext
 from captionless.generation.grids import sample_grid
 from captionless.generation.sample import to_images
 
-IMAGES = 48
-"""Painted in each setting."""
-SCALES = (0.0, 1.0, 3.0, 5.0, 8.0)
-STEPS = (4, 8, 15, 30)
 SHOWN = 5
-SEEDS = 3_000_000
+"""Images of each setting that the page shows."""
 
 
-def sweeps(sampling: SamplingConfig) -> dict[str, tuple[str, list[dict[str, float]]]]:
-    """Return what is swept: its field of ``SamplingConfig``, its name for people, and the settings, in order."""
-    scales = sorted({*SCALES, sampling.guidance})
-    steps = sorted({*STEPS, sampling.steps})
-    return {
-        "guidance": ("Guidance scale w", [{"guidance": scale} for scale in scales]),
-        "steps": ("Steps", [{"steps": count} for count in steps]),
-    }
+def sweep_section(context: EvaluationContext) -> Section:
+    """Generate images from some real images' conditions in several settings, and measure each.
 
-
-def sweep_cost(sampling: SamplingConfig, real: int) -> tuple[int, int]:
-    """Return how many pictures all sweeps paint together, and the denoising steps of them (before any that enlarge)."""
-    few = min(IMAGES, real // 2)
-    steps = [
-        int(changes.get("steps", sampling.steps)) for _, settings in sweeps(sampling).values() for changes in settings
-    ]
-    return few * len(steps), few * sum(steps)
-
-
-def sweep_section(studio: EvaluationSampler, real: Images, features: Tensor) -> Section:
-    """Paint some real pictures' vectors in several settings, and measure each.
-
-    Args:
-        studio: the model.
-        real: real pictures.
-        features: theirs, (n, f).
+    The KID of a setting compares its images with the other real images, which they were not generated from.
     """
-    count = min(IMAGES, len(real) // 2)
+    config, sampling = context.config, context.sampler.sampling
+    count = min(config.sweep_images, len(context.real) // 2)
     if not count:
-        return Section("sweeps", (), (("Sweeps", f"{len(real)} pictures are too few to sweep with; 2 are needed"),))
-    order = torch.randperm(len(real), generator=torch.Generator().manual_seed(studio.seed + 1)).tolist()
-    sources, others = order[:count], order[count:]
-    asked = real.conditions[sources]
-    tables, grids = [], []
-    for name, settings in sweeps(studio.sampling).values():
-        rows, columns = [], []
-        for changes in settings:
-            (setting,) = changes.values()
-            sampled = studio.paint(asked, offset=SEEDS, **changes)
-            found = studio.look(sampled, "Looking at paintings")
-            closeness = F.cosine_similarity(found, features[sources]).mean()
-            rows.append((f"{setting:g}", _kid(features[others], found, studio.seed), f"{float(closeness):.3f}"))
-            columns.append(to_images(sampled[:SHOWN]))
-        heads = (name, "KID × 1000 (range)", "cosine with the real picture")
-        tables.append(Table(name, heads, tuple(rows), f"{count} pictures in each row."))
-        grids.append(_sheet(name, [row[0] for row in rows], columns))
+        why = f"{len(context.real)} images are too few to sweep with; 2 are needed"
+        return Section("sweeps", missing=(("Sweeps", why),))
+    order = torch.randperm(len(context.real), generator=torch.Generator().manual_seed(config.seed + 1)).tolist()
+    scales, steps = sorted({*config.sweep_guidance, sampling.guidance}), sorted({*config.sweep_steps, sampling.steps})
+    found = [
+        _sweep(context, "guidance", "Guidance scale w", scales, order, count),
+        _sweep(context, "steps", "Steps", steps, order, count),
+    ]
     note = (
-        "Painted from real pictures' vectors (or classes), the same noise in each column; compared with the other real "
-        "pictures."
+        "Images generated from real images' conditions, with the same noise in each column, and compared with the "
+        "other real images."
     )
-    return Section("sweeps", (), (), (), tuple(tables), tuple(grids), (note,))
+    return Section(
+        "sweeps", tables=tuple(table for table, _ in found), grids=tuple(sheet for _, sheet in found), notes=(note,)
+    )
 
 
-def _kid(real: Tensor, sampled: Tensor, seed: int) -> str:
+def _sweep(
+    context: EvaluationContext, name: str, title: str, values: Sequence[float], order: list[int], count: int
+) -> tuple[Table, ImageGrid]:
+    """Sweep one setting, generating from the first ``count`` images of ``order``."""
+    sources, others = context.real_samples.take(order[:count]), context.real_samples.take(order[count:])
+    conditions = context.real.conditions[order[:count]]
+    rows, columns = [], []
+    for value in values:
+        samples = context.sample(conditions, SWEEP_SEEDS, **{name: value})
+        cosine = F.cosine_similarity(samples.features, sources.features).mean()
+        rows.append((f"{value:g}", _kid(others.features, samples.features, context.config.seed), f"{cosine:.3f}"))
+        columns.append(to_images(samples.pixels[:SHOWN]))
+    heads = (title, "KID × 1000 (range)", "cosine with the real image")
+    table = Table(title, heads, tuple(rows), f"{count} images in each row.")
+    grid = [list(row) for row in zip(*columns, strict=True)]
+    return table, ImageGrid(title, sample_grid(grid, [""] * len(grid), heads=[row[0] for row in rows]))
+
+
+def _kid(real: Tensor, generated: Tensor, seed: int) -> str:
     try:
-        found: Estimate = unpaired_kid(real, sampled, seed=seed)
+        found = unpaired_kid(real, generated, seed=seed)
     except TooFewError as error:
         return str(error)
     return f"{found.value:.1f} ({found.low:.1f} to {found.high:.1f})"
-
-
-def _sheet(name: str, heads: Sequence[str], columns: Sequence[Sequence[object]]) -> ImageGrid:
-    rows = [list(row) for row in zip(*columns, strict=True)]
-    sheet = sample_grid(rows, [""] * len(rows), heads=list(heads))  # type: ignore[arg-type]
-    return ImageGrid(name, sheet)

@@ -1,0 +1,75 @@
+"""Find what a model, and the models it was initialised from, were trained on, from the records in their folders."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from captionless.checkpoints.config import ModelConfig, base_folder, load_config, model_folder
+from captionless.checkpoints.image_list import COPY, TRAIN, read_image_list
+from captionless.errors import CaptionlessError
+
+
+def lineage(model: str | Path) -> list[tuple[str, ModelConfig | None]]:
+    """Return a model and those it was initialised from, in that order: names, and configs where they still exist.
+
+    The base model of a super-resolution stage counts among them.
+    """
+    found: list[tuple[str, ModelConfig | None]] = []
+    waiting, visited = [str(model)], set[Path]()
+    while waiting:
+        name = waiting.pop()
+        folder = model_folder(name).resolve()
+        if folder in visited:
+            continue
+        visited.add(folder)
+        try:
+            config = load_config(folder)
+        except CaptionlessError:
+            config = None
+        found.append((name, config))
+        if config and config.training.initialised_from:
+            waiting.append(config.training.initialised_from)
+        if config and config.base_size:
+            waiting.append(str(base_folder(folder)))
+    return found
+
+
+def seen_digests(model: str | Path) -> tuple[set[str], tuple[str, ...]]:
+    """Return the content hashes of all images that a model and those it was initialised from were trained on.
+
+    Returns:
+        The hashes, and the names of the models that do not record theirs or no longer exist.
+    """
+    rows = {name: read_image_list(model_folder(name)) for name, _ in lineage(model)}
+    seen = {digest for known in rows.values() for _, digest, role in known if role in (TRAIN, COPY)}
+    return seen, tuple(name for name, known in rows.items() if not known)
+
+
+def training_images(model: str | Path) -> dict[str, str]:
+    """Return what a model itself was trained on: for each file's content hash, that of the image it shows.
+
+    The two differ where a file is a copy: the same image in other bytes. The base model of a super-resolution stage
+    counts as a part of the model.
+    """
+    folder = model_folder(model)
+    return _recorded_in(base_folder(folder)) | _recorded_in(folder)
+
+
+def inherited_images(model: str | Path) -> dict[str, str]:
+    """Return what the models that a model was initialised from were trained on, as ``training_images`` does."""
+    found: dict[str, str] = {}
+    for ancestor, _ in lineage(model)[1:]:
+        found |= training_images(ancestor)
+    return found
+
+
+def encoder_digests(model: str | Path) -> set[str]:
+    """Return the content hashes of the encoders that a model and those it was initialised from were trained with."""
+    return {config.encoder.digest for _, config in lineage(model) if config and config.encoder}
+
+
+def _recorded_in(folder: Path) -> dict[str, str]:
+    rows = read_image_list(folder)
+    trained = {name: digest for name, digest, role in rows if role == TRAIN}
+    own = {digest: digest for digest in trained.values()}
+    return own | {digest: trained.get(name, digest) for name, digest, role in rows if role == COPY}
