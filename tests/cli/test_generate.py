@@ -20,6 +20,7 @@ import tiny
 from captionless.checkpoints.config import EncoderReference, ModelConfig, save_config
 from captionless.checkpoints.model import WEIGHTS, Model
 from captionless.checkpoints.tensors import save_tensors
+from captionless.cli.console import Watcher
 from captionless.encoders.dual_encoder import load_encoder
 
 Run = Callable[..., int]
@@ -53,7 +54,7 @@ def model(encoder: Path, tmp_path_factory: pytest.TempPathFactory) -> str:
 def paint(run: Run, model: str, tmp_path: Path) -> Callable[..., Path]:
     """Call `captionless generate` with quick settings and return the folder written into."""
 
-    def call(*words: str, out: str = "pictures", steps: int = 3) -> Path:
+    def call(*words: str, out: str = "images", steps: int = 3) -> Path:
         assert run("generate", *words, "--steps", str(steps), "--model", model, "--out", out) == 0
         return tmp_path / out
 
@@ -99,14 +100,14 @@ def test_images_remember_how_they_were_made(paint: Callable[..., Path], model: s
     words = ["-n", "2", "--seed", "7", "--guidance", "1.5", "--sampler", "ddim", "--eta", "0.5"]
     folder = paint("a daisy", "a röse", *words)
     files = sorted(path.name for path in folder.iterdir())
-    assert files == ["0001.png", "0002.png", "0003.png", "0004.png", "manifest.jsonl", "sheet-0001.png"]
+    assert files == ["0001.png", "0002.png", "0003.png", "0004.png", "manifest.jsonl", "grid-0001.png"]
     kept = {"prompt": "a röse", "seed": "8", "guidance": "1.5", "steps": "3", "sampler": "ddim", "eta": "0.5"}
     with Image.open(folder / "0004.png") as image:
         wanted = kept | {"model": model, "threshold": "static"}
         assert {name: image.info[name] for name in wanted} == wanted
         assert json.loads(image.info["interval"]) == pytest.approx([0.1, 0.9], abs=1e-3)
         assert not {"churn", "variance", "negative", "init"} & set(image.info)
-    with Image.open(folder / "sheet-0001.png") as sheet:
+    with Image.open(folder / "grid-0001.png") as sheet:
         assert "prompt" not in sheet.info
     lines = manifest(folder)
     assert [(line["file"], line["prompt"], line["seed"]) for line in lines] == [
@@ -122,7 +123,7 @@ def test_nothing_is_overwritten_and_the_manifest_grows(paint: Callable[..., Path
     for _ in range(2):
         folder = paint("a", steps=1)
     assert (folder / "0002.png").exists()
-    assert (folder / "sheet-0002.png").exists()
+    assert (folder / "grid-0002.png").exists()
     assert len(manifest(folder)) == 2
 
 
@@ -131,10 +132,22 @@ def test_prompts_come_from_a_file_or_the_standard_input(
 ) -> None:
     (tmp_path / "prompts.txt").write_text("\ufeffa\n\n  b  \n", encoding="utf-8")
     assert run("generate", "--prompts", "prompts.txt", "--steps", "1", "--model", model) == 0
-    assert capsys.readouterr().out.split()[-2:] == ["0001.png", "0002.png"]
+    assert capsys.readouterr().out.split()[-2:] == ["images/0001.png", "images/0002.png"]
     monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(b"c\nd\ne\n")))
     assert run("generate", "--prompts", "-", "--steps", "1", "--model", model) == 0
-    assert capsys.readouterr().out.split() == ["0003.png", "0004.png", "0005.png"]
+    assert capsys.readouterr().out.split() == [f"images/000{i}.png" for i in (3, 4, 5)]
+
+
+def test_json_lines_have_settings_for_each_prompt(paint: Callable[..., Path], tmp_path: Path) -> None:
+    lines = [{"prompt": "a", "n": 2, "seed": 7}, {"prompt": "b", "negative": "c", "guidance": 2, "label": "bee"}]
+    (tmp_path / "p.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    exact = ["--precision", "float32"]
+    folder = paint("d", "--prompts", "p.jsonl", "--seed", "3", *exact)
+    told = [(line["prompt"], line["seed"], line["guidance"], line.get("negative")) for line in manifest(folder)]
+    assert told == [("d", 3, 5.0, None), ("a", 7, 5.0, None), ("a", 8, 5.0, None), ("b", 3, 2, "c")]
+    assert manifest(folder)[3]["label"] == "bee"
+    alone = paint("b", "--seed", "3", "--negative", "c", "--guidance", "2", *exact, out="alone")
+    assert same(folder / "0004.png", alone / "0001.png")
 
 
 def test_a_prompt_in_a_long_list_is_sampled_as_when_it_is_asked_for_alone(paint: Callable[..., Path]) -> None:
@@ -147,7 +160,7 @@ def test_a_full_disk_costs_nothing_that_was_there(
     run: Run, model: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert run("generate", "a", "--steps", "1", "--model", model) == 0
-    before = {path.name: path.read_bytes() for path in tmp_path.iterdir() if path.is_file()}
+    before = {path: path.read_bytes() for path in tmp_path.rglob("*.*") if path.is_file()}
 
     def full(*_: object, **__: object) -> None:
         raise OSError(28, "No space left on device")
@@ -156,7 +169,7 @@ def test_a_full_disk_costs_nothing_that_was_there(
     capsys.readouterr()
     assert run("generate", "a", "--steps", "1", "--model", model) == 2
     assert "No space left on device" in one_line(capsys.readouterr().err)
-    assert {path.name: path.read_bytes() for path in tmp_path.iterdir() if path.is_file()} == before
+    assert {path: path.read_bytes() for path in tmp_path.rglob("*.*") if path.is_file()} == before
 
 
 def test_a_prompt_longer_than_the_encoder_reads_is_cut_with_a_remark(
@@ -169,14 +182,14 @@ def test_a_prompt_longer_than_the_encoder_reads_is_cut_with_a_remark(
 def test_a_sheet_that_shows_a_part_says_so(
     paint: Callable[..., Path], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr("captionless.generation.writer.MAX_ROWS", 1)
-    monkeypatch.setattr("captionless.generation.writer.COLUMNS", 2)
+    monkeypatch.setattr("captionless.generation.request.MAX_ROWS", 1)
+    monkeypatch.setattr("captionless.generation.request.COLUMNS", 2)
     paint("a", "b", "c", "--batch", "1", steps=1)
     told = capsys.readouterr()
-    assert "the first 2 of 3 pictures" in told.err
-    assert told.out.split() == [f"pictures/{number:04d}.png" for number in (1, 2, 3)]
+    assert "the first 2 of 3 images" in told.err
+    assert told.out.split() == [f"images/{number:04d}.png" for number in (1, 2, 3)]
     paint("a", "b", "c", "--guidance", "0,1", steps=1)
-    assert "the first 2 of 6 pictures" in capsys.readouterr().err
+    assert "the first 2 of 6 images" in capsys.readouterr().err
 
 
 # --- comparing guidance ---
@@ -199,8 +212,8 @@ def test_several_scales_sample_the_same_prompts_and_seeds_at_each(
 
 def test_the_sheet_of_a_sweep_has_a_row_a_image_and_a_column_a_scale(paint: Callable[..., Path]) -> None:
     folder = paint("a daisy", "a rose", "-n", "2", "--guidance", "-1,0,1", steps=1)
-    assert [path.name for path in folder.glob("sheet-*")] == ["sheet-0001.png"]
-    with Image.open(folder / "sheet-0001.png") as sheet:
+    assert [path.name for path in folder.glob("grid-*")] == ["grid-0001.png"]
+    with Image.open(folder / "grid-0001.png") as sheet:
         assert 3 * 128 < sheet.width < 4 * 128
         assert 4 * 128 < sheet.height < 6 * 128
 
@@ -208,18 +221,16 @@ def test_the_sheet_of_a_sweep_has_a_row_a_image_and_a_column_a_scale(paint: Call
 def test_the_bar_counts_the_images_of_the_whole_sweep(
     paint: Callable[..., Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    seen: list[tuple[float, float | None]] = []
-    from rich.progress import Progress
+    seen: list[tuple[int, int]] = []
+    advance = Watcher.advance
 
-    advance = Progress.advance
+    def watched(bar: Watcher, task: str, done: int, total: int) -> None:
+        advance(bar, task, done, total)
+        seen.append((done, total))
 
-    def watched(bar: Progress, task: Any, by: float = 1) -> None:
-        advance(bar, task, by)
-        seen.append((bar.tasks[task].completed, bar.tasks[task].total))
-
-    monkeypatch.setattr(Progress, "advance", watched)
+    monkeypatch.setattr(Watcher, "advance", watched)
     paint("a", "b", "c", "--guidance", "0,1", "--batch", "2", steps=1)
-    assert seen == [(2, 6), (3, 6), (5, 6), (6, 6)]
+    assert seen == [(done, 6) for done in range(1, 7)]
 
 
 def test_every_setting_of_guidance_and_sampling_arrives(paint: Callable[..., Path]) -> None:
@@ -280,7 +291,7 @@ def test_a_photograph_is_sampled_over(paint: Callable[..., Path], photo: Path) -
 
 def test_outside_the_mask_the_photograph_stays_as_it_is(paint: Callable[..., Path], photo: Path) -> None:
     mask = photo.with_name("mask.png")
-    folder = paint("a daisy", "--init", str(photo), "--mask", str(mask), "-n", "2", "--film")
+    folder = paint("a daisy", "--init", str(photo), "--mask", str(mask), "-n", "2", "--trajectory")
     with Image.open(photo) as image:
         square = image.crop((8, 0, 32, 24)).resize((8, 8), Image.Resampling.LANCZOS, reducing_gap=4.0)
     one, other = picture(folder / "0001.png"), picture(folder / "0002.png")
@@ -289,28 +300,27 @@ def test_outside_the_mask_the_photograph_stays_as_it_is(paint: Callable[..., Pat
     assert manifest(folder)[0].items() >= {"mask": str(mask), "strength": 1.0}.items()
 
 
-# --- films ---
+# --- trajectories ---
 
 
-def test_a_film_lies_beside_every_image(paint: Callable[..., Path], capsys: pytest.CaptureFixture[str]) -> None:
-    folder = paint("a", "b", "--film", "--batch", "1", "--guidance", "0,2")
-    names = {f"{number:04d}{end}" for number in range(1, 5) for end in (".png", "-film.png", "-film.gif")}
-    assert names == {path.name for path in folder.iterdir()} - {"manifest.jsonl", "sheet-0001.png"}
-    with Image.open(folder / "0004-film.gif") as film:
-        assert film.n_frames == 3
+def test_a_trajectory_lies_beside_every_image(paint: Callable[..., Path], capsys: pytest.CaptureFixture[str]) -> None:
+    folder = paint("a", "b", "--trajectory", "--batch", "1", "--guidance", "0,2")
+    names = {f"{number:04d}{end}" for number in range(1, 5) for end in (".png", "-trajectory.png", "-trajectory.gif")}
+    assert names == {path.name for path in folder.iterdir()} - {"manifest.jsonl", "grid-0001.png"}
+    with Image.open(folder / "0004-trajectory.gif") as gif:
+        assert gif.n_frames == 3
     told = capsys.readouterr()
-    assert told.out.split() == [f"pictures/{number:04d}.png" for number in (1, 2, 3, 4)]
-    assert "0001-film" not in told.out
-    assert "Films" in told.err
+    assert told.out.split() == [f"images/{number:04d}.png" for number in (1, 2, 3, 4)]
+    assert "Trajectories" in told.err
 
 
-def test_a_film_that_was_left_behind_is_not_overwritten(paint: Callable[..., Path]) -> None:
-    folder = paint("a", "--film", steps=1)
+def test_a_trajectory_that_was_left_behind_is_not_overwritten(paint: Callable[..., Path]) -> None:
+    folder = paint("a", "--trajectory", steps=1)
     (folder / "0001.png").unlink()
-    before = (folder / "0001-film.png").read_bytes()
-    paint("b", "--film", steps=1)
-    assert (folder / "0002-film.png").exists()
-    assert (folder / "0001-film.png").read_bytes() == before
+    before = (folder / "0001-trajectory.png").read_bytes()
+    paint("b", "--trajectory", steps=1)
+    assert (folder / "0002-trajectory.png").exists()
+    assert (folder / "0001-trajectory.png").read_bytes() == before
 
 
 # --- models of classes ---
@@ -322,9 +332,9 @@ def test_a_model_of_classes_paints_its_classes(run: Run, tmp_path: Path, capsys:
     save_tensors(tmp_path / "classes" / WEIGHTS, network.state_dict())
     common = ["--model", "classes", "--steps", "2"]
     assert run("generate", "--class", "rose", "--class", "daisy", "-n", "2", *common, "--towards", "rose") == 0
-    assert [line["prompt"] for line in manifest(tmp_path)] == ["rose", "rose", "daisy", "daisy"]
+    assert [line["prompt"] for line in manifest(tmp_path / "images")] == ["rose", "rose", "daisy", "daisy"]
     for words, names in (
-        (["a rose"], "--class"),
+        (["a rose"], "class"),
         ([], "daisy, rose"),
         (["--class", "tulip"], "tulip"),
         (["--class", "rose", "--bridge", "nearest"], "--bridge"),
@@ -337,7 +347,7 @@ def test_a_model_of_classes_paints_its_classes(run: Run, tmp_path: Path, capsys:
 
 def test_a_model_of_words_knows_no_classes(run: Run, model: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert run("generate", "--class", "rose", "--model", model) == 2
-    assert "--class" in one_line(capsys.readouterr().err)
+    assert "class" in one_line(capsys.readouterr().err)
 
 
 # --- encoders ---
@@ -359,7 +369,7 @@ def test_a_model_whose_encoder_moved_is_told_where_it_lies(
     assert run("generate", "a", "--steps", "1", "--model", "moved") == 2
     assert "--encoder FOLDER" in one_line(capsys.readouterr().err)
     assert run("generate", "a", "--steps", "1", "--model", "moved", "--encoder", str(encoder)) == 0
-    assert (tmp_path / "0001.png").exists()
+    assert (tmp_path / "images" / "0001.png").exists()
 
 
 # --- bad input ---
@@ -382,6 +392,8 @@ BAD = [
     (["a", "--out", "photo.png"], "is a file"),
     (["--prompts", "nowhere.txt"], "nowhere.txt"),
     (["--prompts", "photo.png"], "not UTF-8"),
+    (["--prompts", "own.jsonl", "--guidance", "0,1"], "scale of its own"),
+    (["--prompts", "bad.jsonl"], "bad.jsonl, line 2"),
     (["a", "--colour"], "--colour"),
     (["a", "--guidance", "nan"], "--guidance"),
     (["a", "--guidance", "much"], "--guidance takes numbers"),
@@ -391,33 +403,33 @@ BAD = [
     (["a", "--guidance-interval", "0.9,0.1"], "--guidance-interval"),
     (["a", "--guidance-interval", "low,high"], "--guidance-interval takes numbers"),
     (["a", "--guidance-rescale", "2"], "--guidance-rescale"),
-    (["a", "--guidance", "0", "--guidance-rescale", "0.5"], "--guidance-rescale acts through guidance"),
-    (["a", "--guidance", "0", "--guidance-interval", "0,1"], "--guidance-interval acts through guidance"),
-    (["a", "--guidance", "0", "--negative", "b"], "--negative acts through guidance"),
+    (["a", "--guidance", "0", "--guidance-rescale", "0.5"], "--guidance-rescale has no effect"),
+    (["a", "--guidance", "0", "--guidance-interval", "0,1"], "--guidance-interval has no effect"),
+    (["a", "--guidance", "0", "--negative", "b"], "--negative has no effect"),
     (["a", "--threshold", "soft"], "static, dynamic, none"),
     (["a", "--spacing", "odd"], "even, karras"),
     (["a", "--eta", "1"], "has no --eta"),
     (["a", "--churn", "1"], "has no --churn"),
     (["a", "--variance", "upper"], "has no --variance"),
-    (["a", "--switch", "0.5"], "--switch does nothing without --then"),
+    (["a", "--switch", "0.5"], "--switch has no effect without --then"),
     (["a", "--then", "b", "--switch", "1"], "--switch must lie"),
     (["a", "--then", "b", "--towards", "c"], "--then and --towards"),
-    (["a", "--like-share", "0.5"], "--like-share does nothing without --like"),
-    (["--like", "photo.png", "--like-share", "0.5"], "--like-share mixes the picture with a prompt"),
+    (["a", "--like-share", "0.5"], "--like-share has no effect without --like"),
+    (["--like", "photo.png", "--like-share", "0.5"], "--like-share mixes the image with a prompt"),
     (["--like", "nowhere.png"], "nowhere.png"),
     (["--like", "text.png"], "not an image"),
     (["--like", "."], "--like . is a folder"),
     (["a", "--also", ""], "empty"),
     (["a", "--also", "b:0"], "--also"),
     (["a", "--negative", " "], "empty --negative"),
-    (["a", "--strength", "0.5"], "--strength does nothing without --init"),
-    (["a", "--mask", "mask.png"], "--mask does nothing without --init"),
-    (["a", "--init", "photo.png", "--strength", "0"], "--strength must lie"),
+    (["a", "--strength", "0.5"], "--strength has no effect without --init"),
+    (["a", "--mask", "mask.png"], "--mask has no effect without --init"),
+    (["a", "--init", "photo.png", "--strength", "0"], "--strength must"),
     (["a", "--init", "nowhere.png"], "nowhere.png"),
     (["a", "--init", "text.png"], "not an image"),
     (["a", "--init", "photo.png", "--mask", "nowhere.png"], "nowhere.png"),
     (["a", "--init", "photo.png", "--mask", "small.png"], "--mask is 8 x 8 pixels"),
-    (["a", "--init", "photo.png", "--mask", "black.png"], "nothing would be repainted"),
+    (["a", "--init", "photo.png", "--mask", "black.png"], "black everywhere"),
 ]
 
 
@@ -425,7 +437,9 @@ BAD = [
 def test_bad_input_is_answered_by_one_line_and_exit_code_2(
     run: Run, photo: Path, model: str, tmp_path: Path, capsys: pytest.CaptureFixture[str], words: list[str], names: str
 ) -> None:
-    (tmp_path / "text.png").write_text("no picture")
+    (tmp_path / "text.png").write_text("no image")
+    (tmp_path / "own.jsonl").write_text('{"prompt": "a", "guidance": 2}')
+    (tmp_path / "bad.jsonl").write_text('{"prompt": "a"}\n{"prompt": "a", "n": "many"}')
     Image.new("L", (8, 8), 255).save(tmp_path / "small.png")
     Image.new("L", (40, 24)).save(tmp_path / "black.png")
     before = sorted(tmp_path.rglob("*"))

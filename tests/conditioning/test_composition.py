@@ -23,6 +23,7 @@ from captionless.config.sampling import SAMPLERS, SamplingConfig
 from captionless.errors import CaptionlessError
 from captionless.generation.editing import Edit
 from captionless.generation.generator import Generator, image_seeds
+from captionless.generation.image import GeneratedImage
 from tiny import FakeEncoder
 
 QUICK = SamplingConfig(steps=4, precision="float32")
@@ -39,12 +40,12 @@ def words(texts: Sequence[str]) -> Tensor:
     return FakeEncoder().encode_texts(texts)
 
 
-def levels(first: Image.Image, second: Image.Image) -> int:
+def levels(first: GeneratedImage | Image.Image, second: GeneratedImage | Image.Image) -> int:
     """The largest difference of two pictures, in levels of 255."""
     return int(np.abs(np.asarray(first, int) - np.asarray(second, int)).max())
 
 
-def one(painter: Generator, prompt: str, composition: Composition | None = None, **more: Any) -> Image.Image:
+def one(painter: Generator, prompt: str, composition: Composition | None = None, **more: Any) -> GeneratedImage:
     sampling = more.pop("sampling", QUICK)
     (image,) = painter.generate(prompt, sampling=sampling, composition=composition, **more)
     return image
@@ -56,7 +57,7 @@ def one(painter: Generator, prompt: str, composition: Composition | None = None,
 @pytest.mark.parametrize("sampler", SAMPLERS)
 def test_a_walk_begins_and_ends_at_the_two_prompts_own_images_of_its_seed(sampler: str, painter: Generator) -> None:
     sampling = replace(QUICK, sampler=sampler)
-    walk = painter.generate("a rose", 4, 7, sampling, Composition(towards="a daisy"))
+    walk = painter.generate("a rose", 4, 7, sampling=sampling, composition=Composition(towards="a daisy"))
     rose, daisy = (one(painter, text, seed=7, sampling=sampling) for text in ("a rose", "a daisy"))
     assert levels(walk[0], rose) <= 1
     assert levels(walk[-1], daisy) <= 1
@@ -69,7 +70,7 @@ def test_a_walk_of_one_image_stands_half_way(painter: Generator) -> None:
 
 
 def test_every_prompt_walks_towards_the_other_from_the_same_noise(painter: Generator) -> None:
-    walks = painter.generate(["a rose", "a tulip"], 2, 3, QUICK, Composition(towards="a daisy"))
+    walks = painter.generate(["a rose", "a tulip"], 2, 3, sampling=QUICK, composition=Composition(towards="a daisy"))
     assert levels(walks[1], walks[3]) <= 1
     assert levels(walks[0], walks[2]) > 1
     assert image_seeds(2, 2, 3, Composition(towards="a daisy")) == [3, 3, 3, 3]
@@ -171,9 +172,11 @@ def test_a_composed_image_does_not_depend_on_its_batch(
 ) -> None:
     painter = Generator(tiny.model(), FakeEncoder(), device="cpu")  # type: ignore[arg-type]
     way, composition, edit = replace(QUICK, sampler=sampler), COMPOSITIONS[what], Edit(PHOTO) if edited else None
-    together = painter.generate(["a rose", "a tulip"], n, 5, replace(way, batch=batch), composition, edit)
+    more = {"composition": composition, "edit": edit}
+    prompts = ["a rose", "a tulip"]
+    together = painter.generate(prompts, n, 5, sampling=replace(way, batch=batch), **more)  # type: ignore[arg-type]
     for k, prompt in enumerate(("a rose", "a tulip")):
-        alone = painter.generate(prompt, n, 5, replace(way, batch=1), composition, edit)
+        alone = painter.generate(prompt, n, 5, sampling=replace(way, batch=1), **more)  # type: ignore[arg-type]
         assert max(levels(*pair) for pair in zip(together[k * n : k * n + n], alone, strict=True)) <= 1
 
 

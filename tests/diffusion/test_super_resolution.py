@@ -29,7 +29,6 @@ from captionless.errors import CaptionlessError
 from captionless.generation.editing import Edit
 from captionless.generation.generator import Generator
 from captionless.generation.sample import Stage, sample, to_images
-from captionless.generation.trajectory import Trajectory
 from captionless.models.unet import Denoiser
 from captionless.training import loop as trainer
 
@@ -199,14 +198,14 @@ def test_both_stages_are_told_step_by_step_at_one_size() -> None:
     assert told == [(step, (2, 3, 16, 16)) for step in range(3 + ENLARGING_STEPS)]
 
 
-def test_the_last_frame_of_a_film_is_the_finished_image() -> None:
+def test_the_last_frame_of_a_trajectory_is_the_finished_image() -> None:
     network = tiny.denoiser(super_resolution_shape(16, 3, 16, tiny.WIDTH, 0.0))
     generator = Generator(second(network), tiny.FakeEncoder(), device="cpu")  # type: ignore[arg-type]
-    reel = Trajectory(generator.steps(QUICK))
-    (image,) = generator.generate("a rose", sampling=QUICK, on_step=reel)
-    (frames,) = reel.take()
+    (image,) = generator.generate("a rose", sampling=QUICK, trajectory=True)
+    assert image.trajectory is not None
+    frames = image.trajectory.frames
     assert len(frames) == generator.steps(QUICK) == 3 + ENLARGING_STEPS
-    assert frames[-1].x0 == image
+    assert frames[-1].x0 == image.image
     assert frames[2].x0.size == (16, 16)
 
 
@@ -250,6 +249,6 @@ def test_at_a_scale_of_minus_1_nothing_depends_on_the_condition() -> None:
 
 def test_the_first_stage_is_the_small_model_or_the_only_one() -> None:
     model = second(tiny.denoiser(super_resolution_shape(16, 3, 16, tiny.WIDTH, 0.0)))
-    assert Generator(model, device="cpu").first.config is SMALL.config
-    assert Generator(SMALL, device="cpu").first.config is SMALL.config
+    assert Generator(model, device="cpu").stages[0].config is SMALL.config
+    assert Generator(SMALL, device="cpu").stages[0].config is SMALL.config
     assert Generator(SMALL, device="cpu").steps(QUICK) == 3

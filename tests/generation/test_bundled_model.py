@@ -16,6 +16,7 @@ from captionless.checkpoints.image_list import read_image_list
 from captionless.config.sampling import SamplingConfig
 from captionless.encoders.dual_encoder import load_encoder
 from captionless.generation.generator import Generator, load
+from captionless.generation.image import GeneratedImage
 
 PROMPTS = ["a white daisy", "a yellow dandelion", "a red rose", "a yellow sunflower", "a pink tulip"]
 N = 4
@@ -28,7 +29,7 @@ def generator() -> Generator:
 
 
 @pytest.fixture(scope="module")
-def sampled(generator: Generator) -> list[Image.Image]:
+def sampled(generator: Generator) -> list[GeneratedImage]:
     """Four pictures of each prompt, at the default settings."""
     return generator.generate(PROMPTS, n=N, seed=100)
 
@@ -87,14 +88,16 @@ def test_it_says_nothing_of_the_machine_it_was_made_on() -> None:
         assert "/" not in load_config(folder).training.folder
 
 
-def test_most_of_its_images_show_the_kind_of_flower_asked_for(generator: Generator, sampled: list[Image.Image]) -> None:
+def test_most_of_its_images_show_the_kind_of_flower_in_the_prompt(
+    generator: Generator, sampled: list[GeneratedImage]
+) -> None:
     # Chance is 0.2. The encoder is the model's own, so this is a check of the whole path, not a figure of merit.
-    found = generator.encoder.encode_images(sampled) @ generator.encoder.encode_texts(PROMPTS).T
+    found = generator.encoder.encode_images([one.image for one in sampled]) @ generator.encoder.encode_texts(PROMPTS).T
     asked = np.repeat(np.arange(len(PROMPTS)), N)
     assert np.mean(found.argmax(1).numpy() == asked) >= 0.75
 
 
-def test_a_red_rose_is_red_and_a_white_daisy_bright(sampled: list[Image.Image]) -> None:
+def test_a_red_rose_is_red_and_a_white_daisy_bright(sampled: list[GeneratedImage]) -> None:
     def centre(prompt: int) -> np.ndarray:
         """Mean red, green and blue of the middle of a prompt's pictures."""
         pictures = np.stack([np.asarray(image, float) for image in sampled[N * prompt : N * (prompt + 1)]])

@@ -1,5 +1,6 @@
 """The contract of captionless.generation.generator: from words to pictures."""
 
+import re
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -16,12 +17,15 @@ from captionless.checkpoints.config import save_config
 from captionless.checkpoints.model import BANK, WEIGHTS, Model
 from captionless.checkpoints.tensors import save_tensors
 from captionless.conditioning.bridge import BridgeData, to_condition
+from captionless.conditioning.composition import Composition
 from captionless.config.sampling import BRIDGES, SAMPLERS, SamplingConfig
 from captionless.encoders import dual_encoder as encoders
 from captionless.encoders import hub as encoder_files
 from captionless.errors import CaptionlessError
 from captionless.generation import generator
 from captionless.generation.generator import MAX_SEED, Generator, load
+from captionless.generation.image import GeneratedImage
+from captionless.progress import Silent
 from tiny import FakeEncoder
 
 QUICK = SamplingConfig(steps=3, precision="float32")
@@ -33,7 +37,17 @@ def painter(model: Model) -> Generator:
     return Generator(model, FakeEncoder(), device="cpu")  # type: ignore[arg-type]
 
 
-def levels(first: Image.Image, second: Image.Image) -> int:
+class Recorded(Silent):
+    """A progress that notes what it receives."""
+
+    def __init__(self) -> None:
+        self.seen: list[tuple[str, int, int]] = []
+
+    def advance(self, task: str, done: int, total: int) -> None:
+        self.seen.append((task, done, total))
+
+
+def levels(first: GeneratedImage | Image.Image, second: GeneratedImage | Image.Image) -> int:
     """The largest difference of two pictures, in levels of 255."""
     return int(np.abs(np.asarray(first, int) - np.asarray(second, int)).max())
 
@@ -43,14 +57,14 @@ def levels(first: Image.Image, second: Image.Image) -> int:
 
 def test_every_prompt_gets_its_images_in_order(painter: Generator) -> None:
     images = painter.generate(["a daisy", "a rose"], n=2, sampling=QUICK)
-    assert [(image.mode, image.size) for image in images] == [("RGB", (8, 8))] * 4
+    assert [(one.image.mode, one.image.size) for one in images] == [("RGB", (8, 8))] * 4
     daisies, roses = (painter.generate(prompt, n=2, sampling=QUICK) for prompt in ("a daisy", "a rose"))
     assert [levels(*pair) <= 1 for pair in zip(images, daisies + roses, strict=True)] == [True] * 4
 
 
 def test_one_prompt_may_be_given_as_plain_text(painter: Generator) -> None:
     (listed,), (plain,) = painter.generate(["a daisy"], sampling=QUICK), painter.generate("a daisy", sampling=QUICK)
-    assert listed == plain
+    assert listed.image == plain.image
 
 
 def test_other_words_sample_another_image(painter: Generator) -> None:
@@ -61,7 +75,7 @@ def test_other_words_sample_another_image(painter: Generator) -> None:
 def test_a_grey_model_paints_grey_images() -> None:
     painter = Generator(tiny.model(channels=1), FakeEncoder(), device="cpu")  # type: ignore[arg-type]
     (image,) = painter.generate("a daisy", sampling=QUICK)
-    assert (image.mode, image.size) == ("L", (8, 8))
+    assert (image.image.mode, image.image.size) == ("L", (8, 8))
 
 
 @pytest.mark.parametrize("sampler", SAMPLERS)
@@ -70,7 +84,7 @@ def test_every_sampler_and_bridge_paints(sampler: str, bridge: str, painter: Gen
     sampling = replace(QUICK, sampler=sampler, bridge=bridge)
     (image,) = painter.generate("a daisy", sampling=sampling)
     (again,) = painter.generate("a daisy", sampling=sampling)
-    assert image == again
+    assert image.image == again.image
 
 
 def test_the_verbs_of_the_package_compose_and_edit(painter: Generator) -> None:
@@ -88,9 +102,9 @@ def test_a_listener_sees_every_step_of_every_batch(painter: Generator) -> None:
 
 
 def test_progress_counts_images(painter: Generator) -> None:
-    seen: list[tuple[int, int]] = []
-    painter.generate("a daisy", n=5, sampling=replace(QUICK, batch=2), on_progress=lambda *done: seen.append(done))
-    assert seen == [(2, 5), (4, 5), (5, 5)]
+    progress = Recorded()
+    painter.generate("a daisy", n=5, sampling=replace(QUICK, batch=2), progress=progress)
+    assert progress.seen == [("Generating", 2, 5), ("Generating", 4, 5), ("Generating", 5, 5)]
 
 
 def test_painting_does_not_disturb_the_randomness_of_its_caller(painter: Generator) -> None:
@@ -116,15 +130,53 @@ def test_other_seeds_sample_other_images(painter: Generator) -> None:
     assert min(levels(images[i], images[k]) for i in range(6) for k in range(i)) > 8
 
 
+# --- what a result says ---
+
+
+def test_a_result_holds_all_that_decided_it(painter: Generator) -> None:
+    composition = Composition(negative="a tulip", then="a daisy")
+    images = painter.generate("a rose", n=2, seed=3, sampling=QUICK, composition=composition)
+    assert [(one.prompt, one.seed) for one in images] == [("a rose", 3), ("a rose", 4)]
+    wanted = {"model": "tiny", "negative": "a tulip", "then": "a daisy", "switch": 0.5}
+    assert images[1].details == wanted | {"version": captionless.__version__}
+    config = images[1].config
+    assert config == replace(QUICK, interval=config.interval)
+    assert config.interval == pytest.approx((0.1, 0.9), abs=1e-3)
+    (again,) = painter.generate(images[1].prompt, seed=images[1].seed, sampling=config, composition=composition)
+    assert levels(again, images[1]) <= 1
+
+
+def test_files_of_a_composition_and_an_edit_are_recorded(painter: Generator, tmp_path: Path) -> None:
+    Image.new("RGB", (8, 8), "red").save(tmp_path / "red.png")
+    photo = Image.open(tmp_path / "red.png")
+    (image,) = painter.generate("", sampling=QUICK, composition=Composition(like=photo), edit=captionless.Edit(photo))
+    told = {name: image.details[name] for name in ("like", "like_share", "init", "strength")}
+    assert told == {
+        "like": str(tmp_path / "red.png"),
+        "like_share": 0.5,
+        "init": str(tmp_path / "red.png"),
+        "strength": 0.6,
+    }
+
+
+def test_a_generator_describes_itself(painter: Generator) -> None:
+    assert re.fullmatch(
+        r"<Generator 'tiny': 8 x 8 RGB, encoder 'fake', \d+\.\d million weights, on cpu>", repr(painter)
+    )
+    assert "2 classes" in repr(Generator(tiny.class_model(), device="cpu"))
+
+
 # --- batch by batch ---
 
 
-def test_a_stream_hands_out_the_images_of_generate_batch_by_batch(painter: Generator) -> None:
-    sampling, prompts = replace(QUICK, batch=4), ["a daisy", "a rose"]
-    batches = list(painter.stream(prompts, 3, 7, sampling))
-    assert [len(batch) for batch in batches] == [4, 2]
-    streamed = [image for batch in batches for image in batch]
-    assert streamed == painter.generate(prompts, 3, 7, sampling)
+def test_a_stream_yields_the_images_of_generate_after_each_batch(painter: Generator) -> None:
+    sampling, prompts, steps = replace(QUICK, batch=4), ["a daisy", "a rose"], []
+    streamed, steps_before = [], []
+    for image in painter.stream(prompts, 3, 7, sampling=sampling, on_step=steps.append):
+        streamed.append(image)
+        steps_before.append(len(steps))
+    assert steps_before == [3] * 4 + [6] * 2
+    assert [one.image for one in streamed] == [one.image for one in painter.generate(prompts, 3, 7, sampling=sampling)]
     (rose,) = painter.generate("a rose", seed=8, sampling=QUICK)
     assert levels(streamed[4], rose) <= 1
 
@@ -240,12 +292,12 @@ def test_a_model_folder_is_loaded_by_its_path(model: Model, tmp_path: Path) -> N
     save_config(tmp_path, model.config)
     loaded = load(tmp_path, device="cpu")
     conditions = tiny.unit_vectors(2)
-    ours, theirs = (holder.paint(conditions, [3, 4], QUICK) for holder in (loaded, Generator(model, device="cpu")))
+    ours, theirs = (holder.sample(conditions, [3, 4], QUICK) for holder in (loaded, Generator(model, device="cpu")))
     assert ours == theirs
 
 
 def test_the_null_condition_paints_unconditionally(painter: Generator) -> None:
     """With no condition, guidance has nothing to lean to."""
     null = torch.zeros(1, tiny.WIDTH)
-    (plain,), (guided,) = (painter.paint(null, [0], replace(QUICK, guidance=w)) for w in (0.0, 5.0))
+    (plain,), (guided,) = (painter.sample(null, [0], replace(QUICK, guidance=w)) for w in (0.0, 5.0))
     assert levels(plain, guided) <= 1

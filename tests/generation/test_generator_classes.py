@@ -14,6 +14,7 @@ from captionless.conditioning.composition import Composition
 from captionless.config.sampling import SamplingConfig
 from captionless.errors import CaptionlessError
 from captionless.generation.generator import Generator
+from captionless.generation.image import GeneratedImage
 
 FEW = SamplingConfig(steps=3, precision="float32")
 
@@ -23,7 +24,7 @@ def generator() -> Generator:
     return Generator(tiny.class_model(("daisy", "rose", "tulip")), device="cpu")
 
 
-def arrays(images: list[Image.Image]) -> list[Any]:
+def arrays(images: list[GeneratedImage]) -> list[Any]:
     return [np.asarray(image, np.int32) for image in images]
 
 

@@ -20,9 +20,13 @@ def test_plain_lines_are_prompts_and_blank_ones_are_not(tmp_path: Path) -> None:
     assert read_prompts(written(tmp_path, "a rose\n\n  a daisy \r\n")) == [Prompt("a rose"), Prompt("a daisy")]
 
 
-def test_json_lines_may_have_labels_and_other_keys(tmp_path: Path) -> None:
-    text = '{"prompt": "a red rose", "label": "rose", "petals": "red"}\n\n{"prompt": " a field "}\n'
-    assert read_prompts(written(tmp_path, text)) == [Prompt("a red rose", "rose"), Prompt("a field")]
+def test_json_lines_may_have_settings_and_other_keys(tmp_path: Path) -> None:
+    text = (
+        '{"prompt": "a red rose", "label": "rose", "petals": "red"}\n\n'
+        '{"prompt": " a field ", "negative": "sky", "n": 2, "seed": 7, "guidance": 3, "label": null}\n'
+    )
+    field = Prompt("a field", negative="sky", n=2, seed=7, guidance=3)
+    assert read_prompts(written(tmp_path, text)) == [Prompt("a red rose", "rose"), field]
 
 
 def test_a_byte_order_mark_is_passed_over(tmp_path: Path) -> None:
@@ -39,8 +43,12 @@ def test_a_byte_order_mark_is_passed_over(tmp_path: Path) -> None:
         ('{"prompt": "  "}', "line 1: no prompt"),
         ('\n{"prompt": 3}', "line 2: no prompt"),
         ('{"prompt": "a"}\n[1]\n', "line 2: no prompt"),
-        ('{"prompt": "a", "label": 3}', "the label must be text, not 3"),
-        ('{"prompt": "a", "label": " "}', "the label must be text"),
+        ('{"prompt": "a", "label": 3}', "line 1: `label` must be text, not 3"),
+        ('{"prompt": "a", "label": " "}', "line 1: `label` must be text"),
+        ('{"prompt": "a", "negative": []}', "line 1: `negative` must be text"),
+        ('{"prompt": "a", "n": 1.5}', "line 1: `n` must be a whole number, not 1.5"),
+        ('{"prompt": "a", "seed": true}', "line 1: `seed` must be a whole number"),
+        ('{"prompt": "a", "guidance": "3"}', "line 1: `guidance` must be a number"),
         (b"\xff\xfe\x00", "is not UTF-8"),
     ],
 )

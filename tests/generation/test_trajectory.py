@@ -1,4 +1,4 @@
-"""The contract of captionless.generation.trajectory: how pictures come out of the noise."""
+"""The contract of generation.trajectory: how images emerge from noise, step by step."""
 
 from __future__ import annotations
 
@@ -14,99 +14,80 @@ import tiny
 from captionless.checkpoints.model import Model
 from captionless.config.sampling import SAMPLERS, SamplingConfig
 from captionless.diffusion.reverse import Step
-from captionless.generation import trajectory as film
 from captionless.generation.editing import Edit
 from captionless.generation.generator import Generator
 from captionless.generation.grids import MARGIN, TEXT_HEIGHT
-from captionless.generation.trajectory import (
-    COLUMNS,
-    MAX_FRAMES,
-    PAUSE_MILLISECONDS,
-    Frame,
-    Trajectory,
-    animation,
-    evenly,
-    strip,
-)
+from captionless.generation.image import GeneratedImage
+from captionless.generation.trajectory import MAX_FRAMES, PAUSE_MILLISECONDS, Frame, Recorder, Trajectory, evenly
 from tiny import FakeEncoder
 
 QUICK = SamplingConfig(steps=4, precision="float32", batch=2)
 
 
 @pytest.fixture
-def painter(model: Model) -> Generator:
+def generator(model: Model) -> Generator:
     return Generator(model, FakeEncoder(), device="cpu")  # type: ignore[arg-type]
 
 
-def frames(count: int, side: int = 8, mode: str = "RGB") -> list[Frame]:
-    """Frames of noise, whose predictions grow lighter."""
+def frames(image: GeneratedImage) -> tuple[Frame, ...]:
+    assert image.trajectory is not None
+    return image.trajectory.frames
+
+
+def made(count: int, side: int = 8, mode: str = "RGB") -> Trajectory:
+    """A trajectory of noise, whose predictions grow lighter."""
     rng = np.random.default_rng(0)
 
     def noise() -> Image.Image:
         return Image.fromarray(rng.integers(0, 256, (side, side, 3), dtype=np.uint8)).convert(mode)
 
     whites = [Image.new("L", (side, side), 255 * i // max(count - 1, 1)).convert(mode) for i in range(count)]
-    return [Frame(i, 1 - i / count, noise(), white) for i, white in enumerate(whites)]
+    return Trajectory(tuple(Frame(i, 1 - i / count, noise(), white) for i, white in enumerate(whites)))
 
 
-# --- collecting ---
+# --- recording ---
 
 
 @pytest.mark.parametrize("sampler", SAMPLERS)
-def test_the_last_prediction_is_the_finished_image(sampler: str, painter: Generator) -> None:
-    reel = Trajectory(QUICK.steps)
-    images = painter.generate("a rose", 3, sampling=replace(QUICK, sampler=sampler), on_step=reel)
-    films = reel.take()
-    assert [[frame.step for frame in shots] for shots in films] == [[0, 1, 2, 3]] * 3
-    assert [[frame.t for frame in shots] for shots in films] == [[1.0, 0.75, 0.5, 0.25]] * 3
-    for image, shots in zip(images, films, strict=True):
-        assert np.array_equal(np.asarray(shots[-1].x0), np.asarray(image))
+def test_the_last_prediction_is_the_finished_image(sampler: str, generator: Generator) -> None:
+    images = generator.generate("a rose", 3, sampling=replace(QUICK, sampler=sampler), trajectory=True)
+    assert [[frame.step for frame in frames(image)] for image in images] == [[0, 1, 2, 3]] * 3
+    assert [[frame.t for frame in frames(image)] for image in images] == [[1.0, 0.75, 0.5, 0.25]] * 3
+    assert all(frames(image)[-1].x0 == image.image for image in images)
 
 
-def test_the_first_noisy_image_is_the_noise_of_its_seed(painter: Generator) -> None:
-    reel = Trajectory(QUICK.steps)
-    painter.generate("a rose", 1, 5, QUICK, on_step=reel)
-    (alone,) = reel.take()
-    painter.generate("a daisy", 3, 4, QUICK, on_step=reel)
-    assert reel.take()[1][0].xt == alone[0].xt
+def test_the_first_noisy_image_is_the_noise_of_its_seed(generator: Generator) -> None:
+    (alone,) = generator.generate("a rose", 1, 5, sampling=QUICK, trajectory=True)
+    images = generator.generate("a daisy", 3, 4, sampling=QUICK, trajectory=True)
+    assert frames(images[1])[0].xt == frames(alone)[0].xt
 
 
-def test_frames_are_taken_once(painter: Generator) -> None:
-    reel = Trajectory(QUICK.steps)
-    assert reel.take() == []
-    taken = 0
-    for images in painter.stream(["a rose"], 3, sampling=QUICK, on_step=reel):
-        films = reel.take()
-        assert len(films) == len(images)
-        taken += len(films)
-    assert taken == 3
-    assert reel.take() == []
+def test_only_what_is_requested_is_kept(generator: Generator) -> None:
+    (image,) = generator.generate("a rose", sampling=QUICK)
+    assert image.trajectory is None
 
 
-def test_an_edit_is_filmed_from_its_strength_on(painter: Generator) -> None:
-    reel = Trajectory(QUICK.steps)
-    painter.generate("a rose", sampling=QUICK, edit=Edit(Image.new("RGB", (8, 8), "red"), 0.4), on_step=reel)
-    assert reel.take()[0][0].t == pytest.approx(0.4)
+def test_an_edit_is_recorded_from_its_strength_on(generator: Generator) -> None:
+    photo = Image.new("RGB", (8, 8), "red")
+    (image,) = generator.generate("a rose", sampling=QUICK, edit=Edit(photo, 0.4), trajectory=True)
+    assert frames(image)[0].t == pytest.approx(0.4)
 
 
-def test_grey_images_are_filmed_in_grey() -> None:
-    painter = Generator(tiny.model(channels=1), FakeEncoder(), device="cpu")  # type: ignore[arg-type]
-    reel = Trajectory(QUICK.steps)
-    painter.generate("a rose", sampling=QUICK, on_step=reel)
-    (shots,) = reel.take()
-    assert {frame.x0.mode for frame in shots} == {frame.xt.mode for frame in shots} == {"L"}
-    assert strip(shots).mode == "RGB"
+def test_grey_images_have_grey_frames() -> None:
+    generator = Generator(tiny.model(channels=1), FakeEncoder(), device="cpu")  # type: ignore[arg-type]
+    (image,) = generator.generate("a rose", sampling=QUICK, trajectory=True)
+    assert {frame.x0.mode for frame in frames(image)} == {frame.xt.mode for frame in frames(image)} == {"L"}
 
 
 def test_of_very_many_steps_an_even_choice_is_kept_in_bytes() -> None:
-    reel, x = Trajectory(1000), torch.zeros(1, 3, 8, 8)
+    recorder, x = Recorder(1000), torch.zeros(1, 3, 8, 8)
     for step in range(1000):
-        reel(Step(step, 1 - step / 1000, x + 3, x - 0.5))
-    (shots,) = reel.take()
-    assert len(shots) == MAX_FRAMES
-    assert (shots[0].step, shots[-1].step) == (0, 999)
-    assert (np.asarray(shots[0].xt) == 255).all()  # beyond the range of pictures: clipped
-    assert (np.asarray(shots[0].x0) == 64).all()
+        recorder(Step(step, 1 - step / 1000, x + 3, x - 0.5))
+    (kept,) = recorder.take()
+    assert len(kept.frames) == MAX_FRAMES
+    assert (kept.frames[0].step, kept.frames[-1].step) == (0, 999)
+    assert (np.asarray(kept.frames[0].xt) == 255).all()  # beyond the range of pixels: clipped
+    assert (np.asarray(kept.frames[0].x0) == 64).all()
 
 
 @pytest.mark.parametrize(
@@ -127,23 +108,14 @@ def test_an_even_choice_has_the_first_and_the_last(count: int, most: int) -> Non
 
 @pytest.mark.parametrize(("count", "columns"), [(1, 1), (4, 4), (10, 10), (20, 10), (60, 10)])
 def test_a_strip_has_two_rows_of_at_most_ten_steps(count: int, columns: int) -> None:
-    sheet = strip(frames(count))
-    assert sheet.size == (
+    grid = made(count).strip()
+    assert grid.size == (
         MARGIN + columns * (128 + MARGIN),
         MARGIN + TEXT_HEIGHT + 2 * (TEXT_HEIGHT + 128 + MARGIN),
     )
-    assert columns <= COLUMNS
-    lower = np.asarray(sheet)[-MARGIN - 64]
+    lower = np.asarray(grid)[-MARGIN - 64]
     assert (lower[MARGIN + 64] == (0 if count > 1 else lower[MARGIN + 64])).all()  # the first prediction is black
-    assert (lower[sheet.width - MARGIN - 64] == (255 if count > 1 else 0)).all()  # and the last is white
-
-
-def test_a_strip_tells_the_step_and_time_of_each_column(monkeypatch: pytest.MonkeyPatch) -> None:
-    told: list[str] = []
-    monkeypatch.setattr(film, "sample_grid", lambda rows, labels, cell, heads: told.extend([*labels, *heads]))
-    strip(frames(20), columns=3)
-    assert told[:2] == ["noisy picture xt", "predicted picture x0"]
-    assert told[2:] == ["step 1, t = 1.00", "step 11, t = 0.50", "step 20, t = 0.05"]
+    assert (lower[grid.width - MARGIN - 64] == (255 if count > 1 else 0)).all()  # and the last is white
 
 
 # --- the animation ---
@@ -151,7 +123,7 @@ def test_a_strip_tells_the_step_and_time_of_each_column(monkeypatch: pytest.Monk
 
 @pytest.mark.parametrize(("side", "drawn"), [(8, 128), (32, 128), (200, 200)])
 def test_an_animation_shows_every_frame_enlarged_and_pauses_at_the_end(side: int, drawn: int) -> None:
-    with Image.open(io.BytesIO(animation(frames(5, side)))) as gif:
+    with Image.open(io.BytesIO(made(5, side).animation())) as gif:
         assert (gif.format, gif.n_frames, gif.info["loop"]) == ("GIF", 5, 0)
         assert gif.size == (2 * drawn + MARGIN, drawn)
         durations = []
@@ -165,5 +137,5 @@ def test_an_animation_shows_every_frame_enlarged_and_pauses_at_the_end(side: int
 
 @pytest.mark.parametrize("mode", ["RGB", "L"])
 def test_one_frame_is_enough(mode: str) -> None:
-    with Image.open(io.BytesIO(animation(frames(1, mode=mode)))) as gif:
+    with Image.open(io.BytesIO(made(1, mode=mode).animation())) as gif:
         assert gif.size == (2 * 128 + MARGIN, 128)

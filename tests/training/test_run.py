@@ -63,7 +63,7 @@ def test_a_model_folder_holds_everything_that_painting_needs(photos: Path, encod
     assert {"config.json", "model.safetensors", "bank.safetensors", "pictures.csv", "README.md", "CREDITS.csv"} <= names
     assert {"images-report.csv", "training/state.safetensors", "samples/000000024.png"} <= names
     (image,) = Generator(load_model(out)).generate(["a daisy"], sampling=SamplingConfig(steps=2))
-    assert image.size == (8, 8)
+    assert image.image.size == (8, 8)
 
 
 def test_each_image_is_trained_on_once_or_held_out_and_the_folder_says_which(
@@ -262,7 +262,7 @@ def test_an_encoder_named_by_a_relative_folder_is_found_from_elsewhere(
 def test_grey_images_make_a_grey_model(photos: Path, encoder: Path, tmp_path: Path) -> None:
     out = train(photos, tmp_path / "model", encoder=str(encoder), grey=True, **TINY)
     (image,) = Generator(load_model(out)).generate(["a daisy"], sampling=SamplingConfig(steps=1))
-    assert image.mode == "L"
+    assert image.image.mode == "L"
 
 
 def test_holding_out_everything_is_refused(photos: Path, encoder: Path, tmp_path: Path) -> None:

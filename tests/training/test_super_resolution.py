@@ -75,7 +75,7 @@ def test_the_two_become_one_model_that_paints_twice_as_large(large: Path, small:
         assert torch.equal(model.base.denoiser.state_dict()[name], weight)
     assert torch.equal(model.bank, load_model(small).bank)
     (image,) = Generator(model).generate(["a daisy"], sampling=SamplingConfig(steps=2))
-    assert image.size == (16, 16)
+    assert image.image.size == (16, 16)
 
 
 def test_it_is_trained_most_where_detail_is_made_unless_told_otherwise(
@@ -120,7 +120,7 @@ def test_the_model_folder_needs_no_other_one(large: Path, tmp_path: Path) -> Non
     files = {path.relative_to(moved).as_posix() for path in moved.rglob("*") if path.is_file()}
     assert {CONFIG, WEIGHTS, "base/config.json", "base/model.safetensors", "base/bank.safetensors"} <= files
     assert not any("training" in name for name in files)
-    assert load(moved).generate("a rose", sampling=SamplingConfig(steps=2))[0].size == (16, 16)
+    assert load(moved).generate("a rose", sampling=SamplingConfig(steps=2))[0].image.size == (16, 16)
 
 
 def test_the_images_of_both_are_credited(photos: Path, small: Path, tmp_path: Path) -> None:
@@ -293,7 +293,7 @@ def test_classes_are_enlarged_too(photos: Path, tmp_path: Path) -> None:
     small = train(photos, tmp_path / "small", classes=True, **TINY)
     large = train(photos, tmp_path / "large", enlarge=small, classes=True, **{**LARGE, "size": 24})
     (image,) = load(large).generate("rose", sampling=SamplingConfig(steps=2))
-    assert image.size == (24, 24)
+    assert image.image.size == (24, 24)
     with pytest.raises(CaptionlessError, match=r"was trained on classes\. Add --classes"):
         train(photos, tmp_path / "words", enlarge=small, **LARGE)
 
@@ -312,7 +312,7 @@ def test_the_best_of_a_training_is_whole_too(photos: Path, small: Path, tmp_path
     again = train(folder, tmp_path / "small", start_from=small, **{**TINY, "images": 1})
     out = train(folder, tmp_path / "out", enlarge=again, hold_out=0.5, evaluate_every=12, observer=told, **LARGE)
     assert any(f"trained on by {again}, whose pictures are enlarged" in line for line in told.said)
-    assert load(out / "best").generate("a rose", sampling=SamplingConfig(steps=2))[0].size == (16, 16)
+    assert load(out / "best").generate("a rose", sampling=SamplingConfig(steps=2))[0].image.size == (16, 16)
 
 
 @pytest.mark.parametrize(

@@ -25,8 +25,8 @@ Encoder = Annotated[
 Count = Annotated[int | None, typer.Option("-n", help="Pictures a prompt.", show_default="1; with --towards 8")]
 Seed = Annotated[int, typer.Option(help="Picture i of a prompt (from 0) uses seed + i.")]
 Out = Annotated[Path, typer.Option(help="Folder to write into; existing files are never overwritten.")]
-FilmToo = Annotated[
-    bool, typer.Option("--film", help="Beside each picture, how it came out of the noise: a strip and a GIF.")
+Trajectory = Annotated[
+    bool, typer.Option("--trajectory", help="Also write the denoising steps of each image: a strip and a GIF.")
 ]
 
 Classes = Annotated[

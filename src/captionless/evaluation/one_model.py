@@ -178,7 +178,7 @@ def facts(generator: Generator) -> tuple[tuple[str, str], ...]:
     """Return what a reader wants to know of a model first."""
     config, base = generator.model.config, generator.model.base
     encoder = f"encoder {config.encoder.name}" if config.encoder else f"{len(config.classes)} classes"
-    found = [("Images", _size(config)), ("Denoiser", f"{_weights(generator.denoiser)}, {encoder}")]
+    found = [("Images", _size(config)), ("Denoiser", f"{_weights(generator.model.denoiser)}, {encoder}")]
     found.append(("Trained on", _trained_on(config)))
     if base:
         text = f"{_size(base.config)}, {_weights(base.denoiser)}, trained on {_trained_on(base.config)}"

@@ -1,43 +1,46 @@
-"""From words to pictures: the object users hold."""
+"""The object that users hold: a loaded model that generates images from prompts."""
 
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, replace
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 from PIL import Image
 from torch import Tensor
 
+from captionless._version import __version__
 from captionless.checkpoints.model import Model, load_model
 from captionless.conditioning.bridge import to_condition
 from captionless.conditioning.classes import one_hot
-from captionless.conditioning.composition import Composition, compose
+from captionless.conditioning.composition import Composition, compose, towards_shares
 from captionless.config.sampling import SamplingConfig, enlarging
 from captionless.data.decode import square
-from captionless.device import default_device, to_device
+from captionless.device import default_device, resolve_precision, to_device
 from captionless.diffusion.guidance import WeightedCondition
 from captionless.diffusion.reverse import OnStep
 from captionless.errors import CaptionlessError
 from captionless.generation.editing import Edit
-from captionless.generation.sample import Stage, sample, to_images
-from captionless.progress import Progress
+from captionless.generation.image import GeneratedImage
+from captionless.generation.sample import Stage, guided_times, sample, to_images
+from captionless.generation.trajectory import Recorder
+from captionless.progress import Progress, Silent
 
 if TYPE_CHECKING:
     from captionless.encoders.dual_encoder import Encoder
 
 MAX_SEED = 2**32 - 1
-"""PyTorch's CPU generator reads 32 bits of a seed: larger seeds would only repeat pictures."""
+"""PyTorch's CPU generator reads 32 bits of a seed: larger seeds would only repeat images."""
 
 
 class Generator:
-    """A model that paints.
+    """A loaded model that generates images from prompts.
 
-        captionless.load("runs/flowers").generate(["a daisy"], n=4)
+        captionless.load("runs/flowers").generate("a daisy", n=4)
 
     Args:
         model: a loaded model.
@@ -54,15 +57,27 @@ class Generator:
     ) -> None:
         self.model = model
         self.device = torch.device(device) if device else default_device()
-        self.denoiser = to_device(model.denoiser, self.device)
-        small = model.base
-        self.small = Stage(to_device(small.denoiser, self.device), small.config) if small else None
+        models = [model.base, model] if model.base else [model]
+        self.stages = [Stage(to_device(one.denoiser, self.device), one.config) for one in models]
         self.encoder_place = str(encoder) if isinstance(encoder, str | Path) else None
         if encoder is not None:
             model.config.require_encoder(model.name)  # raises where the model has no encoder
         if encoder is not None and not isinstance(encoder, str | Path):
             _check_encoder(model, encoder)
             self.encoder = encoder
+
+    def __repr__(self) -> str:
+        """Describe model, image size, encoder or classes, weights and device in one line."""
+        config = self.model.config
+        condition = f"encoder {config.encoder.name!r}" if config.encoder else f"{len(self.classes)} classes"
+        weights = " + ".join(
+            f"{sum(p.numel() for p in stage.denoiser.parameters()) / 1e6:.1f}" for stage in self.stages
+        )
+        kind = "grey" if config.denoiser.channels == 1 else "RGB"
+        return (
+            f"<Generator {self.model.name!r}: {config.size} x {config.size} {kind}, {condition}, "
+            f"{weights} million weights, on {self.device}>"
+        )
 
     @cached_property
     def encoder(self) -> Encoder:
@@ -89,28 +104,18 @@ class Generator:
 
     @property
     def classes(self) -> tuple[str, ...]:
-        """The names that a model of classes takes as prompts; none where prompts are words."""
+        """The class names that a model of classes takes as prompts; empty for a model with an encoder."""
         return self.model.config.classes
 
-    @property
-    def stages(self) -> list[Stage]:
-        """The base stage, and the super-resolution stage if there is one."""
-        return [*([self.small] if self.small else []), Stage(self.denoiser, self.model.config)]
-
-    @property
-    def first(self) -> Stage:
-        """The denoiser that begins a picture, and its config: the small model's where there are two."""
-        return self.small or Stage(self.denoiser, self.model.config)
-
     def steps(self, sampling: SamplingConfig) -> int:
-        """Return the denoising steps of a picture: those of ``sampling``, and then those that enlarge it, if any do."""
-        return sampling.steps + (enlarging(sampling).steps if self.small else 0)
+        """Return the denoising steps per image, those of the super-resolution stage included."""
+        return sampling.steps + sum(enlarging(sampling).steps for _ in self.stages[1:])
 
     def conditions(self, prompts: Sequence[str], bridge: str = SamplingConfig.bridge) -> Tensor:
-        """Return one condition vector a prompt, (n, d): through encoder and bridge, or one-hot for a model of classes.
+        """Return one condition vector per prompt, (n, d): from encoder and bridge, or one-hot for a model of classes.
 
         Raises:
-            CaptionlessError: a model of classes is asked for none of its classes, or for another bridge.
+            CaptionlessError: a prompt is not a class of a model of classes, or a bridge was chosen for one.
         """
         if self.classes and bridge == SamplingConfig.bridge:
             return one_hot(prompts, self.classes)
@@ -121,78 +126,109 @@ class Generator:
         prompts: Sequence[str] | str,
         n: int = 1,
         seed: int = 0,
+        *,
         sampling: SamplingConfig | None = None,
         composition: Composition | None = None,
         edit: Edit | None = None,
-        on_progress: Callable[[int, int], None] | None = None,
+        trajectory: bool = False,
+        progress: Progress | None = None,
         on_step: OnStep | None = None,
-    ) -> list[Image.Image]:
-        """Paint ``n`` pictures of every prompt.
+    ) -> list[GeneratedImage]:
+        """Generate ``n`` images of every prompt.
+
+            images = generator.generate(["a red rose", "a daisy"], n=4)
+            images[0].save("rose.png")
 
         Args:
-            prompts: what to paint; one text or several (of a model of classes, their names). One may be empty where
-                there is a reference picture.
-            n: pictures a prompt.
-            seed: picture i of a prompt (from 0) uses ``seed + i``, and is the same picture in any batch.
-            sampling: guidance, steps and so on; the defaults are what measured best.
-            composition: what goes with every prompt: other prompts, a reference picture, what to avoid.
-            edit: a photograph to begin from.
-            on_progress: called with (pictures done, pictures in all).
-            on_step: sees every step of every batch; see ``captionless.diffusion.reverse``.
+            prompts: one text or several; for a model of classes, their names. A text may be empty where the
+                composition has a reference image.
+            n: images per prompt.
+            seed: image i of a prompt (from 0) uses ``seed + i``, and is the same image in any batch.
+            sampling: the sampling settings; the defaults are what measured best.
+            composition: what every prompt is combined with: other prompts, a reference image, what to avoid.
+            edit: a photograph to start from.
+            trajectory: keep the denoising steps of every image (``GeneratedImage.trajectory``).
+            progress: receives the number of images done.
+            on_step: called after every step of every batch; see ``captionless.diffusion.reverse``.
 
         Returns:
-            PIL images: all those of the first prompt, then of the second, and so on.
+            All images of the first prompt, then of the second, and so on.
 
         Raises:
-            CaptionlessError: no prompt, an empty one, fewer than one picture, or an impossible seed.
+            CaptionlessError: no prompt, an empty prompt, fewer than one image, or a seed out of range.
         """
-        prompts = [prompts] if isinstance(prompts, str) else list(prompts)
-        images: list[Image.Image] = []
-        for batch in self.stream(prompts, n, seed, sampling, composition, edit, on_step):
-            images += batch
-            if on_progress:
-                on_progress(len(images), len(prompts) * n)
-        return images
+        return list(
+            self.stream(
+                prompts,
+                n,
+                seed,
+                sampling=sampling,
+                composition=composition,
+                edit=edit,
+                trajectory=trajectory,
+                progress=progress,
+                on_step=on_step,
+            )
+        )
 
     def stream(
         self,
-        prompts: Sequence[str],
+        prompts: Sequence[str] | str,
         n: int = 1,
         seed: int = 0,
+        *,
         sampling: SamplingConfig | None = None,
         composition: Composition | None = None,
         edit: Edit | None = None,
+        trajectory: bool = False,
+        progress: Progress | None = None,
         on_step: OnStep | None = None,
-    ) -> Iterator[list[Image.Image]]:
-        """Paint what ``generate`` paints, but hand out each batch as soon as it is done.
+    ) -> Iterator[GeneratedImage]:
+        """Generate the images of ``generate``, and yield each as soon as its batch is done.
 
-        All prompts are checked and encoded before the first picture is painted.
+        All prompts are checked and encoded before the first image is sampled. For the arguments see ``generate``.
         """
-        sampling, composition = sampling or SamplingConfig(), composition or Composition()
+        prompts = [prompts] if isinstance(prompts, str) else list(prompts)
+        composition, start = composition or Composition(), edit.start if edit else 1.0
         check_request(prompts, n, seed, composition)
-        parts, negative = self._composed(prompts, n, sampling, composition, edit.start if edit else 1.0)
+        config = self.resolve(sampling or SamplingConfig(), start)
+        parts, negative = self._composed(prompts, n, config, composition, start)
         seeds = image_seeds(len(prompts), n, seed, composition)
-        for start in range(0, len(seeds), sampling.batch):
-            rows = slice(start, start + sampling.batch)
+        details = {"model": self.model.name, **describe(composition, edit), "version": __version__}
+        recorder = Recorder(self.steps(config)) if trajectory else None
+        for at in range(0, len(seeds), config.batch):
+            rows = slice(at, at + config.batch)
             few = [replace(part, condition=part.condition[rows]) for part in parts]
             avoid = None if negative is None else negative[rows]
-            yield self.paint(few, seeds[rows], sampling, avoid, edit, on_step=on_step)
+            images = self.sample(few, seeds[rows], config, avoid, edit, on_step=recorder or on_step)
+            trajectories = recorder.take() if recorder else [None] * len(images)
+            (progress or Silent()).advance("Generating", at + len(images), len(seeds))
+            for i, (image, steps) in enumerate(zip(images, trajectories, strict=True), at):
+                own = {"towards_share": towards_shares(n)[i % n]} if composition.towards else {}
+                yield GeneratedImage(image, prompts[i // n], seeds[i], config, own | details, steps)
 
-    def paint(
+    def sample(
         self,
-        parts: Sequence[WeightedCondition] | Tensor,
+        conditions: Sequence[WeightedCondition] | Tensor,
         seeds: Sequence[int],
         sampling: SamplingConfig | None = None,
         negative: Tensor | None = None,
         edit: Edit | None = None,
-        progress: Progress | None = None,
         on_step: OnStep | None = None,
     ) -> list[Image.Image]:
-        """Sample one image per seed from conditions (n, d) of one's own; see ``captionless.generation.sample``."""
-        pixels = sample(
-            self.stages, parts, seeds, sampling, negative=negative, edit=edit, progress=progress, on_step=on_step
-        )
+        """Sample one image per seed from condition vectors (n, d); see ``captionless.generation.sample``."""
+        pixels = sample(self.stages, conditions, seeds, sampling, negative=negative, edit=edit, on_step=on_step)
         return to_images(pixels)
+
+    def resolve(self, sampling: SamplingConfig, start: float = 1.0) -> SamplingConfig:
+        """Return the settings with precision and guidance interval as this model on this device uses them.
+
+        Args:
+            sampling: the settings.
+            start: the time at which denoising starts; less than 1 for an edit.
+        """
+        interval = guided_times(sampling, self.stages[0].config.schedule, start)
+        return replace(sampling, precision=resolve_precision(sampling.precision, self.device), interval=interval)
 
     def _composed(
         self, prompts: Sequence[str], n: int, sampling: SamplingConfig, composition: Composition, start: float
@@ -200,9 +236,9 @@ class Generator:
         like = None if composition.like is None else self._vector(composition.like)
         return compose(prompts, n, composition, lambda texts: self.conditions(texts, sampling.bridge), like, start)
 
-    def _vector(self, picture: Image.Image) -> Tensor:
-        """Return a picture's own vector, (1, d), from the view of it that training gives the encoder."""
-        shown = square(picture.convert("RGB"), min(*picture.size, 2 * self.encoder.image_size))
+    def _vector(self, image: Image.Image) -> Tensor:
+        """Return the image vector, (1, d), of the central square, as training encodes it."""
+        shown = square(image.convert("RGB"), min(*image.size, 2 * self.encoder.image_size))
         return self.encoder.encode_images([shown])
 
 
@@ -216,21 +252,21 @@ def load(
     Args:
         model: its name.
         encoder: the model's encoder, or the folder where it lies now; only needed where it has moved.
-        device: as for ``Generator``.
+        device: where to compute; by default the accelerator that is there, else the CPU.
 
     Raises:
-        CaptionlessError: the folder is missing, damaged or foreign.
+        CaptionlessError: the folder is missing, damaged or not a model of captionless.
     """
     return Generator(load_model(model), encoder, device)
 
 
 def check_request(prompts: Sequence[str], n: int, seed: int, composition: Composition | None = None) -> None:
-    """Raise unless every prompt says something and ``n`` pictures have seeds from ``seed`` on."""
+    """Raise unless every prompt has a text (or a reference image) and all ``n`` seeds from ``seed`` on are in range."""
     wordless = composition is not None and composition.like is not None
     empty = next((i for i, prompt in enumerate(prompts, 1) if not prompt.strip()), None)
     if not prompts or (empty and not wordless):
         where = f" (number {empty} of {len(prompts)})" if len(prompts) > 1 else ""
-        raise CaptionlessError(f'an empty prompt{where} paints nothing. Say what to paint, such as "a red rose".')
+        raise CaptionlessError(f'an empty prompt{where}. Describe the image, such as "a red rose".')
     if n < 1:
         raise CaptionlessError(f"-n must be at least 1, not {n}.")
     if not 0 <= seed <= MAX_SEED - n + 1:
@@ -238,14 +274,36 @@ def check_request(prompts: Sequence[str], n: int, seed: int, composition: Compos
 
 
 def image_seeds(prompts: int, n: int, seed: int, composition: Composition | None = None) -> list[int]:
-    """Return the seed of every picture; on the way from one prompt to another, all have the same noise."""
-    still = composition is not None and composition.towards is not None
-    return [seed if still else seed + i for _ in range(prompts) for i in range(n)]
+    """Return the seed of every image; all images of a blend from one prompt to another have the same."""
+    blend = composition is not None and composition.towards is not None
+    return [seed if blend else seed + i for _ in range(prompts) for i in range(n)]
+
+
+def describe(composition: Composition, edit: Edit | None) -> dict[str, Any]:
+    """Return the parts of a composition and an edit that are in use, by name, as JSON values for records."""
+    given: dict[str, Any] = {
+        "negative": composition.negative,
+        "also": [list(one) for one in composition.also] or None,
+        "then": composition.then,
+        "switch": composition.switch if composition.then else None,
+        "towards": composition.towards,
+        "like": _source(composition.like),
+        "like_share": composition.like_share if composition.like else None,
+        "init": _source(edit.photo if edit else None),
+        "strength": edit.start if edit else None,
+        "mask": _source(edit.mask if edit else None),
+    }
+    return {name: value for name, value in given.items() if value is not None}
+
+
+def _source(image: Image.Image | None) -> str | None:
+    """Return the file that an image was opened from, as Pillow notes it."""
+    return None if image is None else str(getattr(image, "filename", "") or "an image without a file")
 
 
 def _announce(message: str) -> None:
     with warnings.catch_warnings():
-        # While it downloads, encoder_files silences all warnings; this one is our own.
+        # While it downloads, encoders.hub silences all warnings; this one is our own.
         warnings.simplefilter("always")
         warnings.warn(message, stacklevel=2)
 

@@ -1,4 +1,4 @@
-"""Files of prompts: one a line, or JSON lines that also say what each should show. Imports no torch."""
+"""Files of prompts: one prompt per line, or JSON lines with settings for each. Imports no torch."""
 
 from __future__ import annotations
 
@@ -6,68 +6,94 @@ import json
 import sys
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from captionless.errors import CaptionlessError
+
+_EXAMPLE = 'Write {"prompt": "a red rose", "n": 4, "label": "rose"}, or plain text on all lines.'
+_FIELDS: dict[str, tuple[tuple[type, ...], str]] = {
+    "label": ((str,), "text"),
+    "negative": ((str,), "text"),
+    "n": ((int,), "a whole number"),
+    "seed": ((int,), "a whole number"),
+    "guidance": ((int, float), "a number"),
+}
+"""What a JSON line may hold beside its prompt: the types, and how a message calls them."""
 
 
 @dataclass(frozen=True)
 class Prompt:
-    """A prompt, and the label of what it asks for, where that is known."""
+    """A prompt and what its line of a file says about it; None where it says nothing.
+
+    Args:
+        text: the prompt.
+        label: the class of what it describes, for evaluation.
+        negative: a prompt to guide away from.
+        n: images of it.
+        seed: of the first of them.
+        guidance: the guidance scale.
+    """
 
     text: str
     label: str | None = None
+    negative: str | None = None
+    n: int | None = None
+    seed: int | None = None
+    guidance: float | None = None
 
 
 def photo_of(label: str) -> Prompt:
-    """Return the prompt that asks for what a label names."""
+    """Return the prompt "a photo of a LABEL"."""
     return Prompt(f"a photo of a {label}", label)
 
 
-def read_text(file: Path) -> str:
-    """Return the text of a file of prompts; ``-`` is the standard input.
-
-    Raises:
-        CaptionlessError: it cannot be read, or is not UTF-8.
-    """
-    try:
-        data = sys.stdin.buffer.read() if str(file) == "-" else file.read_bytes()
-        return data.decode("utf-8-sig")
-    except OSError as error:
-        raise CaptionlessError(
-            f"cannot read --prompts {file}: {error.strerror}. Name a text file, one prompt a line."
-        ) from error
-    except UnicodeDecodeError as error:
-        raise CaptionlessError(f"--prompts {file} is not UTF-8 text. Save it as UTF-8, one prompt a line.") from error
-
-
 def read_prompts(file: Path) -> list[Prompt]:
-    """Return the prompts of a file, blank lines left out.
+    """Return the prompts of a file, without blank lines.
 
     Args:
-        file: text with one prompt a line; or, where a line begins with ``{``, JSON lines: objects with a
-            ``prompt`` and, if it is known, a ``label`` (other keys are passed over).
+        file: text with one prompt per line; or, if a line begins with ``{``, JSON lines: objects with a ``prompt`` and
+            any of ``label``, ``negative``, ``n``, ``seed``, ``guidance`` (other keys are ignored). ``-`` is the
+            standard input.
 
     Raises:
-        CaptionlessError: the file cannot be read or holds no prompt, or a line is wrong; the message names it.
+        CaptionlessError: the file cannot be read or holds no prompt, or a line is wrong; the message names the line.
     """
     # Not splitlines: JSON may hold line separators of Unicode as they are.
-    lines = [(number, line.strip()) for number, line in enumerate(read_text(file).split("\n"), 1) if line.strip()]
+    lines = [(number, line.strip()) for number, line in enumerate(_read(file).split("\n"), 1) if line.strip()]
     if not lines:
-        raise CaptionlessError(f"--prompts {file} holds no prompt. Write one a line.")
+        raise CaptionlessError(f"--prompts {file} holds no prompt. Write one per line.")
     if any(line.startswith(("{", "[{", '["')) or line == "[" for _, line in lines):
         return [_parse(line, f"--prompts {file}, line {number}") for number, line in lines]
     return [Prompt(line) for _, line in lines]
 
 
+def _read(file: Path) -> str:
+    try:
+        data = sys.stdin.buffer.read() if str(file) == "-" else file.read_bytes()
+        return data.decode("utf-8-sig")
+    except OSError as error:
+        raise CaptionlessError(
+            f"cannot read --prompts {file}: {error.strerror}. Name a text file with one prompt per line."
+        ) from error
+    except UnicodeDecodeError as error:
+        raise CaptionlessError(f"--prompts {file} is not UTF-8 text. Save it as UTF-8, one prompt per line.") from error
+
+
 def _parse(line: str, where: str) -> Prompt:
-    example = 'Write {"prompt": "a red rose", "label": "rose"}, or plain text on all lines.'
     try:
         entry = json.loads(line)
     except ValueError as error:
-        raise CaptionlessError(f"{where}: not JSON ({error}). {example}") from error
-    text, label = (entry.get("prompt"), entry.get("label")) if isinstance(entry, dict) else (None, None)
+        raise CaptionlessError(f"{where}: not JSON ({error}). {_EXAMPLE}") from error
+    text = entry.get("prompt") if isinstance(entry, dict) else None
     if not isinstance(text, str) or not text.strip():
-        raise CaptionlessError(f"{where}: no prompt. {example}")
-    if label is not None and (not isinstance(label, str) or not label.strip()):
-        raise CaptionlessError(f"{where}: the label must be text, not {json.dumps(label)[:40]}. {example}")
-    return Prompt(text.strip(), label and label.strip())
+        raise CaptionlessError(f"{where}: no prompt. {_EXAMPLE}")
+    return Prompt(text.strip(), **{name: _value(entry[name], name, where) for name in _FIELDS if name in entry})
+
+
+def _value(value: Any, name: str, where: str) -> Any:
+    kinds, description = _FIELDS[name]
+    if value is None:
+        return None
+    if isinstance(value, bool) or not isinstance(value, kinds) or (isinstance(value, str) and not value.strip()):
+        raise CaptionlessError(f"{where}: `{name}` must be {description}, not {json.dumps(value)[:40]}. {_EXAMPLE}")
+    return value.strip() if isinstance(value, str) else value

@@ -155,10 +155,10 @@ def test_each_training_image_is_shown_once(
     place: Path, tmp_path: Path, copying: Callable[..., list[str]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     shown: list[int] = []
-    grid = memory_section.labelled_grid
+    grid = memory_section.sample_grid
     monkeypatch.setattr(
         memory_section,
-        "labelled_grid",
+        "sample_grid",
         lambda images, *_, **__: shown.append(len({one.tobytes() for one in images[1::2]})) or grid(images, *_, **__),
     )
     copying()

@@ -11,7 +11,7 @@ from PIL import Image
 
 from captionless.evaluation.assessment.grade import Grade, Mistake, Verdict
 from captionless.files import atomic_write
-from captionless.generation.grids import labelled_grid
+from captionless.generation.grids import sample_grid
 
 GRADE = "grade.json"
 SHEET = "not_recognised.png"
@@ -48,7 +48,7 @@ def sheet(grade: Grade) -> Image.Image:
     """
     shown = [one for verdict in grade.verdicts for one in _first(grade, verdict)]
     labels = [f"{one.label}, taken for {one.seen}" for one in shown]
-    return labelled_grid([one.image for one in shown], labels, COLUMNS, max(128, shown[0].image.width))
+    return sample_grid([one.image for one in shown], labels, columns=COLUMNS)
 
 
 def _first(grade: Grade, verdict: Verdict) -> list[Mistake]:

@@ -21,7 +21,7 @@ from captionless.evaluation.metrics import (
 )
 from captionless.evaluation.report.results import Figure, ImageGrid, Section
 from captionless.evaluation.samples import EvaluationContext, Samples
-from captionless.generation.grids import labelled_grid
+from captionless.generation.grids import sample_grid
 from captionless.generation.sample import to_images
 
 KEY = "memorisation"
@@ -198,7 +198,7 @@ def _sheet(matches: Matches, training: Samples) -> ImageGrid:
     for first, (i, where) in list(closest.items())[:SHOWN]:
         images += [*to_images(matches.samples.pixels[i : i + 1]), *to_images(training.pixels[first : first + 1])]
         labels += [f"generated ({float(ratio[i]):.2f} in {where})", "nearest training image"]
-    grid = labelled_grid(images, labels, columns=8, cell=max(96, training.pixels.shape[-1]))
+    grid = sample_grid(images, labels, columns=8, cell=max(96, training.pixels.shape[-1]))
     note = (
         "The closest first: the distance to the nearest training image over that to the second; below 0.33 counts as "
         "memorised. Each training image is shown once, beside the generated image closest to it."
