@@ -100,7 +100,7 @@ def test_images_remember_how_they_were_made(paint: Callable[..., Path], model: s
     words = ["-n", "2", "--seed", "7", "--guidance", "1.5", "--sampler", "ddim", "--eta", "0.5"]
     folder = paint("a daisy", "a röse", *words)
     files = sorted(path.name for path in folder.iterdir())
-    assert files == ["0001.png", "0002.png", "0003.png", "0004.png", "manifest.jsonl", "grid-0001.png"]
+    assert files == ["0001.png", "0002.png", "0003.png", "0004.png", "grid-0001.png", "manifest.jsonl"]
     kept = {"prompt": "a röse", "seed": "8", "guidance": "1.5", "steps": "3", "sampler": "ddim", "eta": "0.5"}
     with Image.open(folder / "0004.png") as image:
         wanted = kept | {"model": model, "threshold": "static"}
