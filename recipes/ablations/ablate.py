@@ -36,7 +36,8 @@ from captionless.config.sampling import ENLARGING_STEPS, SAMPLERS, SamplingConfi
 from captionless.config.training import GivenSettings
 from captionless.diffusion import super_resolution as cascade
 from captionless.generation.grids import sample_grid
-from captionless.generation.writer import ImageWriter, Painted
+from captionless.generation.image import GeneratedImage
+from captionless.generation.writer import ImageWriter
 
 TRAINING: GivenSettings = {"size": 32, "images": 40_000}
 BASE: dict[str, Any] = {"guidance": 3.0, "interval": (0.0, 1.0), "steps": 10}
@@ -175,7 +176,7 @@ def measure(name: str, row: Row, photos: Path | None, judge: Path, out: Path) ->
         captionless.load(model),
         SamplingConfig(**(row.sampling if name.startswith("default") else BASE | row.sampling)),
     )
-    gallery, done, started = ImageWriter(folder), 0, time.monotonic()
+    writer, done, started = ImageWriter(folder), 0, time.monotonic()
     bridge = row.bridge or (partial(neighbours, NEIGHBOURS) if sampling.bridge == "nearest" else None)
     if bridge and not name.startswith("default"):
         conditions = bridge(generator.encoder.encode_texts(prompts), generator.model.bridge_data)
@@ -186,14 +187,9 @@ def measure(name: str, row: Row, photos: Path | None, judge: Path, out: Path) ->
         part = slice(start, start + sampling.batch)
         seeds = [row.seed + i % row.n for i in range(len(conditions))[part]]
         with enlarged(row.enlarging):
-            images = generator.paint(conditions[part], seeds, sampling)
-        facts = {"guidance": sampling.guidance, "steps": sampling.steps, "sampler": sampling.sampler, "model": model}
-        gallery.add(
-            [
-                Painted(image, {"prompt": prompts[i // row.n], "seed": row.seed + i % row.n, **facts})
-                for i, image in enumerate(images, done)
-            ]
-        )
+            images = generator.sample(conditions[part], seeds, sampling)
+        for i, image in enumerate(images, done):
+            writer.add(GeneratedImage(image, prompts[i // row.n], row.seed + i % row.n, sampling, {"model": model}))
         done += len(images)
     seconds = time.monotonic() - started
     result = folder / "judge.json"

@@ -86,10 +86,6 @@ class Watcher:
         if done >= total:
             self.bar.remove_task(self.tasks.pop(task))
 
-    def advance(self, task: str, done: int, total: int) -> None:
-        """Show how far a task is, as ``captionless.progress.Progress`` wants it."""
-        self.progress(task, done, total)
-
 
 @contextmanager
 def remarks() -> Iterator[None]:
