@@ -319,7 +319,7 @@ prompts = [
     "A bright yellow sunflower",
 ]
 generator = captionless.load("bundled", encoder=encoder)
-first = generator.first  # the base model; a second one, for detail, follows below
+first = generator.stages[0]  # the base model; a second stage, for detail, follows below
 mine = Trained(average, SIZE, schedule)
 bundled = Trained(first.denoiser, first.config.size, first.config.schedule, first.config.prediction)
 rows = [a + b for a, b in zip(sample_flowers(prompts, mine), sample_flowers(prompts, bundled), strict=True)]
@@ -351,9 +351,9 @@ sample_grid(list(zip(*columns, strict=True)), prompts, cell=96, heads=[f"w = {w}
 
 # %%
 size = generator.model.config.size
-images = generator.generate(prompts, n=4)
-print(f"{size} x {size} pixels, of which the first {first.config.size} x {first.config.size} follow the words")
-sample_grid([images[i : i + 4] for i in range(0, len(images), 4)], prompts, cell=128)
+generated = generator.generate(prompts, n=4)
+print(f"{size} x {size} pixels, upsampled from {first.config.size} x {first.config.size}")
+sample_grid(generated, cell=128)
 
 # %% [markdown]
 # ## 5. The modality gap

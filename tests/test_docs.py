@@ -41,7 +41,7 @@ def test_every_documented_option_exists(page: str, line: str) -> None:
     listed = typer.main.get_command(app).commands  # type: ignore[attr-defined]
     assert name in listed, f"{page}: there is no command {name}"
     options = [argument.split("=")[0] for argument in arguments if re.match(r"--?[a-z]", argument)]
-    assert not set(options) - names(listed[name]) - {"--trajectory"}, f"{page}: {line}"  # until it has its new name
+    assert not set(options) - names(listed[name]), f"{page}: {line}"
 
 
 def test_the_commands_are_found() -> None:
