@@ -17,14 +17,12 @@ import shutil
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field
+from collections.abc import Callable
+from dataclasses import dataclass, field
 from fnmatch import fnmatch
 from functools import partial
 from pathlib import Path
 from typing import Any
-from unittest.mock import patch
 
 from torch import Tensor
 
@@ -32,15 +30,14 @@ import captionless
 from captionless.checkpoints.config import base_folder, load_config, model_folder
 from captionless.conditioning.bridge import SETTLE, BridgeData, nearest
 from captionless.conditioning.composition import slerp
-from captionless.config.sampling import ENLARGING_STEPS, SAMPLERS, SamplingConfig
-from captionless.config.training import GivenSettings
-from captionless.diffusion import super_resolution as cascade
+from captionless.config.options import TrainOptions
+from captionless.config.sampling import SAMPLERS, SamplingConfig
 from captionless.generation.grids import sample_grid
 from captionless.generation.image import GeneratedImage
 from captionless.generation.writer import ImageWriter
 
-TRAINING: GivenSettings = {"size": 32, "images": 40_000}
-BASE: dict[str, Any] = {"guidance": 3.0, "interval": (0.0, 1.0), "steps": 10}
+TRAINING: TrainOptions = {"size": 32, "images": 40_000}
+BASE: dict[str, Any] = {"guidance": 3.0, "guidance_interval": (0.0, 1.0), "steps": 10}
 """How rows are sampled, except for what they vary; few steps, since there are many rows."""
 NEIGHBOURS = 20
 """Neighbours of the bridge, except in the rows that vary them."""
@@ -58,7 +55,6 @@ class Row:
         n: images per prompt.
         seed: seed of the first image.
         bridge: a function from text vectors (n, d) to conditions that the library does not have.
-        enlarging: steps of the second model, and noise on the small pictures that it sees; None for the library's.
     """
 
     model: str = "bundled"
@@ -66,10 +62,9 @@ class Row:
     n: int = 2
     seed: int = 0
     bridge: Callable[[Tensor, BridgeData], Tensor] | None = None
-    enlarging: tuple[int, float] | None = None
 
 
-MODELS: dict[str, GivenSettings] = {
+MODELS: dict[str, TrainOptions] = {
     "whole": {},
     "element": {"mask": "element"},
     "tokens": {"tokens": 4},
@@ -107,7 +102,7 @@ def rows() -> dict[str, Row]:
     table["bridge/nearest, 5 neighbours"] = Row(bridge=partial(neighbours, 5))
     table["bridge/nearest, 100 neighbours"] = Row(bridge=partial(neighbours, 100))
     table["bridge/halfway to the nearest"] = Row(bridge=halfway)
-    best = {"guidance": 5.0, "interval": (0.1, 0.9)}
+    best = {"guidance": 5.0, "guidance_interval": (0.1, 0.9)}
     table["bridge/nearest, w 5, t 0.1 to 0.9"] = Row(sampling=best)
     table["bridge/nearest, 100 neighbours, w 5, t 0.1 to 0.9"] = Row(sampling=best, bridge=partial(neighbours, 100))
     for bridge in ("none", "mean", "nearest"):
@@ -117,10 +112,10 @@ def rows() -> dict[str, Row]:
     for w in (-1.0, 0.0, 1.0, 2.0, 3.0, 4.0, 6.0):
         table[f"guidance/w {w:g}"] = Row(sampling={"guidance": w})
     for low, high in ((0.0, 0.8), (0.2, 1.0), (0.1, 0.9), (0.2, 0.8)):
-        table[f"guidance/w 3, t {low:g} to {high:g}"] = Row(sampling={"interval": (low, high)})
+        table[f"guidance/w 3, t {low:g} to {high:g}"] = Row(sampling={"guidance_interval": (low, high)})
     for w in (4.0, 5.0, 6.0, 8.0):
-        table[f"guidance/w {w:g}, t 0.1 to 0.9"] = Row(sampling={"guidance": w, "interval": (0.1, 0.9)})
-    table["guidance/w 3, rescale 0.7"] = Row(sampling={"rescale": 0.7})
+        table[f"guidance/w {w:g}, t 0.1 to 0.9"] = Row(sampling={"guidance": w, "guidance_interval": (0.1, 0.9)})
+    table["guidance/w 3, rescale 0.7"] = Row(sampling={"guidance_rescale": 0.7})
     for threshold in ("dynamic", "none"):
         table[f"guidance/w 3, threshold {threshold}"] = Row(sampling={"threshold": threshold})
     for sampler in SAMPLERS:  # euler is ddim and euler-ancestral is ddpm, in other coordinates
@@ -130,13 +125,14 @@ def rows() -> dict[str, Row]:
     for sampler in ("dpmpp-2m", "unipc", "heun", "euler"):
         sampling = {"sampler": sampler, "steps": steps_of(sampler, 10), "spacing": "karras"}
         table[f"spacing/{sampler}, 10, karras"] = Row(sampling=sampling)
-    usual = asdict(SamplingConfig())
+    usual = SamplingConfig().model_dump()
     for times in (0, 1, 2, 3):
         table[f"mean-shift/{times} iterations"] = Row(sampling=usual, bridge=partial(settled, times))
     small = str(base_folder(model_folder("bundled")))
     table["upsampling/none, at 32 pixels"] = Row(small, usual, bridge=partial(settled, SETTLE))
     for steps, noise in ((2, 0.05), (4, 0.05), (8, 0.05), (15, 0.05), (8, 0.0), (8, 0.1), (8, 0.2)):
-        way = Row(sampling=usual, bridge=partial(settled, SETTLE), enlarging=(steps, noise))
+        upsampling = {"upsample_steps": steps, "upsample_noise": noise}
+        way = Row(sampling=usual | upsampling, bridge=partial(settled, SETTLE))
         table[f"upsampling/{steps} steps, noise {noise:g}"] = way
     table["default/10 steps"] = Row(sampling={"steps": 10}, n=4, seed=1000)
     return table
@@ -153,17 +149,6 @@ def model_for(name: str, photos: Path | None, out: Path) -> str:
         sys.exit(f"the model {name} has to be trained first: name the photographs with --photos.")
     captionless.train(photos, folder, encoder="bundled", resume=True, **{**TRAINING, **MODELS[name]})
     return str(folder)
-
-
-@contextmanager
-def enlarged(way: tuple[int, float] | None) -> Iterator[None]:
-    """Let the second model of a cascade take so many steps, from small pictures with so much noise."""
-    steps, noise = way or (ENLARGING_STEPS, cascade.SAMPLED_NOISE)
-    with (
-        patch("captionless.config.sampling.ENLARGING_STEPS", steps),
-        patch("captionless.diffusion.super_resolution.SAMPLED_NOISE", noise),
-    ):
-        yield
 
 
 def measure(name: str, row: Row, photos: Path | None, judge: Path, out: Path) -> dict[str, Any]:
@@ -186,8 +171,7 @@ def measure(name: str, row: Row, photos: Path | None, judge: Path, out: Path) ->
     for start in range(0, len(conditions), sampling.batch):
         part = slice(start, start + sampling.batch)
         seeds = [row.seed + i % row.n for i in range(len(conditions))[part]]
-        with enlarged(row.enlarging):
-            images = generator.sample(conditions[part], seeds, sampling)
+        images = generator.sample(conditions[part], seeds, sampling)
         for i, image in enumerate(images, done):
             writer.add(GeneratedImage(image, prompts[i // row.n], row.seed + i % row.n, sampling, {"model": model}))
         done += len(images)

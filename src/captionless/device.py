@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from contextlib import AbstractContextManager, nullcontext
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Literal, TypeVar, get_args
 
 from captionless.errors import one_of
 
@@ -12,7 +12,8 @@ if TYPE_CHECKING:
 
 Network = TypeVar("Network", bound="torch.nn.Module")
 
-PRECISIONS = ("auto", "float32", "bf16")
+Precision = Literal["auto", "float32", "bf16"]
+PRECISIONS: tuple[Precision, ...] = get_args(Precision)
 
 
 def default_device() -> torch.device:

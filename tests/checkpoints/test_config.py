@@ -198,7 +198,7 @@ LINEAR = {"kind": "linear", "steps": 150}
 @pytest.mark.parametrize(
     ("changes", "named"),
     [
-        ({"schedule": {"kind": "quadratic"}}, "'quadratic'. Choose one of: cosine, linear, "),
+        ({"schedule": {"kind": "quadratic"}}, "`schedule` must be one of cosine, linear, "),
         ({"schedule": {"kind": "linear", "log_snr_max": 13.0}}, "schedule.log_snr_max: "),
         ({"schedule": {"kind": "flow", "steps": 150}}, "schedule.steps: "),
         ({"schedule": {**LINEAR, "steps": 150.5}}, "schedule.steps: "),
@@ -211,7 +211,7 @@ LINEAR = {"kind": "linear", "steps": 150}
         ({"denoiser": [1]}, "denoiser: "),
         ({"encoder": [1]}, "encoder: "),
         ({"training": "none"}, "training: "),
-        ({"prediction": "score"}, "'score'. Choose one of: v, eps, x0, flow."),
+        ({"prediction": "score"}, "`prediction` must be one of v, eps, x0, flow, not 'score'."),
         ({"prediction": None}, "prediction: "),
         ({"size": "large"}, "size: "),
         ({"size": 9}, "size: "),

@@ -95,7 +95,7 @@ def test_without_a_model_the_bundled_one_is_asked_for_photographs_or_for_the_pro
         (["--pass", "0"], "above 0"),
         (["--pass", "nan"], "--pass must be"),
         (["-n", "0"], "-n must be at least 1"),
-        (["--steps", "0"], "at least 1 sampling step"),
+        (["--steps", "0"], "--steps must be a whole number of at least 1"),
         (["--prompts", "plain.txt"], "'a rose' has no label"),
         (["--prompts", "cats.jsonl"], "labels are: daisy, rose, tulip"),
         (["--data", "nowhere"], "nowhere"),

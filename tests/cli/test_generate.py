@@ -105,7 +105,7 @@ def test_images_remember_how_they_were_made(paint: Callable[..., Path], model: s
     with Image.open(folder / "0004.png") as image:
         wanted = kept | {"model": model, "threshold": "static"}
         assert {name: image.info[name] for name in wanted} == wanted
-        assert json.loads(image.info["interval"]) == pytest.approx([0.1, 0.9], abs=1e-3)
+        assert json.loads(image.info["guidance_interval"]) == pytest.approx([0.1, 0.9], abs=1e-3)
         assert not {"churn", "variance", "negative", "init"} & set(image.info)
     with Image.open(folder / "grid-0001.png") as sheet:
         assert "prompt" not in sheet.info
@@ -238,7 +238,13 @@ def test_every_setting_of_guidance_and_sampling_arrives(paint: Callable[..., Pat
     paint("a", *guided, "--sampler", "heun", "--churn", "3", "--spacing", "karras")
     folder = paint("a", "--sampler", "ddpm", "--variance", "upper", "--bridge", "none")
     first, second = manifest(folder)
-    wanted = {"interval": [0.2, 0.8], "rescale": 0.7, "threshold": "dynamic", "churn": 3.0, "spacing": "karras"}
+    wanted = {
+        "guidance_interval": [0.2, 0.8],
+        "guidance_rescale": 0.7,
+        "threshold": "dynamic",
+        "churn": 3.0,
+        "spacing": "karras",
+    }
     assert {name: first[name] for name in wanted} == wanted
     assert (second["sampler"], second["variance"], second["bridge"]) == ("ddpm", "upper", "none")
 
@@ -380,7 +386,7 @@ BAD = [
     ([""], "empty prompt"),
     (["a", "b", " "], "empty prompt (number 3 of 3)"),
     (["a", "-n", "0"], "-n must be at least 1"),
-    (["a", "--steps", "0"], "at least 1 sampling step"),
+    (["a", "--steps", "0"], "--steps must be a whole number of at least 1"),
     (["a", "--steps", "many"], "--steps"),
     (["a", "--sampler", "magic"], "dpmpp-2m"),
     (["a", "--bridge", "magic"], "nearest"),

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -56,7 +55,7 @@ def one(painter: Generator, prompt: str, composition: Composition | None = None,
 
 @pytest.mark.parametrize("sampler", SAMPLERS)
 def test_a_walk_begins_and_ends_at_the_two_prompts_own_images_of_its_seed(sampler: str, painter: Generator) -> None:
-    sampling = replace(QUICK, sampler=sampler)
+    sampling = QUICK.replace(sampler=sampler)
     walk = painter.generate("a rose", 4, 7, sampling=sampling, composition=Composition(towards="a daisy"))
     rose, daisy = (one(painter, text, seed=7, sampling=sampling) for text in ("a rose", "a daisy"))
     assert levels(walk[0], rose) <= 1
@@ -82,7 +81,7 @@ def test_every_prompt_walks_towards_the_other_from_the_same_noise(painter: Gener
 def test_an_early_switch_paints_the_later_prompt_and_a_late_one_the_prompt(
     sampler: str, strength: float, painter: Generator
 ) -> None:
-    more: dict[str, Any] = {"sampling": replace(QUICK, sampler=sampler), "edit": Edit(PHOTO, strength)}
+    more: dict[str, Any] = {"sampling": QUICK.replace(sampler=sampler), "edit": Edit(PHOTO, strength)}
     early, middle, late = (
         one(painter, "a rose", Composition(then="a daisy", switch=switch), **more) for switch in (1e-9, 0.5, 1 - 1e-9)
     )
@@ -131,14 +130,14 @@ def test_a_reference_image_is_seen_as_training_images_are(painter: Generator) ->
 def test_words_to_avoid_take_the_place_of_the_null_condition(painter: Generator) -> None:
     plain, avoiding = one(painter, "a rose"), one(painter, "a rose", Composition(negative="yellow"))
     assert levels(plain, avoiding) > 8
-    unguided = {"sampling": replace(QUICK, guidance=0.0)}
+    unguided = {"sampling": QUICK.replace(guidance=0.0)}
     none, asked = (one(painter, "a rose", what, **unguided) for what in (None, Composition(negative="yellow")))
     assert levels(none, asked) == 0
 
 
 def test_avoiding_the_prompt_itself_leaves_guidance_nothing_to_lean_on(painter: Generator) -> None:
     itself = one(painter, "a rose", Composition(negative="a rose"))
-    assert levels(itself, one(painter, "a rose", sampling=replace(QUICK, guidance=0.0))) <= 1
+    assert levels(itself, one(painter, "a rose", sampling=QUICK.replace(guidance=0.0))) <= 1
 
 
 def test_another_prompt_takes_part_by_its_weight(painter: Generator) -> None:
@@ -171,12 +170,12 @@ def test_a_composed_image_does_not_depend_on_its_batch(
     what: str, sampler: str, batch: int, n: int, edited: bool
 ) -> None:
     painter = Generator(tiny.model(), FakeEncoder(), device="cpu")  # type: ignore[arg-type]
-    way, composition, edit = replace(QUICK, sampler=sampler), COMPOSITIONS[what], Edit(PHOTO) if edited else None
+    way, composition, edit = QUICK.replace(sampler=sampler), COMPOSITIONS[what], Edit(PHOTO) if edited else None
     more = {"composition": composition, "edit": edit}
     prompts = ["a rose", "a tulip"]
-    together = painter.generate(prompts, n, 5, sampling=replace(way, batch=batch), **more)  # type: ignore[arg-type]
+    together = painter.generate(prompts, n, 5, sampling=way.replace(batch=batch), **more)  # type: ignore[arg-type]
     for k, prompt in enumerate(("a rose", "a tulip")):
-        alone = painter.generate(prompt, n, 5, sampling=replace(way, batch=1), **more)  # type: ignore[arg-type]
+        alone = painter.generate(prompt, n, 5, sampling=way.replace(batch=1), **more)  # type: ignore[arg-type]
         assert max(levels(*pair) for pair in zip(together[k * n : k * n + n], alone, strict=True)) <= 1
 
 

@@ -478,7 +478,7 @@ def test_a_time_without_a_prompt_is_refused(intervals: list[tuple[float, float]]
         ({"interval": (0.5, math.nan)}, "interval of guidance"),
         ({"rescale": -0.1}, "from 0 to 1, not -0.1"),
         ({"rescale": math.nan}, "from 0 to 1, not nan"),
-        ({"threshold": "soft"}, "Choose one of: static, dynamic, none"),
+        ({"threshold": "soft"}, "one of static, dynamic, none"),
         ({"percentile": 0.0}, "above 0 and at most 1, not 0"),
         ({"percentile": 99.5}, "not 99.5"),
     ],

@@ -274,7 +274,7 @@ def test_the_sde_solver_without_noise_is_the_ode_solver(schedule: Schedule) -> N
 @pytest.mark.parametrize(
     ("sampler", "options", "message"),
     [
-        (ddpm, {"variance": "foo"}, r"there is no variance 'foo'. Choose one of: lower, upper"),
+        (ddpm, {"variance": "foo"}, "`variance` must be one of lower, upper, not 'foo'"),
         (ddim, {"eta": -0.1}, r"eta must be a number from 0 up, not -0\.1"),
         (dpmpp_2m_sde, {"eta": math.nan}, r"eta must be a number from 0 up, not nan"),
         (euler_ancestral, {"eta": math.inf}, r"eta must be a number from 0 up, not inf"),

@@ -13,7 +13,7 @@ from torch.nn import functional as F
 
 import tiny
 from captionless.checkpoints.model import Model
-from captionless.config.sampling import ENLARGING_STEPS, SamplingConfig, enlarging
+from captionless.config.sampling import SamplingConfig
 from captionless.config.training import TrainConfig
 from captionless.data.arrays import normalise
 from captionless.diffusion import super_resolution as cascade
@@ -158,18 +158,16 @@ def test_the_small_images_are_mirrored_with_the_large_ones(monkeypatch: pytest.M
 # --- painting ---
 
 
-def test_the_second_denoiser_is_shown_what_the_first_one_sampled(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(cascade, "SAMPLED_NOISE", 0.0)
+def test_the_second_denoiser_is_shown_what_the_first_one_sampled() -> None:
     small = sample([FIRST], tiny.unit_vectors(3), range(3), QUICK)
     expected = F.interpolate(normalise(small), size=16, mode="bilinear")
-    shown = normalise(enlarged())
+    shown = normalise(enlarged(sampling=QUICK.replace(upsample_noise=0.0)))
     torch.testing.assert_close(shown, expected, atol=0.01, rtol=0)
 
 
-def test_what_it_is_shown_has_the_stated_noise_on_it(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(cascade, "SAMPLED_NOISE", 0.1)
+def test_what_it_is_shown_has_the_stated_noise_on_it() -> None:
     network = Sees()
-    enlarged(32, denoiser=network, seeds=range(32))
+    enlarged(32, QUICK.replace(upsample_noise=0.1), network, seeds=range(32))
     small = normalise(sample([FIRST], tiny.unit_vectors(32), range(32), QUICK))
     at_pixels = network.calls[0][:, 3:6] - F.interpolate(small, size=16, mode="bilinear")
     # Bilinear enlargement by 2 weighs 4 pixels by 9, 3, 3 and 1 sixteenths: the std is 10/16 of that before.
@@ -179,23 +177,23 @@ def test_what_it_is_shown_has_the_stated_noise_on_it(monkeypatch: pytest.MonkeyP
 
 def test_the_words_guide_the_first_stage_and_the_second_takes_few_unguided_steps() -> None:
     network = Sees()
-    enlarged(3, replace(QUICK, guidance=5.0), network)
-    assert [len(call) for call in network.calls] == [3] * ENLARGING_STEPS
+    enlarged(3, QUICK.replace(guidance=5.0), network)
+    assert [len(call) for call in network.calls] == [3] * SamplingConfig().upsample_steps
 
 
 @pytest.mark.parametrize("sampler", ["dpmpp-2m", "ddpm", "heun"])
 def test_a_seed_is_the_same_image_in_any_batch(sampler: str) -> None:
     network = tiny.denoiser(super_resolution_shape(16, 3, 16, tiny.WIDTH, 0.0))
-    together, by_twos = (enlarged(4, replace(QUICK, sampler=sampler, batch=b), network).int() for b in (4, 2))
+    together, by_twos = (enlarged(4, QUICK.replace(sampler=sampler, batch=b), network).int() for b in (4, 2))
     assert (together - by_twos).abs().max() <= 1
-    other = enlarged(4, replace(QUICK, sampler=sampler), network, seeds=[9, 8, 7, 6]).int()
+    other = enlarged(4, QUICK.replace(sampler=sampler), network, seeds=[9, 8, 7, 6]).int()
     assert (together - other).abs().max() > 1
 
 
 def test_both_stages_are_told_step_by_step_at_one_size() -> None:
     told: list[tuple[int, tuple[int, ...]]] = []
     enlarged(2, on_step=lambda step: told.append((step.number, tuple(step.x0.shape))))
-    assert told == [(step, (2, 3, 16, 16)) for step in range(3 + ENLARGING_STEPS)]
+    assert told == [(step, (2, 3, 16, 16)) for step in range(3 + SamplingConfig().upsample_steps)]
 
 
 def test_the_last_frame_of_a_trajectory_is_the_finished_image() -> None:
@@ -204,7 +202,7 @@ def test_the_last_frame_of_a_trajectory_is_the_finished_image() -> None:
     (image,) = generator.generate("a rose", sampling=QUICK, trajectory=True)
     assert image.trajectory is not None
     frames = image.trajectory.frames
-    assert len(frames) == generator.steps(QUICK) == 3 + ENLARGING_STEPS
+    assert len(frames) == generator.steps(QUICK) == 3 + SamplingConfig().upsample_steps
     assert frames[-1].x0 == image.image
     assert frames[2].x0.size == (16, 16)
 
@@ -228,18 +226,20 @@ def test_a_second_stage_needs_the_first_and_a_first_stage_has_none_before_it() -
 
 def test_how_it_enlarges_keeps_what_concerns_all_painting() -> None:
     sampling = SamplingConfig(guidance=3, sampler="ddim", eta=1.0, threshold="dynamic", precision="bf16", batch=5)
-    expected = SamplingConfig(guidance=0, steps=ENLARGING_STEPS, threshold="dynamic", precision="bf16", batch=5)
-    assert enlarging(sampling) == expected
+    expected = SamplingConfig(
+        guidance=0, steps=SamplingConfig().upsample_steps, threshold="dynamic", precision="bf16", batch=5
+    )
+    assert sampling.upsampling() == expected
 
 
 @pytest.mark.parametrize(("scale", "second_scale"), [(-1, -1), (-0.5, -0.5), (-3, -1), (0, 0), (8, 0)])
 def test_a_image_without_words_is_enlarged_without_them(scale: float, second_scale: float) -> None:
-    assert enlarging(SamplingConfig(guidance=scale)).guidance == second_scale
+    assert SamplingConfig(guidance=scale).upsampling().guidance == second_scale
 
 
 def test_at_a_scale_of_minus_1_nothing_depends_on_the_condition() -> None:
     network = tiny.denoiser(super_resolution_shape(16, 3, 16, tiny.WIDTH, 0.0))
-    model, sampling = second(network), replace(QUICK, guidance=-1.0)
+    model, sampling = second(network), QUICK.replace(guidance=-1.0)
     one, other = (
         sample([FIRST, Stage(network, model.config)], tiny.unit_vectors(2, seed=seed), [0, 1], sampling).int()
         for seed in (0, 1)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from itertools import pairwise
 from typing import Any
 
@@ -60,7 +59,7 @@ def as_trained(photo: Image.Image, mode: str = "RGB") -> np.ndarray:
 def test_outside_the_mask_every_sampler_leaves_the_photograph_as_it_is(way: SamplingConfig, model: Model) -> None:
     photo = photograph()
     mask = mask_of(photo, (8, 0, 20, 24))  # the left half of the central square
-    sampling = replace(QUICK, sampler=way.sampler, **way.options)
+    sampling = QUICK.replace(sampler=way.sampler, **way.options)
     pictures = sampled(Edit(photo, mask=mask), model, sampling)
     assert np.abs(pictures[:, :, SIZE // 2 :] - as_trained(photo)[:, SIZE // 2 :]).max() <= 1
     assert np.abs(pictures[:, :, : SIZE // 2] - as_trained(photo)[:, : SIZE // 2]).mean() > 20
@@ -69,21 +68,21 @@ def test_outside_the_mask_every_sampler_leaves_the_photograph_as_it_is(way: Samp
 
 @pytest.mark.parametrize(
     "change",
-    [{"spacing": "karras"}, {"threshold": "dynamic"}, {"threshold": "none"}, {"rescale": 1.0}, {"steps": 1}],
+    [{"spacing": "karras"}, {"threshold": "dynamic"}, {"threshold": "none"}, {"guidance_rescale": 1.0}, {"steps": 1}],
     ids=str,
 )
 def test_outside_the_mask_no_way_of_sampling_changes_the_photograph(change: dict[str, Any], model: Model) -> None:
     photo = photograph()
     for strength in (None, 0.5):
         edit = Edit(photo, strength, mask_of(photo, (8, 0, 20, 24)))
-        pictures = sampled(edit, model, replace(QUICK, **change))
+        pictures = sampled(edit, model, QUICK.replace(**change))
         assert np.abs(pictures[:, :, SIZE // 2 :] - as_trained(photo)[:, SIZE // 2 :]).max() <= 1
 
 
 @every
 def test_a_small_strength_keeps_the_photograph(way: SamplingConfig, model: Model) -> None:
     photo = photograph()
-    sampling = replace(QUICK, sampler=way.sampler, **way.options)
+    sampling = QUICK.replace(sampler=way.sampler, **way.options)
     near, far = (sampled(Edit(photo, strength), model, sampling) for strength in (1e-3, 1.0))
     assert np.abs(near - as_trained(photo)).max() <= 3
     assert np.abs(far - as_trained(photo)).mean() > 40

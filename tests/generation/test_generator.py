@@ -81,7 +81,7 @@ def test_a_grey_model_paints_grey_images() -> None:
 @pytest.mark.parametrize("sampler", SAMPLERS)
 @pytest.mark.parametrize("bridge", BRIDGES)
 def test_every_sampler_and_bridge_paints(sampler: str, bridge: str, painter: Generator) -> None:
-    sampling = replace(QUICK, sampler=sampler, bridge=bridge)
+    sampling = QUICK.replace(sampler=sampler, bridge=bridge)
     (image,) = painter.generate("a daisy", sampling=sampling)
     (again,) = painter.generate("a daisy", sampling=sampling)
     assert image.image == again.image
@@ -96,14 +96,14 @@ def test_the_verbs_of_the_package_compose_and_edit(painter: Generator) -> None:
 
 def test_a_listener_sees_every_step_of_every_batch(painter: Generator) -> None:
     seen: list[tuple[int, int]] = []
-    sampling = replace(QUICK, batch=2)
+    sampling = QUICK.replace(batch=2)
     painter.generate("a rose", n=3, sampling=sampling, on_step=lambda step: seen.append((step.number, len(step.x0))))
     assert seen == [(step, n) for n in (2, 1) for step in range(3)]
 
 
 def test_progress_counts_images(painter: Generator) -> None:
     progress = Recorded()
-    painter.generate("a daisy", n=5, sampling=replace(QUICK, batch=2), progress=progress)
+    painter.generate("a daisy", n=5, sampling=QUICK.replace(batch=2), progress=progress)
     assert progress.seen == [("Generating", 2, 5), ("Generating", 4, 5), ("Generating", 5, 5)]
 
 
@@ -111,7 +111,7 @@ def test_painting_does_not_disturb_the_randomness_of_its_caller(painter: Generat
     torch.manual_seed(5)
     expected = torch.rand(1)
     torch.manual_seed(5)
-    painter.generate("a daisy", sampling=replace(QUICK, sampler="ddpm"))
+    painter.generate("a daisy", sampling=QUICK.replace(sampler="ddpm"))
     assert torch.equal(torch.rand(1), expected)
 
 
@@ -140,8 +140,8 @@ def test_a_result_holds_all_that_decided_it(painter: Generator) -> None:
     wanted = {"model": "tiny", "negative": "a tulip", "then": "a daisy", "switch": 0.5}
     assert images[1].details == wanted | {"version": captionless.__version__}
     config = images[1].config
-    assert config == replace(QUICK, interval=config.interval)
-    assert config.interval == pytest.approx((0.1, 0.9), abs=1e-3)
+    assert config == QUICK.replace(guidance_interval=config.guidance_interval)
+    assert config.guidance_interval == pytest.approx((0.1, 0.9), abs=1e-3)
     (again,) = painter.generate(images[1].prompt, seed=images[1].seed, sampling=config, composition=composition)
     assert levels(again, images[1]) <= 1
 
@@ -170,7 +170,7 @@ def test_a_generator_describes_itself(painter: Generator) -> None:
 
 
 def test_a_stream_yields_the_images_of_generate_after_each_batch(painter: Generator) -> None:
-    sampling, prompts, steps = replace(QUICK, batch=4), ["a daisy", "a rose"], []
+    sampling, prompts, steps = QUICK.replace(batch=4), ["a daisy", "a rose"], []
     streamed, steps_before = [], []
     for image in painter.stream(prompts, 3, 7, sampling=sampling, on_step=steps.append):
         streamed.append(image)
@@ -186,7 +186,7 @@ def test_a_stream_refuses_an_empty_last_prompt_before_it_paints(
 ) -> None:
     monkeypatch.setattr(generator, "sample", lambda *_: pytest.fail("painted"))
     with pytest.raises(CaptionlessError, match="empty prompt"):
-        next(painter.stream(["a daisy", " "], sampling=replace(QUICK, batch=1)))
+        next(painter.stream(["a daisy", " "], sampling=QUICK.replace(batch=1)))
 
 
 # --- bad input ---
@@ -299,5 +299,5 @@ def test_a_model_folder_is_loaded_by_its_path(model: Model, tmp_path: Path) -> N
 def test_the_null_condition_paints_unconditionally(painter: Generator) -> None:
     """With no condition, guidance has nothing to lean to."""
     null = torch.zeros(1, tiny.WIDTH)
-    (plain,), (guided,) = (painter.sample(null, [0], replace(QUICK, guidance=w)) for w in (0.0, 5.0))
+    (plain,), (guided,) = (painter.sample(null, [0], QUICK.replace(guidance=w)) for w in (0.0, 5.0))
     assert levels(plain, guided) <= 1

@@ -17,7 +17,7 @@ from PIL import Image
 from torch import Tensor
 
 import tiny
-from captionless.config.sampling import GUIDED_LEVELS, SAMPLERS, SamplingConfig
+from captionless.config.sampling import SAMPLERS, SamplingConfig
 from captionless.data.arrays import denormalise
 from captionless.diffusion import samplers
 from captionless.diffusion.guidance import WeightedCondition as Prompt
@@ -41,7 +41,7 @@ EDITS = {"plain": None, "init": Edit(PHOTO), "mask": Edit(PHOTO, mask=MASK), "bo
 WAYS = {
     "plain": {},
     "unguided": {"guidance": 0.0},
-    "interval": {"interval": (0.2, 0.7), "rescale": 0.7},
+    "interval": {"guidance_interval": (0.2, 0.7), "guidance_rescale": 0.7},
     "karras": {"spacing": "karras", "threshold": "dynamic"},
 }
 
@@ -87,10 +87,10 @@ def test_pixels_keep_their_place_and_channel() -> None:
 def test_a_seeds_image_does_not_depend_on_its_batch(
     seeds: list[int], batch: int, sampler: str, way: str, edit: str, several: bool
 ) -> None:
-    n, sampling = len(seeds), replace(QUICK, sampler=sampler, **WAYS[way])
+    n, sampling = len(seeds), QUICK.replace(sampler=sampler, **WAYS[way])
     parts = composed(n) if several else [Prompt(tiny.unit_vectors(n))]
     negative = tiny.unit_vectors(n, seed=9) if several else None
-    together = sampled(parts, seeds, replace(sampling, batch=batch), negative=negative, edit=EDITS[edit])
+    together = sampled(parts, seeds, sampling.replace(batch=batch), negative=negative, edit=EDITS[edit])
     for i, seed in enumerate(seeds):
         row = slice(i, i + 1)
         own = [replace(part, condition=part.condition[row]) for part in parts]
@@ -115,7 +115,7 @@ def record_noise(monkeypatch: pytest.MonkeyPatch) -> list[Tensor]:
 def test_all_noise_of_a_seed_is_bitwise_the_same_alone_and_in_any_batch(monkeypatch: pytest.MonkeyPatch) -> None:
     noises, seeds = record_noise(monkeypatch), [7, 8, 0, 7, MAX_SEED]
     for batch in (5, 3, 1):
-        sampled(tiny.unit_vectors(5), seeds, replace(QUICK, sampler="ddpm", batch=batch))
+        sampled(tiny.unit_vectors(5), seeds, QUICK.replace(sampler="ddpm", batch=batch))
     together, by_threes, alone = noises[0], torch.cat(noises[1:3]), torch.cat(noises[3:])
     assert torch.equal(together, by_threes)
     assert torch.equal(together, alone)
@@ -125,7 +125,7 @@ def test_all_noise_of_a_seed_is_bitwise_the_same_alone_and_in_any_batch(monkeypa
 
 def test_the_noise_of_one_seed_is_standard_normal_and_never_repeats(monkeypatch: pytest.MonkeyPatch) -> None:
     noises = record_noise(monkeypatch)
-    sampled(tiny.unit_vectors(40), range(40), replace(QUICK, sampler="ddpm", batch=40))
+    sampled(tiny.unit_vectors(40), range(40), QUICK.replace(sampler="ddpm", batch=40))
     draws = noises[0].flatten(0, 1).flatten(1)  # 160 draws of 192 numbers
     assert draws.mean() == pytest.approx(0, abs=0.03)
     assert draws.std() == pytest.approx(1, abs=0.03)
@@ -160,8 +160,8 @@ def test_every_condition_needs_its_seed(conditions: int, seeds: int) -> None:
     "change",
     [
         {"guidance": 0.0},
-        {"interval": (0.0, 0.5)},
-        {"rescale": 1.0},
+        {"guidance_interval": (0.0, 0.5)},
+        {"guidance_rescale": 1.0},
         {"threshold": "none"},
         {"steps": 5},
         {"spacing": "karras"},
@@ -172,8 +172,8 @@ def test_every_condition_needs_its_seed(conditions: int, seeds: int) -> None:
     ids=str,
 )
 def test_every_way_of_sampling_changes_the_image(change: dict[str, Any]) -> None:
-    plain = replace(QUICK, sampler=change.get("sampler", QUICK.sampler))
-    before, after = (sampled(tiny.unit_vectors(1), [0], way) for way in (plain, replace(plain, **change)))
+    plain = QUICK.replace(sampler=change.get("sampler", QUICK.sampler))
+    before, after = (sampled(tiny.unit_vectors(1), [0], way) for way in (plain, plain.replace(**change)))
     assert (before.int() - after.int()).abs().max() > 1
 
 
@@ -186,7 +186,7 @@ def test_the_steps_are_told_from_the_first_time_on(spacing: str, edit: str) -> N
     sampled(
         tiny.unit_vectors(2),
         [0, 1],
-        replace(QUICK, spacing=spacing),
+        QUICK.replace(spacing=spacing),
         edit=EDITS[edit],
         on_step=lambda step: told.append((step.number, step.t)),
     )
@@ -216,7 +216,7 @@ def test_bf16_paints_nearly_the_image_of_float32_alone_or_in_a_batch(
     """The stated tolerance: 2 of 255 levels on average and 12 at most, with this network of random weights."""
 
     def ways(precision: str, batch: int) -> Tensor:
-        sampling = replace(QUICK, precision=precision, batch=batch)
+        sampling = QUICK.replace(precision=precision, batch=batch)
         return sampled(parts(3), [0, 1, 2], sampling, edit=EDITS[edit]).float()
 
     exact, together, alone = ways("float32", 3), ways("bf16", 3), ways("bf16", 1)
@@ -233,7 +233,7 @@ def test_bf16_paints_nearly_the_image_of_float32_alone_or_in_a_batch(
 def test_guidance_acts_between_the_same_noise_levels_on_every_schedule(schedule: Any) -> None:
     times = torch.tensor(guided_times(SamplingConfig(), schedule), dtype=torch.float64)
     levels = torch.exp(-0.5 * log_snr(schedule, times))
-    torch.testing.assert_close(levels, torch.tensor(GUIDED_LEVELS, dtype=torch.float64))
+    torch.testing.assert_close(levels, torch.tensor(SamplingConfig().guidance_levels, dtype=torch.float64))
 
 
 def test_on_the_cosine_schedule_these_are_the_times_from_one_to_nine_tenths() -> None:
@@ -246,12 +246,12 @@ def test_an_edit_is_guided_in_the_same_part_of_its_shorter_way() -> None:
 
 @pytest.mark.parametrize("w", [0.0, -1.0])
 def test_guidance_that_does_not_lean_towards_the_words_acts_at_all_times(w: float) -> None:
-    assert guided_times(SamplingConfig(w), CosineSchedule()) == (0.0, 1.0)
+    assert guided_times(SamplingConfig(guidance=w), CosineSchedule()) == (0.0, 1.0)
 
 
 @pytest.mark.parametrize("w", [-1.0, 5.0])
 def test_a_chosen_interval_is_kept(w: float) -> None:
-    assert guided_times(SamplingConfig(w, interval=(0.2, 0.3)), CosineSchedule(), 0.5) == (0.2, 0.3)
+    assert guided_times(SamplingConfig(guidance=w, guidance_interval=(0.2, 0.3)), CosineSchedule(), 0.5) == (0.2, 0.3)
 
 
 # --- where drawing begins ---
@@ -274,7 +274,7 @@ class Ideal(torch.nn.Module):
 @pytest.mark.parametrize("steps", [3, 5, 10])
 def test_few_even_steps_of_every_sampler_stay_in_the_range_of_the_data(sampler: str, steps: int) -> None:
     """Heun's first step from the trace of a picture at t = 1 would overshoot a hundredfold."""
-    sampling = SamplingConfig(0.0, steps=steps, sampler=sampler, threshold="none", precision="float32")
+    sampling = SamplingConfig(guidance=0.0, steps=steps, sampler=sampler, threshold="none", precision="float32")
     pixels = sample([Stage(Ideal(), MODEL.config)], tiny.unit_vectors(4), range(4), sampling)  # type: ignore[arg-type]
     x = pixels.float() / 127.5 - 1
     assert x.mean() == pytest.approx(0.3, abs=0.05)

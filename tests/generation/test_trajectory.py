@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -50,7 +49,7 @@ def made(count: int, side: int = 8, mode: str = "RGB") -> Trajectory:
 
 @pytest.mark.parametrize("sampler", SAMPLERS)
 def test_the_last_prediction_is_the_finished_image(sampler: str, generator: Generator) -> None:
-    images = generator.generate("a rose", 3, sampling=replace(QUICK, sampler=sampler), trajectory=True)
+    images = generator.generate("a rose", 3, sampling=QUICK.replace(sampler=sampler), trajectory=True)
     assert [[frame.step for frame in frames(image)] for image in images] == [[0, 1, 2, 3]] * 3
     assert [[frame.t for frame in frames(image)] for image in images] == [[1.0, 0.75, 0.5, 0.25]] * 3
     assert all(frames(image)[-1].x0 == image.image for image in images)

@@ -23,7 +23,9 @@ def square() -> Image.Image:
 
 
 def sampled(prompt: str, seed: int = 0, **details: Any) -> GeneratedImage:
-    return GeneratedImage(square(), prompt, seed, SamplingConfig(interval=(0.0, 0.5)), {"model": "bundled", **details})
+    return GeneratedImage(
+        square(), prompt, seed, SamplingConfig(guidance_interval=(0.0, 0.5)), {"model": "bundled", **details}
+    )
 
 
 def test_numbers_go_on_from_the_highest_even_where_some_are_missing(tmp_path: Path) -> None:
@@ -102,7 +104,12 @@ def test_an_image_and_its_line_of_the_manifest_hold_the_same_metadata(tmp_path: 
     with Image.open(path) as opened:
         told = dict(opened.text)  # type: ignore[attr-defined]
     assert told["also"] == '[["a röse", 0.5]]'
-    assert (told["prompt"], told["seed"], told["interval"], told["like"]) == ("a daisy", "3", "[0.0, 0.5]", "tulip.jpg")
+    assert (told["prompt"], told["seed"], told["guidance_interval"], told["like"]) == (
+        "a daisy",
+        "3",
+        "[0.0, 0.5]",
+        "tulip.jpg",
+    )
     assert "eta" not in told
     (line,) = (tmp_path / "manifest.jsonl").read_text(encoding="utf-8").splitlines()
     assert json.loads(line) == json.loads(json.dumps({"file": "0001.png", **image.metadata}))

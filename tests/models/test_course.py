@@ -1,6 +1,6 @@
 """The contract of the course preset: what introductory courses on diffusion build, train and sample."""
 
-from dataclasses import asdict, replace
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -150,7 +150,7 @@ def test_begun_from_a_course_model_it_stays_one_at_a_larger_size() -> None:
     small = TrainConfig(**(COURSE | {"size": 16, "width": 32}))
     encoder = EncoderReference("fake", "0" * 64, tiny.WIDTH, 20.0)
     network = replace(course_denoiser(tiny.WIDTH), width=32)
-    config = ModelConfig(16, network, encoder, training=TrainingRecord(settings=asdict(small)))
+    config = ModelConfig(16, network, encoder, training=TrainingRecord(settings=small.model_dump(mode="json")))
     start = Start(config, "course")
     larger = settle(start, {"size": 32})
     assert (larger.network, larger.mask, larger.prediction, larger.schedule_steps) == ("course", "element", "eps", 150)

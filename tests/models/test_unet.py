@@ -283,7 +283,7 @@ def test_fewer_sines_and_cosines_may_tell_the_time() -> None:
 
 
 def test_an_unknown_activation_is_refused_with_those_there_are() -> None:
-    with pytest.raises(CaptionlessError, match=r"there is no activation 'mish'\. Choose one of: silu, gelu"):
+    with pytest.raises(CaptionlessError, match="`activation` must be one of silu, gelu, not 'mish'"):
         replace(SHAPE, activation="mish")
 
 

@@ -23,7 +23,6 @@ from captionless.config.training import COURSE, TrainConfig
 from captionless.errors import CaptionlessError
 from captionless.generation.generator import Generator
 from captionless.models.unet import CONDITION_LAYERS
-from captionless.training import checkpointer as keeper
 from captionless.training import dataset as training_images
 from captionless.training import loop as trainer
 from captionless.training.dataset import Part, TrainingImages
@@ -31,7 +30,7 @@ from captionless.training.run import Silent, train
 from captionless.training.sample_grid import SampleGridWriter
 from captionless.training.start import Start, first_network
 
-TINY: dict[str, Any] = {"size": 8, "width": 16, "batch": 4, "images": 12, "precision": "float32"}
+TINY: dict[str, Any] = {"size": 8, "width": 16, "batch": 4, "images": 12, "precision": "float32", "sample_grids": 0}
 COLOURS = {"blue": (30, 30, 220), "red": (220, 30, 30)}
 
 
@@ -60,12 +59,6 @@ def no_encoder(monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest) 
 
     monkeypatch.setattr(training_images, "load_encoder", never)
     monkeypatch.setattr(training_images, "choose_encoder", never)
-
-
-@pytest.fixture(autouse=True)
-def no_sheets(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Painting them takes longer than a training of three steps."""
-    monkeypatch.setattr(keeper, "SHEETS", 0)
 
 
 @pytest.fixture
@@ -106,14 +99,13 @@ def write(folder: Path, model: Model) -> Path:
     return folder
 
 
-def test_it_learns_what_each_class_looks_like(photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(trainer, "WARM_UP_IMAGES", 64)
-    long = TINY | {"batch": 8, "images": 480, "learning_rate": 3e-3, "ema_half_life": 60}
+def test_it_learns_what_each_class_looks_like(photos: Path, tmp_path: Path) -> None:
+    long = TINY | {"batch": 8, "images": 480, "learning_rate": 3e-3, "ema_half_life": 60, "warm_up": 64}
     generator = Generator(load_model(train(photos, tmp_path / "model", classes=True, **long)))
 
     def blueness(guidance: float) -> list[float]:
         images = generator.generate(
-            ["red", "blue"], n=3, sampling=SamplingConfig(guidance, steps=6, precision="float32")
+            ["red", "blue"], n=3, sampling=SamplingConfig(guidance=guidance, steps=6, precision="float32")
         )
         return [
             float(np.asarray(image, np.float32)[..., 2].mean() - np.asarray(image)[..., 0].mean()) for image in images
@@ -130,8 +122,7 @@ def test_it_learns_what_each_class_looks_like(photos: Path, tmp_path: Path, monk
 def test_a_model_folder_of_classes_holds_them_and_no_bank(
     photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(keeper, "SHEETS", 1)
-    out = train(photos, tmp_path / "model", classes=True, hold_out=0.2, **TINY)
+    out = train(photos, tmp_path / "model", classes=True, hold_out=0.2, **{**TINY, "sample_grids": 1})
     names = {path.relative_to(out).as_posix() for path in out.rglob("*") if path.is_file()}
     assert {"config.json", "model.safetensors", "pictures.csv", "README.md", "samples/000000012.png"} <= names
     assert not any("bank" in name or "mean" in name for name in names)

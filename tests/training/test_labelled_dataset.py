@@ -46,7 +46,7 @@ def photos(tmp_path: Path) -> Path:
 
 
 def gather(folder: Path, source: str = FOLDERS, listener: Listener | None = None, **changes: object) -> TrainingImages:
-    settings = replace(SETTINGS, **changes)  # type: ignore[arg-type]
+    settings = SETTINGS.replace(**changes)  # type: ignore[arg-type]
     return gather_classes(folder, folder.parent / "out", settings, source, None, listener or Listener())
 
 

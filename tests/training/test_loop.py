@@ -27,8 +27,6 @@ from captionless.models.unet import Denoiser
 from captionless.training import loop as trainer
 from captionless.training.loop import (
     CHECK_EVERY,
-    COOL_DOWN,
-    WARM_UP_IMAGES,
     Counter,
     Training,
     TrainingData,
@@ -125,7 +123,7 @@ def assert_same(first: Training, second: Training) -> None:
 def test_a_resumed_training_goes_on_bit_by_bit_as_if_it_had_never_stopped(
     stop: int, changes: dict[str, Any], tmp_path: Path
 ) -> None:
-    settings = replace(SETTINGS, **changes)
+    settings = SETTINGS.replace(**changes)
     whole = train(fresh(settings), settings)
     part = fresh(settings)
     with pytest.raises(Stopped):
@@ -172,7 +170,7 @@ def test_a_finished_training_takes_no_further_step_until_it_is_lengthened() -> N
     before = everything(training)
     train(training)
     assert all(torch.equal(value, before[name]) for name, value in everything(training).items())
-    train(training, replace(SETTINGS, images=40))
+    train(training, SETTINGS.replace(images=40))
     assert training.counter.images == 40
 
 
@@ -193,9 +191,10 @@ def fixed_loss(
         return float(denoising_loss(network, schedule, x0, pictures.vectors[many], t, eps, *core))
 
 
-def test_the_loss_falls_on_two_images_and_the_average_follows(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(trainer, "WARM_UP_IMAGES", 1)
-    settings = replace(SETTINGS, batch=16, images=16 * 100, learning_rate=5e-3, flip=False, condition_drop=0.0)
+def test_the_loss_falls_on_two_images_and_the_average_follows() -> None:
+    settings = SETTINGS.replace(
+        batch=16, images=16 * 100, learning_rate=5e-3, warm_up=1, flip=False, condition_drop=0.0
+    )
     grey = torch.tensor([30, 220], dtype=torch.uint8).reshape(2, 1, 1, 1).expand(2, 3, 8, 8)
     pictures, training = TrainingData(grey.contiguous(), tiny.unit_vectors(2)), fresh(settings)
     before = fixed_loss(training.network, pictures)
@@ -215,9 +214,8 @@ def test_the_loss_falls_on_two_images_and_the_average_follows(monkeypatch: pytes
     ],
     ids=["eps", "v", "x0", "flow"],
 )
-def test_every_prediction_is_learned(core: Any, schedule: AnySchedule, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(trainer, "WARM_UP_IMAGES", 1)
-    settings = replace(SETTINGS, batch=16, images=16 * 40, learning_rate=5e-3, flip=False, **core)
+def test_every_prediction_is_learned(core: Any, schedule: AnySchedule) -> None:
+    settings = SETTINGS.replace(batch=16, images=16 * 40, learning_rate=5e-3, warm_up=1, flip=False, **core)
     grey = torch.tensor([30, 220], dtype=torch.uint8).reshape(2, 1, 1, 1).expand(2, 3, 8, 8)
     pictures, training = TrainingData(grey.contiguous(), tiny.unit_vectors(2)), fresh(settings)
     before = fixed_loss(training.network, pictures, settings, schedule)
@@ -225,11 +223,10 @@ def test_every_prediction_is_learned(core: Any, schedule: AnySchedule, monkeypat
     assert fixed_loss(training.network, pictures, settings, schedule) < 0.7 * before
 
 
-def test_a_network_of_other_parts_is_trained_and_averaged_like_any(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(trainer, "WARM_UP_IMAGES", 1)
+def test_a_network_of_other_parts_is_trained_and_averaged_like_any() -> None:
     parts = Parts(norm=torch.nn.BatchNorm2d, embed_time=lambda t: t[:, None])
     training = begin(Denoiser(tiny.SHAPE, parts).train(), SETTINGS)
-    train(training)
+    train(training, SETTINGS.replace(warm_up=1))
     statistics = {name: value for name, value in training.network.state_dict().items() if "running_var" in name}
     assert statistics
     for name, value in statistics.items():
@@ -239,8 +236,7 @@ def test_a_network_of_other_parts_is_trained_and_averaged_like_any(monkeypatch: 
 
 def test_the_average_is_the_running_average_of_the_weights_after_each_step(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(ema, "WARM_UP", 10.0)  # so that a step keeps a good part of the average
-    monkeypatch.setattr(trainer, "WARM_UP_IMAGES", 1)
-    settings, training = replace(SETTINGS, ema_half_life=8, learning_rate=0.05), fresh()
+    settings, training = SETTINGS.replace(ema_half_life=8, learning_rate=0.05, warm_up=1), fresh()
     expected = {name: weight.clone() for name, weight in training.network.state_dict().items()}
     steps = 0
 
@@ -320,12 +316,12 @@ def test_about_half_of_the_images_are_mirrored_left_to_right() -> None:
 
 def test_no_image_is_mirrored_where_left_and_right_differ() -> None:
     x0 = tiny.uniform(50, 3, 4, 4, seed=3)
-    assert torch.equal(drawn(replace(SETTINGS, flip=False), 50, x0=x0)["x0"], x0)
+    assert torch.equal(drawn(SETTINGS.replace(flip=False), 50, x0=x0)["x0"], x0)
 
 
 def test_the_wanted_share_of_conditions_is_null_and_the_others_are_untouched() -> None:
     condition = tiny.unit_vectors(4000)
-    seen = drawn(replace(SETTINGS, condition_drop=0.2, condition_cosine=1.0), 4000, condition=condition)["condition"]
+    seen = drawn(SETTINGS.replace(condition_drop=0.2, condition_cosine=1.0), 4000, condition=condition)["condition"]
     null = (seen == 0).all(1)
     assert null.float().mean() == pytest.approx(0.2, abs=0.02)
     assert torch.equal(seen[~null], condition[~null])
@@ -333,7 +329,7 @@ def test_the_wanted_share_of_conditions_is_null_and_the_others_are_untouched() -
 
 def test_conditions_are_blurred_to_the_wanted_cosine_and_null_ones_stay_null() -> None:
     condition = tiny.unit_vectors(2000, 512)
-    seen = drawn(replace(SETTINGS, condition_cosine=0.7), 2000, condition=condition)["condition"]
+    seen = drawn(SETTINGS.replace(condition_cosine=0.7), 2000, condition=condition)["condition"]
     null = (seen == 0).all(1)
     assert null.float().mean() == pytest.approx(0.1, abs=0.03)
     assert (seen * condition).sum(1)[~null].mean() == pytest.approx(0.7, abs=0.01)
@@ -341,7 +337,7 @@ def test_conditions_are_blurred_to_the_wanted_cosine_and_null_ones_stay_null() -
 
 def test_an_element_wise_mask_drops_the_wanted_share_of_elements_and_no_vector() -> None:
     condition = tiny.unit_vectors(400, 512)
-    settings = replace(SETTINGS, mask="element", condition_drop=0.2, condition_cosine=1.0)
+    settings = SETTINGS.replace(mask="element", condition_drop=0.2, condition_cosine=1.0)
     seen = drawn(settings, 400, condition=condition)["condition"]
     dropped = seen == 0
     assert dropped.float().mean() == pytest.approx(0.2, abs=0.01)
@@ -351,7 +347,7 @@ def test_an_element_wise_mask_drops_the_wanted_share_of_elements_and_no_vector()
 
 def test_a_class_is_dropped_as_a_whole_by_the_element_wise_mask() -> None:
     condition = torch.nn.functional.one_hot(torch.arange(4000) % 10, 10).float()
-    settings = replace(SETTINGS, mask="element", condition_drop=0.2, condition_cosine=1.0)
+    settings = SETTINGS.replace(mask="element", condition_drop=0.2, condition_cosine=1.0)
     seen = drawn(settings, 4000, condition=condition)["condition"]
     null = (seen == 0).all(1)
     assert null.float().mean() == pytest.approx(0.2, abs=0.02)
@@ -360,7 +356,7 @@ def test_a_class_is_dropped_as_a_whole_by_the_element_wise_mask() -> None:
 
 def test_elements_are_masked_after_the_vector_was_blurred() -> None:
     """What is dropped is 0, not noise."""
-    settings = replace(SETTINGS, mask="element", condition_drop=0.2, condition_cosine=0.7)
+    settings = SETTINGS.replace(mask="element", condition_drop=0.2, condition_cosine=0.7)
     seen = drawn(settings, 400, condition=tiny.unit_vectors(400, 512))["condition"]
     assert (seen == 0).float().mean() == pytest.approx(0.2, abs=0.01)
 
@@ -370,12 +366,12 @@ def test_elements_are_masked_after_the_vector_was_blurred() -> None:
 def test_the_loss_is_of_the_prediction_and_the_weighting_that_the_settings_name(
     prediction: str, weighting: str
 ) -> None:
-    seen = drawn(replace(SETTINGS, prediction=prediction, weighting=weighting), 4)
+    seen = drawn(SETTINGS.replace(prediction=prediction, weighting=weighting), 4)
     assert (seen["prediction"], seen["weighting"]) == (prediction, weighting)
 
 
 def test_log_normal_levels_are_drawn_where_the_settings_ask_for_them() -> None:
-    alpha, sigma = SCHEDULE.alpha_sigma(drawn(replace(SETTINGS, weighting="log-normal"), 500)["t"])
+    alpha, sigma = SCHEDULE.alpha_sigma(drawn(SETTINGS.replace(weighting="log-normal"), 500)["t"])
     level = (sigma / alpha).log()
     assert (level.mean(), level.std()) == (pytest.approx(-1.2, abs=0.02), pytest.approx(1.2, abs=0.02))
 
@@ -390,7 +386,7 @@ def test_times_cover_all_noise_levels_and_noise_is_standard_normal() -> None:
 def test_what_is_drawn_for_a_image_is_independent_of_each_other() -> None:
     """Neither flips nor dropped conditions go with certain times."""
     x0 = tiny.uniform(4000, 1, 2, 2, seed=3)
-    seen = drawn(replace(SETTINGS, condition_drop=0.5), 4000, x0=x0)
+    seen = drawn(SETTINGS.replace(condition_drop=0.5), 4000, x0=x0)
     features = torch.stack(
         [
             seen["t"],
@@ -445,7 +441,7 @@ def test_each_epoch_has_an_order_of_its_own_that_the_seed_decides() -> None:
     epochs = {tuple(order[i : i + 20]) for i in range(0, 80, 20)}
     assert len(epochs) == 4
     assert stream(20, 20) == order
-    assert stream(20, 20, replace(SETTINGS, seed=1)) != order
+    assert stream(20, 20, SETTINGS.replace(seed=1)) != order
 
 
 def test_the_randomness_of_a_step_follows_from_seed_process_and_images_seen() -> None:
@@ -467,17 +463,17 @@ def test_the_randomness_of_a_step_follows_from_seed_process_and_images_seen() ->
 def test_progress_is_by_images_or_minutes_whichever_is_further(
     images: int | None, minutes: float | None, expected: float
 ) -> None:
-    settings = replace(SETTINGS, images=images, minutes=minutes)
+    settings = SETTINGS.replace(images=images, minutes=minutes)
     assert progress(Counter(images=250, seconds=300.0), settings) == pytest.approx(expected)
 
 
 def test_a_training_of_no_stated_length_lasts_the_default_minutes() -> None:
-    settings = replace(SETTINGS, images=None)
+    settings = SETTINGS.replace(images=None)
     assert progress(Counter(seconds=30 * DEFAULT_MINUTES), settings) == pytest.approx(0.5)
 
 
 def test_a_training_ends_with_the_step_that_reaches_its_number_of_images() -> None:
-    assert train(fresh(), replace(SETTINGS, images=18)).counter.images == 20
+    assert train(fresh(), SETTINGS.replace(images=18)).counter.images == 20
 
 
 def ticking(monkeypatch: pytest.MonkeyPatch, seconds: float) -> list[float]:
@@ -500,23 +496,23 @@ def test_minutes_count_the_time_of_steps_and_not_of_what_is_done_between_them(
     def on_step(_: Training) -> None:
         now[0] += 1000
 
-    training = train(fresh(), replace(SETTINGS, images=None, minutes=0.1), on_step=on_step)
+    training = train(fresh(), SETTINGS.replace(images=None, minutes=0.1), on_step=on_step)
     assert training.counter.seconds == pytest.approx(6.0)
     assert training.counter.images == 4 * 4
 
 
 def test_minutes_are_a_total_over_all_resumes(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     ticking(monkeypatch, seconds=1.5)
-    save_state(tmp_path, train(fresh(), replace(SETTINGS, images=None, minutes=0.1)))
+    save_state(tmp_path, train(fresh(), SETTINGS.replace(images=None, minutes=0.1)))
     resumed = fresh()
     restore_state(tmp_path, resumed)
-    train(resumed, replace(SETTINGS, images=None, minutes=0.2))
+    train(resumed, SETTINGS.replace(images=None, minutes=0.2))
     assert resumed.counter.images == 8 * 4
 
 
 # --- the learning rate ---
 
-LONG = replace(SETTINGS, images=100_000, learning_rate=1.0, batch=64)
+LONG = SETTINGS.replace(images=100_000, learning_rate=1.0, batch=64)
 
 
 def rates(settings: TrainConfig, *images: int) -> list[float]:
@@ -524,24 +520,24 @@ def rates(settings: TrainConfig, *images: int) -> list[float]:
 
 
 def test_the_learning_rate_rises_linearly_from_the_first_step() -> None:
-    assert rates(LONG, 0, 64, WARM_UP_IMAGES // 2 - 64) == pytest.approx([0.01, 0.02, 0.5])
+    assert rates(LONG, 0, 64, LONG.warm_up // 2 - 64) == pytest.approx([0.01, 0.02, 0.5])
 
 
 def test_the_learning_rate_then_stays_and_at_last_falls_linearly_to_zero() -> None:
-    fall = round(100_000 * (1 - COOL_DOWN))
-    assert rates(LONG, WARM_UP_IMAGES, 30_000, fall) == pytest.approx([1, 1, 1])
+    fall = round(100_000 * (1 - LONG.cool_down))
+    assert rates(LONG, LONG.warm_up, 30_000, fall) == pytest.approx([1, 1, 1])
     assert rates(LONG, fall + 20_000, 100_000) == pytest.approx([0.5, 0])
 
 
 def test_minutes_drive_the_learning_rate_too() -> None:
-    settings = replace(LONG, images=None, minutes=10.0)
+    settings = LONG.replace(images=None, minutes=10.0)
     seen = [learning_rate(Counter(images=50_000, seconds=seconds), settings) for seconds in (60, 300, 480, 600)]
     assert seen == pytest.approx([1, 1, 0.5, 0])
 
 
 def test_lengthening_a_finished_training_raises_the_learning_rate_again() -> None:
     assert rates(LONG, 100_000) == [0]
-    assert rates(replace(LONG, images=400_000), 100_000) == [1]
+    assert rates(LONG.replace(images=400_000), 100_000) == [1]
 
 
 # --- when it goes wrong ---
@@ -552,7 +548,7 @@ def spoilt(pictures: TrainingData) -> TrainingData:
 
 
 def test_a_loss_that_is_no_number_stops_the_training_with_advice() -> None:
-    settings = replace(SETTINGS, images=4 * 1000, condition_drop=0.0)
+    settings = SETTINGS.replace(images=4 * 1000, condition_drop=0.0)
     training = fresh(settings)
     with pytest.raises(CaptionlessError, match="no longer a number") as error:
         train(training, settings, spoilt(data()))
@@ -567,7 +563,7 @@ def test_a_loss_that_is_no_number_is_noticed_in_a_training_of_a_few_steps_too() 
 
 
 def test_a_good_checkpoint_is_never_replaced_by_weights_that_are_no_numbers(tmp_path: Path) -> None:
-    settings = replace(SETTINGS, images=400, condition_drop=0.0)
+    settings = SETTINGS.replace(images=400, condition_drop=0.0)
     training = fresh(settings)
     with pytest.raises(Stopped):
         train(training, settings, on_step=stop_after(2))

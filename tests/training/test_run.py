@@ -220,7 +220,7 @@ def test_starting_from_a_model_takes_its_weights_and_encoder_and_may_grow(
 
 
 def test_a_size_that_does_not_divide_is_refused_with_one_that_does(photos: Path, encoder: Path, tmp_path: Path) -> None:
-    with pytest.raises(CaptionlessError, match=r"--size must be a multiple of 4, not 10\. Try"):
+    with pytest.raises(CaptionlessError, match=r"`size` must be .* a multiple of 4, not 10\. Try"):
         train(photos, tmp_path / "model", encoder=str(encoder), **(TINY | {"size": 10}))
     assert not (tmp_path / "model" / "config.json").exists()
 

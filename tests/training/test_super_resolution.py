@@ -27,7 +27,6 @@ from captionless.evaluation.one_model import facts
 from captionless.generation.generator import Generator, load
 from captionless.models.unet import Denoiser
 from captionless.progress import Silent
-from captionless.training import checkpointer as keeper
 from captionless.training import loop as trainer
 from captionless.training.loop import TrainingData
 from captionless.training.run import train
@@ -258,9 +257,8 @@ def test_the_small_model_is_taken_over_once_as_it_was_at_the_beginning(
         copy(source, target)
 
     monkeypatch.setattr(checkpoint, "copy_model", spy)
-    monkeypatch.setattr(keeper, "CHECKPOINT_SECONDS", 0.0)
     out = tmp_path / "out"
-    more = {"hold_out": 0.5, "evaluate_every": 12}
+    more = {"hold_out": 0.5, "evaluate_every": 12, "checkpoint_minutes": 0.0}
     folder = many(tmp_path)
     train(folder, out, enlarge=small, **more, **LARGE)
     assert copied == [(small, base_folder(out)), (base_folder(out), out / "best" / "base")]

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import io
 import sys
+from typing import cast
 
 import typer
+from typer.core import TyperGroup
 from typer.exceptions import TyperException
+from typer.main import get_command
 
 from captionless.cli.assess import assess
 from captionless.cli.console import say, show
@@ -14,6 +17,7 @@ from captionless.cli.embed import embed
 from captionless.cli.evaluate import evaluate
 from captionless.cli.generate import generate
 from captionless.cli.info import info
+from captionless.cli.messages import with_flags
 from captionless.cli.train import train
 from captionless.errors import CaptionlessError
 
@@ -53,7 +57,7 @@ def main() -> None:
     try:
         sys.exit(app(standalone_mode=False) or 0)
     except CaptionlessError as error:
-        _complain(str(error), 2)
+        _complain(with_flags(str(error), cast(TyperGroup, get_command(app))), 2)
     except TyperException as error:
         format_message = getattr(error, "format_message", error.__str__)
         message = format_message()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Container, Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 from rich.cells import cell_len
@@ -66,7 +66,14 @@ def assess(
 
     Exit code 0: every class reaches its bar. 1: one does not. 2: no grade could be given.
     """
-    sampling = SamplingConfig(guidance=guidance, steps=steps, sampler=sampler, precision=precision, batch=batch)
+    chosen: dict[str, Any] = {
+        "guidance": guidance,
+        "steps": steps,
+        "sampler": sampler,
+        "precision": precision,
+        "batch": batch,
+    }
+    sampling = SamplingConfig(**chosen)
     wanted = share_of(passing)
     from captionless.evaluation.assessment.run import assess as grade_model
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -57,7 +57,8 @@ def evaluate(
 
     Writes OUT/index.html, one page that needs nothing else, and OUT/report.json.
     """
-    sampling = SamplingConfig(guidance=guidance, steps=steps, sampler=sampler, precision=precision, batch=batch)
+    chosen: dict[str, Any] = {"guidance": guidance, "steps": steps, "sampler": sampler, "precision": precision}
+    sampling = SamplingConfig(**chosen, batch=batch)
     config = EvaluationConfig(samples=samples, seed=seed)
     from captionless.evaluation.run import evaluate as measure
 

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 from captionless.cli import generate_options as options
 from captionless.cli.console import Watcher, bar, remarks, show
@@ -63,22 +63,23 @@ def generate(
     """
     given = dict(locals())
     scales = numbers("--guidance", guidance, "5, or -1,0,1,3 to compare")
-    sampling = SamplingConfig(
-        interval=None if guidance_interval is None else interval(guidance_interval),
-        rescale=guidance_rescale or 0.0,
-        threshold=threshold,
-        steps=steps,
-        sampler=sampler,
-        spacing=spacing,
-        eta=eta,
-        churn=churn,
-        variance=variance,
-        bridge=bridge or DEFAULTS.bridge,
-        precision=precision,
-        batch=batch,
-    )
+    chosen: dict[str, Any] = {
+        "guidance_interval": None if guidance_interval is None else interval(guidance_interval),
+        "guidance_rescale": guidance_rescale or 0.0,
+        "threshold": threshold,
+        "steps": steps,
+        "sampler": sampler,
+        "spacing": spacing,
+        "eta": eta,
+        "churn": churn,
+        "variance": variance,
+        "bridge": bridge or DEFAULTS.bridge,
+        "precision": precision,
+        "batch": batch,
+    }
+    sampling = SamplingConfig(**chosen)
     for scale in scales:
-        replace(sampling, guidance=scale)  # check them all
+        sampling.replace(guidance=scale)  # check them all
     texts = choose_prompts(model, words or (), prompts, classes or (), wordless=like is not None)
     if classes and bridge is not None:
         raise CaptionlessError(

@@ -12,7 +12,8 @@ from captionless.config.sampling import BRIDGES, SAMPLERS, SPACINGS, THRESHOLDS,
 SHOWN = "What to show"
 BEGIN = "A photograph to begin from"
 GUIDANCE = "Guidance"
-SAMPLING = "SamplingConfig"
+SAMPLING = "Sampling"
+DEFAULTS = SamplingConfig()
 
 Words = Annotated[list[str] | None, typer.Argument(metavar="[PROMPT]...", help="What to paint.")]
 Prompts = Annotated[
@@ -149,7 +150,7 @@ Bridge = Annotated[
     typer.Option(
         help=f"From text vector to condition: {', '.join(BRIDGES)}; nearest is the mean of the nearest training "
         "vectors.",
-        show_default=SamplingConfig.bridge,
+        show_default=DEFAULTS.bridge,
         rich_help_panel=SAMPLING,
     ),
 ]

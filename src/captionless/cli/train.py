@@ -10,7 +10,8 @@ from rich.progress import Progress, TaskID
 
 from captionless.cli import train_options as options
 from captionless.cli.console import bar, remarks, say
-from captionless.config.training import PRESETS, GivenSettings, TrainConfig
+from captionless.config.options import TrainOptions
+from captionless.config.training import PRESETS, TrainConfig
 from captionless.errors import one_of
 
 if TYPE_CHECKING:
@@ -61,8 +62,8 @@ def train(
 
     Interrupted, the same command with --resume goes on exactly where the last checkpoint was written.
     """
-    names = GivenSettings.__annotations__
-    given = cast(GivenSettings, {k: v for k, v in locals().items() if k in names and v is not None})
+    names = TrainOptions.__annotations__
+    given = cast(TrainOptions, {k: v for k, v in locals().items() if k in names and v is not None})
     if preset is not None:
         one_of("preset", preset, tuple(PRESETS))
         given = {**PRESETS[preset], **given}

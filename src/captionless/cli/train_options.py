@@ -9,10 +9,10 @@ import typer
 
 from captionless.config.training import (
     DEFAULT_MINUTES,
-    ENLARGING_WEIGHTING,
     NETWORKS,
     PREDICTIONS,
     SCHEDULES,
+    SUPER_RESOLUTION_WEIGHTING,
     WEIGHTINGS,
     TrainConfig,
 )
@@ -106,7 +106,7 @@ Weighting = Annotated[
     str | None,
     typer.Option(
         help=f"Of noise levels: {', '.join(WEIGHTINGS)}. "
-        + _default("weighting", f"; with --enlarge {ENLARGING_WEIGHTING}"),
+        + _default("weighting", f"; with --enlarge {SUPER_RESOLUTION_WEIGHTING}"),
         rich_help_panel=CORE,
     ),
 ]

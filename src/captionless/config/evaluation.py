@@ -1,51 +1,66 @@
-"""Sizes of an evaluation: how much is generated, what it is compared with, and which settings are swept."""
+"""How much an evaluation samples, compares and draws again: the one source of these defaults."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
-from captionless.errors import CaptionlessError
+from captionless.config.base import Config, setting
 
 MAX_SEED = 2**32 - 1
+"""PyTorch reads 32 bits of a seed."""
+
+SIZES = "Sizes of the evaluation"
 
 
-@dataclass(frozen=True, kw_only=True)
-class EvaluationConfig:
-    """How much an evaluation generates and compares.
+class ClassifierConfig(Config):
+    """How the reference classifier is trained on real images."""
 
-    Args:
-        samples: images generated from held-out images' conditions, at most; fewer take less time.
-        seed: of noise and of random choices.
-        prompt_images: images generated from prompts, about, in all.
-        images_per_prompt: images generated from one prompt, at most.
-        max_prompts: prompts used of a file, a random choice of more.
-        max_labels: labels used as prompts where no prompts are given.
-        training_samples: images generated from training images' own conditions, where copies show first.
-        compared: training images that generated images are compared with, a random choice of more.
-        common_held_out: held-out images that several models must share to be measured on those alone.
-        sweep_images: images generated in each setting of a sweep.
-        sweep_guidance: guidance scales of the sweep; the one that was asked for joins them.
-        sweep_steps: numbers of steps of the sweep; the one that was asked for joins them.
-        noise_levels: standard deviations of the noise added to real images for the scale of KID, in levels of 255.
-    """
+    size: int = setting(48, "Side in pixels that images are resized to.", ge=1)
+    small_size: int = setting(16, "The same for images of up to this side, for which it suffices.", ge=1)
+    passes: int = setting(24, "Times each image is seen.", ge=1)
+    images_seen: tuple[int, int] = setting(
+        (20_000, 120_000), "Fewest and most images seen, however few or many there are."
+    )
+    batch: int = setting(64, "Images per step.", ge=1)
+    growth: tuple[tuple[float, float], ...] = setting(
+        ((0.5, 1 / 2), (0.8, 2 / 3), (1.0, 1.0)),
+        "Until this share of the training, train at this share of the side (progressive resizing, arXiv:2104.00298).",
+    )
 
-    samples: int = 500
-    seed: int = 0
-    prompt_images: int = 300
-    images_per_prompt: int = 60
-    max_prompts: int = 300
-    max_labels: int = 100
-    training_samples: int = 100
-    compared: int = 20_000
-    common_held_out: int = 50
-    sweep_images: int = 48
-    sweep_guidance: tuple[float, ...] = (0.0, 1.0, 3.0, 5.0, 8.0)
-    sweep_steps: tuple[int, ...] = (4, 8, 15, 30)
-    noise_levels: tuple[int, ...] = (4, 16)
 
-    def __post_init__(self) -> None:
-        """Refuse values that no evaluation can use."""
-        if self.samples < 1:
-            raise CaptionlessError(f"`samples` must be at least 1, not {self.samples}. Try `samples=500`.")
-        if not 0 <= self.seed <= MAX_SEED:
-            raise CaptionlessError(f"`seed` must be a whole number from 0 to {MAX_SEED}, not {self.seed}.")
+class EvaluationConfig(Config):
+    """How much is sampled and compared in an evaluation: larger is surer and slower."""
+
+    samples: int = setting(
+        500, "Images sampled from held-out images' vectors, at most; fewer are faster and less certain.", ge=1
+    )
+    seed: int = setting(0, "Seed of all noise and random choices.", ge=0, le=MAX_SEED)
+    training_samples: int = setting(
+        100, "Images sampled from training images' own vectors, where copies show first.", panel=SIZES, ge=1
+    )
+    compared: int = setting(
+        20_000, "Training images that samples are compared with to find copies, at most.", panel=SIZES, ge=1
+    )
+    common_held_out: int = setting(
+        50, "Held-out images that several models must share to be measured on those alone.", panel=SIZES, ge=1
+    )
+    prompt_images: int = setting(300, "Images sampled from prompts, about, in all.", panel=SIZES, ge=1)
+    images_per_prompt: int = setting(60, "Images sampled per prompt, at most.", panel=SIZES, ge=1)
+    max_prompts: int = setting(300, "Prompts that are used, at most; of more, a random choice.", panel=SIZES, ge=1)
+    max_labels: int = setting(100, "Labels of the folder that are made into prompts, at most.", panel=SIZES, ge=1)
+    sweep_images: int = setting(48, "Images sampled per value of a sweep.", panel=SIZES, ge=1)
+    sweep_guidance: tuple[float, ...] = setting(
+        (0.0, 1.0, 3.0, 5.0, 8.0), "Guidance scales of the sweep, beside the one of the evaluation.", panel=SIZES
+    )
+    sweep_steps: tuple[int, ...] = setting(
+        (4, 8, 15, 30), "Denoising steps of the sweep, beside those of the evaluation.", panel=SIZES
+    )
+    noise_levels: tuple[int, ...] = setting(
+        (4, 16),
+        "Standard deviations, in levels of 255, of the noise added to real images for the reference points of KID.",
+        panel=SIZES,
+    )
+    choices: int = setting(30, "Prompts among which an image must find its own (R-precision).", panel=SIZES, ge=2)
+    splits: int = setting(100, "Random halves that the range of a distance is estimated from.", panel=SIZES, ge=40)
+    draws: int = setting(1000, "Bootstrap draws that the range of a mean is estimated from.", panel=SIZES, ge=40)
+    classifier: ClassifierConfig = setting(
+        ClassifierConfig(), "How the reference classifier is trained; only from Python."
+    )

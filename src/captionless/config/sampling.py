@@ -1,123 +1,186 @@
-"""How pictures are drawn: the one source of these defaults for library, command line and records."""
+"""How images are sampled: the one source of these defaults for library, command line and records."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal, Self, get_args
 
-from captionless.device import PRECISIONS
-from captionless.errors import CaptionlessError, one_of
+from pydantic import model_validator
 
-SAMPLERS = ("dpmpp-2m", "unipc", "dpmpp-2m-sde", "heun", "euler", "euler-ancestral", "ddim", "ddpm")
-BRIDGES = ("nearest", "mean", "none")
-SPACINGS = ("even", "karras")
-THRESHOLDS = ("static", "dynamic", "none")
-VARIANCES = ("lower", "upper")
-GUIDED_LEVELS = (0.16, 6.27)
-"""Noise levels ``sigma / alpha`` between which guidance towards the words measured best: on the cosine schedule, the
-times from 0.1 to 0.9."""
+from captionless.config.base import Config, setting
+from captionless.device import Precision
+from captionless.errors import CaptionlessError
 
-ENLARGING_STEPS = 8
-"""Denoising steps of the second model of a cascade."""
+Sampler = Literal["dpmpp-2m", "unipc", "dpmpp-2m-sde", "heun", "euler", "euler-ancestral", "ddim", "ddpm"]
+Bridge = Literal["nearest", "mean", "none"]
+Spacing = Literal["even", "karras"]
+Threshold = Literal["static", "dynamic", "none"]
+Variance = Literal["lower", "upper"]
+SAMPLERS: tuple[Sampler, ...] = get_args(Sampler)
+BRIDGES: tuple[Bridge, ...] = get_args(Bridge)
+SPACINGS: tuple[Spacing, ...] = get_args(Spacing)
+THRESHOLDS: tuple[Threshold, ...] = get_args(Threshold)
+VARIANCES: tuple[Variance, ...] = get_args(Variance)
 
-OPTIONS: dict[str, tuple[str, ...]] = {
+OPTIONS: dict[str, tuple[Sampler, ...]] = {
     "eta": ("ddim", "dpmpp-2m-sde", "euler-ancestral"),
     "churn": ("heun", "euler"),
     "variance": ("ddpm",),
 }
-"""Which samplers know an option; the others refuse it."""
+"""The samplers that have an option; the others refuse it."""
+
+GUIDANCE = "Guidance"
+SAMPLING = "Sampling"
+BRIDGING = "From text to image vectors"
+UPSAMPLING = "Super-resolution stage"
 
 
-@dataclass(frozen=True)
-class SamplingConfig:
-    """How pictures are drawn from noise. The defaults are what measured best: see ``docs/ablations.md``.
+class SamplingConfig(Config):
+    """How images are sampled from noise. The defaults are what measured best: see ``docs/ablations.md``."""
 
-    Args:
-        guidance: the scale ``w`` of ``(1 + w) * cond - w * uncond``; 0 is none, larger follows the words
-            more closely and varies less.
-        interval: the times t, from 0 (picture) to 1 (noise), between which guidance acts. None: those of the noise
-            levels ``GUIDED_LEVELS`` where it leans towards the words; all times where it does not, so that -1 is a
-            picture without words.
-        rescale: share of the loss of contrast by which guided predictions are brought back, in [0, 1].
-        threshold: how predicted pictures are kept in range, one of ``THRESHOLDS``.
-        steps: denoising steps; each is one (guided) network call, with ``heun`` two. Where a second model enlarges the
-            pictures, they are the first one's.
-        sampler: one of ``SAMPLERS``; see ``captionless.diffusion.samplers``.
-        spacing: of the noise levels, one of ``SPACINGS``; see ``captionless.diffusion.schedules``.
-        eta: how much fresh noise ``ddim`` (0: none, its default), ``dpmpp-2m-sde`` and ``euler-ancestral`` (1) add.
-        churn: the ``S_churn`` of ``heun`` and ``euler``; 0 by default.
-        variance: of ``ddpm``'s steps: ``lower`` (the posterior's, its default) or ``upper`` (beta).
-        bridge: one of ``BRIDGES``; see ``captionless.conditioning.bridge``.
-        precision: ``auto``, ``float32`` or ``bf16``.
-        batch: pictures computed together; changes memory and speed, not the pictures.
-    """
+    guidance: float = setting(
+        5.0,
+        "Guidance scale w of (1+w)·cond − w·uncond: 0 is none; a larger scale follows the prompt more closely and "
+        "varies less.",
+        panel=GUIDANCE,
+        ge=-100,
+        le=100,
+    )
+    guidance_interval: tuple[float, float] | None = setting(
+        None,
+        "Times, from 0 (image) to 1 (noise), between which guidance acts.",
+        panel=GUIDANCE,
+        shown="the times of `guidance_levels`; 0,1 with a scale of 0 or less",
+        example=(0.1, 0.9),
+    )
+    guidance_levels: tuple[float, float] = setting(
+        (0.16, 6.27),
+        "Noise levels sigma/alpha between which guidance acts unless `guidance_interval` is given; on the cosine "
+        "schedule these are the times from 0.1 to 0.9.",
+        panel=GUIDANCE,
+    )
+    guidance_rescale: float = setting(
+        0.0,
+        "Share of the contrast added by guidance that is taken back (arXiv:2305.08891).",
+        panel=GUIDANCE,
+        ge=0,
+        le=1,
+        example=0.7,
+    )
+    threshold: Threshold = setting("static", "How predicted images are kept in the range of pixels.", panel=GUIDANCE)
+    steps: int = setting(
+        15, "Denoising steps; with `sampler=heun` each takes two network calls.", panel=SAMPLING, ge=1, example=20
+    )
+    sampler: Sampler = setting("dpmpp-2m", "The sampling algorithm.", panel=SAMPLING)
+    spacing: Spacing = setting("even", "How the steps are spaced between noise and image.", panel=SAMPLING)
+    eta: float | None = setting(
+        None,
+        "Fresh noise per step, for the samplers ddim, dpmpp-2m-sde and euler-ancestral.",
+        panel=SAMPLING,
+        shown="0 for ddim, else 1",
+        example=1,
+        ge=0,
+        le=1,
+    )
+    churn: float | None = setting(
+        None,
+        "Fresh noise of the samplers heun and euler (S_churn).",
+        panel=SAMPLING,
+        shown="0",
+        example=20,
+        ge=0,
+        le=100,
+    )
+    variance: Variance | None = setting(
+        None, "Variance of the steps of ddpm: the posterior's (lower) or beta (upper).", panel=SAMPLING, shown="lower"
+    )
+    precision: Precision = setting(
+        "auto", "Number format; auto takes bf16 where the processor supports it natively, else float32.", panel=SAMPLING
+    )
+    batch: int = setting(32, "Images per network call; changes memory and speed, not the images.", panel=SAMPLING, ge=1)
+    bridge: Bridge = setting(
+        "nearest",
+        "From text vector to condition: nearest is the weighted mean of the nearest training images' vectors, mean "
+        "shifts by the difference of the means, none takes the text vector as it is.",
+        panel=BRIDGING,
+    )
+    neighbours: int = setting(
+        100,
+        "Training images whose vectors `bridge=nearest` averages; more average out what is accidental in each.",
+        panel=BRIDGING,
+        ge=1,
+    )
+    mean_shift_iterations: int = setting(
+        2,
+        "How often that mean moves on to the mean of its own nearest vectors; more show the prompt more surely, and "
+        "less of its details.",
+        panel=BRIDGING,
+        ge=0,
+    )
+    mean_shift_minimum: int = setting(
+        1000,
+        "Training images needed for these iterations; among fewer, the mean would collapse onto a single one.",
+        panel=BRIDGING,
+        ge=1,
+    )
+    upsample_steps: int = setting(8, "Denoising steps of the super-resolution stage.", panel=UPSAMPLING, ge=1)
+    upsample_noise: float = setting(
+        0.05,
+        "Standard deviation of the noise on its low-resolution input (pixels in [-1, 1]), which hides small flaws.",
+        panel=UPSAMPLING,
+        ge=0,
+        le=1,
+    )
 
-    guidance: float = 5.0
-    interval: tuple[float, float] | None = None
-    rescale: float = 0.0
-    threshold: str = "static"
-    steps: int = 15
-    sampler: str = "dpmpp-2m"
-    spacing: str = "even"
-    eta: float | None = None
-    churn: float | None = None
-    variance: str | None = None
-    bridge: str = "nearest"
-    precision: str = "auto"
-    batch: int = 32
-
-    def __post_init__(self) -> None:
-        """Refuse values before any work is done."""
-        if self.steps < 1:
-            raise CaptionlessError(f"a picture needs at least 1 sampling step, not {self.steps}. Try --steps 20.")
-        if self.batch < 1:
-            raise CaptionlessError(f"a batch must hold at least 1 picture, not {self.batch}.")
-        if not abs(self.guidance) <= 100:
-            raise CaptionlessError(f"--guidance must be a number from -100 to 100, not {self.guidance}. Try 5.")
-        low, high = self.interval or (0.0, 1.0)
+    @model_validator(mode="after")
+    def _check_ranges(self) -> Self:
+        low, high = self.guidance_interval or (0.0, 1.0)
         if not 0 <= low < high <= 1:
             raise CaptionlessError(
-                f"--guidance-interval must be two times with 0 <= low < high <= 1, not {low},{high}. Try 0.1,0.9."
+                f"`guidance_interval` must be two times with 0 <= low < high <= 1, not {low},{high}. Try "
+                "`guidance_interval=0.1,0.9`.",
+                parameter="guidance_interval",
+                value=self.guidance_interval,
+                code="invalid_setting",
             )
-        if not 0 <= self.rescale <= 1:
-            raise CaptionlessError(f"--guidance-rescale must lie in [0, 1], not {self.rescale}. Try 0.7.")
-        one_of("sampler", self.sampler, SAMPLERS)
-        one_of("bridge", self.bridge, BRIDGES)
-        one_of("precision", self.precision, PRECISIONS)
-        one_of("spacing", self.spacing, SPACINGS)
-        one_of("threshold", self.threshold, THRESHOLDS)
-        self._check_options()
+        low, high = self.guidance_levels
+        if not 0 < low < high:
+            raise CaptionlessError(
+                f"`guidance_levels` must be two noise levels with 0 < low < high, not {low},{high}. Leave it out.",
+                parameter="guidance_levels",
+                value=self.guidance_levels,
+                code="invalid_setting",
+            )
+        return self
 
-    def _check_options(self) -> None:
-        for name in self.options:
+    @model_validator(mode="after")
+    def _check_options(self) -> Self:
+        for name, value in self.options.items():
             if self.sampler not in OPTIONS[name]:
                 raise CaptionlessError(
-                    f"the sampler {self.sampler} has no --{name}. Leave it out, or choose --sampler "
-                    f"{' or '.join(OPTIONS[name])}."
+                    f"the sampler {self.sampler} has no `{name}`. Leave it out, or choose "
+                    f"{' or '.join(f'`sampler={other}`' for other in OPTIONS[name])}.",
+                    parameter=name,
+                    value=value,
+                    code="invalid_setting",
                 )
-        if self.variance is not None:
-            one_of("variance", self.variance, VARIANCES)
-        for name, highest in (("eta", 1.0), ("churn", 100.0)):
-            value = getattr(self, name)
-            if value is not None and not 0 <= value <= highest:
-                raise CaptionlessError(f"--{name} must lie from 0 to {highest:.0f}, not {value}.")
+        return self
 
     @property
     def options(self) -> dict[str, Any]:
-        """The options that were chosen for the sampler."""
+        """The given options that only some samplers have."""
         return {name: value for name in OPTIONS if (value := getattr(self, name)) is not None}
 
+    def upsampling(self) -> SamplingConfig:
+        """Return how the super-resolution stage of a cascade samples where the base model samples like this.
 
-def enlarging(sampling: SamplingConfig) -> SamplingConfig:
-    """Return how the second model of a cascade paints where the first one paints as ``sampling`` says.
-
-    The small picture has settled what the words ask for: guidance towards them has nothing to add. A scale of -1,
-    a picture without words, leaves them out here too.
-    """
-    return SamplingConfig(
-        guidance=min(0.0, max(-1.0, sampling.guidance)),
-        steps=ENLARGING_STEPS,
-        threshold=sampling.threshold,
-        precision=sampling.precision,
-        batch=sampling.batch,
-    )
+        The low-resolution image has settled what the prompt asks for: guidance towards it has nothing to add. A scale
+        of -1, an unconditional image, leaves the prompt out here too.
+        """
+        return SamplingConfig(
+            guidance=min(0.0, max(-1.0, self.guidance)),
+            steps=self.upsample_steps,
+            threshold=self.threshold,
+            precision=self.precision,
+            batch=self.batch,
+            upsample_noise=self.upsample_noise,
+        )

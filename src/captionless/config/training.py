@@ -1,53 +1,35 @@
-"""How a model is trained: the one source of the defaults that library, command line and model folders share."""
+"""How a model is trained: the one source of these defaults for library, command line and model folders."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields
-from typing import Any, Literal, TypedDict
+from typing import Any, Literal, Self, get_args
 
-from captionless.device import PRECISIONS
-from captionless.errors import CaptionlessError, one_of
+from pydantic import model_validator
 
+from captionless.config.base import Config, setting
+from captionless.config.options import TrainOptions
+from captionless.device import Precision
+from captionless.errors import CaptionlessError
 
-class GivenSettings(TypedDict, total=False):
-    """The settings a caller chose to give; the fields of ``TrainConfig``."""
+Prediction = Literal["v", "eps", "x0", "flow"]
+ScheduleName = Literal["cosine", "linear", "sigmoid", "karras", "flow"]
+Weighting = Literal["uniform", "min-snr", "log-normal"]
+Mask = Literal["vector", "element"]
+NetworkName = Literal["standard", "course"]
+PREDICTIONS: tuple[Prediction, ...] = get_args(Prediction)
+SCHEDULES: tuple[ScheduleName, ...] = get_args(ScheduleName)
+WEIGHTINGS: tuple[Weighting, ...] = get_args(Weighting)
+MASKS: tuple[Mask, ...] = get_args(Mask)
+NETWORKS: tuple[NetworkName, ...] = get_args(NetworkName)
 
-    size: int
-    grey: bool
-    width: int
-    batch: int
-    images: int | None
-    minutes: float | None
-    learning_rate: float
-    seed: int
-    hold_out: float
-    flip: bool
-    condition_drop: float
-    condition_cosine: float
-    ema_half_life: int
-    dropout: float
-    precision: str
-    prediction: str
-    schedule: str
-    schedule_steps: int
-    zero_terminal_snr: bool
-    weighting: str
-    mask: str
-    tokens: int
-    network: str
-
-
-PREDICTIONS = ("v", "eps", "x0", "flow")
-SCHEDULES = ("cosine", "linear", "sigmoid", "karras", "flow")
-WEIGHTINGS = ("uniform", "min-snr", "log-normal")
-ENLARGING_WEIGHTING = "log-normal"
-"""The default of a model that enlarges another's pictures."""
-MASKS = ("vector", "element")
-NETWORKS = ("standard", "course")
+SUPER_RESOLUTION_WEIGHTING: Weighting = "log-normal"
+"""The default ``weighting`` of a super-resolution stage."""
+DEFAULT_MINUTES = 60.0
+"""How long a training lasts where neither ``minutes`` nor ``images`` is given."""
 MAX_STEPS = 10_000
-"""T of a linear schedule; with many more nothing of the picture is left, even in float64, long before t = 1."""
+"""T of a linear schedule, at most: beyond, nothing of the image is left long before t = 1, even in float64."""
 
-COURSE: GivenSettings = {
+COURSE: TrainOptions = {
     "size": 32,
     "network": "course",
     "width": 256,
@@ -59,170 +41,227 @@ COURSE: GivenSettings = {
 }
 """What introductory courses on diffusion train: T = 150 linear betas, predicted noise, an element-wise mask."""
 
-PRESETS: dict[str, GivenSettings] = {"course": COURSE}
+PRESETS: dict[str, TrainOptions] = {"course": COURSE}
 
-BOUND: tuple[Literal["prediction", "schedule", "schedule_steps", "zero_terminal_snr", "network"], ...] = (
+BOUND = (
     "prediction",
     "schedule",
     "schedule_steps",
     "zero_terminal_snr",
     "network",
 )
-"""What a training takes over from the model it is begun from: other values would make its weights meaningless."""
+"""What a training takes over from the model it is initialised from: other values would make its weights meaningless."""
 
-LENGTH = frozenset({"images", "minutes", "precision"})
-"""What a resumed training may change: how long it runs in all, and what it computes in."""
+LENGTH = frozenset({"images", "minutes", "precision", "checkpoint_minutes", "sample_grids"})
+"""What a resumed training may change: how long it runs in all, what it computes in, and how often it writes."""
 
-WIDTH_STEP, SIZE_STEP = 16, 4
-"""What a denoiser's width and a picture's side must be multiples of."""
+OPTIMISATION = "Optimisation"
+REGULARISATION = "Conditions and regularisation"
+CORE = "Diffusion core"
+NETWORK = "Network"
+OUTPUT = "Checkpoints and sample grids"
 
 
-@dataclass(frozen=True)
-class TrainConfig:
-    """The recipe of one training.
+class TrainConfig(Config):
+    """How a model is trained."""
 
-    Args:
-        size: side of the square pictures, in pixels.
-        grey: train on grey pictures instead of colour.
-        width: channels of the denoiser's finest level, a multiple of 16; time and quality grow with it.
-        batch: pictures a step (on each process).
-        images: stop after this many pictures in all, over all resumes; None: no such limit.
-        minutes: stop after this much training time in all, over all resumes; None: no such limit.
-            With neither, a training lasts ``DEFAULT_MINUTES``.
-        learning_rate: of AdamW, after the warm-up.
-        seed: decides initial weights, order, flips and noise.
-        hold_out: share of the pictures set aside by content hash, in [0, 1).
-        flip: mirror every other picture; switch it off where left and right differ (letters, maps).
-        condition_drop: share of pictures trained without their vector, for guidance.
-        condition_cosine: blur each vector to this cosine with itself; 1 for none. With 0.9 the shipped model was
-            trained; from scratch the two measured alike (``docs/ablations.md``).
-        ema_half_life: pictures after which a step's weight in the averaged model has halved.
-        dropout: in the denoiser's blocks; may help on very small folders.
-        precision: ``auto``, ``float32`` or ``bf16``.
-        prediction: what the network answers, one of ``PREDICTIONS``; see ``captionless.diffusion.objective``.
-        schedule: the noise schedule, one of ``SCHEDULES``; see ``captionless.diffusion.schedules``.
-        schedule_steps: T of the linear schedule.
-        zero_terminal_snr: rescale the linear schedule so that it ends in pure noise.
-        weighting: of noise levels in the loss, one of ``WEIGHTINGS``; of a model that enlarges by default
-            ``ENLARGING_WEIGHTING``.
-        mask: what ``condition_drop`` drops: the whole ``vector`` of a picture, without which guidance measured useless,
-            or each ``element`` by itself.
-        tokens: tokens made of the vector for cross-attention, beside scale and shift; 0 is none. 4 measured better for
-            the same number of pictures, a step taking a quarter longer.
-        network: ``standard``, or ``course``: the U-Net of introductory courses.
-    """
+    size: int = setting(
+        64,
+        "Side of the square images, in pixels.",
+        shown="64; with `enlarge` twice the base model's",
+        gt=0,
+        multiple_of=4,
+    )
+    minutes: float | None = setting(
+        None, "Training time in all, over all resumes.", shown="60 unless `images` is given", example=60, gt=0
+    )
+    images: int | None = setting(
+        None, "Images to see in all, over all resumes.", shown="no limit", example=100_000, gt=0
+    )
+    grey: bool = setting(False, "Train on grey images instead of colour.")
+    hold_out: float = setting(
+        0.0, "Share of the images to set aside by content hash, for validation.", ge=0, lt=1, example=0.1
+    )
+    flip: bool = setting(
+        True, "Mirror every other image; switch it off where left and right differ, as in letters or maps."
+    )
+    precision: Precision = setting(
+        "auto", "Number format; auto takes bf16 where the processor supports it natively, else float32."
+    )
+    seed: int = setting(0, "Seed of initial weights, order, flips and noise.", ge=0, le=2**63 - 1)
+    batch: int = setting(64, "Images per step (on each process).", panel=OPTIMISATION, gt=0)
+    learning_rate: float = setting(5e-4, "Learning rate of AdamW after the warm-up.", panel=OPTIMISATION, gt=0)
+    warm_up: int = setting(6_400, "Images over which the learning rate rises from zero.", panel=OPTIMISATION, gt=0)
+    cool_down: float = setting(
+        0.4,
+        "Share of the training, at its end, over which the learning rate falls to zero.",
+        panel=OPTIMISATION,
+        gt=0,
+        le=1,
+    )
+    ema_half_life: int = setting(
+        50_000, "Images after which a step's weight in the averaged model has halved.", panel=OPTIMISATION, gt=0
+    )
+    condition_drop: float = setting(
+        0.1, "Share of images trained without their vector, for guidance.", panel=REGULARISATION, ge=0, lt=1
+    )
+    mask: Mask = setting(
+        "vector",
+        "What `condition_drop` drops: the whole vector, or each element by itself (measured useless for guidance).",
+        panel=REGULARISATION,
+    )
+    condition_cosine: float = setting(
+        0.9,
+        "Add noise to each vector until this is its cosine with itself; 1 is no noise.",
+        panel=REGULARISATION,
+        gt=0,
+        le=1,
+    )
+    dropout: float = setting(
+        0.0,
+        "Dropout in the denoiser's blocks; may help on very small folders.",
+        panel=REGULARISATION,
+        ge=0,
+        lt=1,
+        example=0.1,
+    )
+    augmentation_noise: float = setting(
+        0.3,
+        "Largest standard deviation of the noise on the low-resolution input of a super-resolution stage.",
+        panel=REGULARISATION,
+        gt=0,
+        le=1,
+    )
+    prediction: Prediction = setting("v", "What the network predicts.", panel=CORE)
+    schedule: ScheduleName = setting("cosine", "The noise schedule.", panel=CORE)
+    schedule_steps: int = setting(1000, "T of the linear schedule.", panel=CORE, ge=2, le=MAX_STEPS)
+    zero_terminal_snr: bool = setting(
+        False, "Rescale the linear schedule so that it ends in pure noise (arXiv:2305.08891).", panel=CORE
+    )
+    weighting: Weighting = setting(
+        "uniform",
+        "How noise levels are weighted in the loss.",
+        panel=CORE,
+        shown=f"uniform; with `enlarge` {SUPER_RESOLUTION_WEIGHTING}",
+    )
+    network: NetworkName = setting(
+        "standard", "The architecture; course is the U-Net of introductory courses.", panel=NETWORK
+    )
+    width: int = setting(
+        64,
+        "Channels of the finest level; time and quality grow with it.",
+        panel=NETWORK,
+        gt=0,
+        multiple_of=16,
+    )
+    multipliers: tuple[int, ...] | None = setting(
+        None,
+        "Channels of each level, finest first, as multiples of `width`; each level halves the resolution.",
+        panel=NETWORK,
+        shown="by network: 1,2,3 for standard",
+        example=(1, 2, 3),
+    )
+    attention: tuple[int, ...] | None = setting(
+        None,
+        "Levels that get self-attention; 0 is the finest.",
+        panel=NETWORK,
+        shown="by network: 1,2 for standard",
+        example=(1, 2),
+    )
+    patch: int | None = setting(
+        None,
+        "Side of the square of pixels that the first layer turns into channels.",
+        panel=NETWORK,
+        shown="by size: 1, 2 or 4",
+        example=2,
+        ge=1,
+    )
+    blocks: int | None = setting(
+        None,
+        "Residual blocks per level on the way down, and as many on the way up.",
+        panel=NETWORK,
+        shown="by network: 2 for standard",
+        example=2,
+        ge=1,
+    )
+    tokens: int = setting(
+        0,
+        "Tokens made of the vector for cross-attention; 0 is none. 4 measured better per image, a quarter slower.",
+        panel=NETWORK,
+        ge=0,
+        le=64,
+        example=4,
+    )
+    checkpoint_minutes: float = setting(5.0, "Minutes between checkpoints.", panel=OUTPUT, ge=0)
+    sample_grids: int = setting(
+        10, "Sample grids drawn over a training, at most, evenly spaced; 0 for none.", panel=OUTPUT, ge=0
+    )
 
-    size: int = 64
-    grey: bool = False
-    width: int = 64
-    batch: int = 64
-    images: int | None = None
-    minutes: float | None = None
-    learning_rate: float = 5e-4
-    seed: int = 0
-    hold_out: float = 0.0
-    flip: bool = True
-    condition_drop: float = 0.1
-    condition_cosine: float = 0.9
-    ema_half_life: int = 50_000
-    dropout: float = 0.0
-    precision: str = "auto"
-    prediction: str = "v"
-    schedule: str = "cosine"
-    schedule_steps: int = 1000
-    zero_terminal_snr: bool = False
-    weighting: str = "uniform"
-    mask: str = "vector"
-    tokens: int = 0
-    network: str = "standard"
-
-    def __post_init__(self) -> None:
-        """Refuse values no training can run with."""
-        self._positive("size", "width", "batch", "learning_rate", "ema_half_life")
-        for name in ("images", "minutes"):
-            if getattr(self, name) is not None:
-                self._positive(name)
-        # The denoiser refuses these as well, but only once all pictures have been read and embedded.
-        for name, step in (("width", WIDTH_STEP), ("size", SIZE_STEP)):
-            value = getattr(self, name)
-            if value % step:
-                near = max(1, round(value / step)) * step
-                raise CaptionlessError(f"{flag(name)} must be a multiple of {step}, not {value}. Try {near}.")
-        if not 0 <= self.seed < 2**63:
-            raise CaptionlessError(f"--seed must be a whole number from 0 to 2**63 - 1, not {self.seed}.")
-        if not 0 <= self.hold_out < 1:
-            raise CaptionlessError(f"--hold-out must be a share from 0 up to but not including 1, not {self.hold_out}.")
-        for name in ("condition_drop", "dropout"):
-            if not 0 <= getattr(self, name) < 1:
-                raise CaptionlessError(f"{flag(name)} must lie in [0, 1), not {getattr(self, name)}. Try 0.1.")
-        if not 0 < self.condition_cosine <= 1:
-            raise CaptionlessError(
-                f"--condition-cosine must lie in (0, 1], not {self.condition_cosine}. 1 is no noise."
-            )
-        one_of("precision", self.precision, PRECISIONS)
-        self._check_diffusion()
-
-    def _check_diffusion(self) -> None:
-        one_of("prediction", self.prediction, PREDICTIONS)
-        one_of("schedule", self.schedule, SCHEDULES)
-        one_of("weighting", self.weighting, WEIGHTINGS)
-        one_of("mask", self.mask, MASKS)
-        one_of("network", self.network, NETWORKS)
+    @model_validator(mode="after")
+    def _check_diffusion(self) -> Self:
         if self.schedule != "linear" and (self.zero_terminal_snr or self.schedule_steps != 1000):
+            name = "zero_terminal_snr" if self.zero_terminal_snr else "schedule_steps"
             raise CaptionlessError(
-                f"the {self.schedule} schedule has no steps: --schedule-steps and --zero-terminal-snr belong to "
-                "--schedule linear."
-            )
-        if not 2 <= self.schedule_steps <= MAX_STEPS:
-            raise CaptionlessError(
-                f"--schedule-steps must lie from 2 to {MAX_STEPS:,}, not {self.schedule_steps}. Try 150 or 1000."
+                f"the {self.schedule} schedule has no steps: `schedule_steps` and `zero_terminal_snr` belong to "
+                "`schedule=linear`.",
+                parameter=name,
+                value=getattr(self, name),
+                code="invalid_setting",
             )
         if self.zero_terminal_snr and self.prediction == "eps":
             raise CaptionlessError(
-                "with --zero-terminal-snr the first xt is all noise, of which predicted noise (eps) says nothing. "
-                "Choose --prediction v."
+                "with `zero_terminal_snr` the first xt is pure noise, and predicted noise (eps) says nothing about x0. "
+                "Choose `prediction=v`.",
+                parameter="zero_terminal_snr",
+                value=True,
+                code="invalid_setting",
             )
-        if not 0 <= self.tokens <= 64:
-            raise CaptionlessError(f"--tokens must lie from 0 (none) to 64, not {self.tokens}. Try 4.")
-        if self.tokens and self.network == "course":
-            raise CaptionlessError(
-                "--network course has no attention, so that nothing would look at --tokens. Choose --network standard."
-            )
+        return self
 
-    def _positive(self, *names: str) -> None:
-        for name in names:
+    @model_validator(mode="after")
+    def _check_network(self) -> Self:
+        if self.tokens and (self.network == "course" or self.attention == ()):
+            raise CaptionlessError(
+                "`tokens` are used by attention, and this network has none. Choose `network=standard`, and leave "
+                "`attention` out.",
+                parameter="tokens",
+                value=self.tokens,
+                code="invalid_setting",
+            )
+        for name, lowest in (("multipliers", 1), ("attention", 0)):
             value = getattr(self, name)
-            if not value > 0:
-                raise CaptionlessError(f"{flag(name)} must be more than 0, not {value}.")
+            if value is not None and (min(value, default=lowest) < lowest or (name == "multipliers" and not value)):
+                raise CaptionlessError(
+                    f"`{name}` must be whole numbers from {lowest}, not {','.join(map(str, value)) or 'none'}.",
+                    parameter=name,
+                    value=value,
+                    code="invalid_setting",
+                )
+        return self
 
     @property
     def channels(self) -> int:
-        """1 for grey pictures, 3 for colour."""
+        """1 for grey images, 3 for colour."""
         return 1 if self.grey else 3
 
 
-DEFAULT_MINUTES = 60.0
-
-
-def flag(name: str) -> str:
-    """Return the command-line spelling of a setting."""
-    return "--" + name.replace("_", "-")
-
-
-def check_unchanged(given: GivenSettings, recorded: TrainConfig) -> None:
-    """Raise unless every given setting but the length equals what the training was begun with."""
+def check_unchanged(given: TrainOptions, recorded: TrainConfig) -> None:
+    """Raise unless every given setting but the length equals what the training was started with."""
     for name, value in given.items():
-        if name not in LENGTH and value != getattr(recorded, name):
+        before = getattr(recorded, name)
+        if name not in LENGTH and value != before:
             raise CaptionlessError(
-                f"{flag(name)} {value} contradicts the model that is to be resumed, begun with "
-                f"{getattr(recorded, name)}. Leave it out, or start anew with --from in another folder."
+                f"`{name}={value}` contradicts the model that is to be resumed, trained with {before}. Leave it out, "
+                "or start a new training with `start_from` in another folder.",
+                parameter=name,
+                value=value,
+                code="contradicts_model",
             )
 
 
 def settings_from_dict(values: dict[str, Any]) -> TrainConfig:
-    """Rebuild settings written by ``dataclasses.asdict``; names that this version does not know are left out."""
-    known = {field.name for field in fields(TrainConfig)}
+    """Rebuild a config from what ``config.json`` records; names that this version does not know are dropped."""
     try:
-        return TrainConfig(**{name: value for name, value in values.items() if name in known})
-    except TypeError as error:
-        raise CaptionlessError(f"the recorded settings are damaged ({error}). Restore config.json.") from error
+        return TrainConfig(**{name: value for name, value in values.items() if name in TrainConfig.model_fields})
+    except CaptionlessError as error:
+        raise CaptionlessError(f"the recorded settings are damaged ({error}) Restore config.json.") from error

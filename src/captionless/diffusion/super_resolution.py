@@ -21,8 +21,6 @@ from captionless.models.unet import DenoiserConfig
 
 MAX_NOISE = 0.3
 """Std of the noise on small pictures (whose values lie in [-1, 1]) in training, at most."""
-SAMPLED_NOISE = 0.05
-"""The same on those that are painted, which hides their smallest flaws (``docs/ablations.md``)."""
 ENLARGING_MULTIPLIERS = (1, 1, 2)
 """Of the second denoiser: detail is made at the finest level, which gets most of the work."""
 GRID = 32

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
 
@@ -58,7 +58,7 @@ class EvaluationSampler:
             uint8 (n, channels, size, size).
         """
         generator, seeds = self.generator, self.seeds(len(conditions), offset)
-        return sample(generator.stages, conditions, seeds, replace(self.sampling, **changes), progress=self.progress)
+        return sample(generator.stages, conditions, seeds, self.sampling.replace(**changes), progress=self.progress)
 
 
 @dataclass(frozen=True)

@@ -18,7 +18,7 @@ from captionless.checkpoints.model import Model, load_model
 from captionless.conditioning.bridge import to_condition
 from captionless.conditioning.classes import one_hot
 from captionless.conditioning.composition import Composition, compose, towards_shares
-from captionless.config.sampling import SamplingConfig, enlarging
+from captionless.config.sampling import BRIDGES, SamplingConfig
 from captionless.data.decode import square
 from captionless.device import default_device, resolve_precision, to_device
 from captionless.diffusion.guidance import WeightedCondition
@@ -109,15 +109,15 @@ class Generator:
 
     def steps(self, sampling: SamplingConfig) -> int:
         """Return the denoising steps per image, those of the super-resolution stage included."""
-        return sampling.steps + sum(enlarging(sampling).steps for _ in self.stages[1:])
+        return sampling.steps + sampling.upsample_steps * len(self.stages[1:])
 
-    def conditions(self, prompts: Sequence[str], bridge: str = SamplingConfig.bridge) -> Tensor:
+    def conditions(self, prompts: Sequence[str], bridge: str = BRIDGES[0]) -> Tensor:
         """Return one condition vector per prompt, (n, d): from encoder and bridge, or one-hot for a model of classes.
 
         Raises:
             CaptionlessError: a prompt is not a class of a model of classes, or a bridge was chosen for one.
         """
-        if self.classes and bridge == SamplingConfig.bridge:
+        if self.classes and bridge == BRIDGES[0]:
             return one_hot(prompts, self.classes)
         return to_condition(self.encoder.encode_texts(list(prompts)), self.model.bridge_data, bridge)
 
@@ -228,7 +228,9 @@ class Generator:
             start: the time at which denoising starts; less than 1 for an edit.
         """
         interval = guided_times(sampling, self.stages[0].config.schedule, start)
-        return replace(sampling, precision=resolve_precision(sampling.precision, self.device), interval=interval)
+        return sampling.replace(
+            precision=resolve_precision(sampling.precision, self.device), guidance_interval=interval
+        )
 
     def _composed(
         self, prompts: Sequence[str], n: int, sampling: SamplingConfig, composition: Composition, start: float

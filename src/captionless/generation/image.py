@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 import json
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -48,7 +48,7 @@ class GeneratedImage:
     @property
     def metadata(self) -> dict[str, Any]:
         """Return prompt, seed, details and settings in one dictionary of JSON values, as files and manifest hold it."""
-        return {"prompt": self.prompt, "seed": self.seed, **self.details, **asdict(self.config)}
+        return {"prompt": self.prompt, "seed": self.seed, **self.details, **self.config.model_dump(mode="json")}
 
     @property
     def title(self) -> str:

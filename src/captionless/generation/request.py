@@ -56,7 +56,7 @@ class GenerationRequest:
     edit: Edit | None = None
     n: int | None = None
     seed: int = 0
-    scales: Sequence[float] = (SamplingConfig.guidance,)
+    scales: Sequence[float] = (SamplingConfig().guidance,)
     trajectory: bool = False
 
     def __post_init__(self) -> None:
@@ -136,10 +136,10 @@ def generate_into(
 def _settings(request: GenerationRequest, generator: Generator) -> list[SamplingConfig]:
     """Return the settings for each guidance scale; the columns of a comparison differ in nothing else."""
     if len(request.scales) == 1:
-        return [replace(request.sampling, guidance=request.scales[0])]
+        return [request.sampling.replace(guidance=request.scales[0])]
     start = request.edit.start if request.edit else 1.0
-    least = generator.resolve(replace(request.sampling, guidance=min(request.scales)), start)
-    return [replace(least, guidance=scale) for scale in request.scales]
+    least = generator.resolve(request.sampling.replace(guidance=min(request.scales)), start)
+    return [least.replace(guidance=scale) for scale in request.scales]
 
 
 def _generate(request: GenerationRequest, generator: Generator, sampling: SamplingConfig) -> Iterator[GeneratedImage]:
@@ -148,7 +148,7 @@ def _generate(request: GenerationRequest, generator: Generator, sampling: Sampli
             run.texts,
             run.n,
             run.seed,
-            sampling=sampling if run.guidance is None else replace(sampling, guidance=run.guidance),
+            sampling=sampling if run.guidance is None else sampling.replace(guidance=run.guidance),
             composition=run.composition,
             edit=request.edit,
             trajectory=request.trajectory,

@@ -12,7 +12,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from captionless.checkpoints.config import ModelConfig
-from captionless.config.sampling import GUIDED_LEVELS, SamplingConfig, enlarging
+from captionless.config.sampling import SamplingConfig
 from captionless.data.arrays import denormalise
 from captionless.device import autocast, resolve_precision
 from captionless.diffusion import super_resolution
@@ -126,7 +126,7 @@ def _sample_batch(stages: Sequence[Stage], batch: ImageBatch, on_step: OnStep | 
     images, before = _finish(stages[0], begin(stages[0], batch), _report(on_step, 0, stages[-1].config.size)), 0
     for stage in stages[1:]:
         before += batch.config.steps
-        batch = replace(batch, config=enlarging(batch.config))
+        batch = replace(batch, config=batch.config.upsampling())
         low_res = conditioned_on(stage, images, batch)
         images = _finish(stage, begin(stage, batch, low_res), _report(on_step, before, stage.config.size))
     return images
@@ -167,7 +167,9 @@ def begin(stage: Stage, batch: ImageBatch, low_res: Tensor | None = None) -> Net
 
     x = noise()
     start = edit.start if edit else 1.0
-    guidance = Guidance(config.guidance, guided_times(config, schedule, start), config.rescale, config.threshold)
+    guidance = Guidance(
+        config.guidance, guided_times(config, schedule, start), config.guidance_rescale, config.threshold
+    )
     prediction: Prediction = GuidedPrediction(
         schedule, batch.prompts, guidance, prediction=model.prediction, negative=batch.negative
     )
@@ -189,23 +191,23 @@ def begin(stage: Stage, batch: ImageBatch, low_res: Tensor | None = None) -> Net
 def conditioned_on(stage: Stage, images: Tensor, batch: ImageBatch) -> Tensor:
     """Return the low-resolution channels of a super-resolution stage for the base stage's images."""
     small = images.clamp(-1, 1)
-    level = torch.full((len(small),), super_resolution.SAMPLED_NOISE, device=small.device)
+    level = torch.full((len(small),), batch.config.upsample_noise, device=small.device)
     return super_resolution.shown_beside(small, stage.config.size, level, batch.noise(*small.shape[1:3]))
 
 
 def guided_times(config: SamplingConfig, schedule: Schedule, start: float = 1.0) -> tuple[float, float]:
-    """Return the times between which guidance acts; see ``SamplingConfig.interval``.
+    """Return the times between which guidance acts; see ``SamplingConfig.guidance_interval``.
 
     Args:
         config: how to sample.
-        schedule: whose times they are: unless chosen, they lie at the noise levels ``GUIDED_LEVELS``.
+        schedule: whose times they are: unless chosen, they lie at ``config.guidance_levels``.
         start: the time at which sampling begins, to which they are scaled.
     """
-    if config.interval is not None:
-        return config.interval
+    if config.guidance_interval is not None:
+        return config.guidance_interval
     if config.guidance <= 0:
         return 0.0, 1.0
-    low, high = time_at(schedule, -2 * torch.tensor(GUIDED_LEVELS, dtype=torch.float64).log()).tolist()
+    low, high = time_at(schedule, -2 * torch.tensor(config.guidance_levels, dtype=torch.float64).log()).tolist()
     return start * low, start * high
 
 

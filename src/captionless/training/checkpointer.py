@@ -27,9 +27,6 @@ from captionless.training import loop as trainer
 from captionless.training.dataset import TrainingImages
 from captionless.training.sample_grid import SampleGridWriter
 
-CHECKPOINT_SECONDS = 300.0
-SHEETS = 10
-"""Contact sheets over a training at most, evenly spaced, the last at its end."""
 SHEET_SHARE = 0.05
 """Share of the time that drawing them may take; a short or slow training draws fewer."""
 BANK_LIMIT = 10_000
@@ -73,12 +70,12 @@ class Checkpointer:
 
     def checkpoint_is_due(self) -> bool:
         """Tell whether the last checkpoint is old enough for a new one."""
-        return time.monotonic() - self.saved >= CHECKPOINT_SECONDS
+        return time.monotonic() - self.saved >= 60 * self.settings.checkpoint_minutes
 
     def sheet_is_due(self, training: trainer.Training) -> bool:
         """Tell whether the training has passed the next of its evenly spaced contact sheets."""
         progress = trainer.progress(training.counter, self.settings)
-        passed = math.floor(progress * SHEETS)
+        passed = math.floor(progress * self.settings.sample_grids)
         due = passed > self.sheets_done and (progress == 1 or time.monotonic() >= self.next_sheet)
         self.sheets_done = passed
         return due

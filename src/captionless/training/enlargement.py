@@ -5,7 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 
 from captionless.checkpoints.config import ModelConfig, base_folder, load_config, model_folder
-from captionless.config.training import ENLARGING_WEIGHTING, GivenSettings, TrainConfig
+from captionless.config.options import TrainOptions
+from captionless.config.training import SUPER_RESOLUTION_WEIGHTING, TrainConfig
 from captionless.errors import CaptionlessError
 
 
@@ -52,13 +53,13 @@ def check_kind(small: ModelConfig, by_class: bool) -> None:
     )
 
 
-def defaults_for(small: ModelConfig) -> GivenSettings:
+def defaults_for(small: ModelConfig) -> TrainOptions:
     """Return the defaults of a training that enlarges the pictures of ``small``: of the same make, twice as large.
 
     Where there is much noise, the small picture tells nearly all that is to be known. Detail is made where there is
     little: half of the log-normal levels have a std of less than 0.3, and of uniform times on a cosine a fifth.
     """
-    return {"size": 2 * small.size, "grey": small.denoiser.channels == 1, "weighting": ENLARGING_WEIGHTING}
+    return {"size": 2 * small.size, "grey": small.denoiser.channels == 1, "weighting": SUPER_RESOLUTION_WEIGHTING}
 
 
 def check_settings(small: ModelConfig, settings: TrainConfig) -> None:

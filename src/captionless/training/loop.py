@@ -36,9 +36,6 @@ from captionless.errors import CaptionlessError
 from captionless.models import ema
 from captionless.models.unet import Denoiser
 
-WARM_UP_IMAGES = 6_400
-COOL_DOWN = 0.4
-"""The learning rate falls to zero over the last part of a training; this is its share."""
 CHECK_EVERY = 20
 """Steps between looks at the loss; each look waits for the device."""
 
@@ -105,8 +102,8 @@ def learning_rate(counter: Counter, settings: TrainConfig) -> float:
 
     The fall is what lets a stopped training be lengthened: more plateau can follow (arXiv:2405.18392).
     """
-    rise = min(1.0, (counter.images + settings.batch) / WARM_UP_IMAGES)
-    fall = min(1.0, (1 - progress(counter, settings)) / COOL_DOWN)
+    rise = min(1.0, (counter.images + settings.batch) / settings.warm_up)
+    fall = min(1.0, (1 - progress(counter, settings)) / settings.cool_down)
     return settings.learning_rate * rise * fall
 
 
@@ -190,7 +187,7 @@ def step_loss(
     condition = drop(condition, dropped, settings.condition_drop)
     if small is not None:
         noise = torch.randn(small.shape, generator=generator).to(device)
-        shown = cascade.shown_beside(small, settings.size, cascade.MAX_NOISE * uniform(), noise)
+        shown = cascade.shown_beside(small, settings.size, settings.augmentation_noise * uniform(), noise)
         network = cascade.looking_at(network, shown)
     x0 = x0.contiguous(memory_format=torch.channels_last)
     return denoising_loss(network, schedule, x0, condition, t, eps, settings.prediction, settings.weighting)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any, Protocol, Unpack
 
@@ -13,7 +12,8 @@ from accelerate import Accelerator
 from captionless._version import __version__
 from captionless.checkpoints.config import BUNDLED, EncoderReference, ModelConfig, TrainingRecord
 from captionless.checkpoints.model import load_model
-from captionless.config.training import GivenSettings, TrainConfig
+from captionless.config.options import TrainOptions
+from captionless.config.training import TrainConfig
 from captionless.data.labels import FOLDERS
 from captionless.device import to_device
 from captionless.errors import CaptionlessError
@@ -80,7 +80,7 @@ def train(
     evaluate_every: int | None = None,
     tensorboard: bool = False,
     observer: Observer | None = None,
-    **given: Unpack[GivenSettings],
+    **given: Unpack[TrainOptions],
 ) -> Path:
     """Teach a denoiser to paint what the pictures in ``folder`` show; write a model folder.
 
@@ -199,7 +199,7 @@ def _begin(
         train_images=len(pictures.train.names),
         held_out=len(pictures.held_out.names),
         initialised_from=start.model,
-        settings=asdict(settings),
+        settings=settings.model_dump(mode="json"),
         **_about_enlarging(start, enlarge),
         **_about_conditions(pictures, start),
     )

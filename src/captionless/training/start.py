@@ -17,13 +17,12 @@ from captionless.checkpoints.config import CONFIG, ModelConfig, base_folder, loa
 from captionless.checkpoints.image_list import TRAIN, read_image_list, read_labels
 from captionless.checkpoints.model import BANK, STATE, load_model
 from captionless.checkpoints.tensors import read_tensors
+from captionless.config.options import TrainOptions
 from captionless.config.training import (
     BOUND,
     LENGTH,
-    GivenSettings,
     TrainConfig,
     check_unchanged,
-    flag,
     settings_from_dict,
 )
 from captionless.diffusion.schedules import SCHEDULE_KINDS, AnySchedule, CosineSchedule, LinearSchedule
@@ -114,25 +113,25 @@ def find_start(
     return Start(config, begun, resumed=True, small=base_folder(out) if config.base_size else None)
 
 
-def settle(start: Start, given: GivenSettings, *, by_class: bool = False) -> TrainConfig:
+def settle(start: Start, given: TrainOptions, *, by_class: bool = False) -> TrainConfig:
     """Return the settings: recorded ones (resume), or the given over those of the model begun from or the defaults."""
     if by_class:
         given = _of_classes(given)
-    usual = defaults_for(start.bound) if start.small and start.bound else GivenSettings()
+    usual = defaults_for(start.bound) if start.small and start.bound else TrainOptions()
     if start.config is None:
         settings = TrainConfig(**(usual | given))
     elif start.resumed:
         recorded = settings_from_dict(start.config.training.settings)
         check_unchanged(given, recorded)
         changes: dict[str, Any] = {name: value for name, value in given.items() if name in LENGTH}
-        settings = replace(recorded, **changes)
+        settings = recorded.replace(**changes)
     else:
         settings = _inherited(start.config, usual, given)
     shape(start, settings, start.config.denoiser.condition_width if start.config else 1)
     return settings
 
 
-def _of_classes(given: GivenSettings) -> GivenSettings:
+def _of_classes(given: TrainOptions) -> TrainOptions:
     if given.get("condition_cosine", 1.0) != 1:
         raise CaptionlessError(
             f"--condition-cosine {given['condition_cosine']} blurs image vectors; a class is one or another. "
@@ -289,23 +288,24 @@ def _check_out(folder: Path, out: Path) -> None:
         raise CaptionlessError(f"--out {out} cannot be written: no permission in {nearest}. Choose another folder.")
 
 
-def _inherited(old: ModelConfig, usual: GivenSettings, given: GivenSettings) -> TrainConfig:
+def _inherited(old: ModelConfig, usual: TrainOptions, given: TrainOptions) -> TrainConfig:
     grey = old.denoiser.channels == 1
     if given.get("grey", grey) != grey:
         raise CaptionlessError(
             "--grey contradicts the model begun from, which paints in colour. Leave it out, or train without --from."
         )
     recorded = settings_from_dict(old.training.settings)
-    inherited = GivenSettings(size=old.size, width=old.denoiser.width, grey=grey, tokens=old.denoiser.tokens)
-    inherited["mask"] = recorded.mask
+    inherited: dict[str, Any] = {"size": old.size, "width": old.denoiser.width, "grey": grey}
+    inherited |= {"tokens": old.denoiser.tokens, "mask": recorded.mask}
+    chosen: dict[str, Any] = {**given}
     if not old.classes:
         inherited["condition_cosine"] = recorded.condition_cosine
     for name in BOUND:
         value = getattr(recorded, name)
-        if given.get(name, value) != value:
+        if chosen.get(name, value) != value:
             raise CaptionlessError(
-                f"{flag(name)} {given[name]} contradicts the model begun from, trained with {value}. "
-                "Leave it out, or train without --from."
+                f"`{name}={chosen[name]}` contradicts the model it starts from, trained with {value}. "
+                "Leave it out, or train without `start_from`."
             )
         inherited[name] = value
-    return TrainConfig(**(usual | inherited | given))
+    return TrainConfig(**{**usual, **inherited, **chosen})

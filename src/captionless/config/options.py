@@ -1,0 +1,91 @@
+"""The settings as typed keywords for editors and type checkers; written by tools/settings.py."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Literal, TypedDict
+
+if TYPE_CHECKING:
+    from captionless.config.evaluation import ClassifierConfig
+
+
+class TrainOptions(TypedDict, total=False):
+    """The fields of ``captionless.config.training.TrainConfig``."""
+
+    size: int
+    minutes: float | None
+    images: int | None
+    grey: bool
+    hold_out: float
+    flip: bool
+    precision: Literal["auto", "float32", "bf16"]
+    seed: int
+    batch: int
+    learning_rate: float
+    warm_up: int
+    cool_down: float
+    ema_half_life: int
+    condition_drop: float
+    mask: Literal["vector", "element"]
+    condition_cosine: float
+    dropout: float
+    augmentation_noise: float
+    prediction: Literal["v", "eps", "x0", "flow"]
+    schedule: Literal["cosine", "linear", "sigmoid", "karras", "flow"]
+    schedule_steps: int
+    zero_terminal_snr: bool
+    weighting: Literal["uniform", "min-snr", "log-normal"]
+    network: Literal["standard", "course"]
+    width: int
+    multipliers: tuple[int, ...] | None
+    attention: tuple[int, ...] | None
+    patch: int | None
+    blocks: int | None
+    tokens: int
+    checkpoint_minutes: float
+    sample_grids: int
+
+
+class SamplingOptions(TypedDict, total=False):
+    """The fields of ``captionless.config.sampling.SamplingConfig``."""
+
+    guidance: float
+    guidance_interval: tuple[float, float] | None
+    guidance_levels: tuple[float, float]
+    guidance_rescale: float
+    threshold: Literal["static", "dynamic", "none"]
+    steps: int
+    sampler: Literal["dpmpp-2m", "unipc", "dpmpp-2m-sde", "heun", "euler", "euler-ancestral", "ddim", "ddpm"]
+    spacing: Literal["even", "karras"]
+    eta: float | None
+    churn: float | None
+    variance: Literal["lower", "upper"] | None
+    precision: Literal["auto", "float32", "bf16"]
+    batch: int
+    bridge: Literal["nearest", "mean", "none"]
+    neighbours: int
+    mean_shift_iterations: int
+    mean_shift_minimum: int
+    upsample_steps: int
+    upsample_noise: float
+
+
+class EvaluationOptions(TypedDict, total=False):
+    """The fields of ``captionless.config.evaluation.EvaluationConfig``."""
+
+    samples: int
+    seed: int
+    training_samples: int
+    compared: int
+    common_held_out: int
+    prompt_images: int
+    images_per_prompt: int
+    max_prompts: int
+    max_labels: int
+    sweep_images: int
+    sweep_guidance: tuple[float, ...]
+    sweep_steps: tuple[int, ...]
+    noise_levels: tuple[int, ...]
+    choices: int
+    splits: int
+    draws: int
+    classifier: ClassifierConfig
