@@ -37,7 +37,7 @@ def evaluate(
     labels: options.Labels = None,
     samples: Annotated[
         int, typer.Option(help="Pictures painted from held-out pictures' vectors, at most; the fewer, the faster.")
-    ] = EvaluationConfig.samples,
+    ] = EvaluationConfig().samples,
     features: Annotated[
         str | None,
         typer.Option(
