@@ -495,7 +495,7 @@ assert 0.7 < variety(stepwise) < 1.2, "many small steps bring the variety of rea
 # show({"smallest absolute error": output[None], "median": median[None], "mean": mean_digit[None]})
 # to_median, to_mean = float((output - median).abs().mean()), float((output - mean_digit).abs().mean())
 # print(f"mean distance to the median {to_median:.3f}, to the mean {to_mean:.3f}")
-# assert to_median < to_mean / 3, "the absolute error asks for the median"
+# assert to_median < to_mean / 3, "the absolute error leads to the median"
 # ```
 #
 # </details>

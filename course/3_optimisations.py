@@ -184,8 +184,8 @@ class PlainBlock(ResidualBlock):
 
 # %% [markdown]
 # Two inputs that have nothing in common (cosine about 0) go through 30 untrained blocks. Residual blocks pass them on
-# as they are, since their $f$ is zero at first. Plain blocks make them more and more alike: behind a deep stack, less
-# is left of which input it was.
+# as they are, since their $f$ is zero at first. Plain blocks make them more and more alike: after a deep
+# stack, it is harder to tell which input it was.
 
 # %%
 torch.manual_seed(0)
