@@ -53,6 +53,17 @@ class Config(BaseModel):
         """Return the settings that were given explicitly, with their values."""
         return {name: getattr(self, name) for name in type(self).model_fields if name in self.model_fields_set}
 
+    def as_options(self) -> dict[str, str]:
+        """Return the settings that differ from their defaults as the command line takes them; none of nested ones."""
+        fields = type(self).model_fields.items()
+        changed = {name: getattr(self, name) for name, field in fields if getattr(self, name) != field.default}
+        return {name: written(value) for name, value in changed.items() if not isinstance(value, Config)}
+
+
+def written(value: Any) -> str:
+    """Return a value as it is written on the command line: several numbers separated by commas."""
+    return ",".join(map(str, value)) if isinstance(value, tuple) else str(value)
+
 
 def _explain(config: type[Config], values: dict[str, Any], error: ValidationError) -> CaptionlessError:
     """Turn the first of pydantic's complaints into an error that names what is allowed and what to try."""
@@ -66,8 +77,7 @@ def _explain(config: type[Config], values: dict[str, Any], error: ValidationErro
         )
     field = config.model_fields[name]
     hint = "" if choices(field) else _suggestion(name, field, value)
-    shown = ",".join(map(str, value)) if isinstance(value, tuple) else str(value)
-    message = f"`{name}` must be {allowed(field)}, not {shown or repr(value)}.{hint}"
+    message = f"`{name}` must be {allowed(field)}, not {written(value) or repr(value)}.{hint}"
     return CaptionlessError(message, parameter=name, value=value, code="invalid_setting")
 
 
@@ -76,9 +86,7 @@ def _suggestion(name: str, field: FieldInfo, value: Any) -> str:
     example = about(field, "example") or field.default
     if step and isinstance(value, int) and value > 0:
         example = max(1, round(value / step)) * step
-    if isinstance(example, tuple):
-        example = ",".join(map(str, example))
-    return "" if example is None else f" Try `{name}={example}`."
+    return "" if example is None else f" Try `{name}={written(example)}`."
 
 
 def about(field: FieldInfo, what: Literal["panel", "shown", "example"]) -> Any:
@@ -132,7 +140,7 @@ def default_text(field: FieldInfo) -> str:
         return "on" if field.default else "off"
     if isinstance(field.default, Config):
         return "its defaults"
-    return ",".join(map(str, field.default)) if isinstance(field.default, tuple) else str(field.default)
+    return written(field.default)
 
 
 def _limit(field: FieldInfo, kind: type) -> Any:

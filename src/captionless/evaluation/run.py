@@ -5,7 +5,7 @@ from __future__ import annotations
 import platform
 import shlex
 from collections.abc import Mapping, Sequence
-from dataclasses import fields, replace
+from dataclasses import replace
 from pathlib import Path
 
 import torch
@@ -148,9 +148,7 @@ def command(
     words = ["captionless", "evaluate", *map(str, models)]
     chosen = {name: place for name, place in places.items() if place is not None}
     for settings in (sampling, config):
-        for name in (one.name for one in fields(settings)):
-            if getattr(settings, name) != getattr(type(settings)(), name):
-                chosen[name] = getattr(settings, name)
+        chosen |= settings.as_options()
     for name, value in chosen.items():
         words += [f"--{name.replace('_', '-')}", str(value)]
     return shlex.join(words)
