@@ -15,11 +15,10 @@ NOT_FOUND = {404: ("RevisionNotFound", "Invalid rev id"), 401: ("RepoNotFound", 
 
 
 class FakeHub:
-    """Serves folders as model repositories: ``{"some/name": {"main": folder, "refs/pr/1": folder}}``."""
+    """Serves folders as model repositories: ``{"some/name": {"main": folder, "<commit>": folder}}``."""
 
-    def __init__(self, models: dict[str, dict[str, Path]], pull_requests: list[dict[str, object]]) -> None:
+    def __init__(self, models: dict[str, dict[str, Path]]) -> None:
         self.models = models
-        self.pull_requests = pull_requests
         self.fetched: list[str] = []
 
     def commit(self, revision: str) -> str:
@@ -36,12 +35,11 @@ def fake_hub(
     monkeypatch: pytest.MonkeyPatch,
     cache: Path,
     models: dict[str, dict[str, Path]],
-    pull_requests: list[dict[str, object]] | None = None,
 ) -> Iterator[FakeHub]:
     """Run the hub and point huggingface_hub at it, with an empty cache."""
     from huggingface_hub import constants
 
-    hub = FakeHub(models, pull_requests or [])
+    hub = FakeHub(models)
     server = ThreadingHTTPServer(("127.0.0.1", 0), type("Handler", (_Handler,), {"hub": hub}))
     address = f"http://127.0.0.1:{server.server_port}"
     monkeypatch.setattr(constants, "ENDPOINT", address)
@@ -82,9 +80,6 @@ class _Handler(BaseHTTPRequestHandler):
     def _answer_about(self, name: str, what: str, rest: str) -> None:
         if name not in self.hub.models:
             self._refuse(401)
-        elif what == "discussions":
-            found = self.hub.pull_requests if "p=0" in self.path else []
-            self._send_json({"discussions": found, "count": len(found), "start": 0})
         else:
             revision = rest if what in ("revision", "tree") else "main"
             folder = self.hub.folder(name, revision)

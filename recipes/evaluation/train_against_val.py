@@ -16,8 +16,9 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from captionless.data.arrays import read_arrays
-from captionless.encoders.dual_encoder import BUNDLED, load_encoder
+from captionless.encoders.dual_encoder import load_encoder
 from captionless.encoders.features import own_features
+from captionless.encoders.hub import BUNDLED
 from captionless.evaluation.classifier import accuracy, train_classifier
 from captionless.evaluation.metrics import (
     Estimate,

@@ -27,8 +27,9 @@ from captionless.checkpoints.model import BANK, MEANS, WEIGHTS, load_model
 from captionless.checkpoints.quantisation import quantised
 from captionless.checkpoints.tensors import half, read_tensors, save_tensors
 from captionless.conditioning.subject import subject_mean
-from captionless.encoders.dual_encoder import BUNDLED, Encoder, load_encoder
+from captionless.encoders.dual_encoder import Encoder, load_encoder
 from captionless.encoders.embeddings import embed
+from captionless.encoders.hub import BUNDLED
 
 LIMIT = 43_000_000
 """Bytes, compressed as in a wheel, of all that ships beside the code."""

@@ -11,6 +11,7 @@ import encoder_factory
 from captionless.data.arrays import read_arrays
 from captionless.data.images import SkippedFile, find_images, read_folder
 from captionless.errors import CaptionlessError
+from progress_cases import Recorded
 
 
 @pytest.fixture
@@ -46,9 +47,9 @@ def test_a_refused_image_counts_as_skipped_for_the_reason_given_and_has_no_row(f
 
 
 def test_progress_counts_every_file(folder: Path) -> None:
-    seen: list[tuple[int, int]] = []
-    read_arrays(folder, (8,), files=find_images(folder), on_progress=lambda done, total: seen.append((done, total)))
-    assert seen == [(1, 4), (2, 4), (3, 4), (4, 4)]
+    progress = Recorded()
+    read_arrays(folder, (8,), files=find_images(folder), progress=progress)
+    assert progress.advanced == [("Reading images", done, 4) for done in (1, 2, 3, 4)]
 
 
 def test_more_than_fits_into_memory_is_a_clear_error(folder: Path) -> None:

@@ -7,7 +7,6 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from captionless.encoders import cache as vector_cache
 from captionless.encoders.cache import VectorCache, cache_folder
 from captionless.errors import CaptionlessError
 
@@ -145,11 +144,10 @@ def test_files_that_are_no_parts_are_left_alone(tmp_path):
     assert stranger.read_text() == "mine"
 
 
-def test_only_a_few_parts_are_held_in_memory(tmp_path, monkeypatch):
-    monkeypatch.setattr(vector_cache, "_PARTS_IN_MEMORY", 2)
+def test_only_a_few_parts_are_held_in_memory(tmp_path):
     for i in range(5):
         filled(tmp_path, count=2, first=10 * i, seed=i).flush()
-    cache = VectorCache(tmp_path, "abc123")
+    cache = VectorCache(tmp_path, "abc123", parts_in_memory=2)
     for i in (0, 4, 1, 0, 3):
         assert np.array_equal(cache.get(f"digest{10 * i}"), vectors(2, seed=i)[0])
         assert len(cache._loaded) <= 2

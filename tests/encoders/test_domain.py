@@ -10,10 +10,12 @@ from safetensors.torch import save_file
 
 from captionless.encoders import hub as encoder_files
 from captionless.encoders.domain import Domain, read_domain
-from captionless.encoders.dual_encoder import BUNDLED, CLIP, choose_encoder, in_domain_score, load_encoder
+from captionless.encoders.dual_encoder import choose_encoder, in_domain_score, load_encoder
+from captionless.encoders.hub import BUNDLED, CLIP
 from captionless.errors import CaptionlessError
 from encoder_factory import copy, pictures, small_clip, small_pair
 from fake_hub import FakeHub, fake_hub
+from progress_cases import Recorded
 
 FLOWERS = Path(__file__).parents[2] / "examples" / "flowers"
 
@@ -79,7 +81,7 @@ def test_an_encoder_that_does_not_say_what_it_knows_is_refused(pair_folder: Path
         (folder / "domain.safetensors").touch()
     elif damage == "no threshold":
         write_domain(folder, torch.eye(24), neighbours=1)
-    with pytest.raises(CaptionlessError, match=r"what the encoder knows cannot be read from .*domain"):
+    with pytest.raises(CaptionlessError, match=r"domain cannot be read from .*domain"):
         in_domain_score(load_encoder(str(folder)), KNOWN)
 
 
@@ -90,18 +92,18 @@ def test_auto_takes_the_bundled_encoder_where_it_knows_the_images(bundled: Path)
     encoder, reason = choose_encoder("auto", KNOWN)
     threshold = read_domain(bundled).threshold
     assert encoder.name == BUNDLED
-    assert reason.startswith("bundled: chosen because it knows what these pictures show")
+    assert reason.startswith("bundled: chosen because the images are in its domain")
     assert f"in-domain score 1.00, threshold {threshold:.2f}" in reason
 
 
 @pytest.mark.usefixtures("bundled", "hub")
 def test_auto_takes_clip_for_other_images_and_announces_the_download() -> None:
-    said: list[str] = []
-    encoder, reason = choose_encoder("auto", UNKNOWN, announce=said.append)
+    progress = Recorded()
+    encoder, reason = choose_encoder("auto", UNKNOWN, progress=progress)
     assert encoder.name == CLIP
-    assert reason.startswith(f"{CLIP}: chosen because the bundled encoder does not know what these pictures show")
+    assert reason.startswith(f"{CLIP}: chosen because the images are outside the domain of the bundled encoder")
     assert "threshold" in reason
-    assert f"downloading the encoder {CLIP}: " in said[0]
+    assert f"Downloading the encoder {CLIP}: " in progress.said[0]
 
 
 @pytest.mark.usefixtures("bundled")
@@ -112,20 +114,20 @@ def test_auto_says_why_it_wants_a_clip_that_cannot_be_had(hub: FakeHub, monkeypa
     with pytest.raises(CaptionlessError) as caught:
         choose_encoder("auto", UNKNOWN)
     message = str(caught.value)
-    assert "the bundled encoder does not know what these pictures show (in-domain score" in message
+    assert "the images are outside the domain of the bundled encoder (in-domain score" in message
     assert "the model hub cannot be reached" in message
     assert not hub.fetched
 
 
 def test_auto_needs_a_image() -> None:
-    with pytest.raises(CaptionlessError, match="no picture to choose an encoder by"):
+    with pytest.raises(CaptionlessError, match="no image to choose an encoder by"):
         choose_encoder("auto", [])
 
 
 def test_an_encoder_that_was_asked_for_is_taken_whatever_the_images_show(pair_folder: Path) -> None:
     encoder, reason = choose_encoder(str(pair_folder), [])
     assert encoder.name == str(pair_folder)
-    assert reason == f"{pair_folder}: asked for"
+    assert reason == f"{pair_folder}: as requested"
 
 
 # --- the bundled encoder itself ---

@@ -6,10 +6,11 @@ from PIL import Image
 
 import image_zoo as zoo
 from captionless.data.images import write_report
-from captionless.encoders import embeddings as vectors
-from captionless.encoders.embeddings import VectorCache, embed, read_vectors, write_vectors
+from captionless.encoders import VectorCache, embed, read_vectors, write_vectors
 from captionless.errors import CaptionlessError
+from captionless.progress import Silent
 from image_zoo import encoded
+from progress_cases import Recorded
 
 
 class FakeEncoder:
@@ -102,7 +103,7 @@ def test_a_cached_vector_of_another_width_is_not_used(folder):
 
 
 def test_a_cache_of_another_encoder_is_refused(folder):
-    with pytest.raises(ValueError, match="cache is of the encoder"):
+    with pytest.raises(ValueError, match="cache belongs to the encoder"):
         embed(folder, FakeEncoder(), cache=VectorCache(folder / ".cache", "other"))
 
 
@@ -121,35 +122,33 @@ def test_the_encoder_sees_the_images_own_resolution_up_to_twice_its_own(tmp_path
     assert all(image.mode == "RGB" for image in encoder.images)
 
 
-def test_images_are_encoded_in_batches_and_flushed_in_parts(tmp_path, own_cache, monkeypatch):
-    monkeypatch.setattr(vectors, "BATCH", 4)
-    monkeypatch.setattr(vectors, "FLUSH_EVERY", 8)
+def test_images_are_encoded_in_batches_and_flushed_in_parts(tmp_path, own_cache):
     zoo.fill(tmp_path, 18)
     encoder = FakeEncoder()
-    result = embed(tmp_path, encoder)
+    result = embed(tmp_path, encoder, cache=VectorCache(own_cache, encoder.digest, flush_every=8), batch=4)
     assert encoder.batches == [4, 4, 4, 4, 2]
     assert len(list(own_cache.rglob("*.parquet"))) == 3
     assert np.allclose(result.vectors, [expected(picture.path) for picture in result.images], atol=1e-6)
 
 
 @pytest.mark.parametrize("error", [KeyboardInterrupt, RuntimeError])
-def test_what_was_embedded_before_an_interruption_is_kept(tmp_path, monkeypatch, error):
-    monkeypatch.setattr(vectors, "BATCH", 4)
+def test_what_was_embedded_before_an_interruption_is_kept(tmp_path, error):
     zoo.fill(tmp_path, 10)
 
-    def interrupt(done, total):
-        if done == 9:
-            raise error
+    class Interrupting(Silent):
+        def advance(self, task, done, total):
+            if done == 9:
+                raise error
 
     with pytest.raises(error):
-        embed(tmp_path, FakeEncoder(), on_progress=interrupt)
+        embed(tmp_path, FakeEncoder(), batch=4, progress=Interrupting())
     assert embed(tmp_path, FakeEncoder()).computed == 2
 
 
 def test_progress_counts_files_up_to_all_of_them(folder):
-    seen = []
-    embed(folder, FakeEncoder(), on_progress=lambda done, total: seen.append((done, total)))
-    assert seen == [(i, 7) for i in range(1, 8)]
+    progress = Recorded()
+    embed(folder, FakeEncoder(), progress=progress)
+    assert progress.advanced == [("Reading images", done, 7) for done in range(1, 8)]
 
 
 def test_several_processes_give_the_same(folder):
@@ -241,13 +240,13 @@ def test_its_paths_may_be_relative_absolute_or_plain_names(folder, key):
 def test_images_without_a_vector_are_an_error_that_names_some(folder):
     given = table(folder, lambda folder, name: name)
     del given["rose/002.png"], given["twin.png"]
-    with pytest.raises(CaptionlessError, match=r"2 of the pictures .*: rose/002\.png, twin\.png\."):
+    with pytest.raises(CaptionlessError, match=r"no vector for some images .*: rose/002\.png, twin\.png\."):
         embed(folder, FakeEncoder(), precomputed=given)
 
 
 def test_vectors_without_a_image_are_passed_over_with_a_warning(folder):
     given = table(folder, lambda folder, name: name) | {"gone.png": np.ones(4, np.float32)}
-    with pytest.warns(UserWarning, match=r"1 of the given vectors fit no picture .* such as gone\.png"):
+    with pytest.warns(UserWarning, match=r"1 vectors of the table match no image .* such as gone\.png"):
         embed(folder, FakeEncoder(), precomputed=given)
 
 

@@ -24,6 +24,7 @@ from captionless.encoders.features import load_features, own_features
 from captionless.errors import CaptionlessError
 from encoder_factory import copy, edit_json, edit_weights, pictures, small_bert, small_clip, small_pair
 from fake_hub import fake_hub
+from progress_cases import Recorded
 
 LAYERS = {"hidden_size": 16, "intermediate_size": 24, "num_hidden_layers": 1, "num_attention_heads": 2}
 VIT = {**LAYERS, "image_size": 16, "patch_size": 4}
@@ -132,16 +133,16 @@ def test_loading_is_silent(vit_folder: Path, capfd: pytest.CaptureFixture[str]) 
 def test_a_model_comes_from_the_hub_and_then_from_its_cache(
     vit_folder: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    said: list[str] = []
+    progress = Recorded()
     with fake_hub(monkeypatch, tmp_path / "cache", {"some/vit": {"main": vit_folder}}) as hub:
-        first = load_features("some/vit", announce=said.append).encode_images(pictures(2))
+        first = load_features("some/vit", progress=progress).encode_images(pictures(2))
         assert "model.safetensors" in hub.fetched
-        assert len(said) == 1
+        assert len(progress.said) == 1
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
-    again = load_features("some/vit", announce=said.append)
+    again = load_features("some/vit", progress=progress)
     assert again.name == "some/vit"
     assert torch.equal(again.encode_images(pictures(2)), first)
-    assert len(said) == 1
+    assert len(progress.said) == 1
 
 
 # --- dual encoders ---
@@ -182,14 +183,14 @@ def test_the_bundled_encoder_has_a_name() -> None:
 
 
 def test_a_text_model_is_refused(tmp_path: Path) -> None:
-    assert "type 'bert', which reads no pictures. Name a model" in refusal(small_bert(tmp_path))
+    assert "type 'bert', which reads no images. Use a transformers image model" in refusal(small_bert(tmp_path))
 
 
 @pytest.mark.parametrize("lacking", ["config.json", "model.safetensors", "preprocessor_config.json"])
 def test_a_folder_that_lacks_a_part_is_refused(vit_folder: Path, tmp_path: Path, lacking: str) -> None:
     folder = copy(vit_folder, tmp_path / "copy")
     (folder / lacking).unlink()
-    assert f"no whole model for pictures: there is no {lacking}" in refusal(folder)
+    assert f"is incomplete: there is no {lacking}" in refusal(folder)
 
 
 @pytest.mark.parametrize("damaged", ["config.json", "model.safetensors", "preprocessor_config.json"])
@@ -200,7 +201,7 @@ def test_a_damaged_file_is_one_clear_line(vit_folder: Path, tmp_path: Path, dama
 
 
 def test_a_file_and_a_name_that_is_none_are_refused(vit_folder: Path) -> None:
-    assert "is a file, not the folder of a model" in refusal(vit_folder / "config.json")
+    assert "is a file, not a folder" in refusal(vit_folder / "config.json")
     assert "neither a folder nor a hub id" in refusal("a name that is none")
 
 

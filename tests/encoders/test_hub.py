@@ -7,11 +7,12 @@ from pathlib import Path
 
 import pytest
 
-from captionless.encoders import hub as encoder_files
-from captionless.encoders.dual_encoder import CLIP, load_encoder
+from captionless.encoders.dual_encoder import load_encoder
+from captionless.encoders.hub import CLIP, PINNED, find_model
 from captionless.errors import CaptionlessError
 from encoder_factory import copy, edit_json, edit_weights, small_bert, small_clip
 from fake_hub import FakeHub, fake_hub
+from progress_cases import Recorded
 
 NAME = "somebody/some-clip"
 NEEDED = ["config.json", "model.safetensors", "preprocessor_config.json", "tokenizer.json", "tokenizer_config.json"]
@@ -59,11 +60,11 @@ def refusal(name: str | Path) -> str:
 def test_a_hub_id_is_announced_with_its_size_and_only_what_is_needed_is_fetched(
     hub: FakeHub, repository: Path, clip_folder: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    said: list[str] = []
-    encoder = load_encoder(NAME, announce=said.append)
+    progress = Recorded()
+    encoder = load_encoder(NAME, progress=progress)
     size = sum((repository / file).stat().st_size for file in NEEDED) / 1e6
-    assert len(said) == 1
-    assert f"downloading the encoder {NAME}: {size:.0f} MB" in said[0]
+    assert len(progress.said) == 1
+    assert f"Downloading the encoder {NAME}: {size:.0f} MB" in progress.said[0]
     assert sorted(hub.fetched) == NEEDED
     assert encoder.name == NAME
     assert encoder.digest == load_encoder(str(clip_folder)).digest
@@ -74,14 +75,14 @@ def test_what_is_in_the_local_cache_needs_no_hub_and_no_announcement(hub: FakeHu
     first = load_encoder(NAME)
     hub.models.clear()
     hub.fetched.clear()
-    said: list[str] = []
-    assert load_encoder(NAME, announce=said.append).digest == first.digest
-    assert not said
+    progress = Recorded()
+    assert load_encoder(NAME, progress=progress).digest == first.digest
+    assert not progress.said
     assert not hub.fetched
 
 
 def test_an_interrupted_download_is_completed(hub: FakeHub) -> None:
-    snapshot = encoder_files.find_encoder(NAME)
+    snapshot = find_model(NAME)
     (snapshot / "model.safetensors").resolve().unlink()
     (snapshot / "model.safetensors").unlink()
     hub.fetched.clear()
@@ -92,10 +93,10 @@ def test_an_interrupted_download_is_completed(hub: FakeHub) -> None:
 def test_clip_comes_from_the_commit_that_holds_safetensors(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, repository: Path, pickled: Path
 ) -> None:
-    revisions = {"main": pickled, encoder_files.PINNED[CLIP]: repository}
+    revisions = {"main": pickled, PINNED[CLIP]: repository}
     with fake_hub(monkeypatch, tmp_path / "cache", {CLIP: revisions}):
-        assert encoder_files.find_encoder(CLIP).name == encoder_files.PINNED[CLIP]
-    assert encoder_files.find_encoder(CLIP).name == encoder_files.PINNED[CLIP]  # now without the hub
+        assert find_model(CLIP).name == PINNED[CLIP]
+    assert find_model(CLIP).name == PINNED[CLIP]  # now without the hub
 
 
 def test_clip_comes_from_the_main_branch_where_that_commit_is_gone(
@@ -103,28 +104,6 @@ def test_clip_comes_from_the_main_branch_where_that_commit_is_gone(
 ) -> None:
     with fake_hub(monkeypatch, tmp_path / "cache", {CLIP: {"main": repository}}):
         assert load_encoder(CLIP).width == 24
-
-
-def conversion(author: str = "SFconvertbot") -> dict[str, object]:
-    return {
-        "num": 7,
-        "title": "Adding `safetensors` variant of this model",
-        "author": {"name": author},
-        "status": "open",
-        "isPullRequest": True,
-        "createdAt": "2024-01-01T00:00:00.000Z",
-        "repo": {"name": NAME, "type": "model"},
-    }
-
-
-def test_weights_are_taken_from_the_hubs_own_conversion_where_main_has_only_pickles(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, repository: Path, pickled: Path
-) -> None:
-    revisions = {"main": pickled, "refs/pr/7": repository}
-    with fake_hub(monkeypatch, tmp_path / "cache", {NAME: revisions}, [conversion()]) as hub:
-        assert load_encoder(NAME).width == 24
-        assert sorted(hub.fetched) == NEEDED
-    assert encoder_files.find_encoder(NAME).is_dir()  # from the cache
 
 
 def test_a_model_without_safetensors_is_refused(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, pickled: Path) -> None:
@@ -147,13 +126,14 @@ def test_where_the_hub_is_out_of_reach_one_sentence_says_two_ways_out(
         monkeypatch.setattr(constants, "HF_HUB_OFFLINE", how == "offline mode")
         port = silent.getsockname()[1] if how == "silent" else 1
         monkeypatch.setattr(constants, "ENDPOINT", f"http://127.0.0.1:{port}")
-        monkeypatch.setattr(encoder_files, "_TIMEOUT", 0.2)
-        message = refusal(CLIP)
+        with pytest.raises(CaptionlessError) as caught:
+            find_model(CLIP, timeout=0.2)
+        message = str(caught.value)
     assert CLIP in message
     assert "about 605 MB" in message
     assert "the model hub cannot be reached" in message
-    assert "--encoder FOLDER" in message
-    assert "--encoder bundled" in message
+    assert "`encoder=FOLDER`" in message
+    assert "`encoder=bundled`" in message
 
 
 def test_a_full_disk_is_named(hub: FakeHub, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -182,19 +162,19 @@ def test_an_empty_folder_is_refused(tmp_path: Path) -> None:
 
 def test_a_file_is_refused(tmp_path: Path) -> None:
     (tmp_path / "model.safetensors").touch()
-    assert "is not a folder" in refusal(tmp_path / "model.safetensors")
+    assert "is a file, not a folder" in refusal(tmp_path / "model.safetensors")
 
 
 @pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="needs a home folder")
 def test_a_home_folder_may_be_written_with_a_tilde(clip_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HOME", str(clip_folder.parent))
-    assert encoder_files.find_encoder(f"~/{clip_folder.name}") == clip_folder
+    assert find_model(f"~/{clip_folder.name}") == clip_folder
 
 
 def test_a_model_of_another_kind_is_refused(tmp_path: Path) -> None:
     message = refusal(small_bert(tmp_path))
     assert "not a dual encoder but a model of type 'bert'" in message
-    assert "reads both pictures and words" in message
+    assert "encodes both images and texts" in message
 
 
 def test_a_folder_of_something_else_is_refused(clip_folder: Path, tmp_path: Path) -> None:

@@ -1,7 +1,6 @@
 """The contract of captionless.generation.generator: from words to pictures."""
 
 import re
-from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -25,7 +24,7 @@ from captionless.errors import CaptionlessError
 from captionless.generation import generator
 from captionless.generation.generator import MAX_SEED, Generator, load
 from captionless.generation.image import GeneratedImage
-from captionless.progress import Silent
+from captionless.progress import Progress, Silent
 from tiny import FakeEncoder
 
 QUICK = SamplingConfig(steps=3, precision="float32")
@@ -268,9 +267,9 @@ def test_an_encoder_that_is_not_found_asks_where_it_lies(model: Model) -> None:
 def test_a_download_is_announced_even_while_other_warnings_are_silenced(
     model: Model, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def load_encoder(name: str, *, announce: Callable[[str], None]) -> FakeEncoder:
+    def load_encoder(name: str, *, progress: Progress) -> FakeEncoder:
         with encoder_files.quiet():
-            announce("downloading the encoder: 605 MB")
+            progress.say("downloading the encoder: 605 MB")
         return FakeEncoder()
 
     monkeypatch.setattr(encoders, "load_encoder", load_encoder)

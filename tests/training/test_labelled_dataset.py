@@ -27,7 +27,7 @@ class Listener:
     def say(self, message: str) -> None:
         self.said.append(message)
 
-    def reading(self, done: int, total: int) -> None:
+    def advance(self, task: str, done: int, total: int) -> None:
         pass
 
 

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from captionless.cli.console import bar, remarks, say, show
+from captionless.cli.console import Watcher, bar, remarks, say, show
 
 
 def embed(
@@ -27,12 +27,10 @@ def embed(
         from captionless.encoders.table import write_vectors
         from captionless.training.dataset import pick_encoder, tell
 
-        chosen, reason = pick_encoder(folder, encoder, None, None, say)
+        watcher = Watcher(progress)
+        chosen, reason = pick_encoder(folder, encoder, None, None, watcher)
         say(f"Encoder: {reason}.")
-        task = progress.add_task("Reading pictures", total=None)
-        embedded = embed_folder(
-            folder, chosen, on_progress=lambda done, total: progress.update(task, completed=done, total=total)
-        )
+        embedded = embed_folder(folder, chosen, progress=watcher)
         report = cache_folder() / "reports" / f"{folder.resolve().name}.csv"
         tell(embedded, report, say)
         if csv is not None:

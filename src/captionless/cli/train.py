@@ -105,9 +105,9 @@ class Watcher:
         """Print a remark above the bar."""
         say(message)
 
-    def reading(self, done: int, total: int) -> None:
-        """Show how many pictures have been read and embedded."""
-        self._show("Reading pictures", done, total)
+    def advance(self, task: str, done: int, total: int) -> None:
+        """Show how far a task is."""
+        self._show(task, done, total)
 
     def step(self, training: Training, settings: TrainConfig) -> None:
         """Show how far the training is, in thousandths, with the loss and the pictures seen."""

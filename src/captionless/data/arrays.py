@@ -15,11 +15,10 @@ from numpy.typing import DTypeLike, NDArray
 from captionless.data.folder import find_images
 from captionless.data.images import ImageFile, Pixels, SkippedFile, find_duplicates, read_folder
 from captionless.errors import CaptionlessError
+from captionless.progress import Progress, Silent
 
 if TYPE_CHECKING:
     from torch import Tensor
-
-Progress = Callable[[int, int], object]
 
 
 @dataclass(frozen=True, eq=False)
@@ -121,7 +120,7 @@ def read_arrays(
     files: Sequence[Path] | None = None,
     reject: Callable[[ImageFile], str] | None = None,
     workers: int | None = None,
-    on_progress: Progress | None = None,
+    progress: Progress | None = None,
 ) -> ImageArrays:
     """Read the images of a folder, cropped to their centre square and resized.
 
@@ -132,7 +131,7 @@ def read_arrays(
         files: the result of `find_images`, if it was already called.
         reject: returns why a usable image is not wanted, or an empty string; a rejected image counts as skipped.
         workers: decoding processes, see `read_folder`.
-        on_progress: called after each file with how many are done and how many there are.
+        progress: receives the number of files read.
 
     Raises:
         CaptionlessError: the folder does not exist or has no usable image.
@@ -140,20 +139,20 @@ def read_arrays(
     files = find_images(folder) if files is None else files
     arrays = ArrayBuilder(len(files), sizes, grey)
     with closing(read_folder(folder, sizes, grey=grey, workers=workers, files=files)) as found:
-        for entry in tracked(found, len(files), on_progress):
+        for entry in tracked(found, len(files), progress):
             reason = reject(entry) if reject and isinstance(entry, ImageFile) else ""
             arrays.add(SkippedFile(entry.path, entry.name, reason, entry.notes) if reason else entry)
     return ImageArrays(arrays.entries, arrays.pixels)
 
 
 def tracked(
-    found: Iterator[ImageFile | SkippedFile], total: int, on_progress: Progress | None
+    found: Iterator[ImageFile | SkippedFile], total: int, progress: Progress | None
 ) -> Iterator[ImageFile | SkippedFile]:
     """Yield the entries, and report the progress after each."""
+    progress = progress or Silent()
     for done, entry in enumerate(found, start=1):
         yield entry
-        if on_progress:
-            on_progress(done, total)
+        progress.advance("Reading images", done, total)
 
 
 def normalise(pixels: Tensor) -> Tensor:

@@ -1,9 +1,9 @@
-"""Image vectors kept on disk, so that a picture is embedded once; keyed by its content and the encoder's.
+"""Keep image vectors on disk, keyed by the content of image and encoder, so that an image is embedded once.
 
-Layout: ``<folder>/vectors-1/<encoder digest>/part-<time>-<random>.parquet``. Each flush adds a part and no part
-is ever changed, so processes that embed at the same time cannot harm each other, and a crash loses only what
-was not flushed. A part's columns are ``path``, ``digest``, ``vector`` and ``encoder``; its schema's metadata
-names the encoder too, and that is checked on reading.
+Layout: ``<folder>/vectors-1/<encoder digest>/part-<time>-<random>.parquet``. Each flush adds a part and no part is ever
+changed, so processes that embed at the same time cannot harm each other, and a crash loses only what was not flushed. A
+part has the columns ``path``, ``digest``, ``vector`` and ``encoder``; its schema's metadata name the encoder too, which
+is checked on reading.
 """
 
 from __future__ import annotations
@@ -30,35 +30,45 @@ Vectors = NDArray[np.float32]
 
 _ENCODER = b"captionless.encoder"
 _LAYOUT = "vectors-1"
-_PARTS_IN_MEMORY = 32
 
 
 def cache_folder() -> Path:
-    """Where vectors are kept: ``$CAPTIONLESS_CACHE``, or the user's cache folder."""
+    """Return the folder of the cache: ``$CAPTIONLESS_CACHE``, or the user's cache folder."""
     return Path(os.environ.get("CAPTIONLESS_CACHE") or platformdirs.user_cache_path("captionless"))
 
 
 class VectorCache:
-    """The vectors that one encoder gave so far.
+    """The image vectors that one encoder has computed.
 
-    A part that is damaged, or of another encoder, is set aside (renamed to ``.damaged``) with a warning; its
-    pictures count as not embedded.
+    A part that is damaged or belongs to another encoder is set aside (renamed to ``.damaged``) with a warning; its
+    images count as not embedded.
 
     Args:
-        folder: cache folder, shared by all encoders; made when missing.
-        encoder_digest: content hash of the encoder, the key that all vectors here belong to.
-        encoder_name: what the encoder was called, for people who read the Parquet files.
+        folder: cache folder, shared by all encoders; created if missing.
+        encoder_digest: content hash of the encoder.
+        encoder_name: name of the encoder, for people who read the Parquet files.
+        flush_every: vectors added before they are written by themselves.
+        parts_in_memory: parts whose vectors are kept in memory, the latest used.
 
     Raises:
-        CaptionlessError: the folder cannot be made or listed.
+        CaptionlessError: the folder cannot be created or listed.
     """
 
-    def __init__(self, folder: str | Path, encoder_digest: str, encoder_name: str = "") -> None:
+    def __init__(
+        self,
+        folder: str | Path,
+        encoder_digest: str,
+        encoder_name: str = "",
+        *,
+        flush_every: int = 2000,
+        parts_in_memory: int = 32,
+    ) -> None:
         if not re.fullmatch(r"\w[\w.-]{0,200}", encoder_digest):
             raise ValueError(f"{encoder_digest!r} is no digest")
         self.encoder_digest = encoder_digest
         self.encoder_name = encoder_name
         self.folder = Path(folder) / _LAYOUT / encoder_digest
+        self._flush_every, self._parts_in_memory = flush_every, parts_in_memory
         self._places: dict[str, tuple[Path, int]] = {}
         self._loaded: OrderedDict[Path, Vectors] = OrderedDict()
         self._pending: dict[str, tuple[str, Vectors]] = {}
@@ -68,26 +78,21 @@ class VectorCache:
         except OSError as error:
             raise CaptionlessError(
                 f"cannot use the cache folder {folder}: {error.strerror or error}. "
-                "Name another one in the environment variable CAPTIONLESS_CACHE."
+                "Set the environment variable CAPTIONLESS_CACHE to another one."
             ) from error
         for part in parts:
             self._index(part)
 
     def __len__(self) -> int:
-        """How many pictures have a vector here."""
+        """Return how many images have a vector here."""
         return len(self._places.keys() | self._pending.keys())
 
     def __contains__(self, digest: object) -> bool:
-        """Whether the picture with this content has a vector here (unless its part proves damaged)."""
+        """Return whether the image with this content has a vector here (unless its part proves damaged)."""
         return digest in self._pending or digest in self._places
 
-    @property
-    def pending(self) -> int:
-        """How many vectors the next `flush` will write."""
-        return len(self._pending)
-
     def get(self, digest: str) -> Vectors | None:
-        """The vector, float32 (width,), of the picture with this content; None when it must be embedded."""
+        """Return the vector, float32 (width,), of the image with this content; None if it must be embedded."""
         if digest in self._pending:
             return self._pending[digest][1].copy()
         if (place := self._places.get(digest)) is None or (vectors := self._load(place[0])) is None:
@@ -96,7 +101,7 @@ class VectorCache:
         return vector
 
     def add(self, digest: str, name: str, vector: ArrayLike) -> None:
-        """Remember a picture's vector; on disk after the next `flush`.
+        """Add an image's vector; it is on disk after the next `flush`, which happens every ``flush_every`` vectors.
 
         Raises:
             ValueError: the vector is not one-dimensional or not finite.
@@ -105,12 +110,14 @@ class VectorCache:
         if row.ndim != 1 or not np.isfinite(row).all():
             raise ValueError(f"the vector of {name} is not a finite vector: shape {row.shape}")
         self._pending[digest] = (name, row)
+        if len(self._pending) >= self._flush_every:
+            self.flush()
 
     def flush(self) -> None:
-        """Write what was added since the last time as a new part.
+        """Write the vectors added since the last flush as a new part.
 
         Raises:
-            CaptionlessError: the folder cannot be written to, or the disk is full; nothing is forgotten.
+            CaptionlessError: the folder cannot be written to, or the disk is full; the vectors stay in memory.
         """
         if not self._pending:
             return
@@ -132,11 +139,9 @@ class VectorCache:
         self._places.update((digest, (part, row)) for row, digest in enumerate(digests))
 
     def _index(self, part: Path) -> None:
-        """Note which pictures a part holds, without reading its vectors."""
+        """Record which images a part holds, without reading its vectors."""
         try:
-            table = pq.read_table(part, columns=["digest"], page_checksum_verification=True)
-            self._check_encoder(table.schema)
-            digests = table.column("digest").to_pylist()
+            digests = self._column(part, "digest").to_pylist()
         except FileNotFoundError:
             return
         except (OSError, ValueError, KeyError, pa.ArrowException) as error:
@@ -145,14 +150,12 @@ class VectorCache:
             self._places.update((digest, (part, row)) for row, digest in enumerate(digests))
 
     def _load(self, part: Path) -> Vectors | None:
-        """A part's vectors; None (and the part is forgotten) when it cannot be read."""
+        """Return a part's vectors; None (and the part is forgotten) if it cannot be read."""
         if part in self._loaded:
             self._loaded.move_to_end(part)
             return self._loaded[part]
         try:
-            table = pq.read_table(part, columns=["vector"], page_checksum_verification=True)
-            self._check_encoder(table.schema)
-            column = table.column("vector").combine_chunks()
+            column = self._column(part, "vector").combine_chunks()
             vectors: Vectors = column.flatten().to_numpy().reshape(len(column), column.type.list_size)
             if vectors.dtype != np.float32 or not np.isfinite(vectors).all():
                 raise ValueError("its vectors are not finite float32 numbers")
@@ -163,21 +166,23 @@ class VectorCache:
         self._remember(part, vectors)
         return vectors
 
+    def _column(self, part: Path, name: str) -> pa.ChunkedArray:
+        table = pq.read_table(part, columns=[name], page_checksum_verification=True)
+        if (table.schema.metadata or {}).get(_ENCODER, b"").decode("utf-8", "replace") != self.encoder_digest:
+            raise ValueError("it belongs to another encoder")
+        return table.column(name)
+
     def _remember(self, part: Path, vectors: Vectors) -> None:
         self._loaded[part] = vectors
-        while len(self._loaded) > _PARTS_IN_MEMORY:
+        while len(self._loaded) > self._parts_in_memory:
             self._loaded.popitem(last=False)
 
-    def _check_encoder(self, schema: pa.Schema) -> None:
-        if (schema.metadata or {}).get(_ENCODER, b"").decode("utf-8", "replace") != self.encoder_digest:
-            raise ValueError("it is of another encoder")
-
     def _set_aside(self, part: Path, error: Exception) -> None:
-        with contextlib.suppress(OSError):  # in a read-only cache it will be met, and warned of, again
+        with contextlib.suppress(OSError):  # in a read-only cache it stays, and each run warns again
             part.rename(part.with_suffix(".damaged"))
         reason = " ".join(str(error).split())[:200]
         warnings.warn(
-            f"a part of the vector cache is not usable and was set aside; its pictures are embedded again: {part} "
+            f"a part of the vector cache is unusable and was set aside; its images are embedded again: {part} "
             f"({reason})",
             stacklevel=2,
         )

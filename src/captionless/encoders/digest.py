@@ -1,4 +1,4 @@
-"""A content hash of an encoder: equal exactly where the same vectors would come out."""
+"""Hash the content of an encoder: equal hashes exactly for encoders that give the same vectors."""
 
 from __future__ import annotations
 
@@ -9,23 +9,15 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from captionless.encoders.hub import weight_files
+from captionless.encoders.hub import VOCABULARIES, weight_files
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-# What of config.json does not change a vector: who wrote it, and how the numbers are stored.
+# Keys of config.json that do not change a vector: the program that wrote it, and how numbers are stored.
 _VOLATILE = {"transformers_version", "_name_or_path", "_commit_hash", "architectures", "dtype", "torch_dtype"}
 _TOKENIZER_PARTS = ("normalizer", "pre_tokenizer", "post_processor", "model", "added_tokens")
 _TOKENIZER_RULES = ("do_lower_case", "strip_accents", "tokenize_chinese_chars")
-_VOCABULARIES = (
-    "vocab.json",
-    "merges.txt",
-    "vocab.txt",
-    "spiece.model",
-    "sentencepiece.bpe.model",
-    "tokenizer.model",
-)
 _IMAGE_STEPS = (
     "do_resize",
     "size",
@@ -43,12 +35,12 @@ _IMAGE_STEPS = (
 
 
 def content_digest(folder: Path, image_processor: Any, text_limit: int) -> str:
-    """Hash all that decides an encoder's vectors; 64 hex digits (SHA-256).
+    """Hash everything that decides an encoder's vectors; 64 hex digits (SHA-256).
 
-    In it are every tensor of the safetensors files (name, shape, values as float32), ``config.json`` without
-    its bookkeeping, the tokenizer's rules and vocabulary, the token limit, and the image processor's steps.
-    Not in it: file names, sharding, and the stored number format. So one encoder has one digest as hub id,
-    as local folder, and as float16 or float32 file of the same values, since all are computed in float32.
+    It covers every tensor of the safetensors files (name, shape, values as float32), ``config.json`` without its
+    bookkeeping, the tokenizer's rules and vocabulary, the token limit, and the image processor's steps. It does not
+    cover file names, sharding or the stored number format, so that one encoder has one digest as a hub id, as a local
+    folder, and as a float16 or float32 file of the same values (all are computed in float32).
     """
     digest = hashlib.sha256()
     for name, tensor in _tensors(folder):
@@ -82,31 +74,31 @@ def _config(folder: Path) -> Any:
 
 
 def _tokenizer(folder: Path) -> Iterator[bytes]:
-    """Yield the tokenizer's rules, then ``tokenizer.json`` where there is one, else the vocabulary files.
+    """Yield the tokenizer's rules, then ``tokenizer.json`` if there is one, else the vocabulary files.
 
-    Padding and truncation in ``tokenizer.json`` only say how it was called last.
+    Padding and truncation in ``tokenizer.json`` only record how it was called last.
     """
     rules = folder / "tokenizer_config.json"
     if rules.is_file():
-        said = json.loads(rules.read_text(encoding="utf-8"))
-        yield _canonical({rule: said[rule] for rule in _TOKENIZER_RULES if rule in said})
+        config = json.loads(rules.read_text(encoding="utf-8"))
+        yield _canonical({rule: config[rule] for rule in _TOKENIZER_RULES if rule in config})
     path = folder / "tokenizer.json"
     if path.is_file():
         whole = json.loads(path.read_text(encoding="utf-8"))
         yield _canonical({part: whole.get(part) for part in _TOKENIZER_PARTS})
         return
-    for name in _VOCABULARIES:
+    for name in VOCABULARIES:
         if (folder / name).is_file():
             yield name.encode() + b"\n" + (folder / name).read_bytes()
 
 
 def _image_steps(image_processor: Any) -> dict[str, Any]:
-    """Take the steps that decide pixels from the loaded processor, so that older spellings come out alike."""
+    """Return the steps that decide pixels, from the loaded processor, which unifies older spellings."""
 
     def plain(value: Any) -> Any:
         if value is None or isinstance(value, int | float | str):
             return value
-        if hasattr(value, "get"):  # a size: a dict, or transformers' SizeDict; both turn into pairs
+        if hasattr(value, "get"):  # a size: a dict, or transformers' SizeDict
             return {key: item for key, item in dict(value).items() if item is not None}
         return list(value)
 

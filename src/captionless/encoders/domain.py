@@ -1,4 +1,4 @@
-"""What an encoder knows: how near pictures lie to the photographs it was taught on."""
+"""Score how near images are to the photographs that an encoder was trained on."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Domain:
-    """Image vectors of photographs an encoder was taught on, and how near is near enough.
+    """The photographs that an encoder was trained on, and how near is near enough.
 
     Attributes:
-        reference: unit image vectors, (n, width) float32.
-        neighbours: how many of the nearest references a picture is compared with.
-        threshold: a folder is in the encoder's domain when its score is at least this, in -1..1.
+        reference: unit image vectors of some of the photographs, (n, width) float32.
+        neighbours: how many of the nearest references an image is compared with.
+        threshold: a folder with at least this score, in -1..1, is in the encoder's domain.
     """
 
     reference: Tensor
@@ -27,10 +27,10 @@ class Domain:
     threshold: float
 
     def score(self, vectors: Tensor) -> float:
-        """Score pictures given as unit image vectors, (n, width); 1 is as near as can be.
+        """Score images given as unit image vectors, (n, width); the highest score is 1.
 
-        A picture's score is its mean cosine to the ``neighbours`` nearest references, a folder's score the
-        median of its pictures, so that a few stray pictures do not decide.
+        An image's score is its mean cosine to the ``neighbours`` nearest references. A folder's score is the median of
+        its images, so that a few outliers do not decide.
         """
         cosines = vectors.float() @ self.reference.T
         nearest = cosines.topk(min(self.neighbours, len(self.reference)), dim=1).values
@@ -38,7 +38,7 @@ class Domain:
 
 
 def read_domain(folder: Path) -> Domain:
-    """Read ``domain.safetensors`` of an encoder folder.
+    """Read ``domain.safetensors`` of an encoder's folder.
 
     Raises:
         CaptionlessError: the file is missing or damaged.
@@ -48,11 +48,11 @@ def read_domain(folder: Path) -> Domain:
     path = folder / "domain.safetensors"
     try:
         with safe_open(path, framework="pt") as file:
-            about = file.metadata()
+            metadata = file.metadata()
             reference = file.get_tensor("reference").float()
-        return Domain(reference, int(about["neighbours"]), float(about["threshold"]))
-    except Exception as error:  # each kind of damage comes as an exception of another library
+        return Domain(reference, int(metadata["neighbours"]), float(metadata["threshold"]))
+    except Exception as error:  # each kind of damage has an exception of its own
         raise CaptionlessError(
-            f"what the encoder knows cannot be read from {path}. Name an encoder with --encoder, "
-            "or install captionless again if this is the bundled one."
+            f"the encoder's domain cannot be read from {path}. Choose an encoder with `encoder`, or install "
+            "captionless again if this is the bundled one."
         ) from error

@@ -1,95 +1,119 @@
-"""Where an encoder's files lie: the shipped folder, the person's own, the local hub cache, or the model hub.
+"""Find the files of an encoder: bundled, in a folder, in the local hub cache, or on the model hub.
 
-Only safetensors weights are ever fetched or read, and no code from a repository is ever run.
+Only safetensors weights are fetched or read, and no code from a repository is run.
 """
 
 from __future__ import annotations
 
 import errno
+import functools
 import json
 import os
 import re
 import sys
 import warnings
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from captionless.errors import CaptionlessError
+from captionless.progress import Progress, Silent
 
 if TYPE_CHECKING:
     from huggingface_hub import HfApi
 
 BUNDLED = "bundled"
 """The name of the encoder that ships inside the package."""
-
-CLIP = "openai/clip-vit-base-patch32"
-"""The encoder ``auto`` takes where the bundled one does not know what the pictures show (512 features)."""
-
 BUNDLED_FOLDER = Path(__file__).parents[1] / "bundled" / "encoder"
-
-# The main branch of OpenAI's ViT-B/32 repository has pickled weights only. The hub's own conversion bot put
-# the same tensors into safetensors in this commit; naming the commit also makes every machine get the same.
+CLIP = "openai/clip-vit-base-patch32"
+"""The encoder that ``auto`` uses for images outside the domain of the bundled one (512 features)."""
+# The main branch of this repository has pickled weights only; this commit holds the same tensors as safetensors.
 PINNED = {CLIP: "c237dc49a33fc61debc9276459120b7eac67e7ef"}
 _KNOWN_SIZES = {CLIP: 605_000_000}
 
 _HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[\w.-]+")
-_TIMEOUT = 5.0  # seconds to wait for the answers of the hub
 _CONFIG = "config.json"
 _WEIGHTS = "model.safetensors"
 _WEIGHTS_INDEX = "model.safetensors.index.json"
 _SHARD = re.compile(r"model-\d+-of-\d+\.safetensors")
 _PREPROCESSING = ("preprocessor_config.json", "processor_config.json")
-_VOCABULARIES = (
-    "tokenizer.json",
-    "vocab.json",
-    "vocab.txt",
-    "spiece.model",
-    "sentencepiece.bpe.model",
-    "tokenizer.model",
+VOCABULARIES = ("vocab.json", "merges.txt", "vocab.txt", "spiece.model", "sentencepiece.bpe.model", "tokenizer.model")
+"""Vocabulary files of tokenizers that have no ``tokenizer.json``."""
+_TOKENIZER = ("tokenizer.json", *(name for name in VOCABULARIES if name != "merges.txt"))
+_TOKENIZER_RULES = ("tokenizer_config.json", "special_tokens_map.json", "added_tokens.json")
+_SMALL_FILES = {_CONFIG, *_PREPROCESSING, *_TOKENIZER, *VOCABULARIES, *_TOKENIZER_RULES}
+
+
+@dataclass(frozen=True)
+class ModelKind:
+    """What a model's folder must contain, and how messages speak of the model.
+
+    Args:
+        noun: what it is called.
+        parameter: the parameter that names it.
+        needs: besides config and weights, one file of each of these groups.
+        expected: a sentence that says what to give.
+        instead: what else to do if it cannot be had.
+    """
+
+    noun: str
+    parameter: str
+    needs: tuple[tuple[str, ...], ...]
+    expected: str
+    instead: str
+
+
+ENCODER = ModelKind(
+    "encoder",
+    "encoder",
+    (_TOKENIZER, _PREPROCESSING),
+    "Give a folder with config.json, model.safetensors, a tokenizer and preprocessor_config.json of a transformers "
+    "dual encoder (CLIP, SigLIP, ...).",
+    "use the small encoder for flowers that ships with captionless (`encoder=bundled`)",
 )
-_SMALL_FILES = {
-    _CONFIG,
-    *_PREPROCESSING,
-    *_VOCABULARIES,
-    "merges.txt",
-    "tokenizer_config.json",
-    "special_tokens_map.json",
-    "added_tokens.json",
-}
-_EXPECTED = (
-    "Give a folder with config.json, model.safetensors, a tokenizer and preprocessor_config.json of a "
-    "transformers dual encoder (CLIP, SigLIP, ...)."
+IMAGE_MODEL = ModelKind(
+    "image model",
+    "features",
+    (_PREPROCESSING,),
+    "Use a transformers image model, such as facebook/dinov2-small, or a folder that holds one.",
+    "leave `features` out",
 )
 
 
-def find_encoder(name: str, announce: Callable[[str], None] | None = None, option: str = "--encoder") -> Path:
-    """Return the folder that holds the encoder ``name``; fetch it from the hub where it is nowhere else.
+def find_model(name: str, kind: ModelKind = ENCODER, progress: Progress | None = None, *, timeout: float = 5.0) -> Path:
+    """Return the folder of a model, and download it from the hub if it is nowhere else.
 
     Args:
         name: ``"bundled"``, a folder, or a hub id such as ``"openai/clip-vit-base-patch32"``.
-        announce: is given one line naming the size before anything is downloaded.
-        option: of the command line, by which it was named.
+        kind: what the folder must contain.
+        progress: receives one line with the size before a download.
+        timeout: seconds to wait for an answer of the hub.
 
     Raises:
-        CaptionlessError: no such folder, no such model, no safetensors weights, or the hub is out of reach.
+        CaptionlessError: there is no such folder or model, it is incomplete, or the hub cannot be reached.
     """
     folder = BUNDLED_FOLDER if name == BUNDLED else Path(os.path.expanduser(name))
-    # os.path, for it answers "no" to names that no file can have, where pathlib raises.
+    # os.path returns False for names that no file can have, where pathlib raises.
     if name == BUNDLED or (name.strip() and os.path.exists(folder)):
-        _check_folder(folder, name)
+        if not folder.is_dir():
+            raise CaptionlessError(f"the {kind.noun} {name} is a file, not a folder. {kind.expected}")
+        if missing := _missing(folder, kind):
+            raise CaptionlessError(
+                f"the {kind.noun} {name} is incomplete: there is no {missing} in it. {kind.expected}"
+            )
         return folder.absolute()
     if not _HUB_ID.fullmatch(name):
         raise CaptionlessError(
-            f"there is no encoder {name!r}: neither a folder nor a hub id. "
-            f"Use auto, bundled, an existing folder, or a hub id such as {CLIP}."
+            f"there is no {kind.noun} {name!r}: it is neither a folder nor a hub id. Use auto, bundled, an existing "
+            f"folder, or a hub id such as {CLIP}."
         )
-    return _cached(name) or _download(name, announce, option)
+    return _cached(name, kind) or _download(name, kind, progress or Silent(), timeout)
 
 
 def weight_files(folder: Path) -> list[Path]:
-    """List the safetensors files of a model folder: one, the shards its index names, or none.
+    """List the safetensors files of a model folder: one, the shards named by its index, or none.
 
     Raises:
         CaptionlessError: the index is damaged.
@@ -102,7 +126,7 @@ def weight_files(folder: Path) -> list[Path]:
         shards = json.loads((folder / _WEIGHTS_INDEX).read_text(encoding="utf-8"))["weight_map"].values()
     except (ValueError, KeyError, AttributeError, TypeError) as error:
         raise CaptionlessError(
-            f"{folder / _WEIGHTS_INDEX} is damaged. Fetch the encoder again or use another."
+            f"{folder / _WEIGHTS_INDEX} is damaged. Download the encoder again or use another."
         ) from error
     return [folder / Path(shard).name for shard in sorted(set(shards))]
 
@@ -132,137 +156,90 @@ def quiet(bars: bool = False) -> Iterator[None]:
                 logging.enable_progress_bar()
 
 
-def _check_folder(folder: Path, name: str) -> None:
-    if not folder.is_dir():
-        raise CaptionlessError(f"the encoder {name} is not a folder. {_EXPECTED}")
-    missing = _missing(folder)
-    if missing:
-        raise CaptionlessError(f"{name} holds no whole encoder: there is no {missing} in it. {_EXPECTED}")
+def _missing(folder: Path, kind: ModelKind) -> str | None:
+    """Return the first file that the folder lacks; None if it is complete.
 
-
-def _missing(folder: Path) -> str | None:
-    """Name the first thing that loading needs and the folder has not; None where all is there.
-
-    Checked here because transformers makes up a tokenizer of three words where there is none.
+    Checked here because transformers invents a tokenizer of three words if there is none.
     """
     if not (folder / _CONFIG).is_file():
         return _CONFIG
     weights = weight_files(folder)
+    if not weights:
+        return f"{_WEIGHTS} (no other weights are read)"
     absent = [file.name for file in weights if not file.is_file()]
-    if absent or not weights:
-        return absent[0] if absent else f"{_WEIGHTS} (no other weights are read)"
-    for names in (_VOCABULARIES, _PREPROCESSING):
-        if not any((folder / name).is_file() for name in names):
-            return names[0]
+    absent += [names[0] for names in kind.needs if not any((folder / name).is_file() for name in names)]
+    return absent[0] if absent else None
+
+
+def _revisions(name: str) -> list[str]:
+    return [*filter(None, [PINNED.get(name)]), "main"]
+
+
+def _cached(name: str, kind: ModelKind) -> Path | None:
+    """Return the folder of a model in the local hub cache, if it is complete; without network."""
+    from huggingface_hub import try_to_load_from_cache
+
+    for revision in _revisions(name):
+        config = try_to_load_from_cache(name, _CONFIG, revision=revision)
+        if isinstance(config, str) and not _missing(Path(config).parent, kind):
+            return Path(config).parent
     return None
 
 
-def _cached(name: str) -> Path | None:
-    """Look the hub id up in the local cache, without any network."""
-    from huggingface_hub import constants
-
-    repository = Path(constants.HF_HUB_CACHE) / f"models--{name.replace('/', '--')}"
-    references = [repository / "refs" / "main", *sorted((repository / "refs/refs/pr").glob("*"))]
-    commits = [reference.read_text().strip() for reference in references if reference.is_file()]
-    for commit in (*filter(None, [PINNED.get(name)]), *commits):
-        snapshot = repository / "snapshots" / commit
-        if not _missing(snapshot):  # an interrupted download is not whole
-            return snapshot
-    return None
-
-
-def _download(name: str, announce: Callable[[str], None] | None, option: str) -> Path:
+def _download(name: str, kind: ModelKind, progress: Progress, timeout: float) -> Path:
     import huggingface_hub as hub
     from huggingface_hub.errors import GatedRepoError, RepositoryNotFoundError
 
     try:
         with quiet(bars=sys.stderr.isatty()):
-            revision, files = _plan(hub.HfApi(), name)
-            if announce is not None:
-                announce(_announcement(name, revision, files))
-            patterns = list(files)
-            return Path(hub.snapshot_download(name, revision=revision, allow_patterns=patterns, etag_timeout=_TIMEOUT))
+            revision, files = _find_weights(hub.HfApi(), name, timeout)
+            fetch: Callable[..., Any] = functools.partial(
+                hub.snapshot_download, name, revision=revision, allow_patterns=files, etag_timeout=timeout
+            )
+            size = sum(file.file_size or 0 for file in fetch(dry_run=True) if file.will_download)
+            progress.say(
+                f"Downloading the {kind.noun} {name}: {size / 1e6:.0f} MB, kept for the next time in "
+                f"{hub.constants.HF_HUB_CACHE}"
+            )
+            return Path(fetch())
     except CaptionlessError:
         raise
     except GatedRepoError as error:
         raise CaptionlessError(
             f"the model hub gives {name} only to those who accepted its terms. Accept them on its page and "
-            "run `hf auth login`, or use another encoder."
+            f"run `hf auth login`, or use another {kind.noun}."
         ) from error
     except RepositoryNotFoundError as error:
         raise CaptionlessError(
-            f"there is no encoder {name}: neither a folder here nor a (public) model on the hub. Check the spelling."
+            f"there is no {kind.noun} {name}: neither a folder here nor a public model on the hub. Check the spelling."
         ) from error
     except Exception as error:  # refused, timed out, proxy, offline mode, 5xx: each HTTP library has its own
         if isinstance(error, OSError) and error.errno == errno.ENOSPC:
             raise CaptionlessError(
                 f"the disk is full: {name} cannot be stored. Free some space, or set HF_HOME to a larger disk."
             ) from error
-        raise _out_of_reach(name, option) from error
+        size_known = f" (about {_KNOWN_SIZES[name] / 1e6:.0f} MB)" if name in _KNOWN_SIZES else ""
+        raise CaptionlessError(
+            f"the {kind.noun} {name}{size_known} is neither a folder here nor in the local hub cache, and the model "
+            f"hub cannot be reached. Give a folder that holds it (`{kind.parameter}=FOLDER`), or {kind.instead}."
+        ) from error
 
 
-def _out_of_reach(name: str, option: str) -> CaptionlessError:
-    size = f" (about {_KNOWN_SIZES[name] / 1e6:.0f} MB)" if name in _KNOWN_SIZES else ""
-    kind, instead = "model", f"leave {option} out"
-    if option == "--encoder":
-        kind, instead = (
-            "encoder",
-            f"use the small encoder that ships with captionless and knows flowers ({option} bundled)",
-        )
-    return CaptionlessError(
-        f"the {kind} {name}{size} is neither a folder here nor in the local hub cache, and the model hub "
-        f"cannot be reached: give a folder that holds it ({option} FOLDER), or {instead}."
-    )
-
-
-def _plan(api: HfApi, name: str) -> tuple[str, dict[str, int | None]]:
-    """Choose the revision with safetensors weights; return it and the sizes in bytes of the files to fetch."""
+def _find_weights(api: HfApi, name: str, timeout: float) -> tuple[str, list[str]]:
+    """Return the revision that has safetensors weights, and the files of it to fetch."""
     from huggingface_hub.errors import RevisionNotFoundError
 
-    for revision in _revisions(api, name):
+    for revision in _revisions(name):
         try:
-            info = api.model_info(name, revision=revision, timeout=_TIMEOUT, files_metadata=True)
+            # snapshot_download has no time limit for the question which files there are; this call has.
+            info = api.model_info(name, revision=revision, timeout=timeout)
         except RevisionNotFoundError:
             continue
-        files = _wanted({file.rfilename: file.size for file in info.siblings or ()})
-        if any(file.endswith(".safetensors") for file in files):
-            return revision, files
+        files = {file.rfilename for file in info.siblings or ()}
+        weights = {_WEIGHTS} & files or {file for file in files if file == _WEIGHTS_INDEX or _SHARD.fullmatch(file)}
+        if weights:
+            return revision, sorted(weights | (_SMALL_FILES & files))
     raise CaptionlessError(
         f"{name} has no safetensors weights on the model hub, and no others are read here (pickles can run "
         f"code). Use an encoder that has them, such as {CLIP}, or convert it and give the folder."
     )
-
-
-def _revisions(api: HfApi, name: str) -> Iterator[str]:
-    """Yield the pinned commit, the main branch, then open pull requests of the hub's own conversion bot."""
-    if name in PINNED:
-        yield PINNED[name]
-    yield "main"
-    requests = api.get_repo_discussions(
-        name, author="SFconvertbot", discussion_type="pull_request", discussion_status="open"
-    )
-    for request in requests:
-        if request.title == "Adding `safetensors` variant of this model" and request.git_reference:
-            yield request.git_reference
-
-
-def _wanted(sizes: Mapping[str, int | None]) -> dict[str, int | None]:
-    whole = {_WEIGHTS} if _WEIGHTS in sizes else {_WEIGHTS_INDEX}
-    return {
-        name: size
-        for name, size in sizes.items()
-        if name in _SMALL_FILES or name in whole or (_WEIGHTS not in sizes and _SHARD.fullmatch(name))
-    }
-
-
-def _announcement(name: str, revision: str, files: Mapping[str, int | None]) -> str:
-    from huggingface_hub import constants, try_to_load_from_cache
-
-    missing = {
-        file: size
-        for file, size in files.items()
-        if not isinstance(try_to_load_from_cache(name, file, revision=revision), str)
-    }
-    total = sum(size or 0 for size in missing.values()) or _KNOWN_SIZES.get(name, 0)
-    size = f"{total / 1e6:.0f} MB" if total else "of unknown size"
-    return f"downloading the encoder {name}: {size}, kept for the next time in {constants.HF_HUB_CACHE}"

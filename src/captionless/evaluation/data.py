@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -139,8 +138,8 @@ def load_labelled_images(
 def _read(data: str | Path, generator: Generator, progress: Progress, labels: str | Path | None) -> ImageSet:
     config = generator.model.config
     if config.encoder:
-        grey, on_progress = config.denoiser.channels == 1, partial(progress.advance, "Reading images")
-        embedded = embed(data, generator.encoder, sizes=(config.size,), grey=grey, on_progress=on_progress)
+        grey = config.denoiser.channels == 1
+        embedded = embed(data, generator.encoder, sizes=(config.size,), grey=grey, progress=progress)
         _report_files(embedded, progress)
         return _unique(embedded, data, generator, labels, torch.from_numpy(embedded.vectors).float())
     arrays = _read_arrays(data, generator, progress)
@@ -153,8 +152,8 @@ def _read(data: str | Path, generator: Generator, progress: Progress, labels: st
 
 def _read_arrays(data: str | Path, generator: Generator, progress: Progress) -> ImageArrays:
     config = generator.model.config
-    grey, on_progress = config.denoiser.channels == 1, partial(progress.advance, "Reading images")
-    found = read_arrays(data, (config.size,), grey=grey, on_progress=on_progress)
+    grey = config.denoiser.channels == 1
+    found = read_arrays(data, (config.size,), grey=grey, progress=progress)
     _report_files(found, progress)
     return found
 

@@ -10,8 +10,9 @@ from torch import Tensor
 from captionless.checkpoints.config import ModelConfig
 from captionless.config.evaluation import EvaluationConfig
 from captionless.config.sampling import SamplingConfig
-from captionless.encoders.dual_encoder import BUNDLED, load_encoder
+from captionless.encoders.dual_encoder import load_encoder
 from captionless.encoders.features import Features, load_features, own_features
+from captionless.encoders.hub import BUNDLED
 from captionless.evaluation.classifier import ReferenceClassifier, mirrors_images, train_reference
 from captionless.evaluation.data import EvaluationData, ImageSet
 from captionless.evaluation.lineage import encoder_digests
@@ -125,7 +126,7 @@ def choose_features(generator: Generator, plan: Plan) -> Features:
     """Return what images are compared by: the model that was named, the model's own encoder, or the bundled one."""
     taught, device = encoder_digests(generator.model.name), str(generator.device)
     if plan.features is not None:
-        return load_features(plan.features, device, own=taught, announce=plan.progress.say)
+        return load_features(plan.features, device, own=taught, progress=plan.progress)
     if generator.classes:
         encoder = load_encoder(BUNDLED, device)
         return replace(own_features(encoder), independent=encoder.digest not in taught)

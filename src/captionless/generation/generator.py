@@ -90,7 +90,7 @@ class Generator:
 
         recorded = self.model.config.require_encoder(self.model.name).name
         try:
-            encoder = load_encoder(self.encoder_place or recorded, announce=_announce)
+            encoder = load_encoder(self.encoder_place or recorded, progress=_Announcer())
         except CaptionlessError as error:
             if self.encoder_place:
                 raise
@@ -303,11 +303,14 @@ def _source(image: Image.Image | None) -> str | None:
     return None if image is None else str(getattr(image, "filename", "") or "an image without a file")
 
 
-def _announce(message: str) -> None:
-    with warnings.catch_warnings():
-        # While it downloads, encoders.hub silences all warnings; this one is our own.
-        warnings.simplefilter("always")
-        warnings.warn(message, stacklevel=2)
+class _Announcer(Silent):
+    """Announces downloads by warnings."""
+
+    def say(self, message: str) -> None:
+        """Warn, although `encoders.hub` silences warnings during a download."""
+        with warnings.catch_warnings():
+            warnings.simplefilter("always")
+            warnings.warn(message, stacklevel=2)
 
 
 def _check_encoder(model: Model, encoder: Encoder) -> None:

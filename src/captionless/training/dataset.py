@@ -18,8 +18,10 @@ from captionless.data.arrays import ImageArrays
 from captionless.data.images import held_out, sample_images, write_report
 from captionless.encoders.cache import Vectors
 from captionless.encoders.dual_encoder import check_same, choose_encoder, load_encoder
-from captionless.encoders.embeddings import EmbeddedImages, embed, read_vectors
+from captionless.encoders.embeddings import EmbeddedImages, embed
+from captionless.encoders.table import read_vectors
 from captionless.errors import CaptionlessError
+from captionless.progress import Progress
 
 if TYPE_CHECKING:
     from captionless.encoders.dual_encoder import Encoder
@@ -34,7 +36,7 @@ class Listener(Protocol):
     def say(self, message: str) -> None:
         """Take a sentence."""
 
-    def reading(self, done: int, total: int) -> None:
+    def advance(self, task: str, done: int, total: int) -> None:
         """Take the progress of reading."""
 
 
@@ -135,7 +137,7 @@ def gather(
         small: side at which to read each picture once more, for a training that enlarges.
     """
     bound = before.encoder if before else None
-    chosen, reason = pick_encoder(folder, encoder, bound, vectors, listener.say, str(device))
+    chosen, reason = pick_encoder(folder, encoder, bound, vectors, listener, str(device))
     listener.say(f"Encoder: {reason}.")
     table = read_vectors(vectors, chosen.width) if vectors else None
     embedded = embed(
@@ -144,7 +146,7 @@ def gather(
         sizes=sides(settings.size, small),
         grey=settings.grey,
         precomputed=table,
-        on_progress=listener.reading,
+        progress=listener,
     )
     tell(embedded, out / "images-report.csv", listener.say, settings.hold_out)
     train, aside = split(embedded, embedded.vectors, settings, small)
@@ -161,7 +163,7 @@ def pick_encoder(
     name: str | None,
     bound: EncoderReference | None,
     vectors: str | Path | None,
-    say: Callable[[str], None],
+    progress: Progress,
     device: str = "cpu",
 ) -> tuple[Encoder, str]:
     """Return the encoder to use and why.
@@ -170,7 +172,7 @@ def pick_encoder(
     """
     if bound is not None:
         place = bound.name if name in (None, "auto") else str(name)
-        encoder = load_encoder(place, device, announce=say)
+        encoder = load_encoder(place, device, progress=progress)
         check_same(asdict(bound), encoder)
         return encoder, f"{place}: the model's own"
     if vectors is not None and name in (None, "auto"):
@@ -179,7 +181,7 @@ def pick_encoder(
             "such as --encoder openai/clip-vit-base-patch32."
         )
     images = sample_images(folder, DOMAIN_SAMPLE) if name in (None, "auto") else []
-    return choose_encoder(name or "auto", images, device=device, announce=say)
+    return choose_encoder(name or "auto", images, device=device, progress=progress)
 
 
 def sides(size: int, small: int | None) -> tuple[int, ...]:

@@ -82,7 +82,7 @@ def gather_classes(
         grey=settings.grey,
         files=files,
         reject=lambda picture: "" if picture.name in labels.by_name else labels.missing_reason,
-        on_progress=listener.reading,
+        progress=listener,
     )
     tell(found, out / "images-report.csv", listener.say, settings.hold_out)
     require_two_classes(folder, labels, found.names)

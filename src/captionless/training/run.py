@@ -45,7 +45,7 @@ class Observer(Protocol):
     def say(self, message: str) -> None:
         """Take a sentence for the person in front of the screen."""
 
-    def reading(self, done: int, total: int) -> None:
+    def advance(self, task: str, done: int, total: int) -> None:
         """Take the progress of reading and embedding pictures."""
 
     def step(self, training: trainer.Training, settings: TrainConfig) -> None:
@@ -58,7 +58,7 @@ class Silent:
     def say(self, message: str) -> None:
         """Ignore it."""
 
-    def reading(self, done: int, total: int) -> None:
+    def advance(self, task: str, done: int, total: int) -> None:
         """Ignore it."""
 
     def step(self, training: trainer.Training, settings: TrainConfig) -> None:

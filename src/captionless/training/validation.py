@@ -10,8 +10,9 @@ from torch import Tensor
 
 from captionless.checkpoints.config import ModelConfig
 from captionless.config.sampling import SamplingConfig
-from captionless.encoders.dual_encoder import BUNDLED, load_encoder
+from captionless.encoders.dual_encoder import load_encoder
 from captionless.encoders.features import own_features
+from captionless.encoders.hub import BUNDLED
 from captionless.errors import CaptionlessError
 from captionless.evaluation.metrics import MINIMUM, Estimate, memorised, memorises, nearest, paired_kid, share
 from captionless.generation.sample import Stage, sample, to_images
