@@ -153,6 +153,7 @@ def test_a_config_of_format_6_is_read_with_its_old_names(tmp_path: Path) -> None
     config = load_config(write(tmp_path, FORMAT_6))
     assert (config.size, config.base_size, config.classes) == (16, 8, ("daisy", "rose"))
     assert config.denoiser.multipliers == (1, 1, 2)
+    assert (config.denoiser.input_skip, config.denoiser.low_res_channels) == (True, 4)
     training = config.training
     assert (training.version, training.train_images, training.images_seen) == ("0.1.0", 12, 640)
     assert (training.initialised_from, training.base_model) == ("parent", "runs/small")

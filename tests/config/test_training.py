@@ -29,7 +29,8 @@ from captionless.config.training import (
 from captionless.diffusion.schedules import SCHEDULE_KINDS, CosineSchedule, FlowSchedule, LinearSchedule
 from captionless.errors import CaptionlessError
 from captionless.models.blocks import GROUP
-from captionless.models.unet import DenoiserConfig, course_denoiser, default_patch
+from captionless.models.presets import course_denoiser, default_patch
+from captionless.models.unet import DenoiserConfig
 from captionless.training.start import Start, noise_schedule, schedule_from, settle, shape
 
 

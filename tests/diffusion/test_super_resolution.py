@@ -21,14 +21,14 @@ from captionless.diffusion.objective import denoising_loss
 from captionless.diffusion.schedules import CosineSchedule
 from captionless.diffusion.super_resolution import (
     MAX_NOISE,
-    looking_at,
-    shown_beside,
-    super_resolution_shape,
+    low_res_channels,
+    with_low_res,
 )
 from captionless.errors import CaptionlessError
 from captionless.generation.editing import Edit
 from captionless.generation.generator import Generator
 from captionless.generation.sample import Stage, sample, to_images
+from captionless.models.presets import super_resolution_denoiser
 from captionless.models.unet import Denoiser
 from captionless.training import loop as trainer
 
@@ -42,7 +42,7 @@ class Sees(torch.nn.Module):
 
     def __init__(self) -> None:
         super().__init__()
-        self.config = super_resolution_shape(16, 3, 16, tiny.WIDTH, 0.0)
+        self.config = super_resolution_denoiser(16, 3, 16, tiny.WIDTH, 0.0)
         self.weight = torch.nn.Parameter(torch.zeros(1))
         self.calls: list[Tensor] = []
 
@@ -67,34 +67,21 @@ def enlarged(n: int = 3, sampling: SamplingConfig = QUICK, denoiser: Any = None,
 
 def test_without_noise_it_is_the_small_image_enlarged_and_a_plane_of_zeros() -> None:
     small = tiny.random(2, 3, 4, 4)
-    shown = shown_beside(small, 8, torch.zeros(2), tiny.random(2, 3, 4, 4, seed=1))
+    shown = low_res_channels(small, 8, torch.zeros(2), tiny.random(2, 3, 4, 4, seed=1))
     torch.testing.assert_close(shown[:, :3], F.interpolate(small, size=8, mode="bilinear"))
     assert not shown[:, 3].any()
 
 
 def test_each_image_is_as_noisy_as_the_plane_beside_it_tells() -> None:
     small, eps, level = torch.zeros(3, 3, 64, 64), tiny.random(3, 3, 64, 64), torch.tensor([0.0, 0.1, MAX_NOISE])
-    shown = shown_beside(small, 64, level, eps)
+    shown = low_res_channels(small, 64, level, eps)
     torch.testing.assert_close(shown[:, :3].std((1, 2, 3)), level, atol=0.003, rtol=0)
     torch.testing.assert_close(shown[:, 3].mean((1, 2)), torch.tensor([0.0, 0.1 / MAX_NOISE, 1.0]))
 
 
-def test_several_conditions_of_one_image_all_see_its_small_one() -> None:
-    """Guidance stacks the noisy pictures k times; the shown ones must follow in the same order."""
-    seen: list[Tensor] = []
-
-    def network(xt: Tensor, t: Tensor, condition: Tensor) -> Tensor:
-        seen.append(xt)
-        return xt[:, :3]
-
-    xt, shown = tiny.random(2, 3, 8, 8), tiny.random(2, 4, 8, 8, seed=1)
-    looking_at(network, shown)(torch.cat([xt, -xt]), torch.zeros(4), torch.zeros(4, 8))
-    assert torch.equal(seen[0], torch.cat([torch.cat([xt, shown], 1), torch.cat([-xt, shown], 1)]))
-
-
 @pytest.mark.parametrize(("size", "patch"), [(16, 1), (48, 1), (64, 2), (96, 2), (128, 4), (256, 4)])
 def test_a_network_that_enlarges_works_on_about_the_same_grid_for_every_size(size: int, patch: int) -> None:
-    shape = super_resolution_shape(size, 3, 16, tiny.WIDTH, 0.0)
+    shape = super_resolution_denoiser(size, 3, 16, tiny.WIDTH, 0.0)
     assert shape.patch == patch
     shape.check_size(size)
     answer = Denoiser(shape)(torch.zeros(1, 7, size, size), torch.zeros(1), torch.zeros(1, tiny.WIDTH))
@@ -111,13 +98,14 @@ def test_it_learns_to_use_the_small_image() -> None:
     data = trainer.TrainingData(pixels, torch.zeros(64, tiny.WIDTH), small=pixels[..., ::2, ::2])
     settings = TrainConfig(size=8, width=16, batch=32, images=32 * 60, learning_rate=2e-3, flip=False)
     torch.manual_seed(0)
-    training = trainer.begin(Denoiser(super_resolution_shape(8, 3, 16, tiny.WIDTH, 0.0)), settings)
+    training = trainer.begin(Denoiser(super_resolution_denoiser(8, 3, 16, tiny.WIDTH, 0.0)), settings)
     # Whatever the trainer was given for earlier trainings, this one computes on the CPU.
     trainer.run(training, data, CosineSchedule(), settings, Accelerator(cpu=True), lambda _: None)
     x0, eps = normalise(pixels), tiny.random(64, 3, 8, 8)
 
     def loss(small: Tensor) -> float:
-        network = looking_at(training.network.eval(), shown_beside(small, 8, torch.zeros(64), torch.zeros_like(small)))
+        low_res = low_res_channels(small, 8, torch.zeros(64), torch.zeros_like(small))
+        network = with_low_res(training.network.eval(), low_res)
         with torch.no_grad():
             return float(denoising_loss(network, CosineSchedule(), x0, data.vectors, torch.full((64,), 0.8), eps))
 
@@ -127,14 +115,14 @@ def test_it_learns_to_use_the_small_image() -> None:
 
 def test_the_small_images_are_mirrored_with_the_large_ones(monkeypatch: pytest.MonkeyPatch) -> None:
     pairs: list[tuple[Tensor, Tensor]] = []
-    original = cascade.shown_beside
+    original = cascade.low_res_channels
 
     def spy(small: Tensor, size: int, level: Tensor, eps: Tensor) -> Tensor:
         assert 0 <= level.min() <= level.max() <= MAX_NOISE
         pairs.append((small, level))
         return original(small, size, level, eps)
 
-    monkeypatch.setattr(cascade, "shown_beside", spy)
+    monkeypatch.setattr(cascade, "low_res_channels", spy)
     x0 = tiny.random(16, 3, 8, 8)
     clean: list[Tensor] = []
 
@@ -183,7 +171,7 @@ def test_the_words_guide_the_first_stage_and_the_second_takes_few_unguided_steps
 
 @pytest.mark.parametrize("sampler", ["dpmpp-2m", "ddpm", "heun"])
 def test_a_seed_is_the_same_image_in_any_batch(sampler: str) -> None:
-    network = tiny.denoiser(super_resolution_shape(16, 3, 16, tiny.WIDTH, 0.0))
+    network = tiny.denoiser(super_resolution_denoiser(16, 3, 16, tiny.WIDTH, 0.0))
     together, by_twos = (enlarged(4, QUICK.replace(sampler=sampler, batch=b), network).int() for b in (4, 2))
     assert (together - by_twos).abs().max() <= 1
     other = enlarged(4, QUICK.replace(sampler=sampler), network, seeds=[9, 8, 7, 6]).int()
@@ -197,7 +185,7 @@ def test_both_stages_are_told_step_by_step_at_one_size() -> None:
 
 
 def test_the_last_frame_of_a_trajectory_is_the_finished_image() -> None:
-    network = tiny.denoiser(super_resolution_shape(16, 3, 16, tiny.WIDTH, 0.0))
+    network = tiny.denoiser(super_resolution_denoiser(16, 3, 16, tiny.WIDTH, 0.0))
     generator = Generator(second(network), tiny.FakeEncoder(), device="cpu")  # type: ignore[arg-type]
     (image,) = generator.generate("a rose", sampling=QUICK, trajectory=True)
     assert image.trajectory is not None
@@ -238,7 +226,7 @@ def test_a_image_without_words_is_enlarged_without_them(scale: float, second_sca
 
 
 def test_at_a_scale_of_minus_1_nothing_depends_on_the_condition() -> None:
-    network = tiny.denoiser(super_resolution_shape(16, 3, 16, tiny.WIDTH, 0.0))
+    network = tiny.denoiser(super_resolution_denoiser(16, 3, 16, tiny.WIDTH, 0.0))
     model, sampling = second(network), QUICK.replace(guidance=-1.0)
     one, other = (
         sample([FIRST, Stage(network, model.config)], tiny.unit_vectors(2, seed=seed), [0, 1], sampling).int()
@@ -248,7 +236,7 @@ def test_at_a_scale_of_minus_1_nothing_depends_on_the_condition() -> None:
 
 
 def test_the_first_stage_is_the_small_model_or_the_only_one() -> None:
-    model = second(tiny.denoiser(super_resolution_shape(16, 3, 16, tiny.WIDTH, 0.0)))
+    model = second(tiny.denoiser(super_resolution_denoiser(16, 3, 16, tiny.WIDTH, 0.0)))
     assert Generator(model, device="cpu").stages[0].config is SMALL.config
     assert Generator(SMALL, device="cpu").stages[0].config is SMALL.config
     assert Generator(SMALL, device="cpu").steps(QUICK) == 3

@@ -15,7 +15,8 @@ from captionless.config.sampling import SamplingConfig
 from captionless.config.training import COURSE, TrainConfig
 from captionless.diffusion.reverse import Step
 from captionless.generation.sample import Stage, sample
-from captionless.models.unet import Denoiser, course_denoiser
+from captionless.models.presets import course_denoiser
+from captionless.models.unet import Denoiser
 from captionless.training.loop import begin, step_generator, step_loss
 from captionless.training.start import Start, noise_schedule, settle, shape
 

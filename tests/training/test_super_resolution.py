@@ -19,12 +19,12 @@ from captionless.checkpoints.image_list import read_image_list
 from captionless.checkpoints.model import WEIGHTS, load_model
 from captionless.checkpoints.tensors import read_tensors
 from captionless.config.sampling import SamplingConfig
-from captionless.diffusion import super_resolution as cascade
 from captionless.errors import CaptionlessError
 from captionless.evaluation.data import load_evaluation_data
 from captionless.evaluation.lineage import lineage, seen_digests, training_images
 from captionless.evaluation.one_model import facts
 from captionless.generation.generator import Generator, load
+from captionless.models import presets
 from captionless.models.unet import Denoiser
 from captionless.progress import Silent
 from captionless.training import loop as trainer
@@ -209,7 +209,7 @@ def test_another_enlargement_may_begin_with_its_large_one(large: Path, small: Pa
 def with_levels(multipliers: tuple[int, ...], photos: Path, small: Path, out: Path) -> Path:
     """Train an enlarger of another make, as one that is older might be."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(cascade, "ENLARGING_MULTIPLIERS", multipliers)
+        patch.setattr(presets, "SUPER_RESOLUTION_MULTIPLIERS", multipliers)
         return train(photos, out, enlarge=small, **{**LARGE, "images": 1})
 
 

@@ -103,7 +103,7 @@ class ModelConfig:
         if len(set(self.classes)) < len(self.classes) or not all(self.classes):
             raise CaptionlessError("each class of a model needs a name of its own.")
         base = self.base_size
-        if self.denoiser.beside != (0 if base is None else self.denoiser.channels + 1):
+        if self.denoiser.low_res_channels != (0 if base is None else self.denoiser.channels + 1):
             raise CaptionlessError("`base_size` is set for a super-resolution stage, and only for one.")
         if base is not None and not (0 < base < self.size and self.size % base == 0):
             raise CaptionlessError(f"images of {base} pixels are not upsampled to {self.size}: not a whole multiple.")

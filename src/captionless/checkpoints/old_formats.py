@@ -1,4 +1,4 @@
-"""Translate the ``config.json`` of earlier formats into the names of the present one."""
+"""Translate ``config.json`` and the names of weights of earlier formats into those of the present one."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from typing import Any
 
 RENAMED: dict[str, dict[str, str]] = {
     "": {"enlarges": "base_size"},
-    "denoiser": {},
+    "denoiser": {"bypass": "input_skip", "beside": "low_res_channels"},
     "training": {
         "captionless": "version",
         "pictures": "train_images",
@@ -18,6 +18,9 @@ RENAMED: dict[str, dict[str, str]] = {
     "settings": {},
 }
 """Old name: new name, by the part of the file in which it stands; ``settings`` is the part of ``training``."""
+
+RENAMED_LAYERS = {"bypass": "input_skip"}
+"""Old name: new name, of the layers of a denoiser."""
 
 ADDED: dict[str, Any] = {"classes": [], "prediction": "v", "base_size": None}
 """What formats 1 to 4 did not write yet, and what holds for their models."""
@@ -35,6 +38,11 @@ def translated(values: dict[str, Any]) -> dict[str, Any]:
     if isinstance(training, dict) and "settings" in training:
         training["settings"] = _renamed("settings", training["settings"])
     return values
+
+
+def renamed_layers(name: str) -> str:
+    """Return the present name of a tensor of weights, such as ``bypass.enter.weight``."""
+    return ".".join(RENAMED_LAYERS.get(part, part) for part in name.split("."))
 
 
 def _renamed(part: str, values: Any) -> Any:

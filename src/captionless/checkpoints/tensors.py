@@ -9,6 +9,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
+from captionless.checkpoints.old_formats import renamed_layers
 from captionless.errors import CaptionlessError
 from captionless.files import atomic_write
 
@@ -28,7 +29,7 @@ def save_tensors(path: Path, tensors: dict[str, Tensor], metadata: dict[str, str
 
 
 def read_tensors(path: Path) -> dict[str, Tensor]:
-    """Read a safetensors file into memory.
+    """Read a safetensors file into memory; layers that were renamed since bear their present names.
 
     Raises:
         CaptionlessError: the file is missing or damaged.
@@ -36,7 +37,7 @@ def read_tensors(path: Path) -> dict[str, Tensor]:
     if not path.is_file():
         raise CaptionlessError(f"{path} is missing: the model folder is incomplete. Restore it, or train again.")
     try:
-        tensors: dict[str, Tensor] = load_file(path)
+        tensors = {renamed_layers(name): tensor for name, tensor in load_file(path).items()}
     except (SafetensorError, OSError) as error:
         raise CaptionlessError(f"{path} is damaged ({error}). Restore it, or train again.") from error
     return tensors

@@ -1,13 +1,13 @@
-"""Cascades: one model paints small pictures, a second one enlarges them.
+"""Cascaded super-resolution: a second denoiser upsamples the images of a base model.
 
-Ho et al., "Cascaded Diffusion Models for High Fidelity Image Generation" (arXiv:2106.15282). The second denoiser is one
-like any other, except that it sees the small picture beside the noisy large one. What a picture shows is settled when
-it is small, where a network is cheap; what is left is detail, which needs no attention and few steps.
+Ho et al., "Cascaded Diffusion Models for High Fidelity Image Generation" (arXiv:2106.15282). The super-resolution stage
+is a denoiser like any other, with the low-resolution image concatenated to the noisy one. The content of an image is
+decided at low resolution, where a network is cheap; the rest is detail, which needs no attention and few steps.
 
-In training, the small picture is the photograph as the small model was shown it, and flawless. (The mean of the large
-one's pixels would not do: it is softer, and beside what is painted the enlarger would see detail where there is none.)
-Painted ones have flaws: so the denoiser learns from small pictures with some noise on them, is told how much, and takes
-their finest detail for no more than a hint (conditioning augmentation, section 4.2 of the paper).
+In training, the low-resolution image is the photograph as the base model was trained on it, without flaws. (The mean of
+the large image's pixels would not do: it is softer than generated images are.) Generated images have flaws. So the
+stage is trained on low-resolution images with some noise, at a level that it receives as a channel, and learns to trust
+their finest detail the less (conditioning augmentation, section 4.2 of the paper).
 """
 
 from __future__ import annotations
@@ -17,62 +17,38 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from captionless.diffusion.objective import Network
-from captionless.models.unet import DenoiserConfig
 
 MAX_NOISE = 0.3
-"""Std of the noise on small pictures (whose values lie in [-1, 1]) in training, at most."""
-ENLARGING_MULTIPLIERS = (1, 1, 2)
-"""Of the second denoiser: detail is made at the finest level, which gets most of the work."""
-GRID = 32
-"""Positions a side that the second denoiser works on, at least."""
+"""Std of the noise on low-resolution images, in [-1, 1], that the noise channel shows as 1."""
 
 
-def super_resolution_shape(
-    size: int, channels: int, width: int, condition_width: int, dropout: float
-) -> DenoiserConfig:
-    """Return the shape of a denoiser that enlarges to ``size`` pixels: all of it convolutions."""
-    patch = next((patch for patch in (4, 2) if size % (4 * patch) == 0 and size // patch >= GRID), 1)
-    return DenoiserConfig(
-        channels,
-        patch,
-        width,
-        multipliers=ENLARGING_MULTIPLIERS,
-        attention=(),
-        condition_width=condition_width,
-        dropout=dropout,
-        bypass=True,
-        beside=channels + 1,
-    )
-
-
-def shown_beside(small: Tensor, size: int, level: Tensor, eps: Tensor) -> Tensor:
-    """Return what the second denoiser sees of small pictures: noisy, enlarged, and how noisy they are.
+def low_res_channels(images: Tensor, size: int, level: Tensor, eps: Tensor) -> Tensor:
+    """Return the channels that condition a super-resolution stage: noisy, upsampled images and their noise level.
 
     Args:
-        small: pictures in [-1, 1], (n, channels, side, side).
-        size: side to enlarge them to.
+        images: low-resolution images in [-1, 1], (n, channels, side, side).
+        size: side to upsample them to.
         level: std of the noise on each, (n,).
-        eps: standard normal noise of the shape of ``small``.
+        eps: standard normal noise of the shape of ``images``.
 
     Returns:
         (n, channels + 1, size, size).
     """
-    noisy = small + level.reshape(-1, 1, 1, 1) * eps
-    enlarged = F.interpolate(noisy, size=size, mode="bilinear", align_corners=False)
+    noisy = images + level.reshape(-1, 1, 1, 1) * eps
+    upsampled = F.interpolate(noisy, size=size, mode="bilinear", align_corners=False)
     plane = (level / MAX_NOISE).reshape(-1, 1, 1, 1).expand(-1, 1, size, size)
-    return torch.cat([enlarged, plane], dim=1)
+    return torch.cat([upsampled, plane], dim=1)
 
 
-def looking_at(network: Network, shown: Tensor) -> Network:
-    """Return the second denoiser as one of noisy pictures alone, with ``shown`` before its eyes.
+def with_low_res(network: Network, low_res: Tensor) -> Network:
+    """Return a super-resolution stage as a network of noisy images alone, with fixed low-resolution channels.
 
     Args:
         network: takes (n, 2 * channels + 1, size, size).
-        shown: of ``shown_beside``. A call with k * n noisy pictures (k conditions of each) sees it k times.
+        low_res: of ``low_res_channels``, (n, channels + 1, size, size).
     """
 
-    def answer(xt: Tensor, t: Tensor, condition: Tensor) -> Tensor:
-        beside = shown.to(xt).repeat(len(xt) // len(shown), 1, 1, 1)
-        return network(torch.cat([xt, beside], dim=1), t, condition)
+    def conditioned(xt: Tensor, t: Tensor, condition: Tensor) -> Tensor:
+        return network(torch.cat([xt, low_res.to(xt)], dim=1), t, condition)
 
-    return answer
+    return conditioned

@@ -192,7 +192,7 @@ def conditioned_on(stage: Stage, images: Tensor, batch: ImageBatch) -> Tensor:
     """Return the low-resolution channels of a super-resolution stage for the base stage's images."""
     small = images.clamp(-1, 1)
     level = torch.full((len(small),), batch.config.upsample_noise, device=small.device)
-    return super_resolution.shown_beside(small, stage.config.size, level, batch.noise(*small.shape[1:3]))
+    return super_resolution.low_res_channels(small, stage.config.size, level, batch.noise(*small.shape[1:3]))
 
 
 def guided_times(config: SamplingConfig, schedule: Schedule, start: float = 1.0) -> tuple[float, float]:

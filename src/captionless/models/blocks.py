@@ -1,4 +1,4 @@
-"""The parts of the U-Net: embeddings, residual blocks, attention, and rearranging up and down."""
+"""The building blocks of the U-Net: embeddings, residual blocks, attention, down- and upsampling."""
 
 from __future__ import annotations
 
@@ -11,15 +11,15 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 GROUP = 16
-"""Channels a normalisation group. A fixed size (not a fixed count) lets a network grow wider without
-touching the statistics of the groups it already has."""
+"""Channels per normalisation group. A fixed size (not a fixed count) lets a network be widened without changing the
+statistics of the groups it already has."""
 
 HEAD = 32
-"""Channels an attention head; fixed for the same reason."""
+"""Channels per attention head; fixed for the same reason."""
 
 
 def head_width(channels: int) -> int:
-    """Return the channels of each attention head: ``HEAD``, or ``GROUP`` where that does not divide."""
+    """Return the channels of each attention head: ``HEAD``, or ``GROUP`` if that does not divide."""
     return HEAD if channels % HEAD == 0 else GROUP
 
 
@@ -40,27 +40,27 @@ def sinusoidal_embedding(t: Tensor, frequencies: int = 64, fastest: float = 1000
 
 
 def zero_weights(layer: nn.Module) -> None:
-    """Let a layer answer zero at first, so that what it adds to starts out unchanged."""
+    """Set all weights of a layer to zero, so that what its output is added to starts out unchanged."""
     for weight in layer.parameters():
         nn.init.zeros_(weight)
 
 
 def group_norm(channels: int) -> nn.GroupNorm:
-    """Return a group normalisation with ``GROUP`` channels a group (arXiv:1803.08494)."""
+    """Return a group normalisation with ``GROUP`` channels per group (arXiv:1803.08494)."""
     return nn.GroupNorm(max(1, channels // GROUP), channels)
 
 
 class ResidualBlock(nn.Module):
-    """Two 3x3 convolutions around which the input passes unchanged; the embedding scales and shifts between.
+    """Two 3x3 convolutions with a residual connection; the embedding scales and shifts between them.
 
-    The scale and shift of the second normalisation is how time and condition reach every layer
-    (adaptive group normalisation, arXiv:2105.05233, section 3).
+    Time and condition reach every layer as scale and shift of the second normalisation (adaptive group normalisation,
+    arXiv:2105.05233, section 3).
 
     Args:
         channels: in and out.
         embedding: width of the embedding.
         dropout: share of activations dropped in training.
-        norm: makes a normalisation of so many channels.
+        norm: builds a normalisation from its number of channels.
         activation: the nonlinearity.
     """
 
@@ -94,7 +94,7 @@ class ResidualBlock(nn.Module):
 
 
 class SelfAttention(nn.Module):
-    """Every position looks at every other one, with a residual connection (arXiv:1706.03762, eq. 1)."""
+    """Self-attention between all positions, with a residual connection (arXiv:1706.03762, eq. 1)."""
 
     def __init__(self, channels: int, norm: Callable[[int], nn.Module] = group_norm) -> None:
         super().__init__()
@@ -107,7 +107,7 @@ class SelfAttention(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """Map (n, channels, h, w) to the same shape."""
         n, _, height, width = x.shape
-        # (n, heads, q|k|v, head channels, positions): heads outermost, again so that growth appends.
+        # (n, heads, q|k|v, head channels, positions): heads outermost, again so that widening appends.
         qkv = self.qkv(self.norm(x)).reshape(n, self.heads, 3, -1, height * width).transpose(3, 4)
         q, k, v = (part.contiguous() for part in qkv.unbind(2))
         y = F.scaled_dot_product_attention(q, k, v).transpose(2, 3).reshape(n, -1, height, width)
@@ -116,9 +116,9 @@ class SelfAttention(nn.Module):
 
 
 class CrossAttention(nn.Module):
-    """Every position looks at a few tokens made from the condition, with a residual connection.
+    """Attention of every position to a few tokens made from the condition, with a residual connection.
 
-    The way words reach pictures in latent diffusion (arXiv:2112.10752, section 3.3), here beside scale and shift.
+    Latent diffusion conditions on text this way (arXiv:2112.10752, section 3.3); here it adds to scale and shift.
     """
 
     def __init__(self, channels: int, token_width: int, norm: Callable[[int], nn.Module] = group_norm) -> None:
@@ -142,7 +142,7 @@ class CrossAttention(nn.Module):
 
 
 class Downsample(nn.Sequential):
-    """Rearrange each 2x2 patch into channels, then mix: halving the size loses nothing, unlike pooling."""
+    """Rearrange each 2x2 patch into channels, then mix them: halving the size loses nothing, unlike pooling."""
 
     def __init__(self, channels: int, out_channels: int) -> None:
         super().__init__(nn.PixelUnshuffle(2), nn.Conv2d(4 * channels, out_channels, 1))
@@ -155,12 +155,12 @@ class Upsample(nn.Sequential):
         super().__init__(nn.Conv2d(channels, 4 * out_channels, 1), nn.PixelShuffle(2))
 
 
-class Bypass(nn.Module):
-    """A linear way around the network for the pixels of each patch; time and condition say how much of what passes.
+class InputSkip(nn.Module):
+    """A linear path around the network for the pixels of each patch, scaled per channel by time and condition.
 
-    Predicting noise (or ``v``, which holds it) means to give back every detail of the input, and noise cannot be
-    compressed: the channels of a narrow network have little room beside it. Most of that answer is linear in the
-    input, and here it can pass.
+    Predicting noise (or ``v``, which contains it) requires reproducing every detail of the input, and noise cannot be
+    compressed: the channels of a narrow network are too few for it. Most of that output is linear in the input, and
+    passes here.
     """
 
     def __init__(self, channels: int, embedding: int, out_channels: int | None = None) -> None:
@@ -182,7 +182,7 @@ class Embedding(nn.Module):
     Args:
         condition_width: length of the condition vector.
         width: of the embedding.
-        embed_time: maps times (n,) to so many numbers a time, (n, k).
+        embed_time: maps times (n,) to k numbers each, (n, k).
         activation: the nonlinearity.
     """
 
@@ -216,16 +216,16 @@ def scaled(condition: Tensor) -> Tensor:
 
 @dataclass(frozen=True)
 class Parts:
-    """The building blocks of a U-Net. Hand others to ``Denoiser`` to find out what each of them is good for.
+    """The building blocks of a U-Net. Give ``Denoiser`` others to measure what each of them contributes.
 
     Args:
-        norm: makes the normalisation of so many channels, everywhere.
-        activation: the nonlinearity, everywhere; None: the one that the denoiser's shape names.
-        block: makes a block from (channels, embedding, dropout, norm, activation); called with a picture and
+        norm: builds every normalisation from its number of channels.
+        activation: the nonlinearity, everywhere; None: the one that the config names.
+        block: builds a block from (channels, embedding, dropout, norm, activation); called with features and
             an embedding.
-        down: makes the layer that halves the size, from (channels, out_channels).
-        up: makes the layer that doubles it.
-        embed_time: maps times (n,) to so many numbers a time, (n, k); None: the sines and cosines that the shape names.
+        down: builds the layer that halves the size, from (channels, out_channels).
+        up: builds the layer that doubles it.
+        embed_time: maps times (n,) to k numbers each, (n, k); None: the cosines and sines that the config names.
     """
 
     norm: Callable[[int], nn.Module] = group_norm

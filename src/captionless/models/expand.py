@@ -1,4 +1,4 @@
-"""A small denoiser becomes a larger one that starts with what it knows."""
+"""Net2Net expansion: initialise a larger denoiser with the weights of a smaller one."""
 
 from __future__ import annotations
 
@@ -13,27 +13,27 @@ from captionless.models.unet import CONDITION_LAYERS, Denoiser, DenoiserConfig
 
 
 @torch.no_grad()
-def grow(small: Denoiser, config: DenoiserConfig) -> Denoiser:
-    """Return a denoiser of shape ``config`` that starts with what ``small`` knows.
+def expand(small: Denoiser, config: DenoiserConfig) -> Denoiser:
+    """Return a denoiser of shape ``config``, initialised with the weights of ``small``.
 
-    Wider, all levels or some: old channels keep their weights, new ones start fresh and are not listened to by the old
-    ones, so the function is exactly preserved (in the spirit of Net2Net, arXiv:1511.05641). Larger patch: the
-    stem averages the new, finer pixels and the head repeats its output over them, so that the network
-    starts as the small one on reduced pictures (which are less noisy than their time says, unless the schedule is
-    shifted, as ``captionless.training.start.schedule_from`` does). Tokens and bypass: what they bring adds nothing yet.
-    Another condition width starts its input layer afresh.
+    Wider, at all levels or some: old channels keep their weights; new ones start fresh, and old ones have zero weights
+    for them, so the function is exactly preserved (in the spirit of Net2Net, arXiv:1511.05641). Larger patch: the stem
+    averages the new, finer pixels and the head repeats its output over them, so that the network starts as the small
+    one on reduced images (which are less noisy than their time says, unless the schedule is shifted, see
+    ``CosineSchedule.shift``). Tokens and input skip add nothing at first. If the condition width changes, the layers
+    that read the condition start afresh.
 
     Raises:
-        CaptionlessError: ``config`` is narrower, coarser or otherwise of another make.
+        CaptionlessError: ``config`` is smaller somewhere, or different in kind.
     """
     check_expansion(small.config, config)
     large = Denoiser(config)
     old = small.state_dict()
     factor = config.patch // small.config.patch
     if factor > 1:
-        for name in {"stem.weight", "bypass.enter.weight"} & old.keys():
+        for name in {"stem.weight", "input_skip.enter.weight"} & old.keys():
             old[name] = _spread(old[name], 1, small.config, factor) / factor**2
-        for name in {"head.weight", "head.bias", "bypass.leave.weight"} & old.keys():
+        for name in {"head.weight", "head.bias", "input_skip.leave.weight"} & old.keys():
             old[name] = _spread(old[name], 0, small.config, factor)
     if config.condition_width != small.config.condition_width:
         old = {name: weight for name, weight in old.items() if name not in CONDITION_LAYERS}
@@ -45,24 +45,24 @@ def grow(small: Denoiser, config: DenoiserConfig) -> Denoiser:
 
 
 def check_expansion(old: DenoiserConfig, new: DenoiserConfig) -> None:
-    """Raise unless a denoiser of shape ``old`` can grow into one of shape ``new``."""
-    addable = [name for name in ("tokens", "bypass") if not getattr(old, name)]
+    """Raise unless a denoiser of shape ``old`` can be expanded to shape ``new``."""
+    addable = [name for name in ("tokens", "input_skip") if not getattr(old, name)]
     may_change = ("width", "multipliers", "patch", "condition_width", "dropout", *addable)
     same = new == replace(old, **{name: getattr(new, name) for name in may_change})
     same = same and len(new.levels) == len(old.levels)
-    # What stands beside the picture would have to be spread over a larger patch as well; enlargers keep their size.
-    patched = new.patch % old.patch or (old.beside and new.patch != old.patch)
+    # The low-resolution channels would have to be spread over a larger patch as well; such a stage keeps its patch.
+    patched = new.patch % old.patch or (old.low_res_channels and new.patch != old.patch)
     if not same or shrinks(old, new) or patched:
         raise CaptionlessError(
-            f"a model of shape {old} cannot grow into {new}: only the width, the levels, the size and the encoder "
-            "may change, all but the last only upwards, and --tokens be added where there are none. Leave them out, or "
+            f"a model of shape {old} cannot be expanded to {new}: only the width, the levels, the size and the encoder "
+            "may change, the first three only upwards, and --tokens may be added if there are none. Leave them out, or "
             "train without --from."
         )
     levels = enumerate(zip(old.levels, new.levels, strict=True))
     if any(head_width(before) != head_width(now) for level, (before, now) in levels if level in new.attention):
         raise CaptionlessError(
-            f"a model of width {old.width} cannot grow to width {new.width}: its attention heads would be cut anew. "
-            f"Try --width {new.width + GROUP}, or train without --from."
+            f"a model of width {old.width} cannot be expanded to width {new.width}, because the width of its attention "
+            f"heads would change. Try --width {new.width + GROUP}, or train without --from."
         )
 
 
@@ -72,7 +72,7 @@ def shrinks(old: DenoiserConfig, new: DenoiserConfig) -> bool:
 
 
 def _places(small: Denoiser, large: Denoiser) -> dict[str, str]:
-    """Return where the layers of the levels stand in ``large``, which may have cross-attention between them."""
+    """Return the names in ``large`` of the layers of each level, where cross-attention may have been inserted."""
     places: dict[str, str] = {}
     for part in ("down", "up"):
         for level, (old, new) in enumerate(zip(getattr(small, part), getattr(large, part), strict=True)):
@@ -89,7 +89,7 @@ def _split(name: str) -> tuple[str, str]:
 
 
 def _paste(target: Tensor, weight: Tensor) -> None:
-    """Copy ``weight`` into the leading corner of ``target``; old outputs do not listen to new inputs."""
+    """Copy ``weight`` into the leading corner of ``target``; old outputs get zero weights for new inputs."""
     rows = slice(0, weight.shape[0])
     if weight.ndim > 1:
         target[rows, weight.shape[1] :] = 0

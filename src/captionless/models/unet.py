@@ -1,9 +1,9 @@
-"""The denoiser: a U-Net that is told the time and the condition at every scale.
+"""The denoiser: a U-Net that receives time and condition at every scale.
 
-    picture --stem--> level 0 --down--> level 1 --down--> level 2 (bottom)
-                         |                 |                 |
-    v      <--head-- level 0 <--up--- level 1 <--up--- middle
-    (and, linearly, straight from the picture: the bypass)
+    xt --stem--> level 0 --down--> level 1 --down--> level 2 (bottom)
+                    |                 |                 |
+    v  <--head-- level 0 <--up--- level 1 <--up--- middle
+    (and, linearly, straight from xt: the input skip)
 
 The stem rearranges ``patch x patch`` pixels into channels (space to depth), so that the costly full-size
 layers disappear; the head rearranges back. Skip connections are added through a 1x1 convolution instead
@@ -23,9 +23,9 @@ from torch.nn import functional as F
 from captionless.errors import CaptionlessError, one_of
 from captionless.models.blocks import (
     GROUP,
-    Bypass,
     CrossAttention,
     Embedding,
+    InputSkip,
     Parts,
     SelfAttention,
     scaled,
@@ -35,28 +35,33 @@ from captionless.models.blocks import (
 
 ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {"silu": F.silu, "gelu": F.gelu}
 CONDITION_LAYERS = ("embedding.condition.weight", "tokens.weight")
-"""What reads the condition itself, and starts afresh where its width changes."""
+"""The layers that read the condition itself; they start afresh if its width changes."""
 
 
 @dataclass(frozen=True)
 class DenoiserConfig:
-    """Everything that decides the shape of a denoiser's weights.
+    """The shape of a denoiser: everything that decides the shape of its weights.
 
     Args:
         channels: 3 for colour, 1 for grey.
         patch: side of the square of pixels that the stem turns into channels.
         width: channels at level 0; a multiple of 16.
         multipliers: channels of each level, as multiples of ``width``; each level halves the size.
-        blocks: residual blocks a level on the way down (and as many on the way up).
+        blocks: residual blocks per level on the way down (and as many on the way up).
         attention: the levels (0 is the finest) that get self-attention.
         condition_width: length of the condition vector.
         dropout: dropout inside the residual blocks; for tiny folders.
-        tokens: how many tokens are made of the condition for cross-attention, beside scale and shift, at the levels
-            that have self-attention; 0 is none.
+        tokens: number of tokens made from the condition for cross-attention, in addition to scale and shift, at the
+            levels that have self-attention; 0 for none.
         activation: ``silu`` or ``gelu``.
-        time_features: sines and cosines that tell the time; even.
-        bypass: let the pixels of a patch also pass around the network; without it, large patches lose detail in noise.
-        beside: channels that come beside those of the noisy picture; see ``captionless.diffusion.super_resolution``.
+        time_features: number of cosines and sines that encode the time; even.
+        input_skip: let the pixels of a patch also pass around the network; without it, large patches lose detail in
+            noise.
+        low_res_channels: input channels concatenated to the noisy image, in a super-resolution stage; see
+            ``captionless.diffusion.super_resolution``.
+
+    Raises:
+        CaptionlessError: no network can be built from these values.
     """
 
     channels: int = 3
@@ -70,23 +75,23 @@ class DenoiserConfig:
     tokens: int = 0
     activation: str = "silu"
     time_features: int = 128
-    bypass: bool = False
-    beside: int = 0
+    input_skip: bool = False
+    low_res_channels: int = 0
 
     def __post_init__(self) -> None:
-        """Refuse values that no network can be built from."""
+        """Check that a network can be built from the values."""
         if self.width < GROUP or self.width % GROUP:
             raise CaptionlessError(f"--width must be a multiple of {GROUP}, not {self.width}. Try 64 or 96.")
         sizes = (self.channels, self.patch, self.blocks, self.condition_width, *self.multipliers)
         if min(sizes) < 1 or not self.multipliers:
-            raise CaptionlessError(f"every size of a denoiser must be at least 1; got {self}.")
+            raise CaptionlessError(f"every size of a denoiser must be at least 1, not as in {self}.")
         attended = set(self.attention) & set(range(len(self.multipliers)))
-        if self.beside < 0:
-            raise CaptionlessError(f"a denoiser cannot see {self.beside} channels beside the picture's. Choose 0.")
+        if self.low_res_channels < 0:
+            raise CaptionlessError(f"low_res_channels must be at least 0, not {self.low_res_channels}.")
         if self.tokens < 0 or (self.tokens and not attended):
             raise CaptionlessError(
-                f"a denoiser with attention at the levels {self.attention} cannot look at {self.tokens} tokens. "
-                "Choose 0, or 4 for one with attention."
+                f"tokens must be 0 for a denoiser with attention at the levels {self.attention}, not {self.tokens}: "
+                "they are attended to at levels with self-attention. Choose 0, or add attention."
             )
         if self.time_features < 4 or self.time_features % 2:
             raise CaptionlessError(f"time_features must be an even number from 4 up, not {self.time_features}.")
@@ -99,50 +104,25 @@ class DenoiserConfig:
 
     @property
     def total_downsampling(self) -> int:
-        """The number that a picture's side must be divisible by."""
+        """The number by which an image's side must be divisible."""
         return self.patch * int(2 ** (len(self.multipliers) - 1))
 
     def check_size(self, size: int) -> None:
-        """Raise unless pictures of ``size`` x ``size`` pixels pass through this network."""
+        """Raise unless images of ``size`` x ``size`` pixels pass through this network."""
         step = self.total_downsampling
         if size < step or size % step:
             near = max(1, round(size / step)) * step
             raise CaptionlessError(
-                f"--size {size} does not divide by {step}, as this denoiser needs. Try --size {near}."
+                f"--size must be divisible by {step} for this denoiser, and {size} is not. Try --size {near}."
             )
 
 
-def default_patch(size: int) -> int:
-    """Return the stem's patch for pictures of ``size`` pixels: a grid of about 16 to 32 positions a side."""
-    return next((patch for patch in (4, 2) if size % (4 * patch) == 0 and size // patch >= 16), 1)
-
-
-def course_denoiser(condition_width: int = 512, channels: int = 3) -> DenoiserConfig:
-    """Return the U-Net that introductory courses build: ``down_chs = (256, 256, 512)``, GELU, no attention.
-
-    Args:
-        condition_width: the course's ``c_embed_dim``: 10 for classes, 512 for CLIP vectors.
-        channels: 3 for colour, 1 for grey.
-    """
-    return DenoiserConfig(
-        channels,
-        patch=1,
-        width=256,
-        multipliers=(1, 1, 2),
-        blocks=1,
-        attention=(),
-        condition_width=condition_width,
-        activation="gelu",
-        time_features=8,
-    )
-
-
 class Denoiser(nn.Module):
-    """Predict ``v`` (or what else it is trained for) from a noisy picture, its time and its condition.
+    """Predict ``v`` (or what else it is trained for) from a noisy image, its time and its condition.
 
     Args:
         config: the shape of the network.
-        parts: other building blocks than the usual ones, to experiment with; such a network cannot be saved as a model.
+        parts: replacements of building blocks, to experiment with; such a network cannot be saved as a model.
     """
 
     def __init__(self, config: DenoiserConfig, parts: Parts | None = None) -> None:
@@ -152,11 +132,11 @@ class Denoiser(nn.Module):
         self.activation = parts.activation or ACTIVATIONS[config.activation]
         parts = replace(parts, activation=self.activation)
         levels = config.levels
-        pixels, beside = config.channels * config.patch**2, config.beside * config.patch**2
+        pixels, low_res = config.channels * config.patch**2, config.low_res_channels * config.patch**2
         width = 4 * config.width
         embed_time = parts.embed_time or partial(sinusoidal_embedding, frequencies=config.time_features // 2)
         self.embedding = Embedding(config.condition_width, width, embed_time, self.activation)
-        self.stem = nn.Conv2d(pixels + beside, levels[0], 3, padding=1)
+        self.stem = nn.Conv2d(pixels + low_res, levels[0], 3, padding=1)
         self.down = nn.ModuleList(_level(config, parts, i) for i in range(len(levels)))
         self.downsample = nn.ModuleList(parts.down(a, b) for a, b in itertools.pairwise(levels))
         self.middle = nn.ModuleList(_block(config, parts, levels[-1]) for _ in range(2))
@@ -167,13 +147,13 @@ class Denoiser(nn.Module):
         self.head = nn.Conv2d(levels[0], pixels, 3, padding=1)
         zero_weights(self.head)
         self.tokens = nn.Linear(config.condition_width, config.tokens * width) if config.tokens else None
-        self.bypass = Bypass(pixels + beside, width, pixels) if config.bypass else None
+        self.input_skip = InputSkip(pixels + low_res, width, pixels) if config.input_skip else None
 
     def forward(self, xt: Tensor, t: Tensor, condition: Tensor) -> Tensor:
         """Return the prediction.
 
         Args:
-            xt: noisy pictures, (n, channels + beside, size, size).
+            xt: noisy images, (n, channels + low_res_channels, size, size).
             t: times, (n,), in [0, 1].
             condition: unit vectors, or zeros for the null condition, (n, condition_width).
 
@@ -183,7 +163,7 @@ class Denoiser(nn.Module):
         embedding = self.embedding(t, condition)
         tokens = None
         if self.tokens is not None:
-            # (n, width, k) before it is turned around, so that a wider network appends rows.
+            # (n, width, k) before the transpose, so that a wider network appends rows.
             tokens = self.tokens(scaled(condition)).unflatten(1, (-1, self.config.tokens)).transpose(1, 2)
         patches = F.pixel_unshuffle(xt, self.config.patch)
         h = self.stem(patches)
@@ -199,8 +179,8 @@ class Denoiser(nn.Module):
             if i:
                 h = self.upsample[i - 1](h)
         out = self.head(self.activation(self.norm(h)))
-        if self.bypass is not None:
-            out = out + self.bypass(patches, embedding)
+        if self.input_skip is not None:
+            out = out + self.input_skip(patches, embedding)
         return F.pixel_shuffle(out, self.config.patch)
 
 

@@ -187,8 +187,8 @@ def step_loss(
     condition = drop(condition, dropped, settings.condition_drop)
     if small is not None:
         noise = torch.randn(small.shape, generator=generator).to(device)
-        shown = cascade.shown_beside(small, settings.size, settings.augmentation_noise * uniform(), noise)
-        network = cascade.looking_at(network, shown)
+        shown = cascade.low_res_channels(small, settings.size, settings.augmentation_noise * uniform(), noise)
+        network = cascade.with_low_res(network, shown)
     x0 = x0.contiguous(memory_format=torch.channels_last)
     return denoising_loss(network, schedule, x0, condition, t, eps, settings.prediction, settings.weighting)
 

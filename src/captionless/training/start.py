@@ -26,16 +26,15 @@ from captionless.config.training import (
     settings_from_dict,
 )
 from captionless.diffusion.schedules import SCHEDULE_KINDS, AnySchedule, CosineSchedule, LinearSchedule
-from captionless.diffusion.super_resolution import ENLARGING_MULTIPLIERS, super_resolution_shape
 from captionless.errors import CaptionlessError
-from captionless.models.expand import check_expansion, grow, shrinks
-from captionless.models.unet import (
-    CONDITION_LAYERS,
-    Denoiser,
-    DenoiserConfig,
+from captionless.models.expand import check_expansion, expand, shrinks
+from captionless.models.presets import (
+    SUPER_RESOLUTION_MULTIPLIERS,
     course_denoiser,
     default_patch,
+    super_resolution_denoiser,
 )
+from captionless.models.unet import CONDITION_LAYERS, Denoiser, DenoiserConfig
 from captionless.training.dataset import TrainingImages
 from captionless.training.enlargement import begun_from, check_resumed, check_settings, defaults_for, small_model
 from captionless.training.labelled_dataset import check_labels
@@ -144,7 +143,7 @@ def shape(start: Start, settings: TrainConfig, condition_width: int) -> Denoiser
     """Return the shape of the network to train.
 
     Raises:
-        CaptionlessError: the size does not divide, or the model begun from cannot grow into it.
+        CaptionlessError: the size does not divide, or the model begun from cannot be expanded into it.
     """
     if start.small is not None and start.bound is not None:
         check_settings(start.bound, settings)
@@ -161,7 +160,7 @@ def shape(start: Start, settings: TrainConfig, condition_width: int) -> Denoiser
             dropout=settings.dropout,
             condition_width=condition_width,
             tokens=settings.tokens,
-            bypass=old.denoiser.bypass or settings.network != "course",
+            input_skip=old.denoiser.input_skip or settings.network != "course",
         )
         if start.small is not None:
             new = _with_usual_levels(new, old.denoiser)
@@ -172,13 +171,13 @@ def shape(start: Start, settings: TrainConfig, condition_width: int) -> Denoiser
 
 def _with_usual_levels(new: DenoiserConfig, old: DenoiserConfig) -> DenoiserConfig:
     """Return the shape of a wider enlarger with the levels of a fresh one, unless one of the old would shrink."""
-    usual = replace(new, multipliers=ENLARGING_MULTIPLIERS)
+    usual = replace(new, multipliers=SUPER_RESOLUTION_MULTIPLIERS)
     return usual if new.width > old.width and not shrinks(old, usual) else new
 
 
 def _fresh_shape(settings: TrainConfig, condition_width: int, enlarges: bool) -> DenoiserConfig:
     if enlarges:
-        return super_resolution_shape(
+        return super_resolution_denoiser(
             settings.size, settings.channels, settings.width, condition_width, settings.dropout
         )
     if settings.network == "course":
@@ -191,7 +190,7 @@ def _fresh_shape(settings: TrainConfig, condition_width: int, enlarges: bool) ->
         condition_width=condition_width,
         dropout=settings.dropout,
         tokens=settings.tokens,
-        bypass=True,
+        input_skip=True,
     )
 
 
@@ -204,7 +203,7 @@ def first_network(start: Start, wanted: DenoiserConfig, *, by_class: bool) -> De
     fresh = Denoiser(wanted)
     if start.model is None or start.resumed or start.config is None:
         return fresh
-    grown = grow(load_model(begun_from(start.model, start.small is not None)).denoiser, wanted)
+    grown = expand(load_model(begun_from(start.model, start.small is not None)).denoiser, wanted)
     if bool(start.config.classes) != by_class or not start.understood:
         new = fresh.state_dict()
         grown.load_state_dict({**grown.state_dict(), **{name: new[name] for name in CONDITION_LAYERS if name in new}})
