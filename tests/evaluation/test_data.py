@@ -12,10 +12,8 @@ import torch
 import tiny
 from captionless.checkpoints.config import ModelConfig, TrainingRecord, load_config, model_folder, save_config
 from captionless.checkpoints.image_list import write_image_list
-from captionless.config.evaluation import EvaluationConfig
 from captionless.evaluation.data import EvaluationData, ImageSet, folder_labels
 from captionless.evaluation.lineage import encoder_digests, lineage, seen_digests, training_images
-from captionless.evaluation.one_model import limit_training_images
 
 
 def write_model(folder: Path, rows: list[tuple[str, str, str]], begun_from: Path | None = None) -> Path:
@@ -89,13 +87,6 @@ def test_a_copy_is_seen_but_is_not_one_more_image(tmp_path: Path) -> None:
     assert folder_of("a2", "cc", own=training_images(model)).found == 1
     assert folder_of("a2", "aa", "bb", own=training_images(model)).found == 2
     assert folder_of(own=training_images(model)).trained_on == 2
-
-
-def test_of_many_training_images_the_models_own_are_compared_first() -> None:
-    few, told = limit_training_images(folder_of(*"abcdefgh", own={"c": "c", "g": "g"}), EvaluationConfig(compared=3))
-    assert len(few.seen) == 3
-    assert few.found == few.trained_on == 2
-    assert "8 training images" in told[0]
 
 
 def folder_of(*digests: str, own: dict[str, str]) -> EvaluationData:

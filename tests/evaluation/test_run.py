@@ -1,10 +1,10 @@
-"""The verb `evaluate`, from models and a folder to a report, with tiny models and a tiny encoder."""
+"""The verb `evaluate`, from models and a folder to a report."""
 
 from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -13,38 +13,47 @@ import torch
 from PIL import Image
 
 import encoder_factory
-from captionless.checkpoints.image_list import read_image_list
-from captionless.checkpoints.model import BANK, load_model
+import tiny
+from captionless.checkpoints.image_list import read_image_list, write_image_list
+from captionless.checkpoints.model import BANK
 from captionless.checkpoints.tensors import save_tensors
-from captionless.config.sampling import SamplingConfig
 from captionless.errors import CaptionlessError
+from captionless.evaluation import one_model
 from captionless.evaluation.report.page import parts
-from captionless.evaluation.report.results import ModelEvaluation, Section
+from captionless.evaluation.report.results import ModelEvaluation, Report, Section
 from captionless.evaluation.run import evaluate
+from captionless.evaluation.samples import EvaluationSampler
 from captionless.evaluation.sections.text_alignment import NO_PROMPTS
-from captionless.progress import Silent
-from captionless.training.run import train
-from evaluation_cases import TINY, build_place, make_fast, sample_photos, small_config
-
-FAST = SamplingConfig(steps=1, precision="float32")
+from evaluation_cases import FAST, Remembers, make_fast, sample_photos, small_config, write_model
 
 
 @pytest.fixture(scope="module")
-def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return build_place(tmp_path_factory.mktemp("evaluate"))
+def place(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """A folder of photos, and a model whose record says that it was trained on about half of them."""
+    root = tmp_path_factory.mktemp("evaluate")
+    with pytest.MonkeyPatch.context() as patch:
+        make_fast(patch, root)
+        write_model(root / "model", sample_photos(root / "photos", 100))
+        yield root
 
 
-@pytest.fixture(autouse=True)
-def fast(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    make_fast(monkeypatch, place)
+def measure(model: Path | list[Path], data: Path, out: Path, **options: Any) -> Report:
+    options = {"sampling": FAST, "config": small_config(), "encoder": tiny.FakeEncoder(), **options}
+    return evaluate(model, data=data, out=out, **options)
+
+
+@pytest.fixture(scope="module")
+def plain(place: Path) -> ModelEvaluation:
+    """The evaluation of a copy of the model on its folder, to be read only."""
+    model = shutil.copytree(place / "model", place / "plain-model")
+    return measure(model, place / "photos", place / "plain").models[0]
 
 
 @pytest.fixture
 def measured(place: Path, tmp_path: Path) -> Callable[..., ModelEvaluation]:
-    def call(model: Path | None = None, **options: Any) -> ModelEvaluation:
-        config = small_config(**{name: options.pop(name) for name in ("samples", "seed") if name in options})
-        options = {"data": place / "photos", "out": tmp_path / "report", "sampling": FAST, "config": config, **options}
-        return evaluate(model or place / "model", **options).models[0]
+    def call(model: Path | None = None, data: Path | None = None, **options: Any) -> ModelEvaluation:
+        options = {"config": small_config(sweep_images=1), **options}
+        return measure(model or place / "model", data or place / "photos", tmp_path / "report", **options).models[0]
 
     return call
 
@@ -53,240 +62,179 @@ def section(found: ModelEvaluation, key: str) -> Section:
     return next(one for one in found.sections if one.key == key)
 
 
-def test_everything_is_measured_with_its_range_and_written_down(
-    measured: Callable[..., ModelEvaluation], tmp_path: Path
-) -> None:
-    found = measured()
-    held_out = [row for row in read_image_list(Path(found.model)) if row[2] == "held out"]
-    keys = {"cosine_gain", "r_precision", "recognised", "kid", "cmmd", "memorised", "memorised_own"}
-    assert keys <= set(found.figures)
-    assert found.figures["kid"].value.low < found.figures["kid"].value.high
-    assert found.figures["kid"].value.n == len(held_out)
-    assert (tmp_path / "report" / "index.html").read_text().startswith("<!doctype html>")
-    written = json.loads((tmp_path / "report" / "report.json").read_text())
-    assert set(written["models"][0]["figures"]) == set(found.figures)
+def flattened(folder: Path, out: Path) -> Path:
+    """Copy the files of a folder and its sub-folders into one without sub-folders."""
+    out.mkdir()
+    for path in folder.rglob("*.png"):
+        shutil.copy(path, out)
+    return out
+
+
+def test_everything_is_measured_with_its_range_and_written_down(place: Path, plain: ModelEvaluation) -> None:
+    keys = {"cosine_gain", "r_precision", "recognised", "kid", "cmmd", "precision", "memorised", "memorised_own"}
+    assert keys <= set(plain.figures)
+    assert plain.figures["kid"].value.low < plain.figures["kid"].value.high
+    assert plain.figures["kid"].value.n == 50
+    assert all(plain.figures[key].real is not None for key in keys)
+    assert section(plain, "sweeps").tables
+    assert not plain.warnings
+    page = (place / "plain" / "index.html").read_text()
+    written = json.loads((place / "plain" / "report.json").read_text())
+    assert page.startswith("<!doctype html>")
+    assert set(written["models"][0]["figures"]) == set(plain.figures)
     assert "--data" in written["command"]
-    assert not found.warnings
 
 
-def test_the_model_card_gets_the_figures(measured: Callable[..., ModelEvaluation], place: Path, tmp_path: Path) -> None:
-    model = shutil.copytree(place / "model", tmp_path / "model")
-    measured(model)
-    card = (model / "README.md").read_text()
-    assert "## Evaluation" in card
-    assert "KID" in card
-    measured(model)
-    assert (model / "README.md").read_text().count("## Evaluation") == 1
+def test_the_verdict_is_the_same_in_page_card_and_json(place: Path, plain: ModelEvaluation) -> None:
+    assert plain.memorises is False
+    verdict = json.loads((place / "plain" / "report.json").read_text())["models"][0]["verdict"]
+    for path in (place / "plain" / "index.html", place / "plain-model" / "README.md"):
+        assert verdict in path.read_text()
 
 
-def test_the_same_evaluation_gives_the_same_figures(measured: Callable[..., ModelEvaluation]) -> None:
-    one, other = measured(), measured()
-    assert one.figures == other.figures
-
-
-def test_real_images_stand_beside_what_their_labels_ask_for(
-    measured: Callable[..., ModelEvaluation], tmp_path: Path
+def test_a_model_that_copies_its_training_images_is_flagged(
+    place: Path, tmp_path: Path, measured: Callable[..., ModelEvaluation], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    labelled = measured(samples=21)
-    for key in ("cosine_gain", "r_precision"):
-        real = labelled.figures[key].real
-        assert real is not None
-        assert real.n == 21
-        assert "Beside it" in labelled.figures[key].explanation
-    (tmp_path / "p.jsonl").write_text('{"prompt": "a red rose", "label": "rose"}\n{"prompt": "a white daisy"}\n')
-    asked = measured(prompts=tmp_path / "p.jsonl")
-    assert asked.figures["cosine_gain"].real is None
-    assert "Beside it" not in asked.figures["cosine_gain"].explanation
+    names = [name for name, _, role in read_image_list(place / "model") if role == "train"]
+    images = [Image.open(place / "photos" / name).resize((8, 8), Image.Resampling.LANCZOS) for name in names]
+    pixels = torch.stack([torch.tensor(list(one.tobytes())).reshape(8, 8, 3).permute(2, 0, 1) for one in images])
+
+    def copies(_: EvaluationSampler, conditions: torch.Tensor, *__: Any, **___: Any) -> torch.Tensor:
+        return pixels[torch.arange(len(conditions)) % len(pixels)].flip(3).to(torch.uint8)
+
+    monkeypatch.setattr(EvaluationSampler, "sample", copies)
+    found = measured(data=flattened(place / "photos", tmp_path / "flat"))
+    assert found.memorises is True
+    assert found.figures["memorised"].value.value > 0.9
 
 
-def test_a_figure_that_samples_cut_off_names_samples(measured: Callable[..., ModelEvaluation]) -> None:
-    missing = dict(section(measured(samples=10), "fidelity").missing)
-    assert "raise --samples to 20 or more" in missing["Fidelity and diversity"]
+def test_another_evaluation_gives_the_same_figures_and_takes_the_place_of_the_first_in_the_card(
+    place: Path, tmp_path: Path, plain: ModelEvaluation
+) -> None:
+    model = place / "plain-model"
+    again = measure(model, place / "photos", tmp_path).models[0]
+    assert again.figures == plain.figures
+    card = (model / "README.md").read_text()
+    assert card.count("## Evaluation") == 1
+    assert "KID" in card
 
 
-def test_words_of_a_file_are_asked_for(measured: Callable[..., ModelEvaluation], tmp_path: Path) -> None:
-    prompts = tmp_path / "prompts.jsonl"
-    prompts.write_text(
-        '{"prompt": "a red rose", "label": "rose"}\n{"prompt": "a white daisy"}\n{"prompt": "a field"}\n'
-    )
+def test_prompts_of_a_file_are_asked_for(place: Path, tmp_path: Path, measured: Callable[..., ModelEvaluation]) -> None:
+    prompts = tmp_path / "prompts.txt"
+    prompts.write_text("a red rose\na white daisy\na field\n")
     found = measured(prompts=prompts)
-    assert found.figures["recognised"].value.n == 8  # only one of the three says what it shows
     assert found.figures["r_precision"].label.endswith("out of 3")
     assert str(prompts) in section(found, "text_alignment").notes[0]
 
 
-def test_prompts_without_labels_leave_the_classifier_out_with_its_reason(
-    measured: Callable[..., ModelEvaluation], tmp_path: Path
+def test_without_prompts_and_sub_folders_text_alignment_is_left_out(
+    place: Path, tmp_path: Path, measured: Callable[..., ModelEvaluation]
 ) -> None:
-    (tmp_path / "prompts.txt").write_text("a red rose\na white daisy\n")
-    found = measured(prompts=tmp_path / "prompts.txt")
-    assert "recognised" not in found.figures
-    assert ("Recognised as asked", "the prompts have no labels") in section(found, "text_alignment").missing
-
-
-def test_labels_that_the_folder_does_not_have_are_named(
-    measured: Callable[..., ModelEvaluation], tmp_path: Path
-) -> None:
-    prompts = tmp_path / "p.jsonl"
-    prompts.write_text('{"prompt": "a cat", "label": "cat"}\n{"prompt": "a rose", "label": "rose"}\n')
-    missing = dict(section(measured(prompts=prompts), "text_alignment").missing)
-    assert missing["Recognised as asked, for cat"].startswith("the folder has no such label")
-    prompts.write_text('{"prompt": "a cat", "label": "cat"}\n{"prompt": "a dog", "label": "dog"}\n')
-    missing = dict(section(measured(prompts=prompts), "text_alignment").missing)
-    assert missing["Recognised as asked"].endswith("or none, labelled cat, dog; its labels are daisy, rose")
-
-
-def test_without_prompts_and_sub_folders_words_are_left_out(
-    measured: Callable[..., ModelEvaluation], place: Path, tmp_path: Path
-) -> None:
-    flat = tmp_path / "flat"
-    flat.mkdir()
-    for path in (place / "photos").rglob("*.png"):
-        shutil.copy(path, flat)
-    found = measured(data=flat)
+    found = measured(data=flattened(place / "photos", tmp_path / "flat"))
     assert section(found, "text_alignment").missing[0][1] == NO_PROMPTS
     assert "kid" in found.figures
 
 
 def test_a_folder_that_was_trained_on_as_a_whole_brings_a_warning(
-    measured: Callable[..., ModelEvaluation], place: Path, tmp_path: Path
+    place: Path, tmp_path: Path, measured: Callable[..., ModelEvaluation]
 ) -> None:
-    model = train(place / "photos", tmp_path / "whole", encoder=str(place / "encoder"), **TINY)
-    found = measured(model)
+    model = write_model(tmp_path / "whole", place / "photos", trained=1)
+    found = measured(model, flattened(place / "photos", tmp_path / "flat"))
     assert "trained on every image of this folder" in found.warnings[0]
     assert found.figures["memorised_own"].real is None
-    assert found.figures["kid"].value.n == 60
+    assert found.figures["kid"].value.n == 100
 
 
-def test_a_folder_of_strange_images_is_all_held_out_and_copies_are_looked_for_in_features(
-    measured: Callable[..., ModelEvaluation], tmp_path: Path
-) -> None:
-    found = measured(data=sample_photos(tmp_path / "new", 24, seed=1))
+def test_a_folder_of_other_images_is_all_held_out(tmp_path: Path, measured: Callable[..., ModelEvaluation]) -> None:
+    data = flattened(sample_photos(tmp_path / "new", 24, seed=1), tmp_path / "flat")
+    found = measured(data=data)
     assert found.figures["kid"].value.n == 24
     assert "proves nothing" in section(found, "memorisation").notes[0]
-
-
-def test_too_few_images_leave_out_what_needs_more_and_say_how_many(
-    measured: Callable[..., ModelEvaluation], tmp_path: Path
-) -> None:
-    found = measured(data=sample_photos(tmp_path / "few", 12, seed=1))
-    assert "at least 20 pictures, and there are 12" in dict(section(found, "fidelity").missing).popitem()[1]
-    assert "cosine_gain" in found.figures
+    assert found.memorises is None
 
 
 def test_where_nothing_can_be_measured_all_reasons_are_given(
-    measured: Callable[..., ModelEvaluation], place: Path, tmp_path: Path
+    place: Path, tmp_path: Path, measured: Callable[..., ModelEvaluation]
 ) -> None:
-    one = tmp_path / "one"
-    one.mkdir()
-    picture = next((place / "photos").rglob("*.png"))
-    shutil.copy(picture, one)
+    (tmp_path / "one").mkdir()
+    shutil.copy(next((place / "photos").rglob("*.png")), tmp_path / "one")
     model = shutil.copytree(place / "model", tmp_path / "model")
-    rows = [row for row in (model / "pictures.csv").read_text().splitlines() if "train" not in row]
-    (model / "pictures.csv").write_text("\n".join(rows) + "\n")
-    save_tensors(model / BANK, {"vectors": torch.ones(1, load_model(model).bank.shape[1])})
-    with pytest.raises(CaptionlessError, match=r"nothing could be measured: .*at least 20 pictures, and there are 1"):
-        measured(model, data=one)
+    write_image_list(model, [("gone.png", "0" * 64, "train")])
+    save_tensors(model / BANK, {"vectors": torch.ones(1, tiny.WIDTH)})
+    with pytest.raises(CaptionlessError, match=r"nothing could be measured: .*at least 20 .*, and there are 1"):
+        measured(model, flattened(tmp_path / "one", tmp_path / "flat"))
 
 
 # --- several models, classes ---
 
 
-def test_two_models_are_measured_on_images_that_neither_has_seen(place: Path, tmp_path: Path) -> None:
-    fifty = tmp_path / "photos"
-    shutil.copytree(place / "photos", fifty)
-    sample_photos(fifty, 60, seed=5)
-    other = train(sample_photos(tmp_path / "other", 30, seed=5), tmp_path / "b", encoder=str(place / "encoder"), **TINY)
-    report = evaluate([place / "model", other], data=fifty, out=tmp_path / "r", sampling=FAST, config=small_config())
-    one, two = report.models
-    trained = sum(row[2] == "train" for row in read_image_list(place / "model"))
-    assert one.figures["kid"].value.n == two.figures["kid"].value.n == 120 - trained - 30
-    assert one.figures["kid"].real == two.figures["kid"].real
-    assert one.figures["recognised"].real == two.figures["recognised"].real
+def test_two_models_are_measured_on_images_that_neither_was_trained_on(place: Path, tmp_path: Path) -> None:
+    both = shutil.copytree(place / "photos", tmp_path / "photos")
+    sample_photos(both, 60, seed=5)
+    other = write_model(tmp_path / "b", sample_photos(tmp_path / "other", 30, seed=5), trained=1)
+    one, two = measure([place / "model", other], both, tmp_path / "r").models
+    assert one.figures["kid"].value.n == two.figures["kid"].value.n == 160 - 50 - 30
+    for key in ("kid", "recognised"):
+        assert one.figures[key].real == two.figures[key].real
 
 
 def test_models_that_have_too_little_unseen_in_common_say_so(place: Path, tmp_path: Path) -> None:
-    other = train(place / "photos", tmp_path / "b", encoder=str(place / "encoder"), **TINY)
-    report = evaluate(
-        [place / "model", other], data=place / "photos", out=tmp_path / "r", sampling=FAST, config=small_config()
-    )
-    assert all("Only 0 images were used to train none of these models" in one.warnings[-1] for one in report.models)
+    whole = write_model(tmp_path / "whole", place / "photos", trained=1)
+    flat = flattened(place / "photos", tmp_path / "flat")
+    report = measure([place / "model", whole], flat, tmp_path / "r", config=small_config(sweep_images=1))
+    assert all("Only 0 images were used to train none" in one.warnings[-1] for one in report.models)
 
 
-def test_a_model_of_classes_is_measured_without_words(place: Path, tmp_path: Path) -> None:
-    model = train(place / "photos", tmp_path / "classes", classes=True, hold_out=0.5, **TINY)
-    report = evaluate(model, data=place / "photos", out=tmp_path / "r", sampling=FAST, config=small_config())
-    (found,) = report.models
+@pytest.fixture
+def bundled_encoder(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A small one in place of the bundled encoder, which models of classes are measured by."""
+    monkeypatch.setattr(one_model, "load_encoder", lambda *_: tiny.FakeEncoder("bundled"))
+
+
+@pytest.mark.usefixtures("bundled_encoder")
+def test_a_model_of_classes_is_measured_by_independent_features_without_prompts(place: Path, tmp_path: Path) -> None:
+    model = write_model(tmp_path / "classes", place / "photos", model=tiny.class_model())
+    (tmp_path / "p.txt").write_text("a rose\n")
+    (found,) = measure(model, place / "photos", tmp_path / "r", prompts=tmp_path / "p.txt").models
     assert {"recognised", "kid", "memorised"} <= set(found.figures)
-    assert dict(section(found, "text_alignment").missing)["Cosine with the prompt, R-precision"].startswith(
-        "the model generates"
-    )
+    assert "evaluated on those and not on the prompts" in found.warnings[0]
     assert "independent of the model" in section(found, "fidelity").notes[0]
 
 
-def test_a_model_of_classes_says_that_it_was_not_asked_for_prompts(place: Path, tmp_path: Path) -> None:
-    model = train(place / "photos", tmp_path / "classes", classes=True, hold_out=0.5, **TINY)
-    (tmp_path / "p.txt").write_text("a rose\n")
-    options: dict[str, Any] = {
-        "data": place / "photos",
-        "out": tmp_path / "r",
-        "sampling": FAST,
-        "config": small_config(),
-    }
-    (found,) = evaluate(model, prompts=tmp_path / "p.txt", **options).models
-    assert "evaluated on those and not on the prompts" in found.warnings[0]
+@pytest.mark.usefixtures("bundled_encoder")
+def test_a_model_of_a_table_of_labels_takes_those_it_was_trained_with(place: Path, tmp_path: Path) -> None:
+    flat = flattened(place / "photos", tmp_path / "flat")
+    model = write_model(tmp_path / "m", place / "photos", model=tiny.class_model())
+    rows = read_image_list(model)
+    write_image_list(model, [(Path(name).name, digest, role, name.split("/")[0]) for name, digest, role in rows])
+    (found,) = measure(model, flat, tmp_path / "r").models
+    assert "kid" in found.figures
+    without = write_model(tmp_path / "without", place / "photos", model=tiny.class_model())
+    with pytest.raises(CaptionlessError, match="no image of the folder lies in a sub-folder named like"):
+        measure(without, flat, tmp_path / "r")
 
 
-def test_a_model_of_a_table_of_labels_knows_them_again(place: Path, tmp_path: Path) -> None:
-    flat = tmp_path / "flat"
-    flat.mkdir()
-    rows = ["file,label"]
-    for path in sorted((place / "photos").rglob("*.png")):
-        shutil.copy(path, flat)
-        rows.append(f"{path.name},{path.parent.name}")
-    (tmp_path / "labels.csv").write_text("\n".join(rows) + "\n")
-    model = train(flat, tmp_path / "m", labels=tmp_path / "labels.csv", hold_out=0.5, **TINY)
-    (found,) = evaluate(model, data=flat, out=tmp_path / "r", sampling=FAST, config=small_config()).models
-    assert {"recognised", "kid"} <= set(found.figures)
+@pytest.mark.slow
+def test_models_of_other_encoders_and_sizes_are_not_compared_without_a_warning(place: Path, tmp_path: Path) -> None:
+    from captionless.training.run import train
 
-
-def test_models_of_other_encoders_and_sizes_are_not_compared_without_a_word(place: Path, tmp_path: Path) -> None:
-    clip = encoder_factory.small_clip(tmp_path / "clip")
-    options = {**TINY, "size": 16}
-    other = train(place / "photos", tmp_path / "b", encoder=str(clip), hold_out=0.5, **options)
-    both = [place / "model", other]
-    report = evaluate(both, data=place / "photos", out=tmp_path / "r", sampling=FAST, config=small_config())
+    options: dict[str, Any] = {"width": 16, "batch": 8, "images": 32, "precision": "float32", "hold_out": 0.5}
+    encoders = [encoder_factory.small_pair(tmp_path / "pair"), encoder_factory.small_clip(tmp_path / "clip")]
+    both = [
+        train(place / "photos", tmp_path / str(size), encoder=str(encoder), size=size, **options)
+        for size, encoder in zip((8, 16), encoders, strict=True)
+    ]
+    report = measure(both, place / "photos", tmp_path / "r", encoder=None)
     told = " ".join(report.models[0].warnings)
     assert "Choose one for all with `features`" in told
     assert "the smaller has the easier task" in told
     marks = [row.name for part in parts(report) for block in part.blocks for row in block.rows if row.kind == "mark"]
     assert len(marks) == len(set(marks)) == 6
-    told = " ".join(
-        evaluate(
-            both, data=place / "photos", out=tmp_path / "s", sampling=FAST, config=small_config(), features=str(clip)
-        )
-        .models[0]
-        .warnings
-    )
-    assert "`features`" not in told
-
-
-def test_a_sub_folder_of_too_few_images_does_not_stop_the_classifier(
-    measured: Callable[..., ModelEvaluation], place: Path, tmp_path: Path
-) -> None:
-    more = shutil.copytree(place / "photos", tmp_path / "more")
-    (more / "misc").mkdir()
-    Image.new("RGB", (9, 9), "blue").save(more / "misc" / "1.png")
-    found = measured(data=more)
-    assert "recognised" in found.figures
-    assert any("for misc" in what for what, _ in section(found, "text_alignment").missing)
-
-
-def test_features_of_another_model_are_independent(measured: Callable[..., ModelEvaluation], place: Path) -> None:
-    own, other = measured(), measured(features=str(encoder_factory.small_clip(place / "clip")))
-    assert "not independent" in section(own, "fidelity").notes[0]
-    assert "(independent of the model)" in section(other, "fidelity").notes[0]
-    assert own.figures["kid"].value != other.figures["kid"].value
+    shared = measure(both, place / "photos", tmp_path / "s", encoder=None, features=str(encoders[1])).models[0]
+    assert "`features`" not in " ".join(shared.warnings)
+    assert "not independent" in section(report.models[0], "fidelity").notes[0]
+    assert "(independent of the model)" in section(shared, "fidelity").notes[0]
+    assert shared.figures["kid"].value != report.models[0].figures["kid"].value
 
 
 # --- bad input ---
@@ -295,60 +243,46 @@ def test_features_of_another_model_are_independent(measured: Callable[..., Model
 @pytest.mark.parametrize(
     ("options", "said"),
     [
-        ({"samples": 0}, "`samples` must be at least 1, not 0"),
-        ({"data": "nowhere"}, "there is no folder nowhere"),
-        ({"seed": 2**32}, "`seed` must be a whole number"),
+        ({"data": Path("nowhere")}, "there is no folder nowhere"),
         ({"out": "/proc/nowhere"}, "`out` /proc/nowhere cannot be written"),
-        ({"prompts": "nowhere.txt"}, "cannot read --prompts nowhere.txt"),
+        ({"prompts": "nowhere.txt"}, "nowhere.txt"),
         ({"features": "./nowhere"}, "neither a folder nor a hub id"),
-        ({"labels": "nowhere.csv"}, "cannot read --labels nowhere.csv"),
+        ({"labels": "nowhere.csv"}, "nowhere.csv"),
+        ({"data": Path("empty")}, "empty"),
+        ({"encoder": tiny.FakeEncoder(digest="1" * 64)}, "was trained with the encoder"),
+        ({"models": []}, "each only once"),
+        ({"models": ["bundled", "bundled"]}, "each only once"),
     ],
 )
-def test_bad_input_is_named(options: dict[str, Any], said: str, measured: Callable[..., ModelEvaluation]) -> None:
-    with pytest.raises(CaptionlessError, match=said):
-        measured(**options)
-
-
-def test_an_empty_folder_is_named(measured: Callable[..., ModelEvaluation], tmp_path: Path) -> None:
-    (tmp_path / "empty").mkdir()
-    with pytest.raises(CaptionlessError, match=r"there is no usable image in .*empty: it is empty\. Give"):
-        measured(data=tmp_path / "empty")
-
-
-def test_another_encoder_than_the_models_own_is_refused(
-    measured: Callable[..., ModelEvaluation], tmp_path: Path
+def test_bad_input_is_named(
+    options: dict[str, Any], said: str, place: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    other = encoder_factory.small_clip(tmp_path / "clip")
-    with pytest.raises(CaptionlessError, match="was trained with the encoder"):
-        measured(encoder=str(other))
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "empty").mkdir()
+    given = {"models": place / "model", "data": place / "photos", "out": tmp_path / "r", "sampling": FAST, **options}
+    with pytest.raises(CaptionlessError, match=said):
+        evaluate(**{"encoder": tiny.FakeEncoder(), **given})
 
 
-def test_the_same_model_twice_is_refused(place: Path, tmp_path: Path) -> None:
-    with pytest.raises(CaptionlessError, match="each only once"):
-        evaluate([place / "model"] * 2, data=place / "photos", out=tmp_path / "r")
+@pytest.mark.parametrize("sizes", [{"samples": 0}, {"seed": -1}, {"seed": 2**32}])
+def test_sizes_that_no_evaluation_can_use_are_refused(sizes: dict[str, int]) -> None:
+    with pytest.raises(CaptionlessError, match=r"`samples`|`seed`"):
+        small_config(**sizes)
 
 
-def test_a_report_does_not_replace_a_file(measured: Callable[..., ModelEvaluation], tmp_path: Path) -> None:
+def test_a_report_does_not_replace_a_file(tmp_path: Path, measured: Callable[..., ModelEvaluation]) -> None:
     (tmp_path / "report").write_text("mine")
     with pytest.raises(CaptionlessError, match="is a file"):
         measured()
 
 
-def test_a_model_card_that_cannot_be_written_is_told_of_and_nothing_else_is_lost(
-    measured: Callable[..., ModelEvaluation], place: Path, tmp_path: Path
+def test_a_model_card_that_cannot_be_written_is_reported_and_nothing_else_is_lost(
+    place: Path, tmp_path: Path, measured: Callable[..., ModelEvaluation]
 ) -> None:
     model = shutil.copytree(place / "model", tmp_path / "model")
-    (model / "README.md").unlink()
+    (model / "README.md").unlink(missing_ok=True)
     (model / "README.md").mkdir()
     progress = Remembers()
-    assert measured(model, progress=progress).figures
+    assert measured(model, flattened(place / "photos", tmp_path / "flat"), progress=progress).figures
     assert any("not added to the model card" in text for text in progress.said)
     assert (tmp_path / "report" / "report.json").is_file()
-
-
-class Remembers(Silent):
-    def __init__(self) -> None:
-        self.said: list[str] = []
-
-    def say(self, message: str) -> None:
-        self.said.append(message)

@@ -36,7 +36,7 @@ def evaluate(
     prompts: str | Path | None = None,
     labels: str | Path | None = None,
     features: str | None = None,
-    encoder: str | None = None,
+    encoder: Encoder | str | Path | None = None,
     sampling: SamplingConfig | None = None,
     config: EvaluationConfig | None = None,
     progress: Progress | None = None,
@@ -55,7 +55,7 @@ def evaluate(
         labels: a CSV with the columns ``file`` and ``label``, in place of the sub-folders.
         features: what images are compared by: a hub id or folder of a transformers image model; None: the model's own
             encoder (for a model of classes, the bundled one).
-        encoder: where the models' own encoder is now, if it has moved.
+        encoder: the models' own encoder, or where it is now; only needed if it has moved.
         sampling: how images are generated.
         config: the sizes of the evaluation, and its seed.
         progress: receives remarks and progress.
@@ -86,7 +86,15 @@ def evaluate(
             f"nothing could be measured: {'; '.join(dict.fromkeys(reasons))}. Give a folder with more images."
         )
     found = [replace(one, warnings=(*one.warnings, *remarks)) for one in found]
-    places = {"data": data, "out": out, "prompts": prompts, "labels": labels, "features": features, "encoder": encoder}
+    places: dict[str, str | Path | None] = {
+        "data": data,
+        "out": out,
+        "prompts": prompts,
+        "labels": labels,
+        "features": features,
+    }
+    if isinstance(encoder, str | Path):
+        places["encoder"] = encoder
     report = Report(str(data), _settings(plan, generators[0]), tuple(found), command(names, places, sampling, config))
     write(Path(out), report)
     for one in found:

@@ -1,207 +1,124 @@
-"""Copies are found where they can be found, and nobody is acquitted where they could not have been."""
+"""Copies are found where they can be found, and no model counts as not memorising where they could be missed."""
 
 from __future__ import annotations
 
-import json
-import shutil
-from collections.abc import Callable
-from pathlib import Path
-from typing import Any
+from dataclasses import replace
 
 import pytest
 import torch
-from PIL import Image
 
-from captionless.checkpoints.image_list import read_image_list
-from captionless.config.sampling import SamplingConfig
-from captionless.evaluation.metrics import memorises, share
-from captionless.evaluation.report.page import verdict as page_verdict
-from captionless.evaluation.report.results import ModelEvaluation, Section
-from captionless.evaluation.run import evaluate
-from captionless.evaluation.sections import memorisation as memory_section
-from captionless.evaluation.sections.memorisation import NO_TRACE, UNKNOWN
-from captionless.training.run import train
-from evaluation_cases import TINY, build_place, make_fast, sample_photos, small_config
-
-WORDS = ("Caught memorising", "Not caught memorising", "Neither caught nor cleared", "Memorisation not measured")
-
-
-@pytest.fixture(scope="module")
-def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return build_place(tmp_path_factory.mktemp("copies"), 110)
+from captionless.evaluation.metrics import Neighbours, memorises, share
+from captionless.evaluation.report.results import Section
+from captionless.evaluation.samples import Samples
+from captionless.evaluation.sections.memorisation import (
+    NO_PIXELS,
+    NO_TRACE,
+    UNKNOWN,
+    Matches,
+    closest_pairs,
+    memorisation_section,
+)
+from evaluation_cases import Sample, context, image_set, split
 
 
-@pytest.fixture(autouse=True)
-def fast(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    make_fast(monkeypatch, place)
+def copies_of(pixels: torch.Tensor) -> Sample:
+    """A sampler of the images, mirrored."""
+    return lambda conditions, _: pixels[torch.arange(len(conditions)) % len(pixels)].flip(3)
 
 
-@pytest.fixture
-def copying(place: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., list[str]]:
-    """Make every model paint the training pictures of one, mirrored; return their names."""
-
-    def begin(model: Path = place / "model", photos: Path = place / "photos") -> list[str]:
-        names = sorted(name for name, _, role in read_image_list(model) if role == "train")
-        squares = [Image.open(photos / name).resize((8, 8), Image.Resampling.LANCZOS) for name in names]
-        pixels = torch.stack([torch.tensor(list(one.tobytes())).reshape(8, 8, 3).permute(2, 0, 1) for one in squares])
-
-        def copies(_: Any, conditions: torch.Tensor, *__: Any, **___: Any) -> torch.Tensor:
-            return pixels[torch.arange(len(conditions)) % len(pixels)].flip(3).to(torch.uint8)
-
-        monkeypatch.setattr("captionless.evaluation.samples.sample", copies)
-        return names
-
-    return begin
+def section(**options: object) -> tuple[Section, bool | None]:
+    return memorisation_section(context(**options))  # type: ignore[arg-type]
 
 
-def measure(place: Path, data: Path, tmp_path: Path, model: Path | None = None, **sizes: Any) -> ModelEvaluation:
-    options = {"data": data, "out": tmp_path / "report", "sampling": SamplingConfig(steps=1, precision="float32")}
-    return evaluate(model or place / "model", config=small_config(**sizes), **options).models[0]
-
-
-def said(place: Path, tmp_path: Path, found: ModelEvaluation) -> str:
-    """The verdict in report.json, which the page and the card give in the same words."""
-    _, words, meaning = page_verdict(found)
-    for path in (tmp_path / "report" / "index.html", place / "model" / "README.md"):
-        text = path.read_text()
-        assert words in text
-        assert meaning in text
-        assert not any(other in text for other in WORDS if other != words)
-    told = json.loads((tmp_path / "report" / "report.json").read_text())["models"][0]["verdict"]
-    assert told == words
-    return words
-
-
-def memory(found: ModelEvaluation) -> Section:
-    return next(one for one in found.sections if one.key == "memorisation")
-
-
-def test_a_model_that_copies_its_training_images_is_caught_and_an_honest_one_is_not(
-    place: Path, tmp_path: Path, copying: Callable[..., list[str]]
-) -> None:
-    honest = measure(place, place / "photos", tmp_path)
-    assert said(place, tmp_path, honest) == "Not caught memorising"
-    copying()
-    caught = measure(place, place / "photos", tmp_path)
-    assert said(place, tmp_path, caught) == "Caught memorising"
-    assert (honest.memorises, caught.memorises) == (False, True)
-    for key in ("memorised", "memorised_own"):
-        figure = caught.figures[key]
+def test_new_images_are_not_flagged_and_mirrored_copies_are() -> None:
+    found, honest = section()
+    assert honest is False
+    assert [figure.key for figure in found.figures] == ["memorised", "memorised_own"]
+    assert not found.reasons
+    copies, copied = section(images=copies_of(image_set(60, 0).pixels))
+    assert copied is True
+    for figure in copies.figures:
         assert figure.value.value > 0.9
         assert figure.real is not None
         assert figure.real.value < 0.1
-    assert memory(caught).grids[0].title.startswith("Nearest training images")
 
 
-@pytest.fixture
-def child(place: Path, tmp_path: Path) -> Path:
-    """A model begun from the other, and trained on 30 photographs that are not in its folder."""
-    own = sample_photos(tmp_path / "own", 30, seed=7)
-    return train(own, tmp_path / "child", start_from=place / "model", encoder=str(place / "encoder"), **TINY)
+def test_copies_count_as_such_only_where_training_mirrored() -> None:
+    copies = copies_of(image_set(60, 0).pixels)
+    assert section(images=copies, mirrored=False)[1] is False
 
 
-def test_what_a_model_was_begun_from_is_no_alibi_for_copies_of_its_own_images(
-    place: Path, tmp_path: Path, copying: Callable[..., list[str]], child: Path
-) -> None:
-    copying(child, tmp_path / "own")
-    found = measure(place, place / "photos", tmp_path, child)
-    assert found.memorises is None
-    assert found.reasons == (NO_TRACE,)
-    assert "among 0 of the 30 training images" in memory(found).notes[0]
-    page = (tmp_path / "report" / "index.html").read_text()
-    assert "Neither caught nor cleared" in page
-    assert NO_TRACE in page
-    assert "Neither caught nor cleared" in (child / "README.md").read_text()
-    both = shutil.copytree(place / "photos", tmp_path / "both")
-    shutil.copytree(tmp_path / "own", both, dirs_exist_ok=True)
-    assert measure(place, both, tmp_path, child).memorises is True
-    alone = measure(place, tmp_path / "own", tmp_path, child)
-    assert (alone.memorises, alone.figures["memorised_own"].real) == (True, None)
+def test_without_held_out_images_only_a_share_beyond_doubt_counts() -> None:
+    data = split(image_set(60, 0), image_set(0, 1))
+    found, verdict = section(data=data, images=copies_of(data.seen.pixels))
+    assert verdict is True
+    assert [(figure.key, figure.real) for figure in found.figures] == [("memorised_own", None)]
+    assert section(data=data)[1] is None
 
 
-def test_a_model_without_a_record_of_its_own_is_not_cleared_by_that_of_another(
-    place: Path, tmp_path: Path, child: Path
-) -> None:
-    (child / "pictures.csv").unlink()
-    found = measure(place, place / "photos", tmp_path, child)
-    assert (found.memorises, found.reasons) == (None, (UNKNOWN,))
+def test_training_images_elsewhere_leave_a_doubt() -> None:
+    """The model was trained on 30 images that the folder lacks; those in it are of a model it was initialised from."""
+    seen = image_set(60, 0)
+    data = split(seen, image_set(50, 1), trained={f"own-{i}": f"own-{i}" for i in range(30)})
+    found, verdict = section(data=data)
+    assert (verdict, found.reasons) == (None, (NO_TRACE,))
+    assert "among 0 of the 30 training images" in found.notes[0]
+    assert section(data=data, images=copies_of(seen.pixels))[1] is True
 
 
-def test_what_a_model_was_begun_from_saw_elsewhere_is_told_of(place: Path, tmp_path: Path, child: Path) -> None:
-    strange = sample_photos(tmp_path / "strange", 50, seed=8)
-    shutil.copytree(tmp_path / "own", strange, dirs_exist_ok=True)
-    found = measure(place, strange, tmp_path, child)
-    learned = sum(row[2] == "train" for row in read_image_list(place / "model"))
-    assert found.memorises is False
-    assert any(f"{learned} are not in the folder" in note for note in memory(found).notes)
+def test_a_model_without_a_record_of_its_own_stays_in_doubt() -> None:
+    found, verdict = section(data=split(image_set(60, 0), image_set(50, 1), trained={}))
+    assert (verdict, found.reasons) == (None, (UNKNOWN,))
 
 
-def test_where_only_a_few_of_many_training_images_are_compared_with_nobody_is_acquitted(
-    place: Path, tmp_path: Path
-) -> None:
-    found = measure(place, place / "photos", tmp_path, compared=10)
-    assert found.memorises is None
-    assert "with only 10 of the" in found.reasons[0]
+def test_images_missing_of_ancestors_are_noted() -> None:
+    found, verdict = section(data=split(image_set(60, 0), image_set(50, 1), inherited_missing=7))
+    assert verdict is False
+    assert "7 are not in the folder" in found.notes[0]
 
 
-def test_beside_a_few_held_out_images_nobody_is_acquitted(place: Path, tmp_path: Path) -> None:
-    found = measure(place, place / "photos", tmp_path, samples=30)
-    assert found.memorises is None
+@pytest.mark.parametrize(("compared", "verdict", "notes"), [(10, None, 1), (40, False, 1), (58, False, 0)])
+def test_the_share_of_training_images_compared_with_decides(compared: int, verdict: bool | None, notes: int) -> None:
+    data = split(image_set(60, 0), image_set(50, 1))
+    found, proven = section(data=replace(data, seen=data.seen.take(range(compared))))
+    assert (proven, len(found.notes)) == (verdict, notes)
+
+
+def test_few_held_out_images_cannot_say_what_is_usual() -> None:
+    found, verdict = section(data=split(image_set(60, 0), image_set(30, 1)))
+    assert verdict is None
     assert found.reasons == ("it takes 40 held-out images to say what is usual, and there were 30",)
-    assert said(place, tmp_path, found) == "Neither caught nor cleared"
 
 
-def test_each_training_image_is_shown_once(
-    place: Path, tmp_path: Path, copying: Callable[..., list[str]], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    shown: list[int] = []
-    grid = memory_section.sample_grid
-    monkeypatch.setattr(
-        memory_section,
-        "sample_grid",
-        lambda images, *_, **__: shown.append(len({one.tobytes() for one in images[1::2]})) or grid(images, *_, **__),
-    )
-    copying()
-    measure(place, place / "photos", tmp_path)
-    assert shown
-    assert all(n == memory_section.SHOWN for n in shown)
+def test_held_out_images_that_are_copies_leave_a_doubt() -> None:
+    seen = image_set(60, 0)
+    held_out = replace(image_set(50, 1), pixels=seen.pixels[:50] ^ 1)
+    found, verdict = section(data=split(seen, held_out), images=copies_of(seen.pixels))
+    assert verdict is None
+    assert "look like copies themselves" in found.reasons[0]
+    assert "they are not held out" in found.notes[0]
 
 
-def test_where_the_folder_has_no_training_images_nobody_is_acquitted(
-    place: Path, tmp_path: Path, copying: Callable[..., list[str]]
-) -> None:
-    new = sample_photos(tmp_path / "new", 24, seed=9)
-    honest = measure(place, new, tmp_path)
-    assert honest.memorises is None
-    assert any("proves nothing" in warning for warning in honest.warnings)
-    copying()
-    assert measure(place, new, tmp_path).memorises is not False
+def test_without_training_images_copies_are_sought_in_the_embedding_bank() -> None:
+    seen = image_set(60, 0)
+    data = split(seen.take([]), image_set(50, 1), trained={digest: digest for digest in seen.digests})
+    bank = context(data=split(seen, image_set(50, 1))).embed(seen.pixels)
+    copies = copies_of(seen.pixels.flip(3))
+    found, verdict = section(data=data, embedding_bank=bank, training_conditions=seen.conditions)
+    assert (verdict, found.notes[0], found.grids) == (None, NO_PIXELS, ())
+    assert section(data=data, embedding_bank=bank, training_conditions=seen.conditions, images=copies)[1] is True
+    found, verdict = section(data=data)
+    assert (verdict, found.missing) == (None, (("Memorisation", NO_TRACE),))
 
 
-def test_where_most_training_images_are_elsewhere_nobody_is_acquitted(
-    place: Path, tmp_path: Path, copying: Callable[..., list[str]]
-) -> None:
-    names = copying()
-    data = sample_photos(tmp_path / "few", 24, seed=9)
-    for name in names[:3]:
-        shutil.copy(place / "photos" / name, data / name)
-    found = measure(place, data, tmp_path)
-    assert found.memorises is not False
-    assert f"among 3 of the {len(names)} training images" in memory(found).notes[0]
-
-
-def test_where_held_out_images_are_copies_themselves_nobody_is_acquitted(
-    place: Path, tmp_path: Path, copying: Callable[..., list[str]]
-) -> None:
-    names = copying()
-    data = tmp_path / "twice"
-    for name in names:
-        (data / name).parent.mkdir(parents=True, exist_ok=True)
-        shutil.copy(place / "photos" / name, data / name)
-        Image.open(place / "photos" / name).save((data / name).with_suffix(".bmp"))
-    found = measure(place, data, tmp_path)
-    assert found.memorises is None
-    assert any("they are not held out" in warning for warning in found.warnings)
+def test_the_closest_pairs_hold_each_training_image_once_and_the_closest_first() -> None:
+    ratios = {"features": [0.9, 0.2, 0.5, 0.8], "pixels": [0.1, 0.3, 0.6, 0.7]}
+    nearest = {
+        name: Neighbours(torch.tensor(index), torch.ones(4), torch.tensor(ratios[name]))
+        for name, index in (("features", [5, 6, 7, 7]), ("pixels", [6, 6, 8, 5]))
+    }
+    matches = Matches("key", "label", Samples(torch.empty(4), torch.empty(4)), torch.empty(4), nearest)
+    assert closest_pairs(matches) == [(0, 6, "pixels"), (2, 7, "features"), (3, 5, "pixels")]
 
 
 def test_the_verdict_weighs_the_share_against_that_of_real_images() -> None:
@@ -223,5 +140,5 @@ def test_the_fewer_images_are_held_out_the_less_is_proven(held_out: int) -> None
     assert memorises([share(2, 100)], real, sound=True) is None
 
 
-def test_what_few_real_images_look_like_too_is_not_held_against_paintings() -> None:
+def test_what_few_real_images_look_like_too_is_not_held_against_generated_ones() -> None:
     assert memorises([share(12, 100)], share(2, 20), sound=True) is None

@@ -84,7 +84,7 @@ def memorisation_section(context: EvaluationContext) -> tuple[Section, bool | No
         count = real.n if real else "none"
         doubts.append(f"it takes {ENOUGH_HELD_OUT} held-out images to say what is usual, and there were {count}")
     figures = tuple(_figure(one, real) for one in series)
-    grids = tuple(_sheet(one, training) for one in series if len(training.pixels))
+    grids = tuple(_grid(one, training) for one in series if len(training.pixels))
     doubts = [] if proven else doubts
     return Section(KEY, figures, grids=grids, notes=tuple(notes), reasons=tuple(doubts)), proven
 
@@ -185,19 +185,25 @@ def _figure(matches: Matches, real: Estimate | None) -> Figure:
     )
 
 
-def _sheet(matches: Matches, training: Samples) -> ImageGrid:
-    """Draw the images closest to a training image, each beside it; each training image once, with its closest."""
+def closest_pairs(matches: Matches) -> list[tuple[int, int, str]]:
+    """Return the places of generated and training image that are closest, and in what; each training image once."""
     neighbours = matches.neighbours
-    ratio = torch.stack([one.ratio for one in neighbours.values()]).amin(0)
-    closest: dict[int, tuple[int, str]] = {}
-    for i in ratio.argsort().tolist():
-        where = min(neighbours, key=lambda name: float(neighbours[name].ratio[i]))
-        closest.setdefault(int(neighbours[where].index[i]), (i, where))
+    ratio = torch.stack([one.ratio for one in neighbours.values()])
+    names, found = list(neighbours), dict[int, tuple[int, int, str]]()
+    for i in ratio.amin(0).argsort().tolist():
+        where = names[int(ratio[:, i].argmin())]
+        index = int(neighbours[where].index[i])
+        found.setdefault(index, (i, index, where))
+    return list(found.values())
+
+
+def _grid(matches: Matches, training: Samples) -> ImageGrid:
+    """Draw the images closest to a training image, each beside it."""
     images: list[Image.Image] = []
     labels: list[str] = []
-    for first, (i, where) in list(closest.items())[:SHOWN]:
-        images += [*to_images(matches.samples.pixels[i : i + 1]), *to_images(training.pixels[first : first + 1])]
-        labels += [f"generated ({float(ratio[i]):.2f} in {where})", "nearest training image"]
+    for i, index, where in closest_pairs(matches)[:SHOWN]:
+        images += [*to_images(matches.samples.pixels[[i]]), *to_images(training.pixels[[index]])]
+        labels += [f"generated ({matches.neighbours[where].ratio[i]:.2f} in {where})", "nearest training image"]
     grid = sample_grid(images, labels, columns=8, cell=max(96, training.pixels.shape[-1]))
     note = (
         "The closest first: the distance to the nearest training image over that to the second; below 0.33 counts as "

@@ -45,7 +45,7 @@ def text_alignment_section(context: EvaluationContext) -> Section:
         encoded.figures + recognised.figures,
         encoded.missing + recognised.missing,
         tables=recognised.tables,
-        grids=(_sheet(prompts, samples.pixels),),
+        grids=(_grid(prompts, samples.pixels),),
         notes=tuple(notes),
     )
 
@@ -146,7 +146,7 @@ def _classifier_part(context: EvaluationContext, prompts: PromptSet, samples: Sa
     return Section(KEY, (figure,), missing, tables=(classifier.table(samples.pixels[rows], wanted[rows]),))
 
 
-def _sheet(prompts: PromptSet, pixels: Tensor) -> ImageGrid:
+def _grid(prompts: PromptSet, pixels: Tensor) -> ImageGrid:
     """Draw the images of prompts, evenly chosen where there are many."""
     each, texts = prompts.images, [prompt.text for prompt in prompts.prompts]
     step = max(1, len(texts) // GRID_ROWS)

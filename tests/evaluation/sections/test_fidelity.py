@@ -1,0 +1,54 @@
+"""Images generated from held-out images' conditions, compared with those images."""
+
+from __future__ import annotations
+
+import torch
+
+from captionless.evaluation.sections.fidelity import alterations, fidelity_section
+from evaluation_cases import context, image_set, small_config, split
+
+
+def test_every_figure_has_a_range_and_stands_beside_that_of_real_images() -> None:
+    real = image_set(50, 1)
+    like = image_set(50, 2).pixels
+    section = fidelity_section(context(split(image_set(60, 0), real), lambda conditions, _: like))
+    figures = {figure.key: figure for figure in section.figures}
+    assert set(figures) == {"kid", "cmmd", "precision", "recall", "density", "coverage"}
+    for figure in section.figures:
+        assert figure.value.low <= figure.value.value <= figure.value.high
+        assert figure.value.n == 50
+        assert figure.real is not None
+    assert dict(section.missing).keys() == {"Fréchet distance"}
+    assert section.notes[0].startswith("Images are compared by pixels (the model's own encoder, so not independent)")
+
+
+def test_worse_images_have_worse_figures() -> None:
+    data = split(image_set(60, 0), image_set(50, 1))
+    like = fidelity_section(context(data, lambda *_: image_set(50, 2).pixels))
+    grey = fidelity_section(context(data, lambda *_: torch.full((50, 3, 8, 8), 128, dtype=torch.uint8)))
+    values = [{figure.key: figure.value.value for figure in section.figures} for section in (like, grey)]
+    assert values[0]["kid"] < values[1]["kid"]
+    assert values[0]["recall"] > values[1]["recall"]
+
+
+def test_the_scale_of_kid_has_a_point_for_each_level_of_noise_and_one_for_half_the_size() -> None:
+    section = fidelity_section(context(config=small_config(noise_levels=(2, 8, 32))))
+    assert [point.key for point in section.reference_points] == ["noise_2", "noise_8", "noise_32", "half_size"]
+
+
+def test_alterations_keep_the_shape_and_add_what_they_say() -> None:
+    pixels = torch.full((3, 1, 8, 8), 128, dtype=torch.uint8)
+    noisy, half = alterations(pixels, (10,))
+    assert noisy[2].shape == half[2].shape == pixels.shape
+    assert 8 < float((noisy[2].float() - 128).std()) < 12
+    assert torch.equal(half[2], pixels)
+
+
+def test_too_few_images_leave_the_section_out_and_say_what_to_do() -> None:
+    few = image_set(10, 1)
+    section = fidelity_section(context(split(image_set(60, 0), few), usable=55))
+    assert not section.figures
+    (reason,) = dict(section.missing).values()
+    assert "at least 20" in reason
+    assert "samples" in reason
+    assert len(section.grids) == 1
