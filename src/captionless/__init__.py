@@ -1,10 +1,10 @@
-"""Teach a small diffusion model to paint from words, given nothing but a folder of pictures.
+"""Train a small text-to-image diffusion model on a folder of images, without captions.
 
     import captionless
 
     captionless.train("photos", "runs/mine", minutes=60)
     generator = captionless.load("runs/mine")
-    generator.generate(["a red rose"], n=4)[0].save("rose.png")
+    generator.generate("a red rose", n=4)[0].save("rose.png")
 
 The heavy libraries are imported when one of the names below is first used.
 """
@@ -19,6 +19,7 @@ from captionless._version import __version__
 if TYPE_CHECKING:
     from captionless.conditioning.composition import Composition
     from captionless.config.sampling import SamplingConfig
+    from captionless.config.training import TrainConfig
     from captionless.encoders.dual_encoder import load_encoder
     from captionless.encoders.embeddings import embed
     from captionless.errors import CaptionlessError
@@ -26,19 +27,24 @@ if TYPE_CHECKING:
     from captionless.evaluation.run import evaluate
     from captionless.generation.editing import Edit
     from captionless.generation.generator import Generator, load
+    from captionless.generation.grids import sample_grid
+    from captionless.generation.image import GeneratedImage
     from captionless.training.run import train
 
 _HOMES = {
     "CaptionlessError": "errors",
     "Composition": "conditioning.composition",
     "Edit": "generation.editing",
+    "GeneratedImage": "generation.image",
     "Generator": "generation.generator",
     "SamplingConfig": "config.sampling",
+    "TrainConfig": "config.training",
     "assess": "evaluation.assessment.run",
     "embed": "encoders.embeddings",
     "evaluate": "evaluation.run",
     "load": "generation.generator",
     "load_encoder": "encoders.dual_encoder",
+    "sample_grid": "generation.grids",
     "train": "training.run",
 }
 
@@ -46,14 +52,17 @@ __all__ = [
     "CaptionlessError",
     "Composition",
     "Edit",
+    "GeneratedImage",
     "Generator",
     "SamplingConfig",
+    "TrainConfig",
     "__version__",
     "assess",
     "embed",
     "evaluate",
     "load",
     "load_encoder",
+    "sample_grid",
     "train",
 ]
 

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Protocol
+import sys
+from typing import TYPE_CHECKING, Any, Protocol
+
+if TYPE_CHECKING:
+    from tqdm import tqdm
 
 
 class Progress(Protocol):
@@ -23,3 +27,46 @@ class Silent:
 
     def advance(self, task: str, done: int, total: int) -> None:
         """Drop the report."""
+
+
+class ProgressBar:
+    """Draw a ``Progress`` as lines of text on the standard error, in terminals and notebooks alike.
+
+    Work of less than a second shows no bar, and a bar disappears when its task is complete.
+    """
+
+    def __init__(self) -> None:
+        self._bars: dict[str, tqdm[Any]] = {}
+
+    def say(self, message: str) -> None:
+        """Print the remark above the bars."""
+        from tqdm import tqdm
+
+        tqdm.write(message, file=sys.stderr)
+
+    def advance(self, task: str, done: int, total: int, detail: str = "") -> None:
+        """Draw the bar of a task, with a detail behind it."""
+        from tqdm import tqdm
+
+        if task not in self._bars:
+            self._bars[task] = tqdm(total=total, desc=task, leave=False, delay=1.0, file=sys.stderr)
+        bar = self._bars[task]
+        bar.total = total
+        bar.set_postfix_str(detail, refresh=False)
+        bar.update(done - bar.n)
+        if done >= total:
+            self._bars.pop(task).close()
+
+
+def choose_progress(progress: Progress | bool | None) -> Progress:
+    """Return the receiver that a public function's ``progress`` argument stands for.
+
+    Args:
+        progress: a receiver; True for a bar, False for none; None for a bar if a person is there to see it: in a
+            terminal or a notebook.
+    """
+    if progress is None:
+        progress = sys.stderr.isatty() or type(sys.stderr).__module__.startswith("ipykernel")
+    if isinstance(progress, bool):
+        return ProgressBar() if progress else Silent()
+    return progress

@@ -100,10 +100,10 @@ def test_a_listener_sees_every_step_of_every_batch(painter: Generator) -> None:
     assert seen == [(step, n) for n in (2, 1) for step in range(3)]
 
 
-def test_progress_counts_images(painter: Generator) -> None:
+def test_progress_counts_the_steps_of_all_images(painter: Generator) -> None:
     progress = Recorded()
     painter.generate("a daisy", n=5, sampling=QUICK.replace(batch=2), progress=progress)
-    assert progress.seen == [("Generating", 2, 5), ("Generating", 4, 5), ("Generating", 5, 5)]
+    assert progress.seen == [("Generating", done, 15) for done in (2, 4, 6, 8, 10, 12, 13, 14, 15)]
 
 
 def test_painting_does_not_disturb_the_randomness_of_its_caller(painter: Generator) -> None:

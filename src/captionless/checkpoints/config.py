@@ -11,6 +11,7 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict, ValidationError, create_model
 
+from captionless.checkpoints.hub import FETCHED, fetch_model, is_hub_id
 from captionless.checkpoints.old_formats import translated
 from captionless.conditioning.classes import list_classes
 from captionless.config.training import PREDICTIONS
@@ -132,11 +133,22 @@ class ModelConfig:
         return self.encoder
 
 
-def model_folder(name: str | Path) -> Path:
-    """Return the folder that a model's name stands for: ``bundled``, or a path."""
+def model_folder(name: str | Path, *, fetch: bool = False) -> Path:
+    """Return the folder that a model's name stands for: ``bundled``, a path, or ``user/repo`` on the Hugging Face Hub.
+
+    Args:
+        name: of the model.
+        fetch: download a model of the Hub. Otherwise its folder is only known once it has been loaded: a recorded
+            name, such as that of a folder since deleted, is no reason to ask the Hub.
+
+    Raises:
+        CaptionlessError: the model is to be fetched from the Hub, and cannot be.
+    """
     if str(name) == BUNDLED:
         return Path(str(resources.files("captionless") / "bundled" / "flowers"))
-    return Path(name)
+    if fetch and is_hub_id(str(name)):
+        return fetch_model(str(name))
+    return FETCHED.get(str(name), Path(name))
 
 
 def base_folder(folder: Path) -> Path:
@@ -161,7 +173,7 @@ def load_config(name: str | Path) -> ModelConfig:
     Raises:
         CaptionlessError: there is no model there, or its config is damaged, foreign or of a newer format.
     """
-    folder = model_folder(name)
+    folder = model_folder(name, fetch=True)
     path = folder / CONFIG
     if not path.is_file():
         kind = "is not a captionless model (no config.json in it)" if folder.is_dir() else "does not exist"

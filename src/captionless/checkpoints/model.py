@@ -69,7 +69,8 @@ def load_model(name: str | Path) -> Model:
     Raises:
         CaptionlessError: as ``load_config``; or weights are missing, damaged or of another shape.
     """
-    folder, config = model_folder(name), load_config(name)
+    config = load_config(name)
+    folder = model_folder(name)
     denoiser = Denoiser(config.denoiser)
     load_weights(denoiser, read_tensors(folder / WEIGHTS), folder / WEIGHTS)
     base = _load_base(folder, config)

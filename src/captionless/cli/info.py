@@ -23,7 +23,7 @@ def info(
     """Say what a model or a folder of pictures holds."""
     from captionless.checkpoints.config import CONFIG, model_folder
 
-    folder = model_folder(name)
+    folder = model_folder(name, fetch=True)
     if not folder.is_dir():
         raise CaptionlessError(f"there is no folder {folder}. Name a model folder, 'bundled' or a folder of pictures.")
     facts = _model(name) if (folder / CONFIG).exists() else _images(folder)

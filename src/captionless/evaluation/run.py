@@ -13,6 +13,7 @@ import torch
 from captionless._version import __version__
 from captionless.checkpoints.card import add_evaluation
 from captionless.checkpoints.config import BUNDLED, load_config, model_folder
+from captionless.checkpoints.hub import FETCHED
 from captionless.config.evaluation import EvaluationConfig
 from captionless.config.sampling import SamplingConfig
 from captionless.device import resolve_precision
@@ -163,8 +164,8 @@ def command(
 
 
 def _add_to_card(evaluated: ModelEvaluation, report: Report, progress: Progress) -> None:
-    """Write the figures into the model's card, unless it is the bundled model; where that fails, only say so."""
-    if evaluated.model == BUNDLED:
+    """Write the figures into the model's card, unless it is the bundled model or from the Hub; report a failure."""
+    if evaluated.model == BUNDLED or evaluated.model in FETCHED:
         return
     try:
         add_evaluation(model_folder(evaluated.model), card_lines(evaluated, report))

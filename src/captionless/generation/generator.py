@@ -22,13 +22,13 @@ from captionless.config.sampling import BRIDGES, SamplingConfig
 from captionless.data.decode import square
 from captionless.device import default_device, resolve_precision, to_device
 from captionless.diffusion.guidance import WeightedCondition
-from captionless.diffusion.reverse import OnStep
+from captionless.diffusion.reverse import OnStep, Step
 from captionless.errors import CaptionlessError
 from captionless.generation.editing import Edit
 from captionless.generation.image import GeneratedImage
 from captionless.generation.sample import Stage, guided_times, sample, to_images
 from captionless.generation.trajectory import Recorder
-from captionless.progress import Progress, Silent
+from captionless.progress import Progress, Silent, choose_progress
 
 if TYPE_CHECKING:
     from captionless.encoders.dual_encoder import Encoder
@@ -131,7 +131,7 @@ class Generator:
         composition: Composition | None = None,
         edit: Edit | None = None,
         trajectory: bool = False,
-        progress: Progress | None = None,
+        progress: Progress | bool | None = None,
         on_step: OnStep | None = None,
     ) -> list[GeneratedImage]:
         """Generate ``n`` images of every prompt.
@@ -148,7 +148,8 @@ class Generator:
             composition: what every prompt is combined with: other prompts, a reference image, what to avoid.
             edit: a photograph to start from.
             trajectory: keep the denoising steps of every image (``GeneratedImage.trajectory``).
-            progress: receives the number of images done.
+            progress: True draws a progress bar, False does not; by default terminals and notebooks do. Or an object
+                that receives the number of denoising steps done (``captionless.progress.Progress``).
             on_step: called after every step of every batch; see ``captionless.diffusion.reverse``.
 
         Returns:
@@ -181,7 +182,7 @@ class Generator:
         composition: Composition | None = None,
         edit: Edit | None = None,
         trajectory: bool = False,
-        progress: Progress | None = None,
+        progress: Progress | bool | None = None,
         on_step: OnStep | None = None,
     ) -> Iterator[GeneratedImage]:
         """Generate the images of ``generate``, and yield each as soon as its batch is done.
@@ -196,13 +197,14 @@ class Generator:
         seeds = image_seeds(len(prompts), n, seed, composition)
         details = {"model": self.model.name, **describe(composition, edit), "version": __version__}
         recorder = Recorder(self.steps(config)) if trajectory else None
+        count = _StepCount(choose_progress(progress), len(seeds) * self.steps(config))
+        watch = _all_of(count, recorder, on_step)
         for at in range(0, len(seeds), config.batch):
             rows = slice(at, at + config.batch)
             few = [replace(part, condition=part.condition[rows]) for part in parts]
             avoid = None if negative is None else negative[rows]
-            images = self.sample(few, seeds[rows], config, avoid, edit, on_step=recorder or on_step)
+            images = self.sample(few, seeds[rows], config, avoid, edit, on_step=watch)
             trajectories = recorder.take() if recorder else [None] * len(images)
-            (progress or Silent()).advance("Generating", at + len(images), len(seeds))
             for i, (image, steps) in enumerate(zip(images, trajectories, strict=True), at):
                 own = {"towards_share": towards_shares(n)[i % n]} if composition.towards else {}
                 yield GeneratedImage(image, prompts[i // n], seeds[i], config, own | details, steps)
@@ -301,6 +303,28 @@ def describe(composition: Composition, edit: Edit | None) -> dict[str, Any]:
 def _source(image: Image.Image | None) -> str | None:
     """Return the file that an image was opened from, as Pillow notes it."""
     return None if image is None else str(getattr(image, "filename", "") or "an image without a file")
+
+
+class _StepCount:
+    """Count the denoising steps of all images for a progress."""
+
+    def __init__(self, progress: Progress, total: int) -> None:
+        self.progress, self.done, self.total = progress, 0, total
+
+    def __call__(self, step: Step) -> None:
+        self.done += len(step.x0)
+        self.progress.advance("Generating", self.done, self.total)
+
+
+def _all_of(*receivers: OnStep | None) -> OnStep:
+    """Return a receiver of steps that passes them on to several."""
+
+    def receive(step: Step) -> None:
+        for receiver in receivers:
+            if receiver:
+                receiver(step)
+
+    return receive
 
 
 class _Announcer(Silent):

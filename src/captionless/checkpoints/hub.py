@@ -1,0 +1,60 @@
+"""Fetch a model folder from the Hugging Face Hub."""
+
+from __future__ import annotations
+
+import re
+import sys
+from pathlib import Path
+
+from captionless.errors import CaptionlessError
+
+FETCHED: dict[str, Path] = {}
+"""The folders of the models that this process has fetched, by name."""
+_HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
+_FILES = ["*.json", "*.safetensors", "*.csv", "README.md"]
+_NOT_NEEDED = ["training/*", "samples/*", "best/*", "log/*"]
+_TIMEOUT = 5.0
+"""Seconds to wait for an answer of the Hub."""
+
+
+def is_hub_id(name: str) -> bool:
+    """Tell whether a model's name has the form ``user/repo``; a local folder of that name takes precedence."""
+    return bool(_HUB_ID.fullmatch(name)) and not Path(name).exists()
+
+
+def fetch_model(name: str) -> Path:
+    """Download a model (or find it in the local cache of the Hub) and return its folder.
+
+    Weights are read from safetensors files alone; no code of the repository is fetched. The Hub is asked for a newer
+    version once per process.
+
+    Args:
+        name: ``user/repo``.
+
+    Raises:
+        CaptionlessError: there is no such model, or it is not in the cache and the Hub cannot be reached.
+    """
+    if name in FETCHED:
+        return FETCHED[name]
+    import huggingface_hub as hub
+    from huggingface_hub.errors import RepositoryNotFoundError
+
+    from captionless.encoders.hub import quiet
+
+    try:
+        with quiet(bars=sys.stderr.isatty()):
+            folder = hub.snapshot_download(
+                name, allow_patterns=_FILES, ignore_patterns=_NOT_NEEDED, etag_timeout=_TIMEOUT
+            )
+    except RepositoryNotFoundError as error:
+        raise CaptionlessError(
+            f"there is no model {name}: neither a folder here nor a model on the Hugging Face Hub. Check the spelling; "
+            "for a private or gated model, run `hf auth login` first.",
+        ) from error
+    except Exception as error:  # refused, timed out, offline mode, disk full: each library below has its own
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise CaptionlessError(
+            f"the model {name} is neither a folder here nor in the local cache, and it cannot be fetched from the "
+            f"Hugging Face Hub ({type(error).__name__}: {reason}). Check the connection, or name a model folder.",
+        ) from error
+    return FETCHED.setdefault(name, Path(folder))
