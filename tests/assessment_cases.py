@@ -1,4 +1,4 @@
-"""A tiny world to grade in: pictures of coloured noise, a class a colour, and models that paint such colours."""
+"""A tiny world to grade in: images of coloured noise, one class per colour, and models that generate such colours."""
 
 from __future__ import annotations
 

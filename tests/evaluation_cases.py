@@ -17,15 +17,16 @@ from torch.nn import functional as F
 import tiny
 from captionless.checkpoints.image_list import write_image_list
 from captionless.checkpoints.model import Model
-from captionless.config.evaluation import EvaluationConfig
+from captionless.config.evaluation import ClassifierConfig, EvaluationConfig
 from captionless.config.sampling import SamplingConfig
 from captionless.encoders.features import Features
-from captionless.evaluation.classifier import train as pixel_classifier
+from captionless.evaluation.classifier import ReferenceClassifier, train_reference
 from captionless.evaluation.data import EvaluationData, ImageSet
 from captionless.evaluation.samples import EvaluationContext, EvaluationSampler
 from captionless.generation.generator import Generator
 from captionless.progress import Silent
 
+SMALL_CLASSIFIER = ClassifierConfig(images_seen=(320, 320), batch=32, small_size=8, growth=((1.0, 1.0),))
 FAST = SamplingConfig(steps=1, precision="float32")
 
 
@@ -70,15 +71,20 @@ def write_model(folder: Path, photos: Path, trained: float = 0.5, model: Model |
 
 def small_config(**changes: Any) -> EvaluationConfig:
     """Sizes of an evaluation that takes a second or two."""
-    sizes = {"training_samples": 8, "prompt_images": 24, "sweep_images": 4, "sweep_steps": (1, 2)}
+    sizes: dict[str, Any] = {"training_samples": 8, "prompt_images": 24, "sweep_images": 4, "sweep_steps": (1, 2)}
+    sizes["classifier"] = SMALL_CLASSIFIER
     return EvaluationConfig(**{**sizes, **changes})
 
 
 def make_fast(patch: pytest.MonkeyPatch, place: Path) -> None:
-    """Use the place's cache, and train the classifier for a few steps only."""
+    """Use the place's cache; from the command line too, train the classifier for a few steps only."""
     patch.setenv("CAPTIONLESS_CACHE", str(place / "cache"))
-    for name, value in {"SEEN": (320, 320), "BATCH": 32, "TINY": 8, "GROWTH": ((1.0, 1.0),)}.items():
-        patch.setattr(pixel_classifier, name, value)
+
+    def quick(*given: Any, **options: Any) -> ReferenceClassifier:
+        return train_reference(*given, **{**options, "config": SMALL_CLASSIFIER})
+
+    for module in ("one_model", "assessment.run"):
+        patch.setattr(f"captionless.evaluation.{module}.train_reference", quick)
 
 
 # --- contexts of tensors alone ---

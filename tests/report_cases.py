@@ -18,27 +18,27 @@ from captionless.evaluation.report.results import (
 )
 
 NASTY = "<script>alert('häßlich')</script> & \"müde\" {{ 7 * 7 }}"
-FolderImage = Callable[[int, int], Image.Image]
+MakeImage = Callable[[int, int], Image.Image]
 
 
 def plain_image(width: int, height: int) -> Image.Image:
-    """Return a picture with something on it."""
+    """Return an image with something on it."""
     return Image.linear_gradient("L").resize((width, height)).convert("RGB")
 
 
-def report(picture: FolderImage = plain_image) -> Report:
+def report(image: MakeImage = plain_image) -> Report:
     """Return a report of two models: one of words, that generalises, and one of classes, that memorises."""
     return Report(
         "flowers/val",
         (
             ("Images", "550 held-out photographs, 64 × 64 pixels; one painted of each, from its own vector"),
-            ("Prompts", "20, of which 10 pictures each"),
+            ("Prompts", "20, of which 10 images each"),
             ("Seeds", "0 to 549"),
             ("SamplingConfig", "DDIM, 15 steps, guidance 5 at times in (0.1, 0.9]"),
             ("Compared by", "facebook/dinov2-small (independent of the models' encoder)"),
             ("Versions", "captionless 0.1.0, torch 2.13.0, on a processor"),
         ),
-        (_generalises(picture), _memorises(picture)),
+        (_generalises(image), _memorises(image)),
         "captionless evaluate flowers.model over100 --data flowers/val --features facebook/dinov2-small --out report",
     )
 
@@ -50,7 +50,7 @@ def accuracy(hits: int) -> Figure:
         share(hits, 200),
         share(483, 550),
         percent=True,
-        explanation="How often a classifier that was trained on photographs alone, on pixels, sees in a picture what "
+        explanation="How often a classifier that was trained on photographs alone, on pixels, sees in an image what "
         "it was asked for. Real photographs are the most it can reach.",
     )
 
@@ -63,20 +63,19 @@ def kid(value: float, low: float, high: float) -> Figure:
         Estimate(0.03, -0.42, 0.51, 550),
         better="lower",
         digits=2,
-        explanation="How far the painted pictures as a whole are from photographs (kernel inception distance); 0 is "
+        explanation="How far the generated images as a whole are from photographs (kernel inception distance); 0 is "
         "no difference at all.",
     )
 
 
-MARKS = (
-    ReferencePoint("real", "real pictures", Estimate(0.03, -0.42, 0.51, 550)),
+POINTS = (
     ReferencePoint("noise4", "photographs with noise of 4/255", Estimate(1.31, 0.8, 1.9, 550)),
     ReferencePoint("half", "photographs reduced to half and enlarged", Estimate(9.74, 8.6, 10.9, 550)),
     ReferencePoint("noise32", "photographs with noise of 32/255", Estimate(83.0, 79.2, 87.1, 550)),
 )
 
 
-def _generalises(picture: FolderImage) -> ModelEvaluation:
+def _generalises(image: MakeImage) -> ModelEvaluation:
     words = Section(
         "text_alignment",
         (
@@ -87,10 +86,10 @@ def _generalises(picture: FolderImage) -> ModelEvaluation:
                 Estimate(0.041, 0.032, 0.049, 200),
                 better="higher",
                 digits=3,
-                explanation="Cosine of a picture with its own prompt, less that with the other prompts.",
+                explanation="Cosine of an image with its own prompt, less that with the other prompts.",
             ),
         ),
-        grids=(ImageGrid("Ten of each prompt", picture(520, 360), "Not chosen: seeds 0 to 9."),),
+        grids=(ImageGrid("Ten of each prompt", image(520, 360), "Not chosen: seeds 0 to 9."),),
         notes=("The cosine is that of the models' own encoder, which they were trained to please.",),
     )
     likeness = Section(
@@ -101,24 +100,24 @@ def _generalises(picture: FolderImage) -> ModelEvaluation:
             Figure("recall", "Recall", share(212, 550), share(488, 550), percent=True),
             Figure("density", "Density", Estimate(0.88, 0.81, 0.96, 550), Estimate(1.004, 0.97, 1.04, 550), digits=2),
         ),
-        reference_points=MARKS,
+        reference_points=POINTS,
         missing=(("fid", "it needs more than 768 photographs, for vectors of 384 numbers; there are 550."),),
         notes=("Ranges are those of 100 random halves.",),
     )
     copies = Figure(
         "memorised",
-        "Copies of training pictures",
+        "Copies of training images",
         share(0, 550),
         share(2, 550),
         "lower",
         percent=True,
-        explanation="Pictures much closer to one training picture than to all others (less than a third of the "
+        explanation="Images much closer to one training image than to all others (less than a third of the "
         "distance). Held-out photographs show how often that is chance.",
     )
     memorisation = Section(
         "memorisation",
         (copies,),
-        grids=(ImageGrid("The ten closest", picture(430, 300), "Left: painted. Right: nearest training picture."),),
+        grids=(ImageGrid("The ten closest", image(430, 300), "Left: generated. Right: nearest training image."),),
     )
     sweep = Table(
         "Guidance",
@@ -128,7 +127,7 @@ def _generalises(picture: FolderImage) -> ModelEvaluation:
             ("2", "55.5% (49 – 62)", "10.9", "47%"),
             ("5", "62.0% (55 – 68)", "14.2", "39%"),
         ),
-        "200 pictures a scale.",
+        "200 images per scale.",
     )
     return ModelEvaluation(
         "flowers.model",
@@ -138,23 +137,23 @@ def _generalises(picture: FolderImage) -> ModelEvaluation:
     )
 
 
-def _memorises(picture: FolderImage) -> ModelEvaluation:
-    words = Section("text_alignment", (accuracy(171),), grids=(ImageGrid("Ten of each prompt", picture(520, 360)),))
+def _memorises(image: MakeImage) -> ModelEvaluation:
+    words = Section("text_alignment", (accuracy(171),), grids=(ImageGrid("Ten of each prompt", image(520, 360)),))
     likeness = Section(
         "fidelity",
         (kid(5.1, 3.9, 6.4),),
-        reference_points=MARKS,
+        reference_points=POINTS,
         missing=(
             ("fid", "it needs more than 768 photographs, for vectors of 384 numbers; there are 550."),
             ("precision", "it needs 50 photographs; there are 44."),
         ),
     )
-    copies = Figure("memorised", "Copies of training pictures", share(389, 550), share(2, 550), "lower", percent=True)
-    sheet = ImageGrid("The ten closest", picture(430, 300), NASTY)
+    copies = Figure("memorised", "Copies of training images", share(389, 550), share(2, 550), "lower", percent=True)
+    sheet = ImageGrid("The ten closest", image(430, 300), NASTY)
     return ModelEvaluation(
         NASTY,
         (("Weights", "12.4 million"), ("Trained on", "100 photographs")),
         (words, likeness, Section("memorisation", (copies,), grids=(sheet,))),
-        (f"24 of the held-out photographs were among its training pictures: {NASTY}",),
+        (f"24 of the held-out photographs were among its training images: {NASTY}",),
         memorises=True,
     )

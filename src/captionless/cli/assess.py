@@ -1,13 +1,15 @@
-"""`captionless assess`: a model and labelled pictures in, a verdict out."""
+"""`captionless assess`: a model and labelled images in, a verdict out."""
 
 from __future__ import annotations
 
-from collections.abc import Container, Iterable, Iterator, Sequence
+from collections.abc import Container, Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
-from rich.cells import cell_len
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
 
 from captionless.cli import measure_options as options
 from captionless.cli.console import Watcher, bar, remarks, show
@@ -19,15 +21,16 @@ if TYPE_CHECKING:
     from captionless.evaluation.metrics import Estimate
 
 DEFAULTS = SamplingConfig()
-WIDEST = 20
-"""Classes that the table of confusion is printed for, at most; with more of them, only what each was taken for most."""
+MAX_COLUMNS = 20
+"""Classes up to which the confusion table is printed; of more, only what each was most often recognised as."""
 CONFUSED = 3
-"""Classes named that a class was most often taken for."""
+"""Classes named that a class was most often recognised as."""
+COLUMNS = ("class", "recognised", "95% range", "bar", "verdict", "real images", "95% range", "most often confused with")
 
 
 def assess(
     data: Annotated[
-        Path, typer.Option(help="A folder of real pictures, each class in a sub-folder; the classifier learns from it.")
+        Path, typer.Option(help="A folder of real images, each class in a sub-folder; the classifier is trained on it.")
     ],
     model: Annotated[
         str, typer.Argument(metavar="MODEL", help="A model folder; without it, the bundled model.")
@@ -37,11 +40,11 @@ def assess(
         typer.Option(
             "--pass",
             metavar="SHARE|ceiling",
-            help="The bar of every class: the share of its pictures to be recognised; or 'ceiling': the share of its "
-            "held-out real pictures that the classifier recognises.",
+            help="The bar of every class: the share of its images that must be recognised; or 'ceiling': the share "
+            "of its held-out real images that is recognised.",
         ),
     ] = "0.95",
-    n: Annotated[int, typer.Option("-n", help="Pictures a class.")] = 100,
+    n: Annotated[int, typer.Option("-n", help="Images per class.")] = 100,
     prompts: Annotated[
         Path | None,
         typer.Option(
@@ -51,7 +54,7 @@ def assess(
     ] = None,
     out: Annotated[
         Path | None,
-        typer.Option(help="Write grade.json and a sheet of the pictures that were not recognised into this folder."),
+        typer.Option(help="Write the grade into this folder, as grade.json."),
     ] = None,
     labels: options.Labels = None,
     encoder: options.Encoder = None,
@@ -62,7 +65,7 @@ def assess(
     batch: options.Batch = DEFAULTS.batch,
     seed: options.Seed = 0,
 ) -> None:
-    """Grade a model: a classifier, trained on real pictures alone, must recognise what it paints.
+    """Grade a model: a classifier that was trained on real images alone must recognise its images.
 
     Exit code 0: every class reaches its bar. 1: one does not. 2: no grade could be given.
     """
@@ -109,70 +112,61 @@ def share_of(passing: str) -> float | Literal["ceiling"]:
 def lines(grade: Grade) -> list[str]:
     """Return a grade as lines of plain text, the verdict last."""
     n = grade.verdicts[0].recognised.n
-    found = [f"{grade.model}, graded on {grade.data}: {n:,} pictures a class, {grade.settings}.", ""]
-    if len(grade.classes) <= WIDEST:
-        found += [*aligned(_table(grade)), ""]
+    found = [f"{grade.model}, graded on {grade.data}: {n:,} images per class, {grade.settings}.", ""]
+    if len(grade.classes) <= MAX_COLUMNS:
+        rows = [(one.label, *map(str, row)) for one, row in zip(grade.verdicts, grade.confusion, strict=True)]
+        found += [*table_lines(("asked for / recognised as", *grade.classes), rows), ""]
     else:
-        many = f"The table of confusion of {len(grade.classes)} classes is too wide to print"
-        found += [f"{many}; --out writes the whole of it.", ""]
-    found += [*aligned(_classes(grade), (0, 4, 7)), ""]
+        found += [f"The confusion table of {len(grade.classes)} classes is too wide to print; --out writes it.", ""]
+    found += [*table_lines(COLUMNS, [_row(grade, i) for i in range(len(grade.verdicts))], (0, 4, 7)), ""]
     if grade.real:
-        found.append(
-            f"The classifier itself recognises {_percent(grade.real)} ({_span(grade.real)}) of {grade.real.n:,} real "
-            "pictures that it was not trained on; each class above counts alike."
-        )
+        real = f"{_percent(grade.real)} ({_span(grade.real)}) of {grade.real.n:,} held-out real images"
+        found.append(f"The classifier itself recognises {real}; each class counts alike.")
     found += [f"left out: {label} ({why})" for label, why in grade.left_out]
     found += [f"note: {note}" for note in grade.notes]
     return [*found, _verdict(grade)]
 
 
-def aligned(rows: Iterable[Sequence[str]], left: Container[int] = (0,)) -> list[str]:
-    """Set texts in columns: those numbered ``left`` to the left, the others to the right."""
-    rows = list(rows)
-    widths = [max(map(cell_len, column)) for column in zip(*rows, strict=True)]
-
-    def cell(i: int, text: str) -> str:
-        space = " " * (widths[i] - cell_len(text))
-        return text + space if i in left else space + text
-
-    return ["  ".join(cell(i, text) for i, text in enumerate(row)).rstrip() for row in rows]
-
-
-def _table(grade: Grade) -> Iterator[tuple[str, ...]]:
-    yield ("asked for / seen as", *grade.classes)
-    for verdict, row in zip(grade.verdicts, grade.confusion, strict=True):
-        yield (verdict.label, *map(str, row))
+def table_lines(heads: Sequence[str], rows: Iterable[Sequence[str]], left: Container[int] = (0,)) -> list[str]:
+    """Return a table as lines of text, its columns right-aligned except those numbered ``left``."""
+    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0))
+    for i, head in enumerate(heads):
+        table.add_column(Text(head), justify="left" if i in left else "right", no_wrap=True)
+    for row in rows:
+        table.add_row(*map(Text, row))
+    console = Console(width=10_000, color_system=None)
+    with console.capture() as capture:
+        console.print(table)
+    return [line.rstrip() for line in capture.get().splitlines()]
 
 
-def _classes(grade: Grade) -> Iterator[tuple[str, ...]]:
-    yield ("class", "recognised", "95% range", "bar", "verdict", "real pictures", "95% range", "most often taken for")
-    for verdict, row in zip(grade.verdicts, grade.confusion, strict=True):
-        real = verdict.real
-        wrong = [(count, name) for name, count in zip(grade.classes, row, strict=True) if name != verdict.label]
-        most = sorted((one for one in wrong if one[0]), key=lambda one: (-one[0], one[1]))[:CONFUSED]
-        yield (
-            verdict.label,
-            _percent(verdict.recognised),
-            _span(verdict.recognised),
-            f"{100 * verdict.bar:.1f}%",
-            "pass" if verdict.passed else f"misses by {_points(verdict)}" if verdict.bar else "not known",
-            f"{_percent(real)} of {real.n}" if real else "none",
-            _span(real) if real else "",
-            ", ".join(f"{name} ({count})" for count, name in most),
-        )
+def _row(grade: Grade, i: int) -> tuple[str, ...]:
+    one = grade.verdicts[i]
+    wrong = [(n, name) for name, n in zip(grade.classes, grade.confusion[i], strict=True) if n and name != one.label]
+    most = sorted(wrong, key=lambda pair: (-pair[0], pair[1]))[:CONFUSED]
+    return (
+        one.label,
+        _percent(one.recognised),
+        _span(one.recognised),
+        f"{100 * one.bar:.1f}%",
+        "pass" if one.passed else f"misses {_by(one)}" if one.bar else "not known",
+        f"{_percent(one.real)} of {one.real.n}" if one.real else "none",
+        _span(one.real) if one.real else "",
+        ", ".join(f"{name} ({n})" for n, name in most),
+    )
 
 
 def _verdict(grade: Grade) -> str:
     bar = "the ceiling" if grade.passing == "ceiling" else f"{100 * float(grade.passing):g}%"
     if grade.passed:
         return f"PASS: each of {len(grade.verdicts)} classes reaches its bar, {bar}."
-    failed = ", ".join(f"{one.label} ({_failure(one)})" for one in grade.failed)
+    failed = ", ".join(f"{one.label} ({_by(one)})" for one in grade.failed)
     miss = "misses its" if len(grade.failed) == 1 else "miss their"
     return f"FAIL: {len(grade.failed)} of {len(grade.verdicts)} classes {miss} bar, {bar}: {failed}."
 
 
-def _failure(verdict: Verdict) -> str:
-    return f"by {_points(verdict)}" if verdict.bar else "the classifier recognises none of its real pictures"
+def _by(one: Verdict) -> str:
+    return f"by {100 * one.missing:.1f} points" if one.bar else "the classifier recognises none of its real images"
 
 
 def _percent(one: Estimate) -> str:
@@ -181,7 +175,3 @@ def _percent(one: Estimate) -> str:
 
 def _span(one: Estimate) -> str:
     return f"{100 * one.low:.0f} – {100 * one.high:.0f}%"
-
-
-def _points(verdict: Verdict) -> str:
-    return f"{100 * verdict.missing:.1f} points"

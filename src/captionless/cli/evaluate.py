@@ -81,17 +81,16 @@ def evaluate(
 
 def lines(report: Report) -> list[str]:
     """Return the figures as lines of text."""
-    return [line for examination in report.models for line in _lines(examination)]
+    return [line for evaluated in report.models for line in _lines(evaluated)]
 
 
-def _lines(examination: ModelEvaluation) -> list[str]:
+def _lines(evaluated: ModelEvaluation) -> list[str]:
     from captionless.evaluation.report.format import number, span
-    from captionless.evaluation.report.page import verdict
 
-    found = [f"{examination.model}:"]
-    for figure in examination.figures.values():
+    found = [f"{evaluated.name}:"]
+    for figure in evaluated.figures.values():
         text = f"  {figure.label:<54} {number(figure.value.value, figure):>7}  ({span(figure.value, figure)})"
         found.append(text + (f"   real: {number(figure.real.value, figure)}" if figure.real else ""))
-    found += [f"  left out: {what} ({why})" for section in examination.sections for what, why in section.missing]
-    found += [f"  note: {warning}" for warning in examination.warnings]
-    return [*found, "  {1}. {2}".format(*verdict(examination))]
+    found += [f"  left out: {what} ({why})" for section in evaluated.sections for what, why in section.missing]
+    found += [f"  note: {warning}" for warning in evaluated.warnings]
+    return [*found, f"  {evaluated.verdict.title}. {evaluated.verdict.meaning}"]

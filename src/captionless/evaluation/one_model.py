@@ -209,7 +209,9 @@ def _classifier(
     key = (images.pixels.shape[2], images.pixels.shape[1], flip)
     if key not in plan.classifiers:
         try:
-            plan.classifiers[key] = train_reference(images, plan.progress, seed=plan.config.seed, flip=flip)
+            plan.classifiers[key] = train_reference(
+                images, plan.progress, seed=plan.config.seed, flip=flip, config=plan.config.classifier
+            )
         except TooFewError as error:
             plan.classifiers[key] = str(error)
     return plan.classifiers[key]

@@ -21,7 +21,8 @@ from captionless.encoders.dual_encoder import Encoder
 from captionless.errors import CaptionlessError
 from captionless.evaluation.data import EvaluationData, ImageSet, load_evaluation_data
 from captionless.evaluation.one_model import Plan, evaluate_model
-from captionless.evaluation.report.html import card_lines, write
+from captionless.evaluation.report.card import card_lines
+from captionless.evaluation.report.html import write
 from captionless.evaluation.report.results import ModelEvaluation, Report
 from captionless.files import make_folder
 from captionless.generation.generator import Generator, load
@@ -165,10 +166,10 @@ def command(
 
 def _add_to_card(evaluated: ModelEvaluation, report: Report, progress: Progress) -> None:
     """Write the figures into the model's card, unless it is the bundled model or from the Hub; report a failure."""
-    if evaluated.model == BUNDLED or evaluated.model in FETCHED:
+    if evaluated.name == BUNDLED or evaluated.name in FETCHED:
         return
     try:
-        add_evaluation(model_folder(evaluated.model), card_lines(evaluated, report))
+        add_evaluation(model_folder(evaluated.name), card_lines(evaluated, report))
     except CaptionlessError as error:
         progress.say(f"The figures were not added to the model card: {error}")
 

@@ -1,7 +1,8 @@
-"""The contract of captionless.evaluation.classifier.train: an independent judge of what a picture shows."""
+"""The contract of captionless.evaluation.classifier: an independent classifier of pixels."""
 
 import hashlib
 from collections import Counter
+from typing import Any
 
 import pytest
 import torch
@@ -9,6 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
 
+from captionless.config.evaluation import ClassifierConfig
 from captionless.errors import CaptionlessError
 from captionless.evaluation.classifier import (
     PixelClassifier,
@@ -17,16 +19,15 @@ from captionless.evaluation.classifier import (
     held_out_split,
     train_classifier,
 )
-from captionless.evaluation.classifier import network as pixel_network
-from captionless.evaluation.classifier import train as pixel_classifier
-from captionless.evaluation.classifier.network import Muon, changed, orthogonal, whitening
-from captionless.evaluation.classifier.train import steps_for
+from captionless.evaluation.classifier.network import Muon, augment, orthogonal, whitening
+from captionless.evaluation.classifier.train import step_count
 from captionless.evaluation.metrics import TooFewError, share
+from captionless.progress import Silent
 from tiny import random, uniform
 
 
 def halves(n: int, *, side: int = 8, seed: int = 0) -> tuple[Tensor, Tensor]:
-    """Noisy grey pictures that are brighter on the left (class 0) or on the right (class 1)."""
+    """Noisy grey images that are brighter on the left (class 0) or on the right (class 1)."""
     labels = torch.arange(n) % 2
     bright = torch.where(torch.arange(side) < side // 2, 1 - labels[:, None], labels[:, None])
     values = 60 + 100 * bright[:, None, None, :] + 30 * random(n, 1, side, side, seed=seed)
@@ -39,120 +40,118 @@ def bands(n: int, *, side: int = 8, seed: int = 0) -> tuple[Tensor, Tensor]:
     return pixels.transpose(2, 3).contiguous(), labels
 
 
-def shorten(patch: pytest.MonkeyPatch) -> None:
-    patch.setattr(pixel_classifier, "SEEN", (640, 640))
-    patch.setattr(pixel_classifier, "BATCH", 32)
-    patch.setattr(pixel_classifier, "TINY", 8)
-    patch.setattr(pixel_classifier, "GROWTH", ((1.0, 1.0),))
+SHORT = ClassifierConfig(images_seen=(640, 640), batch=32, small_size=8, growth=((1.0, 1.0),))
+"""20 small steps."""
 
 
-@pytest.fixture(autouse=True)
-def short(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Train for 20 small steps only."""
-    shorten(monkeypatch)
+def trained(pixels: Tensor, labels: Tensor, classes: int = 2, **options: Any) -> PixelClassifier:
+    return train_classifier(pixels, labels, classes, **{"config": SHORT, **options})
 
 
 @pytest.fixture(scope="module")
-def judge() -> PixelClassifier:
-    with pytest.MonkeyPatch.context() as patch:
-        shorten(patch)
-        return train_classifier(*bands(60), 2)
+def classifier() -> PixelClassifier:
+    return trained(*bands(60))
 
 
 # --- learning ---
 
 
-def test_it_learns_what_tells_the_classes_apart(judge: PixelClassifier) -> None:
+def test_it_learns_what_tells_the_classes_apart(classifier: PixelClassifier) -> None:
     pixels, labels = bands(100, seed=1)
-    assert accuracy(judge.predict(pixels), labels).low > 0.9
+    assert accuracy(classifier.predict(pixels), labels).low > 0.9
 
 
-def test_probabilities_are_one_row_a_image(judge: PixelClassifier) -> None:
-    probabilities = judge.predict(bands(5)[0])
+def test_probabilities_are_one_row_an_image(classifier: PixelClassifier) -> None:
+    probabilities = classifier.predict(bands(5)[0])
     assert probabilities.shape == (5, 2)
     assert probabilities.dtype == torch.float32
     assert (probabilities >= 0).all()
     torch.testing.assert_close(probabilities.sum(1), torch.ones(5))
-    assert judge.predict(torch.empty(0, 1, 8, 8, dtype=torch.uint8)).shape == (0, 2)
+    assert classifier.predict(torch.empty(0, 1, 8, 8, dtype=torch.uint8)).shape == (0, 2)
 
 
-def test_each_image_is_judged_alone(judge: PixelClassifier) -> None:
+def test_each_image_is_classified_alone(classifier: PixelClassifier) -> None:
     pixels = bands(300, seed=2)[0]
-    torch.testing.assert_close(judge.predict(pixels)[299:], judge.predict(pixels[299:]), atol=1e-5, rtol=1e-4)
+    torch.testing.assert_close(classifier.predict(pixels)[299:], classifier.predict(pixels[299:]), atol=1e-5, rtol=1e-4)
 
 
-def test_with_mirroring_a_image_and_its_mirror_image_are_judged_alike(judge: PixelClassifier) -> None:
+def test_with_mirroring_an_image_and_its_mirror_image_are_classified_alike(classifier: PixelClassifier) -> None:
     pixels = halves(6)[0]
-    torch.testing.assert_close(judge.predict(pixels), judge.predict(pixels.flip(3)))
+    torch.testing.assert_close(classifier.predict(pixels), classifier.predict(pixels.flip(3)))
 
 
 def test_without_mirroring_left_and_right_are_told_apart() -> None:
     pixels, labels = halves(100, seed=1)
-    assert accuracy(train_classifier(*halves(60), 2, flip=False).predict(pixels), labels).low > 0.9
+    assert accuracy(trained(*halves(60), flip=False).predict(pixels), labels).low > 0.9
 
 
 def test_a_seed_decides_everything_and_the_global_generator_is_left_alone() -> None:
     state = torch.get_rng_state()
-    first, same, other = (train_classifier(*bands(20), 2, seed=seed).predict(bands(9)[0]) for seed in (3, 3, 4))
+    first, same, other = (trained(*bands(20), seed=seed).predict(bands(9)[0]) for seed in (3, 3, 4))
     assert torch.equal(first, same)
     assert not torch.equal(first, other)
     assert torch.equal(torch.get_rng_state(), state)
 
 
 def test_classes_count_alike_however_many_images_they_have() -> None:
-    """With pictures that tell nothing, an answer is the classes' share: a half, not a tenth."""
+    """With images that tell nothing, an answer is the classes' share: a half, not a tenth."""
     pixels, labels = torch.full((60, 1, 8, 8), 90, dtype=torch.uint8), (torch.arange(60) % 10 == 0).long()
-    assert train_classifier(pixels, labels, 2).predict(pixels)[0, 1] == pytest.approx(0.5, abs=0.2)
+    assert trained(pixels, labels).predict(pixels)[0, 1] == pytest.approx(0.5, abs=0.2)
 
 
 def test_a_class_without_images_is_learned_to_be_absent() -> None:
     pixels, labels = bands(40)
-    probabilities = train_classifier(pixels, labels, 3).predict(pixels)
+    probabilities = trained(pixels, labels, 3).predict(pixels)
     assert probabilities.shape == (40, 3)
     assert probabilities[:, 2].max() < probabilities.max(1).values.min()
 
 
-@pytest.mark.parametrize(("side", "looks_at"), [(4, 8), (8, 8), (9, 48), (90, 48)])
-def test_images_of_any_side_are_looked_at(monkeypatch: pytest.MonkeyPatch, side: int, looks_at: int) -> None:
-    monkeypatch.setattr(pixel_classifier, "SEEN", (64, 64))
-    judge = train_classifier(*bands(10, side=side), 2, flip=False)
-    assert judge.size == looks_at
-    assert judge.predict(bands(3, side=side)[0]).isfinite().all()
-    assert judge.predict(bands(3, side=33)[0]).shape == (3, 2)
+@pytest.mark.parametrize(("side", "size"), [(4, 8), (8, 8), (9, 48), (90, 48)])
+def test_images_of_any_side_are_resized(side: int, size: int) -> None:
+    config = ClassifierConfig(images_seen=(64, 64), batch=32, small_size=8, growth=((1.0, 1.0),))
+    found = trained(*bands(10, side=side), flip=False, config=config)
+    assert found.size == size
+    assert found.predict(bands(3, side=side)[0]).isfinite().all()
+    assert found.predict(bands(3, side=33)[0]).shape == (3, 2)
 
 
-def test_larger_images_are_reduced_to_what_it_looks_at(judge: PixelClassifier) -> None:
+def test_larger_images_are_reduced_to_what_it_looks_at(classifier: PixelClassifier) -> None:
     pixels, labels = bands(60, seed=5)
     larger = pixels.repeat_interleave(8, 2).repeat_interleave(8, 3)
-    assert accuracy(judge.predict(larger), labels).value > 0.9
-    assert (judge.predict(larger) - judge.predict(pixels)).abs().mean() < 0.1
+    assert accuracy(classifier.predict(larger), labels).value > 0.9
+    assert (classifier.predict(larger) - classifier.predict(pixels)).abs().mean() < 0.1
 
 
-def test_progress_is_told_after_every_step() -> None:
-    told: list[tuple[int, int]] = []
-    train_classifier(*bands(10), 2, on_progress=lambda done, total: told.append((done, total)))
-    assert told == [(done, 20) for done in range(1, 21)]
+def test_progress_is_reported_after_every_step() -> None:
+    reported: list[tuple[int, int]] = []
+
+    class Reports(Silent):
+        def advance(self, task: str, done: int, total: int, *more: object) -> None:
+            reported.append((done, total))
+
+    trained(*bands(10), progress=Reports())
+    assert reported == [(done, 20) for done in range(1, 21)]
 
 
-def test_more_images_take_more_steps_within_limits(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.undo()
-    few, many = pixel_classifier.SEEN
-    assert steps_for(1) == steps_for(100) == -(-few // pixel_classifier.BATCH)
-    assert steps_for(1000) < steps_for(2200) < steps_for(100_000)
-    assert steps_for(10**6) == steps_for(10**9) == -(-many // pixel_classifier.BATCH)
+def test_more_images_take_more_steps_within_limits() -> None:
+    config = ClassifierConfig()
+    fewest, most = config.images_seen
+    assert step_count(1, config) == step_count(100, config) == -(-fewest // config.batch)
+    assert step_count(1000, config) < step_count(2200, config) < step_count(100_000, config)
+    assert step_count(10**6, config) == -(-most // config.batch)
 
 
 # --- what is refused ---
 
 
-def test_images_of_other_channels_are_refused(judge: PixelClassifier) -> None:
-    with pytest.raises(CaptionlessError, match="of 1 channels and was given 3"):
-        judge.predict(torch.zeros(2, 3, 8, 8, dtype=torch.uint8))
+def test_images_of_other_channels_are_refused(classifier: PixelClassifier) -> None:
+    with pytest.raises(CaptionlessError, match="of 1 channels, and these have 3"):
+        classifier.predict(torch.zeros(2, 3, 8, 8, dtype=torch.uint8))
 
 
 @pytest.mark.parametrize(("n", "classes"), [(0, 2), (9, 1)])
 def test_nothing_to_learn_is_refused(n: int, classes: int) -> None:
-    with pytest.raises(TooFewError, match=f"from {n} pictures of {classes} classes"):
+    with pytest.raises(TooFewError, match=f"on {n} images of {classes} classes"):
         train_classifier(torch.zeros(n, 1, 8, 8, dtype=torch.uint8), torch.zeros(n, dtype=torch.long), classes)
 
 
@@ -173,7 +172,7 @@ def test_confusion_has_a_row_a_class_and_a_column_a_guess() -> None:
     assert table.dtype == torch.int64
 
 
-# --- held-out pictures ---
+# --- held-out images ---
 
 
 def digest(number: int) -> str:
@@ -209,28 +208,26 @@ def test_the_choice_depends_on_what_the_images_are_and_not_on_their_order() -> N
 
 def test_a_class_of_too_few_images_is_named() -> None:
     digests = [digest(number) for number in range(104)]
-    with pytest.raises(TooFewError, match="the class rose has 4 pictures, and a classifier needs 5 of each"):
+    with pytest.raises(TooFewError, match="the class rose has 4 images, and a classifier needs 5 of each"):
         held_out_split(digests, ["tulip"] * 100 + ["rose"] * 4)
 
 
 def test_copies_do_not_make_a_class_larger() -> None:
     digests = [digest(number) for number in range(100)] + ["0" * 64] * 5
-    with pytest.raises(TooFewError, match="the class rose has 1 pictures"):
+    with pytest.raises(TooFewError, match="the class rose has 1 images"):
         held_out_split(digests, ["tulip"] * 100 + ["rose"] * 5)
 
 
 # --- its parts ---
 
 
-def test_images_are_changed_only_a_little_and_mirrored_only_where_asked(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_images_are_mirrored_only_where_asked() -> None:
     x = random(40, 3, 8, 8)
     generator = torch.Generator().manual_seed(0)
-    assert changed(x, 6, True, generator).shape == (40, 3, 6, 6)
-    for name in ("ROTATION", "SHIFT", "COLOUR"):
-        monkeypatch.setattr(pixel_network, name, 0.0)
-    monkeypatch.setattr(pixel_network, "ZOOM", (1.0, 1.0))
-    torch.testing.assert_close(changed(x, 8, False, generator), x, atol=1e-4, rtol=0)
-    mirrored = changed(x, 8, True, generator)
+    assert augment(x, 6, True, generator).shape == (40, 3, 6, 6)
+    still: dict[str, Any] = {"rotation": 0.0, "zoom": (1.0, 1.0), "shift": 0.0, "colour": 0.0}
+    torch.testing.assert_close(augment(x, 8, False, generator, **still), x, atol=1e-4, rtol=0)
+    mirrored = augment(x, 8, True, generator, **still)
     same = (mirrored - x).flatten(1).abs().amax(1) < 1e-4
     flipped = (mirrored - x.flip(3)).flatten(1).abs().amax(1) < 1e-4
     assert (same ^ flipped).all()
@@ -238,9 +235,9 @@ def test_images_are_changed_only_a_little_and_mirrored_only_where_asked(monkeypa
 
 
 def test_whitened_patches_are_uncorrelated() -> None:
-    """Of pictures whose pixels resemble their neighbours, as in photographs."""
-    pictures = torch.nn.functional.avg_pool2d(random(50, 2, 18, 18), 3, stride=1)
-    answers = torch.nn.functional.conv2d(pictures, whitening(pictures)).transpose(0, 1).flatten(1)
+    """Of images whose pixels resemble their neighbours, as in photographs."""
+    images = torch.nn.functional.avg_pool2d(random(50, 2, 18, 18), 3, stride=1)
+    answers = torch.nn.functional.conv2d(images, whitening(images)).transpose(0, 1).flatten(1)
     covariance = answers.cov()[:6, :6]
     torch.testing.assert_close(covariance, covariance.diag().diag(), atol=0.02, rtol=0)
     assert ((covariance.diag() > 0.8) & (covariance.diag() < 1.01)).all()

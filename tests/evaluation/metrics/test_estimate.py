@@ -59,7 +59,7 @@ def test_a_range_holds_the_truth_in_95_percent_of_experiments() -> None:
 
 
 def test_a_share_of_nothing_is_refused() -> None:
-    with pytest.raises(TooFewError, match="At least 1"):
+    with pytest.raises(TooFewError, match="at least 1"):
         share(0, 0)
     assert issubclass(TooFewError, CaptionlessError)
 

@@ -66,7 +66,7 @@ def test_a_set_is_at_no_distance_from_itself_even_with_more_numbers_than_images(
 
 
 def test_small_sets_look_farther_than_they_are() -> None:
-    """Why it is only shown where a half has more pictures than a feature has numbers."""
+    """Why it is only shown where a half has more images than a feature has numbers."""
     small, large = (
         frechet_distance(random(20, 8), random(20, 8, seed=1)),
         frechet_distance(random(2000, 8), random(2000, 8, seed=1)),
@@ -76,5 +76,5 @@ def test_small_sets_look_farther_than_they_are() -> None:
 
 @pytest.mark.parametrize("sizes", [(1, 5), (5, 0)])
 def test_a_single_image_has_no_covariance(sizes: tuple[int, int]) -> None:
-    with pytest.raises(TooFewError, match=f"at least 2 pictures, and there are {min(sizes)}"):
+    with pytest.raises(TooFewError, match=f"at least 2 images, and there are {min(sizes)}"):
         frechet_distance(random(sizes[0], 3), random(sizes[1], 3))

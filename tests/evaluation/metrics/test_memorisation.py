@@ -1,4 +1,4 @@
-"""The contract of captionless.evaluation.metrics.memorisation: telling copies from paintings."""
+"""The contract of captionless.evaluation.metrics.memorisation: telling copies from generated images."""
 
 import math
 from statistics import median_low
@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from captionless.evaluation.metrics import TooFewError, memorisation, memorised, nearest
+from captionless.evaluation.metrics import TooFewError, memorised, nearest
 from captionless.evaluation.metrics.memorisation import RATIO
 from tiny import random, uniform
 
@@ -33,7 +33,7 @@ def test_a_case_worked_by_hand() -> None:
     assert memorised(found).tolist() == [True, False]
 
 
-def test_a_image_exactly_a_third_as_far_is_not_memorised() -> None:
+def test_an_image_exactly_a_third_as_far_is_not_memorised() -> None:
     found = nearest(line(12.5, 12.4), line(0, 10, 20, 30))
     assert found.ratio.tolist() == pytest.approx([RATIO, 2.4 / 7.6])
     assert memorised(found).tolist() == [False, True]
@@ -93,7 +93,7 @@ def test_a_mirrored_copy_is_a_new_image_where_training_never_mirrored() -> None:
     assert not memorised(nearest(MIRRORED[3:6], TRAINING)).any()
 
 
-def test_a_image_that_is_its_own_mirror_image_is_no_rival_to_itself() -> None:
+def test_an_image_that_is_its_own_mirror_image_is_no_rival_to_itself() -> None:
     symmetric = (TRAINING + MIRRORED)[:20]
     found = nearest(symmetric[:5] + 0.01, symmetric, symmetric.clone())
     assert memorised(found).all()
@@ -127,7 +127,7 @@ def test_copies_are_found_in_a_folder_that_holds_every_image_and_its_mirror_imag
 
 
 def test_a_neighbour_as_far_as_neighbours_are_is_no_duplicate() -> None:
-    """10 and 12 differ as 0 and 2 do: a picture between them is new, however far the rest."""
+    """10 and 12 differ as 0 and 2 do: an image between them is new, however far the rest."""
     found = nearest(line(11), line(0, 2, 4, 6, 8, 10, 12, 14))
     assert found.ratio.item() == pytest.approx(1)
 
@@ -135,25 +135,23 @@ def test_a_neighbour_as_far_as_neighbours_are_is_no_duplicate() -> None:
 # --- size, and how the work is cut up ---
 
 
-def test_blocks_and_chunks_change_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_blocks_and_chunks_change_nothing() -> None:
     samples = torch.cat([random(30, 36, seed=1), TRAINING[:3] + 0.01])
     whole = nearest(samples, TRAINING, MIRRORED)
-    monkeypatch.setattr(memorisation, "BLOCK", 7)
-    parts = nearest(samples, TRAINING, MIRRORED, chunk=4)
+    parts = nearest(samples, TRAINING, MIRRORED, chunk=4, block=7)
     assert torch.equal(parts.index, whole.index)
     torch.testing.assert_close(parts.distance, whole.distance)
     torch.testing.assert_close(parts.ratio, whole.ratio, rtol=1e-4, atol=1e-5)
 
 
-def test_the_typical_distance_may_be_that_of_some_images(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_typical_distance_may_be_that_of_some_images() -> None:
     samples = torch.cat([random(30, 36, seed=1), TRAINING[:3] + 0.01])
     whole = memorised(nearest(samples, TRAINING, MIRRORED))
-    monkeypatch.setattr(memorisation, "ENOUGH", 9)
-    assert torch.equal(memorised(nearest(samples, TRAINING, MIRRORED)), whole)
+    assert torch.equal(memorised(nearest(samples, TRAINING, MIRRORED, probes=9)), whole)
 
 
 def test_vectors_far_from_the_origin_keep_their_small_differences() -> None:
-    """Features share a large mean, next to which float32 would lose what tells pictures apart."""
+    """Features share a large mean, next to which float32 would lose what tells images apart."""
     offset = 3000.0
     samples = torch.cat([TRAINING[:3] + 0.05, random(30, 36, seed=1)])
     near, far = nearest(samples, TRAINING), nearest(samples + offset, TRAINING + offset)
@@ -173,7 +171,7 @@ def test_whole_numbers_will_do_as_pixels() -> None:
 
 @pytest.mark.parametrize("m", [0, 1, 2])
 def test_two_training_images_say_nothing(m: int) -> None:
-    with pytest.raises(TooFewError, match=f"there are {m} training pictures.*at least 3"):
+    with pytest.raises(TooFewError, match=f"there are {m} training images.*at least 3"):
         nearest(random(4, 36), TRAINING[:m])
 
 
@@ -182,11 +180,11 @@ def test_three_do() -> None:
 
 
 def test_a_folder_of_one_image_over_and_over_is_too_few() -> None:
-    with pytest.raises(TooFewError, match="most of the 12 training pictures are copies"):
+    with pytest.raises(TooFewError, match="most of the 12 training images are copies"):
         nearest(random(4, 36), TRAINING[:1].repeat(12, 1))
 
 
 def test_where_every_other_image_is_a_near_duplicate_there_is_no_second() -> None:
-    """Only where "mirrored" vectors are not those of mirror images: here all of them are the first picture's."""
+    """Only where "mirrored" vectors are not those of mirror images: here all of them are the first image's."""
     with pytest.raises(TooFewError, match="nearly the same"):
         nearest(TRAINING[:1] + 0.01, TRAINING[:3], TRAINING[:1].repeat(3, 1))

@@ -1,4 +1,4 @@
-"""The contract of captionless.evaluation.metrics.text_alignment: whether pictures follow their prompts."""
+"""The contract of captionless.evaluation.metrics.text_alignment: whether images follow their prompts."""
 
 from math import comb
 
@@ -105,7 +105,7 @@ def test_with_all_prompts_to_choose_among_only_the_closest_counts() -> None:
 
 
 def test_a_tie_is_lost() -> None:
-    """A picture as close to another prompt as to its own has not been told apart."""
+    """An image as close to another prompt as to its own has not been told apart."""
     images = F.normalize(torch.tensor([[1.0, 1.0, 0.0, 0.0], [0.0, 1.0, 0.0, 0.0]]), dim=1)
     assert r_precision(images, AXES[:2], PAIR).value == 0.5
 
@@ -122,7 +122,7 @@ def test_two_prompts_are_enough() -> None:
 
 @pytest.mark.parametrize("measure", [cosine_gain, r_precision])
 def test_one_prompt_is_too_few(measure: object) -> None:
-    with pytest.raises(TooFewError, match="at least 2 different ones, and there are 1"):
+    with pytest.raises(TooFewError, match="at least 2 different prompts, and there are 1"):
         measure(flat(0, 1), flat(0), torch.tensor([0, 0]))  # type: ignore[operator]
     with pytest.raises(TooFewError):
         measure(flat(0, 1), flat(30, 30), PAIR)  # type: ignore[operator]
@@ -163,7 +163,7 @@ def test_there_are_30_choices_or_as_many_as_there_are_prompts() -> None:
 
 @pytest.mark.parametrize("measure", [cosine_gain, r_precision])
 def test_images_of_one_prompt_are_drawn_together(measure: object) -> None:
-    """Ten equal pictures of each prompt know no more than one of each."""
+    """Ten equal images of each prompt know no more than one of each."""
     images, texts, owner = unit_vectors(12), unit_vectors(12, seed=1), torch.arange(12)
     once = measure(images, texts, owner)  # type: ignore[operator]
     tenfold = measure(images.repeat(10, 1), texts, owner.repeat(10))  # type: ignore[operator]

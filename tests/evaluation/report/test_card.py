@@ -9,7 +9,7 @@ import report_cases
 import tiny
 from captionless.checkpoints.card import add_evaluation, write_model_card
 from captionless.errors import CaptionlessError
-from captionless.evaluation.report.html import card_lines
+from captionless.evaluation.report.card import card_lines
 from captionless.evaluation.report.results import ModelEvaluation
 from report_cases import NASTY
 
@@ -41,19 +41,16 @@ def test_each_figure_stands_with_its_range_beside_real_photographs() -> None:
 
 
 def test_verdict_and_warnings_come_first() -> None:
-    assert card_lines(ONE).startswith("**Not caught memorising.**")
-    unknown = replace(ONE, memorises=None)
-    assert card_lines(unknown).startswith("**Neither caught nor cleared.**")
-    assert card_lines(replace(unknown, sections=())).startswith("**Memorisation not measured.**")
+    assert card_lines(ONE).startswith("**Memorisation not flagged.**")
     lines = card_lines(OTHER)
-    assert lines.startswith("> **Mind:** 24 of the held-out")
-    assert lines.index("**Caught memorising.**") < lines.index("| KID")
+    assert lines.startswith("> **Warning:** 24 of the held-out")
+    assert lines.index("**Memorisation flagged.**") < lines.index("| KID")
 
 
 def test_it_says_what_was_left_out_and_how_it_was_measured() -> None:
     lines = card_lines(ONE, REPORT)
     assert "- fid was not measured: it needs more than 768 photographs" in lines
-    assert "Measured against the pictures of `flowers/val`." in lines
+    assert "Measured against the images of `flowers/val`." in lines
     assert "Seeds: 0 to 549" in lines
     assert f"\n\n    {REPORT.command}\n" in lines
 

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from captionless.evaluation.metrics import Estimate
-from captionless.evaluation.report.charts import APART, EDGE, Bar, Scale, scale
+from captionless.evaluation.report.charts import EDGE, SPACING, Bar, Scale, scale
 
 numbers = st.floats(-1e6, 1e6, allow_subnormal=False)
 estimates = st.lists(numbers, min_size=3, max_size=3).map(lambda x: Estimate(sorted(x)[1], min(x), max(x), 9))
@@ -45,7 +45,7 @@ def test_a_scale_holds_zero_and_all_that_is_shown(shown: list[Estimate], bent: b
 def test_an_axis_has_round_numbers_in_order_that_do_not_touch(on: Scale) -> None:
     ticks = on.ticks()
     assert len(ticks) >= 2
-    assert all(b.at - a.at >= APART - 0.02 for a, b in pairwise(ticks))
+    assert all(b.at - a.at >= SPACING - 0.02 for a, b in pairwise(ticks))
     assert all(on.at(float(tick.text.replace("−", "-"))) == pytest.approx(tick.at, abs=0.05) for tick in ticks)
     assert "0" in [tick.text for tick in ticks]
 

@@ -1,33 +1,40 @@
-"""What an assessment found: plain values, from which the verdict follows."""
+"""The grade of a model: plain values, from which the verdict follows, in Python and in ``grade.json``."""
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Literal
+from pathlib import Path
+from typing import Any, Literal
 
-from PIL import Image
 from torch import Tensor
 
-from captionless.evaluation.classifier import ReferenceClassifier
-from captionless.evaluation.metrics import Estimate, share
+from captionless.evaluation.classifier.reference import ReferenceClassifier
+from captionless.evaluation.metrics.estimate import Estimate, share
+from captionless.evaluation.report.format import plain
+from captionless.files import atomic_write
 
 CEILING: Literal["ceiling"] = "ceiling"
-"""The bar that asks no more of a class than real pictures of it reach."""
+"""The bar that asks of each class only the share of its real images that the classifier recognises."""
 
 Passing = float | Literal["ceiling"]
+
+FILE = "grade.json"
+FORMAT = 2
+"""Of ``grade.json``; incremented when a name or a meaning in it changes."""
 
 
 @dataclass(frozen=True)
 class Verdict:
-    """How well one class is painted.
+    """The result of one class.
 
     Args:
         label: the class.
-        prompts: what the model was asked.
-        recognised: the share of its pictures that the classifier names as this class, with Wilson's 95% range.
-        real: the same of real pictures that the classifier was not trained on; None without any.
-        bar: the share that passes. A bar of 0 (a class that the classifier never knows) is passed by nothing.
+        prompts: what the model was asked for.
+        recognised: share of its images that the classifier recognises as this class, with Wilson's 95% interval.
+        real: the same share of held-out real images; None without any.
+        bar: the share that passes. Nothing passes a bar of 0, that of a class that the classifier never recognises.
     """
 
     label: str
@@ -38,32 +45,13 @@ class Verdict:
 
     @property
     def passed(self) -> bool:
-        """Whether it is recognised at least as often as the bar asks."""
+        """Whether the share that is recognised reaches the bar."""
         return self.recognised.value >= self.bar > 0
 
     @property
     def missing(self) -> float:
-        """By how large a share it fails; 0 where it passes."""
+        """The share by which it misses the bar; 0 where it passes."""
         return max(0.0, self.bar - self.recognised.value)
-
-
-@dataclass(frozen=True)
-class Mistake:
-    """A picture that the classifier took for another class.
-
-    Args:
-        label: what it was to show.
-        seen: what the classifier names it.
-        prompt: what the model was asked; with ``seed`` and the same settings, ``generate`` paints it again.
-        seed: of its noise.
-        image: the picture.
-    """
-
-    label: str
-    seen: str
-    prompt: str
-    seed: int
-    image: Image.Image = field(repr=False, compare=False)
 
 
 @dataclass(frozen=True)
@@ -71,19 +59,17 @@ class Grade:
     """A model's grade. Get one from ``captionless.assess``.
 
     Args:
-        model: its name, as it was asked for.
-        data: the folder of real pictures.
-        settings: how pictures were drawn, in words.
-        passing: the share asked of every class, or ``CEILING``.
-        classes: the labels that the classifier knows: the columns of ``confusion``.
-        verdicts: one a graded class: the rows.
-        confusion: how many pictures of each graded class (rows) it took for each class (columns).
-        real: the classifier's accuracy on real pictures that it was not trained on, the graded classes counting alike;
-            None without any.
-        left_out: (class, why) of what could not be graded.
+        model: the model, as it was named in the call.
+        data: the folder of real images.
+        settings: how images were generated, in words.
+        passing: the share required of every class, or ``CEILING``.
+        classes: the classifier's labels, the columns of ``confusion``.
+        verdicts: one per graded class, the rows of ``confusion``.
+        confusion: how many images of each graded class were recognised as each of ``classes``.
+        real: the classifier's accuracy on held-out real images, each graded class counting alike; None without any.
+        left_out: (class, why) of the classes that were not graded.
         notes: what to keep in mind.
-        mistakes: the pictures that were not recognised.
-        judge: the classifier, to grade other models by.
+        classifier: the classifier, to grade other models with.
     """
 
     model: str
@@ -96,35 +82,58 @@ class Grade:
     real: Estimate | None
     left_out: tuple[tuple[str, str], ...] = ()
     notes: tuple[str, ...] = ()
-    mistakes: tuple[Mistake, ...] = field(default=(), repr=False)
-    judge: ReferenceClassifier | None = field(default=None, repr=False, compare=False)
+    classifier: ReferenceClassifier | None = field(default=None, repr=False, compare=False)
 
     @property
     def passed(self) -> bool:
         """Whether every graded class passes."""
-        return all(verdict.passed for verdict in self.verdicts)
+        return not self.failed
 
     @property
     def failed(self) -> tuple[Verdict, ...]:
-        """The classes that do not."""
+        """The classes that do not pass."""
         return tuple(verdict for verdict in self.verdicts if not verdict.passed)
 
 
 def verdicts(
-    judge: ReferenceClassifier, asked: Mapping[str, Sequence[str]], table: Tensor, passing: Passing
+    classifier: ReferenceClassifier, prompts: Mapping[str, Sequence[str]], confusion: Tensor, passing: Passing
 ) -> tuple[Verdict, ...]:
-    """Return what a table of confusion says of each class asked for.
+    """Return the verdict on each class.
 
     Args:
-        judge: the classifier.
-        asked: for each class in turn, the prompts that asked for it.
-        table: pictures of each class of ``asked`` (rows) named as each of the judge's (columns), (rows, columns).
-        passing: the share asked of every class; with ``CEILING``, of each that of its real pictures (none: all).
+        classifier: the reference classifier.
+        prompts: for each graded class, the prompts it was generated from.
+        confusion: images of each class of ``prompts`` (rows) recognised as each of the classifier's (columns).
+        passing: the share required of every class; with ``CEILING``, of each that of its real images (without any: 1).
     """
     found = []
-    for (label, texts), row in zip(asked.items(), table.tolist(), strict=True):
-        place = judge.classes.index(label)
-        real = judge.by_class[place]
+    for (label, texts), row in zip(prompts.items(), confusion.tolist(), strict=True):
+        place = classifier.classes.index(label)
+        real = classifier.by_class[place]
         bar = passing if passing != CEILING else real.value if real else 1.0
         found.append(Verdict(label, tuple(texts), share(row[place], sum(row)), real, bar))
     return tuple(found)
+
+
+def write(out: Path, grade: Grade) -> Path:
+    """Write ``grade.json`` into a folder, in place of an earlier one; return its path.
+
+    Raises:
+        CaptionlessError: the folder cannot be written to.
+    """
+    text = json.dumps(as_json(grade), ensure_ascii=False, indent=2, allow_nan=False) + "\n"
+    with atomic_write(out / FILE) as path:
+        path.write_text(text, encoding="utf-8")
+    return out / FILE
+
+
+def as_json(grade: Grade) -> dict[str, Any]:
+    """Return a grade as ``grade.json`` holds it: ``format``, ``passed`` and the fields of `Grade` but the classifier.
+
+    Each of ``verdicts`` has ``passed`` too. An estimate is ``{"value", "low", "high", "n"}``: a share from 0 to 1, its
+    95% range, the images it rests on.
+    """
+    fields = plain(grade)
+    for verdict, values in zip(grade.verdicts, fields["verdicts"], strict=True):
+        values["passed"] = verdict.passed
+    return {"format": FORMAT, "passed": grade.passed, **fields}

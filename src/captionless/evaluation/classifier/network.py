@@ -1,4 +1,4 @@
-"""What the pixel classifier is made of: its network, its optimiser, and the random changes of what it learns from."""
+"""The network of the reference classifier, its augmentation, and the optimiser of its convolutions."""
 
 from __future__ import annotations
 
@@ -10,44 +10,26 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 WIDTHS = (32, 64, 128)
-"""Channels of the stages; each stage sees half the side of the one before."""
-
-LARGE = 16
-"""Pictures of more pixels a side are halved before the first stage."""
-
-ROTATION = math.radians(15)
-ZOOM = (0.75, 1.15)
-"""Share of a picture's side that is shown."""
-SHIFT = 0.1
-"""In halves of the side."""
-COLOUR = 0.15
-"""In standard deviations."""
-
-_MOMENTUM = 0.9
-# Coefficients of the quintic iteration that brings singular values from (0, 1] to about 1 in few rounds.
-_QUINTIC = (3.4445, -4.7750, 2.0315)
-_ROUNDS = 4
-_PATCHES = 200_000
-_FLAT = 1e-2
+"""Channels of the stages; each stage has half the resolution of the one before."""
 
 
 class PixelNetwork(nn.Module):
-    """A residual network of three stages on pictures of 8 to 64 pixels a side.
+    """A residual network of three stages for images of 8 to 64 pixels per side.
 
-    Its first layer is fixed: it shows decorrelated patches to what follows, each also negated (whitening, Coates & Ng
-    2012, in the form of Jordan's airbench, arXiv:2404.00498).
+    Its first layer is fixed: whitening filters of 3 x 3 patches and their negatives (Coates & Ng 2012, as in Jordan's
+    airbench, arXiv:2404.00498). Images of more than 16 pixels per side are pooled before the first stage.
 
     Args:
-        pictures: some of the training pictures, normalised, (n, channels, side, side).
-        classes: how many there are.
+        images: some of the training images, normalised, (n, channels, side, side).
+        classes: number of classes.
         generator: of the initial weights.
     """
 
-    def __init__(self, pictures: Tensor, classes: int, generator: torch.Generator) -> None:
+    def __init__(self, images: Tensor, classes: int, generator: torch.Generator) -> None:
         super().__init__()
-        patches = _convolution(pictures.shape[1], WIDTHS[0], 3)
+        patches = _convolution(images.shape[1], WIDTHS[0], 3)
         layers = [patches, nn.BatchNorm2d(WIDTHS[0]), nn.SiLU()]
-        layers += [nn.MaxPool2d(2)] if pictures.shape[-1] > LARGE else []
+        layers += [nn.MaxPool2d(2)] if images.shape[-1] > 16 else []
         for inputs, outputs in zip((WIDTHS[0], *WIDTHS), WIDTHS, strict=False):
             layers += [nn.MaxPool2d(2)] if inputs != outputs else []
             layers += [_Residual(inputs, outputs)]
@@ -57,20 +39,20 @@ class PixelNetwork(nn.Module):
         nn.init.zeros_(self.head.bias)
         for weight in (module.weight for module in self.modules() if isinstance(module, nn.Conv2d)):
             nn.init.kaiming_normal_(weight, nonlinearity="relu", generator=generator)
-        filters = whitening(pictures)[: WIDTHS[0] // 2]
+        filters = whitening(images)[: WIDTHS[0] // 2]
         with torch.no_grad():
             patches.weight[: 2 * len(filters)] = torch.cat([filters, -filters])
         patches.requires_grad_(False)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Return the logits (n, classes) of normalised pictures (n, channels, side, side)."""
+        """Return the logits (n, classes) of normalised images (n, channels, side, side)."""
         h = self.body(x)
         logits: Tensor = self.head(torch.cat([h.mean((2, 3)), h.amax((2, 3))], 1))
         return logits
 
 
 class _Residual(nn.Module):
-    """Two convolutions beside a shortcut (arXiv:1512.03385); at first the shortcut alone."""
+    """Two convolutions beside a shortcut (arXiv:1512.03385); initially the shortcut alone."""
 
     def __init__(self, inputs: int, outputs: int) -> None:
         super().__init__()
@@ -90,79 +72,101 @@ def _convolution(inputs: int, outputs: int, kernel: int) -> nn.Conv2d:
     return nn.Conv2d(inputs, outputs, kernel, padding=kernel // 2, bias=False)
 
 
-def whitening(pictures: Tensor) -> Tensor:
-    """Return filters whose answers on the pictures are uncorrelated and of about unit variance, the strongest first.
+def whitening(images: Tensor, max_patches: int = 200_000, offset: float = 1e-2) -> Tensor:
+    """Return filters whose responses on the images are uncorrelated and of about unit variance, the strongest first.
 
     Args:
-        pictures: (n, channels, side, side).
+        images: (n, channels, side, side).
+        max_patches: 3 x 3 patches that the covariance is computed from, about.
+        offset: added to the root of each eigenvalue, so that directions without contrast are not amplified.
 
     Returns:
-        (9 channels, channels, 3, 3): the eigenvectors of the covariance of 3 x 3 patches over the root of their
-        eigenvalues, to which 0.01 is added so that directions without contrast are not blown up.
+        (9 channels, channels, 3, 3): eigenvectors of the patches' covariance over the root of their eigenvalues.
     """
-    channels = pictures.shape[1]
-    patches = F.unfold(pictures, 3).transpose(1, 2).reshape(-1, 9 * channels)
-    patches = patches[:: math.ceil(len(patches) / _PATCHES)].double()
+    channels = images.shape[1]
+    patches = F.unfold(images, 3).transpose(1, 2).reshape(-1, 9 * channels)
+    patches = patches[:: math.ceil(len(patches) / max_patches)].double()
     patches = patches - patches.mean(0)
     values, vectors = torch.linalg.eigh(patches.T @ patches / len(patches))
-    filters: Tensor = (vectors / torch.sqrt(values.clamp(min=0) + _FLAT)).T.flip(0)
+    filters: Tensor = (vectors / torch.sqrt(values.clamp(min=0) + offset)).T.flip(0)
     return filters.reshape(-1, channels, 3, 3).float()
 
 
 class Muon(torch.optim.Optimizer):
-    """Steepest descent in the spectral norm, with momentum (Jordan et al., "Muon", kellerjordan.github.io, 2024).
+    """Steepest descent in the spectral norm, with Nesterov momentum (Jordan et al., "Muon", kellerjordan.github.io).
 
     Each weight's step is its momentum with all singular values brought to about 1. Weights are kept at the norm
     ``sqrt(outputs)``: the batch normalisation behind each convolution makes their length meaningless.
+    ``torch.optim.Muon`` takes matrices alone and iterates in bfloat16, which on processors without bfloat16
+    instructions takes 20 times as long.
 
     Args:
         weights: of convolutions, (outputs, inputs, height, width).
-        lr: length of a step, the spectral norm of what is added.
+        lr: spectral norm of a step.
+        momentum: share of the momentum that is kept at each step.
     """
 
-    def __init__(self, weights: Iterable[Tensor], lr: float) -> None:
-        super().__init__(weights, {"lr": lr})
+    def __init__(self, weights: Iterable[Tensor], lr: float, momentum: float = 0.9) -> None:
+        super().__init__(weights, {"lr": lr, "momentum": momentum})
 
     @torch.no_grad()
     def step(self, closure: None = None) -> None:  # type: ignore[override]
-        """Move each weight once."""
+        """Update each weight once."""
         for group in self.param_groups:
             for weight in group["params"]:
-                if "momentum" not in self.state[weight]:
-                    self.state[weight]["momentum"] = torch.zeros_like(weight)
-                momentum = self.state[weight]["momentum"]
-                momentum.mul_(_MOMENTUM).add_(weight.grad)
-                ahead = weight.grad + _MOMENTUM * momentum  # Nesterov's
+                momentum = self.state[weight].setdefault("momentum", torch.zeros_like(weight))
+                momentum.mul_(group["momentum"]).add_(weight.grad)
+                update = weight.grad + group["momentum"] * momentum
                 weight.mul_(len(weight) ** 0.5 / weight.norm())
-                weight.add_(orthogonal(ahead.flatten(1)).reshape(weight.shape), alpha=-group["lr"])
+                weight.add_(orthogonal(update.flatten(1)).reshape(weight.shape), alpha=-group["lr"])
 
 
-def orthogonal(matrix: Tensor) -> Tensor:
-    """Return ``matrix`` (m, n) with its singular values brought near 1, by Muon's Newton-Schulz iteration.
+def orthogonal(matrix: Tensor, rounds: int = 4) -> Tensor:
+    """Return ``matrix`` (m, n) with its singular values brought near 1, by Muon's quintic Newton-Schulz iteration.
 
     They end between about 0.6 and 1.2, except those that were below a hundredth of the matrix's norm.
     """
     wide = matrix if len(matrix) <= matrix.shape[1] else matrix.T
     x = wide / (wide.norm() + 1e-7)
-    a, b, c = _QUINTIC
-    for _ in range(_ROUNDS):
+    for _ in range(rounds):
         gram = x @ x.T
-        x = a * x + (b * gram + c * gram @ gram) @ x
+        x = 3.4445 * x + (-4.7750 * gram + 2.0315 * gram @ gram) @ x
     found: Tensor = x if wide is matrix else x.T
     return found
 
 
-def changed(x: Tensor, side: int, flip: bool, generator: torch.Generator) -> Tensor:
-    """Return pictures (n, channels, side, side) a little turned, zoomed, moved, mirrored, brighter and coloured."""
+def augment(
+    x: Tensor,
+    side: int,
+    flip: bool,
+    generator: torch.Generator,
+    *,
+    rotation: float = math.radians(15),
+    zoom: tuple[float, float] = (0.75, 1.15),
+    shift: float = 0.1,
+    colour: float = 0.15,
+) -> Tensor:
+    """Rotate, zoom, shift, mirror and recolour images at random.
+
+    Args:
+        x: normalised images, (n, channels, side, side).
+        side: of the result, in pixels.
+        flip: mirror half of the images.
+        generator: of the random numbers.
+        rotation: largest angle, in radians.
+        zoom: smallest and largest share of the side that is shown.
+        shift: largest shift, in halves of the side.
+        colour: largest change of contrast (a factor) and of each channel's mean, in standard deviations.
+    """
     n = len(x)
 
     def uniform(low: float, high: float, *shape: int) -> Tensor:
         return torch.empty(shape).uniform_(low, high, generator=generator)
 
-    turn, zoom = uniform(-ROTATION, ROTATION, n), uniform(math.log(ZOOM[0]), math.log(ZOOM[1]), n).exp()
+    angle, scale = uniform(-rotation, rotation, n), uniform(math.log(zoom[0]), math.log(zoom[1]), n).exp()
     mirror = torch.where(uniform(0, 1, n) < 0.5, -1.0, 1.0) if flip else torch.ones(n)
-    cos, sin, shift = turn.cos() * zoom, turn.sin() * zoom, uniform(-SHIFT, SHIFT, 2, n)
-    rows = torch.stack([cos * mirror, -sin, shift[0]], 1), torch.stack([sin * mirror, cos, shift[1]], 1)
+    cos, sin, offset = angle.cos() * scale, angle.sin() * scale, uniform(-shift, shift, 2, n)
+    rows = torch.stack([cos * mirror, -sin, offset[0]], 1), torch.stack([sin * mirror, cos, offset[1]], 1)
     grid = F.affine_grid(torch.stack(rows, 1), [n, x.shape[1], side, side], align_corners=False)
     x = F.grid_sample(x, grid, padding_mode="reflection", align_corners=False)
-    return x * uniform(1 - COLOUR, 1 + COLOUR, n, 1, 1, 1) + uniform(-COLOUR, COLOUR, n, x.shape[1], 1, 1)
+    return x * uniform(1 - colour, 1 + colour, n, 1, 1, 1) + uniform(-colour, colour, n, x.shape[1], 1, 1)

@@ -1,16 +1,16 @@
-"""The independent classifier at work: trained on a part of the folder, tested on the rest, asked about paintings."""
+"""The reference classifier: trained on a part of the folder's images, tested on the rest, applied to generated ones."""
 
 from __future__ import annotations
 
 import math
 from collections import Counter
 from dataclasses import dataclass
-from functools import partial
 
 import torch
 from torch import Tensor
 
 from captionless.checkpoints.config import ModelConfig
+from captionless.config.evaluation import ClassifierConfig
 from captionless.evaluation.classifier.train import (
     MINIMUM,
     PixelClassifier,
@@ -26,13 +26,13 @@ from captionless.progress import Progress
 
 @dataclass(frozen=True)
 class ReferenceClassifier:
-    """A trained classifier of pixels.
+    """A trained classifier of pixels with its accuracy on real images.
 
     Args:
         classifier: the network.
-        classes: the labels it knows, in the order of its answers.
-        by_class: for each class, its accuracy on real pictures that it was not trained on; None without any.
-        left_out: labels of too few pictures to learn from.
+        classes: its labels, in the order of its outputs.
+        by_class: for each class, its accuracy on held-out real images; None without any.
+        left_out: labels of too few images to train on.
     """
 
     classifier: PixelClassifier
@@ -40,20 +40,20 @@ class ReferenceClassifier:
     by_class: tuple[Estimate | None, ...]
     left_out: tuple[str, ...] = ()
 
-    def named(self, pixels: Tensor) -> Tensor:
-        """Return the place of the class that it names each picture (n, channels, size, size) as, int64 (n,)."""
+    def classify(self, pixels: Tensor) -> Tensor:
+        """Return the index of each image's most probable class, int64 (n,).
+
+        Args:
+            pixels: uint8 (n, channels, side, side), of any side.
+        """
         return self.classifier.predict(pixels).argmax(1)
 
-    def right(self, pixels: Tensor, wanted: Tensor) -> Tensor:
-        """Return which pictures (n, channels, size, size) it names as ``wanted`` (n,)."""
-        return self.named(pixels) == wanted
-
     def ceiling(self, wanted: Tensor) -> Estimate | None:
-        """Return its accuracy on real pictures, the classes counting as often as in ``wanted`` (n,).
+        """Return its accuracy on held-out real images, with the classes in the proportions of ``wanted`` (n,).
 
-        A classifier may know some classes better than others, so paintings and real pictures must be of the same ones.
-        The range combines those of the classes (MOVER; Zou and Donner, Statistics in Medicine 27, 2008). None where a
-        class has no real picture to test with.
+        Some classes are easier than others, so generated and real images must be compared in the same proportions. The
+        range combines those of the classes (MOVER; Zou and Donner, Statistics in Medicine 27, 2008). None where a class
+        has no held-out image.
         """
         counts = torch.bincount(wanted, minlength=len(self.classes)).tolist()
         parts = [(count / len(wanted), one) for count, one in zip(counts, self.by_class, strict=True) if count]
@@ -66,70 +66,72 @@ class ReferenceClassifier:
         return Estimate(value, max(0.0, value - below), min(1.0, value + above), sum(one.n for _, one in known))
 
     def table(self, pixels: Tensor, wanted: Tensor) -> Table:
-        """Return what it sees in the pictures that were to show each class."""
-        seen = confusion(self.classifier.predict(pixels), wanted, len(self.classes))
+        """Return the confusion table of images that were generated to show the classes ``wanted`` (n,)."""
+        counts = confusion(self.classifier.predict(pixels), wanted, len(self.classes)).tolist()
         rows = []
-        for name, row, real in zip(self.classes, seen.tolist(), self.by_class, strict=True):
-            if count := sum(row):
-                named = f"{100 * real.value:.0f}% of {real.n}" if real else "–"
-                rows.append((name, str(count), *(f"{100 * number / count:.0f}%" for number in row), named))
+        for name, row, real in zip(self.classes, counts, self.by_class, strict=True):
+            if n := sum(row):
+                on_real = f"{100 * real.value:.0f}% of {real.n}" if real else "–"
+                rows.append((name, str(n), *(f"{100 * count / n:.0f}%" for count in row), on_real))
         return Table(
-            "What the independent classifier sees",
-            ("asked for", "pictures", *self.classes, "real pictures named rightly"),
+            "Confusion table of the reference classifier",
+            ("asked for", "images", *self.classes, "real images recognised"),
             tuple(rows),
-            "Each row: the pictures that were to show it, and the shares of them named as each label.",
+            "Each row: the images generated to show a label, and the shares of them classified as each label.",
         )
 
 
-def train_reference(pictures: ImageSet, progress: Progress, *, seed: int = 0, flip: bool = True) -> ReferenceClassifier:
-    """Train a classifier on a part of labelled pictures, chosen by content hash, and test it on the others.
+def train_reference(
+    images: ImageSet,
+    progress: Progress,
+    *,
+    seed: int = 0,
+    flip: bool = True,
+    config: ClassifierConfig | None = None,
+) -> ReferenceClassifier:
+    """Train a classifier on four fifths of the labelled images, and test it on the others.
 
     Args:
-        pictures: real ones; those without a label, or with one of fewer than ``MINIMUM`` pictures, are left out.
-        progress: receives how far the training is.
+        images: real images; those without a label, or of a label with fewer than `MINIMUM` images, are left out.
+        progress: receives remarks and the number of finished steps.
         seed: of the training.
-        flip: whether a mirrored picture still shows the same.
+        flip: whether a mirrored image still shows the same.
+        config: size and length of the training.
 
     Raises:
-        TooFewError: fewer than 2 labels have enough pictures.
+        TooFewError: fewer than 2 labels have enough images.
     """
-    classes, left_out = learnable_labels(pictures)
-    some = pictures.take([i for i, label in enumerate(pictures.labels) if label in classes])
-    names = [label for label in some.labels if label]
+    classes, left_out = learnable_labels(images)
+    used = images.take([i for i, label in enumerate(images.labels) if label in classes])
+    names = [label for label in used.labels if label]
     labels = torch.tensor([classes.index(label) for label in names])
-    learn, test = (torch.tensor(rows) for rows in held_out_split(some.digests, names))
-
-    task = "Training the reference classifier"
-    progress.say(f"{task} on {len(learn):,} images.")
+    train, test = (torch.tensor(rows) for rows in held_out_split(used.digests, names))
+    progress.say(f"Training the reference classifier on {len(train):,} images.")
     classifier = train_classifier(
-        some.pixels[learn],
-        labels[learn],
-        len(classes),
-        seed=seed,
-        flip=flip,
-        on_progress=partial(progress.advance, task),
+        used.pixels[train], labels[train], len(classes), seed=seed, flip=flip, config=config, progress=progress
     )
-    table = confusion(classifier.predict(some.pixels[test]), labels[test], len(classes))
+    table = confusion(classifier.predict(used.pixels[test]), labels[test], len(classes))
     tests = [(int(row[i]), int(row.sum())) for i, row in enumerate(table)]
-    by_class = tuple(share(right, count) if count else None for right, count in tests)
-    return ReferenceClassifier(classifier, classes, by_class, left_out)
+    return ReferenceClassifier(
+        classifier, classes, tuple(share(*test) if test[1] else None for test in tests), left_out
+    )
 
 
-def learnable_labels(pictures: ImageSet) -> tuple[tuple[str, ...], tuple[str, ...]]:
-    """Return the labels of enough pictures to learn from, and those of too few, each in order.
+def learnable_labels(images: ImageSet) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """Return the labels with enough images to train on, and those with too few, each in alphabetical order.
 
     Raises:
-        TooFewError: fewer than 2 labels have enough pictures.
+        TooFewError: fewer than 2 labels have enough images.
     """
-    counts = Counter(label for label in pictures.labels if label)
+    counts = Counter(label for label in images.labels if label)
     classes = tuple(sorted(label for label, count in counts.items() if count >= MINIMUM))
     if len(classes) < 2:
         raise TooFewError(
-            f"a classifier needs 2 labels with {MINIMUM} pictures each, and the folder has {len(classes)} of them"
+            f"a classifier needs 2 labels with {MINIMUM} images each, and the folder has {len(classes)} of them"
         )
     return classes, tuple(sorted(set(counts) - set(classes)))
 
 
 def mirrors_images(config: ModelConfig) -> bool:
-    """Tell whether a picture and its mirror image show the same, by how the model was trained."""
+    """Tell whether a mirrored image still shows the same, by whether the model's training mirrored images."""
     return bool(config.training.settings.get("flip", True))

@@ -1,7 +1,7 @@
-"""Whether pictures look right, and whether they show all there is: two sets compared by their nearest neighbours.
+"""Precision, recall, density and coverage of generated images, from nearest neighbours in a feature space.
 
-Around each picture lies a ball that reaches to its k-th nearest neighbour within its own set; the balls together are
-the manifold of the set.
+The manifold of a set is the union of balls around its images, each reaching to the image's k-th nearest neighbour
+within the set.
 """
 
 from __future__ import annotations
@@ -19,13 +19,13 @@ K = 5
 
 @dataclass(frozen=True)
 class Manifold:
-    """How two sets overlap; of two sets of one distribution, precision equals recall and density is 1 on average.
+    """How two sets overlap; for two sets of one distribution, precision equals recall and density is 1 on average.
 
     Args:
-        precision: share of painted pictures within a ball of a real one, 0 to 1 (arXiv:1904.06991, eq. 1 and 2).
-        recall: share of real pictures within a ball of a painted one, 0 to 1 (the same).
-        density: balls of real pictures that a painted one lies in, over k; may exceed 1 (arXiv:2002.09797).
-        coverage: share of real pictures with a painted one in their ball, 0 to 1 (arXiv:2002.09797).
+        precision: share of generated images inside a ball of a real one, 0 to 1 (arXiv:1904.06991, eq. 1 and 2).
+        recall: share of real images inside a ball of a generated one, 0 to 1 (the same).
+        density: number of real balls that a generated image lies in, over k; may exceed 1 (arXiv:2002.09797).
+        coverage: share of real images with a generated one in their ball, 0 to 1 (arXiv:2002.09797).
     """
 
     precision: float
@@ -35,30 +35,30 @@ class Manifold:
 
 
 def precision_recall(real: Tensor, fake: Tensor, k: int = K) -> Manifold:
-    """Compare real and painted pictures by their features.
+    """Return precision, recall, density and coverage of generated images.
 
     Args:
-        real: features, (n, d).
-        fake: features of painted pictures, (m, d).
+        real: features of real images, (n, d).
+        fake: features of generated images, (m, d).
         k: neighbours within a ball.
 
     Raises:
-        TooFewError: a set with fewer than k + 1.
+        TooFewError: a set with fewer than k + 1 images.
     """
     return precision_recall_from(distances(real, real), distances(fake, fake), distances(real, fake), k)
 
 
 def precision_recall_from(rr: Tensor, ff: Tensor, rf: Tensor, k: int = K) -> Manifold:
-    """Compare real and painted pictures by their distances; see `manifold`.
+    """Return the figures of `precision_recall`, given the distances.
 
     Args:
-        rr: distances among real pictures, (n, n).
-        ff: among painted ones, (m, m).
-        rf: from real to painted ones, (n, m).
+        rr: distances among real images, (n, n).
+        ff: distances among generated images, (m, m).
+        rf: distances from real to generated images, (n, m).
         k: neighbours within a ball.
 
     Raises:
-        TooFewError: a set with fewer than k + 1.
+        TooFewError: a set with fewer than k + 1 images.
     """
     real_radii, fake_radii = _radii(rr, k), _radii(ff, k)
     inside = rf < real_radii.unsqueeze(1)
@@ -71,15 +71,15 @@ def precision_recall_from(rr: Tensor, ff: Tensor, rf: Tensor, k: int = K) -> Man
 
 
 def distances(x: Tensor, y: Tensor) -> Tensor:
-    """Return the Euclidean distances of (n, d) to (m, d): (n, m) in float64, exactly 0 between equals."""
+    """Return the Euclidean distances of (n, d) to (m, d): (n, m) in float64, exactly 0 between equal vectors."""
     return torch.cdist(x.double(), y.double(), compute_mode="donot_use_mm_for_euclid_dist")
 
 
 def _radii(within: Tensor, k: int) -> Tensor:
-    """Return each one's distance to its k-th nearest other, (n,)."""
+    """Return the distance of each image to its k-th nearest neighbour, (n,)."""
     if len(within) <= k:
-        raise TooFewError(f"a picture cannot have {k} neighbours among {len(within)} pictures. Give at least {k + 1}.")
-    # The nearest of all is itself, at distance 0.
+        raise TooFewError(f"an image has no {k} neighbours among {len(within)} images. Give at least {k + 1}.")
+    # The nearest of all is the image itself, at distance 0.
     return within.topk(k + 1, dim=1, largest=False).values[:, -1]
 
 

@@ -1,17 +1,18 @@
-"""Whether a model paints anew or repeats its training pictures.
+"""Whether a model repeats its training images.
 
-A painted picture counts as memorised when its nearest training picture is less than a third as far as the second
-nearest (arXiv:2310.02664): a new picture lies about as far from many. Two things would spoil that:
+A generated image counts as memorised when its nearest training image is less than a third as far as the second nearest
+(arXiv:2310.02664): a new image is about equally far from many. Two things are taken care of:
 
-- A folder holds near-duplicates (bursts, crops), and of a copied pair both are near. Those of the nearest are
-  left out when looking for the second.
-- Training may mirror pictures. A training picture is as near as it or its mirror image is.
+- Folders hold near-duplicates (bursts, crops), so a copy has two near neighbours. Near-duplicates of the nearest image
+  are skipped when searching for the second.
+- Training may mirror images. The distance to a training image is that to it or to its mirror image, the smaller one.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import reduce
 
 import torch
 from torch import Tensor
@@ -19,30 +20,29 @@ from torch import Tensor
 from captionless.evaluation.metrics.estimate import Estimate, TooFewError, difference_low
 
 RATIO = 1 / 3
-"""Nearest distance over second nearest below which a picture counts as memorised (arXiv:2310.02664)."""
-
-SAME = 1 / 3
-"""Near-duplicates are closer than this share of the typical distance of neighbours: the same third, among real ones."""
+"""Nearest over second nearest distance below which an image counts as memorised (arXiv:2310.02664). Near-duplicates
+are closer than the same share of the typical distance between neighbours."""
 
 NEIGHBOUR = 5
-"""Which neighbour's distance is typical. Not the first: in a folder that holds most pictures twice, or each beside its
-mirror image, it would be 0. The fifth stands up to five copies of everything."""
+"""The neighbour whose distance is typical. Not the first, which is at 0 in a folder that holds most images twice; the
+fifth stands up to five copies of everything."""
 
-ENOUGH = 256
-"""Training pictures whose neighbours tell the typical distance; the median of so many is known to a few percent."""
+ENOUGH_HELD_OUT = 40
+"""Held-out images that show which share is usual. Beside 40, none of them like a copy, 10 copies among 100 generated
+images are beyond chance; beside 20 it takes 18, and beside 3 it takes 57."""
 
-BLOCK = 1024
-"""Training pictures taken at a time: 50 MB for 64 x 64 colour pixels."""
+TOLERATED = 0.01
+"""With fewer held-out images, a share that is significantly above both this and theirs is flagged too."""
 
 
 @dataclass(frozen=True)
 class Neighbours:
-    """Painted pictures' nearest training pictures.
+    """Nearest training images of generated images.
 
     Args:
-        index: of the nearest training picture, (n,).
-        distance: Euclidean distance to it or its mirror image, whichever is nearer, (n,).
-        ratio: that over the distance to the second nearest, near-duplicates of the first left out, (n,), 0 to 1.
+        index: index of the nearest training image, (n,).
+        distance: Euclidean distance to it or its mirror image, the smaller one, (n,).
+        ratio: that over the distance to the second nearest, near-duplicates of the nearest skipped, (n,), 0 to 1.
     """
 
     index: Tensor
@@ -51,127 +51,102 @@ class Neighbours:
 
 
 @torch.no_grad()
-def nearest(samples: Tensor, training: Tensor, mirrored: Tensor | None = None, *, chunk: int = 256) -> Neighbours:
-    """Find the nearest training picture of each sample, and how much nearer it is than the second.
-
-    Beside what it is given, it keeps a few copies of ``chunk + BLOCK`` vectors and of ``chunk`` rows of m distances.
+def nearest(
+    samples: Tensor,
+    training: Tensor,
+    mirrored: Tensor | None = None,
+    *,
+    chunk: int = 256,
+    block: int = 1024,
+    probes: int = 256,
+) -> Neighbours:
+    """Find the nearest training image of each sample, and how much nearer it is than the second.
 
     Args:
-        samples: painted pictures as vectors, (n, d): pixels, or features.
-        training: the training pictures likewise, (m, d).
-        mirrored: mirror images of the training pictures in the same order, (m, d); None where training never mirrored.
-        chunk: samples taken at a time.
+        samples: generated images as vectors, (n, d): pixels or features.
+        training: training images likewise, (m, d).
+        mirrored: mirror images of the training images in the same order, (m, d); None where training never mirrored.
+        chunk: samples compared at a time.
+        block: training images compared at a time; memory grows with ``chunk * m + (chunk + block) * d``.
+        probes: training images that the typical distance is measured at, at least; a median of 256 is known to a few
+            percent.
 
     Raises:
-        TooFewError: fewer than 3 training pictures that are not near-duplicates of each other.
+        TooFewError: fewer than 3 training images that are not near-duplicates of each other.
     """
-    if len(training) < 3:
-        raise _few(f"there are {len(training)} training pictures")
-    bank = _Bank(training, mirrored, training.mean(0, dtype=torch.float32))
-    near = SAME * _typical_distance(bank, chunk)
+    m = len(training)
+    if m < 3:
+        raise _too_few(f"there are {m} training images")
+    variants = [training] if mirrored is None else [training, mirrored]
+    mean = training.mean(0, dtype=torch.float32)
+
+    def distances(x: Tensor) -> Tensor:
+        """Return the distances (k, m), float32; about the mean the fast matrix product is right to some 0.1%."""
+        x = x.float() - mean
+        parts = [[torch.cdist(x, part.float() - mean) for part in torch.split(images, block)] for images in variants]
+        return reduce(torch.minimum, [torch.cat(part, 1) for part in parts])
+
+    near = RATIO * _typical_distance(training, distances, chunk, probes)
     if near == 0:
-        raise _few(f"most of the {len(training)} training pictures are copies of each other")
-    parts = [_neighbours(part, bank, near) for part in torch.split(samples, chunk)]
-    first, distance, second = (torch.cat(found) for found in zip(*parts, strict=True))
+        raise _too_few(f"most of the {m} training images are copies of each other")
+    indices, seconds = [], []
+    for part in torch.split(samples, chunk):
+        far = distances(part)
+        index = far.argmin(1)
+        duplicates = distances(training[index]) < near
+        duplicates[torch.arange(len(index)), index] = True
+        indices.append(index)
+        seconds.append(far.masked_fill(duplicates, torch.inf).amin(1))
+    index, second = torch.cat(indices), torch.cat(seconds)
     if second.isinf().any():
-        raise _few(f"the {len(training)} training pictures are nearly the same")
-    return Neighbours(first, distance, (distance / second).clamp(max=1))
+        raise _too_few(f"the {m} training images are nearly the same")
+    exact = [(samples.float() - images[index].float()).square().sum(1).sqrt() for images in variants]
+    distance = reduce(torch.minimum, exact)
+    return Neighbours(index, distance, (distance / second).clamp(max=1))
 
 
 def memorised(neighbours: Neighbours) -> Tensor:
-    """Return for each painted picture whether it counts as memorised, (n,), bool."""
+    """Return which generated images count as memorised, (n,), bool."""
     return torch.lt(neighbours.ratio, RATIO)
 
 
-@dataclass(frozen=True)
-class _Bank:
-    """Training pictures (m, d), their mirror images, and their mean (d,)."""
+def memorises(shares: Sequence[Estimate], real: Estimate | None, sound: bool) -> bool | None:
+    """Decide whether a model memorises.
 
-    training: Tensor
-    mirrored: Tensor | None
-    mean: Tensor
+    Args:
+        shares: of memorised images, one per series of generated images.
+        real: the share of held-out real images that meet the same criterion by chance; None where that is not known.
+        sound: whether copies would have been found, had there been any.
 
-    def distances(self, x: Tensor) -> Tensor:
-        """Return how far each picture, or its mirror image if nearer, is from each of ``x`` (n, d): (n, m), float32.
-
-        Through a matrix product, which is fast. About the mean of the pictures its rounding is some 0.1% of the
-        distance of two that have nothing in common, far below what is decided by it.
-        """
-        x = x.float() - self.mean
-
-        def to(pictures: Tensor) -> Tensor:
-            return torch.cat([torch.cdist(x, block.float() - self.mean) for block in torch.split(pictures, BLOCK)], 1)
-
-        return to(self.training) if self.mirrored is None else torch.minimum(to(self.training), to(self.mirrored))
-
-    def distance(self, x: Tensor, index: Tensor) -> Tensor:
-        """Return the exact distance of each of ``x`` (n, d) to the picture of its index (n,): (n,), float32."""
-
-        def to(pictures: Tensor) -> Tensor:
-            return (x.float() - pictures[index].float()).square().sum(1).sqrt()
-
-        return to(self.training) if self.mirrored is None else torch.minimum(to(self.training), to(self.mirrored))
+    Returns:
+        True (flagged) where a share is significantly above the real one; otherwise False (not flagged), or None
+        (inconclusive) where copies may have been missed or too few images are held out to know what is usual.
+    """
+    if any(_significantly_above(value, real) for value in shares):
+        return True
+    return False if sound and real is not None and real.n >= ENOUGH_HELD_OUT else None
 
 
-def _neighbours(samples: Tensor, bank: _Bank, near: float) -> tuple[Tensor, Tensor, Tensor]:
-    """Return the index of the nearest, its distance, and that of the second (infinite where there is none), (n,)."""
-    far = bank.distances(samples)
-    first = far.argmin(1)
-    same = bank.distances(bank.training[first]) < near
-    same[torch.arange(len(first)), first] = True
-    return first, bank.distance(samples, first), far.masked_fill(same, torch.inf).amin(1)
+def _significantly_above(generated: Estimate, real: Estimate | None) -> bool:
+    if real is not None and difference_low(generated, real) > 0:
+        return True
+    few = real is None or real.n < ENOUGH_HELD_OUT
+    return few and generated.low > max(TOLERATED, real.value if real else 0.0)
 
 
-def _typical_distance(bank: _Bank, chunk: int) -> float:
-    """Return the median distance of a training picture to its fifth nearest other (the farthest, of fewer than six)."""
-    m = len(bank.training)
+def _typical_distance(training: Tensor, distances: Callable[[Tensor], Tensor], chunk: int, probes: int) -> float:
+    """Return the median distance of a training image to its fifth nearest other (the farthest, of fewer than six)."""
+    m = len(training)
     found = []
-    for rows in torch.split(torch.arange(0, m, -(-m // ENOUGH)), chunk):
-        others = bank.distances(bank.training[rows])
+    for rows in torch.split(torch.arange(0, m, -(-m // probes)), chunk):
+        others = distances(training[rows])
         others[torch.arange(len(rows)), rows] = torch.inf
         found.append(others.topk(min(NEIGHBOUR, m - 1), dim=1, largest=False).values[:, -1])
     return float(torch.cat(found).median())
 
 
-def _few(there_are: str) -> TooFewError:
+def _too_few(there_are: str) -> TooFewError:
     return TooFewError(
-        f"{there_are}, and finding what was memorised needs at least 3 that differ. Give the whole training folder."
+        f"{there_are}, and a search for memorised images needs at least 3 different ones. Give the whole training "
+        "folder."
     )
-
-
-ENOUGH_HELD_OUT = 40
-"""Held-out pictures that say what is usual. Beside so many, none of them like a copy, 10 copies among 100 paintings are
-beyond chance; beside 20 it takes 18, and beside 3 it takes 57."""
-
-TOLERATED = 0.01
-"""With fewer, a share that is surely above this one, and above theirs, counts as memorising too."""
-
-
-def significantly_above(sampled: Estimate, real: Estimate | None) -> bool:
-    """Tell whether a share of memorised paintings is beyond what chance explains.
-
-    Args:
-        painted: that share.
-        real: the share of held-out real pictures that look memorised without being so; None without any.
-    """
-    if real is not None and difference_low(sampled, real) > 0:
-        return True
-    few = real is None or real.n < ENOUGH_HELD_OUT
-    return few and sampled.low > max(TOLERATED, real.value if real else 0.0)
-
-
-def memorises(shares: Sequence[Estimate], real: Estimate | None, sound: bool) -> bool | None:
-    """Tell whether a model memorises.
-
-    Args:
-        shares: of memorised paintings, one a series.
-        real: the share of real pictures that look memorised without being so; None where that is not known.
-        sound: whether copies would have been found, had there been any.
-
-    Returns:
-        True where a share is beyond what chance makes of the real one; else False, or None where nothing is proven:
-        where copies may have gone unseen, or too few pictures are held out to say what is usual.
-    """
-    if any(significantly_above(value, real) for value in shares):
-        return True
-    return False if sound and real is not None and real.n >= ENOUGH_HELD_OUT else None

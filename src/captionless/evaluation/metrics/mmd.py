@@ -1,8 +1,9 @@
-"""The maximum mean discrepancy (MMD) of two sets of vectors: an unbiased distance that is sound for few pictures.
+"""The maximum mean discrepancy (MMD) of two sets of features: KID and CMMD, unbiased for any number of images.
 
     mmd2 = mean k(x, x') + mean k(y, y') - 2 mean k(x, y)
 
-0 on average for two sets of one distribution, and then as often a little below 0 as above: clipping would bias it.
+It is 0 on average for two sets from one distribution, hence slightly negative half of the time; clipping it at 0 would
+bias it.
 """
 
 from __future__ import annotations
@@ -13,19 +14,16 @@ from torch.nn import functional as F
 
 from captionless.evaluation.metrics.estimate import TooFewError
 
-SIGMA = 10.0
-"""Bandwidth of CMMD (arXiv:2401.09603)."""
-
 SCALE = 1000.0
-"""What CMMD is multiplied by, to be readable (arXiv:2401.09603); KID is usually shown so too."""
+"""Factor of CMMD (arXiv:2401.09603); KID is usually shown times 1000 too."""
 
 
 def polynomial_kernel(x: Tensor, y: Tensor) -> Tensor:
     """Return ``(x . y / d + 1)^3``, the kernel of KID (arXiv:1801.01401).
 
     Args:
-        x: vectors, (n, d).
-        y: vectors, (m, d).
+        x: features, (n, d).
+        y: features, (m, d).
 
     Returns:
         (n, m), in float64.
@@ -33,13 +31,13 @@ def polynomial_kernel(x: Tensor, y: Tensor) -> Tensor:
     return (x.double() @ y.double().T / x.shape[1] + 1) ** 3
 
 
-def rbf_kernel(x: Tensor, y: Tensor, sigma: float = SIGMA) -> Tensor:
+def rbf_kernel(x: Tensor, y: Tensor, sigma: float = 10.0) -> Tensor:
     """Return ``exp(-|x - y|^2 / (2 sigma^2))``, the kernel of CMMD (arXiv:2401.09603).
 
     Args:
-        x: vectors, (n, d).
-        y: vectors, (m, d).
-        sigma: bandwidth, in the unit of the vectors.
+        x: features, (n, d).
+        y: features, (m, d).
+        sigma: bandwidth, in the unit of the features.
 
     Returns:
         (n, m), in float64.
@@ -51,33 +49,33 @@ def mmd2(kxx: Tensor, kyy: Tensor, kxy: Tensor) -> float:
     """Return the unbiased estimate of the squared MMD (Gretton et al., JMLR 13, 2012, eq. 3).
 
     Args:
-        kxx: the kernel among the first set, (n, n).
-        kyy: among the second, (m, m).
-        kxy: between them, (n, m).
+        kxx: kernel within the first set, (n, n).
+        kyy: kernel within the second set, (m, m).
+        kxy: kernel between the two, (n, m).
 
     Raises:
-        TooFewError: fewer than 2 in a set.
+        TooFewError: fewer than 2 images in a set.
     """
-    return float(_mean_of_others(kxx) + _mean_of_others(kyy) - 2 * kxy.mean())
+    return float(_off_diagonal_mean(kxx) + _off_diagonal_mean(kyy) - 2 * kxy.mean())
 
 
 def kid(x: Tensor, y: Tensor) -> float:
-    """Return the kernel distance of two sets of features (KID, arXiv:1801.01401), from all of them at once.
+    """Return the kernel inception distance of two sets of features (KID, arXiv:1801.01401), without subsets.
 
     Args:
         x: features, (n, d).
         y: features, (m, d).
 
     Returns:
-        The squared MMD, not scaled; people usually read it times 1000.
+        The squared MMD, not scaled; reports usually show it times 1000.
     """
     return mmd2(polynomial_kernel(x, x), polynomial_kernel(y, y), polynomial_kernel(x, y))
 
 
 def cmmd(x: Tensor, y: Tensor) -> float:
-    """Return the squared MMD of two sets of directions, times 1000 (CMMD, arXiv:2401.09603).
+    """Return the squared MMD of two sets of normalised features, times 1000 (CMMD, arXiv:2401.09603).
 
-    As the paper writes it, unbiased; its published code keeps ``k(x, x)`` in the means, which adds about
+    Unbiased, as in the paper; its published code keeps ``k(x, x)`` in the means, which adds about
     ``1000 * (E|x - x'|^2 / n + E|y - y'|^2 / m) / (2 sigma^2)``.
 
     Args:
@@ -88,9 +86,8 @@ def cmmd(x: Tensor, y: Tensor) -> float:
     return SCALE * mmd2(rbf_kernel(x, x), rbf_kernel(y, y), rbf_kernel(x, y))
 
 
-def _mean_of_others(k: Tensor) -> Tensor:
-    """Average a kernel over all pairs of two different ones."""
+def _off_diagonal_mean(k: Tensor) -> Tensor:
     n = len(k)
     if n < 2:
-        raise TooFewError(f"a discrepancy needs at least 2 pictures on either side, and there are {n}. Give more.")
+        raise TooFewError(f"the MMD needs at least 2 images in each set, and there are {n}.")
     return (k.sum() - k.diagonal().sum()) / (n * (n - 1))

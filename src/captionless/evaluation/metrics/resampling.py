@@ -1,4 +1,4 @@
-"""Ranges by drawing again: random halves of the pictures, or prompts drawn with replacement."""
+"""Ranges by resampling: random halves of a set of images, and the bootstrap over prompts."""
 
 from __future__ import annotations
 
@@ -9,15 +9,11 @@ from torch import Tensor
 
 from captionless.evaluation.metrics.estimate import Estimate
 
-SPLITS = 100
-"""Random halves; with fewer, the outer 2.5% would rest on a single split."""
 
-DRAWS = 1000
-"""Draws of a bootstrap; one costs almost nothing."""
+def random_halves(n: int, seed: int, splits: int = 100) -> list[tuple[Tensor, Tensor]]:
+    """Split ``n`` images into two random halves, ``splits`` times; of an odd number, one is left out each time.
 
-
-def random_halves(n: int, seed: int, splits: int = SPLITS) -> list[tuple[Tensor, Tensor]]:
-    """Split ``n`` pictures into two random halves, ``splits`` times; of an odd number, one sits out each time.
+    With fewer than 100 splits the outer 2.5% would rest on one or two of them.
 
     Returns:
         Pairs of indices, both (n // 2,) and in ascending order.
@@ -28,12 +24,12 @@ def random_halves(n: int, seed: int, splits: int = SPLITS) -> list[tuple[Tensor,
 
 
 def percentiles(draws: Sequence[float] | Tensor, n: int, value: float | None = None) -> Estimate:
-    """Return the estimate whose range is where the middle 95% of draws lie.
+    """Return an estimate whose range holds the middle 95% of ``draws``.
 
     Args:
-        draws: the figure, as drawn again and again.
-        n: pictures each draw came from.
-        value: the figure itself; without it, the mean of the draws.
+        draws: repeated measurements of the figure.
+        n: number of images in each of them.
+        value: the estimate itself; None takes the mean of the draws.
     """
     drawn = torch.as_tensor(draws, dtype=torch.float64)
     value = float(drawn.mean()) if value is None else value
@@ -42,21 +38,22 @@ def percentiles(draws: Sequence[float] | Tensor, n: int, value: float | None = N
     return Estimate(value, min(low, value), max(high, value), n)
 
 
-def cluster_mean(scores: Tensor, cluster: Tensor, seed: int) -> Estimate:
-    """Return the mean of scores with its range by the bootstrap, clusters being drawn whole.
+def cluster_mean(scores: Tensor, cluster: Tensor, seed: int, draws: int = 1000) -> Estimate:
+    """Return the mean score with its range by the cluster bootstrap, which resamples whole clusters.
 
-    The pictures of one prompt resemble each other, so it is prompts that are drawn. Of few clusters the range is too
-    narrow: with 10 it holds the truth 90% of the time, with 5 about 85%, and with 2 half the time.
+    Images of one prompt resemble each other, so prompts are resampled. With few clusters the range is too narrow: with
+    10 it covers the truth 90% of the time, with 5 about 85%, and with 2 half the time.
 
     Args:
-        scores: one a picture, (n,).
-        cluster: what it belongs to, (n,), any integers.
-        seed: of the draws.
+        scores: one per image, (n,).
+        cluster: the cluster of each image, (n,), any integers.
+        seed: of the bootstrap.
+        draws: bootstrap samples.
     """
     scores = scores.double()
     names, index = torch.unique(cluster, return_inverse=True)
     sizes = torch.bincount(index).double()
     sums = torch.bincount(index, weights=scores)
     generator = torch.Generator().manual_seed(seed)
-    drawn = torch.randint(len(names), (DRAWS, len(names)), generator=generator)
+    drawn = torch.randint(len(names), (draws, len(names)), generator=generator)
     return percentiles(sums[drawn].sum(1) / sizes[drawn].sum(1), len(scores), float(scores.mean()))

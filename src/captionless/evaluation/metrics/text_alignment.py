@@ -1,4 +1,4 @@
-"""Whether painted pictures show what their prompts say, by the cosines of pictures and prompts in a shared space."""
+"""Whether images follow their prompts: cosine gain and R-precision in the shared space of a dual encoder."""
 
 from __future__ import annotations
 
@@ -9,27 +9,23 @@ from captionless.evaluation.metrics.estimate import Estimate, TooFewError
 from captionless.evaluation.metrics.resampling import cluster_mean
 
 CHOICES = 30
-"""Prompts to choose among in R-precision; blind choice is right once in 30 times."""
-
-SAME = 1e-5
-"""Distance of unit text vectors below which two prompts are one; a text embedded in another batch moves by 1e-6."""
+"""Prompts to choose among in R-precision; a random choice is right once in 30 times."""
 
 
 def cosine_gain(images: Tensor, texts: Tensor, owner: Tensor, *, seed: int = 0) -> Estimate:
-    """Return how much closer pictures are to their own prompt than to the others: mean cosine less mean cosine.
+    """Return the mean cosine of images with their own prompt, minus that with all other prompts.
 
-    The mean over all other prompts is what shuffling prompts among pictures would give on average. 0 means that
-    pictures follow their prompts no better than chance; the cosine itself says little, as its zero lies elsewhere in
-    every encoder (arXiv:2203.02053).
+    The second term is what shuffled prompts would give on average, so 0 means that images follow their prompts no
+    better than chance. The cosine alone says little: each encoder has another zero (arXiv:2203.02053).
 
     Args:
-        images: unit vectors of painted pictures, (n, d).
-        texts: unit vectors of prompts, (p, d); prompts of one vector count as one.
-        owner: index of the prompt that each picture was painted from, (n,).
+        images: unit vectors of generated images, (n, d).
+        texts: unit vectors of prompts, (p, d); prompts of the same vector count as one.
+        owner: index of each image's prompt, (n,).
         seed: of the bootstrap over prompts that gives the range.
 
     Raises:
-        TooFewError: pictures of fewer than 2 different prompts.
+        TooFewError: images of fewer than 2 different prompts.
     """
     cosines, owner, own = _cosines(images, texts, owner)
     others = (cosines.sum(1) - own) / (cosines.shape[1] - 1)
@@ -37,21 +33,21 @@ def cosine_gain(images: Tensor, texts: Tensor, owner: Tensor, *, seed: int = 0) 
 
 
 def r_precision(images: Tensor, texts: Tensor, owner: Tensor, choices: int = CHOICES, *, seed: int = 0) -> Estimate:
-    """Return how often a picture is closer to its own prompt than to any of ``choices - 1`` others drawn at random.
+    """Return how often an image is closer to its own prompt than to ``choices - 1`` others drawn at random.
 
-    R-precision as in AttnGAN (arXiv:1711.10485, section 4), but exact instead of drawn: if L of the P - 1 other
-    prompts have a lower cosine, all of the c - 1 drawn ones are among those L with the hypergeometric probability
-    ``C(L, c - 1) / C(P - 1, c - 1)``. A tie counts as lost.
+    R-precision as in AttnGAN (arXiv:1711.10485, section 4), computed exactly instead of by drawing: if L of the P - 1
+    other prompts have a lower cosine, all c - 1 drawn ones are among those L with the hypergeometric probability
+    ``C(L, c - 1) / C(P - 1, c - 1)``. A tie counts as a miss.
 
     Args:
-        images: unit vectors of painted pictures, (n, d).
-        texts: unit vectors of prompts, (p, d); prompts of one vector count as one.
-        owner: index of the prompt that each picture was painted from, (n,).
-        choices: prompts to choose among, the own one included, at least 2; with fewer different prompts, all of them.
+        images: unit vectors of generated images, (n, d).
+        texts: unit vectors of prompts, (p, d); prompts of the same vector count as one.
+        owner: index of each image's prompt, (n,).
+        choices: prompts to choose among, the own one included, at least 2; at most as many as there are.
         seed: of the bootstrap over prompts that gives the range.
 
     Raises:
-        TooFewError: pictures of fewer than 2 different prompts.
+        TooFewError: images of fewer than 2 different prompts.
     """
     cosines, owner, own = _cosines(images, texts, owner)
     lower = (cosines < own.unsqueeze(1)).sum(1, keepdim=True)
@@ -63,34 +59,34 @@ def r_precision(images: Tensor, texts: Tensor, owner: Tensor, choices: int = CHO
 
 
 def choice_count(p: int, choices: int = CHOICES) -> int:
-    """Return among how many prompts R-precision lets choose when there are ``p`` different ones (`different`).
+    """Return the number of prompts that R-precision chooses among when there are ``p`` `distinct_texts`.
 
     Raises:
         TooFewError: fewer than 2 prompts.
     """
     if p < 2:
-        raise TooFewError(f"telling prompts apart needs at least 2 different ones, and there are {p}. Give more.")
+        raise TooFewError(f"text alignment needs at least 2 different prompts, and there are {p}.")
     return min(p, choices)
 
 
-def distinct_texts(texts: Tensor) -> tuple[Tensor, Tensor]:
-    """Merge prompts of the same vector: a prompt is never a wrong answer to itself.
+def distinct_texts(texts: Tensor, tolerance: float = 1e-5) -> tuple[Tensor, Tensor]:
+    """Merge prompts of the same vector, so that a prompt is never a wrong answer to itself.
 
     Args:
         texts: unit vectors of prompts, (p, d).
+        tolerance: distance below which two vectors are the same; rounding in other batch sizes moves them by 1e-6.
 
     Returns:
-        The different vectors (q, d), and for each prompt the index of its vector among them, (p,).
+        The distinct vectors (q, d), and for each prompt the index of its vector among them, (p,).
     """
     exact = texts.double()
-    alike = torch.cdist(exact, exact, compute_mode="donot_use_mm_for_euclid_dist") < SAME
-    first = alike.int().argmax(1)
-    kept, index = torch.unique(first, return_inverse=True)
+    alike = torch.cdist(exact, exact, compute_mode="donot_use_mm_for_euclid_dist") < tolerance
+    kept, index = torch.unique(alike.int().argmax(1), return_inverse=True)
     return texts[kept], index
 
 
 def _cosines(images: Tensor, texts: Tensor, owner: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """Return cosines with all different prompts (n, q), the own prompt's index among them (n,) and its cosine (n,)."""
+    """Return cosines with the distinct prompts (n, q), the own prompt's index among them (n,) and its cosine (n,)."""
     texts, index = distinct_texts(texts)
     owner = index[owner]
     choice_count(len(torch.unique(owner)))

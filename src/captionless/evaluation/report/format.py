@@ -1,22 +1,22 @@
-"""Figures as a person reads them: rounded alike, with a true minus sign, and a dash where there is none."""
+"""Values as text for people (rounded alike, a dash where there is none) and as JSON for programs."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from dataclasses import fields, is_dataclass
+from typing import Any
 
-from captionless.evaluation.metrics import Estimate
+from captionless.evaluation.metrics.estimate import Estimate
 from captionless.evaluation.report.results import Figure
 
 NONE = "—"
-"""What stands where a figure is not a number."""
+"""Shown where a figure is not finite."""
 
-ARROWS = {"higher": "↑", "lower": "↓", "neither": ""}
-BETTER = {"higher": "higher is better", "lower": "lower is better", "neither": ""}
+ARROWS = {"higher": "↑", "lower": "↓"}
 
 
 def number(value: float, figure: Figure) -> str:
-    """Write a value of a figure with its decimal places, as a percentage where it is one: ``62.3%``, ``−0.4``."""
+    """Format a value with the figure's decimal places, as a percentage where it is one: ``62.3%``, ``−0.4``."""
     if not math.isfinite(value):
         return NONE
     text = f"{value * 100 if figure.percent else value:,.{figure.digits}f}"
@@ -25,18 +25,16 @@ def number(value: float, figure: Figure) -> str:
     return text.replace("-", "−") + ("%" if figure.percent else "")
 
 
-def span(estimate: Estimate, figure: Figure, *, width: int = 0) -> str:
-    """Write a 95% range: ``10.1 – 14.5``.
-
-    Args:
-        estimate: whose range it is.
-        figure: how its values are written.
-        width: characters the upper end is brought to with spaces as wide as a digit, so that ranges stand aligned.
-    """
+def span(estimate: Estimate, figure: Figure) -> str:
+    """Format a 95% range: ``10.1 – 14.5``; empty where an end is not finite."""
     low, high = number(estimate.low, figure), number(estimate.high, figure)
-    return f"{low} – {high:\u2007>{width}}" if NONE not in (low, high) else ""
+    return "" if NONE in (low, high) else f"{low} – {high}"
 
 
-def span_width(estimates: Sequence[Estimate], figure: Figure) -> int:
-    """Return the ``width`` at which the ranges of a figure stand aligned."""
-    return max((len(number(one.high, figure)) for one in estimates), default=0)
+def plain(value: Any) -> Any:
+    """Return a dataclass, without the fields that its ``repr`` omits (images, networks), or a tuple as JSON values."""
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    if is_dataclass(value):
+        return {field.name: plain(getattr(value, field.name)) for field in fields(value) if field.repr}
+    return [plain(item) for item in value] if isinstance(value, tuple) else value

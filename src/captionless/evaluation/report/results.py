@@ -1,12 +1,13 @@
-"""What an evaluation found: plain values, which ``report`` shows and ``report.json`` keeps."""
+"""The results of an evaluation as plain values, which the page shows and ``report.json`` keeps."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 from PIL import Image
 
-from captionless.evaluation.metrics import Estimate
+from captionless.evaluation.metrics.estimate import Estimate
 
 
 @dataclass(frozen=True)
@@ -14,10 +15,10 @@ class Figure:
     """One measured figure of one model.
 
     Args:
-        key: its name in ``report.json``, such as ``kid``; the same figure has the same key for every model.
+        key: its name in ``report.json``, such as ``kid``; the same for every model.
         label: its name for people.
         value: what was measured.
-        real: the same for real photographs (held-out halves, the classifier's ceiling …); None where there is none.
+        real: the same figure of real images (held-out halves, the classifier's ceiling …); None without any.
         better: ``higher``, ``lower`` or ``neither``.
         percent: shown as a percentage.
         digits: decimal places shown.
@@ -36,7 +37,7 @@ class Figure:
 
 @dataclass(frozen=True)
 class ReferencePoint:
-    """A point of comparison on a figure's scale, such as the KID of photographs with a little noise."""
+    """A point of comparison on the scale of KID, such as real images with a little noise."""
 
     key: str
     label: str
@@ -45,13 +46,7 @@ class ReferencePoint:
 
 @dataclass(frozen=True)
 class ImageGrid:
-    """A picture to look at, with a sentence about it.
-
-    Args:
-        title: above it.
-        image: the contact sheet.
-        note: under it; may be empty.
-    """
+    """A grid of images, with a title above it and a note (perhaps empty) below it."""
 
     title: str
     image: Image.Image = field(repr=False)
@@ -60,14 +55,7 @@ class ImageGrid:
 
 @dataclass(frozen=True)
 class Table:
-    """Rows of numbers, such as a sweep.
-
-    Args:
-        title: above it.
-        heads: of the columns.
-        rows: texts, as many a row as there are heads.
-        note: under it; may be empty.
-    """
+    """Rows of texts, as many per row as there are heads, with a title above and a note (perhaps empty) below."""
 
     title: str
     heads: tuple[str, ...]
@@ -82,12 +70,12 @@ class Section:
     Args:
         key: ``text_alignment``, ``fidelity``, ``memorisation`` or ``sweeps``.
         figures: what was measured.
-        missing: (what, why) of each figure, or of the whole section, that was left out.
+        missing: (what, why) of each figure, or of the whole section, that was not measured.
         reference_points: points of comparison for the figure ``kid``.
-        tables: numbers in rows.
-        grids: pictures to look at.
+        tables: numbers in rows, such as a sweep.
+        grids: images to look at.
         notes: sentences on how it was measured, or what to keep in mind.
-        reasons: of ``memorisation``: why a model that was not caught is not cleared either.
+        reasons: of ``memorisation``: why the result is inconclusive.
     """
 
     key: str
@@ -100,19 +88,36 @@ class Section:
     reasons: tuple[str, ...] = ()
 
 
+class Verdict(NamedTuple):
+    """What an evaluation says of memorisation: its kind (``good``, ``bad`` or ``unknown``), a title and a sentence."""
+
+    kind: str
+    title: str
+    meaning: str
+
+
+FLAGGED = Verdict(
+    "bad", "Memorisation flagged", "More of its images are near-copies of training images than chance explains."
+)
+NOT_FLAGGED = Verdict(
+    "good", "Memorisation not flagged", "No more of its images are near-copies of training images than chance explains."
+)
+NOT_MEASURED = Verdict("unknown", "Memorisation not measured", "Whether its images are copies is not known.")
+
+
 @dataclass(frozen=True)
 class ModelEvaluation:
-    """What was found about one model.
+    """The results of one model.
 
     Args:
-        model: its name, as it was asked for.
-        facts: (what, text) about it: size, weights, pictures seen …
-        sections: its parts, in the order they are shown.
-        warnings: what a reader must know before believing a figure.
-        memorises: whether it was caught memorising; None where that is not proven either way.
+        name: the model, as it was named in the call.
+        facts: (what, text) about it: size, weights, images seen …
+        sections: the parts of the evaluation, in the order they are shown.
+        warnings: what a reader must know before trusting a figure.
+        memorises: True where memorisation is flagged, False where it is not, None where that is inconclusive.
     """
 
-    model: str
+    name: str
     facts: tuple[tuple[str, str], ...]
     sections: tuple[Section, ...]
     warnings: tuple[str, ...] = ()
@@ -125,19 +130,30 @@ class ModelEvaluation:
 
     @property
     def reasons(self) -> tuple[str, ...]:
-        """Why it was neither caught memorising nor cleared of it, where copies were looked for."""
-        return tuple(doubt for section in self.sections for doubt in section.reasons)
+        """Why memorisation is inconclusive, where it was measured."""
+        return tuple(reason for section in self.sections for reason in section.reasons)
+
+    @property
+    def verdict(self) -> Verdict:
+        """What is said of memorisation."""
+        if self.memorises is not None:
+            return FLAGGED if self.memorises else NOT_FLAGGED
+        if not any(section.key == "memorisation" and section.figures for section in self.sections):
+            return NOT_MEASURED
+        meaning = "No more near-copies were found than chance explains, but copies may have been missed"
+        because = f": {'; '.join(self.reasons)}" if self.reasons else ""
+        return Verdict("unknown", "Memorisation inconclusive", f"{meaning}{because}.")
 
 
 @dataclass(frozen=True)
 class Report:
-    """One or several models, measured alike.
+    """The results of one or several models, measured alike.
 
     Args:
-        data: the folder of pictures, as it was named.
-        settings: (what, text) of how it was measured: pictures, seeds, sampling, features, versions.
-        models: one a model.
-        command: the command line that repeats it.
+        data: the folder of images, as it was named in the call.
+        settings: (what, text) of how it was measured: images, seeds, sampling, features, versions.
+        models: one per model.
+        command: the command line that repeats the evaluation.
     """
 
     data: str

@@ -7,7 +7,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from captionless.evaluation.metrics import Comparison, TooFewError, compare_sets, paired_kid
+from captionless.evaluation.metrics import MINIMUM, Comparison, TooFewError, compare_sets, paired_kid
 from captionless.evaluation.report.results import Figure, ImageGrid, ReferencePoint, Section
 from captionless.evaluation.samples import EvaluationContext
 from captionless.generation.grids import sample_grid
@@ -48,9 +48,11 @@ def fidelity_section(context: EvaluationContext) -> Section:
     grid = sample_grid(rows, ("real images", f"generated from their {asked}"), max(96, real.pixels.shape[-1]))
     grids = (ImageGrid(f"Real images, and images generated from their {asked}", grid),)
     try:
-        comparisons, missing = compare_sets(real.features, generated.features, seed=seed, usable=context.usable)
+        comparisons, needed = compare_sets(real.features, generated.features, seed=seed)
     except TooFewError as error:
-        return Section("fidelity", missing=(("Fidelity and diversity", str(error)),), grids=grids)
+        return Section(
+            "fidelity", missing=(("Fidelity and diversity", f"{error} {_hint(MINIMUM, context)}"),), grids=grids
+        )
     marks = tuple(
         ReferencePoint(key, label, paired_kid(real.features, context.embed(altered), seed=seed))
         for key, label, altered in alterations(real.pixels, context.config.noise_levels)
@@ -60,7 +62,10 @@ def fidelity_section(context: EvaluationContext) -> Section:
         f"Every figure compares one half of the real images with images generated from the {asked} of the other half, "
         "over many random halves; beside it, the same with the other half itself. Ranges hold 95% of the halves.",
     )
-    left_out = tuple((FORMATS[name][0], why) for name, why in missing)
+    left_out = tuple(
+        (FORMATS[name][0], f"needs at least {least} images, and there are {len(real)}. {_hint(least, context)}")
+        for name, least in needed.items()
+    )
     return Section("fidelity", tuple(map(_figure, comparisons)), left_out, marks, (), grids, notes)
 
 
@@ -94,6 +99,13 @@ def _halved(image: Image.Image) -> Image.Image:
 def _figure(comparison: Comparison) -> Figure:
     name = comparison.name
     return Figure(name, FORMATS[name][0], comparison.model, comparison.real, *FORMATS[name][1:], EXPLANATIONS[name])
+
+
+def _hint(least: int, context: EvaluationContext) -> str:
+    """Say how a figure that needs at least so many images can be had."""
+    if context.usable >= least:
+        return f"Raise `samples` to {least} or more (the folder has {context.usable:,})."
+    return f"The folder has only {context.usable:,}; name one with more."
 
 
 def _features_note(context: EvaluationContext) -> str:

@@ -132,7 +132,7 @@ def _classifier_part(context: EvaluationContext, prompts: PromptSet, samples: Sa
     owner = torch.arange(len(labels)).repeat_interleave(prompts.images)
     wanted = torch.tensor([places.get(label or "", -1) for label in labels])[owner]
     rows = wanted >= 0
-    right, few = classifier.right(samples.pixels[rows], wanted[rows]), usable < FEW
+    right, few = classifier.classify(samples.pixels[rows]) == wanted[rows], usable < FEW
     figure = Figure(
         "recognised",
         name,
