@@ -26,7 +26,7 @@ SHAPE = DenoiserConfig(patch=1, width=16, multipliers=(1,), blocks=1, attention=
 
 
 def photos(folder: Path, n: int = 12, seed: int = 0, colours: Mapping[str, tuple[int, int, int]] = COLOURS) -> Path:
-    """``n`` pictures a class, in sub-folders."""
+    """``n`` images per class, in sub-folders."""
     generator = torch.Generator().manual_seed(seed)
     for name, colour in colours.items():
         (folder / name).mkdir(parents=True, exist_ok=True)
@@ -37,8 +37,8 @@ def photos(folder: Path, n: int = 12, seed: int = 0, colours: Mapping[str, tuple
 
 
 @cache
-def painter() -> dict[str, torch.Tensor]:
-    """The weights of a network that answers condition i with the colour of class i, whatever the noise."""
+def trained_weights() -> dict[str, torch.Tensor]:
+    """Weights of a network that predicts the colour of class i for condition i, whatever the noise."""
     torch.manual_seed(0)
     network, generator = Denoiser(SHAPE).train(), torch.Generator().manual_seed(0)
     optimizer = torch.optim.Adam(network.parameters(), 1e-2)
@@ -54,15 +54,15 @@ def painter() -> dict[str, torch.Tensor]:
 
 
 def model(folder: Path, classes: tuple[str, ...] = CLASSES, **training: Any) -> Path:
-    """A model folder that paints, for its class i, the colour of ``CLASSES[i]``: with other names, a wrong one."""
+    """A model folder that generates the colour of ``CLASSES[i]`` for its class i: with other names, a wrong one."""
     folder.mkdir(parents=True)
-    save_tensors(folder / WEIGHTS, painter())
+    save_tensors(folder / WEIGHTS, trained_weights())
     save_config(
         folder, ModelConfig(8, SHAPE, None, prediction="x0", training=TrainingRecord(**training), classes=classes)
     )
     return folder
 
 
-def judge(*right: tuple[int, int], classes: tuple[str, ...] = CLASSES) -> ReferenceClassifier:
-    """A classifier in name only: of each class, how many of how many held-out pictures it knew."""
+def classifier(*right: tuple[int, int], classes: tuple[str, ...] = CLASSES) -> ReferenceClassifier:
+    """A classifier without a network: for each class, how many of how many held-out images it recognises."""
     return ReferenceClassifier(None, classes, tuple(share(*one) for one in right))  # type: ignore[arg-type]

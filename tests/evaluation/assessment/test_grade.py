@@ -2,20 +2,24 @@
 
 from __future__ import annotations
 
+import json
+from dataclasses import replace
+from pathlib import Path
+
 import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from assessment_cases import CLASSES, judge
-from captionless.evaluation.assessment.grade import CEILING, Grade, Passing, Verdict, verdicts
+from assessment_cases import CLASSES, classifier
+from captionless.evaluation.assessment.grade import CEILING, FILE, Grade, Passing, Verdict, verdicts, write
 from captionless.evaluation.metrics import share
 
 ASKED = {name: (name,) for name in CLASSES}
 
 
 def graded(table: list[list[int]], passing: Passing, *right: tuple[int, int]) -> Grade:
-    found = verdicts(judge(*right or [(9, 10)] * 3), ASKED, torch.tensor(table), passing)
+    found = verdicts(classifier(*right or [(9, 10)] * 3), ASKED, torch.tensor(table), passing)
     return Grade("m", "d", "s", passing, CLASSES, found, tuple(map(tuple, table)), None)
 
 
@@ -48,7 +52,7 @@ def test_a_class_that_the_classifier_never_knows_is_not_passed_by_never_being_re
 
 def test_only_what_was_asked_for_is_graded_whatever_else_the_classifier_knows() -> None:
     asked = {"rose": ("a red rose", "a rose"), "tulip": ("a tulip",)}
-    rose, tulip = verdicts(judge((9, 10), (8, 10), (7, 10)), asked, torch.tensor([[1, 3, 0], [0, 0, 4]]), 0.7)
+    rose, tulip = verdicts(classifier((9, 10), (8, 10), (7, 10)), asked, torch.tensor([[1, 3, 0], [0, 0, 4]]), 0.7)
     assert (rose.prompts, rose.recognised, rose.real) == (("a red rose", "a rose"), share(3, 4), share(8, 10))
     assert (tulip.recognised, tulip.real) == (share(4, 4), share(7, 10))
 
@@ -59,3 +63,17 @@ def test_a_class_passes_exactly_where_its_hits_are_enough(n: int, hits: int, per
     verdict = Verdict("rose", ("rose",), share(hits, n), None, percent / 100)
     assert verdict.passed == (100 * hits >= percent * n)
     assert (verdict.missing > 0) == (not verdict.passed)
+
+
+def test_the_json_holds_all_that_was_found(tmp_path: Path) -> None:
+    grade = graded([[20, 0, 0], [1, 19, 0], [0, 2, 18]], CEILING, (8, 10), (9, 10), (10, 10))
+    path = write(tmp_path / "new", replace(grade, left_out=(("moss", "too few"),)))
+    assert path == tmp_path / "new" / FILE
+    written = json.loads(path.read_text())
+    assert (written["format"], written["model"], written["passing"], written["passed"]) == (2, "m", "ceiling", False)
+    rose, tulip = written["verdicts"][1:]
+    assert (rose["passed"], tulip["passed"], tulip["bar"]) == (True, False, 1.0)
+    assert (tulip["recognised"]["value"], tulip["real"]["n"]) == (0.9, 10)
+    assert written["confusion"][1] == [1, 19, 0]
+    assert written["left_out"] == [["moss", "too few"]]
+    assert "classifier" not in written
