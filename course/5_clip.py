@@ -37,6 +37,7 @@ from torch.nn import functional as F
 import captionless
 from captionless.conditioning.bridge import BridgeData, to_condition
 from captionless.conditioning.subject import subject_mean
+from captionless.config.sampling import SamplingConfig
 from captionless.data.arrays import denormalise
 from captionless.diffusion.guidance import Guidance, guided_denoiser
 from captionless.diffusion.objective import denoising_loss, drop_condition, noise_condition, stratified_times
@@ -295,7 +296,8 @@ def sample_flowers(
 ) -> list[list[Image.Image]]:
     """Generate n images of each prompt; return one list per prompt."""
     text = encoder.encode_texts(prompts)  # (prompts, 512)
-    condition = to_condition(text, bridge_data, bridge).repeat_interleave(n, 0)  # (prompts * n, 512)
+    condition = to_condition(text, bridge_data, SamplingConfig(bridge=bridge))
+    condition = condition.repeat_interleave(n, 0)  # (prompts * n, 512)
     noise = torch.randn(n, 3, model.size, model.size, generator=torch.Generator().manual_seed(0))
     x = noise.repeat(len(prompts), 1, 1, 1)
     predict = guided_denoiser(model.network, model.schedule, condition, Guidance(w), prediction=model.prediction)
@@ -393,7 +395,7 @@ print(f"    sentence with image {alike(texts, own, shows, kind_of[held]):.2f}")
 # There are two **bridges** over it (`captionless.conditioning`):
 #
 # - **mean**: the gap is mostly one constant vector, so subtract the mean of sentences and add the mean of images
-#   (`mean_shift`; in the manner of arXiv:2401.08567).
+#   (`shift_by_means`; in the manner of arXiv:2401.08567).
 # - **nearest**: replace the sentence's vector by a weighted mean of the training images' vectors closest to it
 #   (`nearest`; in the manner of arXiv:2204.02849). The weights are a softmax of the cosines, with the encoder's own
 #   temperature. The result is made of image vectors alone. For a short sentence, images of several kinds can be about
@@ -419,7 +421,8 @@ for panel, bridge in zip(panels, ("none", "mean", "nearest"), strict=True):
     for kind, colour in enumerate(plt.cm.Set1.colors[: len(kinds)]):
         x, y = ((own[kind_of[held] == kind] - centre) @ axes_2d.T).T
         panel.scatter(x, y, color=colour, alpha=0.5, label=f"{kinds[kind]}: images")
-        x, y = ((to_condition(texts, bridge_data, bridge)[1::2][shows[1::2] == kind] - centre) @ axes_2d.T).T
+        moved = to_condition(texts, bridge_data, SamplingConfig(bridge=bridge))
+        x, y = ((moved[1::2][shows[1::2] == kind] - centre) @ axes_2d.T).T
         panel.scatter(x, y, color=colour, marker="x", s=60, label=f"{kinds[kind]}: sentences")
     panel.set_title(f"bridge: {bridge}")
     panel.set_xlabel("along the gap")
@@ -433,7 +436,7 @@ plt.show()
 # %%
 to_own_kind, between_means = {}, {}
 for bridge in ("none", "mean", "nearest"):
-    moved = to_condition(texts, bridge_data, bridge)
+    moved = to_condition(texts, bridge_data, SamplingConfig(bridge=bridge))
     to_own_kind[bridge] = alike(moved, own, shows, kind_of[held])
     between_means[bridge] = (moved.mean(0) - own.mean(0)).norm().item()
     print(

@@ -28,7 +28,7 @@ from torch import Tensor
 
 import captionless
 from captionless.checkpoints.config import base_folder, load_config, model_folder
-from captionless.conditioning.bridge import SETTLE, BridgeData, nearest
+from captionless.conditioning.bridge import BridgeData, nearest
 from captionless.conditioning.composition import slerp
 from captionless.config.options import TrainOptions
 from captionless.config.sampling import SAMPLERS, SamplingConfig
@@ -74,17 +74,17 @@ MODELS: dict[str, TrainOptions] = {
 
 def neighbours(count: int, text: Tensor, bridge_data: BridgeData) -> Tensor:
     """Return the weighted mean of ``count`` nearest training vectors, without mean shift."""
-    return nearest(text, bridge_data.bank, bridge_data.temperature, count, settle=0)
+    return nearest(text, bridge_data.bank, bridge_data.temperature, count)
 
 
-def settled(times: int, text: Tensor, bridge_data: BridgeData) -> Tensor:
+def shifted(times: int, text: Tensor, bridge_data: BridgeData) -> Tensor:
     """Return the mean of the nearest training vectors after some mean-shift iterations."""
-    return nearest(text, bridge_data.bank, bridge_data.temperature, settle=times)
+    return nearest(text, bridge_data.bank, bridge_data.temperature, mean_shift_iterations=times)
 
 
 def halfway(text: Tensor, bridge_data: BridgeData) -> Tensor:
     """Return the points halfway between the text vectors and the means of their nearest training vectors."""
-    return slerp(text, nearest(text, bridge_data.bank, bridge_data.temperature, settle=0), 0.5)
+    return slerp(text, nearest(text, bridge_data.bank, bridge_data.temperature), 0.5)
 
 
 def steps_of(sampler: str, calls: int) -> int:
@@ -127,12 +127,13 @@ def rows() -> dict[str, Row]:
         table[f"spacing/{sampler}, 10, karras"] = Row(sampling=sampling)
     usual = SamplingConfig().model_dump()
     for times in (0, 1, 2, 3):
-        table[f"mean-shift/{times} iterations"] = Row(sampling=usual, bridge=partial(settled, times))
+        table[f"mean-shift/{times} iterations"] = Row(sampling=usual, bridge=partial(shifted, times))
     small = str(base_folder(model_folder("bundled")))
-    table["upsampling/none, at 32 pixels"] = Row(small, usual, bridge=partial(settled, SETTLE))
+    shifts = partial(shifted, SamplingConfig().mean_shift_iterations)
+    table["upsampling/none, at 32 pixels"] = Row(small, usual, bridge=shifts)
     for steps, noise in ((2, 0.05), (4, 0.05), (8, 0.05), (15, 0.05), (8, 0.0), (8, 0.1), (8, 0.2)):
         upsampling = {"upsample_steps": steps, "upsample_noise": noise}
-        way = Row(sampling=usual | upsampling, bridge=partial(settled, SETTLE))
+        way = Row(sampling=usual | upsampling, bridge=shifts)
         table[f"upsampling/{steps} steps, noise {noise:g}"] = way
     table["default/10 steps"] = Row(sampling={"steps": 10}, n=4, seed=1000)
     return table
@@ -166,7 +167,7 @@ def measure(name: str, row: Row, photos: Path | None, judge: Path, out: Path) ->
     if bridge and not name.startswith("default"):
         conditions = bridge(generator.encoder.encode_texts(prompts), generator.model.bridge_data)
     else:
-        conditions = generator.conditions(prompts, sampling.bridge)
+        conditions = generator.conditions(prompts, sampling)
     conditions = conditions.repeat_interleave(row.n, dim=0)
     for start in range(0, len(conditions), sampling.batch):
         part = slice(start, start + sampling.batch)

@@ -231,8 +231,8 @@ NAN, INF = math.nan, math.inf
         (lambda: CosineSchedule(1.0, 1.0), "log_snr_max (1.0) must exceed log_snr_min (1.0)"),
         (lambda: CosineSchedule(-2.0, 2.0), "must exceed"),
         (lambda: CosineSchedule(NAN, -13.0), "log_snr_max (nan) must exceed"),
-        (lambda: CosineSchedule(40.0, -40.0), "both lie from -20 to 20"),
-        (lambda: CosineSchedule(13.0, -INF), "both lie from -20 to 20"),
+        (lambda: CosineSchedule(40.0, -40.0), "both must be from -20 to 20"),
+        (lambda: CosineSchedule(13.0, -INF), "both must be from -20 to 20"),
         (lambda: SigmoidSchedule(3.0, -3.0), "not 3.0 and -3.0. Try -3 and 3."),
         (lambda: SigmoidSchedule(1.0, 1.05), "end from start + 0.1"),
         (lambda: SigmoidSchedule(25.0, 30.0), "start from -30 to 10"),
@@ -394,5 +394,5 @@ def test_a_shift_makes_a_large_image_as_noisy_as_its_average_over_patches_is_wit
 
 
 def test_a_schedule_is_not_shifted_out_of_sight() -> None:
-    with pytest.raises(CaptionlessError, match="shifted by -6 to 6"):
+    with pytest.raises(CaptionlessError, match="must be from -6 to 6"):
         CosineSchedule(shift=-7)

@@ -175,12 +175,12 @@ def test_a_photograph_is_half_kept_unless_said_and_a_masked_part_sampled_anew() 
 
 @pytest.mark.parametrize("strength", [0.0, -0.1, 1.1, float("nan")])
 def test_a_strength_out_of_range_is_refused(strength: float) -> None:
-    with pytest.raises(CaptionlessError, match=rf"--strength must be above 0 and at most 1, not {strength}"):
+    with pytest.raises(CaptionlessError, match=rf"`strength` must be above 0 and at most 1, not {strength}"):
         Edit(photograph(), strength)
 
 
 def test_a_mask_of_another_size_is_refused() -> None:
-    with pytest.raises(CaptionlessError, match="--mask is 24 x 40 pixels and the photograph 40 x 24"):
+    with pytest.raises(CaptionlessError, match="`mask` is 24 x 40 pixels and the photograph 40 x 24"):
         Edit(photograph(40, 24), mask=Image.new("L", (24, 40), 255))
 
 

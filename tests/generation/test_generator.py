@@ -281,8 +281,9 @@ def test_words_become_conditions_through_the_bridge_and_the_models_own_images(pa
     texts = FakeEncoder().encode_texts(["a daisy", "a rose"])
     for bridge in BRIDGES:
         bridge_data = BridgeData(painter.model.bank, 1 / 20.0, painter.model.text_mean)
-        expected = to_condition(texts, bridge_data, bridge)
-        torch.testing.assert_close(painter.conditions(["a daisy", "a rose"], bridge), expected)
+        sampling = SamplingConfig(bridge=bridge)
+        expected = to_condition(texts, bridge_data, sampling)
+        torch.testing.assert_close(painter.conditions(["a daisy", "a rose"], sampling), expected)
 
 
 def test_a_model_folder_is_loaded_by_its_path(model: Model, tmp_path: Path) -> None:

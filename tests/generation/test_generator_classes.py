@@ -70,7 +70,7 @@ def test_nothing_that_needs_an_encoder_is_done_in_silence(generator: Generator) 
     model = generator.model
     told = r"the model tiny generates classes: it has no encoder.* The classes are: daisy, rose, tulip\."
     with pytest.raises(CaptionlessError, match=told):
-        generator.conditions(["rose"], bridge="none")
+        generator.conditions(["rose"], SamplingConfig(bridge="none"))
     with pytest.raises(CaptionlessError, match=told):
         generator.generate("rose", sampling=FEW, composition=Composition(like=Image.new("RGB", (8, 8))))
     with pytest.raises(CaptionlessError, match=told):

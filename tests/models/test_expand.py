@@ -87,7 +87,7 @@ def test_an_input_skip_is_not_taken_away() -> None:
 @pytest.mark.parametrize("tokens", [0, 2, 4])
 def test_another_number_of_tokens_is_not_expansion(tokens: int) -> None:
     small = tiny.denoiser(tokens=3)
-    with pytest.raises(CaptionlessError, match="--tokens may be added if there are none"):
+    with pytest.raises(CaptionlessError, match="`tokens` may be added if there are none"):
         expand(small, replace(small.config, tokens=tokens))
 
 
@@ -162,6 +162,6 @@ def test_levels_may_widen_by_different_factors() -> None:
 
 def test_a_width_that_cuts_the_attention_heads_differently_is_refused_with_one_that_does_not() -> None:
     small = Denoiser(replace(SHAPE, width=16, multipliers=(1, 3)))
-    with pytest.raises(CaptionlessError, match="Try --width 48"):
+    with pytest.raises(CaptionlessError, match="Try `width=48`"):
         expand(small, replace(small.config, width=32))
     expand(small, replace(small.config, width=48))

@@ -1,1 +1,19 @@
-"""Turn words, images and classes into conditions of the denoiser."""
+"""Turn text, images and classes into conditions of the denoiser."""
+
+from captionless.conditioning.bridge import BridgeData, nearest, shift_by_means, to_condition
+from captionless.conditioning.classes import one_hot
+from captionless.conditioning.composition import Composition, compose, slerp
+from captionless.conditioning.subject import subject_mean, subject_prompts
+
+__all__ = [
+    "BridgeData",
+    "Composition",
+    "compose",
+    "nearest",
+    "one_hot",
+    "shift_by_means",
+    "slerp",
+    "subject_mean",
+    "subject_prompts",
+    "to_condition",
+]

@@ -1,7 +1,7 @@
-"""What a picture is to show beside its prompt: other prompts, a reference picture, what to avoid.
+"""What an image shows in addition to its prompt: other prompts, a reference image, what to avoid.
 
-Words and pictures share one space of vectors, so all of these are vectors, mixed before the denoiser sees them
-(a point between two vectors) or after (a weighted sum of what it predicts for each).
+Text and images share one space of vectors, so all of these are vectors, mixed before the denoiser sees them (a point
+between two vectors) or after (a weighted sum of its predictions for each).
 """
 
 from __future__ import annotations
@@ -20,18 +20,21 @@ from captionless.errors import CaptionlessError
 
 @dataclass(frozen=True)
 class Composition:
-    """What goes with every prompt of a request. Nothing of it is needed.
+    """What to combine with every prompt of a request; every part is optional.
 
     Args:
-        negative: words to lean away from, in place of the null condition.
-        also: further prompts and their weights, beside the prompt's own weight of 1; the predictions for all are summed
-            (Composable Diffusion, arXiv:2206.01714). A negative weight leans away.
-        then: another prompt that takes over after the share ``switch`` of the way, in time, from noise to picture.
-        switch: in (0, 1); an early switch keeps only the prompt's coarse shapes.
-        towards: the prompt that the last of a prompt's pictures shows; those before lie evenly in between, painted
-            from the same noise. A single picture lies half way.
-        like: a reference picture.
-        like_share: how much of it is in the mixture with the prompt, in [0, 1]; without a prompt it is all.
+        negative: words to guide away from, in place of the null condition.
+        also: further prompts and their weights, next to the prompt's own weight of 1; the predictions for all are
+            summed (Composable Diffusion, arXiv:2206.01714). A negative weight guides away.
+        then: another prompt that takes over after the share ``switch`` of the time from noise to image.
+        switch: in (0, 1); after an early switch only the coarse shapes of the first prompt remain.
+        towards: the prompt of a prompt's last image; those before lie evenly in between, sampled from the same noise.
+            A single image lies halfway.
+        like: a reference image.
+        like_share: its share in the mixture with the prompt, in [0, 1]; without a prompt it is 1.
+
+    Raises:
+        CaptionlessError: a value is empty or out of range, or two of them contradict each other.
     """
 
     negative: str | None = None
@@ -43,18 +46,24 @@ class Composition:
     like_share: float = 0.5
 
     def __post_init__(self) -> None:
-        """Refuse what cannot be painted."""
-        said = [self.negative, self.then, self.towards, *(text for text, _ in self.also)]
-        if any(text is not None and not text.strip() for text in said):
-            raise CaptionlessError("an empty --negative, --also, --then or --towards says nothing. Leave it out.")
+        """Check that every value can be sampled."""
+        texts = {"negative": [self.negative], "then": [self.then], "towards": [self.towards]}
+        texts["also"] = [text for text, _ in self.also]
+        for parameter, values in texts.items():
+            if any(text is not None and not text.strip() for text in values):
+                raise CaptionlessError(f"`{parameter}` is empty. Write a prompt, or leave it out.", parameter=parameter)
         if not 0 < self.switch < 1:
-            raise CaptionlessError(f"--switch must lie between 0 and 1, not {self.switch}. Try 0.5.")
+            raise _invalid("switch", f"be above 0 and below 1, not {self.switch}. Try `switch=0.5`")
         if not 0 <= self.like_share <= 1:
-            raise CaptionlessError(f"--like-share must lie in [0, 1], not {self.like_share}. Try 0.5.")
+            raise _invalid("like_share", f"be from 0 to 1, not {self.like_share}. Try `like_share=0.5`")
         if any(not (math.isfinite(weight) and weight) for _, weight in self.also):
-            raise CaptionlessError('a weight in --also must be a number other than 0. Try "a meadow:0.5".')
+            raise _invalid("also", 'have weights other than 0. Try `also="a meadow:0.5"`')
         if self.then and self.towards:
-            raise CaptionlessError("--then and --towards both want the end of the picture. Choose one of them.")
+            raise CaptionlessError("`then` and `towards` both determine how an image ends. Choose one of them.")
+
+
+def _invalid(parameter: str, rule: str) -> CaptionlessError:
+    return CaptionlessError(f"`{parameter}` must {rule}.", parameter=parameter)
 
 
 def compose(
@@ -65,14 +74,14 @@ def compose(
     like: Tensor | None,
     start: float = 1.0,
 ) -> tuple[list[WeightedCondition], Tensor | None]:
-    """Return the parts of every picture, ``n`` a prompt, and the negative condition, if any.
+    """Return the weighted conditions of all images, ``n`` per prompt, and the negative condition, if any.
 
     Args:
-        prompts: texts; one of them may be empty where there is a reference picture.
-        n: pictures a prompt.
-        composition: what goes with each prompt.
+        prompts: texts; they may be empty if there is a reference image.
+        n: images per prompt.
+        composition: what to combine with each prompt.
         words: turns texts into conditions, (k, d).
-        like: the condition of the reference picture, (1, d).
+        like: the condition of the reference image, (1, d).
         start: the time at which the denoising begins.
     """
     vectors = _mixed(prompts, composition, words, like).repeat_interleave(n, dim=0)
@@ -86,15 +95,15 @@ def compose(
 
     # Time falls from start to 0.
     switch = start * (1 - composition.switch)
-    parts = [WeightedCondition(vectors, interval=(switch, 1.0) if composition.then else (0.0, 1.0))]
+    conditions = [WeightedCondition(vectors, interval=(switch, 1.0) if composition.then else (0.0, 1.0))]
     if composition.then:
-        parts.append(WeightedCondition(everywhere(composition.then), interval=(0.0, switch)))
-    parts += [WeightedCondition(everywhere(text), weight) for text, weight in composition.also]
-    return parts, everywhere(composition.negative) if composition.negative else None
+        conditions.append(WeightedCondition(everywhere(composition.then), interval=(0.0, switch)))
+    conditions += [WeightedCondition(everywhere(text), weight) for text, weight in composition.also]
+    return conditions, everywhere(composition.negative) if composition.negative else None
 
 
 def towards_shares(n: int) -> list[float]:
-    """Return how far each of ``n`` pictures is on the way from its prompt (0) to ``Composition.towards`` (1)."""
+    """Return how far each of ``n`` images is from its prompt (0) towards ``Composition.towards`` (1)."""
     return [i / (n - 1) for i in range(n)] if n > 1 else [0.5]
 
 

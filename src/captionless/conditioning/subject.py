@@ -1,4 +1,4 @@
-"""Prompts about what a folder shows, found without a caption: their mean is where its words lie in the shared space."""
+"""Prompts about the subject of a folder, found without captions: their mean locates its texts in the shared space."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ if TYPE_CHECKING:
     from captionless.encoders.dual_encoder import Encoder
 
 MODIFIERS = ("", "red ", "yellow ", "white ", "pink ", "small ", "big ")
-"""Each subject is named plainly and with these, so that the mean leans to no single colour or size."""
+"""Each subject is named plainly and with these, so that the mean favours no single colour or size."""
 
 MOST = 100
-"""About as many sub-folders are named at most."""
+"""At most about this many sub-folders are named."""
 
 CHOSEN = 12
-"""Words taken from the vocabulary where sub-folders name nothing."""
+"""How many words are taken from the vocabulary if there are no sub-folders."""
 
 _WORDS = """
     flower rose daisy sunflower tulip dandelion orchid leaf tree forest mushroom fruit vegetable meadow garden grass
@@ -34,7 +34,7 @@ _WORDS = """
 """
 
 VOCABULARY = tuple(_WORDS.split())
-"""Common things that people take or collect pictures of."""
+"""Common things that people take or collect images of."""
 
 
 def subject_prompts(words: Sequence[str]) -> list[str]:
@@ -43,13 +43,13 @@ def subject_prompts(words: Sequence[str]) -> list[str]:
 
 
 def subject_mean(names: Sequence[str], vectors: Tensor, encoder: Encoder) -> Tensor:
-    """Return the mean of the text vectors of prompts about what pictures show, (d,).
+    """Return the mean of the text vectors of prompts about the subjects of images, (d,).
 
     Args:
-        names: of the pictures, with their sub-folders, which name the subjects where there are at least two.
-        vectors: the pictures' unit vectors, (n, d); without sub-folders, the words of ``VOCABULARY`` that are
+        names: of the images, with their sub-folders, which name the subjects if there are at least two.
+        vectors: the images' unit vectors, (n, d); without sub-folders, the words of ``VOCABULARY`` that are
             closest to their mean are the subjects.
-        encoder: the one that made the vectors.
+        encoder: the one that computed the vectors.
     """
     words: Sequence[str] = folder_words(names)
     words = words[:: max(1, len(words) // MOST)]
@@ -62,6 +62,6 @@ def subject_mean(names: Sequence[str], vectors: Tensor, encoder: Encoder) -> Ten
 
 
 def folder_words(names: Sequence[str]) -> list[str]:
-    """Return the names of the innermost sub-folders that pictures lie in, as words, each once and in order."""
+    """Return the names of the innermost sub-folders of images, as words, each once and sorted."""
     folders = {name.rpartition("/")[0].rpartition("/")[2] for name in names}
     return sorted({" ".join(folder.replace("_", " ").replace("-", " ").split()) for folder in folders} - {""})

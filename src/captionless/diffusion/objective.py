@@ -1,13 +1,13 @@
-"""What the denoiser learns: the prediction, its loss and weighting, and what is done to the condition.
+"""The training objective: the prediction, its loss and weighting, and the augmentation of conditions.
 
 A network may predict any of four quantities; each follows from any other and ``xt``, exactly, for every schedule:
 
     eps    the noise                          DDPM, arXiv:2006.11239, eq. 14
-    x0     the picture
+    x0     the clean image
     v      alpha * eps - sigma * x0           Salimans & Ho, arXiv:2202.00512, section 4 and app. D
     flow   eps - x0                           rectified flow, arXiv:2209.03003, eq. 1
 
-The default is ``v``, which stays well scaled from pure noise to clean picture.
+The default is ``v``, which stays well scaled from pure noise to clean image.
 """
 
 from __future__ import annotations
@@ -25,18 +25,18 @@ from captionless.errors import CaptionlessError, one_of
 Network = Callable[[Tensor, Tensor, Tensor], Tensor]
 """A denoiser: ``(xt, t, condition) -> prediction``, with shapes (n, c, s, s), (n,), (n, d) -> (n, c, s, s)."""
 
-Level = Tensor | float
-"""An ``alpha`` or a ``sigma``: one for all pictures, or one a picture, shaped (n, 1, 1, 1)."""
+Coefficient = Tensor | float
+"""An ``alpha`` or a ``sigma``: one for all images, or one per image, shaped (n, 1, 1, 1)."""
 
 MIN_SNR = 5.0
 """The gamma of min-SNR weighting (arXiv:2303.09556, section 4.2)."""
 
 LEVEL_MEAN, LEVEL_STD = -1.2, 1.2
-"""Of ``log(sigma / alpha)`` in training with log-normal levels (EDM, arXiv:2206.00364, table 1)."""
+"""Mean and std of ``log(sigma / alpha)`` in training with log-normal levels (EDM, arXiv:2206.00364, table 1)."""
 
 
-def target(kind: str, x0: Tensor, eps: Tensor, alpha: Level, sigma: Level) -> Tensor:
-    """Return what a network of the prediction ``kind`` is to answer, in the shape of ``x0``."""
+def target(kind: str, x0: Tensor, eps: Tensor, alpha: Coefficient, sigma: Coefficient) -> Tensor:
+    """Return the target of a network that predicts ``kind``, in the shape of ``x0``."""
     match kind:
         case "eps":
             return eps
@@ -49,18 +49,18 @@ def target(kind: str, x0: Tensor, eps: Tensor, alpha: Level, sigma: Level) -> Te
     return _unknown(kind)
 
 
-def to_x0(kind: str, xt: Tensor, value: Tensor, alpha: Level, sigma: Level) -> Tensor:
-    """Return the clean picture that the prediction ``value`` of ``kind`` at ``xt`` implies.
+def to_x0(kind: str, xt: Tensor, value: Tensor, alpha: Coefficient, sigma: Coefficient) -> Tensor:
+    """Return the clean image that the prediction ``value`` of ``kind`` at ``xt`` implies.
 
     Raises:
-        CaptionlessError: predicted noise says nothing of the picture where ``alpha`` is 0.
+        CaptionlessError: ``alpha`` is 0, where predicted noise does not determine the image.
     """
     match kind:
         case "eps":
             if not torch.is_tensor(alpha) and alpha == 0:
                 raise CaptionlessError(
                     "a model that predicts eps cannot start from a schedule with zero terminal SNR, where xt is all "
-                    "noise. Train it to predict v, or without --zero-terminal-snr."
+                    "noise. Train it with `prediction=v`, or without `zero_terminal_snr`."
                 )
             return (xt - sigma * value) / alpha
         case "x0":
@@ -72,7 +72,7 @@ def to_x0(kind: str, xt: Tensor, value: Tensor, alpha: Level, sigma: Level) -> T
     return _unknown(kind)
 
 
-def to_eps(kind: str, xt: Tensor, value: Tensor, alpha: Level, sigma: Level) -> Tensor:
+def to_eps(kind: str, xt: Tensor, value: Tensor, alpha: Coefficient, sigma: Coefficient) -> Tensor:
     """Return the noise that the prediction ``value`` of ``kind`` at ``xt`` implies; ``x0`` needs ``sigma > 0``."""
     match kind:
         case "eps":
@@ -89,7 +89,7 @@ def to_eps(kind: str, xt: Tensor, value: Tensor, alpha: Level, sigma: Level) -> 
 def min_snr_weight(kind: str, alpha: Tensor, sigma: Tensor) -> Tensor:
     """Return the weight of a squared error in ``kind``, so that one in ``x0`` weighs ``min(SNR, gamma)``.
 
-    Min-SNR weighting (arXiv:2303.09556, eq. 8 and app.): nearly clean pictures, whose errors are invisible, no
+    Min-SNR weighting (arXiv:2303.09556, eq. 8 and app.): nearly clean images, whose errors are invisible, no
     longer outweigh all others. The error in ``x0`` is that of the prediction times ``slope``.
     """
     slope: Tensor | float
@@ -126,11 +126,11 @@ def denoising_loss(
     Args:
         network: the denoiser.
         schedule: the noise schedule.
-        x0: pictures, (n, channels, size, size), in [-1, 1].
-        condition: (n, d), already dropped out where the unconditional branch is to learn.
+        x0: images, (n, channels, size, size), in [-1, 1].
+        condition: (n, d), with the null condition where the unconditional prediction is to be trained.
         t: times, (n,), in [0, 1].
         eps: standard normal noise of the shape of ``x0``.
-        prediction: what the network answers: ``v``, ``eps``, ``x0`` or ``flow``.
+        prediction: what the network predicts: ``v``, ``eps``, ``x0`` or ``flow``.
         weighting: ``uniform``, ``min-snr`` or ``log-normal`` (which weighs by where ``training_times`` puts ``t``).
     """
     one_of("weighting", weighting, WEIGHTINGS)
@@ -147,7 +147,7 @@ def stratified_times(uniform: Tensor) -> Tensor:
 
     A batch then covers all noise levels evenly, which lowers the variance of the loss
     (low-discrepancy sampling of VDM, arXiv:2107.00630, app. I.1). Within its n-th each time stays uniform, so
-    over many batches every time in [0, 1] is equally likely. The order of the batch's pictures must be random.
+    over many batches every time in [0, 1] is equally likely. The order of the batch's images must be random.
     """
     n = len(uniform)
     return (torch.arange(n, device=uniform.device) + uniform) / n
@@ -156,9 +156,9 @@ def stratified_times(uniform: Tensor) -> Tensor:
 def training_times(schedule: Schedule, uniform: Tensor, weighting: str = "uniform") -> Tensor:
     """Return the times of a batch, (n,), from as many uniform random numbers.
 
-    Uniform in time, which is a weighting of noise levels by the schedule's own pace; or, for ``log-normal``, such that
+    Uniform in time, so that the schedule weights the noise levels; or, for ``log-normal``, such that
     ``log(sigma / alpha)`` is normal whatever the schedule (EDM, arXiv:2206.00364, eq. 8): middle levels, where
-    pictures take shape, are trained most.
+    images take shape, are trained most.
     """
     t = stratified_times(uniform)
     if weighting != "log-normal":
@@ -175,7 +175,7 @@ def drop_condition(condition: Tensor, uniform: Tensor, share: float) -> Tensor:
 
     Args:
         condition: (n, d).
-        uniform: one uniform random number a picture, (n,).
+        uniform: one uniform random number per image, (n,).
         share: the probability of dropping, in [0, 1].
     """
     return condition * (uniform >= share).to(condition.dtype).unsqueeze(1)
@@ -184,23 +184,23 @@ def drop_condition(condition: Tensor, uniform: Tensor, share: float) -> Tensor:
 def mask_condition(condition: Tensor, uniform: Tensor, share: float) -> Tensor:
     """Set single elements of the vectors to 0 where ``uniform < share``: an element-wise Bernoulli mask.
 
-    As introductory courses do it, and right for a one-hot class, whose single 1 it drops as a whole. Of a dense
-    vector it almost never drops everything, so that the network hardly learns the null condition that guidance leans
-    away from; ``docs/ablations.md`` measures the difference.
+    Introductory courses do this. It is right for a one-hot class, whose single 1 is dropped as a whole. A dense vector
+    is almost never dropped completely, so the network hardly learns the null condition that guidance guides away from;
+    ``docs/ablations.md`` measures the difference.
 
     Args:
         condition: (n, d).
-        uniform: one uniform random number an element, (n, d).
+        uniform: one uniform random number per element, (n, d).
         share: the probability of dropping, in [0, 1].
     """
     return condition * (uniform >= share).to(condition.dtype)
 
 
 def noise_condition(condition: Tensor, eps: Tensor, cosine: float) -> Tensor:
-    """Blur unit vectors so that their cosine with the original is about ``cosine``, and renormalise.
+    """Add noise to unit vectors so that their cosine with the original is about ``cosine``, and renormalise.
 
-    A denoiser that saw only exact image vectors is lost on a text vector, which lies beside them; noise
-    of std ``sqrt((1 / c**2 - 1) / d)`` an element widens each picture's neighbourhood to the wanted
+    A denoiser trained only on exact image vectors fails on a text vector, which lies near them; noise
+    of std ``sqrt((1 / c**2 - 1) / d)`` per element widens each image's neighbourhood to the wanted
     cosine ``c`` (CapDec, arXiv:2211.00575; C3, arXiv:2401.08567).
 
     Args:
@@ -209,7 +209,7 @@ def noise_condition(condition: Tensor, eps: Tensor, cosine: float) -> Tensor:
         cosine: the expected cosine of noisy and true vector, in (0, 1]; 1 leaves the vectors as they are.
     """
     if not 0 < cosine <= 1:
-        raise CaptionlessError(f"the condition's cosine must lie in (0, 1], not {cosine}. Try 0.9, or 1 for no noise.")
+        raise CaptionlessError(f"the cosine must be above 0 and at most 1, not {cosine}. Try 0.9, or 1 for no noise.")
     if cosine == 1:
         return condition
     std = math.sqrt((1 / cosine**2 - 1) / condition.shape[1])

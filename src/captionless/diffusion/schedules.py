@@ -1,9 +1,9 @@
-"""Noise schedules: how much of the picture and how much noise there is at time t.
+"""Noise schedules: the factors of image and noise at time t.
 
-A schedule maps continuous time ``t`` in [0, 1] (0: picture, 1: noise) to the two numbers of the forward
+A schedule maps continuous time ``t`` in [0, 1] (0: image, 1: noise) to the two numbers of the forward
 process, ``xt = alpha(t) * x0 + sigma(t) * eps`` (DDPM, arXiv:2006.11239, eq. 4, with ``alpha = sqrt(alpha_bar)``).
-Everything that trains or samples sees a schedule through ``alpha_sigma`` alone, so discrete betas, cosines and
-straight lines are one to it.
+Training and sampling use a schedule through ``alpha_sigma`` alone, so discrete betas, cosines and straight lines are
+interchangeable.
 
 All but ``FlowSchedule`` preserve variance, ``alpha**2 + sigma**2 = 1``. Dividing ``xt`` by ``alpha`` gives the
 noise levels ``sigma / alpha`` of EDM: the same process in other units, with the same log-SNR.
@@ -23,12 +23,12 @@ from captionless.config.training import MAX_STEPS
 from captionless.errors import CaptionlessError
 
 LOG_SNR_LIMIT = 13.0
-"""Where schedules whose log-SNR runs to infinity are cut: a picture with a noise of 0.0015, and noise with
-as much of the picture, neither visible at 8 bits."""
+"""Where schedules whose log-SNR runs to infinity are cut: an image with noise of std 0.0015, and noise with as much of
+the image, neither visible at 8 bits."""
 
 
 class Schedule(Protocol):
-    """What training and sampling need to know of a noise schedule."""
+    """The interface of a noise schedule."""
 
     def alpha_sigma(self, t: Tensor) -> tuple[Tensor, Tensor]:
         """Return ``(alpha, sigma)``, each of the shape and type of ``t`` (values in [0, 1])."""
@@ -46,8 +46,8 @@ class CosineSchedule:
         log_snr_max: ``log(alpha**2 / sigma**2)`` at t = 0; at most 20, beyond which float32 cannot tell the end from 1.
         log_snr_min: the same at t = 1; at least -20.
         shift: added to the log-SNR at every time; from -6 to 6. Averaging ``k x k`` pixels raises the log-SNR by
-            ``2 log k``, so with a shift of ``-2 log k`` a picture ``k`` times as large shows as much at each time as
-            the small one did (simple diffusion, arXiv:2301.11093, eq. 3 and 4). The two ends move with it.
+            ``2 log k``, so with a shift of ``-2 log k`` an image ``k`` times as large shows as much at each time as
+            the small one (simple diffusion, arXiv:2301.11093, eq. 3 and 4). The two ends move with it.
     """
 
     log_snr_max: float = LOG_SNR_LIMIT
@@ -55,15 +55,15 @@ class CosineSchedule:
     shift: float = 0.0
 
     def __post_init__(self) -> None:
-        """Refuse an empty range of noise levels, and shifts beyond what a picture's size can ask for."""
+        """Check that the range of noise levels is not empty and the shift within reason."""
         if not -6 <= self.shift <= 6:
             raise CaptionlessError(
-                f"a cosine schedule is shifted by -6 to 6, not {self.shift}. -1.39 is right for sides twice as long."
+                f"the shift of a cosine schedule must be from -6 to 6, not {self.shift}. -1.39 suits twice the size."
             )
         if not 20 >= self.log_snr_max > self.log_snr_min >= -20:
             raise CaptionlessError(
-                f"log_snr_max ({self.log_snr_max}) must exceed log_snr_min ({self.log_snr_min}), and both lie from -20 "
-                "to 20. Leave both out for the default schedule."
+                f"log_snr_max ({self.log_snr_max}) must exceed log_snr_min ({self.log_snr_min}), and both must be from "
+                "-20 to 20. Leave both out for the default schedule."
             )
 
     def alpha_sigma(self, t: Tensor) -> tuple[Tensor, Tensor]:
@@ -87,7 +87,7 @@ class SigmoidSchedule:
     ``start`` and ``end`` are divided here). A wider range spends more time at both ends.
 
     Args:
-        start: of the sigmoid's argument, at t = 0.
+        start: the sigmoid's argument at t = 0.
         end: the same at t = 1.
     """
 
@@ -95,7 +95,7 @@ class SigmoidSchedule:
     end: float = 3.0
 
     def __post_init__(self) -> None:
-        """Refuse a sigmoid that does not fall, or of which so small a part is used that its digits are lost."""
+        """Check that the sigmoid falls, and over a range wide enough for its digits."""
         if not (-30 <= self.start <= 10 and self.start + 0.1 <= self.end <= 30):
             raise CaptionlessError(
                 f"a sigmoid schedule needs a start from -30 to 10 and an end from start + 0.1 to 30, not {self.start} "
@@ -120,7 +120,7 @@ class KarrasSchedule:
     Args:
         sigma_min: ``sigma / alpha`` at t = 0.
         sigma_max: the same at t = 1.
-        rho: how much the low levels are favoured.
+        rho: how strongly the low levels are favoured.
     """
 
     sigma_min: float = 0.002
@@ -128,7 +128,7 @@ class KarrasSchedule:
     rho: float = 7.0
 
     def __post_init__(self) -> None:
-        """Refuse levels that do not rise."""
+        """Check that the levels rise."""
         if not (1e-5 <= self.sigma_min < self.sigma_max <= 1e5 and 1 <= self.rho <= 100):
             raise CaptionlessError(
                 "noise levels need 1e-5 <= sigma_min < sigma_max <= 1e5 and a rho from 1 to 100, not "
@@ -148,15 +148,15 @@ class LinearSchedule:
     """The discrete steps of DDPM: betas that rise linearly (arXiv:2006.11239, section 4), for any number of steps.
 
     Step k of T lies at time k / T, where the schedule is exactly ``alpha_bar_k = prod(1 - beta_i)``; at time 0 is the
-    clean picture. Between steps ``alpha`` is interpolated linearly. With few steps much of the picture
+    clean image. Between steps ``alpha`` is interpolated linearly. With few steps much of the image
     is left at t = 1 (T = 150: ``alpha_bar = 0.22``), though sampling starts from pure noise; rescaling to zero terminal
-    SNR mends that (arXiv:2305.08891, algorithm 1), for every prediction but ``eps``.
+    SNR corrects that (arXiv:2305.08891, algorithm 1), for every prediction but ``eps``.
 
     Args:
         steps: T.
         beta_start: of the first step.
         beta_end: of the last step.
-        zero_terminal_snr: shift and scale ``alpha`` so that nothing of the picture is left at t = 1.
+        zero_terminal_snr: shift and scale ``alpha`` so that nothing of the image is left at t = 1.
     """
 
     steps: int = 1000
@@ -165,7 +165,7 @@ class LinearSchedule:
     zero_terminal_snr: bool = False
 
     def __post_init__(self) -> None:
-        """Refuse betas that make no noise, or so much of it that there is none of the picture long before the end."""
+        """Check that alpha falls at every step, down to the end."""
         possible = 2 <= self.steps <= MAX_STEPS and 0 < self.beta_start <= self.beta_end < 1
         if not possible or not bool((self.alpha.diff() < 0).all()):
             raise CaptionlessError(
@@ -193,7 +193,7 @@ class LinearSchedule:
 
 @dataclass(frozen=True)
 class FlowSchedule:
-    """The straight line from picture to noise: ``alpha = 1 - t``, ``sigma = t``.
+    """The straight line from image to noise: ``alpha = 1 - t``, ``sigma = t``.
 
     Rectified flow (arXiv:2209.03003) and flow matching with the optimal-transport path (arXiv:2210.02747, eq. 22 with
     ``sigma_min = 0``), its ends cut at the log-SNR of the other schedules. Variance is not preserved.
@@ -215,11 +215,11 @@ SCHEDULE_KINDS: dict[str, type[AnySchedule]] = {
     "karras": KarrasSchedule,
     "flow": FlowSchedule,
 }
-"""By the names that ``captionless.config.training`` knows."""
+"""The schedules by their names in ``captionless.config.training``."""
 
 
 def log_snr(schedule: Schedule, t: Tensor) -> Tensor:
-    """Return ``log(alpha**2 / sigma**2)`` at times ``t``: the noise level without a scale of its own."""
+    """Return ``log(alpha**2 / sigma**2)`` at times ``t``: the noise level independent of scale."""
     alpha, sigma = schedule.alpha_sigma(t)
     return 2 * (alpha.log() - sigma.log())
 
@@ -227,7 +227,7 @@ def log_snr(schedule: Schedule, t: Tensor) -> Tensor:
 def time_at(schedule: Schedule, value: Tensor) -> Tensor:
     """Return the times, float64 in [0, 1], at which the log-SNR is ``value``: the inverse of ``log_snr``.
 
-    By bisection, since the log-SNR falls strictly; a value out of the schedule's range gets its nearer end.
+    By bisection, since the log-SNR falls strictly; a value outside the schedule's range gives the nearer end.
     """
     low = torch.zeros_like(value, dtype=torch.float64)
     high = torch.ones_like(low)
@@ -243,21 +243,21 @@ def add_noise(schedule: Schedule, x0: Tensor, eps: Tensor, t: Tensor) -> Tensor:
 
     Args:
         schedule: the noise schedule.
-        x0: pictures, (n, channels, size, size), in [-1, 1].
+        x0: images, (n, channels, size, size), in [-1, 1].
         eps: standard normal noise of the same shape.
-        t: one time a picture, (n,), in [0, 1].
+        t: one time per image, (n,), in [0, 1].
     """
     alpha, sigma = (_per_image(value, x0) for value in schedule.alpha_sigma(t))
     return alpha * x0 + sigma * eps
 
 
 def sampling_times(steps: int, start: float = 1.0) -> Tensor:
-    """Return ``steps + 1`` times from ``start`` (1: pure noise) down to 0 (picture), evenly spaced, float64.
+    """Return ``steps + 1`` times from ``start`` (1: pure noise) down to 0 (image), evenly spaced, float64.
 
     Float64 keeps differences of log-SNR exact where a solver divides by them.
     """
     if steps < 1:
-        raise CaptionlessError(f"a picture needs at least 1 sampling step, not {steps}. Try --steps 20.")
+        raise CaptionlessError(f"`steps` must be at least 1, not {steps}. Try `steps=20`.", parameter="steps")
     return torch.linspace(start, 0.0, steps + 1, dtype=torch.float64)
 
 
@@ -289,5 +289,5 @@ def _wide(t: Tensor) -> Tensor:
 
 
 def _per_image(value: Tensor, like: Tensor) -> Tensor:
-    """Reshape (n,) to (n, 1, 1, 1) in the type of ``like``, so that it multiplies whole pictures."""
+    """Reshape (n,) to (n, 1, 1, 1) in the type of ``like``, so that it multiplies whole images."""
     return value.to(like.dtype).reshape(-1, *[1] * (like.ndim - 1))

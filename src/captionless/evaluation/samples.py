@@ -163,7 +163,7 @@ class EvaluationContext:
         if self.prompts is None:
             return None
         texts = [prompt.text for prompt in self.prompts.prompts]
-        conditions = self.generator.conditions(texts, self.sampler.sampling.bridge)
+        conditions = self.generator.conditions(texts, self.sampler.sampling)
         return self.sample(conditions.repeat_interleave(self.prompts.images, 0), PROMPT_SEEDS)
 
     @cached_property

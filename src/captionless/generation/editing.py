@@ -41,18 +41,23 @@ class Edit:
     def __post_init__(self) -> None:
         """Check that strength, mask and photograph fit together."""
         if not 0 < self.start <= 1:
-            raise CaptionlessError(f"--strength must be above 0 and at most 1, not {self.strength}. Try {STRENGTH}.")
+            raise CaptionlessError(
+                f"`strength` must be above 0 and at most 1, not {self.strength}. Try `strength={STRENGTH}`.",
+                parameter="strength",
+            )
         if self.mask is None:
             return
         if self.mask.size != self.photo.size:
             mask, photo = (f"{image.width} x {image.height} pixels" for image in (self.mask, self.photo))
             raise CaptionlessError(
-                f"--mask is {mask} and the photograph {photo}; they must be equally large. Draw it over the photograph."
+                f"`mask` is {mask} and the photograph {photo}; they must be of one size. Draw it over the photograph.",
+                parameter="mask",
             )
         if not mask_tensor(self.mask, min(self.mask.size)).any():
             raise CaptionlessError(
-                "--mask is black everywhere in the photograph's central square, so nothing would change. "
-                "Paint the part to change white."
+                "`mask` is black everywhere in the photograph's central square, so nothing would change. "
+                "Paint the part to change white.",
+                parameter="mask",
             )
 
     @property

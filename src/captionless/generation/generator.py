@@ -111,15 +111,16 @@ class Generator:
         """Return the denoising steps per image, those of the super-resolution stage included."""
         return sampling.steps + sampling.upsample_steps * len(self.stages[1:])
 
-    def conditions(self, prompts: Sequence[str], bridge: str = BRIDGES[0]) -> Tensor:
+    def conditions(self, prompts: Sequence[str], sampling: SamplingConfig | None = None) -> Tensor:
         """Return one condition vector per prompt, (n, d): from encoder and bridge, or one-hot for a model of classes.
 
         Raises:
             CaptionlessError: a prompt is not a class of a model of classes, or a bridge was chosen for one.
         """
-        if self.classes and bridge == BRIDGES[0]:
+        sampling = sampling or SamplingConfig()
+        if self.classes and sampling.bridge == BRIDGES[0]:
             return one_hot(prompts, self.classes)
-        return to_condition(self.encoder.encode_texts(list(prompts)), self.model.bridge_data, bridge)
+        return to_condition(self.encoder.encode_texts(list(prompts)), self.model.bridge_data, sampling)
 
     def generate(
         self,
@@ -238,7 +239,7 @@ class Generator:
         self, prompts: Sequence[str], n: int, sampling: SamplingConfig, composition: Composition, start: float
     ) -> tuple[list[WeightedCondition], Tensor | None]:
         like = None if composition.like is None else self._vector(composition.like)
-        return compose(prompts, n, composition, lambda texts: self.conditions(texts, sampling.bridge), like, start)
+        return compose(prompts, n, composition, lambda texts: self.conditions(texts, sampling), like, start)
 
     def _vector(self, image: Image.Image) -> Tensor:
         """Return the image vector, (1, d), of the central square, as training encodes it."""

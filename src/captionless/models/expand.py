@@ -55,14 +55,14 @@ def check_expansion(old: DenoiserConfig, new: DenoiserConfig) -> None:
     if not same or shrinks(old, new) or patched:
         raise CaptionlessError(
             f"a model of shape {old} cannot be expanded to {new}: only the width, the levels, the size and the encoder "
-            "may change, the first three only upwards, and --tokens may be added if there are none. Leave them out, or "
-            "train without --from."
+            "may change, the first three only upwards, and `tokens` may be added if there are none. Leave them out, or "
+            "train without `start_from`."
         )
     levels = enumerate(zip(old.levels, new.levels, strict=True))
     if any(head_width(before) != head_width(now) for level, (before, now) in levels if level in new.attention):
         raise CaptionlessError(
             f"a model of width {old.width} cannot be expanded to width {new.width}, because the width of its attention "
-            f"heads would change. Try --width {new.width + GROUP}, or train without --from."
+            f"heads would change. Try `width={new.width + GROUP}`, or train without `start_from`."
         )
 
 

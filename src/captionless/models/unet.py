@@ -81,20 +81,22 @@ class DenoiserConfig:
     def __post_init__(self) -> None:
         """Check that a network can be built from the values."""
         if self.width < GROUP or self.width % GROUP:
-            raise CaptionlessError(f"--width must be a multiple of {GROUP}, not {self.width}. Try 64 or 96.")
+            raise CaptionlessError(
+                f"`width` must be a multiple of {GROUP}, not {self.width}. Try `width=64`.", parameter="width"
+            )
         sizes = (self.channels, self.patch, self.blocks, self.condition_width, *self.multipliers)
         if min(sizes) < 1 or not self.multipliers:
             raise CaptionlessError(f"every size of a denoiser must be at least 1, not as in {self}.")
         attended = set(self.attention) & set(range(len(self.multipliers)))
         if self.low_res_channels < 0:
-            raise CaptionlessError(f"low_res_channels must be at least 0, not {self.low_res_channels}.")
+            raise CaptionlessError(f"`low_res_channels` must be at least 0, not {self.low_res_channels}.")
         if self.tokens < 0 or (self.tokens and not attended):
             raise CaptionlessError(
-                f"tokens must be 0 for a denoiser with attention at the levels {self.attention}, not {self.tokens}: "
+                f"`tokens` must be 0 for a denoiser with attention at the levels {self.attention}, not {self.tokens}: "
                 "they are attended to at levels with self-attention. Choose 0, or add attention."
             )
         if self.time_features < 4 or self.time_features % 2:
-            raise CaptionlessError(f"time_features must be an even number from 4 up, not {self.time_features}.")
+            raise CaptionlessError(f"`time_features` must be an even number from 4 up, not {self.time_features}.")
         one_of("activation", self.activation, tuple(ACTIVATIONS))
 
     @property
@@ -113,7 +115,8 @@ class DenoiserConfig:
         if size < step or size % step:
             near = max(1, round(size / step)) * step
             raise CaptionlessError(
-                f"--size must be divisible by {step} for this denoiser, and {size} is not. Try --size {near}."
+                f"`size` must be divisible by {step} for this denoiser, and {size} is not. Try `size={near}`.",
+                parameter="size",
             )
 
 

@@ -85,7 +85,7 @@ def assess(
     asked, left_out = class_prompts(generator, *_labels(subject), given)
     texts = [text for own in asked.values() for text in spread(own, n)]
     # Before the classifier is trained, so that a prompt that the model cannot take does not cost its time.
-    conditions = _conditions(generator, texts, sampling.bridge)
+    conditions = _conditions(generator, texts, sampling)
     if isinstance(subject, ImageSet):
         flip = mirrors_images(generator.model.config)
         subject = train_reference(subject, progress, seed=seed, flip=flip, config=config)
@@ -196,10 +196,10 @@ def _labels(subject: ReferenceClassifier | ImageSet) -> tuple[tuple[str, ...], t
         ) from error
 
 
-def _conditions(generator: Generator, texts: Sequence[str], bridge: str) -> Tensor:
+def _conditions(generator: Generator, texts: Sequence[str], sampling: SamplingConfig) -> Tensor:
     """Return the condition of each text, (n, d); each different text is encoded once."""
     places = {text: place for place, text in enumerate(dict.fromkeys(texts))}
-    return generator.conditions(list(places), bridge)[[places[text] for text in texts]]
+    return generator.conditions(list(places), sampling)[[places[text] for text in texts]]
 
 
 def _settings(sampler: EvaluationSampler) -> str:
