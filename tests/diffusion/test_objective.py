@@ -93,7 +93,7 @@ def test_a_clean_image_does_not_keep_a_prediction_from_telling_the_noise(kind: s
 
 
 def test_predicted_noise_at_zero_terminal_snr_is_refused_with_what_to_train_instead() -> None:
-    with pytest.raises(CaptionlessError, match="zero terminal SNR.*`prediction=v`"):
+    with pytest.raises(CaptionlessError, match=r"zero terminal SNR.*`prediction=v`"):
         to_x0("eps", random(4), random(4), 0.0, 1.0)
 
 

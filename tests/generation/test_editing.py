@@ -180,7 +180,7 @@ def test_a_strength_out_of_range_is_refused(strength: float) -> None:
 
 
 def test_a_mask_of_another_size_is_refused() -> None:
-    with pytest.raises(CaptionlessError, match="`mask` is 24 x 40 pixels and the photograph 40 x 24"):
+    with pytest.raises(CaptionlessError, match=r"`mask` is 24 x 40 pixels and the photograph 40 x 24"):
         Edit(photograph(40, 24), mask=Image.new("L", (24, 40), 255))
 
 
