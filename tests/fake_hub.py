@@ -65,6 +65,8 @@ class _Handler(BaseHTTPRequestHandler):
         parts = unquote(urlsplit(self.path).path).strip("/").split("/")
         if parts[:2] == ["api", "models"]:
             self._answer_about("/".join(parts[2:4]), parts[4] if len(parts) > 4 else "", "/".join(parts[5:]))
+        elif "resolve" not in parts:  # not about a model
+            self._refuse(404)
         else:
             where = parts.index("resolve")
             name, revision, file = "/".join(parts[:where]), "/".join(parts[where + 1 : -1]), parts[-1]

@@ -222,7 +222,7 @@ def test_a_file_of_which_only_the_beginning_is_left_is_refused(format):
     assert reason(encoded(zoo.noise(), format)[:20]).startswith(("truncated", "damaged"))
 
 
-def test_text_is_not_a_image():
+def test_text_is_not_an_image():
     assert reason(b"Dear diary, today I saw a daisy.").startswith("not an image")
 
 

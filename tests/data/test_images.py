@@ -129,7 +129,7 @@ def test_the_full_square_is_reduced_only_when_it_is_larger_than_asked_for(tmp_pa
     assert [one.full.shape for one in read_folder(tmp_path, full=16)] == [(16, 16, 3)]
 
 
-def test_a_image_that_cannot_be_opened_is_skipped_with_the_systems_reason(tmp_path):
+def test_an_image_that_cannot_be_opened_is_skipped_with_the_systems_reason(tmp_path):
     zoo.fill(tmp_path, 1)
     (tmp_path / "gone.jpg").symlink_to(tmp_path / "never.jpg")
     reasons = [one.reason for one in read_folder(tmp_path) if isinstance(one, SkippedFile)]
@@ -137,7 +137,7 @@ def test_a_image_that_cannot_be_opened_is_skipped_with_the_systems_reason(tmp_pa
 
 
 @pytest.mark.skipif(os.name != "posix" or os.geteuid() == 0, reason="the system's root may read everything")
-def test_a_image_without_permission_is_skipped(tmp_path):
+def test_an_image_without_permission_is_skipped(tmp_path):
     zoo.fill(tmp_path, 2)
     (tmp_path / "000.png").chmod(0)
     assert [one.reason for one in read_folder(tmp_path) if isinstance(one, SkippedFile)] == [
@@ -262,7 +262,7 @@ def test_reasons_are_counted_by_their_kind(folder):
 
 
 @pytest.mark.parametrize("full", [0, 300])
-def test_a_square_does_not_depend_on_what_else_is_made_of_a_image(tmp_path, full):
+def test_a_square_does_not_depend_on_what_else_is_made_of_an_image(tmp_path, full):
     rng = np.random.default_rng(0)
     Image.fromarray(rng.integers(0, 256, (700, 900, 3), dtype=np.uint8)).save(tmp_path / "large.jpg")
     (alone,) = read_folder(tmp_path, sizes=[32])

@@ -32,7 +32,7 @@ def table(folder: Path, text: str) -> str:
 # --- sub-folders ---
 
 
-def test_a_image_is_labelled_by_the_folder_directly_under_the_one_that_was_named() -> None:
+def test_an_image_is_labelled_by_the_folder_directly_under_the_one_that_was_named() -> None:
     labels = find_labels("photos", NAMES)
     assert labels.by_name == {
         "daisy/1.jpg": "daisy",
@@ -42,7 +42,7 @@ def test_a_image_is_labelled_by_the_folder_directly_under_the_one_that_was_named
     }
 
 
-def test_a_image_directly_in_the_folder_has_no_label() -> None:
+def test_an_image_directly_in_the_folder_has_no_label() -> None:
     labels = find_labels("photos", NAMES)
     assert "cover.jpg" not in labels.by_name
     assert labels.missing_reason.startswith("no label: it is in no sub-folder")

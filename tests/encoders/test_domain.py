@@ -56,7 +56,7 @@ def write_domain(folder: Path, vectors: torch.Tensor, **about: object) -> None:
 # --- the score ---
 
 
-def test_a_image_is_scored_by_its_mean_cosine_to_the_nearest_references() -> None:
+def test_an_image_is_scored_by_its_mean_cosine_to_the_nearest_references() -> None:
     domain = Domain(torch.eye(3), neighbours=2, threshold=0.5)
     assert domain.score(torch.tensor([[0.6, 0.8, 0.0]])) == pytest.approx(0.7)
 
@@ -119,7 +119,7 @@ def test_auto_says_why_it_wants_a_clip_that_cannot_be_had(hub: FakeHub, monkeypa
     assert not hub.fetched
 
 
-def test_auto_needs_a_image() -> None:
+def test_auto_needs_an_image() -> None:
     with pytest.raises(CaptionlessError, match="no image to choose an encoder by"):
         choose_encoder("auto", [])
 
@@ -148,6 +148,7 @@ def test_the_bundled_encoder_knows_each_kind_of_flower() -> None:
         assert in_domain_score(encoder, photographs) >= threshold, kind
 
 
+@pytest.mark.slow
 def test_the_bundled_encoder_does_not_claim_other_images() -> None:
     """Every picture that scikit-image ships: a face, a cat, a rocket, coins, pages, textures, the moon ..."""
     from skimage import data

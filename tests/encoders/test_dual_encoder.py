@@ -127,6 +127,7 @@ def test_clips_vocabulary_gives_clips_numbers() -> None:
     assert len(clip_tokenizer()) == 49408
 
 
+@pytest.mark.slow
 def test_the_full_clip_shape_loads_and_encodes(tmp_path: Path) -> None:
     """ViT-B/32 with random weights, 151 million of them; CLIPConfig's defaults are its dimensions."""
     words = {"bos_token_id": 49406, "eos_token_id": 49407, "pad_token_id": 49407}

@@ -244,7 +244,7 @@ def test_images_without_a_vector_are_an_error_that_names_some(folder):
         embed(folder, FakeEncoder(), precomputed=given)
 
 
-def test_vectors_without_a_image_are_passed_over_with_a_warning(folder):
+def test_vectors_without_an_image_are_passed_over_with_a_warning(folder):
     given = table(folder, lambda folder, name: name) | {"gone.png": np.ones(4, np.float32)}
     with pytest.warns(UserWarning, match=r"1 vectors of the table match no image .* such as gone\.png"):
         embed(folder, FakeEncoder(), precomputed=given)
