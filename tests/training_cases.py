@@ -1,28 +1,44 @@
-"""Listeners that several test files of trainings share."""
+"""Helpers that several test files of trainings share."""
 
 from __future__ import annotations
 
 import signal
+from pathlib import Path
 
-from captionless.config.training import TrainConfig
-from captionless.training import loop as trainer
-from captionless.training.run import Silent
+import torch
 
-
-class StopsAt(Silent):
-    """Presses Ctrl-C after so many pictures."""
-
-    def __init__(self, images: int) -> None:
-        self.images = images
-
-    def step(self, training: trainer.Training, settings: TrainConfig) -> None:
-        if training.counter.images >= self.images:
-            signal.raise_signal(signal.SIGINT)
+from captionless.checkpoints.model import STATE
+from captionless.checkpoints.tensors import read_tensors
+from captionless.progress import Silent
 
 
 class Remembers(Silent):
+    """A ``Progress`` that keeps its remarks."""
+
     def __init__(self) -> None:
         self.said: list[str] = []
 
     def say(self, message: str) -> None:
         self.said.append(message)
+
+
+class StopsAt(Remembers):
+    """Presses Ctrl-C once the training has come so far, in thousandths."""
+
+    def __init__(self, thousandths: int) -> None:
+        super().__init__()
+        self.thousandths = thousandths
+
+    def advance(self, task: str, done: int, total: int, detail: str = "") -> None:
+        if task == "Training" and done >= self.thousandths:
+            signal.raise_signal(signal.SIGINT)
+
+
+def state_tensors(folder: Path) -> dict[str, torch.Tensor]:
+    """Everything that a resume needs: weights, average, moments."""
+    return read_tensors(folder / STATE)
+
+
+def same_state(first: Path, second: Path) -> bool:
+    ours, theirs = state_tensors(first), state_tensors(second)
+    return ours.keys() == theirs.keys() and all(torch.equal(ours[name], theirs[name]) for name in ours)

@@ -15,8 +15,8 @@ class Progress(Protocol):
     def say(self, message: str) -> None:
         """Show a remark, one line that is worth reading afterwards."""
 
-    def advance(self, task: str, done: int, total: int) -> None:
-        """Report that ``done`` of ``total`` units of a task, named for people, are complete."""
+    def advance(self, task: str, done: int, total: int, detail: str = "") -> None:
+        """Report that ``done`` of ``total`` units of a task, named for people, are complete, with a ``detail``."""
 
 
 class Silent:
@@ -25,7 +25,7 @@ class Silent:
     def say(self, message: str) -> None:
         """Drop the remark."""
 
-    def advance(self, task: str, done: int, total: int) -> None:
+    def advance(self, task: str, done: int, total: int, detail: str = "") -> None:
         """Drop the report."""
 
 

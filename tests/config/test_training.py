@@ -4,16 +4,12 @@ import json
 import math
 import subprocess
 import sys
-from dataclasses import replace
 from typing import Any
 
 import pytest
 
-import tiny
-from captionless.checkpoints.config import EncoderReference, ModelConfig, TrainingRecord
 from captionless.config.options import TrainOptions
 from captionless.config.training import (
-    BOUND,
     COURSE,
     MASKS,
     MAX_STEPS,
@@ -26,12 +22,13 @@ from captionless.config.training import (
     check_unchanged,
     settings_from_dict,
 )
-from captionless.diffusion.schedules import SCHEDULE_KINDS, CosineSchedule, FlowSchedule, LinearSchedule
+from captionless.diffusion.schedules import SCHEDULE_KINDS, LinearSchedule
 from captionless.errors import CaptionlessError
 from captionless.models.blocks import GROUP
 from captionless.models.presets import course_denoiser, default_patch
 from captionless.models.unet import DenoiserConfig
-from captionless.training.start import Start, noise_schedule, schedule_from, settle, shape
+from captionless.training.network import denoiser_config, noise_schedule
+from captionless.training.start import Start
 
 
 def refused(**given: Any) -> CaptionlessError:
@@ -144,7 +141,7 @@ def test_what_cannot_be_trained_is_refused_with_what_can(given: Any, parameter: 
 def test_what_the_settings_allow_has_a_schedule_and_a_network(given: Any) -> None:
     settings = TrainConfig(**given)
     assert type(noise_schedule(settings)) is SCHEDULE_KINDS[settings.schedule]
-    made = shape(Start(), settings, 10)
+    made = denoiser_config(Start(), settings, 10)
     assert (made.width, made.tokens, made.condition_width) == (settings.width, settings.tokens, 10)
 
 
@@ -165,7 +162,7 @@ def test_the_command_line_need_not_wait_for_torch_to_know_the_settings() -> None
 @pytest.mark.parametrize("name", PRESETS)
 def test_every_preset_can_be_trained(name: str) -> None:
     settings = TrainConfig(**PRESETS[name])
-    shape(Start(), settings, 512).check_size(settings.size)
+    denoiser_config(Start(), settings, 512).check_size(settings.size)
     noise_schedule(settings)
 
 
@@ -174,8 +171,8 @@ def test_the_course_is_what_introductory_courses_train() -> None:
     assert noise_schedule(settings) == LinearSchedule(150, 1e-4, 0.02)
     assert (settings.prediction, settings.mask, settings.weighting) == ("eps", "element", "uniform")
     assert settings.condition_cosine == 1
-    assert shape(Start(), settings, 10) == course_denoiser(10)
-    assert shape(Start(), settings.replace(grey=True), 512) == course_denoiser(512, channels=1)
+    assert denoiser_config(Start(), settings, 10) == course_denoiser(10)
+    assert denoiser_config(Start(), settings.replace(grey=True), 512) == course_denoiser(512, channels=1)
 
 
 @pytest.mark.parametrize(
@@ -184,7 +181,7 @@ def test_the_course_is_what_introductory_courses_train() -> None:
 def test_single_settings_of_a_preset_may_be_changed(own: Any) -> None:
     settings = TrainConfig(**{**COURSE, **own})
     assert {name: getattr(settings, name) for name in own} == own
-    assert shape(Start(), settings, 10).multipliers == (1, 1, 2)
+    assert denoiser_config(Start(), settings, 10).multipliers == (1, 1, 2)
 
 
 # --- beginning from a model ---
@@ -196,81 +193,6 @@ OTHERS: dict[str, Any] = {
     "zero_terminal_snr": True,
     "network": "course",
 }
-
-
-def begun_from(**recorded: Any) -> Start:
-    settings = TrainConfig(size=8, width=16, **recorded)
-    made = shape(Start(), settings, tiny.WIDTH)
-    reference = EncoderReference("fake", "0" * 64, tiny.WIDTH, 20.0)
-    return Start(
-        ModelConfig(8, made, reference, training=TrainingRecord(settings=settings.model_dump(mode="json"))), "parent"
-    )
-
-
-@pytest.mark.parametrize(
-    "recorded",
-    [
-        {},
-        {"prediction": "flow", "schedule": "flow", "tokens": 4},
-        {"prediction": "v", "schedule": "linear", "schedule_steps": 150, "zero_terminal_snr": True},
-        {"prediction": "eps", "schedule": "linear", "schedule_steps": 150, "network": "course"},
-    ],
-)
-def test_what_the_weights_mean_is_taken_over_from_the_model_begun_from(recorded: Any) -> None:
-    settings = settle(begun_from(**recorded), {"learning_rate": 1e-4})
-    parent = TrainConfig(**recorded)
-    assert {name: getattr(settings, name) for name in BOUND} == {name: getattr(parent, name) for name in BOUND}
-    assert settings.tokens == parent.tokens
-    assert set(BOUND) == set(OTHERS)
-    assert (settings.learning_rate, settings.size, settings.width) == (1e-4, 8, 16)
-    again = {name: getattr(parent, name) for name in BOUND}
-    assert settle(begun_from(**recorded), again) == settings.replace(learning_rate=TrainConfig().learning_rate)
-
-
-def test_a_model_grown_to_larger_images_sees_as_much_noise_at_each_time_as_before() -> None:
-    start = begun_from()
-    assert start.config is not None
-    grown = replace(start.config.denoiser, patch=2 * start.config.denoiser.patch)
-    for kept in (start.config.denoiser, replace(start.config.denoiser, tokens=4)):
-        assert schedule_from(start, TrainConfig(), kept) == start.config.schedule
-    schedule = schedule_from(start, TrainConfig(), grown)
-    assert schedule == CosineSchedule(shift=-2 * math.log(2))
-    # Resumed, it has the patch that it grew to: the shift is not made twice.
-    resumed = replace(start, config=replace(start.config, denoiser=grown, schedule=schedule), resumed=True)
-    assert schedule_from(resumed, TrainConfig(), grown) == schedule
-    assert schedule_from(Start(), TrainConfig(schedule="flow"), grown) == FlowSchedule()
-
-
-@pytest.mark.parametrize("name", OTHERS)
-def test_what_contradicts_the_model_begun_from_is_refused_with_what_it_was_trained_with(name: str) -> None:
-    given, trained = OTHERS[name], getattr(TrainConfig(), name)
-    with pytest.raises(CaptionlessError, match=f"^`{name}={given}` contradicts .* trained with {trained}"):
-        settle(begun_from(), {name: given})  # type: ignore[misc]
-
-
-def test_tokens_may_be_added_to_a_model_without_but_not_changed() -> None:
-    assert shape(begun_from(), settle(begun_from(), {"tokens": 4}), tiny.WIDTH).tokens == 4
-    for tokens in (0, 2):
-        with pytest.raises(CaptionlessError, match="--tokens be added where there are none"):
-            settle(begun_from(tokens=4), {"tokens": tokens})
-
-
-def test_a_preset_does_not_fit_on_a_model_of_another_core() -> None:
-    with pytest.raises(CaptionlessError, match="contradicts the model"):
-        settle(begun_from(), COURSE)
-
-
-def test_how_noise_levels_are_weighed_may_change_from_one_training_to_the_next() -> None:
-    settings = settle(begun_from(), {"weighting": "min-snr", "mask": "element"})
-    assert (settings.weighting, settings.mask) == ("min-snr", "element")
-
-
-def test_a_model_from_before_there_were_other_cores_is_continued_as_it_was_trained() -> None:
-    start = begun_from()
-    assert start.config is not None
-    old = {name: value for name, value in start.config.training.settings.items() if name not in BOUND}
-    settings = settle(replace(start, config=replace(start.config, training=TrainingRecord(settings=old))), {})
-    assert (settings.prediction, settings.schedule, settings.tokens) == ("v", "cosine", 0)
 
 
 # --- resuming ---

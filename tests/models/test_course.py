@@ -17,8 +17,11 @@ from captionless.diffusion.reverse import Step
 from captionless.generation.sample import Stage, sample
 from captionless.models.presets import course_denoiser
 from captionless.models.unet import Denoiser
-from captionless.training.loop import begin, step_generator, step_loss
-from captionless.training.start import Start, noise_schedule, settle, shape
+from captionless.training.network import denoiser_config, noise_schedule
+from captionless.training.resolve import resolve_settings
+from captionless.training.start import Start
+from captionless.training.state import begin
+from captionless.training.step import Batch, step_generator, step_loss
 
 CLASSES = 10
 SMALL = TrainConfig(**{**COURSE, "size": 8, "width": 16, "flip": False})
@@ -101,7 +104,7 @@ def losses(network: nn.Module, steps: int, optimizer: torch.optim.Optimizer | No
     schedule, found = noise_schedule(SMALL), []
     for step in range(steps):
         x0, condition = classes(16)
-        loss = step_loss(network, schedule, x0, condition, SMALL, step_generator(0, 0, step))
+        loss = step_loss(network, schedule, Batch(x0, condition), SMALL, step_generator(0, 0, step))
         if optimizer:
             optimizer.zero_grad()
             loss.backward()
@@ -113,7 +116,7 @@ def losses(network: nn.Module, steps: int, optimizer: torch.optim.Optimizer | No
 @pytest.fixture(scope="module")
 def trained() -> Denoiser:
     torch.manual_seed(0)
-    training = begin(Denoiser(shape(Start(), SMALL, CLASSES)).train(), SMALL)
+    training = begin(Denoiser(denoiser_config(Start(), SMALL, CLASSES)).train(), SMALL, noise_schedule(SMALL))
     for group in training.optimizer.param_groups:
         group["lr"] = 5e-3
     losses(training.network, 60, training.optimizer)
@@ -153,6 +156,6 @@ def test_begun_from_a_course_model_it_stays_one_at_a_larger_size() -> None:
     network = replace(course_denoiser(tiny.WIDTH), width=32)
     config = ModelConfig(16, network, encoder, training=TrainingRecord(settings=small.model_dump(mode="json")))
     start = Start(config, "course")
-    larger = settle(start, {"size": 32})
+    larger = resolve_settings(start, {"size": 32})
     assert (larger.network, larger.mask, larger.prediction, larger.schedule_steps) == ("course", "element", "eps", 150)
-    assert shape(start, larger, tiny.WIDTH) == network
+    assert denoiser_config(start, larger, tiny.WIDTH) == network

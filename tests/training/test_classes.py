@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import signal
 from pathlib import Path
 from typing import Any
 
@@ -23,12 +22,13 @@ from captionless.config.training import COURSE, TrainConfig
 from captionless.errors import CaptionlessError
 from captionless.generation.generator import Generator
 from captionless.models.unet import CONDITION_LAYERS
-from captionless.training import dataset as training_images
-from captionless.training import loop as trainer
-from captionless.training.dataset import Part, TrainingImages
-from captionless.training.run import Silent, train
-from captionless.training.sample_grid import SampleGridWriter
-from captionless.training.start import Start, first_network
+from captionless.training import dataset as dataset_module
+from captionless.training.dataset import Dataset, Examples
+from captionless.training.network import initial_network
+from captionless.training.run import train
+from captionless.training.sample_grid import GridRows, choose_rows
+from captionless.training.start import Start
+from training_cases import StopsAt, same_state, state_tensors
 
 TINY: dict[str, Any] = {"size": 8, "width": 16, "batch": 4, "images": 12, "precision": "float32", "sample_grids": 0}
 COLOURS = {"blue": (30, 30, 220), "red": (220, 30, 30)}
@@ -57,38 +57,14 @@ def no_encoder(monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest) 
     def never(*_: object, **__: object) -> None:
         raise AssertionError("an encoder was loaded")
 
-    monkeypatch.setattr(training_images, "load_encoder", never)
-    monkeypatch.setattr(training_images, "choose_encoder", never)
+    monkeypatch.setattr(dataset_module, "load_encoder", never)
+    monkeypatch.setattr(dataset_module, "choose_encoder", never)
 
 
 @pytest.fixture
 def encoder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setenv("CAPTIONLESS_CACHE", str(tmp_path / "cache"))
     return encoder_factory.small_pair(tmp_path / "encoder")
-
-
-class StopsAt(Silent):
-    """Presses Ctrl-C after so many pictures, and remembers what was said."""
-
-    def __init__(self, images: int = 10**9) -> None:
-        self.images = images
-        self.said: list[str] = []
-
-    def say(self, message: str) -> None:
-        self.said.append(message)
-
-    def step(self, training: trainer.Training, settings: TrainConfig) -> None:
-        if training.counter.images >= self.images:
-            signal.raise_signal(signal.SIGINT)
-
-
-def weights(folder: Path) -> dict[str, torch.Tensor]:
-    return read_tensors(folder / "training" / "state.safetensors")
-
-
-def same(a: Path, b: Path) -> bool:
-    first, second = weights(a), weights(b)
-    return all(torch.equal(tensor, second[name]) for name, tensor in first.items())
 
 
 def write(folder: Path, model: Model) -> Path:
@@ -119,10 +95,8 @@ def test_it_learns_what_each_class_looks_like(photos: Path, tmp_path: Path) -> N
     assert np.mean(plain[3:]) - np.mean(plain[:3]) > 50 + np.mean(halfway[3:]) - np.mean(halfway[:3])
 
 
-def test_a_model_folder_of_classes_holds_them_and_no_bank(
-    photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    out = train(photos, tmp_path / "model", classes=True, hold_out=0.2, **{**TINY, "sample_grids": 1})
+def test_a_model_folder_of_classes_holds_them_and_no_bank(photos: Path, tmp_path: Path) -> None:
+    out = train(photos, tmp_path / "model", classes=True, hold_out=0.2, **(TINY | {"sample_grids": 1}))
     names = {path.relative_to(out).as_posix() for path in out.rglob("*") if path.is_file()}
     assert {"config.json", "model.safetensors", "pictures.csv", "README.md", "samples/000000012.png"} <= names
     assert not any("bank" in name or "mean" in name for name in names)
@@ -151,15 +125,14 @@ def test_the_card_names_the_classes_and_how_to_ask_for_one(photos: Path, tmp_pat
 
 
 def test_contact_sheets_show_each_class_and_of_very_many_the_first() -> None:
-    def painter(classes: tuple[str, ...]) -> SampleGridWriter:
-        nothing = Part((), (), torch.empty(0, 3, 8, 8, dtype=torch.uint8), torch.empty(0, len(classes)))
-        pictures = TrainingImages(nothing, nothing, None, "", classes)
-        return SampleGridWriter(tiny.class_model(classes).config, pictures, ())
+    def rows(classes: tuple[str, ...]) -> GridRows:
+        nothing = Examples(torch.empty(0, 3, 8, 8, dtype=torch.uint8), torch.empty(0, len(classes)))
+        return choose_rows(tiny.class_model(classes).config, Dataset(nothing, nothing, classes=classes), ())
 
-    few = painter(("blue", "green", "red"))
+    few = rows(("blue", "green", "red"))
     assert few.labels == ["blue", "green", "red"]
     assert torch.equal(few.conditions, torch.eye(3))
-    assert len(painter(tuple(f"c{i}" for i in range(200))).labels) <= 20
+    assert len(rows(tuple(f"c{i}" for i in range(200))).labels) <= 20
 
 
 def test_a_table_of_the_same_labels_trains_the_same_model(photos: Path, tmp_path: Path) -> None:
@@ -167,7 +140,7 @@ def test_a_table_of_the_same_labels_trains_the_same_model(photos: Path, tmp_path
     (tmp_path / "labels.csv").write_text("\n".join(["file,label", *rows]))
     folders = train(photos, tmp_path / "folders", classes=True, **TINY)
     table = train(photos, tmp_path / "table", labels=tmp_path / "labels.csv", **TINY)
-    assert same(folders, table)
+    assert same_state(folders, table)
     assert load_config(table).training.labels == str(tmp_path / "labels.csv")
 
 
@@ -184,10 +157,10 @@ def test_an_interrupted_training_goes_on_as_if_it_had_never_stopped(
 ) -> None:
     whole = train(photos, tmp_path / "whole", classes=True, **TINY)
     with pytest.raises(KeyboardInterrupt):
-        train(photos, tmp_path / "parts", classes=True, observer=StopsAt(4), **TINY)
+        train(photos, tmp_path / "parts", classes=True, progress=StopsAt(300), **TINY)
     (photos / "red" / "1.png").rename(photos / "red" / "zz.png")  # another order, the same pictures
     parts = train(photos, tmp_path / "parts", resume=True, **given)
-    assert same(whole, parts)
+    assert same_state(whole, parts)
 
 
 def test_changed_labels_are_not_resumed(photos: Path, tmp_path: Path) -> None:
@@ -207,9 +180,9 @@ def test_renamed_classes_are_not_resumed(photos: Path, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("given", "told"),
     [
-        ({"encoder": "bundled"}, "--encoder is for a training on words"),
-        ({"sample_prompts": ["a"]}, "--sample-prompt is for"),
-        ({"condition_cosine": 0.9}, "--condition-cosine 0.9 blurs image vectors"),
+        ({"encoder": "bundled"}, "`encoder` is for a training on words"),
+        ({"sample_prompts": ["a"]}, "`sample_prompts` is for"),
+        ({"condition_cosine": 0.9}, "condition_cosine=0.9"),
         ({"labels": "nowhere.csv"}, "nowhere.csv"),
     ],
 )
@@ -226,14 +199,14 @@ def test_what_makes_no_sense_with_classes_is_refused_before_anything_is_written(
 
 def test_a_model_of_words_lends_its_weights_but_not_what_reads_the_condition(photos: Path, tmp_path: Path) -> None:
     old = write(tmp_path / "words", tiny.model())
-    observer = StopsAt(4)
+    progress = StopsAt(300)
     given = TINY | {"learning_rate": 1e-9, "batch": 4}
     with pytest.raises(KeyboardInterrupt):
-        train(photos, tmp_path / "model", classes=True, start_from=old, observer=observer, **given)
-    before, after = read_tensors(old / WEIGHTS), weights(tmp_path / "model")
+        train(photos, tmp_path / "model", classes=True, start_from=old, progress=progress, **given)
+    before, after = read_tensors(old / WEIGHTS), state_tensors(tmp_path / "model")
     torch.testing.assert_close(after["network.stem.weight"], before["stem.weight"])
     assert after["network.embedding.condition.weight"].shape[1] == 2
-    assert any("trained on words" in said for said in observer.said)
+    assert any("trained on words" in said for said in progress.said)
 
 
 @pytest.mark.parametrize("by_class", [True, False])
@@ -241,7 +214,7 @@ def test_as_many_classes_as_vectors_have_numbers_are_not_taken_for_them(tmp_path
     model = tiny.model()
     start = Start(model.config, str(write(tmp_path / "words", model)))
     begun, old = (
-        first_network(start, model.config.denoiser, by_class=by_class).state_dict(),
+        initial_network(start, model.config.denoiser, by_class=by_class).state_dict(),
         model.denoiser.state_dict(),
     )
     kept = {name for name in old if torch.equal(old[name], begun[name])}
@@ -265,5 +238,5 @@ def test_a_model_of_classes_lends_its_weights_to_one_of_words(photos: Path, tmp_
     assert config.encoder is not None
     assert (config.classes, config.denoiser.condition_width) == ((), config.encoder.width)
     assert config.training.settings["condition_cosine"] == TrainConfig().condition_cosine
-    with pytest.raises(CaptionlessError, match="begun with words"):
+    with pytest.raises(CaptionlessError, match="trained on words"):
         train(photos, out, resume=True, classes=True, images=40)

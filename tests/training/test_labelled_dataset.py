@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -14,26 +15,18 @@ from captionless.checkpoints.config import TrainingRecord
 from captionless.config.training import TrainConfig
 from captionless.data.labels import FOLDERS
 from captionless.errors import CaptionlessError
-from captionless.training.dataset import TrainingImages
-from captionless.training.labelled_dataset import gather_classes, label_source, refuse_words
+from captionless.training.dataset import Dataset
+from captionless.training.labelled_dataset import load_labelled_dataset
+from captionless.training.resolve import Plan, TrainRequest, find_label_source
+from captionless.training.start import Start
+from training_cases import Remembers
 
-SETTINGS = TrainConfig(size=8, width=16)
-
-
-class Listener:
-    def __init__(self) -> None:
-        self.said: list[str] = []
-
-    def say(self, message: str) -> None:
-        self.said.append(message)
-
-    def advance(self, task: str, done: int, total: int) -> None:
-        pass
+CONFIG = TrainConfig(size=8, width=16)
 
 
 @pytest.fixture
 def photos(tmp_path: Path) -> Path:
-    """Six pictures in two sub-folders, one beside them, and a sub-folder without pictures."""
+    """Six pictures in two sub-folders, one beside them, and a sub-folder without dataset."""
     folder = tmp_path / "photos"
     names = ["daisy/0.png", "daisy/2.png", "daisy/deep/4.png", "rose/1.png", "rose/3.png", "rose/5.png", "cover.png"]
     for name, image in zip(names, encoder_factory.pictures(7), strict=True):
@@ -45,58 +38,59 @@ def photos(tmp_path: Path) -> Path:
     return folder
 
 
-def gather(folder: Path, source: str = FOLDERS, listener: Listener | None = None, **changes: object) -> TrainingImages:
-    settings = SETTINGS.replace(**changes)  # type: ignore[arg-type]
-    return gather_classes(folder, folder.parent / "out", settings, source, None, listener or Listener())
+def gather(folder: Path, source: str = FOLDERS, progress: Remembers | None = None, **changes: Any) -> Dataset:
+    start = Start(changes.pop("before", None))
+    plan = Plan(TrainRequest(folder, folder.parent / "out"), start, CONFIG.replace(**changes), source)
+    return load_labelled_dataset(plan, progress or Remembers())
 
 
 def test_conditions_are_one_hot_and_classes_in_order(photos: Path) -> None:
-    pictures = gather(photos)
-    assert pictures.classes == ("daisy", "rose")
-    assert pictures.train.vectors.tolist() == [[1, 0]] * 3 + [[0, 1]] * 3
-    assert pictures.labels(pictures.train) == ["daisy"] * 3 + ["rose"] * 3
-    assert (pictures.condition_width, pictures.encoder) == (2, None)
-    assert pictures.class_counts() == {"daisy": 3, "rose": 3}
+    dataset = gather(photos)
+    assert dataset.classes == ("daisy", "rose")
+    assert dataset.train.conditions.tolist() == [[1, 0]] * 3 + [[0, 1]] * 3
+    assert dataset.labels(dataset.train) == ["daisy"] * 3 + ["rose"] * 3
+    assert (dataset.condition_width, dataset.encoder) == (2, None)
+    assert dataset.class_counts() == {"daisy": 3, "rose": 3}
 
 
 def test_a_image_without_a_label_is_skipped_told_and_reported(photos: Path) -> None:
-    listener = Listener()
-    pictures = gather(photos, listener=listener)
-    assert "cover.png" not in pictures.train.names
-    assert any("1 pictures left out, no label" in said and "cover.png" in said for said in listener.said)
+    progress = Remembers()
+    dataset = gather(photos, progress=progress)
+    assert "cover.png" not in dataset.train.names
+    assert any("1 images left out, no label" in said and "cover.png" in said for said in progress.said)
     report = (photos.parent / "out" / "images-report.csv").read_text()
     assert "cover.png,skipped,no label: it is in no sub-folder" in report
     assert "notes/read.txt,skipped,not an image" in report
 
 
 def test_the_classes_are_told_with_how_many_images_they_have(photos: Path) -> None:
-    listener = Listener()
-    gather(photos, listener=listener)
-    assert "Classes, by sub-folders: daisy 3, rose 3." in listener.said
+    progress = Remembers()
+    gather(photos, progress=progress)
+    assert "Classes, by sub-folders: daisy 3, rose 3." in progress.said
 
 
 def test_a_table_goes_before_sub_folders_and_what_it_names_in_vain_is_told(photos: Path) -> None:
     table = photos.parent / "labels.csv"
     table.write_text("file,label\n0.png,white\n1.png,red\n3.png,red\nlost.png,red\n")
-    listener = Listener()
-    pictures = gather(photos, str(table), listener)
-    assert dict(zip(pictures.train.names, pictures.labels(pictures.train), strict=True)) == {
+    progress = Remembers()
+    dataset = gather(photos, str(table), progress)
+    assert dict(zip(dataset.train.names, dataset.labels(dataset.train), strict=True)) == {
         "daisy/0.png": "white",
         "rose/1.png": "red",
         "rose/3.png": "red",
     }
-    told = "\n".join(listener.said)
+    told = "\n".join(progress.said)
     assert "1 lines of" in told
     assert "lost.png" in told
-    assert "4 pictures left out" in told
+    assert "4 images left out" in told
 
 
 def test_identical_images_of_different_classes_count_once_as_the_first_and_are_told(photos: Path) -> None:
     shutil.copyfile(photos / "daisy" / "0.png", photos / "rose" / "0.png")
-    listener = Listener()
-    pictures = gather(photos, listener=listener)
-    assert "rose/0.png" not in pictures.train.names
-    told = "\n".join(listener.said)
+    progress = Remembers()
+    dataset = gather(photos, progress=progress)
+    assert "rose/0.png" not in dataset.train.names
+    told = "\n".join(progress.said)
     assert "of different classes: daisy/0.png (daisy), rose/0.png (rose); counted once, as daisy" in told
 
 
@@ -106,14 +100,14 @@ def test_of_identical_images_the_labelled_one_counts(photos: Path) -> None:
 
 
 def test_held_out_images_keep_their_label(photos: Path) -> None:
-    pictures = gather(photos, hold_out=0.5)
-    rows = pictures.rows()
+    dataset = gather(photos, hold_out=0.5)
+    rows = dataset.image_list()
     assert {row[2] for row in rows} == {"train", "held out"}
     assert all(row[3] == row[0].split("/")[0] for row in rows)
 
 
 def test_a_class_that_is_held_out_whole_is_refused(photos: Path) -> None:
-    with pytest.raises(CaptionlessError, match=r"no picture of the class \w+ is left to train on.*smaller share"):
+    with pytest.raises(CaptionlessError, match=r"no image of the class \w+ is left to train on.*smaller share"):
         gather(photos, hold_out=0.95)
 
 
@@ -133,7 +127,7 @@ def test_a_sub_folder_without_images_is_no_class(photos: Path) -> None:
 def test_other_classes_than_those_of_the_model_begun_from_are_refused_and_listed(photos: Path) -> None:
     before = tiny.class_model(("daisy", "tulip")).config
     with pytest.raises(CaptionlessError, match=r"\(without tulip; with .*rose\)\. The classes are: daisy, tulip\."):
-        gather_classes(photos, photos.parent / "out", SETTINGS, FOLDERS, before, Listener())
+        gather(photos, before=before)
     assert not (photos.parent / "out").exists()
 
 
@@ -142,43 +136,34 @@ def test_more_classes_than_those_of_the_model_begun_from_are_refused_too(photos:
     encoder_factory.pictures(1, seed=9)[0].save(photos / "tulip" / "0.png")
     before = tiny.class_model(("daisy", "rose")).config
     with pytest.raises(CaptionlessError, match=r"\(with tulip\)"):
-        gather_classes(photos, photos.parent / "out", SETTINGS, FOLDERS, before, Listener())
+        gather(photos, before=before)
 
 
 # --- where labels come from ---
 
 
+def source(start: Start, **given: Any) -> str | None:
+    return find_label_source(TrainRequest(Path(), Path(), **given), start)
+
+
 def test_labels_come_from_the_table_else_from_sub_folders_else_there_are_none() -> None:
-    assert label_source(None, False, True, "x.csv") == "x.csv"
-    assert label_source(None, False, False, Path("x.csv")) == "x.csv"
-    assert label_source(None, False, True, None) == FOLDERS
-    assert label_source(None, False, False, None) is None
+    assert source(Start(), classes=True, labels="x.csv") == "x.csv"
+    assert source(Start(), labels=Path("x.csv")) == "x.csv"
+    assert source(Start(), classes=True) == FOLDERS
+    assert source(Start()) is None
 
 
 def test_a_resumed_model_of_classes_takes_its_own_labels_again() -> None:
     config = tiny.class_model().config
-    recorded = replace(config, training=TrainingRecord(labels="/data/x.csv"))
-    assert label_source(config, True, False, None) == FOLDERS
-    assert label_source(recorded, True, False, None) == "/data/x.csv"
-    assert label_source(recorded, True, True, None) == FOLDERS
-    assert label_source(recorded, False, False, None) is None
+    recorded = Start(replace(config, training=TrainingRecord(labels="/data/x.csv")), resumed=True)
+    assert source(Start(config, resumed=True)) == FOLDERS
+    assert source(recorded) == "/data/x.csv"
+    assert source(recorded, classes=True) == FOLDERS
+    assert source(replace(recorded, resumed=False)) is None
 
 
 def test_a_model_of_words_is_not_resumed_with_classes() -> None:
-    with pytest.raises(CaptionlessError, match="begun with words"):
-        label_source(tiny.model().config, True, True, None)
-    assert label_source(tiny.model().config, False, True, None) == FOLDERS
-
-
-@pytest.mark.parametrize(
-    ("given", "option"),
-    [
-        (("bundled", None, ()), "--encoder"),
-        ((None, "x.csv", ()), "--vectors"),
-        ((None, None, ["a"]), "--sample-prompt"),
-    ],
-)
-def test_what_only_words_need_is_refused(given: tuple[str | None, str | None, list[str]], option: str) -> None:
-    with pytest.raises(CaptionlessError, match=f"^{option} .* Leave it out"):
-        refuse_words(*given)
-    refuse_words(None, None, ())
+    start = Start(tiny.model().config, resumed=True)
+    with pytest.raises(CaptionlessError, match="trained on words"):
+        source(start, classes=True)
+    assert source(replace(start, resumed=False), classes=True) == FOLDERS

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import signal
 import threading
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
-from captionless.training.signals import StopRequest, stop_requests
+from captionless.training.loop import StopTraining
+from captionless.training.signals import StopOnSignal, StopRequest, stop_requests
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
@@ -43,3 +46,14 @@ def test_another_thread_is_left_alone() -> None:
     thread.start()
     thread.join()
     assert not found[0].requested
+
+
+def test_the_training_is_stopped_after_the_step_in_which_a_signal_came() -> None:
+    accelerator: Any = SimpleNamespace(num_processes=1)
+    state: Any = None
+    stop = StopRequest()
+    callback = StopOnSignal(accelerator, stop)
+    callback.on_step(state)
+    stop.requested = True
+    with pytest.raises(StopTraining):
+        callback.on_step(state)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -17,115 +18,118 @@ from captionless.checkpoints.config import TrainingRecord, save_config
 from captionless.checkpoints.image_list import read_image_list
 from captionless.checkpoints.model import load_model
 from captionless.config.training import TrainConfig
+from captionless.diffusion.schedules import CosineSchedule
 from captionless.errors import CaptionlessError
 from captionless.evaluation.metrics import Estimate, share
-from captionless.training import loop as trainer
-from captionless.training.dataset import Part, TrainingImages
-from captionless.training.run import Silent, train
-from captionless.training.selection import Selection, describe, read_validations
-from captionless.training.validation import ValidationResult, Validator
+from captionless.training.dataset import Dataset, Examples
+from captionless.training.run import train
+from captionless.training.state import TrainState, begin
+from captionless.training.validation import Validation, ValidationResult, Validator, read_results
+from training_cases import Remembers
 
 
-def glance(images: int, kid: float, copies: int = 0) -> ValidationResult:
+def result(images: int, kid: float, copies: int = 0) -> ValidationResult:
     return ValidationResult(images, Estimate(kid, kid - 1, kid + 1, 100), share(copies, 100), share(0, 100))
 
 
-class FakeWatch:
-    """Sees what it is told to see."""
+class FakeValidator:
+    """Finds what it was given."""
 
     def __init__(self, *seen: ValidationResult) -> None:
         self.seen = {one.images: one for one in seen}
 
-    def look(self, _: Any, images: int) -> ValidationResult:
+    def validate(self, _: Any, images: int) -> ValidationResult:
         return self.seen[images]
 
 
-def run(out: Path, seen: list[ValidationResult], every: int = 10, start: int = 0) -> tuple[list[int], list[str]]:
-    """Train while there is something to see, 5 pictures a step; return when models were kept, and what was said."""
-    kept: list[int] = []
-    said: list[str] = []
-    watch: Any = FakeWatch(*seen)
+class FakeCheckpointer:
+    """Remembers when the best model was saved."""
 
-    def save(folder: Path, training: trainer.Training) -> None:
-        assert folder == out / "best"
-        kept.append(training.counter.images)
+    def __init__(self, out: Path) -> None:
+        self.out = out
+        self.kept: list[int] = []
 
-    selection = Selection(out, every, watch, save, said.append, start)
-    training = trainer.begin(tiny.denoiser().requires_grad_(True), TrainConfig(size=8, width=16))
-    for images in range(start + 5, max(watch.seen) + 1, 5):
-        training.counter.images = images
-        selection.after_step(training, finished=False)
-    return kept, said
+    def save_model(self, folder: Path, state: TrainState) -> None:
+        assert folder == self.out / "best"
+        self.kept.append(state.images_seen)
+
+
+def run(
+    out: Path, seen: list[ValidationResult], every: int = 10, start: int = 0, finished: int = 10**9
+) -> tuple[list[int], list[str]]:
+    """Train while there are results, 5 images per step; return when models were kept, and what was said."""
+    checkpointer, progress = FakeCheckpointer(out), Remembers()
+    validator, tracking = FakeValidator(*seen), SimpleNamespace(log=lambda *_: None)
+    validation = Validation(every, validator, checkpointer, tracking, progress)  # type: ignore[arg-type]
+    config = TrainConfig(size=8, width=16, images=finished)
+    state = begin(tiny.denoiser().requires_grad_(True), config, CosineSchedule())
+    state.images_seen = start
+    validation.on_start(state)
+    for images in [*range(start + 5, max(validator.seen), 5), max(validator.seen)]:
+        state.images_seen = images
+        validation.on_step(state)
+        validation.on_step(state)  # a second call at the same place does nothing
+    return checkpointer.kept, progress.said
 
 
 def test_the_best_likeness_is_kept(tmp_path: Path) -> None:
-    seen = [glance(10, 80), glance(20, 60), glance(30, 70), glance(40, 50)]
+    seen = [result(10, 80), result(20, 60), result(30, 70), result(40, 50)]
     kept, said = run(tmp_path, seen)
     assert kept == [10, 20, 40]
-    assert read_validations(tmp_path) == seen
+    assert read_results(tmp_path) == seen
     assert ["best" in text for text in said] == [True, True, False, True]
 
 
 def test_a_model_that_memorises_is_never_better_than_one_that_does_not(tmp_path: Path) -> None:
-    kept, said = run(tmp_path, [glance(10, 80), glance(20, 10, copies=50), glance(30, 79)])
+    kept, said = run(tmp_path, [result(10, 80), result(20, 10, copies=50), result(30, 79)])
     assert kept == [10, 30]
     assert [i for i, text in enumerate(said) if "begun to memorise" in text] == [1]
 
 
 def test_among_models_that_all_memorise_likeness_decides(tmp_path: Path) -> None:
-    assert run(tmp_path, [glance(10, 80, 50), glance(20, 70, 60), glance(30, 75, 40)])[0] == [10, 20]
+    assert run(tmp_path, [result(10, 80, 50), result(20, 70, 60), result(30, 75, 40)])[0] == [10, 20]
 
 
 def test_a_few_copies_among_many_are_chance() -> None:
     real = share(2, 100)
-    assert replace(glance(1, 0), memorised=share(4, 100), real=real).memorises is False
-    assert replace(glance(1, 0), memorised=share(14, 100), real=real).memorises is True
+    assert replace(result(1, 0), memorised=share(4, 100), real=real).memorises is False
+    assert replace(result(1, 0), memorised=share(14, 100), real=real).memorises is True
 
 
 def test_beside_a_few_held_out_images_copies_are_not_excused_and_nobody_is_acquitted() -> None:
-    few = replace(glance(1, 60), real=share(0, 20))
+    few = replace(result(1, 60), real=share(0, 20))
     some, none = replace(few, memorised=share(8, 60)), replace(few, memorised=share(1, 60))
     assert (some.memorises, none.memorises) == (True, None)
-    assert "begun to memorise" in describe(some)
-    told = "Neither caught nor cleared: it takes 40 held-out pictures to say what is usual, and 20 were looked at."
-    assert describe(none).endswith(told)
-    assert none.better_than(replace(some, kid=glance(1, 10).kid)) is True
-    assert replace(some, kid=glance(1, 10).kid).better_than(none) is False
-    assert "cleared" not in describe(glance(1, 60))
+    assert "begun to memorise" in some.describe()
+    assert none.describe().endswith("Memorisation is inconclusive: that takes 40 held-out images, not 20.")
+    assert none.better_than(replace(some, kid=result(1, 10).kid)) is True
+    assert replace(some, kid=result(1, 10).kid).better_than(none) is False
+    assert "inconclusive" not in result(1, 60).describe()
 
 
 def test_a_resumed_training_remembers_the_best_and_forgets_what_came_after_its_checkpoint(tmp_path: Path) -> None:
-    run(tmp_path, [glance(10, 50), glance(20, 40), glance(30, 10)])
-    kept, _ = run(tmp_path, [glance(30, 45), glance(40, 39)], start=20)
+    run(tmp_path, [result(10, 50), result(20, 40), result(30, 10)])
+    kept, _ = run(tmp_path, [result(30, 45), result(40, 39)], start=20)
     assert kept == [40]
-    assert [one.kid.value for one in read_validations(tmp_path)] == [50, 40, 45, 39]
+    assert [one.kid.value for one in read_results(tmp_path)] == [50, 40, 45, 39]
 
 
 def test_what_the_folder_of_the_best_model_holds_is_not_forgotten_in_a_crash(tmp_path: Path) -> None:
-    run(tmp_path, [glance(10, 50), glance(20, 40), glance(30, 10)])
+    run(tmp_path, [result(10, 50), result(20, 40), result(30, 10)])
     config = tiny.model().config
     save_config(tmp_path / "best", replace(config, training=TrainingRecord(images_seen=30)))
-    kept, _ = run(tmp_path, [glance(40, 39), glance(50, 9)], start=20)  # 30 is not looked at a second time
+    kept, _ = run(tmp_path, [result(40, 39), result(50, 9)], start=20)  # 30 is not looked at a second time
     assert kept == [50]
-    assert [one.images for one in read_validations(tmp_path)] == [10, 20, 30, 40, 50]
+    assert [one.images for one in read_results(tmp_path)] == [10, 20, 30, 40, 50]
 
 
-def test_the_end_is_looked_at_once_wherever_it_falls(tmp_path: Path) -> None:
-    watch: Any = FakeWatch(glance(7, 50))
-    said: list[str] = []
-    selection = Selection(tmp_path, 10, watch, lambda *_: None, said.append, 0)
-    training = trainer.begin(tiny.denoiser().requires_grad_(True), TrainConfig(size=8, width=16))
-    training.counter.images = 7
-    selection.after_step(training, finished=True)
-    selection.after_step(training, finished=True)
-    assert len(said) == 1
+def test_the_end_is_validated_once_wherever_it_falls(tmp_path: Path) -> None:
+    assert run(tmp_path, [result(7, 50)], finished=7)[0] == [7]
 
 
 def test_what_is_told_names_the_figures() -> None:
-    text = describe(replace(glance(20_000, 43.21, 30), real=share(1, 100)))
-    assert text.startswith(
-        "At 20,000 pictures: KID x 1000 43 (42 to 44), memorised 30% of what was trained on (of held-out"
-    )
+    text = replace(result(20_000, 43.21, 30), real=share(1, 100)).describe()
+    assert text.startswith("At 20,000 images: KID x 1000 43 (42 to 44); copies of training images 30% (among")
     assert "1%" in text
     assert "begun to memorise" in text
 
@@ -134,19 +138,19 @@ def test_what_is_told_names_the_figures() -> None:
 def test_a_damaged_record_is_named(line: str, tmp_path: Path) -> None:
     (tmp_path / "evaluations.jsonl").write_text(line + "\n")
     with pytest.raises(CaptionlessError, match=r"evaluations\.jsonl is damaged .* Remove it"):
-        read_validations(tmp_path)
+        read_results(tmp_path)
 
 
-# --- the watch ---
+# --- the validator ---
 
 
-def pictures(train_pixels: torch.Tensor, held_out: torch.Tensor) -> TrainingImages:
-    def part(pixels: torch.Tensor, seed: int) -> Part:
+def dataset(train_pixels: torch.Tensor, held_out: torch.Tensor) -> Dataset:
+    def part(pixels: torch.Tensor, seed: int) -> Examples:
         names = tuple(f"{seed}-{i}.png" for i in range(len(pixels)))
-        return Part(names, names, pixels, tiny.unit_vectors(len(pixels), seed=seed))
+        return Examples(pixels, tiny.unit_vectors(len(pixels), seed=seed), names, names)
 
     encoder: Any = tiny.FakeEncoder()
-    return TrainingImages(part(train_pixels, 1), part(held_out, 2), encoder, "")
+    return Dataset(part(train_pixels, 1), part(held_out, 2), encoder)
 
 
 def noise(n: int, seed: int) -> torch.Tensor:
@@ -155,44 +159,36 @@ def noise(n: int, seed: int) -> torch.Tensor:
 
 def test_a_model_that_paints_training_images_is_seen_to_memorise(monkeypatch: pytest.MonkeyPatch) -> None:
     known = noise(40, 1)
-    watch = Validator(tiny.model().config, pictures(known, noise(30, 2)))
+    validator = Validator(tiny.model().config, (), dataset(known, noise(30, 2)))
     monkeypatch.setattr(
         "captionless.training.validation.sample", lambda *_, **__: torch.cat([known[:30], known.flip(3)])
     )
-    seen = watch.look(tiny.denoiser(), 640)
+    seen = validator.validate(tiny.denoiser(), 640)
     assert (seen.memorised.value, seen.real.value, seen.memorises, seen.images) == (1.0, 0.0, True, 640)
     monkeypatch.setattr("captionless.training.validation.sample", lambda *_, **__: noise(70, 3))
-    assert not watch.look(tiny.denoiser(), 640).memorises
+    assert not validator.validate(tiny.denoiser(), 640).memorises
 
 
 def test_looking_changes_nothing_and_sees_the_same_again() -> None:
-    watch = Validator(tiny.model().config, pictures(noise(40, 1), noise(30, 2)))
+    validator = Validator(tiny.model().config, (), dataset(noise(40, 1), noise(30, 2)))
     network = tiny.denoiser()
     before = torch.get_rng_state()
-    first = watch.look(network, 1)
+    first = validator.validate(network, 1)
     assert torch.equal(torch.get_rng_state(), before)
-    assert watch.look(network, 1) == first
+    assert validator.validate(network, 1) == first
     assert (first.kid.n, first.memorised.n) == (30, 40)
 
 
 def test_too_few_held_out_images_are_refused_with_a_share_that_would_do() -> None:
-    with pytest.raises(CaptionlessError, match=r"at least 20 held-out pictures, and there are 3\. Try --hold-out 0\.3"):
-        Validator(tiny.model().config, pictures(noise(97, 1), noise(3, 2)))
-    with pytest.raises(CaptionlessError, match=r"there are 3\. Give more pictures, or leave it out"):
-        Validator(tiny.model().config, pictures(noise(9, 1), noise(3, 2)))
+    with pytest.raises(CaptionlessError, match=r"at least 20 held-out images, and there are 3\. Try `hold_out=0\.3`"):
+        Validator(tiny.model().config, (), dataset(noise(97, 1), noise(3, 2)))
+    with pytest.raises(CaptionlessError, match=r"there are 3\. Add images, or leave it out"):
+        Validator(tiny.model().config, (), dataset(noise(9, 1), noise(3, 2)))
 
 
 # --- through the verb ---
 
 TINY: dict[str, Any] = {"size": 8, "width": 16, "batch": 8, "images": 32, "precision": "float32"}
-
-
-class Remembers(Silent):
-    def __init__(self) -> None:
-        self.said: list[str] = []
-
-    def say(self, message: str) -> None:
-        self.said.append(message)
 
 
 @pytest.fixture(scope="module")
@@ -212,15 +208,15 @@ def photos(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def test_training_keeps_the_best_model_as_a_model_of_its_own(photos: Path, encoder: Path, tmp_path: Path) -> None:
-    observer = Remembers()
+    progress = Remembers()
     out = train(
-        photos, tmp_path / "m", encoder=str(encoder), hold_out=0.5, evaluate_every=16, observer=observer, **TINY
+        photos, tmp_path / "m", encoder=str(encoder), hold_out=0.5, evaluate_every=16, progress=progress, **TINY
     )
-    glances = read_validations(out)
-    assert [one.images for one in glances] == [16, 32]
-    best = min(glances, key=lambda one: one.kid.value)
+    results = read_results(out)
+    assert [one.images for one in results] == [16, 32]
+    best = min(results, key=lambda one: one.kid.value)
     assert load_model(out / "best").config.training.images_seen == best.images
-    assert len([text for text in observer.said if text.startswith("At ")]) == 2
+    assert len([text for text in progress.said if text.startswith("At ")]) == 2
     assert json.loads((out / "evaluations.jsonl").read_text().splitlines()[0])["images"] == 16
 
 
@@ -233,15 +229,15 @@ def test_a_model_that_learns_five_images_by_heart_is_caught_and_an_earlier_one_k
         Image.fromarray(pixels.permute(1, 2, 0).numpy()).save(tmp_path / "photos" / f"{i}.png")
     options = {**TINY, "batch": 16, "images": 3200, "learning_rate": 0.01, "ema_half_life": 300}
     options |= {"flip": False, "condition_cosine": 1.0, "hold_out": 0.8, "evaluate_every": 1600}
-    observer = Remembers()
-    out = train(tmp_path / "photos", tmp_path / "m", encoder=str(encoder), observer=observer, **options)
-    early, late = read_validations(out)
+    progress = Remembers()
+    out = train(tmp_path / "photos", tmp_path / "m", encoder=str(encoder), progress=progress, **options)
+    early, late = read_results(out)
     assert (late.images, late.memorised.n, late.real.value, late.memorises) == (3200, 5, 0.0, True)
     assert (early.images, early.memorises) == (1600, None)
     assert load_model(out / "best").config.training.images_seen == 1600
     assert late.memorised.value >= 0.6
-    (told,) = [text for text in observer.said if text.startswith("At 3,200 pictures")]
-    assert "It has begun to memorise" in told
+    (told,) = [text for text in progress.said if text.startswith("At 3,200 images")]
+    assert "The model has begun to memorise" in told
 
 
 def test_looking_on_the_way_does_not_change_what_is_learned(photos: Path, encoder: Path, tmp_path: Path) -> None:
@@ -255,24 +251,25 @@ def test_held_out_images_that_the_model_begun_from_has_seen_are_told_of(
     photos: Path, encoder: Path, tmp_path: Path
 ) -> None:
     first = train(photos, tmp_path / "a", encoder=str(encoder), **TINY)
-    observer = Remembers()
-    options: dict[str, Any] = {"hold_out": 0.5, "evaluate_every": 32, "observer": observer}
+    progress = Remembers()
+    options: dict[str, Any] = {"hold_out": 0.5, "evaluate_every": 32, "progress": progress}
     second = train(photos, tmp_path / "b", start_from=first, **options, **TINY)
     aside = sum(row[2] == "held out" for row in read_image_list(second))
-    assert any(f"{aside} of the {aside} held-out pictures were trained on by {first}" in text for text in observer.said)
+    warning = f"{aside} of the {aside} held-out images are among the training images of {first}"
+    assert any(warning in text for text in progress.said)
 
 
 def test_a_model_of_classes_is_looked_at_too(photos: Path, tmp_path: Path) -> None:
     out = train(photos, tmp_path / "m", classes=True, hold_out=0.5, evaluate_every=32, **TINY)
-    assert [one.images for one in read_validations(out)] == [32]
+    assert [one.images for one in read_results(out)] == [32]
 
 
 @pytest.mark.parametrize(
     ("given", "said"),
     [
-        ({"evaluate_every": 0, "hold_out": 0.5}, "--evaluate-every must be at least 1 picture, not 0"),
-        ({"evaluate_every": 100}, r"needs held-out pictures, and none are\. Add --hold-out 0\.1"),
-        ({"evaluate_every": 100, "hold_out": 0.05}, "needs at least 20 held-out pictures"),
+        ({"evaluate_every": 0, "hold_out": 0.5}, "must be at least 1 image, not 0"),
+        ({"evaluate_every": 100}, r"needs held-out images.*`hold_out=0\.1`"),
+        ({"evaluate_every": 100, "hold_out": 0.05}, "needs at least 20 held-out images"),
     ],
 )
 def test_what_cannot_be_looked_at_is_refused(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+import time
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -67,22 +68,32 @@ def bar() -> Progress:
     )
 
 
+LOG_SECONDS = 60.0
+"""Where there is no terminal to show a bar, a line appears this often."""
+
+
 class Watcher:
-    """Shows how far the tasks of an evaluation or an assessment are."""
+    """Shows remarks and the progress of tasks: the command line's ``captionless.progress.Progress``."""
 
     def __init__(self, progress: Progress) -> None:
         self.bar = progress
         self.tasks: dict[str, TaskID] = {}
+        self.spoken = time.monotonic()
 
     def say(self, message: str) -> None:
         """Print a remark above the bar."""
         say(message)
 
-    def advance(self, task: str, done: int, total: int) -> None:
+    def advance(self, task: str, done: int, total: int, detail: str = "") -> None:
         """Show how far a task is; what is finished disappears."""
         if task not in self.tasks:
             self.tasks[task] = self.bar.add_task(task, total=total)
-        self.bar.update(self.tasks[task], completed=done, total=total)
+        text = f"{task} {detail}".strip()
+        self.bar.update(self.tasks[task], completed=done, total=total, description=text)
+        if not self.bar.console.is_terminal and time.monotonic() - self.spoken >= LOG_SECONDS:
+            self.spoken = time.monotonic()
+            left = next(one.time_remaining for one in self.bar.tasks if one.id == self.tasks[task])
+            say(f"{text}, {done / total:.0%}" + ("" if left is None else f", about {left / 60:.0f} minutes left"))
         if done >= total:
             self.bar.remove_task(self.tasks.pop(task))
 

@@ -25,14 +25,14 @@ def embed(
         from captionless.encoders.cache import cache_folder
         from captionless.encoders.embeddings import embed as embed_folder
         from captionless.encoders.table import write_vectors
-        from captionless.training.dataset import pick_encoder, tell
+        from captionless.training.dataset import pick_encoder, report_images
 
         watcher = Watcher(progress)
-        chosen, reason = pick_encoder(folder, encoder, None, None, watcher)
+        chosen, reason = pick_encoder(folder, encoder, watcher)
         say(f"Encoder: {reason}.")
         embedded = embed_folder(folder, chosen, progress=watcher)
         report = cache_folder() / "reports" / f"{folder.resolve().name}.csv"
-        tell(embedded, report, say)
+        report_images(embedded, report, say)
         if csv is not None:
             write_vectors(csv, embedded.names, embedded.vectors)
             show(csv)

@@ -2,22 +2,13 @@
 
 from __future__ import annotations
 
-import math
-import time
-from typing import TYPE_CHECKING, cast
-
-from rich.progress import Progress, TaskID
+from typing import cast
 
 from captionless.cli import train_options as options
-from captionless.cli.console import bar, remarks, say
+from captionless.cli.console import Watcher, bar, remarks, say
 from captionless.config.options import TrainOptions
-from captionless.config.training import PRESETS, TrainConfig
+from captionless.config.training import PRESETS
 from captionless.errors import one_of
-
-if TYPE_CHECKING:
-    from captionless.training.loop import Training
-
-LOG_SECONDS = 60.0
 
 
 def train(
@@ -56,7 +47,7 @@ def train(
     network: options.Network = None,
     sample_prompt: options.SamplePrompts = None,
     evaluate_every: options.EvaluateEvery = None,
-    tensorboard: options.Tensorboard = False,
+    track: options.Track = None,
 ) -> None:
     """Teach a model to paint what the pictures in FOLDER show.
 
@@ -83,53 +74,11 @@ def train(
             resume=resume,
             sample_prompts=sample_prompt or [],
             evaluate_every=evaluate_every,
-            tensorboard=tensorboard,
-            observer=Watcher(progress),
+            track=track,
+            progress=Watcher(progress),
             **given,
         )
     from captionless.checkpoints.card import example_request
     from captionless.checkpoints.config import load_config
 
     say(f"Done. Try: captionless generate --model {out} {example_request(load_config(out))}")
-
-
-class Watcher:
-    """Shows a training on a progress bar."""
-
-    def __init__(self, progress: Progress) -> None:
-        self.progress = progress
-        self.tasks: dict[str, TaskID] = {}
-        self.spoken = time.monotonic()
-
-    def say(self, message: str) -> None:
-        """Print a remark above the bar."""
-        say(message)
-
-    def advance(self, task: str, done: int, total: int) -> None:
-        """Show how far a task is."""
-        self._show(task, done, total)
-
-    def step(self, training: Training, settings: TrainConfig) -> None:
-        """Show how far the training is, in thousandths, with the loss and the pictures seen."""
-        from captionless.training.loop import progress
-
-        images, loss = training.counter.images, training.counter.loss
-        detail = f"{images:,} pictures" + ("" if math.isnan(loss) else f", loss {loss:.4f}")
-        self._show("Training", 1000 * progress(training.counter, settings), 1000, detail)
-
-    def _show(self, name: str, done: float, total: int, detail: str = "") -> None:
-        if name not in self.tasks:
-            for task in self.tasks.values():
-                self.progress.update(task, visible=False)
-            self.tasks[name] = self.progress.add_task(name, total=total)
-        text = f"{name} {detail}".strip()
-        self.progress.update(self.tasks[name], completed=done, total=total, description=text)
-        # A log file shows no bar; it gets a line now and then.
-        if not self.progress.console.is_terminal and time.monotonic() - self.spoken >= LOG_SECONDS:
-            self.spoken = time.monotonic()
-            say(f"{text}, {done / total:.0%}{_left(self.progress, self.tasks[name])}")
-
-
-def _left(progress: Progress, task: TaskID) -> str:
-    seconds = next(one.time_remaining for one in progress.tasks if one.id == task)
-    return "" if seconds is None else f", about {seconds / 60:.0f} minutes left"

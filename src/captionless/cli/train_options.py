@@ -13,6 +13,7 @@ from captionless.config.training import (
     PREDICTIONS,
     SCHEDULES,
     SUPER_RESOLUTION_WEIGHTING,
+    TRACKERS,
     WEIGHTINGS,
     TrainConfig,
 )
@@ -132,4 +133,7 @@ EvaluateEvery = Annotated[
         "OUT/best; needs --hold-out.",
     ),
 ]
-Tensorboard = Annotated[bool, typer.Option("--tensorboard", help="Also write a TensorBoard log to OUT/log.")]
+Track = Annotated[
+    str | None,
+    typer.Option(metavar="TRACKER", help=f"Also log to {', '.join(TRACKERS)} (its package must be installed)."),
+]

@@ -21,6 +21,8 @@ SCHEDULES: tuple[ScheduleName, ...] = get_args(ScheduleName)
 WEIGHTINGS: tuple[Weighting, ...] = get_args(Weighting)
 MASKS: tuple[Mask, ...] = get_args(Mask)
 NETWORKS: tuple[NetworkName, ...] = get_args(NetworkName)
+TRACKERS = ("tensorboard", "wandb", "mlflow", "trackio")
+"""Where a training may be logged; the names are those of the packages."""
 
 SUPER_RESOLUTION_WEIGHTING: Weighting = "log-normal"
 """The default ``weighting`` of a super-resolution stage."""

@@ -1,226 +1,203 @@
-"""What a training learns from: the folder's pictures and their vectors, checked, deduplicated and split."""
+"""Gather what a training learns from: the folder's images and their conditions, deduplicated and split."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from captionless.checkpoints.config import EncoderReference, ModelConfig
-from captionless.checkpoints.image_list import HELD_OUT, TRAIN
-from captionless.config.training import TrainConfig
-from captionless.data.arrays import ImageArrays
+from captionless.checkpoints.config import EncoderReference, base_folder
+from captionless.checkpoints.image_list import HELD_OUT, TRAIN, read_image_list, read_labels
+from captionless.checkpoints.model import BANK
+from captionless.checkpoints.tensors import read_tensors
+from captionless.data.arrays import ImageArrays, normalise
 from captionless.data.images import held_out, sample_images, write_report
+from captionless.data.labels import normalise_label
 from captionless.encoders.cache import Vectors
 from captionless.encoders.dual_encoder import check_same, choose_encoder, load_encoder
 from captionless.encoders.embeddings import EmbeddedImages, embed
 from captionless.encoders.table import read_vectors
 from captionless.errors import CaptionlessError
 from captionless.progress import Progress
+from captionless.training.resolve import Plan
+from captionless.training.step import Batch
 
 if TYPE_CHECKING:
     from captionless.encoders.dual_encoder import Encoder
 
 DOMAIN_SAMPLE = 48
-"""Pictures looked at to decide whether the bundled encoder knows a folder."""
-
-
-class Listener(Protocol):
-    """Who is told what goes on."""
-
-    def say(self, message: str) -> None:
-        """Take a sentence."""
-
-    def advance(self, task: str, done: int, total: int) -> None:
-        """Take the progress of reading."""
+"""Images of the folder by which ``auto`` chooses an encoder."""
+REPORT = "images-report.csv"
 
 
 @dataclass(frozen=True)
-class Part:
-    """Some pictures.
+class Examples:
+    """Training images, or held-out ones, in memory.
 
     Args:
-        names: paths in the folder.
-        digests: content hashes.
         pixels: uint8 (n, channels, size, size).
-        vectors: unit vectors, (n, d).
-        small: where enlarging is to be learned from them, the same pictures as the model of small ones was shown them:
-            uint8 (n, channels, side, side).
+        conditions: unit vectors or one-hot classes, float32 (n, d).
+        names: paths inside the folder.
+        digests: content hashes.
+        low_res: for a super-resolution stage, the same images as its base model was trained on them, uint8
+            (n, channels, side, side).
     """
 
-    names: tuple[str, ...]
-    digests: tuple[str, ...]
     pixels: Tensor
-    vectors: Tensor
-    small: Tensor | None = None
+    conditions: Tensor
+    names: tuple[str, ...] = ()
+    digests: tuple[str, ...] = ()
+    low_res: Tensor | None = None
 
-    def reordered(self, order: Sequence[int]) -> Part:
-        """Return the pictures in the order of these places."""
+    def batch(self, index: Tensor, device: torch.device) -> Batch:
+        """Return some of the images as the input of a training step."""
+        low_res = None if self.low_res is None else normalise(self.low_res[index].to(device))
+        return Batch(normalise(self.pixels[index].to(device)), self.conditions[index].to(device), low_res)
+
+    def reordered(self, order: Sequence[int]) -> Examples:
+        """Return the images in another order."""
         names, digests = (tuple(values[i] for i in order) for values in (self.names, self.digests))
-        small = None if self.small is None else self.small[order]
-        return Part(names, digests, self.pixels[order], self.vectors[order], small)
+        low_res = None if self.low_res is None else self.low_res[order]
+        return Examples(self.pixels[order], self.conditions[order], names, digests, low_res)
 
 
 @dataclass(frozen=True)
-class TrainingImages:
-    """The pictures of a training, and where their vectors come from.
+class Dataset:
+    """The images of a training, and where their conditions come from.
 
     Args:
-        train: to be learned from.
-        held_out: set aside.
-        encoder: the one that embedded them; None where their vectors are one-hot classes.
-        reason: why that encoder.
-        classes: names of the classes, in the order of the vectors' elements; none where there is an encoder.
-        source: where the labels come from; see ``captionless.data.labels``.
+        train: the images to learn from.
+        held_out: the images set aside.
+        encoder: the encoder whose vectors are the conditions; None if they are one-hot classes.
+        encoder_reason: why that encoder was chosen.
+        classes: names of the classes, in the order of the conditions' elements; empty if there is an encoder.
+        label_source: where the labels come from; see ``captionless.data.labels``.
     """
 
-    train: Part
-    held_out: Part
-    encoder: Encoder | None
-    reason: str
+    train: Examples
+    held_out: Examples
+    encoder: Encoder | None = None
+    encoder_reason: str = ""
     classes: tuple[str, ...] = ()
-    source: str = ""
+    label_source: str = ""
 
     @property
     def condition_width(self) -> int:
-        """Length of the vectors."""
-        return self.train.vectors.shape[1]
+        """Length of the conditions."""
+        return self.train.conditions.shape[1]
 
-    def labels(self, part: Part) -> list[str]:
-        """Return the class of each picture of ``part``."""
-        return [self.classes[place] for place in part.vectors.argmax(1).tolist()]
+    def labels(self, examples: Examples) -> list[str]:
+        """Return the class of each image."""
+        return [self.classes[index] for index in examples.conditions.argmax(1).tolist()]
 
     def class_counts(self) -> dict[str, int]:
-        """Return how many pictures of each class are trained on."""
-        counts = self.train.vectors.sum(0).long().tolist()
+        """Return the number of training images of each class."""
+        counts = self.train.conditions.sum(0).long().tolist()
         return dict(zip(self.classes, counts, strict=True)) if self.classes else {}
 
-    def rows(self) -> list[tuple[str, ...]]:
-        """Return what ``pictures.csv`` says of each: name, content hash, role and, where it has one, label."""
+    def image_list(self) -> list[tuple[str, ...]]:
+        """Return the rows of ``pictures.csv``: name, content hash, role and, for classes, label."""
         rows: list[tuple[str, ...]] = []
-        for part, role in ((self.train, TRAIN), (self.held_out, HELD_OUT)):
-            labels = [(label,) for label in self.labels(part)] if self.classes else [()] * len(part.names)
-            known = zip(part.names, part.digests, labels, strict=True)
+        for examples, role in ((self.train, TRAIN), (self.held_out, HELD_OUT)):
+            labels = [(label,) for label in self.labels(examples)] if self.classes else [()] * len(examples.names)
+            known = zip(examples.names, examples.digests, labels, strict=True)
             rows += [(name, digest, role, *label) for name, digest, label in known]
         return rows
 
 
-def gather(
-    folder: Path,
-    out: Path,
-    settings: TrainConfig,
-    before: ModelConfig | None,
-    encoder: str | None,
-    vectors: str | Path | None,
-    listener: Listener,
-    device: torch.device,
-    small: int | None = None,
-) -> TrainingImages:
-    """Read, embed (or look up), deduplicate and split the pictures of ``folder``.
+def load_dataset(plan: Plan, progress: Progress, device: torch.device) -> Dataset:
+    """Read, embed (or look up), deduplicate and split the images of a training on words.
 
-    Writes ``images-report.csv`` into ``out``: every file, and what became of it.
-
-    Args:
-        folder: the pictures.
-        out: the model folder.
-        settings: size, grey and hold-out count here.
-        before: the model begun from or resumed, whose encoder is binding.
-        encoder: name of an encoder, or None.
-        vectors: CSV of precomputed vectors, or None.
-        listener: whom to tell.
-        device: where the encoder computes.
-        small: side at which to read each picture once more, for a training that enlarges.
+    Writes ``images-report.csv`` into the model folder: what became of every file.
     """
-    bound = before.encoder if before else None
-    chosen, reason = pick_encoder(folder, encoder, bound, vectors, listener, str(device))
-    listener.say(f"Encoder: {reason}.")
-    table = read_vectors(vectors, chosen.width) if vectors else None
+    request, bound = plan.request, plan.start.bound
+    named = None if request.encoder == "auto" else request.encoder
+    reference = bound.encoder if bound else None
+    if request.vectors is not None and named is None and reference is None:
+        raise CaptionlessError(
+            f"{request.vectors} does not say which encoder made its vectors. Name it, as in "
+            "`encoder=openai/clip-vit-base-patch32`."
+        )
+    chosen, reason = pick_encoder(request.folder, named, progress, reference, str(device))
+    progress.say(f"Encoder: {reason}.")
+    table = read_vectors(request.vectors, chosen.width) if request.vectors else None
     embedded = embed(
-        folder,
+        request.folder,
         chosen,
-        sizes=sides(settings.size, small),
-        grey=settings.grey,
+        sizes=plan.sizes,
+        grey=plan.config.grey,
         precomputed=table,
-        progress=listener,
+        progress=progress,
     )
-    tell(embedded, out / "images-report.csv", listener.say, settings.hold_out)
-    train, aside = split(embedded, embedded.vectors, settings, small)
+    report_images(embedded, request.out / REPORT, progress.say, plan.config.hold_out)
+    train, aside = split(embedded, embedded.vectors, plan)
     if not len(train.names):
         raise CaptionlessError(
-            f"--hold-out {settings.hold_out} sets every usable picture of {folder} aside ({len(aside.names)}); "
-            "nothing is left to train on. Choose a smaller share."
+            f"`hold_out={plan.config.hold_out}` sets all {len(aside.names)} usable images of {request.folder} aside, "
+            "so none is left to train on. Choose a smaller share."
         )
-    return TrainingImages(train, aside, chosen, reason)
+    return Dataset(train, aside, chosen, reason)
 
 
 def pick_encoder(
     folder: Path,
     name: str | None,
-    bound: EncoderReference | None,
-    vectors: str | Path | None,
     progress: Progress,
+    bound: EncoderReference | None = None,
     device: str = "cpu",
 ) -> tuple[Encoder, str]:
-    """Return the encoder to use and why.
+    """Return the encoder for a folder of images and why it was chosen.
 
-    A model begun from or resumed binds its encoder; ``name`` may then only say where that one lies now.
+    Args:
+        folder: of the images; ``auto`` chooses by some of them.
+        name: a hub id, a folder, ``bundled`` or ``auto`` (also None).
+        progress: receives remarks.
+        bound: the encoder of the model that is resumed or started from; ``name`` then only says where it is now.
+        device: to compute on.
     """
+    named = None if name == "auto" else name
     if bound is not None:
-        place = bound.name if name in (None, "auto") else str(name)
-        encoder = load_encoder(place, device, progress=progress)
+        encoder = load_encoder(named or bound.name, device, progress=progress)
         check_same(asdict(bound), encoder)
-        return encoder, f"{place}: the model's own"
-    if vectors is not None and name in (None, "auto"):
-        raise CaptionlessError(
-            f"{vectors} does not say which encoder made its vectors. Name it with --encoder, "
-            "such as --encoder openai/clip-vit-base-patch32."
-        )
-    images = sample_images(folder, DOMAIN_SAMPLE) if name in (None, "auto") else []
-    return choose_encoder(name or "auto", images, device=device, progress=progress)
+        return encoder, f"{encoder.name}: the model's own"
+    images = [] if named else sample_images(folder, DOMAIN_SAMPLE)
+    return choose_encoder(named or "auto", images, device=device, progress=progress)
 
 
-def sides(size: int, small: int | None) -> tuple[int, ...]:
-    """Return the sides at which a training's pictures are read."""
-    return (size,) if small is None else (size, small)
-
-
-def split(found: ImageArrays, vectors: Vectors, settings: TrainConfig, small: int | None = None) -> tuple[Part, Part]:
-    """Keep one of each set of identical pictures, the first; part what is trained on from what is held out."""
+def split(found: ImageArrays, conditions: Vectors, plan: Plan) -> tuple[Examples, Examples]:
+    """Return training and held-out images; of identical images only the first is kept."""
     digests = found.digests
-    kept = found.unique
-    aside = [i for i in kept if held_out(digests[i], settings.hold_out)]
-    train = sorted(set(kept) - set(aside))
-    return _part(found, vectors, train, settings.size, small), _part(found, vectors, aside, settings.size)
+    aside = [i for i in found.unique if held_out(digests[i], plan.config.hold_out)]
+    train = sorted(set(found.unique) - set(aside))
+    size, *low_res = plan.sizes
+    return _take(found, conditions, train, (size, *low_res)), _take(found, conditions, aside, (size,))
 
 
-def _part(found: ImageArrays, vectors: Vectors, index: Sequence[int], size: int, small: int | None = None) -> Part:
+def _take(found: ImageArrays, conditions: Vectors, index: Sequence[int], sizes: Sequence[int]) -> Examples:
     # All of them, the usual case, is no copy: the pixels of a large folder are most of a training's memory.
     names, digests = found.names, found.digests
     where = slice(None) if len(index) == len(names) else np.asarray(index, dtype=np.int64)
-
-    def pixels(side: int) -> Tensor:
-        return torch.from_numpy(found.pixels[side][where]).permute(0, 3, 1, 2)
-
-    return Part(
+    pixels, *low_res = (torch.from_numpy(found.pixels[size][where]).permute(0, 3, 1, 2) for size in sizes)
+    return Examples(
+        pixels,
+        torch.from_numpy(conditions[where]),
         tuple(names[i] for i in index),
         tuple(digests[i] for i in index),
-        pixels(size),
-        torch.from_numpy(vectors[where]),
-        None if small is None else pixels(small),
+        low_res[0] if low_res else None,
     )
 
 
-def tell(found: ImageArrays, report: Path, say: Callable[[str], None], hold_out: float = 0.0) -> None:
-    """Say what was read and what was not, and write the whole of it to ``report``."""
+def report_images(found: ImageArrays, report: Path, say: Callable[[str], None], hold_out: float = 0.0) -> None:
+    """Say which images were read and which were not, and write the whole list to ``report``."""
     write_report(report, found.entries, hold_out)
     fresh = f" ({found.computed:,} newly embedded)" if isinstance(found, EmbeddedImages) else ""
     say(
-        f"Pictures: {len(found.names):,} usable, {len(found.skipped):,} files skipped{fresh}. "
+        f"Images: {len(found.names):,} usable, {len(found.skipped):,} files skipped{fresh}. "
         f"What became of each file: {report}"
     )
     for skipped in found.skipped[:5]:
@@ -230,4 +207,50 @@ def tell(found: ImageArrays, report: Path, say: Callable[[str], None], hold_out:
     for names in found.duplicates[:3]:
         say(f"  identical, counted once: {', '.join(names[:4])}{' …' if len(names) > 4 else ''}")
     if len(found.duplicates) > 3:
-        say(f"  and {len(found.duplicates) - 3:,} more sets of identical pictures.")
+        say(f"  and {len(found.duplicates) - 3:,} more sets of identical images.")
+
+
+def in_recorded_order(plan: Plan, dataset: Dataset) -> Dataset:
+    """Put the images of a resumed training into their recorded order, whatever the files are called now.
+
+    Raises:
+        CaptionlessError: images were added or removed since, or their vectors or labels differ.
+    """
+    folder, out = plan.request.folder, plan.request.out
+    recorded = [digest for _, digest, role in read_image_list(out) if role == TRAIN]
+    now = {digest: i for i, digest in enumerate(dataset.train.digests)}
+    gone, new = set(recorded) - set(now), set(now) - set(recorded)
+    if gone or new:
+        raise CaptionlessError(
+            f"{folder} has changed since the training in {out} was started ({len(gone):,} images removed, "
+            f"{len(new):,} added), so it cannot be resumed exactly. Restore the folder, or start a new training from "
+            f"its weights in another folder with `start_from={out}`."
+        )
+    order = [now[digest] for digest in recorded]
+    if order != sorted(order):
+        dataset = replace(dataset, train=dataset.train.reordered(order))
+    if dataset.classes:
+        _check_labels(out, dataset, read_labels(out))
+        return dataset
+    if base_folder(out).is_dir():  # the bank is the base model's, of its own images
+        return dataset
+    bank = read_tensors(out / BANK)["vectors"].float()
+    if len(bank) == len(order) and not torch.allclose(bank, dataset.train.conditions, atol=2e-3):
+        raise CaptionlessError(
+            f"the images' vectors differ from those that the training in {out} was started with. Give the same "
+            "`vectors` as then."
+        )
+    return dataset
+
+
+def _check_labels(out: Path, dataset: Dataset, recorded: dict[str, str]) -> None:
+    """Raise unless every training image has its recorded label (by content hash)."""
+    train = dataset.train
+    for name, digest, label in zip(train.names, train.digests, dataset.labels(train), strict=True):
+        if recorded.get(digest) != label:
+            before = normalise_label(recorded.get(digest, "nothing"))
+            raise CaptionlessError(
+                f"the labels have changed since the training in {out} was started ({name} was {before}, now it is "
+                f"{label}), so it cannot be resumed exactly. Restore them, or start a new training from its weights in "
+                f"another folder with `start_from={out}`."
+            )

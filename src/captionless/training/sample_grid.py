@@ -1,82 +1,123 @@
-"""Contact sheets drawn while a model learns: what it makes of words, or of pictures' own vectors."""
+"""Draw sample grids while a model learns: what it makes of prompts, of classes, or of images' own vectors."""
 
 from __future__ import annotations
 
+import math
+import time
 from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
 
 from PIL import Image
 from torch import Tensor
 
 from captionless.checkpoints.config import ModelConfig
+from captionless.checkpoints.model import Model
 from captionless.conditioning.bridge import BridgeData, to_condition
 from captionless.conditioning.classes import one_hot
 from captionless.conditioning.subject import folder_words
 from captionless.config.sampling import SamplingConfig
+from captionless.files import atomic_write
 from captionless.generation.grids import sample_grid
 from captionless.generation.sample import Stage, sample, to_images
 from captionless.models.unet import Denoiser
-from captionless.training.dataset import TrainingImages
+from captionless.progress import Progress
+from captionless.training.dataset import Dataset
+from captionless.training.loop import Callback
+from captionless.training.state import TrainState
 
-COLUMNS = 6
-ROWS = 8
-CLASS_ROWS = 20
+COLUMNS, ROWS, CLASS_ROWS = 6, 8, 20
 IMAGES = 48
-"""On one sheet, about: with many rows, each is shorter."""
+"""Images of one grid, about: with many rows, each is shorter."""
+SHARE = 0.05
+"""Share of the time that drawing may take; a short or slow training draws fewer grids."""
 
 
-class SampleGridWriter:
-    """Paints the same prompts from the same noise every time, so that sheets can be compared.
+@dataclass(frozen=True)
+class GridRows:
+    """The rows of every sample grid of a training.
+
+    Args:
+        labels: what stands beside each row.
+        conditions: of each row, (n, d).
+        originals: images shown before each row, if any.
+    """
+
+    labels: list[str]
+    conditions: Tensor
+    originals: list[Image.Image] = field(default_factory=list)
+
+
+def choose_rows(config: ModelConfig, dataset: Dataset, prompts: Sequence[str], base: Model | None = None) -> GridRows:
+    """Return what the sample grids show.
+
+    These are the prompts; without any, the model's classes; without those, the names of sub-folders; without those,
+    the vectors of held-out images (else of training images), each beside its image.
 
     Args:
         config: the model's.
-        pictures: what it learns from.
-        prompts: what to paint; without any, the model's classes; without those, the names of sub-folders; without
-            those, the vectors of held-out pictures (else of training pictures), each beside its picture.
-        small: paints the small pictures that it enlarges, where it does.
-        bank: the vectors that words will be bridged to; by default those of the pictures.
+        dataset: what it learns from.
+        prompts: what the user wants to see.
+        base: the base model of a super-resolution stage, to whose embedding bank words are bridged.
     """
-
-    def __init__(
-        self,
-        config: ModelConfig,
-        pictures: TrainingImages,
-        prompts: Sequence[str],
-        small: Stage | None = None,
-        bank: Tensor | None = None,
-    ) -> None:
-        self.config, self.small = config, small
-        self.labels = list(prompts or pictures.classes[:CLASS_ROWS]) or folder_prompts(pictures.train.names)
-        self.originals: list[Image.Image] = []
-        if pictures.encoder is None:
-            self.conditions: Tensor = one_hot(self.labels, pictures.classes)
-        elif self.labels:
-            texts = pictures.encoder.encode_texts(self.labels)
-            bridge_data = BridgeData(
-                pictures.train.vectors if bank is None else bank, 1 / config.require_encoder().logit_scale
-            )
-            self.conditions = to_condition(texts, bridge_data)
-        else:
-            shown = pictures.held_out if pictures.held_out.names else pictures.train
-            self.labels = list(shown.names[:ROWS])
-            self.conditions = shown.vectors[:ROWS]
-            self.originals = to_images(shown.pixels[:ROWS])
-
-    def draw(self, denoiser: Denoiser) -> Image.Image:
-        """Paint the sheet with the weights as they are now."""
-        device = next(denoiser.parameters()).device
-        columns = max(2, min(COLUMNS, IMAGES // len(self.labels)))
-        seeds = [seed for _ in self.labels for seed in range(columns)]
-        conditions = self.conditions.repeat_interleave(columns, dim=0).to(device)
-        sampling = SamplingConfig(precision="float32")
-        stages = [*([self.small] if self.small else []), Stage(denoiser, self.config)]
-        images = to_images(sample(stages, conditions, seeds, sampling))
-        rows = [images[i : i + columns] for i in range(0, len(images), columns)]
-        if self.originals:
-            rows = [[original, *row] for original, row in zip(self.originals, rows, strict=True)]
-        return sample_grid(rows, self.labels, cell=max(64, self.config.size))
+    if dataset.encoder is None:
+        labels = list(dataset.classes[:CLASS_ROWS])
+        return GridRows(labels, one_hot(labels, dataset.classes))
+    labels = list(prompts) or folder_prompts(dataset.train.names)
+    if labels:
+        bank = base.bank if base else dataset.train.conditions
+        bridge_data = BridgeData(bank, 1 / config.require_encoder().logit_scale)
+        return GridRows(labels, to_condition(dataset.encoder.encode_texts(labels), bridge_data))
+    shown = dataset.held_out if dataset.held_out.names else dataset.train
+    return GridRows(list(shown.names[:ROWS]), shown.conditions[:ROWS], to_images(shown.pixels[:ROWS]))
 
 
 def folder_prompts(names: Sequence[str]) -> list[str]:
-    """Return "a photo of a NAME" for the first sub-folders of the pictures, or nothing where there are fewer than 2."""
+    """Return "a photo of a NAME" for the first sub-folders of the images, or nothing if there are fewer than 2."""
     words = folder_words(names)
     return [f"a photo of a {word}" for word in words[:ROWS]] if len(words) > 1 else []
+
+
+class SampleGrids(Callback):
+    """Draw the same conditions from the same noise at even intervals, so that the grids can be compared.
+
+    Args:
+        out: the model folder; the grids go to ``samples/`` in it, named by images seen.
+        config: the model's.
+        base: the stages that sample before it: the base model of a super-resolution stage.
+        rows: what to draw.
+        progress: receives the path of each grid.
+    """
+
+    def __init__(self, out: Path, config: ModelConfig, base: Sequence[Stage], rows: GridRows, progress: Progress):
+        self.out, self.config, self.base, self.rows, self.progress = out, config, base, rows, progress
+        self.passed = 0
+        self.not_before = 0.0
+
+    def on_step(self, state: TrainState) -> None:
+        """Draw a grid if the training has passed the next of its evenly spaced places."""
+        passed = math.floor(state.progress * state.config.sample_grids)
+        due = passed > self.passed and (state.finished or time.monotonic() >= self.not_before)
+        self.passed = passed
+        if not due:
+            return
+        started = time.monotonic()
+        target = self.out / "samples" / f"{state.images_seen:09d}.png"
+        with atomic_write(target) as path:
+            self.draw(state.average).save(path, format="PNG")
+        now = time.monotonic()
+        self.not_before = now + (now - started) / SHARE
+        self.progress.say(f"Sample grid: {target}")
+
+    def draw(self, denoiser: Denoiser) -> Image.Image:
+        """Return a grid with the weights as they are now."""
+        rows, device = self.rows, next(denoiser.parameters()).device
+        columns = max(2, min(COLUMNS, IMAGES // len(rows.labels)))
+        seeds = [seed for _ in rows.labels for seed in range(columns)]
+        conditions = rows.conditions.repeat_interleave(columns, dim=0).to(device)
+        stages = [*self.base, Stage(denoiser, self.config)]
+        images = to_images(sample(stages, conditions, seeds, SamplingConfig(precision="float32")))
+        cells = [images[i : i + columns] for i in range(0, len(images), columns)]
+        if rows.originals:
+            cells = [[original, *row] for original, row in zip(rows.originals, cells, strict=True)]
+        return sample_grid(cells, rows.labels, cell=max(64, self.config.size))

@@ -1,4 +1,4 @@
-"""Stopping a training between two steps, where its state is whole."""
+"""Stop a training between two steps, where its state is consistent."""
 
 from __future__ import annotations
 
@@ -12,23 +12,38 @@ from types import FrameType
 import torch
 from accelerate import Accelerator
 
+from captionless.training.loop import Callback, StopTraining
+from captionless.training.state import TrainState
+
 
 @dataclass
 class StopRequest:
-    """Whether somebody has asked to stop."""
+    """Whether the user has asked to stop."""
 
     requested: bool = False
+
+
+class StopOnSignal(Callback):
+    """End the training after the step during which a process received a signal; every process needs one of these."""
+
+    def __init__(self, accelerator: Accelerator, stop: StopRequest) -> None:
+        self.accelerator, self.stop = accelerator, stop
+
+    def on_step(self, state: TrainState) -> None:
+        """Raise ``StopTraining`` if any process was asked to stop."""
+        if anyone(self.accelerator, self.stop.requested):
+            raise StopTraining
 
 
 @contextmanager
 def stop_requests(say: Callable[[str], None] = lambda _: None) -> Iterator[StopRequest]:
     """Note Ctrl-C and termination signals instead of stopping at once; a second Ctrl-C does stop at once.
 
-    An interruption in the middle of a step would leave weights and counters that do not belong together.
-    Args:
-        say: is told that the request has been heard.
+    An interruption in the middle of a step would leave weights and counters that do not belong together. Outside the
+    main thread, where Python delivers no signals, nothing is changed.
 
-    Outside the main thread, where Python delivers no signals, nothing is changed.
+    Args:
+        say: receives a remark when the request is noted.
     """
     stop = StopRequest()
     if threading.current_thread() is not threading.main_thread():
@@ -39,7 +54,7 @@ def stop_requests(say: Callable[[str], None] = lambda _: None) -> Iterator[StopR
         if stop.requested:
             raise KeyboardInterrupt
         stop.requested = True
-        say("Stopping after this step; once more stops at once and loses what came after the last checkpoint.")
+        say("Stopping after this step. Press Ctrl-C again to stop at once and lose what followed the last checkpoint.")
 
     before = {number: signal.signal(number, note) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
@@ -50,7 +65,7 @@ def stop_requests(say: Callable[[str], None] = lambda _: None) -> Iterator[StopR
 
 
 def anyone(accelerator: Accelerator, flag: bool) -> bool:
-    """Tell whether any of the processes says yes; each must ask, so that all act alike."""
+    """Return whether ``flag`` is true in any process; all processes must call this together."""
     if accelerator.num_processes == 1:
         return flag
     return bool(accelerator.gather(torch.tensor([float(flag)], device=accelerator.device)).max())

@@ -1,0 +1,141 @@
+"""Hold the state of a training, save it and bring it back."""
+
+from __future__ import annotations
+
+import json
+import math
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from captionless.checkpoints.model import STATE
+from captionless.checkpoints.tensors import read_metadata, read_tensors, save_tensors
+from captionless.config.training import DEFAULT_MINUTES, TrainConfig
+from captionless.diffusion.schedules import AnySchedule
+from captionless.errors import CaptionlessError
+from captionless.models import ema
+from captionless.models.unet import Denoiser
+
+
+@dataclass
+class TrainState:
+    """Everything that changes while a model is trained, and what decides how it changes.
+
+    Args:
+        network: the weights that the optimizer moves.
+        average: their exponential moving average, used for sampling.
+        optimizer: AdamW.
+        config: how the model is trained.
+        schedule: the noise schedule.
+        images_seen: training images shown to the network by all processes, repetitions included.
+        seconds: time spent in training steps.
+        loss: the smoothed loss; NaN before it was first computed.
+    """
+
+    network: Denoiser
+    average: Denoiser
+    optimizer: torch.optim.Optimizer
+    config: TrainConfig
+    schedule: AnySchedule
+    images_seen: int = 0
+    seconds: float = 0.0
+    loss: float = math.nan
+
+    @property
+    def progress(self) -> float:
+        """Share of the training that is done, in [0, 1]: by images or by minutes, whichever is further."""
+        minutes = self.config.minutes
+        if self.config.images is None and minutes is None:
+            minutes = DEFAULT_MINUTES
+        shares = [0.0]
+        if self.config.images is not None:
+            shares.append(self.images_seen / self.config.images)
+        if minutes is not None:
+            shares.append(self.seconds / (60 * minutes))
+        return min(1.0, max(shares))
+
+    @property
+    def finished(self) -> bool:
+        """Whether the training has reached its length."""
+        return self.progress == 1
+
+    @property
+    def learning_rate(self) -> float:
+        """Learning rate of the next step: a linear warm-up, a plateau, a linear fall to zero at the end.
+
+        The fall makes it possible to lengthen a finished training: more plateau can follow (arXiv:2405.18392).
+        """
+        rise = min(1.0, (self.images_seen + self.config.batch) / self.config.warm_up)
+        fall = min(1.0, (1 - self.progress) / self.config.cool_down)
+        return self.config.learning_rate * rise * fall
+
+
+def begin(network: Denoiser, config: TrainConfig, schedule: AnySchedule) -> TrainState:
+    """Return the state before the first step."""
+    optimizer = torch.optim.AdamW(
+        network.parameters(), lr=config.learning_rate, betas=(0.9, 0.99), weight_decay=0.01, fused=False
+    )
+    average = ema.average_copy(network)
+    assert isinstance(average, Denoiser)
+    return TrainState(network, average, optimizer, config, schedule)
+
+
+def save_state(folder: Path, state: TrainState) -> None:
+    """Write what an exact resume needs, as one safetensors file, in one step.
+
+    Raises:
+        CaptionlessError: the weights are not finite (a good checkpoint is never replaced by a bad one), or the file
+            cannot be written.
+    """
+    if not all(bool(weights.isfinite().all()) for weights in state.network.parameters()):
+        raise diverged(state)
+    tensors = {f"network.{k}": v for k, v in state.network.state_dict().items()}
+    tensors |= {f"average.{k}": v for k, v in state.average.state_dict().items()}
+    for index, moments in state.optimizer.state_dict()["state"].items():
+        tensors |= {f"optimizer.{index}.{k}": torch.as_tensor(v) for k, v in moments.items()}
+    counter = {"images": state.images_seen, "seconds": state.seconds, "loss": state.loss}
+    save_tensors(folder / STATE, tensors, {"counter": json.dumps(counter)})
+
+
+def restore_state(folder: Path, state: TrainState) -> None:
+    """Bring back what ``save_state`` wrote into a fresh ``state`` of the same shape."""
+    tensors = read_tensors(folder / STATE)
+    try:
+        counter = json.loads(read_metadata(folder / STATE)["counter"])
+        state.network.load_state_dict(_below("network.", tensors))
+        state.average.load_state_dict(_below("average.", tensors))
+        optimizer = state.optimizer.state_dict()
+        for name, value in _below("optimizer.", tensors).items():
+            index, key = name.split(".", 1)
+            optimizer["state"].setdefault(int(index), {})[key] = value
+        state.optimizer.load_state_dict(optimizer)
+        _match_layout(state.optimizer)
+        state.images_seen, state.seconds, state.loss = counter["images"], counter["seconds"], counter["loss"]
+    except (KeyError, RuntimeError, TypeError, ValueError) as error:
+        raise CaptionlessError(
+            f"{folder / STATE} does not fit this model, so the training cannot be resumed. Start a new one from its "
+            f"weights in another folder with `start_from={folder}`."
+        ) from error
+
+
+def diverged(state: TrainState) -> CaptionlessError:
+    """Return the error for a loss or weights that are not finite."""
+    return CaptionlessError(
+        f"the loss is not a number any more after {state.images_seen:,} images. The last checkpoint is kept. Start a "
+        "new training with a lower `learning_rate`; if it computed in bf16, `resume=True` with `precision=float32` "
+        "may continue from the last checkpoint."
+    )
+
+
+def _match_layout(optimizer: torch.optim.Optimizer) -> None:
+    """Give restored moments the memory layout of their weights; mixed layouts are slow, and round differently."""
+    for weights, moments in optimizer.state.items():
+        for key, value in moments.items():
+            if value.shape == weights.shape:
+                moments[key] = torch.empty_like(weights, requires_grad=False).copy_(value)
+
+
+def _below(prefix: str, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+    return {name.removeprefix(prefix): value for name, value in tensors.items() if name.startswith(prefix)}

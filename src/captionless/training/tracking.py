@@ -1,0 +1,61 @@
+"""Log a training to TensorBoard, Weights & Biases, MLflow or Trackio, through accelerate's trackers."""
+
+from __future__ import annotations
+
+from importlib.util import find_spec
+from pathlib import Path
+
+from accelerate import Accelerator
+from accelerate.utils import ProjectConfiguration
+
+from captionless.config.training import TRACKERS
+from captionless.errors import CaptionlessError, one_of
+from captionless.training.loop import CHECK_EVERY, Callback
+from captionless.training.state import TrainState
+
+LOG = "log"
+"""The folder, inside the model's, of logs that are written to files."""
+
+
+def check_tracker(name: str) -> None:
+    """Raise unless ``name`` is a tracker whose package is installed."""
+    one_of("track", name, TRACKERS)
+    if find_spec(name) is None:
+        raise CaptionlessError(f"`track={name}` needs the package {name}. Install it: pip install {name}")
+
+
+def tracked_accelerator(out: Path, track: str | None) -> Accelerator:
+    """Return an accelerator that logs to a tracker; without one it logs nowhere."""
+    where = ProjectConfiguration(project_dir=str(out), logging_dir=str(out / LOG))
+    # The loop casts by itself, as the training's own settings say.
+    return Accelerator(mixed_precision="no", log_with=track, project_config=where)
+
+
+class Tracking(Callback):
+    """Log loss, learning rate and speed, each time the smoothed loss was computed; and what others give to ``log``."""
+
+    def __init__(self, accelerator: Accelerator, out: Path) -> None:
+        self.accelerator, self.out = accelerator, out
+
+    def on_start(self, state: TrainState) -> None:
+        """Start a run with the settings of the training."""
+        settings = {name: _plain(value) for name, value in state.config.model_dump().items()}
+        self.accelerator.init_trackers("captionless", settings, {"wandb": {"name": self.out.name}})
+
+    def on_step(self, state: TrainState) -> None:
+        """Log the state, if the loss is new."""
+        if state.images_seen // state.config.batch % CHECK_EVERY == 0:
+            self.log({"loss": state.loss, "learning_rate": state.learning_rate, "seconds": state.seconds}, state)
+
+    def log(self, values: dict[str, float], state: TrainState) -> None:
+        """Log some figures at the number of images seen."""
+        self.accelerator.log(values, step=state.images_seen)
+
+    def close(self) -> None:
+        """Write what is left, however the training ended."""
+        for tracker in self.accelerator.trackers:
+            tracker.finish()
+
+
+def _plain(value: object) -> object:
+    return value if isinstance(value, int | float | str | bool) else str(value)
