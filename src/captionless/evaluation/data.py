@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
-import numpy as np
 import torch
 from torch import Tensor
 
@@ -14,7 +13,8 @@ from captionless.checkpoints.config import model_folder
 from captionless.checkpoints.image_list import read_labels
 from captionless.data.arrays import ImageArrays, read_arrays
 from captionless.data.labels import find_labels, normalise_label
-from captionless.encoders.embeddings import embed
+from captionless.encoders.embeddings import EmbeddedImages, embed
+from captionless.errors import shorten
 from captionless.evaluation.lineage import inherited_images, seen_digests, training_images
 from captionless.generation.generator import Generator
 from captionless.progress import Progress
@@ -109,7 +109,9 @@ def load_evaluation_data(
     # A model of classes takes the labels that its own training recorded.
     key = (config.size, config.denoiser.channels, config.encoder.digest if config.encoder else name)
     if key not in cache:
-        cache[key] = _read(data, generator, progress, labels)
+        images = _read(data, generator, progress, labels, encode=config.encoder is not None)
+        recorded = read_labels(model_folder(name)) if labels is None else {}
+        cache[key] = images if config.encoder else _with_classes(images, generator, recorded)
     everything = cache[key]
     seen, unrecorded = seen_digests(name)
     known = [i for i, digest in enumerate(everything.digests) if digest in seen]
@@ -131,43 +133,34 @@ def load_labelled_images(
     Raises:
         CaptionlessError: as ``load_evaluation_data``.
     """
-    found = _read_arrays(data, generator, progress)
-    return _unique(found, data, generator, labels, torch.empty(len(found.names), 0))
+    return _read(data, generator, progress, labels, encode=False)
 
 
-def _read(data: str | Path, generator: Generator, progress: Progress, labels: str | Path | None) -> ImageSet:
-    config = generator.model.config
-    if config.encoder:
-        grey = config.denoiser.channels == 1
-        embedded = embed(data, generator.encoder, sizes=(config.size,), grey=grey, progress=progress)
-        _report_files(embedded, progress)
-        return _unique(embedded, data, generator, labels, torch.from_numpy(embedded.vectors).float())
-    arrays = _read_arrays(data, generator, progress)
-    images = _unique(arrays, data, generator, labels, torch.empty(len(arrays.names), 0))
-    recorded = read_labels(model_folder(generator.model.name)) if labels is None else {}
-    known = [recorded.get(digest) or label for digest, label in zip(images.digests, images.labels, strict=True)]
-    conditions = torch.tensor([[label == name for name in config.classes] for label in known]).float()
-    return ImageSet(images.names, images.digests, images.pixels, conditions, tuple(known))
-
-
-def _read_arrays(data: str | Path, generator: Generator, progress: Progress) -> ImageArrays:
-    config = generator.model.config
-    grey = config.denoiser.channels == 1
-    found = read_arrays(data, (config.size,), grey=grey, progress=progress)
-    _report_files(found, progress)
-    return found
-
-
-def _unique(
-    found: ImageArrays, data: str | Path, generator: Generator, labels: str | Path | None, conditions: Tensor
+def _read(
+    data: str | Path, generator: Generator, progress: Progress, labels: str | Path | None, *, encode: bool
 ) -> ImageSet:
-    """Return the images, the first of each set of identical ones, with their labels."""
-    kept = np.asarray(found.unique, dtype=np.int64)
-    names = tuple(found.names[i] for i in kept)
-    of = folder_labels(names) if labels is None else find_labels(data, names, str(labels)).by_name
-    pixels = torch.from_numpy(found.pixels[generator.model.config.size][kept]).permute(0, 3, 1, 2).contiguous()
-    digests = tuple(found.digests[i] for i in kept)
-    return ImageSet(names, digests, pixels, conditions[torch.from_numpy(kept)], tuple(of.get(name) for name in names))
+    """Read the images, the first of each set of identical ones, with their labels; conditions are image vectors."""
+    size, grey = generator.model.config.size, generator.model.config.denoiser.channels == 1
+    found: ImageArrays
+    if encode:
+        found = embed(data, generator.encoder, sizes=(size,), grey=grey, progress=progress)
+    else:
+        found = read_arrays(data, (size,), grey=grey, progress=progress)
+    _report_files(found, progress)
+    kept = found.unique
+    names, digests = tuple(found.names[i] for i in kept), tuple(found.digests[i] for i in kept)
+    by_name = folder_labels(names) if labels is None else find_labels(data, names, str(labels)).by_name
+    pixels = torch.from_numpy(found.pixels[size][kept]).permute(0, 3, 1, 2).contiguous()
+    vectors = torch.from_numpy(found.vectors[kept]).float() if isinstance(found, EmbeddedImages) else None
+    conditions = torch.empty(len(kept), 0) if vectors is None else vectors
+    return ImageSet(names, digests, pixels, conditions, tuple(by_name.get(name) for name in names))
+
+
+def _with_classes(images: ImageSet, generator: Generator, recorded: Mapping[str, str]) -> ImageSet:
+    """Return the images with the classes of a model as conditions; labels that it recorded come before others."""
+    labels = tuple(recorded.get(digest) or name for digest, name in zip(images.digests, images.labels, strict=True))
+    conditions = torch.tensor([[label == name for name in generator.classes] for label in labels]).float()
+    return replace(images, conditions=conditions, labels=labels)
 
 
 def folder_labels(names: Sequence[str]) -> dict[str, str]:
@@ -199,7 +192,5 @@ def _report_files(found: ImageArrays, progress: Progress) -> None:
     copies = sum(len(names) - 1 for names in found.duplicates)
     same = f", {copies:,} copies counted once" if copies else ""
     progress.say(f"Images: {len(found.names):,} usable, {len(found.skipped):,} files skipped{same}.")
-    for skipped in found.skipped[:5]:
-        progress.say(f"  skipped {skipped.name}: {skipped.reason}")
-    if len(found.skipped) > 5:
-        progress.say(f"  and {len(found.skipped) - 5:,} more.")
+    for line in shorten((f"skipped {one.name}: {one.reason}" for one in found.skipped), 5):
+        progress.say(f"  {line}")

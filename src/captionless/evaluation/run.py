@@ -7,6 +7,7 @@ import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Unpack
 
 import torch
 
@@ -15,6 +16,7 @@ from captionless.checkpoints.card import add_evaluation
 from captionless.checkpoints.config import BUNDLED, load_config, model_folder
 from captionless.checkpoints.hub import FETCHED
 from captionless.config.evaluation import EvaluationConfig
+from captionless.config.options import EvaluationOptions
 from captionless.config.sampling import SamplingConfig
 from captionless.device import resolve_precision
 from captionless.encoders.dual_encoder import Encoder
@@ -27,7 +29,7 @@ from captionless.evaluation.report.results import ModelEvaluation, Report
 from captionless.files import make_folder
 from captionless.generation.generator import Generator, load
 from captionless.generation.prompts import read_prompts
-from captionless.progress import Progress, Silent
+from captionless.progress import Progress, choose_progress
 
 
 def evaluate(
@@ -41,7 +43,8 @@ def evaluate(
     encoder: Encoder | str | Path | None = None,
     sampling: SamplingConfig | None = None,
     config: EvaluationConfig | None = None,
-    progress: Progress | None = None,
+    progress: Progress | bool | None = None,
+    **settings: Unpack[EvaluationOptions],
 ) -> Report:
     """Measure models on a folder of images, and write ``index.html`` and ``report.json`` into ``out``.
 
@@ -61,6 +64,7 @@ def evaluate(
         sampling: how images are generated.
         config: the sizes of the evaluation, and its seed.
         progress: receives remarks and progress.
+        settings: fields of ``EvaluationConfig``, such as ``samples=100``; they replace those of ``config``.
 
     Returns:
         The results of all models.
@@ -71,37 +75,42 @@ def evaluate(
     names = [models] if isinstance(models, str | Path) else list(models)
     if len({str(name) for name in names}) < max(1, len(names)):
         raise CaptionlessError("`models` must name at least one model, and each only once.")
+    config = (config or EvaluationConfig()).replace(**settings)
     make_folder(Path(out))
-    sampling, config, progress = sampling or SamplingConfig(), config or EvaluationConfig(), progress or Silent()
     texts = () if prompts is None else tuple(read_prompts(Path(prompts)))
-    plan = Plan(texts, str(prompts), features, sampling, config, progress)
+    plan = Plan(texts, str(prompts), features, sampling or SamplingConfig(), config, choose_progress(progress))
     generators = [load(name, None if load_config(name).classes else encoder) for name in names]
     share_encoders(generators)
+    evaluated = _evaluate_all(generators, data, labels, plan)
+    places = {"data": data, "out": out, "prompts": prompts, "labels": labels, "features": features}
+    if isinstance(encoder, str | Path):
+        places["encoder"] = encoder
+    report = Report(str(data), _settings(plan, generators[0]), evaluated, command(names, places, plan.sampling, config))
+    write(Path(out), report)
+    for one in evaluated:
+        _add_to_card(one, report, plan.progress)
+    return report
+
+
+def _evaluate_all(
+    generators: Sequence[Generator], data: str | Path, labels: str | Path | None, plan: Plan
+) -> tuple[ModelEvaluation, ...]:
+    """Evaluate each model, several of them on the same held-out images as far as possible.
+
+    Raises:
+        CaptionlessError: as ``evaluate``.
+    """
     cache: dict[object, ImageSet] = {}
-    folders = [load_evaluation_data(data, generator, progress, labels, cache) for generator in generators]
-    folders, remarks = keep_common(folders, config.common_held_out)
-    remarks += differences(generators, features)
+    folders = [load_evaluation_data(data, generator, plan.progress, labels, cache) for generator in generators]
+    folders, remarks = keep_common(folders, plan.config.common_held_out)
+    remarks += differences(generators, plan.features)
     found = [evaluate_model(generator, folder, plan) for generator, folder in zip(generators, folders, strict=True)]
     if not any(one.figures for one in found):
         reasons = (why.rstrip(".") for one in found for section in one.sections for _, why in section.missing)
         raise CaptionlessError(
             f"nothing could be measured: {'; '.join(dict.fromkeys(reasons))}. Give a folder with more images."
         )
-    found = [replace(one, warnings=(*one.warnings, *remarks)) for one in found]
-    places: dict[str, str | Path | None] = {
-        "data": data,
-        "out": out,
-        "prompts": prompts,
-        "labels": labels,
-        "features": features,
-    }
-    if isinstance(encoder, str | Path):
-        places["encoder"] = encoder
-    report = Report(str(data), _settings(plan, generators[0]), tuple(found), command(names, places, sampling, config))
-    write(Path(out), report)
-    for one in found:
-        _add_to_card(one, report, progress)
-    return report
+    return tuple(replace(one, warnings=(*one.warnings, *remarks)) for one in found)
 
 
 def share_encoders(generators: Sequence[Generator]) -> None:
