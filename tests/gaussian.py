@@ -13,7 +13,7 @@ from captionless.diffusion.schedules import Schedule
 
 
 class StraightLine:
-    """The flow path, not cut at its ends: pure noise at 1, the clean picture at 0, and variance not preserved."""
+    """The flow path, not cut at its ends: pure noise at 1, the clean image at 0, and variance not preserved."""
 
     def alpha_sigma(self, t: Tensor) -> tuple[Tensor, Tensor]:
         return 1 - t, t

@@ -71,7 +71,7 @@ def test_each_time_it_goes_from_a_condition_to_the_mean_of_the_images_nearest_to
 
 
 def test_a_text_between_two_kinds_of_images_shifts_to_the_one_that_it_is_closer_to() -> None:
-    """Two tight clusters; a text far from both, whose first mean is a blend that is like none of the pictures."""
+    """Two tight clusters; a text far from both, whose first mean is a blend that is like none of the images."""
     kinds, middle = torch.eye(8)[:2], torch.eye(8)[7:]
     bank = F.normalize(kinds.repeat_interleave(20, 0) + 0.05 * random(40, 8), dim=1)
     text = F.normalize(middle + 0.28 * kinds[:1] + 0.27 * kinds[1:], dim=1)
@@ -90,7 +90,7 @@ def test_the_mean_bridge_moves_texts_from_the_mean_of_words_to_that_of_images() 
 
 
 def test_the_mean_bridge_closes_a_gap_that_is_one_constant_vector() -> None:
-    """Pairs of text and picture that differ by the same vector: each text finds its picture's direction."""
+    """Pairs of text and image that differ by the same vector: each text finds its image's direction."""
     middle, gap = 0.1 * random(50, 512), random(1, 512, seed=1)
     texts, pictures = middle - gap, middle + gap
     moved = shift_by_means(texts, texts.mean(0), pictures.mean(0))

@@ -1,4 +1,4 @@
-"""The contract of conditioning.composition: other prompts, a reference picture, what to avoid."""
+"""The contract of conditioning.composition: other prompts, a reference image, what to avoid."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def words(texts: Sequence[str]) -> Tensor:
 
 
 def levels(first: GeneratedImage | Image.Image, second: GeneratedImage | Image.Image) -> int:
-    """The largest difference of two pictures, in levels of 255."""
+    """The largest difference of two images, in levels of 255."""
     return int(np.abs(np.asarray(first, int) - np.asarray(second, int)).max())
 
 
@@ -50,7 +50,7 @@ def one(painter: Generator, prompt: str, composition: Composition | None = None,
     return image
 
 
-# --- what is painted ---
+# --- what is sampled ---
 
 
 @pytest.mark.parametrize("sampler", SAMPLERS)
@@ -78,7 +78,7 @@ def test_every_prompt_walks_towards_the_other_from_the_same_noise(painter: Gener
 
 @pytest.mark.parametrize("strength", [1.0, 0.5], ids=["from noise", "from a photograph"])
 @pytest.mark.parametrize("sampler", SAMPLERS)
-def test_an_early_switch_paints_the_later_prompt_and_a_late_one_the_prompt(
+def test_an_early_switch_samples_the_later_prompt_and_a_late_one_the_prompt(
     sampler: str, strength: float, painter: Generator
 ) -> None:
     more: dict[str, Any] = {"sampling": QUICK.replace(sampler=sampler), "edit": Edit(PHOTO, strength)}
@@ -135,7 +135,7 @@ def test_words_to_avoid_take_the_place_of_the_null_condition(painter: Generator)
     assert levels(none, asked) == 0
 
 
-def test_avoiding_the_prompt_itself_leaves_guidance_nothing_to_lean_on(painter: Generator) -> None:
+def test_avoiding_the_prompt_itself_leaves_guidance_nothing_to_act_on(painter: Generator) -> None:
     itself = one(painter, "a rose", Composition(negative="a rose"))
     assert levels(itself, one(painter, "a rose", sampling=QUICK.replace(guidance=0.0))) <= 1
 

@@ -1,4 +1,4 @@
-"""The contract of diffusion.guidance: leaning away from the unconditional prediction, towards the condition."""
+"""The contract of diffusion.guidance: guiding away from the unconditional prediction, towards the condition."""
 
 import math
 
@@ -63,7 +63,7 @@ def answer(condition: Tensor, t: Tensor = T) -> Tensor:
 
 
 def plain(condition: Tensor, t: Tensor = T, prediction: str = "v") -> Tensor:
-    """The picture that the network alone predicts."""
+    """The image that the network alone predicts."""
     return picture(answer(condition, t), t, prediction)
 
 
@@ -107,7 +107,7 @@ def test_guidance_and_rescaling_are_those_of_diffusers_at_its_scale_minus_1(g: f
     torch.testing.assert_close(rescale(guide(cond, uncond, g - 1), cond, phi), theirs, atol=1e-6, rtol=0)
 
 
-# --- the guided picture ---
+# --- the guided image ---
 
 
 @pytest.mark.parametrize("prediction", PREDICTIONS)
@@ -130,7 +130,7 @@ def test_scale_minus_1_is_the_unconditional_prediction(prediction: str, t: float
 @settings(max_examples=25)
 @given(w=st.floats(-20, 20))
 def test_other_scales_extrapolate_between_the_two(prediction: str, w: float) -> None:
-    # The picture is affine in the prediction and guidance's factors sum to 1: it may as well be done on pictures.
+    # The image is affine in the prediction and guidance's factors sum to 1: it may as well be done on images.
     expected = (1 + w) * plain(ROSE, prediction=prediction) - w * plain(NULL, prediction=prediction)
     torch.testing.assert_close(denoised(ROSE, unclipped(w), prediction=prediction), expected, atol=1e-5, rtol=1e-5)
 
@@ -389,7 +389,7 @@ def test_only_the_ratios_of_weights_count(size: float) -> None:
     torch.testing.assert_close(denoised(scaled, 2.0), denoised(parts, 2.0))
 
 
-def test_a_negative_weight_leads_away_from_a_prompt() -> None:
+def test_a_negative_weight_guides_away_from_a_prompt() -> None:
     torch.testing.assert_close(denoised([Prompt(ROSE, -1.0)]), 2 * plain(NULL) - plain(ROSE))
 
 

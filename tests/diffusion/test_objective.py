@@ -40,7 +40,7 @@ def number(value: float) -> Tensor:
     return torch.tensor(value, dtype=torch.float64)
 
 
-# --- the picture, the noise, and what is predicted of them ---
+# --- the image, the noise, and what is predicted of them ---
 
 
 @every_kind
@@ -154,7 +154,7 @@ def test_the_loss_of_the_perfect_network_is_zero(kind: str, schedule: AnySchedul
     x0, condition, t, eps = batch()
 
     def perfect(xt: Tensor, t: Tensor, condition: Tensor) -> Tensor:
-        """Knows the pictures, and finds the noise in what it is shown."""
+        """Knows the images, and finds the noise in what it is shown."""
         alpha, sigma = (value.reshape(-1, 1, 1, 1) for value in schedule.alpha_sigma(t))
         found = (xt - alpha * x0) / sigma
         return {"eps": found, "x0": x0, "v": alpha * found - sigma * x0, "flow": found - x0}[kind]

@@ -183,7 +183,7 @@ def test_churn_raises_sigma_over_alpha_by_its_share_in_a_step(sampler: Sampler, 
     assert float(raised / level) == pytest.approx(factor, rel=1e-9)
 
 
-# --- pictures ---
+# --- images ---
 
 
 @every

@@ -75,7 +75,7 @@ def assert_order(errors: list[float], expected: int) -> None:
 def test_the_mean_and_the_covariance_of_gaussian_data_are_reached(name: str, schedule: Schedule) -> None:
     mean, covariance = sampled_moments(EVERY[name], schedule, sampling_times(50))
     exact_mean, exact_covariance = exact_moments(schedule, torch.zeros(()))
-    # What is left of the picture at t = 1 of the cosine, exp(-6.5), is missing from pure noise, and from the mean.
+    # What is left of the image at t = 1 of the cosine, exp(-6.5), is missing from pure noise, and from the mean.
     torch.testing.assert_close(mean, exact_mean, atol=5e-4, rtol=0)
     tolerance = {1: 0.05, 2: 0.013, 3: 0.001}[ORDERS[name]]
     torch.testing.assert_close(covariance, exact_covariance, atol=tolerance, rtol=0)
@@ -159,7 +159,7 @@ def test_an_ancestral_step_has_the_posterior_mean_and_variance_of_ddpm_equations
 
 @on_both_paths
 def test_the_upper_variance_is_exact_for_white_noise_and_the_lower_for_a_single_image(schedule: Schedule) -> None:
-    """Section 3.2 of arXiv:2006.11239, whatever the number of steps: one picture's worth of noise, 20000 times."""
+    """Section 3.2 of arXiv:2006.11239, whatever the number of steps: one image's worth of noise, 20000 times."""
     x, z = random(20000, 1).double(), draws(torch.Size((20000, 1)), dtype=torch.float64)
     times = torch.tensor([1.0, 0.7, 0.4], dtype=torch.float64)
     alpha, sigma = (float(value) for value in schedule.alpha_sigma(times[-1]))

@@ -74,7 +74,7 @@ SCALED = ("heun", "euler", "euler-ancestral")
 
 
 class Table:
-    """Noise levels at the times 1, (n-1)/n ... 1/n; the clean picture at 0."""
+    """Noise levels at the times 1, (n-1)/n ... 1/n; the clean image at 0."""
 
     def __init__(self, alpha: Tensor, sigma: Tensor) -> None:
         self.alpha, self.sigma = alpha.double(), sigma.double()
@@ -149,7 +149,7 @@ def deviation(name: str, prediction: str, length: int, steps: int, *, wide: bool
     ours = our_trajectory(kind.ours, schedule, x, options["prediction_type"])
     assert ours.shape == theirs.shape == (steps + 1, *x.shape)
     if name == "ddpm-upper" and scheduler.timesteps[-1] > 0:
-        # diffusers adds noise to the final pictures too, unless its last time is 0 (DDPM, algorithm 2: never).
+        # diffusers adds noise to the final images too, unless its last time is 0 (DDPM, algorithm 2: never).
         ours, theirs = ours[:-1], theirs[:-1]
     return float((ours - theirs).abs().max() / theirs.abs().max())
 

@@ -1,4 +1,4 @@
-"""The contract of captionless.diffusion.schedules: how much picture and how much noise there is at a time."""
+"""The contract of captionless.diffusion.schedules: how much image and how much noise there is at a time."""
 
 import math
 import re
@@ -133,7 +133,7 @@ def test_image_and_noise_weigh_alike_halfway() -> None:
 
 @pytest.mark.parametrize("T", [2, 150, 1000])
 def test_linear_betas_are_the_chain_of_ddpm_equation_2(T: int) -> None:
-    """Each step keeps ``sqrt(1 - beta)`` of the picture and adds noise of variance beta; eq. 4 is what comes of it."""
+    """Each step keeps ``sqrt(1 - beta)`` of the image and adds noise of variance beta; eq. 4 is what comes of it."""
     mean, variance, expected = 1.0, 0.0, []
     for k in range(T):
         beta = 1e-4 + (0.02 - 1e-4) * k / (T - 1)
@@ -304,7 +304,7 @@ def test_noisy_images_have_mean_and_variance_of_ddpm_equation_4(schedule: AnySch
 
 @pytest.mark.parametrize("schedule", PRESERVING.values(), ids=PRESERVING)
 def test_noise_of_variance_1_stays_so(schedule: AnySchedule) -> None:
-    """``Var[xt] = 1`` for pictures of variance 1: what a network sees is as large at all times."""
+    """``Var[xt] = 1`` for images of variance 1: what a network sees is as large at all times."""
     for t in (0.0, 0.3, 1.0):
         xt = add_noise(schedule, random(4000, 1, 1, 1), random(4000, 1, 1, 1, seed=1), torch.full((4000,), t))
         assert xt.var() == pytest.approx(1, abs=0.08)

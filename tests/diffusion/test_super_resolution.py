@@ -1,4 +1,4 @@
-"""The contract of captionless.diffusion.super_resolution: a second denoiser that enlarges what the first one paints."""
+"""The contract of captionless.diffusion.super_resolution: a second denoiser upsamples the images of the first."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ FIRST = Stage(SMALL.denoiser, SMALL.config)
 
 
 class Sees(torch.nn.Module):
-    """Stands in for a second denoiser: it answers the enlarged picture that it is shown, and remembers its calls."""
+    """Stands in for a second denoiser: it answers the upsampled image that it is shown, and remembers its calls."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -65,7 +65,7 @@ def enlarged(n: int = 3, sampling: SamplingConfig = QUICK, denoiser: Any = None,
 # --- what the second denoiser sees ---
 
 
-def test_without_noise_it_is_the_small_image_enlarged_and_a_plane_of_zeros() -> None:
+def test_without_noise_it_is_the_small_image_upsampled_and_a_plane_of_zeros() -> None:
     small = tiny.random(2, 3, 4, 4)
     shown = low_res_channels(small, 8, torch.zeros(2), tiny.random(2, 3, 4, 4, seed=1))
     torch.testing.assert_close(shown[:, :3], F.interpolate(small, size=8, mode="bilinear"))
@@ -80,7 +80,7 @@ def test_each_image_is_as_noisy_as_the_plane_beside_it_tells() -> None:
 
 
 @pytest.mark.parametrize(("size", "patch"), [(16, 1), (48, 1), (64, 2), (96, 2), (128, 4), (256, 4)])
-def test_a_network_that_enlarges_works_on_about_the_same_grid_for_every_size(size: int, patch: int) -> None:
+def test_a_network_that_upsamples_works_on_about_the_same_grid_for_every_size(size: int, patch: int) -> None:
     shape = super_resolution_denoiser(size, 3, 16, tiny.WIDTH, 0.0)
     assert shape.patch == patch
     shape.check_size(size)
@@ -92,7 +92,7 @@ def test_a_network_that_enlarges_works_on_about_the_same_grid_for_every_size(siz
 
 
 def test_it_learns_to_use_the_small_image() -> None:
-    """Stripes whose direction only the small picture tells where there is nothing but noise."""
+    """Stripes whose direction only the small image tells where there is nothing but noise."""
     pixels = torch.zeros(64, 3, 8, 8, dtype=torch.uint8)
     pixels[:32, :, :4], pixels[32:, :, :, :4] = 255, 255
     data = trainer.TrainingData(pixels, torch.zeros(64, tiny.WIDTH), small=pixels[..., ::2, ::2])
@@ -135,7 +135,7 @@ def test_the_small_images_are_mirrored_with_the_large_ones(monkeypatch: pytest.M
     generator = torch.Generator().manual_seed(0)
     small = x0[..., ::2, ::2]
     trainer.step_loss(network, CosineSchedule(), x0, tiny.unit_vectors(16), settings, generator, small)  # type: ignore[arg-type]
-    # At time 0 there is hardly any noise on the large picture.
+    # At time 0 there is hardly any noise on the large image.
     mirrored = (clean[0] - x0).abs().amax((1, 2, 3)) > 0.1
     assert 0 < mirrored.sum() < 16
     expected = torch.where(mirrored.reshape(-1, 1, 1, 1), small.flip(3), small)
@@ -143,7 +143,7 @@ def test_the_small_images_are_mirrored_with_the_large_ones(monkeypatch: pytest.M
     assert len(set(pairs[0][1].tolist())) == 16
 
 
-# --- painting ---
+# --- sampling ---
 
 
 def test_the_second_denoiser_is_shown_what_the_first_one_sampled() -> None:
@@ -212,7 +212,7 @@ def test_a_second_stage_needs_the_first_and_a_first_stage_has_none_before_it() -
             sample(stages, tiny.unit_vectors(1), [0], QUICK)
 
 
-def test_how_it_enlarges_keeps_what_concerns_all_painting() -> None:
+def test_how_it_upsamples_keeps_what_concerns_all_sampling() -> None:
     sampling = SamplingConfig(guidance=3, sampler="ddim", eta=1.0, threshold="dynamic", precision="bf16", batch=5)
     expected = SamplingConfig(
         guidance=0, steps=SamplingConfig().upsample_steps, threshold="dynamic", precision="bf16", batch=5
@@ -221,7 +221,7 @@ def test_how_it_enlarges_keeps_what_concerns_all_painting() -> None:
 
 
 @pytest.mark.parametrize(("scale", "second_scale"), [(-1, -1), (-0.5, -0.5), (-3, -1), (0, 0), (8, 0)])
-def test_a_image_without_words_is_enlarged_without_them(scale: float, second_scale: float) -> None:
+def test_a_image_without_words_is_upsampled_without_them(scale: float, second_scale: float) -> None:
     assert SamplingConfig(guidance=scale).upsampling().guidance == second_scale
 
 

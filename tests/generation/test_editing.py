@@ -1,4 +1,4 @@
-"""The contract of captionless.generation.editing: painting over a photograph, or over a part of it."""
+"""The contract of captionless.generation.editing: sampling over a photograph, or over a part of it."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ def as_trained(photo: Image.Image, mode: str = "RGB") -> np.ndarray:
     return np.asarray(square(photo, SIZE).convert(mode), int).reshape(SIZE, SIZE, -1)
 
 
-# --- what is painted ---
+# --- what is sampled ---
 
 
 @every

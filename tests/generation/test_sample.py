@@ -1,4 +1,4 @@
-"""The contract of generation.sample: conditions and seeds in, pixels out, a seed's picture the same in any batch."""
+"""The contract of generation.sample: conditions and seeds in, pixels out, a seed's image the same in any batch."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ def sampled(
 
 
 def composed(n: int) -> list[Prompt]:
-    """All that a composition can ask of n pictures: a prompt, another that takes over, and one to lean away from."""
+    """All that a composition can ask of n images: a prompt, another that takes over, and one to lean away from."""
     early, late, away = (Prompt(tiny.unit_vectors(n, seed=seed)) for seed in (1, 2, 3))
     return [replace(early, interval=(0.4, 1.0)), replace(late, interval=(0.0, 0.4)), replace(away, weight=-0.5)]
 
@@ -72,7 +72,7 @@ def test_pixels_keep_their_place_and_channel() -> None:
         assert np.array_equal(np.asarray(image), picture.permute(1, 2, 0).numpy())
 
 
-# --- a seed means a picture ---
+# --- a seed means a image ---
 
 
 @hypothesis_settings(max_examples=16)
@@ -153,7 +153,7 @@ def test_every_condition_needs_its_seed(conditions: int, seeds: int) -> None:
         sampled(torch.zeros(conditions, tiny.WIDTH), range(seeds))
 
 
-# --- what decides a picture ---
+# --- what decides a image ---
 
 
 @pytest.mark.parametrize(
@@ -210,7 +210,7 @@ def test_float32_on_cuda_does_without_tf32_and_leaves_the_setting_as_it_was() ->
 
 @pytest.mark.parametrize("edit", ["plain", "mask"])
 @pytest.mark.parametrize("parts", [lambda n: [Prompt(tiny.unit_vectors(n))], composed], ids=["one", "composed"])
-def test_bf16_paints_nearly_the_image_of_float32_alone_or_in_a_batch(
+def test_bf16_samples_nearly_the_image_of_float32_alone_or_in_a_batch(
     parts: Callable[[int], list[Prompt]], edit: str
 ) -> None:
     """The stated tolerance: 2 of 255 levels on average and 12 at most, with this network of random weights."""
@@ -258,7 +258,7 @@ def test_a_chosen_interval_is_kept(w: float) -> None:
 
 
 class Ideal(torch.nn.Module):
-    """Stands in for a denoiser; clean pictures vary by 0.1 about 0.3, which a linear answer denoises ideally."""
+    """Stands in for a denoiser; clean images vary by 0.1 about 0.3, which a linear answer denoises ideally."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -273,7 +273,7 @@ class Ideal(torch.nn.Module):
 @pytest.mark.parametrize("sampler", SAMPLERS)
 @pytest.mark.parametrize("steps", [3, 5, 10])
 def test_few_even_steps_of_every_sampler_stay_in_the_range_of_the_data(sampler: str, steps: int) -> None:
-    """Heun's first step from the trace of a picture at t = 1 would overshoot a hundredfold."""
+    """Heun's first step from the trace of a image at t = 1 would overshoot a hundredfold."""
     sampling = SamplingConfig(guidance=0.0, steps=steps, sampler=sampler, threshold="none", precision="float32")
     pixels = sample([Stage(Ideal(), MODEL.config)], tiny.unit_vectors(4), range(4), sampling)  # type: ignore[arg-type]
     x = pixels.float() / 127.5 - 1

@@ -129,7 +129,7 @@ def test_the_noise_in_a_toy_batch_is_soon_predicted(trained: Denoiser) -> None:
     assert float(losses(trained, 4, None).mean()) < 0.25
 
 
-def test_ddpm_paints_the_class_asked_for_in_as_many_steps_as_it_was_trained_on(trained: Denoiser) -> None:
+def test_ddpm_samples_the_class_asked_for_in_as_many_steps_as_it_was_trained_on(trained: Denoiser) -> None:
     reference = EncoderReference("classes", "0" * 64, CLASSES, 20.0)
     config = ModelConfig(8, trained.config, reference, noise_schedule(SMALL), SMALL.prediction)
     steps: list[int] = []
@@ -144,8 +144,8 @@ def test_ddpm_paints_the_class_asked_for_in_as_many_steps_as_it_was_trained_on(t
     _, condition = classes(6)
     pixels = sample([Stage(trained, config)], condition, [0, 0, 1, 1, 2, 2], sampling, on_step=finite)
     assert steps == list(range(150))
-    # From the same noise. (How dark and how bright is left to it as well: after 150 steps much of a picture is still to
-    # be seen at t = 1, so that the network takes pure noise for a picture.)
+    # From the same noise. (How dark and how bright is left to it as well: after 150 steps much of a image is still to
+    # be seen at t = 1, so that the network takes pure noise for a image.)
     dark, bright = pixels.float().mean((1, 2, 3)).reshape(3, 2).T
     assert (bright - dark).min() > 10
 

@@ -212,7 +212,7 @@ def test_the_normalisation_may_be_another_everywhere() -> None:
     assert nn.GroupNorm not in kinds(network)
     xt, t, condition = inputs(n=3)
     tiny.awake(network)
-    # Statistics of the batch: what one picture becomes now depends on the others.
+    # Statistics of the batch: what one image becomes now depends on the others.
     assert (network(xt, t, condition)[:2] - network(xt[:2], t[:2], condition[:2])).abs().max() > 1e-3
 
 
@@ -225,7 +225,7 @@ def test_the_activation_may_be_another_everywhere(shape: DenoiserConfig) -> None
             part.forward = lambda x: x  # type: ignore[method-assign]
         if isinstance(part, SelfAttention):
             part.forward = lambda x: x  # type: ignore[method-assign]
-    # Nothing is left but convolutions and modulation: linear in the picture.
+    # Nothing is left but convolutions and modulation: linear in the image.
     (a, t, condition), b = inputs(), random(2, 3, 8, 8, seed=5)
     zero, both = network(0 * a, t, condition), network(a + b, t, condition)
     torch.testing.assert_close(both + zero, network(a, t, condition) + network(b, t, condition), atol=1e-4, rtol=1e-4)

@@ -123,32 +123,20 @@ def sample(
 
 def _sample_batch(stages: Sequence[Stage], batch: ImageBatch, on_step: OnStep | None) -> Tensor:
     """Return images, (n, channels, size, size), in about [-1, 1]."""
-    images, before = _finish(stages[0], begin(stages[0], batch), _report(on_step, 0, stages[-1].config.size)), 0
-    for stage in stages[1:]:
-        before += batch.config.steps
-        batch = replace(batch, config=batch.config.upsampling())
-        low_res = conditioned_on(stage, images, batch)
-        images = _finish(stage, begin(stage, batch, low_res), _report(on_step, before, stage.config.size))
+    images, before, size = torch.empty(0), 0, stages[-1].config.size
+    for stage in stages:
+        low_res = None
+        if stage is not stages[0]:
+            batch = replace(batch, config=batch.config.upsampling())
+            low_res = conditioned_on(stage, images, batch)
+        run = begin(stage, batch, low_res)
+        while run.images is None:
+            (step,) = advance([run], stage.denoiser)
+            if step and on_step:
+                x, x0 = (F.interpolate(each, size=size, mode="nearest") for each in (step.x, step.x0))
+                on_step(Step(before + step.number, step.t, x, x0))
+        images, before = run.images, before + batch.config.steps
     return images
-
-
-def _finish(stage: Stage, run: NetworkRun, on_step: OnStep) -> Tensor:
-    while run.images is None:
-        for step in advance([run], stage.denoiser):
-            if step:
-                on_step(step)
-    return run.images
-
-
-def _report(on_step: OnStep | None, before: int, size: int) -> OnStep:
-    """Return a receiver of one stage's steps that passes them on with their number in all stages, and at one size."""
-
-    def report(step: Step) -> None:
-        if on_step:
-            x, x0 = (F.interpolate(images, size=size, mode="nearest") for images in (step.x, step.x0))
-            on_step(Step(before + step.number, step.t, x, x0))
-
-    return report
 
 
 def begin(stage: Stage, batch: ImageBatch, low_res: Tensor | None = None) -> NetworkRun:
