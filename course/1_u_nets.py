@@ -29,8 +29,7 @@ from sklearn.datasets import load_digits
 from torch import nn
 
 from captionless.diffusion.schedules import CosineSchedule, add_noise
-from captionless.models.blocks import zero_weights
-from captionless.models.unet import Denoiser, DenoiserConfig, parameter_count
+from captionless.models import Denoiser, DenoiserConfig, parameter_count, zero_weights
 
 # %% [markdown]
 # ## 1. The images

@@ -31,8 +31,7 @@ from captionless.diffusion.reverse import ReverseProcess, Step, drive
 from captionless.diffusion.samplers import ddpm
 from captionless.diffusion.schedules import CosineSchedule, LinearSchedule, add_noise, log_snr, sampling_times
 from captionless.evaluation.metrics import mmd2, rbf_kernel
-from captionless.models import ema
-from captionless.models.unet import Denoiser, DenoiserConfig
+from captionless.models import Denoiser, DenoiserConfig, ema
 
 x = torch.tensor(load_digits().images, dtype=torch.float32).unsqueeze(1) / 8 - 1  # (1797, 1, 8, 8), from -1 to 1
 order = torch.randperm(len(x), generator=torch.Generator().manual_seed(0))

@@ -33,8 +33,17 @@ from captionless.diffusion.objective import denoising_loss, training_times
 from captionless.diffusion.reverse import ReverseProcess, drive
 from captionless.diffusion.samplers import dpmpp_2m
 from captionless.diffusion.schedules import CosineSchedule, sampling_times
-from captionless.models.blocks import Downsample, Parts, ResidualBlock, Upsample, group_norm, sinusoidal_embedding
-from captionless.models.unet import Denoiser, DenoiserConfig, parameter_count
+from captionless.models import (
+    Denoiser,
+    DenoiserConfig,
+    Downsample,
+    Parts,
+    ResidualBlock,
+    Upsample,
+    group_norm,
+    parameter_count,
+    sinusoidal_embedding,
+)
 
 x = torch.tensor(load_digits().images, dtype=torch.float32).unsqueeze(1) / 8 - 1  # (1797, 1, 8, 8), from -1 to 1
 order = torch.randperm(len(x), generator=torch.Generator().manual_seed(0))

@@ -33,7 +33,7 @@ from captionless.diffusion.objective import denoising_loss, drop_condition, mask
 from captionless.diffusion.reverse import ReverseProcess, drive
 from captionless.diffusion.samplers import dpmpp_2m
 from captionless.diffusion.schedules import CosineSchedule, add_noise, sampling_times
-from captionless.models.unet import Denoiser, DenoiserConfig
+from captionless.models import Denoiser, DenoiserConfig
 
 digits = load_digits()
 x = torch.tensor(digits.images, dtype=torch.float32).unsqueeze(1) / 8 - 1  # (1797, 1, 8, 8), from -1 to 1

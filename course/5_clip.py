@@ -37,18 +37,15 @@ from torch.nn import functional as F
 import captionless
 from captionless.conditioning.bridge import BridgeData, to_condition
 from captionless.conditioning.subject import subject_mean
-from captionless.config.sampling import SamplingConfig
-from captionless.data.arrays import denormalise
+from captionless.data import denormalise
 from captionless.diffusion.guidance import Guidance, guided_denoiser
 from captionless.diffusion.objective import denoising_loss, drop_condition, noise_condition, stratified_times
 from captionless.diffusion.reverse import ReverseProcess, drive
 from captionless.diffusion.samplers import dpmpp_2m
 from captionless.diffusion.schedules import CosineSchedule, Schedule, sampling_times
 from captionless.evaluation.classifier import held_out_split, train_classifier
-from captionless.generation.grids import sample_grid
-from captionless.generation.sample import to_images
-from captionless.models import ema
-from captionless.models.unet import Denoiser, DenoiserConfig
+from captionless.generation import sample_grid, to_images
+from captionless.models import Denoiser, DenoiserConfig, ema
 
 photos = Path(os.environ.get("PHOTOS", "../examples/flowers"))
 
