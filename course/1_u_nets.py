@@ -28,7 +28,7 @@ import torch
 from sklearn.datasets import load_digits
 from torch import nn
 
-from captionless.diffusion.schedules import CosineSchedule, add_noise
+from captionless.diffusion import CosineSchedule, add_noise
 from captionless.models import Denoiser, DenoiserConfig, parameter_count, zero_weights
 
 # %% [markdown]

@@ -25,11 +25,21 @@ import matplotlib.pyplot as plt
 import torch
 from sklearn.datasets import load_digits
 
-from captionless.diffusion.guidance import guided_denoiser
-from captionless.diffusion.objective import denoising_loss, to_eps, training_times
-from captionless.diffusion.reverse import ReverseProcess, Step, drive
-from captionless.diffusion.samplers import ddpm
-from captionless.diffusion.schedules import CosineSchedule, LinearSchedule, add_noise, log_snr, sampling_times
+from captionless.diffusion import (
+    CosineSchedule,
+    LinearSchedule,
+    ReverseProcess,
+    Step,
+    add_noise,
+    ddpm,
+    denoising_loss,
+    drive,
+    guided_denoiser,
+    log_snr,
+    sampling_times,
+    to_eps,
+    training_times,
+)
 from captionless.evaluation.metrics import mmd2, rbf_kernel
 from captionless.models import Denoiser, DenoiserConfig, ema
 
@@ -591,7 +601,7 @@ assert 0.85 < copied < 1.4, "generated digits are as far from the training digit
 # to real digits: 3.5, where `ddpm` has about 7. It needs fewer steps.
 #
 # ```python
-# from captionless.diffusion.samplers import ddim
+# from captionless.diffusion import ddim
 #
 #
 # def from_noise(sampler, seed):

@@ -28,11 +28,16 @@ from sklearn.datasets import load_digits
 from torch import nn
 from torch.nn import functional as F
 
-from captionless.diffusion.guidance import guided_denoiser
-from captionless.diffusion.objective import denoising_loss, training_times
-from captionless.diffusion.reverse import ReverseProcess, drive
-from captionless.diffusion.samplers import dpmpp_2m
-from captionless.diffusion.schedules import CosineSchedule, sampling_times
+from captionless.diffusion import (
+    CosineSchedule,
+    ReverseProcess,
+    denoising_loss,
+    dpmpp_2m,
+    drive,
+    guided_denoiser,
+    sampling_times,
+    training_times,
+)
 from captionless.models import (
     Denoiser,
     DenoiserConfig,

@@ -27,12 +27,21 @@ from sklearn.datasets import load_digits
 from sklearn.svm import SVC
 from torch.nn import functional as F
 
-from captionless.conditioning.classes import one_hot
-from captionless.diffusion.guidance import Guidance, guided_denoiser
-from captionless.diffusion.objective import denoising_loss, drop_condition, mask_condition, training_times
-from captionless.diffusion.reverse import ReverseProcess, drive
-from captionless.diffusion.samplers import dpmpp_2m
-from captionless.diffusion.schedules import CosineSchedule, add_noise, sampling_times
+from captionless.conditioning import one_hot
+from captionless.diffusion import (
+    CosineSchedule,
+    Guidance,
+    ReverseProcess,
+    add_noise,
+    denoising_loss,
+    dpmpp_2m,
+    drive,
+    drop_condition,
+    guided_denoiser,
+    mask_condition,
+    sampling_times,
+    training_times,
+)
 from captionless.models import Denoiser, DenoiserConfig
 
 digits = load_digits()
@@ -439,7 +448,7 @@ print(f"{varied[2.0] / varied[0.0]:.0%} of it is left; distance at w = 3: {whole
 # <details><summary>Solution</summary>
 #
 # ```python
-# from captionless.diffusion.guidance import guide
+# from captionless.diffusion import guide
 #
 # with torch.no_grad():
 #     cond, uncond = (network(xt, t.reshape(1), c) for c in (classes[7:8], torch.zeros(1, 10)))

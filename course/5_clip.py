@@ -35,14 +35,22 @@ from PIL import Image
 from torch.nn import functional as F
 
 import captionless
-from captionless.conditioning.bridge import BridgeData, to_condition
-from captionless.conditioning.subject import subject_mean
+from captionless.conditioning import BridgeData, subject_mean, to_condition
 from captionless.data import denormalise
-from captionless.diffusion.guidance import Guidance, guided_denoiser
-from captionless.diffusion.objective import denoising_loss, drop_condition, noise_condition, stratified_times
-from captionless.diffusion.reverse import ReverseProcess, drive
-from captionless.diffusion.samplers import dpmpp_2m
-from captionless.diffusion.schedules import CosineSchedule, Schedule, sampling_times
+from captionless.diffusion import (
+    CosineSchedule,
+    Guidance,
+    ReverseProcess,
+    Schedule,
+    denoising_loss,
+    dpmpp_2m,
+    drive,
+    drop_condition,
+    guided_denoiser,
+    noise_condition,
+    sampling_times,
+    stratified_times,
+)
 from captionless.evaluation.classifier import held_out_split, train_classifier
 from captionless.generation import sample_grid, to_images
 from captionless.models import Denoiser, DenoiserConfig, ema
@@ -293,7 +301,7 @@ def sample_flowers(
 ) -> list[list[Image.Image]]:
     """Generate n images of each prompt; return one list per prompt."""
     text = encoder.encode_texts(prompts)  # (prompts, 512)
-    condition = to_condition(text, bridge_data, SamplingConfig(bridge=bridge))
+    condition = to_condition(text, bridge_data, captionless.SamplingConfig(bridge=bridge))
     condition = condition.repeat_interleave(n, 0)  # (prompts * n, 512)
     noise = torch.randn(n, 3, model.size, model.size, generator=torch.Generator().manual_seed(0))
     x = noise.repeat(len(prompts), 1, 1, 1)
@@ -418,7 +426,7 @@ for panel, bridge in zip(panels, ("none", "mean", "nearest"), strict=True):
     for kind, colour in enumerate(plt.cm.Set1.colors[: len(kinds)]):
         x, y = ((own[kind_of[held] == kind] - centre) @ axes_2d.T).T
         panel.scatter(x, y, color=colour, alpha=0.5, label=f"{kinds[kind]}: images")
-        moved = to_condition(texts, bridge_data, SamplingConfig(bridge=bridge))
+        moved = to_condition(texts, bridge_data, captionless.SamplingConfig(bridge=bridge))
         x, y = ((moved[1::2][shows[1::2] == kind] - centre) @ axes_2d.T).T
         panel.scatter(x, y, color=colour, marker="x", s=60, label=f"{kinds[kind]}: sentences")
     panel.set_title(f"bridge: {bridge}")
@@ -433,7 +441,7 @@ plt.show()
 # %%
 to_own_kind, between_means = {}, {}
 for bridge in ("none", "mean", "nearest"):
-    moved = to_condition(texts, bridge_data, SamplingConfig(bridge=bridge))
+    moved = to_condition(texts, bridge_data, captionless.SamplingConfig(bridge=bridge))
     to_own_kind[bridge] = alike(moved, own, shows, kind_of[held])
     between_means[bridge] = (moved.mean(0) - own.mean(0)).norm().item()
     print(
@@ -550,7 +558,7 @@ assert recognised["nearest"] > recognised["none"] + 0.1, (
 # <details><summary>Solution</summary>
 #
 # ```python
-# from captionless.conditioning.bridge import nearest
+# from captionless.conditioning import nearest
 #
 # closest = {}
 # for neighbours in (1, 5, 100):

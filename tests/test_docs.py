@@ -69,7 +69,6 @@ def test_the_readme_installs_the_torch_of_the_constraints() -> None:
     assert f"pip install torch=={pinned} --index-url https://download.pytorch.org/whl/cpu" in README.read_text("utf-8")
 
 
-@pytest.mark.skip(reason="until all public packages re-export their names")
 @pytest.mark.slow
 def test_the_python_page_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
@@ -87,7 +86,6 @@ def python_blocks() -> list[str]:
     return re.findall(r"^```python\n(.+?)^```", text, re.MULTILINE | re.DOTALL)
 
 
-@pytest.mark.skip(reason="until all public packages re-export their names")
 def test_the_python_page_uses_public_names_only() -> None:
     for node in ast.walk(ast.parse("\n".join(python_blocks()))):
         if isinstance(node, ast.ImportFrom) and str(node.module).startswith("captionless"):

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import importlib
-import importlib.util
 import inspect
 import re
 from collections.abc import Callable
@@ -48,12 +47,7 @@ def test_there_are_two_walks_of_many_steps() -> None:
     assert all(len(STEP.findall(text)) >= 10 for _, text in WALKS)
 
 
-NEW = importlib.util.find_spec("captionless.training.resolve") is not None
-
-
 @pytest.mark.parametrize(("caller", "called"), [pair for _, text in WALKS for pair in calls(text)])
 def test_each_step_of_a_walk_is_in_the_source_of_the_step_above_it(caller: str, called: str) -> None:
-    if not NEW and "training" in caller:
-        pytest.skip("the training pipeline is still to come")
     assert callable(found(called))
     assert re.search(rf"\b{called.split('.')[-1]}\b", inspect.getsource(found(caller)))

@@ -79,7 +79,6 @@ def test_a_lesson_has_three_exercises_with_hidden_solutions(lesson: Path) -> Non
         ast.parse(solution.split("```python\n")[1].split("```")[0])
 
 
-@pytest.mark.skip(reason="until all public packages re-export their names")
 @pytest.mark.parametrize("lesson", LESSONS, ids=lambda lesson: lesson.stem)
 def test_a_lesson_imports_public_names_only(lesson: Path) -> None:
     for node in ast.walk(ast.parse(code(lesson))):
