@@ -53,6 +53,8 @@ def keywords() -> str:
         lines += ["", "", f"class {name}(TypedDict, total=False):"]
         lines += [f'    """The fields of ``captionless.config.{module(config)}.{config.__name__}``."""', ""]
         lines += [f"    {field}: {spelled(info.annotation)}" for field, info in config.model_fields.items()]
+    lines += ["", "", "class EvaluateOptions(EvaluationOptions, SamplingOptions, total=False):"]
+    lines += ['    """The settings of ``captionless.evaluate``."""']
     return "\n".join(lines) + "\n"
 
 

@@ -89,3 +89,7 @@ class EvaluationOptions(TypedDict, total=False):
     splits: int
     draws: int
     classifier: ClassifierConfig
+
+
+class EvaluateOptions(EvaluationOptions, SamplingOptions, total=False):
+    """The settings of ``captionless.evaluate``."""

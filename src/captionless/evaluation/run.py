@@ -16,7 +16,8 @@ from captionless.checkpoints.card import add_evaluation
 from captionless.checkpoints.config import BUNDLED, load_config, model_folder
 from captionless.checkpoints.hub import FETCHED
 from captionless.config.evaluation import EvaluationConfig
-from captionless.config.options import EvaluationOptions
+from captionless.config.keywords import keywords
+from captionless.config.options import EvaluateOptions
 from captionless.config.sampling import SamplingConfig
 from captionless.device import resolve_precision
 from captionless.encoders.dual_encoder import Encoder
@@ -32,6 +33,7 @@ from captionless.generation.prompts import read_prompts
 from captionless.progress import Progress, choose_progress
 
 
+@keywords(EvaluationConfig, SamplingConfig)
 def evaluate(
     models: Sequence[str | Path] | str | Path = BUNDLED,
     *,
@@ -44,7 +46,7 @@ def evaluate(
     sampling: SamplingConfig | None = None,
     config: EvaluationConfig | None = None,
     progress: Progress | bool | None = None,
-    **settings: Unpack[EvaluationOptions],
+    **settings: Unpack[EvaluateOptions],
 ) -> Report:
     """Measure models on a folder of images, and write ``index.html`` and ``report.json`` into ``out``.
 
@@ -63,8 +65,10 @@ def evaluate(
         encoder: the models' own encoder, or where it is now; only needed if it has moved.
         sampling: how images are generated.
         config: the sizes of the evaluation, and its seed.
-        progress: receives remarks and progress.
-        settings: fields of ``EvaluationConfig``, such as ``samples=100``; they replace those of ``config``.
+        progress: True draws a progress bar, False does not; by default terminals and notebooks do. Or an object that
+            receives remarks and progress.
+        **settings: fields of ``EvaluationConfig`` and ``SamplingConfig``, such as ``samples=100``; they replace those
+            of ``config`` and ``sampling``.
 
     Returns:
         The results of all models.
@@ -75,10 +79,12 @@ def evaluate(
     names = [models] if isinstance(models, str | Path) else list(models)
     if len({str(name) for name in names}) < max(1, len(names)):
         raise CaptionlessError("`models` must name at least one model, and each only once.")
-    config = (config or EvaluationConfig()).replace(**settings)
+    for_sampling = {name: value for name, value in settings.items() if name in SamplingConfig.model_fields}
+    sampling = (sampling or SamplingConfig()).replace(**for_sampling)
+    config = (config or EvaluationConfig()).replace(**{k: v for k, v in settings.items() if k not in for_sampling})
     make_folder(Path(out))
     texts = () if prompts is None else tuple(read_prompts(Path(prompts)))
-    plan = Plan(texts, str(prompts), features, sampling or SamplingConfig(), config, choose_progress(progress))
+    plan = Plan(texts, str(prompts), features, sampling, config, choose_progress(progress))
     generators = [load(name, None if load_config(name).classes else encoder) for name in names]
     share_encoders(generators)
     evaluated = _evaluate_all(generators, data, labels, plan)

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import asdict, replace
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Unpack
 
 import torch
 from PIL import Image
@@ -18,6 +18,8 @@ from captionless.checkpoints.model import Model, load_model
 from captionless.conditioning.bridge import to_condition
 from captionless.conditioning.classes import one_hot
 from captionless.conditioning.composition import Composition, compose, towards_shares
+from captionless.config.keywords import keywords
+from captionless.config.options import SamplingOptions
 from captionless.config.sampling import BRIDGES, SamplingConfig
 from captionless.data.decode import square
 from captionless.device import default_device, resolve_precision, to_device
@@ -122,6 +124,7 @@ class Generator:
             return one_hot(prompts, self.classes)
         return to_condition(self.encoder.encode_texts(list(prompts)), self.model.bridge_data, sampling)
 
+    @keywords(SamplingConfig)
     def generate(
         self,
         prompts: Sequence[str] | str,
@@ -134,10 +137,11 @@ class Generator:
         trajectory: bool = False,
         progress: Progress | bool | None = None,
         on_step: OnStep | None = None,
+        **settings: Unpack[SamplingOptions],
     ) -> list[GeneratedImage]:
         """Generate ``n`` images of every prompt.
 
-            images = generator.generate(["a red rose", "a daisy"], n=4)
+            images = generator.generate(["a red rose", "a daisy"], n=4, guidance=3, steps=20, seed=7)
             images[0].save("rose.png")
 
         Args:
@@ -145,13 +149,14 @@ class Generator:
                 composition has a reference image.
             n: images per prompt.
             seed: image i of a prompt (from 0) uses ``seed + i``, and is the same image in any batch.
-            sampling: the sampling settings; the defaults are what measured best.
+            sampling: sampling settings from which the ``settings`` below differ; by default those that measured best.
             composition: what every prompt is combined with: other prompts, a reference image, what to avoid.
             edit: a photograph to start from.
             trajectory: keep the denoising steps of every image (``GeneratedImage.trajectory``).
             progress: True draws a progress bar, False does not; by default terminals and notebooks do. Or an object
                 that receives the number of denoising steps done (``captionless.progress.Progress``).
             on_step: called after every step of every batch; see ``captionless.diffusion.reverse``.
+            **settings: sampling settings, each a keyword of its own.
 
         Returns:
             All images of the first prompt, then of the second, and so on.
@@ -170,9 +175,11 @@ class Generator:
                 trajectory=trajectory,
                 progress=progress,
                 on_step=on_step,
+                **settings,
             )
         )
 
+    @keywords(SamplingConfig)
     def stream(
         self,
         prompts: Sequence[str] | str,
@@ -185,6 +192,7 @@ class Generator:
         trajectory: bool = False,
         progress: Progress | bool | None = None,
         on_step: OnStep | None = None,
+        **settings: Unpack[SamplingOptions],
     ) -> Iterator[GeneratedImage]:
         """Generate the images of ``generate``, and yield each as soon as its batch is done.
 
@@ -193,7 +201,7 @@ class Generator:
         prompts = [prompts] if isinstance(prompts, str) else list(prompts)
         composition, start = composition or Composition(), edit.start if edit else 1.0
         check_request(prompts, n, seed, composition)
-        config = self.resolve(sampling or SamplingConfig(), start)
+        config = self.resolve((sampling or SamplingConfig()).replace(**settings), start)
         parts, negative = self._composed(prompts, n, config, composition, start)
         seeds = image_seeds(len(prompts), n, seed, composition)
         details = {"model": self.model.name, **describe(composition, edit), "version": __version__}

@@ -15,6 +15,7 @@ from accelerate import Accelerator
 from captionless._version import __version__
 from captionless.checkpoints.config import BUNDLED, EncoderReference, ModelConfig, TrainingRecord
 from captionless.checkpoints.model import Model, load_model
+from captionless.config.keywords import keywords
 from captionless.config.options import TrainOptions
 from captionless.config.training import TrainConfig
 from captionless.data.labels import FOLDERS
@@ -35,6 +36,7 @@ from captionless.training.tracking import Tracking, tracked_accelerator
 from captionless.training.validation import Validation, Validator, check_held_out, warn_of_seen
 
 
+@keywords(TrainConfig)
 def train(
     folder: str | Path,
     out: str | Path,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Unpack
 
 import torch
 from torch import Tensor
@@ -12,6 +13,8 @@ from torch.nn import functional as F
 
 from captionless.checkpoints.config import BUNDLED, load_config
 from captionless.config.evaluation import ClassifierConfig
+from captionless.config.keywords import keywords
+from captionless.config.options import SamplingOptions
 from captionless.config.sampling import SamplingConfig
 from captionless.device import resolve_precision
 from captionless.errors import CaptionlessError
@@ -29,9 +32,10 @@ from captionless.evaluation.samples import EvaluationSampler
 from captionless.files import make_folder
 from captionless.generation.generator import MAX_SEED, Generator, load
 from captionless.generation.prompts import read_prompts
-from captionless.progress import Progress, Silent
+from captionless.progress import Progress, choose_progress
 
 
+@keywords(SamplingConfig)
 def assess(
     model: str | Path = BUNDLED,
     *,
@@ -46,7 +50,8 @@ def assess(
     classifier: ReferenceClassifier | None = None,
     config: ClassifierConfig | None = None,
     out: str | Path | None = None,
-    progress: Progress | None = None,
+    progress: Progress | bool | None = None,
+    **settings: Unpack[SamplingOptions],
 ) -> Grade:
     """Grade a model: a classifier of pixels, trained on real images of each class, must recognise generated ones.
 
@@ -69,7 +74,9 @@ def assess(
         classifier: one that was trained before, such as ``Grade.classifier``; the folder is then not read.
         config: size and length of the classifier's training.
         out: a folder for ``grade.json``.
-        progress: receives remarks and progress.
+        progress: True draws a progress bar, False does not; by default terminals and notebooks do. Or an object that
+            receives remarks and progress.
+        **settings: sampling settings, each a keyword of its own.
 
     Returns:
         The grade; ``passed`` is its verdict.
@@ -78,7 +85,7 @@ def assess(
         CaptionlessError: bad input, a folder that no classifier can be trained on, or no class to grade.
     """
     _check(n, passing, seed, out)
-    progress, sampling = progress or Silent(), sampling or SamplingConfig()
+    progress, sampling = choose_progress(progress), (sampling or SamplingConfig()).replace(**settings)
     given = None if prompts is None else read_prompts(Path(prompts))
     generator = load(model, None if load_config(model).classes else encoder)
     subject = classifier or _labelled_images(data, generator, labels, progress)
