@@ -122,6 +122,7 @@ def test_a_mixture_is_followed_with_the_order_of_theory(name: str, schedule: Sch
     assert_order(errors, ORDERS[name])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ANCESTRAL | CHURNING)
 @on_both_paths
 def test_the_moments_of_noisy_samplers_converge_with_the_order_of_theory(name: str, schedule: Schedule) -> None:

@@ -174,6 +174,7 @@ def test_on_the_flow_path_trajectories_are_those_of_diffusers(name: str, steps: 
     assert deviation(name, "flow_prediction", 1000, steps, **FLOW) <= 1e-5
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("name", "length"), [("ddpm", 1000), ("ddpm", 150), ("ddpm-upper", 150)])
 def test_the_full_chain_of_ddpm_is_that_of_diffusers(name: str, length: int) -> None:
     """Step by step; ``diffusers`` computes with its float32 table in float64 here, else its betas lose 4 digits."""

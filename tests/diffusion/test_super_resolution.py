@@ -91,6 +91,7 @@ def test_a_network_that_upsamples_works_on_about_the_same_grid_for_every_size(si
 # --- learning ---
 
 
+@pytest.mark.slow
 def test_it_learns_to_use_the_small_image() -> None:
     """Stripes whose direction only the small image tells where there is nothing but noise."""
     pixels = torch.zeros(64, 3, 8, 8, dtype=torch.uint8)
