@@ -192,8 +192,8 @@ def test_the_package_can_be_run_as_a_module() -> None:
 
 def test_results_go_to_their_pipe_though_a_bar_is_on_the_screen() -> None:
     main, screen = os.openpty()
-    code = "from captionless.cli.console import bar, show\nwith bar() as shown:\n"
-    code += "    shown.add_task('Painting', total=2)\n    show('picture.png')"
+    code = "from captionless.cli.console import show, working\nwith working() as bar:\n"
+    code += "    bar.advance('Painting', 0, 2)\n    show('picture.png')"
     done = subprocess.run([sys.executable, "-c", code], stdout=subprocess.PIPE, stderr=screen, text=True)
     os.close(screen)
     assert done.stdout == "picture.png\n"

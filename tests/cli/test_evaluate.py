@@ -47,10 +47,10 @@ def test_the_figures_are_printed_and_the_page_is_named_last(
     assert evaluated(run, place, "{place}/model", "--data", "{place}/photos", *QUICK) == 0
     shown = capsys.readouterr()
     assert "KID × 1000" in shown.out
-    assert "real:" in shown.out
+    assert "real images" in shown.out
     written = json.loads(Path("report/report.json").read_text())
     assert written["models"][0]["memorises"] is None  # beside 30 held-out images
-    assert f"  {written['models'][0]['verdict']}. " in shown.out
+    assert f"{written['models'][0]['verdict']}. " in shown.out
     assert shown.out.splitlines()[-1] == "report/index.html"
     assert Path("report/index.html").is_file()
     assert "30 are held out" in shown.err

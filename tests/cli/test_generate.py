@@ -20,7 +20,7 @@ import tiny
 from captionless.checkpoints.config import EncoderReference, ModelConfig, save_config
 from captionless.checkpoints.model import WEIGHTS, Model
 from captionless.checkpoints.tensors import save_tensors
-from captionless.cli.console import Watcher
+from captionless.cli.console import Bar
 from captionless.encoders.dual_encoder import load_encoder
 
 Run = Callable[..., int]
@@ -222,13 +222,13 @@ def test_the_bar_counts_the_images_of_the_whole_sweep(
     paint: Callable[..., Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     seen: list[tuple[int, int]] = []
-    advance = Watcher.advance
+    advance = Bar.advance
 
-    def watched(bar: Watcher, task: str, done: int, total: int) -> None:
+    def watched(bar: Bar, task: str, done: int, total: int) -> None:
         advance(bar, task, done, total)
         seen.append((done, total))
 
-    monkeypatch.setattr(Watcher, "advance", watched)
+    monkeypatch.setattr(Bar, "advance", watched)
     paint("a", "b", "c", "--guidance", "0,1", "--batch", "2", steps=1)
     assert seen == [(done, 6) for done in range(1, 7)]
 
@@ -402,12 +402,12 @@ BAD = [
     (["--prompts", "bad.jsonl"], "bad.jsonl, line 2"),
     (["a", "--colour"], "--colour"),
     (["a", "--guidance", "nan"], "--guidance"),
-    (["a", "--guidance", "much"], "--guidance takes numbers"),
-    (["a", "--guidance", "1,,2"], "--guidance takes numbers"),
+    (["a", "--guidance", "much"], "--guidance must be numbers separated by commas"),
+    (["a", "--guidance", "1,,2"], "--guidance must be numbers separated by commas"),
     (["a", "--guidance", "1,200"], "--guidance must be a number from -100 to 100"),
-    (["a", "--guidance-interval", "0.5"], "two times, LOW,HIGH"),
+    (["a", "--guidance-interval", "0.5"], "must be 2 numbers separated by a comma"),
     (["a", "--guidance-interval", "0.9,0.1"], "--guidance-interval"),
-    (["a", "--guidance-interval", "low,high"], "--guidance-interval takes numbers"),
+    (["a", "--guidance-interval", "low,high"], "--guidance-interval must be 2 numbers"),
     (["a", "--guidance-rescale", "2"], "--guidance-rescale"),
     (["a", "--guidance", "0", "--guidance-rescale", "0.5"], "--guidance-rescale has no effect"),
     (["a", "--guidance", "0", "--guidance-interval", "0,1"], "--guidance-interval has no effect"),

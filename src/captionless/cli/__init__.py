@@ -1,15 +1,12 @@
-"""The command line: one thin module a command; it parses, shows progress and prints, and does no maths."""
+"""The command line: one thin module per command; it parses, shows progress and prints, and does no maths."""
 
 from __future__ import annotations
 
 import io
 import sys
-from typing import cast
 
 import typer
-from typer.core import TyperGroup
 from typer.exceptions import TyperException
-from typer.main import get_command
 
 from captionless.cli.assess import assess
 from captionless.cli.console import say, show
@@ -17,24 +14,21 @@ from captionless.cli.embed import embed
 from captionless.cli.evaluate import evaluate
 from captionless.cli.generate import generate
 from captionless.cli.info import info
-from captionless.cli.messages import with_flags
+from captionless.cli.options import add_command, with_flags
 from captionless.cli.train import train
 from captionless.errors import CaptionlessError
 
 app = typer.Typer(
     name="captionless",
-    help="Teach a small diffusion model to paint from words, given nothing but a folder of pictures.",
+    help="Train a small text-to-image diffusion model on nothing but a folder of images.",
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-app.command()(generate)
-app.command()(train)
-app.command()(evaluate)
-app.command()(assess)
-app.command()(embed)
-app.command()(info)
+FLAGS: dict[str, str] = {}
+for command in (generate, train, evaluate, assess, embed, info):
+    FLAGS |= add_command(app, command)
 
 
 @app.callback(invoke_without_command=True)
@@ -53,11 +47,11 @@ def main() -> None:
     """
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
-            stream.reconfigure(errors="replace")  # a sign that a narrow encoding lacks is no reason to fail
+            stream.reconfigure(errors="replace")  # a character that a narrow encoding lacks is no reason to fail
     try:
         sys.exit(app(standalone_mode=False) or 0)
     except CaptionlessError as error:
-        _complain(with_flags(str(error), cast(TyperGroup, get_command(app))), 2)
+        _complain(with_flags(str(error), FLAGS), 2)
     except TyperException as error:
         format_message = getattr(error, "format_message", error.__str__)
         message = format_message()

@@ -2,176 +2,140 @@
 
 from __future__ import annotations
 
-from collections.abc import Container, Iterable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Literal
 
 import typer
-from rich.console import Console
 from rich.table import Table
-from rich.text import Text
 
-from captionless.cli import measure_options as options
-from captionless.cli.console import Watcher, bar, remarks, show
+from captionless.cli.console import plain_table, show, show_table, working
+from captionless.config.base import Config, setting
 from captionless.config.sampling import SamplingConfig
-from captionless.errors import CaptionlessError
 
 if TYPE_CHECKING:
     from captionless.evaluation.assessment.grade import Grade, Verdict
     from captionless.evaluation.metrics import Estimate
 
-DEFAULTS = SamplingConfig()
 MAX_COLUMNS = 20
-"""Classes up to which the confusion table is printed; of more, only what each was most often recognised as."""
-CONFUSED = 3
-"""Classes named that a class was most often recognised as."""
+"""Classes of the confusion table that is printed, at most; with more, only the most frequent confusions are."""
+CONFUSIONS = 3
+"""Classes listed that a class was most often confused with."""
 COLUMNS = ("class", "recognised", "95% range", "bar", "verdict", "real images", "95% range", "most often confused with")
 
 
-def assess(
-    data: Annotated[
-        Path, typer.Option(help="A folder of real images, each class in a sub-folder; the classifier is trained on it.")
-    ],
-    model: Annotated[
-        str, typer.Argument(metavar="MODEL", help="A model folder; without it, the bundled model.")
-    ] = "bundled",
-    passing: Annotated[
-        str,
-        typer.Option(
-            "--pass",
-            metavar="SHARE|ceiling",
-            help="The bar of every class: the share of its images that must be recognised; or 'ceiling': the share "
-            "of its held-out real images that is recognised.",
-        ),
-    ] = "0.95",
-    n: Annotated[int, typer.Option("-n", help="Images per class.")] = 100,
-    prompts: Annotated[
-        Path | None,
-        typer.Option(
-            metavar="FILE",
-            help="JSON lines with prompt and label. \\[default: the model's classes, or 'a photo of a LABEL']",
-        ),
-    ] = None,
-    out: Annotated[
-        Path | None,
-        typer.Option(help="Write the grade into this folder, as grade.json."),
-    ] = None,
-    labels: options.Labels = None,
-    encoder: options.Encoder = None,
-    guidance: options.Guidance = DEFAULTS.guidance,
-    steps: options.Steps = DEFAULTS.steps,
-    sampler: options.Sampler = DEFAULTS.sampler,
-    precision: options.Precision = DEFAULTS.precision,
-    batch: options.Batch = DEFAULTS.batch,
-    seed: options.Seed = 0,
-) -> None:
-    """Grade a model: a classifier that was trained on real images alone must recognise its images.
+class AssessOptions(Config):
+    """Which model to assess, on which images, and what it must reach."""
+
+    model: str = setting(
+        "bundled",
+        "A model folder; by default the bundled model.",
+        command_line={"argument": True, "metavar": "[MODEL]"},
+    )
+    data: Path = setting(..., "A folder of real images, each class in a sub-folder; the classifier is trained on them.")
+    passing: float | Literal["ceiling"] = setting(
+        0.95,
+        "The share of each class's images that must be recognised; or 'ceiling': the share of its held-out real images "
+        "that the classifier recognises.",
+        command_line={"flag": "--pass", "metavar": "SHARE|ceiling"},
+    )
+    n: int = setting(100, "Images per class.", command_line={"flag": "-n"})
+    prompts: Path | None = setting(
+        None,
+        "JSON lines with prompt and label.",
+        shown="the model's classes, or 'a photo of a LABEL'",
+        command_line={"metavar": "FILE"},
+    )
+    out: Path | None = setting(None, "Write the grade into this folder, as grade.json.")
+    labels: Path | None = setting(
+        None,
+        "Labels from a table with the header file,label.",
+        shown="sub-folders",
+        command_line={"metavar": "FILE.csv"},
+    )
+    encoder: str | None = setting(
+        None, "Where the model's own encoder is now, if it has moved.", command_line={"metavar": "FOLDER"}
+    )
+    seed: int = setting(0, "Seed of noise, and of the classifier.")
+
+
+def assess(options: AssessOptions, sampling: SamplingConfig) -> None:
+    """Test whether a classifier, trained on real images alone, recognises what a model generates.
 
     Exit code 0: every class reaches its bar. 1: one does not. 2: no grade could be given.
     """
-    chosen: dict[str, Any] = {
-        "guidance": guidance,
-        "steps": steps,
-        "sampler": sampler,
-        "precision": precision,
-        "batch": batch,
-    }
-    sampling = SamplingConfig(**chosen)
-    wanted = share_of(passing)
-    from captionless.evaluation.assessment.run import assess as grade_model
+    with working() as progress:
+        from captionless.evaluation.assessment.run import assess as grade_model
 
-    with bar() as progress, remarks():
-        grade = grade_model(
-            model,
-            data=data,
-            prompts=prompts,
-            n=n,
-            passing=wanted,
-            labels=labels,
-            encoder=encoder,
-            sampling=sampling,
-            seed=seed,
-            out=out,
-            progress=Watcher(progress),
-        )
-    show("\n".join(lines(grade)))
+        grade = grade_model(**dict(options), sampling=sampling, progress=progress)
+    n = grade.verdicts[0].recognised.n
+    show(f"{grade.model}, graded on {grade.data}: {n:,} images per class, {grade.settings}.\n")
+    if len(grade.classes) <= MAX_COLUMNS:
+        show_table(confusion_table(grade))
+    else:
+        show(f"The confusion table of {len(grade.classes)} classes is too wide to print; --out writes all of it.")
+    show("")
+    show_table(class_table(grade))
+    show("")
+    if grade.real:
+        real = f"{_percent(grade.real)} ({_range(grade.real)}) of {grade.real.n:,} held-out real images"
+        show(f"The classifier itself recognises {real}; each class counts alike.")
+    for label, why in grade.left_out:
+        show(f"left out: {label} ({why})")
+    for note in grade.notes:
+        show(f"note: {note}")
+    show(conclusion(grade))
     if not grade.passed:
         raise typer.Exit(1)
 
 
-def share_of(passing: str) -> float | Literal["ceiling"]:
-    """Return the bar that ``--pass`` names."""
-    if passing == "ceiling":
-        return "ceiling"
-    try:
-        return float(passing)
-    except ValueError as error:
-        raise CaptionlessError(f"--pass must be a share such as 0.95, or ceiling, not {passing!r}.") from error
+def confusion_table(grade: Grade) -> Table:
+    """Return how many images of each class (rows) the classifier recognised as each class (columns)."""
+    rows = [(one.label, *map(str, row)) for one, row in zip(grade.verdicts, grade.confusion, strict=True)]
+    return plain_table(("requested / recognised as", *grade.classes), rows)
 
 
-def lines(grade: Grade) -> list[str]:
-    """Return a grade as lines of plain text, the verdict last."""
-    n = grade.verdicts[0].recognised.n
-    found = [f"{grade.model}, graded on {grade.data}: {n:,} images per class, {grade.settings}.", ""]
-    if len(grade.classes) <= MAX_COLUMNS:
-        rows = [(one.label, *map(str, row)) for one, row in zip(grade.verdicts, grade.confusion, strict=True)]
-        found += [*table_lines(("asked for / recognised as", *grade.classes), rows), ""]
-    else:
-        found += [f"The confusion table of {len(grade.classes)} classes is too wide to print; --out writes it.", ""]
-    found += [*table_lines(COLUMNS, [_row(grade, i) for i in range(len(grade.verdicts))], (0, 4, 7)), ""]
-    if grade.real:
-        real = f"{_percent(grade.real)} ({_span(grade.real)}) of {grade.real.n:,} held-out real images"
-        found.append(f"The classifier itself recognises {real}; each class counts alike.")
-    found += [f"left out: {label} ({why})" for label, why in grade.left_out]
-    found += [f"note: {note}" for note in grade.notes]
-    return [*found, _verdict(grade)]
+def class_table(grade: Grade) -> Table:
+    """Return how well each class is recognised, beside real images of it."""
+    rows = [_class_row(grade, verdict, row) for verdict, row in zip(grade.verdicts, grade.confusion, strict=True)]
+    return plain_table(COLUMNS, rows, left=(0, 4, 7))
 
 
-def table_lines(heads: Sequence[str], rows: Iterable[Sequence[str]], left: Container[int] = (0,)) -> list[str]:
-    """Return a table as lines of text, its columns right-aligned except those numbered ``left``."""
-    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0))
-    for i, head in enumerate(heads):
-        table.add_column(Text(head), justify="left" if i in left else "right", no_wrap=True)
-    for row in rows:
-        table.add_row(*map(Text, row))
-    console = Console(width=10_000, color_system=None)
-    with console.capture() as capture:
-        console.print(table)
-    return [line.rstrip() for line in capture.get().splitlines()]
-
-
-def _row(grade: Grade, i: int) -> tuple[str, ...]:
-    one = grade.verdicts[i]
-    wrong = [(n, name) for name, n in zip(grade.classes, grade.confusion[i], strict=True) if n and name != one.label]
-    most = sorted(wrong, key=lambda pair: (-pair[0], pair[1]))[:CONFUSED]
+def _class_row(grade: Grade, verdict: Verdict, row: Sequence[int]) -> tuple[str, ...]:
+    real = verdict.real
+    wrong = [(n, name) for name, n in zip(grade.classes, row, strict=True) if n and name != verdict.label]
+    most = sorted(wrong, key=lambda pair: (-pair[0], pair[1]))[:CONFUSIONS]
     return (
-        one.label,
-        _percent(one.recognised),
-        _span(one.recognised),
-        f"{100 * one.bar:.1f}%",
-        "pass" if one.passed else f"misses {_by(one)}" if one.bar else "not known",
-        f"{_percent(one.real)} of {one.real.n}" if one.real else "none",
-        _span(one.real) if one.real else "",
+        verdict.label,
+        _percent(verdict.recognised),
+        _range(verdict.recognised),
+        f"{100 * verdict.bar:.1f}%",
+        "pass" if verdict.passed else f"misses {_failure(verdict)}" if verdict.bar else "not known",
+        f"{_percent(real)} of {real.n}" if real else "none",
+        _range(real) if real else "",
         ", ".join(f"{name} ({n})" for n, name in most),
     )
 
 
-def _verdict(grade: Grade) -> str:
+def conclusion(grade: Grade) -> str:
+    """Return the verdict in one line."""
     bar = "the ceiling" if grade.passing == "ceiling" else f"{100 * float(grade.passing):g}%"
     if grade.passed:
         return f"PASS: each of {len(grade.verdicts)} classes reaches its bar, {bar}."
-    failed = ", ".join(f"{one.label} ({_by(one)})" for one in grade.failed)
+    failed = ", ".join(f"{one.label} ({_failure(one)})" for one in grade.failed)
     miss = "misses its" if len(grade.failed) == 1 else "miss their"
     return f"FAIL: {len(grade.failed)} of {len(grade.verdicts)} classes {miss} bar, {bar}: {failed}."
 
 
-def _by(one: Verdict) -> str:
-    return f"by {100 * one.missing:.1f} points" if one.bar else "the classifier recognises none of its real images"
+def _failure(verdict: Verdict) -> str:
+    if not verdict.bar:
+        return "the classifier recognises none of its real images"
+    return f"by {100 * verdict.missing:.1f} points"
 
 
 def _percent(one: Estimate) -> str:
     return f"{100 * one.value:.1f}%"
 
 
-def _span(one: Estimate) -> str:
+def _range(one: Estimate) -> str:
     return f"{100 * one.low:.0f} – {100 * one.high:.0f}%"

@@ -1,4 +1,4 @@
-"""What people see while they wait."""
+"""What people see: progress and remarks on the standard error, results on the standard output."""
 
 from __future__ import annotations
 
@@ -6,9 +6,9 @@ import os
 import sys
 import time
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import TextIO
+from typing import Any, TextIO
 
 from rich.console import Console
 from rich.progress import (
@@ -20,6 +20,13 @@ from rich.progress import (
     TimeElapsedColumn,
     TimeRemainingColumn,
 )
+from rich.table import Table
+from rich.text import Text
+
+LOG_SECONDS = 60.0
+"""A log file shows no bar; it gets a line this often."""
+PIPE_WIDTH = 10_000
+"""Width up to which the lines of a table are not broken where the standard output is no terminal."""
 
 
 class _Lasting(Console):
@@ -47,38 +54,41 @@ def show(result: object) -> None:
         _let_go(sys.stdout)
 
 
+def show_table(rows: Table) -> None:
+    """Print a table to the standard output, as wide as the terminal or, in a pipe, as it needs to be."""
+    show(table_text(rows, None if sys.stdout.isatty() else PIPE_WIDTH))
+
+
+def table_text(rows: Table, width: int | None = PIPE_WIDTH) -> str:
+    """Return a table as text."""
+    console = Console(width=width, highlight=False)
+    with console.capture() as captured:
+        console.print(rows)
+    return "\n".join(line.rstrip() for line in captured.get().splitlines())
+
+
+def plain_table(heads: Sequence[str], rows: Iterable[Sequence[str]], left: tuple[int, ...] = (0,)) -> Table:
+    """Return a table without lines; the columns numbered ``left`` are aligned to the left, the others to the right."""
+    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), show_header=any(heads))
+    for i, head in enumerate(heads):
+        table.add_column(Text(head), justify="left" if i in left else "right")
+    for row in rows:
+        table.add_row(*map(Text, row))
+    return table
+
+
 def _let_go(stream: TextIO) -> None:
     """Send what is still to be written, and the flush at Python's own end, nowhere."""
     os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
 
 
-def bar() -> Progress:
-    """Return a progress bar that counts, and estimates the time that is left."""
-    return Progress(
-        TextColumn("{task.description}"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TimeElapsedColumn(),
-        TextColumn("left"),
-        TimeRemainingColumn(),
-        console=stderr,
-        # Results printed meanwhile would go above the bar, which is right on a screen and wrong in a pipe.
-        redirect_stdout=sys.stdout.isatty(),
-        transient=True,
-    )
+class Bar:
+    """Draws the progress of tasks: a bar on a terminal, a line now and then in a log file."""
 
-
-LOG_SECONDS = 60.0
-"""Where there is no terminal to show a bar, a line appears this often."""
-
-
-class Watcher:
-    """Shows remarks and the progress of tasks: the command line's ``captionless.progress.Progress``."""
-
-    def __init__(self, progress: Progress) -> None:
-        self.bar = progress
+    def __init__(self, bar: Progress) -> None:
+        self.bar = bar
         self.tasks: dict[str, TaskID] = {}
-        self.spoken = time.monotonic()
+        self.logged = time.monotonic()
 
     def say(self, message: str) -> None:
         """Print a remark above the bar."""
@@ -90,22 +100,29 @@ class Watcher:
             self.tasks[task] = self.bar.add_task(task, total=total)
         text = f"{task} {detail}".strip()
         self.bar.update(self.tasks[task], completed=done, total=total, description=text)
-        if not self.bar.console.is_terminal and time.monotonic() - self.spoken >= LOG_SECONDS:
-            self.spoken = time.monotonic()
-            left = next(one.time_remaining for one in self.bar.tasks if one.id == self.tasks[task])
-            say(f"{text}, {done / total:.0%}" + ("" if left is None else f", about {left / 60:.0f} minutes left"))
+        if not stderr.is_terminal and time.monotonic() - self.logged >= LOG_SECONDS:
+            self.logged = time.monotonic()
+            say(f"{text}, {done / max(1, total):.0%}{self._left(task)}")
         if done >= total:
             self.bar.remove_task(self.tasks.pop(task))
 
+    def _left(self, task: str) -> str:
+        seconds = next(one.time_remaining for one in self.bar.tasks if one.id == self.tasks[task])
+        return "" if seconds is None else f", about {seconds / 60:.0f} minutes left"
+
 
 @contextmanager
-def remarks() -> Iterator[None]:
-    """Show the library's warnings as one plain line each."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        warnings.filterwarnings("always", module="captionless")
+def working() -> Iterator[Bar]:
+    """Show progress, and the library's warnings as one plain line each."""
+    columns: list[Any] = [TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn()]
+    columns += [TextColumn("left"), TimeRemainingColumn()]
+    # Results printed meanwhile would go above the bar, which is right on a screen and wrong in a pipe.
+    bar = Progress(*columns, console=stderr, redirect_stdout=sys.stdout.isatty(), transient=True)
+    with bar, warnings.catch_warnings():
         from captionless.encoders.dual_encoder import PromptCut
 
+        warnings.simplefilter("ignore")
+        warnings.filterwarnings("always", module="captionless")
         warnings.filterwarnings("always", category=PromptCut)
         warnings.showwarning = lambda message, *_, **__: say(f"captionless: {message}")
-        yield
+        yield Bar(bar)

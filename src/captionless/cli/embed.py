@@ -1,38 +1,41 @@
-"""`captionless embed`: the vectors of a folder's pictures, into the cache or a table."""
+"""`captionless embed`: the vectors of a folder's images, into the cache or a table."""
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
 
-import typer
-
-from captionless.cli.console import Watcher, bar, remarks, say, show
+from captionless.cli.console import say, show, working
+from captionless.config.base import Config, setting
 
 
-def embed(
-    folder: Annotated[Path, typer.Argument(help="A folder of pictures, in any sub-folders.")],
-    encoder: Annotated[str, typer.Option(help="bundled, a hub id or a folder; auto chooses by the pictures.")] = "auto",
-    csv: Annotated[
-        Path | None, typer.Option(metavar="FILE", help="Also write a table: path, then the numbers of its vector.")
-    ] = None,
-) -> None:
-    """Compute the image vector of every picture in FOLDER, once.
+class EmbedOptions(Config):
+    """What to embed with which encoder."""
 
-    The vectors go to the cache that `train` reads; pictures already there are not computed again.
+    folder: Path = setting(
+        ..., "A folder of images, in any sub-folders.", command_line={"argument": True, "metavar": "FOLDER"}
+    )
+    encoder: str = setting("auto", "bundled, a hub id or a folder; auto chooses by the images.")
+    csv: Path | None = setting(
+        None, "Also write a table: path, then the numbers of its vector.", command_line={"metavar": "FILE"}
+    )
+
+
+def embed(options: EmbedOptions) -> None:
+    """Compute the image vector of every image in FOLDER, once.
+
+    The vectors go to the cache that `train` reads; images already there are not computed again.
     """
-    with bar() as progress, remarks():
+    folder = options.folder
+    with working() as progress:
         from captionless.encoders.cache import cache_folder
         from captionless.encoders.embeddings import embed as embed_folder
         from captionless.encoders.table import write_vectors
         from captionless.training.dataset import pick_encoder, report_images
 
-        watcher = Watcher(progress)
-        chosen, reason = pick_encoder(folder, encoder, watcher)
+        encoder, reason = pick_encoder(folder, options.encoder, progress)
         say(f"Encoder: {reason}.")
-        embedded = embed_folder(folder, chosen, progress=watcher)
-        report = cache_folder() / "reports" / f"{folder.resolve().name}.csv"
-        report_images(embedded, report, say)
-        if csv is not None:
-            write_vectors(csv, embedded.names, embedded.vectors)
-            show(csv)
+        embedded = embed_folder(folder, encoder, progress=progress)
+        report_images(embedded, cache_folder() / "reports" / f"{folder.resolve().name}.csv", say)
+        if options.csv is not None:
+            write_vectors(options.csv, embedded.names, embedded.vectors)
+            show(options.csv)

@@ -3,98 +3,125 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
-from captionless.cli import generate_options as options
-from captionless.cli.console import Watcher, bar, remarks, show
-from captionless.config.sampling import SamplingConfig
-from captionless.errors import CaptionlessError
-from captionless.generation.request import (
-    GenerationRequest,
-    check_combinations,
-    choose_prompts,
-    generate_into,
-    interval,
-    numbers,
-    read_composition,
-    read_edit,
-)
+from captionless.cli.console import show, working
+from captionless.config.base import Config, setting
+from captionless.config.sampling import GUIDANCE, SamplingConfig
 
-DEFAULTS = SamplingConfig()
+CONTENT = "What to show"
+PHOTOGRAPH = "Start from a photograph"
 
 
-def generate(
-    words: options.Words = None,
-    prompts: options.Prompts = None,
-    model: options.Model = "bundled",
-    encoder: options.Encoder = None,
-    n: options.Count = None,
-    seed: options.Seed = 0,
-    out: options.Out = Path("images"),
-    trajectory: options.Trajectory = False,
-    classes: options.Classes = None,
-    negative: options.Negative = None,
-    also: options.Also = None,
-    then: options.Then = None,
-    switch: options.Switch = None,
-    towards: options.Towards = None,
-    like: options.Like = None,
-    like_share: options.LikeShare = None,
-    init: options.Init = None,
-    strength: options.Strength = None,
-    mask: options.Mask = None,
-    guidance: options.Scales = f"{DEFAULTS.guidance:g}",
-    guidance_interval: options.Interval = None,
-    guidance_rescale: options.Rescale = None,
-    threshold: options.Threshold = DEFAULTS.threshold,
-    steps: options.Steps = DEFAULTS.steps,
-    sampler: options.Sampler = DEFAULTS.sampler,
-    spacing: options.Spacing = DEFAULTS.spacing,
-    eta: options.Eta = None,
-    churn: options.Churn = None,
-    variance: options.Variance = None,
-    bridge: options.Bridge = None,
-    precision: options.Precision = DEFAULTS.precision,
-    batch: options.Batch = DEFAULTS.batch,
-) -> None:
+class GenerateOptions(Config):
+    """What to generate, and where to write it."""
+
+    words: tuple[str, ...] = setting(
+        (), "What the image shows.", command_line={"argument": True, "metavar": "[PROMPT]..."}
+    )
+    prompts: Path | None = setting(
+        None,
+        "A file of prompts, one per line, or JSON lines; - reads standard input.",
+        command_line={"metavar": "FILE"},
+    )
+    model: str = setting("bundled", "A model folder, or 'bundled', the flower model.")
+    encoder: str | None = setting(
+        None, "Where the model's own encoder is now, if it has moved.", command_line={"metavar": "FOLDER"}
+    )
+    n: int | None = setting(None, "Images per prompt.", shown="1; with `towards` 8", command_line={"flag": "-n"})
+    seed: int = setting(0, "Seed of a prompt's first image; the next ones have the seeds that follow.")
+    out: Path = setting(Path("images"), "The folder to write into; existing files are never overwritten.")
+    trajectory: bool = setting(False, "Also write the denoising steps of each image: a strip and a GIF.")
+    classes: tuple[str, ...] = setting(
+        (),
+        "A class to show, where the model was trained with --classes. Repeatable.",
+        panel=CONTENT,
+        command_line={"flag": "--class", "metavar": "NAME"},
+    )
+    negative: str | None = setting(
+        None, "A prompt to guide away from.", panel=CONTENT, command_line={"metavar": "TEXT"}
+    )
+    also: tuple[str, ...] = setting(
+        (),
+        "Another prompt at the same time; its weight is 1 unless given, and below 0 guides away from it. Repeatable.",
+        panel=CONTENT,
+        command_line={"metavar": "TEXT[:WEIGHT]"},
+    )
+    then: str | None = setting(
+        None, "Another prompt that takes over on the way.", panel=CONTENT, command_line={"metavar": "TEXT"}
+    )
+    switch: float | None = setting(None, "Share of the way after which `then` takes over.", panel=CONTENT, shown="0.5")
+    towards: str | None = setting(
+        None,
+        "Blend from the prompt to this one in even steps, all from the noise of one seed.",
+        panel=CONTENT,
+        command_line={"metavar": "TEXT"},
+    )
+    like: Path | None = setting(
+        None, "An image of what to show, with a prompt or without.", panel=CONTENT, command_line={"metavar": "IMAGE"}
+    )
+    like_share: float | None = setting(None, "Its share in the mixture with the prompt.", panel=CONTENT, shown="0.5")
+    init: Path | None = setting(
+        None, "A photograph to start from instead of noise.", panel=PHOTOGRAPH, command_line={"metavar": "IMAGE"}
+    )
+    strength: float | None = setting(
+        None,
+        "How much of it is replaced, from above 0 (nothing) to 1 (everything).",
+        panel=PHOTOGRAPH,
+        shown="0.6; with `mask` 1",
+    )
+    mask: Path | None = setting(
+        None,
+        "An image of its size: only what is white (or transparent) here is replaced.",
+        panel=PHOTOGRAPH,
+        command_line={"metavar": "IMAGE"},
+    )
+    guidance: tuple[float, ...] = setting(
+        (SamplingConfig().guidance,),
+        f"{SamplingConfig.model_fields['guidance'].description} Several, such as -1,0,1,3, are compared side by side.",
+        panel=GUIDANCE,
+        example=(-1, 0, 1, 3),
+        command_line={"metavar": "W[,W...]"},
+    )
+
+
+def generate(options: GenerateOptions, sampling: SamplingConfig) -> None:
     """Generate images from prompts; their paths are printed.
 
     Writes numbered PNGs that hold their settings as text, a sample grid and manifest.jsonl.
     """
-    given = dict(locals())
-    scales = numbers("--guidance", guidance, "5, or -1,0,1,3 to compare")
-    chosen: dict[str, Any] = {
-        "guidance_interval": None if guidance_interval is None else interval(guidance_interval),
-        "guidance_rescale": guidance_rescale or 0.0,
-        "threshold": threshold,
-        "steps": steps,
-        "sampler": sampler,
-        "spacing": spacing,
-        "eta": eta,
-        "churn": churn,
-        "variance": variance,
-        "bridge": bridge or DEFAULTS.bridge,
-        "precision": precision,
-        "batch": batch,
-    }
-    sampling = SamplingConfig(**chosen)
+    from captionless.generation.request import (
+        GenerationRequest,
+        check_combinations,
+        choose_prompts,
+        generate_into,
+        read_composition,
+        read_edit,
+    )
+
+    given = {name: value if value != () else None for name, value in dict(options).items()}
+    given |= {name: None for name in SamplingConfig.model_fields if name != "guidance"} | sampling.given()
+    scales = options.guidance
     for scale in scales:
         sampling.replace(guidance=scale)  # check them all
-    texts = choose_prompts(model, words or (), prompts, classes or (), wordless=like is not None)
-    if classes and bridge is not None:
-        raise CaptionlessError(
-            "--bridge leads from words to images, and a model of classes has no words. Leave it out."
-        )
+    texts = choose_prompts(
+        options.model, options.words, options.prompts, options.classes, wordless=options.like is not None
+    )
     check_combinations(given, texts, scales)
-    with remarks():
-        composition, edit = read_composition(given), read_edit(given)
+    with working() as progress:
+        import captionless
+        from captionless.generation.writer import ImageWriter
 
-    import captionless
-    from captionless.generation.writer import ImageWriter
-
-    request = GenerationRequest(texts, sampling, composition, edit, n, seed, scales, trajectory)
-    writer = ImageWriter(out)
-    generator = captionless.load(model, encoder)
-    with bar() as progress, remarks():
-        for path in generate_into(writer, generator, request, Watcher(progress)):
+        request = GenerationRequest(
+            texts,
+            sampling,
+            read_composition(given),
+            read_edit(given),
+            options.n,
+            options.seed,
+            scales,
+            options.trajectory,
+        )
+        writer = ImageWriter(options.out)
+        generator = captionless.load(options.model, options.encoder)
+        for path in generate_into(writer, generator, request, progress):
             show(path)

@@ -1,84 +1,92 @@
-"""`captionless train`: a folder of pictures in, a model folder out."""
+"""`captionless train`: a folder of images in, a model folder out."""
 
 from __future__ import annotations
 
-from typing import cast
+from pathlib import Path
 
-from captionless.cli import train_options as options
-from captionless.cli.console import Watcher, bar, remarks, say
-from captionless.config.options import TrainOptions
-from captionless.config.training import PRESETS
+from captionless.cli.console import say, working
+from captionless.config.base import Config, setting
+from captionless.config.training import PRESETS, TRACKERS, TrainConfig
 from captionless.errors import one_of
 
+START = "Start from another model"
+CONDITIONS = "Encoder and classes"
+WATCH = "While it trains"
 
-def train(
-    folder: options.Folder,
-    out: options.Out,
-    start_from: options.From = None,
-    enlarge: options.Enlarge = None,
-    resume: options.Resume = False,
-    minutes: options.Minutes = None,
-    images: options.Images = None,
-    size: options.Size = None,
-    width: options.Width = None,
-    grey: options.Grey = None,
-    encoder: options.Encoder = None,
-    vectors: options.Vectors = None,
-    classes: options.Classes = False,
-    labels: options.Labels = None,
-    hold_out: options.HoldOut = None,
-    batch: options.Batch = None,
-    learning_rate: options.LearningRate = None,
-    seed: options.Seed = None,
-    flip: options.Flip = None,
-    condition_drop: options.ConditionDrop = None,
-    condition_cosine: options.ConditionCosine = None,
-    ema_half_life: options.EmaHalfLife = None,
-    dropout: options.Dropout = None,
-    precision: options.Precision = None,
-    preset: options.Preset = None,
-    prediction: options.Prediction = None,
-    schedule: options.Schedule = None,
-    schedule_steps: options.ScheduleSteps = None,
-    zero_terminal_snr: options.ZeroTerminalSnr = None,
-    weighting: options.Weighting = None,
-    mask: options.Mask = None,
-    tokens: options.Tokens = None,
-    network: options.Network = None,
-    sample_prompt: options.SamplePrompts = None,
-    evaluate_every: options.EvaluateEvery = None,
-    track: options.Track = None,
-) -> None:
-    """Teach a model to paint what the pictures in FOLDER show.
 
-    Interrupted, the same command with --resume goes on exactly where the last checkpoint was written.
+class TrainCommand(Config):
+    """What to train on, what to start from, and where to write."""
+
+    folder: Path = setting(
+        ..., "A folder of images, in any sub-folders.", command_line={"argument": True, "metavar": "FOLDER"}
+    )
+    out: Path = setting(..., "The model folder to write.")
+    resume: bool = setting(False, "Continue the training in `out`.")
+    preset: str | None = setting(
+        None, f"A set of settings, any of which may still be given: {', '.join(PRESETS)} (what courses train)."
+    )
+    encoder: str | None = setting(
+        None, "bundled, a hub id or a folder; auto chooses by the images.", panel=CONDITIONS, shown="auto"
+    )
+    vectors: Path | None = setting(
+        None,
+        "Image vectors computed before (needs `encoder`).",
+        panel=CONDITIONS,
+        command_line={"metavar": "FILE.csv"},
+    )
+    classes: bool = setting(False, "Train on classes instead of words: the sub-folders of FOLDER.", panel=CONDITIONS)
+    labels: Path | None = setting(
+        None,
+        "Train on classes from a table with the header file,label.",
+        panel=CONDITIONS,
+        command_line={"metavar": "FILE.csv"},
+    )
+    start_from: str | None = setting(
+        None,
+        "Initialise with this model's weights and encoder ('bundled').",
+        panel=START,
+        command_line={"flag": "--from", "metavar": "MODEL"},
+    )
+    enlarge: str | None = setting(
+        None,
+        "Train a super-resolution stage for this model; the two become one model that generates at `size`.",
+        panel=START,
+        command_line={"metavar": "MODEL"},
+    )
+    sample_prompts: tuple[str, ...] = setting(
+        (),
+        "A prompt of the sample grids. Repeatable.",
+        panel=WATCH,
+        command_line={"flag": "--sample-prompt", "metavar": "TEXT"},
+    )
+    evaluate_every: int | None = setting(
+        None,
+        "Validate after every so many images seen, and keep the best model in OUT/best; needs `hold_out`.",
+        panel=WATCH,
+        command_line={"metavar": "IMAGES"},
+    )
+    track: str | None = setting(
+        None,
+        f"Also log to a tracker whose package is installed: {', '.join(TRACKERS)}.",
+        panel=WATCH,
+        command_line={"metavar": "TRACKER"},
+    )
+
+
+def train(options: TrainCommand, config: TrainConfig) -> None:
+    """Train a model on the images in FOLDER.
+
+    If it was interrupted, the same command with --resume continues exactly where the last checkpoint was written.
     """
-    names = TrainOptions.__annotations__
-    given = cast(TrainOptions, {k: v for k, v in locals().items() if k in names and v is not None})
-    if preset is not None:
-        one_of("preset", preset, tuple(PRESETS))
-        given = {**PRESETS[preset], **given}
+    settings = config.given()
+    if options.preset is not None:
+        one_of("preset", options.preset, tuple(PRESETS))
+        settings = {**PRESETS[options.preset], **settings}
+    with working() as progress:
+        from captionless.checkpoints.card import example_request
+        from captionless.checkpoints.config import load_config
+        from captionless.training.run import train as train_model
 
-    from captionless.training.run import train as train_model
-
-    with bar() as progress, remarks():
-        train_model(
-            folder,
-            out,
-            encoder=encoder,
-            vectors=vectors,
-            classes=classes,
-            labels=labels,
-            start_from=start_from,
-            enlarge=enlarge,
-            resume=resume,
-            sample_prompts=sample_prompt or [],
-            evaluate_every=evaluate_every,
-            track=track,
-            progress=Watcher(progress),
-            **given,
-        )
-    from captionless.checkpoints.card import example_request
-    from captionless.checkpoints.config import load_config
-
-    say(f"Done. Try: captionless generate --model {out} {example_request(load_config(out))}")
+        places = {name: value for name, value in dict(options).items() if name != "preset"}
+        train_model(**places, **settings, progress=progress)
+        say(f"Done. Try: captionless generate --model {options.out} {example_request(load_config(options.out))}")

@@ -13,19 +13,27 @@ from captionless.errors import CaptionlessError
 
 
 def setting(
-    default: Any, help: str, *, panel: str | None = None, shown: str | None = None, example: Any = None, **limits: Any
+    default: Any,
+    help: str,
+    *,
+    panel: str | None = None,
+    shown: str | None = None,
+    example: Any = None,
+    command_line: dict[str, Any] | None = None,
+    **limits: Any,
 ) -> Any:
     """Define a setting of a ``Config``: the one place where it is described.
 
     Args:
-        default: its value unless another is given.
+        default: its value unless another is given; ``...`` if it must be given.
         help: one or two sentences about its effect, for the command line, the documentation and ``help()``.
         panel: heading that it stands under in the command line's help; None: among the main options.
         shown: the default in words, where it depends on something else.
         example: a sensible value for error messages; by default the default.
+        command_line: what differs there: ``flag``, ``metavar``, ``argument=True`` for one without a flag.
         **limits: ``gt``, ``ge``, ``lt``, ``le``, ``multiple_of``, as in ``pydantic.Field``.
     """
-    extra = {"panel": panel, "shown": shown, "example": example}
+    extra = {"panel": panel, "shown": shown, "example": example, **(command_line or {})}
     return Field(default, description=help, json_schema_extra=extra, **limits)
 
 
@@ -89,7 +97,7 @@ def _suggestion(name: str, field: FieldInfo, value: Any) -> str:
     return "" if example is None else f" Try `{name}={written(example)}`."
 
 
-def about(field: FieldInfo, what: Literal["panel", "shown", "example"]) -> Any:
+def about(field: FieldInfo, what: Literal["panel", "shown", "example", "flag", "metavar", "argument"]) -> Any:
     """Return what ``setting`` was told about a field beside its help and limits."""
     assert isinstance(field.json_schema_extra, dict)
     return field.json_schema_extra.get(what)
@@ -99,7 +107,7 @@ def plain_type(field: FieldInfo) -> Any:
     """Return the type of a field without the ``None`` that stands for "chosen automatically"."""
     kinds = [kind for kind in get_args(field.annotation) if kind is not type(None)]
     optional = type(None) in get_args(field.annotation)
-    return kinds[0] if optional else field.annotation
+    return kinds[0] if optional and len(kinds) == 1 else field.annotation
 
 
 def choices(field: FieldInfo) -> tuple[str, ...]:
@@ -119,8 +127,12 @@ def allowed(field: FieldInfo) -> str:
         return f"a {kind.__name__}"
     if get_origin(kind) is tuple:
         item, *rest = get_args(kind)
+        if item is str:
+            return "texts"
         many = "whole numbers" if item is int else "numbers"
         return f"{many} separated by commas" if ... in rest else f"{1 + len(rest)} {many} separated by a comma"
+    if kind not in (int, float):
+        return "text"
     name = "a whole number" if kind is int else "a number"
     ge, gt, le, lt = (_limit(field, limit) for limit in (Ge, Gt, Le, Lt))
     low = "from" if le is not None or lt is not None else "of at least"

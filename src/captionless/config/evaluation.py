@@ -58,9 +58,6 @@ class EvaluationConfig(Config):
         "Standard deviations, in levels of 255, of the noise added to real images for the reference points of KID.",
         panel=SIZES,
     )
-    choices: int = setting(30, "Prompts among which an image must find its own (R-precision).", panel=SIZES, ge=2)
-    splits: int = setting(100, "Random halves that the range of a distance is estimated from.", panel=SIZES, ge=40)
-    draws: int = setting(1000, "Bootstrap draws that the range of a mean is estimated from.", panel=SIZES, ge=40)
     classifier: ClassifierConfig = setting(
         ClassifierConfig(), "How the reference classifier is trained; only from Python."
     )

@@ -85,9 +85,6 @@ class EvaluationOptions(TypedDict, total=False):
     sweep_guidance: tuple[float, ...]
     sweep_steps: tuple[int, ...]
     noise_levels: tuple[int, ...]
-    choices: int
-    splits: int
-    draws: int
     classifier: ClassifierConfig
 
 

@@ -1,0 +1,106 @@
+"""Commands made from configs: every setting is an option, described where the setting is defined."""
+
+from __future__ import annotations
+
+import inspect
+import re
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Annotated, Any, get_args, get_origin, get_type_hints
+
+import typer
+from pydantic.fields import FieldInfo
+from rich.markup import escape
+
+from captionless.config.base import Config, about, choices, default_text, plain_type
+
+_NAMED = re.compile(r"`([a-z_]+)(?:=([^`]*))?`")
+
+
+def add_command(app: typer.Typer, function: Callable[..., None]) -> dict[str, str]:
+    """Add a function whose parameters are configs as a command: each setting of the configs is one of its options.
+
+    Where two configs have a setting of the same name, the option belongs to the first.
+
+    Returns:
+        How the command line spells each setting.
+    """
+    configs: dict[str, type[Config]] = {k: v for k, v in get_type_hints(function).items() if k != "return"}
+    owners: dict[str, str] = {}
+    for parameter, config in configs.items():
+        for name, field in config.model_fields.items():
+            if not isinstance(field.default, Config):
+                owners.setdefault(name, parameter)
+    fields = {name: configs[owner].model_fields[name] for name, owner in owners.items()}
+
+    def command(**given: Any) -> None:
+        values: dict[str, dict[str, Any]] = {parameter: {} for parameter in configs}
+        for name, value in given.items():
+            if value is not None and value != []:
+                values[owners[name]][name] = _parsed(fields[name], value)
+        function(**{parameter: config(**values[parameter]) for parameter, config in configs.items()})
+
+    flags = {name: flag(name, field) for name, field in fields.items()}
+    parameters = [_parameter(name, field, flags) for name, field in fields.items()]
+    command.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
+    command.__doc__ = function.__doc__
+    app.command(function.__name__)(command)
+    return {name: spelled for name, spelled in flags.items() if not about(fields[name], "argument")}
+
+
+def flag(name: str, field: FieldInfo) -> str:
+    """Return how the command line spells a setting; a switch that is on by default is ``--name/--no-name``."""
+    spelled = about(field, "flag") or "--" + name.replace("_", "-")
+    return f"{spelled}/--no-{spelled[2:]}" if field.default is True else str(spelled)
+
+
+def with_flags(message: str, flags: Mapping[str, str]) -> str:
+    """Return a message with each parameter in backticks, such as `` `hold_out=0.1` ``, as an option with its value."""
+
+    def spelled(found: re.Match[str]) -> str:
+        name, value = found.groups()
+        if name not in flags:
+            return found.group()
+        on, _, off = flags[name].partition("/")
+        if value in ("True", "False"):
+            return off if off and value == "False" else on
+        return f"{on} {value}" if value else on
+
+    return _NAMED.sub(spelled, message)
+
+
+def _parameter(name: str, field: FieldInfo, flags: Mapping[str, str]) -> inspect.Parameter:
+    required = field.is_required()
+    text = field.description or ""
+    if choices(field):
+        text += f" One of {', '.join(choices(field))}."
+    text = escape(with_flags(text, flags))
+    unset = required or any(field.default is nothing for nothing in (None, False, ()))
+    shown = about(field, "shown") or ("" if unset else default_text(field))
+    if shown:
+        text += f" [dim]\\[default: {with_flags(shown, flags)}][/dim]"
+    more = {"help": text, "rich_help_panel": about(field, "panel"), "metavar": about(field, "metavar")}
+    kind = _type(field)
+    if about(field, "argument"):
+        option: Any = typer.Argument(show_default=False, **more)
+    else:
+        if kind is str and get_origin(plain_type(field)) is tuple:
+            more["metavar"] = more["metavar"] or ("N,N" if ... not in get_args(plain_type(field)) else "N,N,…")
+        option = typer.Option(flags[name], show_default=False, **more)
+    annotation: Any = Annotated[kind if required else kind | None, option]  # type: ignore[valid-type]
+    default = inspect.Parameter.empty if required else None
+    return inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, annotation=annotation, default=default)
+
+
+def _type(field: FieldInfo) -> Any:
+    """Return the type that the command line reads; ``_parsed`` and the config make the rest of it."""
+    kind = plain_type(field)
+    if get_origin(kind) is tuple and get_args(kind)[0] is str:
+        return list[str]
+    return kind if kind in (bool, int, float, Path) else str
+
+
+def _parsed(field: FieldInfo, value: Any) -> Any:
+    if get_origin(plain_type(field)) is tuple and isinstance(value, str):
+        return () if value == "none" else tuple(value.split(","))
+    return tuple(value) if isinstance(value, list) else value
