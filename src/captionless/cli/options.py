@@ -81,11 +81,10 @@ def _parameter(name: str, field: FieldInfo, flags: Mapping[str, str]) -> inspect
         text += f" [dim]\\[default: {with_flags(shown, flags)}][/dim]"
     more = {"help": text, "rich_help_panel": about(field, "panel"), "metavar": about(field, "metavar")}
     kind = _type(field)
+    more["metavar"] = more["metavar"] or _metavar(plain_type(field))
     if about(field, "argument"):
         option: Any = typer.Argument(show_default=False, **more)
     else:
-        if kind is str and get_origin(plain_type(field)) is tuple:
-            more["metavar"] = more["metavar"] or ("N,N" if ... not in get_args(plain_type(field)) else "N,N,…")
         option = typer.Option(flags[name], show_default=False, **more)
     annotation: Any = Annotated[kind if required else kind | None, option]  # type: ignore[valid-type]
     default = inspect.Parameter.empty if required else None
@@ -93,11 +92,18 @@ def _parameter(name: str, field: FieldInfo, flags: Mapping[str, str]) -> inspect
 
 
 def _type(field: FieldInfo) -> Any:
-    """Return the type that the command line reads; ``_parsed`` and the config make the rest of it."""
+    """Return the type that the command line reads; the config makes numbers of text, and says what is wrong."""
     kind = plain_type(field)
     if get_origin(kind) is tuple and get_args(kind)[0] is str:
         return list[str]
-    return kind if kind in (bool, int, float, Path) else str
+    return kind if kind in (bool, Path) else str
+
+
+def _metavar(kind: Any) -> str | None:
+    """Return what stands for a value in the help."""
+    if get_origin(kind) is tuple and get_args(kind)[0] is not str:
+        return "N,N,…" if ... in get_args(kind) else "N,N"
+    return {int: "INTEGER", float: "NUMBER", Path: "PATH"}.get(kind, None if kind is bool else "TEXT")
 
 
 def _parsed(field: FieldInfo, value: Any) -> Any:

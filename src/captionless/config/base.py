@@ -131,8 +131,8 @@ def allowed(field: FieldInfo) -> str:
             return "texts"
         many = "whole numbers" if item is int else "numbers"
         return f"{many} separated by commas" if ... in rest else f"{1 + len(rest)} {many} separated by a comma"
-    if kind not in (int, float):
-        return "text"
+    if kind is not float and kind is not int:
+        return " or ".join(map(_worded, get_args(kind))) if get_args(kind) else "text"
     name = "a whole number" if kind is int else "a number"
     ge, gt, le, lt = (_limit(field, limit) for limit in (Ge, Gt, Le, Lt))
     low = "from" if le is not None or lt is not None else "of at least"
@@ -153,6 +153,13 @@ def default_text(field: FieldInfo) -> str:
     if isinstance(field.default, Config):
         return "its defaults"
     return written(field.default)
+
+
+def _worded(kind: Any) -> str:
+    """Return what one of several types of a field accepts."""
+    if get_origin(kind) is Literal:
+        return " or ".join(get_args(kind))
+    return {int: "a whole number", float: "a number"}.get(kind, "text")
 
 
 def _limit(field: FieldInfo, kind: type) -> Any:
