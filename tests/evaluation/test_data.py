@@ -1,4 +1,4 @@
-"""What a model is measured against: which pictures it has seen, and what they are called."""
+"""What a model is measured against: which images it was trained on, and their labels."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ from captionless.evaluation.data import EvaluationData, ImageSet, folder_labels
 from captionless.evaluation.lineage import encoder_digests, lineage, seen_digests, training_images
 
 
-def write_model(folder: Path, rows: list[tuple[str, str, str]], begun_from: Path | None = None) -> Path:
+def write_model(folder: Path, rows: list[tuple[str, str, str]], initialised_from: Path | None = None) -> Path:
     """A model folder as far as its history goes."""
     folder.mkdir()
     config = tiny.model().config
-    training = TrainingRecord(initialised_from=None if begun_from is None else str(begun_from))
+    training = TrainingRecord(initialised_from=None if initialised_from is None else str(initialised_from))
     save_config(folder, ModelConfig(8, config.denoiser, config.encoder, training=training))
     if rows:
         write_image_list(folder, rows)
@@ -32,7 +32,7 @@ def test_what_a_model_was_trained_on_is_seen_and_what_it_held_out_is_not(tmp_pat
     assert seen_digests(model) == ({"aa"}, ())
 
 
-def test_what_the_models_it_was_begun_from_were_trained_on_is_seen_too(tmp_path: Path) -> None:
+def test_what_the_models_it_was_initialised_from_were_trained_on_is_seen_too(tmp_path: Path) -> None:
     first = write_model(tmp_path / "first", [("a.png", "aa", "train"), ("c.png", "cc", "held out")])
     second = write_model(tmp_path / "second", [("b.png", "bb", "train")], first)
     third = write_model(tmp_path / "third", [("c.png", "cc", "train")], second)
@@ -90,7 +90,7 @@ def test_a_copy_is_seen_but_is_not_one_more_image(tmp_path: Path) -> None:
 
 
 def folder_of(*digests: str, own: dict[str, str]) -> EvaluationData:
-    """A folder of which a model has seen pictures of these digests, some of them in its own training."""
+    """A folder whose images of these digests a model was trained on, some of them in its own training."""
     n = len(digests)
     seen = ImageSet(digests, digests, torch.zeros(n, 3, 2, 2), torch.zeros(n, 2), (None,) * n)
     return EvaluationData(seen, seen.take([]), seen, own)
@@ -133,9 +133,9 @@ def test_a_folder_around_all_others_is_no_label() -> None:
 
 def test_taking_images_keeps_all_that_is_known_of_them_together() -> None:
     pixels = torch.arange(4 * 3 * 2 * 2).reshape(4, 3, 2, 2).to(torch.uint8)
-    pictures = ImageSet(tuple("abcd"), ("1", "2", "3", "4"), pixels, tiny.unit_vectors(4), ("x", None, "y", "z"))
-    two = pictures.take([3, 1])
+    images = ImageSet(tuple("abcd"), ("1", "2", "3", "4"), pixels, tiny.unit_vectors(4), ("x", None, "y", "z"))
+    two = images.take([3, 1])
     assert (two.names, two.digests, two.labels, len(two)) == (("d", "b"), ("4", "2"), ("z", None), 2)
     assert torch.equal(two.pixels, pixels[[3, 1]])
-    assert torch.equal(two.conditions, pictures.conditions[[3, 1]])
-    assert len(pictures.take([])) == 0
+    assert torch.equal(two.conditions, images.conditions[[3, 1]])
+    assert len(images.take([])) == 0
