@@ -75,6 +75,7 @@ def write(folder: Path, model: Model) -> Path:
     return folder
 
 
+@pytest.mark.slow
 def test_it_learns_what_each_class_looks_like(photos: Path, tmp_path: Path) -> None:
     long = TINY | {"batch": 8, "images": 480, "learning_rate": 3e-3, "ema_half_life": 60, "warm_up": 64}
     generator = Generator(load_model(train(photos, tmp_path / "model", classes=True, **long)))
@@ -231,6 +232,7 @@ def test_a_model_of_the_same_classes_is_begun_from_and_of_others_is_not(photos: 
         train(photos, tmp_path / "second", classes=True, start_from=other, **TINY)
 
 
+@pytest.mark.slow
 def test_a_model_of_classes_lends_its_weights_to_one_of_words(photos: Path, tmp_path: Path, encoder: Path) -> None:
     old = write(tmp_path / "old", tiny.class_model(("blue", "red")))
     out = train(photos, tmp_path / "model", start_from=old, encoder=str(encoder), **TINY)

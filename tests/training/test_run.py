@@ -25,7 +25,8 @@ from captionless.training.checkpointer import exclusive
 from captionless.training.run import train
 from training_cases import Remembers, StopsAt, same_state, state_tensors
 
-TINY: dict[str, Any] = {"size": 8, "width": 16, "batch": 4, "images": 24, "precision": "float32"}
+TINY: dict[str, Any] = {"size": 8, "width": 16, "batch": 4, "images": 24, "precision": "float32", "sample_grids": 0}
+WITH_GRID = TINY | {"sample_grids": 1}
 
 
 @pytest.fixture(scope="module")
@@ -53,7 +54,7 @@ def own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_a_model_folder_holds_everything_that_painting_needs(photos: Path, encoder: Path, tmp_path: Path) -> None:
-    out = train(photos, tmp_path / "model", encoder=str(encoder), hold_out=0.2, **TINY)
+    out = train(photos, tmp_path / "model", encoder=str(encoder), hold_out=0.2, **WITH_GRID)
     names = {path.relative_to(out).as_posix() for path in out.rglob("*") if path.is_file()}
     assert {"config.json", "model.safetensors", "bank.safetensors", "pictures.csv", "README.md", "CREDITS.csv"} <= names
     assert {"images-report.csv", "training/state.safetensors", "samples/000000024.png"} <= names
@@ -142,6 +143,7 @@ def test_a_changed_folder_is_not_resumed(photos: Path, encoder: Path, tmp_path: 
         train(photos, out, resume=True, images=40)
 
 
+@pytest.mark.slow
 def test_renamed_images_do_not_disturb_a_resume(photos: Path, encoder: Path, tmp_path: Path) -> None:
     whole = train(photos, tmp_path / "whole", encoder=str(encoder), **TINY)
     with pytest.raises(KeyboardInterrupt):
@@ -189,6 +191,7 @@ def test_the_credits_of_the_model_begun_from_are_kept(photos: Path, encoder: Pat
     assert "CREDITS-begun-from.csv" in (second / "README.md").read_text()
 
 
+@pytest.mark.slow
 def test_starting_from_a_model_takes_its_weights_and_encoder_and_may_grow(
     photos: Path, encoder: Path, tmp_path: Path
 ) -> None:
@@ -226,6 +229,7 @@ def test_precomputed_vectors_are_used_and_need_their_encoder_named(photos: Path,
     assert float((bank @ rolled.T).max(dim=1).values.min()) > 0.999
 
 
+@pytest.mark.slow
 def test_sheets_show_the_prompts_asked_for_else_the_folders_else_images_beside_originals(
     photos: Path, encoder: Path, tmp_path: Path
 ) -> None:
@@ -233,9 +237,9 @@ def test_sheets_show_the_prompts_asked_for_else_the_folders_else_images_beside_o
         with Image.open(out / "samples" / "000000024.png") as sheet:
             return sheet.size
 
-    one = train(photos, tmp_path / "one", encoder=str(encoder), sample_prompts=["a"], **TINY)
-    two = train(photos, tmp_path / "two", encoder=str(encoder), **TINY)
-    flat = train(photos / "daisy", tmp_path / "flat", encoder=str(encoder), **TINY)
+    one = train(photos, tmp_path / "one", encoder=str(encoder), sample_prompts=["a"], **WITH_GRID)
+    two = train(photos, tmp_path / "two", encoder=str(encoder), **WITH_GRID)
+    flat = train(photos / "daisy", tmp_path / "flat", encoder=str(encoder), **WITH_GRID)
     assert height(one)[1] < height(two)[1] < height(flat)[1]
     assert height(flat)[0] > height(two)[0]  # one column more: the originals
 
@@ -260,6 +264,7 @@ def test_holding_out_everything_is_refused(photos: Path, encoder: Path, tmp_path
         train(photos / "daisy", tmp_path / "model", encoder=str(encoder), hold_out=0.9999, **TINY)
 
 
+@pytest.mark.slow
 def test_a_tensorboard_log_is_written_if_wanted(photos: Path, encoder: Path, tmp_path: Path) -> None:
     out = train(photos, tmp_path / "model", encoder=str(encoder), track="tensorboard", **(TINY | {"images": 88}))
     assert list((out / "log").rglob("events*"))

@@ -91,6 +91,7 @@ def test_it_is_trained_most_where_detail_is_made_unless_told_otherwise(
 
 
 @pytest.mark.parametrize("by_class", [False, True])
+@pytest.mark.slow
 def test_it_learns_from_small_images_as_the_small_model_was_shown_them(
     by_class: bool, photos: Path, small: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -120,6 +121,7 @@ def test_the_model_folder_needs_no_other_one(large: Path, tmp_path: Path) -> Non
     assert load(moved).generate("a rose", sampling=SamplingConfig(steps=2))[0].image.size == (16, 16)
 
 
+@pytest.mark.slow
 def test_the_images_of_both_are_credited(photos: Path, small: Path, tmp_path: Path) -> None:
     folders = [Path(shutil.copytree(photos, tmp_path / name)) for name in ("ours", "theirs")]
     for folder in folders:
@@ -208,6 +210,7 @@ def with_levels(multipliers: tuple[int, ...], photos: Path, small: Path, out: Pa
     return train(photos, out, enlarge=small, multipliers=multipliers, **{**LARGE, "images": 1})
 
 
+@pytest.mark.slow
 def test_a_wider_one_has_the_levels_of_its_width_whatever_those_of_the_old_one_were(
     small: Path, photos: Path, tmp_path: Path
 ) -> None:
@@ -230,6 +233,7 @@ def test_where_the_usual_levels_have_no_room_for_the_old_ones_these_grow(
     assert load_config(wider).denoiser.levels == (32, 96, 192)
 
 
+@pytest.mark.slow
 def test_renamed_images_keep_their_small_ones(photos: Path, small: Path, tmp_path: Path) -> None:
     folder = Path(shutil.copytree(photos, tmp_path / "photos"))
     whole = train(folder, tmp_path / "whole", enlarge=small, **LARGE)
@@ -241,6 +245,7 @@ def test_renamed_images_keep_their_small_ones(photos: Path, small: Path, tmp_pat
     assert all(torch.equal(expected[name], got[name]) for name in expected)
 
 
+@pytest.mark.slow
 def test_the_small_model_is_taken_over_once_as_it_was_at_the_beginning(
     photos: Path, small: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -259,6 +264,7 @@ def test_the_small_model_is_taken_over_once_as_it_was_at_the_beginning(
     assert copied == [(small, base_folder(out)), (base_folder(out), out / "best" / "base")]
 
 
+@pytest.mark.slow
 def test_weights_that_read_other_classes_are_not_taken_over(photos: Path, tmp_path: Path) -> None:
     def labelled(name: str, *classes: str) -> Path:
         table = tmp_path / f"{name}.csv"
@@ -282,6 +288,7 @@ def trained_on(photos: Path, labels: Path) -> Path:
     return train(photos, labels.with_suffix(""), labels=labels, **TINY)
 
 
+@pytest.mark.slow
 def test_classes_are_enlarged_too(photos: Path, tmp_path: Path) -> None:
     small = train(photos, tmp_path / "small", classes=True, **TINY)
     large = train(photos, tmp_path / "large", enlarge=small, classes=True, **{**LARGE, "size": 24})
@@ -299,6 +306,7 @@ def many(folder: Path) -> Path:
     return target
 
 
+@pytest.mark.slow
 def test_the_best_of_a_training_is_whole_too(photos: Path, small: Path, tmp_path: Path) -> None:
     folder = many(tmp_path)
     told = Remembers()

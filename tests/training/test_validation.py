@@ -188,7 +188,7 @@ def test_too_few_held_out_images_are_refused_with_a_share_that_would_do() -> Non
 
 # --- through the verb ---
 
-TINY: dict[str, Any] = {"size": 8, "width": 16, "batch": 8, "images": 32, "precision": "float32"}
+TINY: dict[str, Any] = {"size": 8, "width": 16, "batch": 8, "images": 32, "precision": "float32", "sample_grids": 0}
 
 
 @pytest.fixture(scope="module")
@@ -220,6 +220,7 @@ def test_training_keeps_the_best_model_as_a_model_of_its_own(photos: Path, encod
     assert json.loads((out / "evaluations.jsonl").read_text().splitlines()[0])["images"] == 16
 
 
+@pytest.mark.slow
 def test_a_model_that_learns_five_images_by_heart_is_caught_and_an_earlier_one_kept(
     encoder: Path, tmp_path: Path
 ) -> None:
@@ -240,6 +241,7 @@ def test_a_model_that_learns_five_images_by_heart_is_caught_and_an_earlier_one_k
     assert "The model has begun to memorise" in told
 
 
+@pytest.mark.slow
 def test_looking_on_the_way_does_not_change_what_is_learned(photos: Path, encoder: Path, tmp_path: Path) -> None:
     plain = train(photos, tmp_path / "a", encoder=str(encoder), hold_out=0.5, **TINY)
     watched = train(photos, tmp_path / "b", encoder=str(encoder), hold_out=0.5, evaluate_every=8, **TINY)
@@ -247,6 +249,7 @@ def test_looking_on_the_way_does_not_change_what_is_learned(photos: Path, encode
     assert all(torch.equal(one[name], other[name]) for name in one)
 
 
+@pytest.mark.slow
 def test_held_out_images_that_the_model_begun_from_has_seen_are_told_of(
     photos: Path, encoder: Path, tmp_path: Path
 ) -> None:
@@ -259,6 +262,7 @@ def test_held_out_images_that_the_model_begun_from_has_seen_are_told_of(
     assert any(warning in text for text in progress.said)
 
 
+@pytest.mark.slow
 def test_a_model_of_classes_is_looked_at_too(photos: Path, tmp_path: Path) -> None:
     out = train(photos, tmp_path / "m", classes=True, hold_out=0.5, evaluate_every=32, **TINY)
     assert [one.images for one in read_results(out)] == [32]

@@ -98,9 +98,15 @@ def train(
         track=track,
         settings=settings,
     )
-    accelerator = tracked_accelerator(request.out, track)
+    run(request, progress or Silent())
+    return request.out
+
+
+def run(request: TrainRequest, progress: Progress) -> None:
+    """Carry out a request: resolve it, load the dataset, begin or restore the state, run the loop."""
+    accelerator = tracked_accelerator(request.out, request.track)
     main = accelerator.is_main_process
-    progress = progress if progress and main else Silent()
+    progress = progress if main else Silent()
     plan = resolve(request, progress.say)
     with accelerator.main_process_first():
         dataset = _load(plan, progress, accelerator)
@@ -113,8 +119,7 @@ def train(
         if state.finished:
             progress.say("This training has reached its length; a larger `minutes` or `images` continues it.")
         checkpointer = Checkpointer(request.out, config, dataset, request.folder, plan.start.base)
-        _run(plan, state, checkpointer, accelerator, progress)
-    return request.out
+        _learn(plan, state, checkpointer, accelerator, progress)
 
 
 def _load(plan: Plan, progress: Progress, accelerator: Accelerator) -> Dataset:
@@ -167,7 +172,7 @@ def _record(plan: Plan, dataset: Dataset) -> TrainingRecord:
     )
 
 
-def _run(
+def _learn(
     plan: Plan, state: TrainState, checkpointer: Checkpointer, accelerator: Accelerator, progress: Progress
 ) -> None:
     """Run the loop with its callbacks."""

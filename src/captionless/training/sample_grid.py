@@ -94,6 +94,10 @@ class SampleGrids(Callback):
         self.passed = 0
         self.not_before = 0.0
 
+    def on_start(self, state: TrainState) -> None:
+        """Count what a resumed training has passed already."""
+        self.passed = math.floor(state.progress * state.config.sample_grids)
+
     def on_step(self, state: TrainState) -> None:
         """Draw a grid if the training has passed the next of its evenly spaced places."""
         passed = math.floor(state.progress * state.config.sample_grids)
