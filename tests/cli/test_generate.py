@@ -373,7 +373,7 @@ def test_a_model_whose_encoder_moved_is_told_where_it_lies(
     config["encoder"]["name"] = "was/here/once"
     (tmp_path / "moved" / "config.json").write_text(json.dumps(config))
     assert run("generate", "a", "--steps", "1", "--model", "moved") == 2
-    assert "--encoder FOLDER" in one_line(capsys.readouterr().err)
+    assert "--encoder" in one_line(capsys.readouterr().err)
     assert run("generate", "a", "--steps", "1", "--model", "moved", "--encoder", str(encoder)) == 0
     assert (tmp_path / "images" / "0001.png").exists()
 
@@ -421,10 +421,10 @@ BAD = [
     (["a", "--then", "b", "--switch", "1"], "--switch must"),
     (["a", "--then", "b", "--towards", "c"], "--then and --towards"),
     (["a", "--like-share", "0.5"], "--like-share has no effect without --like"),
-    (["--like", "photo.png", "--like-share", "0.5"], "--like-share mixes the image with a prompt"),
+    (["--like", "photo.png", "--like-share", "0.5"], "--like-share mixes the image with"),
     (["--like", "nowhere.png"], "nowhere.png"),
     (["--like", "text.png"], "not an image"),
-    (["--like", "."], "--like . is a folder"),
+    (["--like", "."], "is a folder"),
     (["a", "--also", ""], "empty"),
     (["a", "--also", "b:0"], "--also"),
     (["a", "--negative", " "], "--negative is empty"),

@@ -59,5 +59,5 @@ def test_a_wrong_line_is_named_with_what_to_write(text: str | bytes, said: str, 
 
 
 def test_a_file_that_is_not_there_is_named(tmp_path: Path) -> None:
-    with pytest.raises(CaptionlessError, match=r"cannot read --prompts .*gone\.txt"):
+    with pytest.raises(CaptionlessError, match=r"cannot read the prompts in .*gone\.txt"):
         read_prompts(tmp_path / "gone.txt")

@@ -94,7 +94,7 @@ def test_a_folder_that_may_not_be_read_is_named_in_one_line(
         raise PermissionError(13, "Permission denied")
 
     monkeypatch.setattr(Path, method, refuse)
-    with pytest.raises(CaptionlessError, match=rf"^cannot .* {tmp_path}: Permission denied\.[^\n]*--out\.$"):
+    with pytest.raises(CaptionlessError, match=rf"^cannot .* {tmp_path}: Permission denied\.[^\n]*`out`\.$"):
         ImageWriter(tmp_path).add(sampled("a"))
 
 

@@ -35,7 +35,7 @@ def keywords(*configs: type[Config]) -> Callable[[Function], Function]:
                             name, inspect.Parameter.KEYWORD_ONLY, default=field.default, annotation=field.annotation
                         )
                     )
-                    about = f"{name}: {field.description} {allowed(field)}; default {default_text(field)}."
+                    about = f"{name}: {field.description} ({allowed(field)}; default {default_text(field)})"
                     lines.append(textwrap.fill(about, 110, initial_indent="    ", subsequent_indent="        "))
         function.__signature__ = signature.replace(parameters=parameters)  # type: ignore[attr-defined]
         function.__doc__ = f"{inspect.cleandoc(function.__doc__ or '')}\n\nSettings:\n" + "\n".join(lines)

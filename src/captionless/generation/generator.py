@@ -99,7 +99,7 @@ class Generator:
             reason = str(error).split(". ")[0].rstrip(".")
             raise CaptionlessError(
                 f"the encoder {recorded} of the model {self.model.name} cannot be loaded ({reason}). "
-                "If it lies elsewhere now, name the place: --encoder FOLDER."
+                "If it is elsewhere now, name its folder with `encoder`."
             ) from error
         _check_encoder(self.model, encoder)
         return encoder
@@ -279,11 +279,15 @@ def check_request(prompts: Sequence[str], n: int, seed: int, composition: Compos
     empty = next((i for i, prompt in enumerate(prompts, 1) if not prompt.strip()), None)
     if not prompts or (empty and not wordless):
         where = f" (number {empty} of {len(prompts)})" if len(prompts) > 1 else ""
-        raise CaptionlessError(f'an empty prompt{where}. Describe the image, such as "a red rose".')
+        raise CaptionlessError(
+            f'an empty prompt{where}. Describe the image, such as "a red rose".', parameter="prompts", value=prompts
+        )
     if n < 1:
-        raise CaptionlessError(f"-n must be at least 1, not {n}.")
+        raise CaptionlessError(f"`n` must be at least 1, not {n}.", parameter="n", value=n)
     if not 0 <= seed <= MAX_SEED - n + 1:
-        raise CaptionlessError(f"--seed must be a whole number from 0 to {MAX_SEED - n + 1}, not {seed}.")
+        raise CaptionlessError(
+            f"`seed` must be a whole number from 0 to {MAX_SEED - n + 1}, not {seed}.", parameter="seed", value=seed
+        )
 
 
 def image_seeds(prompts: int, n: int, seed: int, composition: Composition | None = None) -> list[int]:

@@ -54,7 +54,7 @@ def sample_grid(
     for one in images:
         flat.append(one) if isinstance(one, AnyImage) else rows.append(list(one))
     if not flat and not any(rows):
-        raise CaptionlessError("a sample grid needs at least 1 image.")
+        raise CaptionlessError("a sample grid needs at least 1 image.", parameter="images", value=images)
     if flat and labels is None:
         rows = rows_by_title(flat, columns)
         if max(map(len, rows)) == 1:

@@ -75,7 +75,9 @@ class GeneratedImage:
         """
         kind = Image.registered_extensions().get(Path(path).suffix.lower())
         if kind not in Image.SAVE:
-            raise CaptionlessError(f"{path} has no suffix of an image format. Save it as .png, .jpg or .webp.")
+            raise CaptionlessError(
+                f"{path} has no suffix of an image format. Save it as .png, .jpg or .webp.", parameter="path"
+            )
         with atomic_write(path) as temporary:
             if kind == "PNG":
                 self.image.save(temporary, format=kind, pnginfo=png_text(self.metadata))

@@ -61,9 +61,9 @@ def read_prompts(file: Path) -> list[Prompt]:
     # Not splitlines: JSON may hold line separators of Unicode as they are.
     lines = [(number, line.strip()) for number, line in enumerate(_read(file).split("\n"), 1) if line.strip()]
     if not lines:
-        raise CaptionlessError(f"--prompts {file} holds no prompt. Write one per line.")
+        raise CaptionlessError(f"{file} holds no prompt. Write one per line.", parameter="prompts", value=file)
     if any(line.startswith(("{", "[{", '["')) or line == "[" for _, line in lines):
-        return [_parse(line, f"--prompts {file}, line {number}") for number, line in lines]
+        return [_parse(line, f"{file}, line {number}") for number, line in lines]
     return [Prompt(line) for _, line in lines]
 
 
@@ -73,20 +73,24 @@ def _read(file: Path) -> str:
         return data.decode("utf-8-sig")
     except OSError as error:
         raise CaptionlessError(
-            f"cannot read --prompts {file}: {error.strerror}. Name a text file with one prompt per line."
+            f"cannot read the prompts in {file}: {error.strerror}. Name a text file with one prompt per line.",
+            parameter="prompts",
+            value=file,
         ) from error
     except UnicodeDecodeError as error:
-        raise CaptionlessError(f"--prompts {file} is not UTF-8 text. Save it as UTF-8, one prompt per line.") from error
+        raise CaptionlessError(
+            f"{file} is not UTF-8 text. Save it as UTF-8, one prompt per line.", parameter="prompts", value=file
+        ) from error
 
 
 def _parse(line: str, where: str) -> Prompt:
     try:
         entry = json.loads(line)
     except ValueError as error:
-        raise CaptionlessError(f"{where}: not JSON ({error}). {_EXAMPLE}") from error
+        raise CaptionlessError(f"{where}: not JSON ({error}). {_EXAMPLE}", parameter="prompts") from error
     text = entry.get("prompt") if isinstance(entry, dict) else None
     if not isinstance(text, str) or not text.strip():
-        raise CaptionlessError(f"{where}: no prompt. {_EXAMPLE}")
+        raise CaptionlessError(f"{where}: no prompt. {_EXAMPLE}", parameter="prompts")
     return Prompt(text.strip(), **{name: _value(entry[name], name, where) for name in _FIELDS if name in entry})
 
 
@@ -95,5 +99,9 @@ def _value(value: Any, name: str, where: str) -> Any:
     if value is None:
         return None
     if isinstance(value, bool) or not isinstance(value, kinds) or (isinstance(value, str) and not value.strip()):
-        raise CaptionlessError(f"{where}: `{name}` must be {description}, not {json.dumps(value)[:40]}. {_EXAMPLE}")
+        raise CaptionlessError(
+            f"{where}: `{name}` must be {description}, not {json.dumps(value)[:40]}. {_EXAMPLE}",
+            parameter=name,
+            value=value,
+        )
     return value.strip() if isinstance(value, str) else value

@@ -67,8 +67,10 @@ class GenerationRequest:
             check_request(run.texts, run.n, run.seed, self.composition)
         if len(self.scales) > 1 and any(prompt.guidance is not None for prompt in self.prompts):
             raise CaptionlessError(
-                "a prompt of the file has a guidance scale of its own, which leaves nothing for several scales of "
-                "--guidance to compare. Give one scale, or remove it from the file."
+                "a prompt of the file has a guidance scale of its own, so several scales cannot be compared. Give one "
+                "scale, or remove it from the file.",
+                parameter="guidance",
+                value=self.scales,
             )
 
     def runs(self) -> list[Run]:
@@ -210,7 +212,7 @@ def choose_prompts(
     if file is not None:
         prompts += read_prompts(file)
     if not prompts and not wordless:
-        raise CaptionlessError('no prompt given. Describe the image, such as: captionless generate "a red rose".')
+        raise CaptionlessError('no prompt given. Describe the image, such as "a red rose".', parameter="prompts")
     return prompts or [Prompt("")]
 
 
@@ -223,27 +225,33 @@ def check_combinations(given: Mapping[str, Any], prompts: Sequence[Prompt], scal
         scales: of guidance.
     """
     for option, partner, example in (
-        ("switch", "then", '--then "a meadow"'),
-        ("like_share", "like", "--like photo.jpg"),
-        ("strength", "init", "--init photo.jpg"),
-        ("mask", "init", "--init photo.jpg"),
+        ("switch", "then", "`then=a meadow`"),
+        ("like_share", "like", "`like=photo.jpg`"),
+        ("strength", "init", "`init=photo.jpg`"),
+        ("mask", "init", "`init=photo.jpg`"),
     ):
         if given[option] is not None and given[partner] is None:
             raise CaptionlessError(
-                f"{_flag(option)} has no effect without --{partner}. Add {example}, or leave it out."
+                f"`{option}` has no effect without `{partner}`. Add {example}, or leave it out.",
+                parameter=option,
+                value=given[option],
             )
     if given["like_share"] is not None and not any(prompt.text.strip() for prompt in prompts):
         raise CaptionlessError(
-            "--like-share mixes the image with a prompt, and there is none. Add one, or leave it out."
+            "`like_share` mixes the image with a prompt, and there is none. Add one, or leave it out.",
+            parameter="like_share",
+            value=given["like_share"],
         )
     if any(scale != 0 for scale in scales):
         return
     for option in ("negative", "guidance_interval", "guidance_rescale"):
-        # A negative weight of --also guides towards the negative prompt even then.
+        # A negative weight of `also` guides towards the negative prompt even then.
         used = option == "negative" and any(weighted(text)[1] < 0 for text in given["also"] or ())
         if given[option] is not None and not used:
             raise CaptionlessError(
-                f"{_flag(option)} has no effect while guidance is 0. Try --guidance 5, or leave it out."
+                f"`{option}` has no effect while the guidance scale is 0. Try `guidance=5`, or leave it out.",
+                parameter=option,
+                value=given[option],
             )
 
 
@@ -257,26 +265,26 @@ def read_composition(given: Mapping[str, Any]) -> Composition:
         also=tuple(weighted(text) for text in given["also"] or ()),
         then=given["then"],
         towards=given["towards"],
-        like=_photo("--like", given["like"]),
+        like=_photo("like", given["like"]),
         **chosen,
     )
 
 
 def read_edit(given: Mapping[str, Any]) -> Edit | None:
     """Return the photograph to start from, if there is one."""
-    photo = _photo("--init", given["init"])
+    photo = _photo("init", given["init"])
     if photo is None:
         return None
     from captionless.generation.editing import Edit
 
-    return Edit(photo, given["strength"], _photo("--mask", given["mask"]))
+    return Edit(photo, given["strength"], _photo("mask", given["mask"]))
 
 
 def _photo(option: str, path: Path | None) -> Image | None:
     if path is None:
         return None
     if path.is_dir():
-        raise CaptionlessError(f"{option} {path} is a folder. Name one image file.")
+        raise CaptionlessError(f"`{option}` is a folder: {path}. Name one image file.", parameter=option, value=path)
     from captionless.data.decode import decode_image
 
     image = decode_image(path)
@@ -310,7 +318,3 @@ def weighted(text: str) -> tuple[str, float]:
     if colon and re.fullmatch(r"\s*[-+]?(\d+\.?\d*|\.\d+)\s*", end):
         return words.strip(), float(end)
     return text.strip(), 1.0
-
-
-def _flag(option: str) -> str:
-    return "--" + option.replace("_", "-")

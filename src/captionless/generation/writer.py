@@ -40,7 +40,9 @@ class ImageWriter:
         self.folder = Path(folder)
         with self._reporting("read"):
             if self.folder.exists() and not self.folder.is_dir():
-                raise CaptionlessError(f"--out {self.folder} is a file. Choose a folder.")
+                raise CaptionlessError(
+                    f"{self.folder} is a file. Name a folder with `out`.", parameter="out", value=folder
+                )
 
     def add(self, image: GeneratedImage) -> Path:
         """Write an image under the next free number, with its trajectory if it has one; return its path.
@@ -112,5 +114,7 @@ class ImageWriter:
             yield
         except OSError as error:
             raise CaptionlessError(
-                f"cannot {action} {self.folder}: {error.strerror or error}. Free some space or choose another --out."
+                f"cannot {action} {self.folder}: {error.strerror or error}. Free some space or choose another `out`.",
+                parameter="out",
+                value=self.folder,
             ) from error
