@@ -21,8 +21,9 @@ from captionless.conditioning.composition import Composition, compose, slerp, to
 from captionless.config.sampling import SAMPLERS, SamplingConfig
 from captionless.errors import CaptionlessError
 from captionless.generation.editing import Edit
-from captionless.generation.generator import Generator, image_seeds
+from captionless.generation.generator import Generator
 from captionless.generation.image import GeneratedImage
+from captionless.generation.seeds import image_seeds
 from tiny import FakeEncoder
 
 QUICK = SamplingConfig(steps=4, precision="float32")

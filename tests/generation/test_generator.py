@@ -22,8 +22,9 @@ from captionless.encoders import dual_encoder as encoders
 from captionless.encoders import hub as encoder_files
 from captionless.errors import CaptionlessError
 from captionless.generation import generator
-from captionless.generation.generator import MAX_SEED, Generator, load
+from captionless.generation.generator import Generator, load
 from captionless.generation.image import GeneratedImage
+from captionless.generation.seeds import MAX_SEED
 from captionless.progress import Progress, Silent
 from tiny import FakeEncoder
 

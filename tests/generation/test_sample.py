@@ -25,8 +25,8 @@ from captionless.diffusion.reverse import ReverseProcess, Sampling
 from captionless.diffusion.schedules import CosineSchedule, FlowSchedule, KarrasSchedule, LinearSchedule, log_snr
 from captionless.errors import CaptionlessError
 from captionless.generation.editing import Edit
-from captionless.generation.generator import MAX_SEED
 from captionless.generation.sample import Stage, exact_convolutions, guided_times, sample, seeded, to_images
+from captionless.generation.seeds import MAX_SEED
 
 QUICK = SamplingConfig(steps=3, precision="float32")
 MODEL = tiny.model()

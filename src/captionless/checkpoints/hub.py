@@ -50,11 +50,17 @@ def fetch_model(name: str) -> Path:
         raise CaptionlessError(
             f"there is no model {name}: neither a folder here nor a model on the Hugging Face Hub. Check the spelling; "
             "for a private or gated model, run `hf auth login` first.",
+            parameter="model",
+            value=name,
+            code="model_not_found",
         ) from error
     except Exception as error:  # refused, timed out, offline mode, disk full: each library below has its own
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise CaptionlessError(
             f"the model {name} is neither a folder here nor in the local cache, and it cannot be fetched from the "
             f"Hugging Face Hub ({type(error).__name__}: {reason}). Check the connection, or name a model folder.",
+            parameter="model",
+            value=name,
+            code="hub_unreachable",
         ) from error
     return FETCHED.setdefault(name, Path(folder))

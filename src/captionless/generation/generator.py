@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import asdict, replace
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Unpack
+from typing import TYPE_CHECKING, Unpack
 
 import torch
 from PIL import Image
@@ -24,19 +24,17 @@ from captionless.config.sampling import BRIDGES, SamplingConfig
 from captionless.data.decode import square
 from captionless.device import default_device, resolve_precision, to_device
 from captionless.diffusion.guidance import WeightedCondition
-from captionless.diffusion.reverse import OnStep, Step
+from captionless.diffusion.reverse import OnStep
 from captionless.errors import CaptionlessError
 from captionless.generation.editing import Edit
-from captionless.generation.image import GeneratedImage
+from captionless.generation.image import GeneratedImage, describe
 from captionless.generation.sample import Stage, guided_times, sample, to_images
-from captionless.generation.trajectory import Recorder
+from captionless.generation.seeds import check_request, image_seeds
+from captionless.generation.trajectory import Recorder, StepCount, all_of
 from captionless.progress import Progress, Silent, choose_progress
 
 if TYPE_CHECKING:
     from captionless.encoders.dual_encoder import Encoder
-
-MAX_SEED = 2**32 - 1
-"""PyTorch's CPU generator reads 32 bits of a seed: larger seeds would only repeat images."""
 
 
 class Generator:
@@ -206,8 +204,8 @@ class Generator:
         seeds = image_seeds(len(prompts), n, seed, composition)
         details = {"model": self.model.name, **describe(composition, edit), "version": __version__}
         recorder = Recorder(self.steps(config)) if trajectory else None
-        count = _StepCount(choose_progress(progress), len(seeds) * self.steps(config))
-        watch = _all_of(count, recorder, on_step)
+        count = StepCount(choose_progress(progress), len(seeds) * self.steps(config))
+        watch = all_of(count, recorder, on_step)
         for at in range(0, len(seeds), config.batch):
             rows = slice(at, at + config.batch)
             few = [replace(part, condition=part.condition[rows]) for part in parts]
@@ -271,73 +269,6 @@ def load(
         CaptionlessError: the folder is missing, damaged or not a model of captionless.
     """
     return Generator(load_model(model), encoder, device)
-
-
-def check_request(prompts: Sequence[str], n: int, seed: int, composition: Composition | None = None) -> None:
-    """Raise unless every prompt has a text (or a reference image) and all ``n`` seeds from ``seed`` on are in range."""
-    wordless = composition is not None and composition.like is not None
-    empty = next((i for i, prompt in enumerate(prompts, 1) if not prompt.strip()), None)
-    if not prompts or (empty and not wordless):
-        where = f" (number {empty} of {len(prompts)})" if len(prompts) > 1 else ""
-        raise CaptionlessError(
-            f'an empty prompt{where}. Describe the image, such as "a red rose".', parameter="prompts", value=prompts
-        )
-    if n < 1:
-        raise CaptionlessError(f"`n` must be at least 1, not {n}.", parameter="n", value=n)
-    if not 0 <= seed <= MAX_SEED - n + 1:
-        raise CaptionlessError(
-            f"`seed` must be a whole number from 0 to {MAX_SEED - n + 1}, not {seed}.", parameter="seed", value=seed
-        )
-
-
-def image_seeds(prompts: int, n: int, seed: int, composition: Composition | None = None) -> list[int]:
-    """Return the seed of every image; all images of a blend from one prompt to another have the same."""
-    blend = composition is not None and composition.towards is not None
-    return [seed if blend else seed + i for _ in range(prompts) for i in range(n)]
-
-
-def describe(composition: Composition, edit: Edit | None) -> dict[str, Any]:
-    """Return the parts of a composition and an edit that are in use, by name, as JSON values for records."""
-    given: dict[str, Any] = {
-        "negative": composition.negative,
-        "also": [list(one) for one in composition.also] or None,
-        "then": composition.then,
-        "switch": composition.switch if composition.then else None,
-        "towards": composition.towards,
-        "like": _source(composition.like),
-        "like_share": composition.like_share if composition.like else None,
-        "init": _source(edit.photo if edit else None),
-        "strength": edit.start if edit else None,
-        "mask": _source(edit.mask if edit else None),
-    }
-    return {name: value for name, value in given.items() if value is not None}
-
-
-def _source(image: Image.Image | None) -> str | None:
-    """Return the file that an image was opened from, as Pillow notes it."""
-    return None if image is None else str(getattr(image, "filename", "") or "an image without a file")
-
-
-class _StepCount:
-    """Count the denoising steps of all images for a progress."""
-
-    def __init__(self, progress: Progress, total: int) -> None:
-        self.progress, self.done, self.total = progress, 0, total
-
-    def __call__(self, step: Step) -> None:
-        self.done += len(step.x0)
-        self.progress.advance("Generating", self.done, self.total)
-
-
-def _all_of(*receivers: OnStep | None) -> OnStep:
-    """Return a receiver of steps that passes them on to several."""
-
-    def receive(step: Step) -> None:
-        for receiver in receivers:
-            if receiver:
-                receiver(step)
-
-    return receive
 
 
 class _Announcer(Silent):

@@ -16,6 +16,8 @@ from captionless.errors import CaptionlessError
 from captionless.files import atomic_write
 
 if TYPE_CHECKING:
+    from captionless.conditioning.composition import Composition
+    from captionless.generation.editing import Edit
     from captionless.generation.trajectory import Trajectory
 
 ENCODING_ERRORS = "backslashreplace"
@@ -112,3 +114,25 @@ def png_text(metadata: dict[str, Any]) -> PngInfo:
             words = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
             text.add_itxt(name, words.encode(errors=ENCODING_ERRORS).decode())
     return text
+
+
+def describe(composition: Composition, edit: Edit | None) -> dict[str, Any]:
+    """Return the parts of a composition and an edit that are in use, by name, as JSON values for records."""
+    given: dict[str, Any] = {
+        "negative": composition.negative,
+        "also": [list(one) for one in composition.also] or None,
+        "then": composition.then,
+        "switch": composition.switch if composition.then else None,
+        "towards": composition.towards,
+        "like": _source(composition.like),
+        "like_share": composition.like_share if composition.like else None,
+        "init": _source(edit.photo if edit else None),
+        "strength": edit.start if edit else None,
+        "mask": _source(edit.mask if edit else None),
+    }
+    return {name: value for name, value in given.items() if value is not None}
+
+
+def _source(image: Image.Image | None) -> str | None:
+    """Return the file that an image was opened from, as Pillow notes it."""
+    return None if image is None else str(getattr(image, "filename", "") or "an image without a file")

@@ -61,7 +61,7 @@ class GenerationRequest:
 
     def __post_init__(self) -> None:
         """Check every prompt with its own number and seed."""
-        from captionless.generation.generator import check_request
+        from captionless.generation.seeds import check_request
 
         for run in self.runs():
             check_request(run.texts, run.n, run.seed, self.composition)
@@ -290,26 +290,6 @@ def _photo(option: str, path: Path | None) -> Image | None:
     image = decode_image(path)
     image.filename = str(path)  # type: ignore[attr-defined]  # as Image.open does; recorded with each image
     return image
-
-
-def numbers(option: str, text: str, example: str) -> tuple[float, ...]:
-    """Parse numbers separated by commas.
-
-    Raises:
-        CaptionlessError: one of them is not a number.
-    """
-    try:
-        return tuple(float(word) for word in text.split(","))
-    except ValueError as error:
-        raise CaptionlessError(f"{option} takes numbers separated by commas, not {text!r}. Try {example}.") from error
-
-
-def interval(text: str) -> tuple[float, float]:
-    """Parse the two times of --guidance-interval."""
-    times = numbers("--guidance-interval", text, "0.1,0.9")
-    if len(times) != 2:
-        raise CaptionlessError(f"--guidance-interval takes two times, LOW,HIGH, not {text!r}. Try 0.1,0.9.")
-    return times[0], times[1]
 
 
 def weighted(text: str) -> tuple[str, float]:

@@ -16,9 +16,10 @@ from dataclasses import dataclass
 from PIL import Image
 
 from captionless.data.arrays import denormalise
-from captionless.diffusion.reverse import Step
+from captionless.diffusion.reverse import OnStep, Step
 from captionless.generation.grids import MARGIN, sample_grid, scaled
 from captionless.generation.sample import to_images
+from captionless.progress import Progress
 
 CELL = 128
 """Least side of a drawn image, in pixels."""
@@ -105,6 +106,29 @@ class Recorder:
         ]
         self._steps = []
         return [Trajectory(frames) for frames in zip(*images, strict=True)]
+
+
+class StepCount:
+    """Count the denoising steps of all images for a progress."""
+
+    def __init__(self, progress: Progress, total: int) -> None:
+        self.progress, self.done, self.total = progress, 0, total
+
+    def __call__(self, step: Step) -> None:
+        """Count one step of all images of a batch."""
+        self.done += len(step.x0)
+        self.progress.advance("Generating", self.done, self.total)
+
+
+def all_of(*receivers: OnStep | None) -> OnStep:
+    """Return a receiver of steps that passes them on to several."""
+
+    def receive(step: Step) -> None:
+        for receiver in receivers:
+            if receiver:
+                receiver(step)
+
+    return receive
 
 
 def evenly(count: int, most: int) -> list[int]:

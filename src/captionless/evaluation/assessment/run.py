@@ -30,8 +30,9 @@ from captionless.evaluation.data import ImageSet, load_labelled_images
 from captionless.evaluation.metrics.estimate import Estimate, TooFewError
 from captionless.evaluation.samples import EvaluationSampler
 from captionless.files import make_folder
-from captionless.generation.generator import MAX_SEED, Generator, load
+from captionless.generation.generator import Generator, load
 from captionless.generation.prompts import read_prompts
+from captionless.generation.seeds import MAX_SEED
 from captionless.progress import Progress, choose_progress
 
 
