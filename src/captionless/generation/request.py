@@ -111,11 +111,7 @@ def generate_into(
 ) -> Iterator[Path]:
     """Generate all images of a request, write each at once, and yield its path; last, write a sample grid.
 
-    Args:
-        writer: the folder.
-        generator: the model.
-        request: the images.
-        progress: receives the number of images done, and where the sample grid is.
+    ``progress`` receives the number of images done, and remarks on where the sample grid and trajectories are.
     """
     progress, done = progress or Silent(), 0
     columns: list[list[GeneratedImage]] = []
@@ -241,6 +237,10 @@ def check_combinations(given: Mapping[str, Any], prompts: Sequence[Prompt], scal
             "`like_share` mixes the image with a prompt, and there is none. Add one, or leave it out.",
             parameter="like_share",
             value=given["like_share"],
+        )
+    if given["classes"] and given["bridge"] is not None:
+        raise CaptionlessError(
+            "`bridge` has no effect on a model of classes. Leave it out.", parameter="bridge", value=given["bridge"]
         )
     if any(scale != 0 for scale in scales):
         return
