@@ -71,6 +71,7 @@ def test_out_holds_the_grade(run: Run, place: Path) -> None:
     assert written["settings"] == "guidance 0, 2 steps of ddim, float32, seed 5"
 
 
+@pytest.mark.slow
 def test_without_a_model_the_bundled_one_is_asked_for_photographs_or_for_the_prompts(
     run: Run, place: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

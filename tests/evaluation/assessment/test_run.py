@@ -45,7 +45,7 @@ def graded(place: Path) -> Callable[..., Grade]:
     return call
 
 
-def test_a_model_that_paints_every_class_passes(graded: Callable[..., Grade]) -> None:
+def test_a_model_that_generates_every_class_passes(graded: Callable[..., Grade]) -> None:
     grade = graded()
     assert grade.passed
     assert grade.confusion == ((6, 0, 0), (0, 6, 0), (0, 0, 6))
@@ -55,7 +55,7 @@ def test_a_model_that_paints_every_class_passes(graded: Callable[..., Grade]) ->
     assert grade.left_out == ()
 
 
-def test_a_model_that_paints_another_class_fails_and_what_was_seen_is_told(graded: Callable[..., Grade]) -> None:
+def test_a_model_that_generates_another_class_fails(graded: Callable[..., Grade]) -> None:
     grade = graded("wrong")
     assert not grade.passed
     assert grade.confusion == ((0, 6, 0), (6, 0, 0), (0, 0, 6))
@@ -69,6 +69,7 @@ def test_the_ceiling_is_what_real_images_reach(graded: Callable[..., Grade]) -> 
     assert grade.passed
 
 
+@pytest.mark.slow
 def test_the_same_assessment_gives_the_same_grade(graded: Callable[..., Grade]) -> None:
     assert graded() == graded()
 
@@ -119,9 +120,8 @@ def test_a_few_images_of_a_kind_are_left_out_not_learned(graded: Callable[..., G
     assert grade.left_out[0][0] == "moss"
 
 
-def test_the_model_is_not_taught_by_the_judge_nor_the_judge_by_the_model(
-    graded: Callable[..., Grade], place: Path
-) -> None:
+@pytest.mark.slow
+def test_the_classifier_does_not_depend_on_the_model(graded: Callable[..., Grade], place: Path) -> None:
     one, other = graded(), graded("wrong")
     assert (one.real, [v.real for v in one.verdicts]) == (other.real, [v.real for v in other.verdicts])
 
@@ -133,9 +133,9 @@ def test_the_labels_are_the_folders_whatever_the_model_was_told_of_its_training_
     with (model(place / "misled", SWAPPED) / "pictures.csv").open("w", newline="", encoding="utf-8") as file:
         rows = csv.writer(file)
         rows.writerow(["file", "sha256", "role", "label"])
-        for picture in read_folder(place / "photos", (8,)):
-            assert isinstance(picture, ImageFile)
-            rows.writerow([picture.name, picture.digest, "train", told[picture.name.split("/")[0]]])
+        for image in read_folder(place / "photos", (8,)):
+            assert isinstance(image, ImageFile)
+            rows.writerow([image.name, image.digest, "train", told[image.name.split("/")[0]]])
     assert [verdict.label for verdict in graded("misled").failed] == ["daisy", "rose"]
 
 
@@ -148,7 +148,7 @@ def test_the_same_image_in_another_file_is_not_learned_and_tested_with(
             image.save(path.with_name(f"copy of {path.name}"), compress_level=0)
     grade = graded(data=data)
     assert grade.real is not None
-    assert grade.real.n == 3  # one of the six pictures of each class, as without their copies
+    assert grade.real.n == 3  # one of the six images of each class, as without their copies
 
 
 # --- what the classifier's word is worth ---

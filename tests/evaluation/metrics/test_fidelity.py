@@ -83,6 +83,7 @@ def test_the_same_seed_gives_the_same_figures() -> None:
     assert compare_sets(real, fake, seed=3) != compare_sets(real, fake, seed=4)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("measure", [paired_kid, unpaired_kid])
 def test_the_range_holds_the_truth_in_about_95_percent_of_experiments(measure: Callable[..., Estimate]) -> None:
     """KID of N(0, I) and N(s, I) in d dimensions, in closed form, with q = |s|^2."""

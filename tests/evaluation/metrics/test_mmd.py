@@ -111,6 +111,7 @@ def test_it_nears_the_closed_form_with_many_images() -> None:
     assert found == pytest.approx(gaussian_mmd2(1.2, 1.0, 0.5, 2.0, 4), rel=0.05)
 
 
+@pytest.mark.slow
 def test_kid_of_two_numbers_is_the_third_moments_own() -> None:
     """In one dimension E (xy + 1)^3 = sum_k C(3, k) E x^k E y^k, of N(m, 1): 1, m, m^2 + 1, m^3 + 3 m."""
 

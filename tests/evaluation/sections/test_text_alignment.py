@@ -101,7 +101,7 @@ def test_features_of_images_alone_leave_prompts_to_the_models_own_encoder() -> N
 
 def test_one_prompt_alone_cannot_be_told_from_others() -> None:
     section = text_alignment_section(made(photo_of("rose")))
-    assert "at least 2 different ones" in dict(section.missing)["Cosine with the prompt, R-precision"]
+    assert "at least 2 different prompts" in dict(section.missing)["Cosine with the prompt, R-precision"]
     assert set(figures(section)) == {"recognised"}
 
 
