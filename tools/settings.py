@@ -1,4 +1,4 @@
-"""Write what follows from the settings: ``captionless/config/options.py`` and ``docs/settings.md``.
+"""Write what follows from the settings: ``captionless/config/keyword_types.py`` and ``docs/settings.md``.
 
 python tools/settings.py          write both
 python tools/settings.py --check  say whether they are as they would be written
@@ -77,7 +77,7 @@ def tables() -> str:
     return "\n".join(lines) + "\n"
 
 
-WRITTEN = {ROOT / "src/captionless/config/options.py": keywords, ROOT / "docs/settings.md": tables}
+WRITTEN = {ROOT / "src/captionless/config/keyword_types.py": keywords, ROOT / "docs/settings.md": tables}
 
 
 def main() -> None:

@@ -30,7 +30,7 @@ import captionless
 from captionless.checkpoints.config import base_folder, load_config, model_folder
 from captionless.conditioning.bridge import BridgeData, nearest
 from captionless.conditioning.composition import slerp
-from captionless.config.options import TrainOptions
+from captionless.config.keyword_types import TrainOptions
 from captionless.config.sampling import SAMPLERS, SamplingConfig
 from captionless.generation.grids import sample_grid
 from captionless.generation.image import GeneratedImage

@@ -11,7 +11,7 @@ import pytest
 import captionless
 import tiny
 from captionless.config.evaluation import EvaluationConfig
-from captionless.config.options import EvaluateOptions, SamplingOptions, TrainOptions
+from captionless.config.keyword_types import EvaluateOptions, SamplingOptions, TrainOptions
 from captionless.config.sampling import SamplingConfig
 from captionless.config.training import TrainConfig
 from captionless.errors import CaptionlessError

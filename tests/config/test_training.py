@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from captionless.config.options import TrainOptions
+from captionless.config.keyword_types import TrainOptions
 from captionless.config.training import (
     COURSE,
     MASKS,

@@ -24,7 +24,7 @@ from captionless.evaluation.metrics import Estimate, share
 from captionless.training.dataset import Dataset, Examples
 from captionless.training.run import train
 from captionless.training.state import TrainState, begin
-from captionless.training.validation import Validation, ValidationResult, Validator, read_results
+from captionless.training.validation import Validation, ValidationResult, Validator, read_validations
 from training_cases import Remembers
 
 
@@ -76,7 +76,7 @@ def test_the_best_likeness_is_kept(tmp_path: Path) -> None:
     seen = [result(10, 80), result(20, 60), result(30, 70), result(40, 50)]
     kept, said = run(tmp_path, seen)
     assert kept == [10, 20, 40]
-    assert read_results(tmp_path) == seen
+    assert read_validations(tmp_path) == seen
     assert ["best" in text for text in said] == [True, True, False, True]
 
 
@@ -111,7 +111,7 @@ def test_a_resumed_training_remembers_the_best_and_forgets_what_came_after_its_c
     run(tmp_path, [result(10, 50), result(20, 40), result(30, 10)])
     kept, _ = run(tmp_path, [result(30, 45), result(40, 39)], start=20)
     assert kept == [40]
-    assert [one.kid.value for one in read_results(tmp_path)] == [50, 40, 45, 39]
+    assert [one.kid.value for one in read_validations(tmp_path)] == [50, 40, 45, 39]
 
 
 def test_what_the_folder_of_the_best_model_holds_is_not_forgotten_in_a_crash(tmp_path: Path) -> None:
@@ -120,7 +120,7 @@ def test_what_the_folder_of_the_best_model_holds_is_not_forgotten_in_a_crash(tmp
     save_config(tmp_path / "best", replace(config, training=TrainingRecord(images_seen=30)))
     kept, _ = run(tmp_path, [result(40, 39), result(50, 9)], start=20)  # 30 is not looked at a second time
     assert kept == [50]
-    assert [one.images for one in read_results(tmp_path)] == [10, 20, 30, 40, 50]
+    assert [one.images for one in read_validations(tmp_path)] == [10, 20, 30, 40, 50]
 
 
 def test_the_end_is_validated_once_wherever_it_falls(tmp_path: Path) -> None:
@@ -138,7 +138,7 @@ def test_what_is_told_names_the_figures() -> None:
 def test_a_damaged_record_is_named(line: str, tmp_path: Path) -> None:
     (tmp_path / "evaluations.jsonl").write_text(line + "\n")
     with pytest.raises(CaptionlessError, match=r"evaluations\.jsonl is damaged .* Remove it"):
-        read_results(tmp_path)
+        read_validations(tmp_path)
 
 
 # --- the validator ---
@@ -212,7 +212,7 @@ def test_training_keeps_the_best_model_as_a_model_of_its_own(photos: Path, encod
     out = train(
         photos, tmp_path / "m", encoder=str(encoder), hold_out=0.5, evaluate_every=16, progress=progress, **TINY
     )
-    results = read_results(out)
+    results = read_validations(out)
     assert [one.images for one in results] == [16, 32]
     best = min(results, key=lambda one: one.kid.value)
     assert load_model(out / "best").config.training.images_seen == best.images
@@ -232,7 +232,7 @@ def test_a_model_that_learns_five_images_by_heart_is_caught_and_an_earlier_one_k
     options |= {"flip": False, "condition_cosine": 1.0, "hold_out": 0.8, "evaluate_every": 1600}
     progress = Remembers()
     out = train(tmp_path / "photos", tmp_path / "m", encoder=str(encoder), progress=progress, **options)
-    early, late = read_results(out)
+    early, late = read_validations(out)
     assert (late.images, late.memorised.n, late.real.value, late.memorises) == (3200, 5, 0.0, True)
     assert (early.images, early.memorises) == (1600, None)
     assert load_model(out / "best").config.training.images_seen == 1600
@@ -265,7 +265,7 @@ def test_held_out_images_that_the_model_begun_from_has_seen_are_told_of(
 @pytest.mark.slow
 def test_a_model_of_classes_is_looked_at_too(photos: Path, tmp_path: Path) -> None:
     out = train(photos, tmp_path / "m", classes=True, hold_out=0.5, evaluate_every=32, **TINY)
-    assert [one.images for one in read_results(out)] == [32]
+    assert [one.images for one in read_validations(out)] == [32]
 
 
 @pytest.mark.parametrize(

@@ -72,7 +72,7 @@ def load_model(name: str | Path) -> Model:
     config = load_config(name)
     folder = model_folder(name)
     denoiser = Denoiser(config.denoiser)
-    load_weights(denoiser, read_tensors(folder / WEIGHTS), folder / WEIGHTS)
+    _load_weights(denoiser, read_tensors(folder / WEIGHTS), folder / WEIGHTS)
     base = _load_base(folder, config)
     bank, text_mean = (base.bank, base.text_mean) if base else _read_bank(folder, config)
     return Model(str(name), config, denoiser.eval().requires_grad_(False), bank, text_mean, base)
@@ -113,7 +113,7 @@ def copy_model(source: Path, target: Path) -> None:
                 shutil.copyfile(source / name, path)
 
 
-def load_weights(denoiser: Denoiser, tensors: dict[str, Tensor], path: Path) -> None:
+def _load_weights(denoiser: Denoiser, tensors: dict[str, Tensor], path: Path) -> None:
     """Copy stored weights (of any float type, or in 8 bits) into ``denoiser``; every name and shape must match."""
     try:
         denoiser.load_state_dict(restored(tensors))

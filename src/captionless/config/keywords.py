@@ -16,7 +16,7 @@ def keywords(*configs: type[Config]) -> Callable[[Function], Function]:
     """Return a decorator that lists the fields of configs in the place of a function's ``**settings``.
 
     Type checkers take the same keywords from the annotation, ``**settings: Unpack[SamplingOptions]``, whose typed
-    dictionary is generated from the same fields (``captionless.config.options``).
+    dictionary is generated from the same fields (``captionless.config.keyword_types``).
 
     Args:
         configs: the configs that the function's ``**settings`` belong to. A field that has the name of an ordinary

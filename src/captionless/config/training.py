@@ -7,7 +7,7 @@ from typing import Any, Literal, Self, get_args
 from pydantic import model_validator
 
 from captionless.config.base import Config, setting
-from captionless.config.options import TrainOptions
+from captionless.config.keyword_types import TrainOptions
 from captionless.device import Precision
 from captionless.errors import CaptionlessError
 

@@ -67,7 +67,7 @@ def evaluate_model(generator: Generator, data: EvaluationData, plan: Plan) -> Mo
     """
     name, seen, held_out = generator.model.name, len(data.seen), len(data.held_out)
     plan.progress.say(f"{name}: {seen:,} of these images were trained on, {held_out:,} are held out.")
-    context = make_context(generator, data, plan)
+    context = _make_context(generator, data, plan)
     warnings = _warnings(context, plan)
     text_alignment = text_alignment_section(context)
     if not len(context.real):
@@ -80,11 +80,11 @@ def evaluate_model(generator: Generator, data: EvaluationData, plan: Plan) -> Mo
     return ModelEvaluation(name, facts(generator), sections, warnings, memorises)
 
 
-def make_context(generator: Generator, data: EvaluationData, plan: Plan) -> EvaluationContext:
+def _make_context(generator: Generator, data: EvaluationData, plan: Plan) -> EvaluationContext:
     """Choose what one model's images are generated from and compared with; train the classifier where it is needed."""
     config = plan.config
     prompts = choose_prompts(generator, data, plan)
-    features = choose_features(generator, plan)
+    features = _choose_features(generator, plan)
     classifier = _classifier(generator, data, prompts, plan)
     data, remarks = limit_training_images(data, config)
     real, usable = choose_real_images(data, config)
@@ -122,7 +122,7 @@ def choose_prompts(generator: Generator, data: EvaluationData, plan: Plan) -> Pr
     return PromptSet(prompts, source, images)
 
 
-def choose_features(generator: Generator, plan: Plan) -> Features:
+def _choose_features(generator: Generator, plan: Plan) -> Features:
     """Return what images are compared by: the model that was named, the model's own encoder, or the bundled one."""
     taught, device = encoder_digests(generator.model.name), str(generator.device)
     if plan.features is not None:

@@ -16,8 +16,8 @@ from captionless.checkpoints.card import add_evaluation
 from captionless.checkpoints.config import BUNDLED, load_config, model_folder
 from captionless.checkpoints.hub import FETCHED
 from captionless.config.evaluation import EvaluationConfig
+from captionless.config.keyword_types import EvaluateOptions
 from captionless.config.keywords import keywords
-from captionless.config.options import EvaluateOptions
 from captionless.config.sampling import SamplingConfig
 from captionless.device import resolve_precision
 from captionless.encoders.dual_encoder import Encoder
@@ -86,7 +86,7 @@ def evaluate(
     texts = () if prompts is None else tuple(read_prompts(Path(prompts)))
     plan = Plan(texts, str(prompts), features, sampling, config, choose_progress(progress))
     generators = [load(name, None if load_config(name).classes else encoder) for name in names]
-    share_encoders(generators)
+    _share_encoders(generators)
     evaluated = _evaluate_all(generators, data, labels, plan)
     places = {"data": data, "out": out, "prompts": prompts, "labels": labels, "features": features}
     if isinstance(encoder, str | Path):
@@ -108,7 +108,7 @@ def _evaluate_all(
     """
     cache: dict[object, ImageSet] = {}
     folders = [load_evaluation_data(data, generator, plan.progress, labels, cache) for generator in generators]
-    folders, remarks = keep_common(folders, plan.config.common_held_out)
+    folders, remarks = _keep_common(folders, plan.config.common_held_out)
     remarks += differences(generators, plan.features)
     found = [evaluate_model(generator, folder, plan) for generator, folder in zip(generators, folders, strict=True)]
     if not any(one.figures for one in found):
@@ -119,7 +119,7 @@ def _evaluate_all(
     return tuple(replace(one, warnings=(*one.warnings, *remarks)) for one in found)
 
 
-def share_encoders(generators: Sequence[Generator]) -> None:
+def _share_encoders(generators: Sequence[Generator]) -> None:
     """Load an encoder that several models have in common only once."""
     loaded: dict[str, Encoder] = {}
     for generator in generators:
@@ -127,7 +127,7 @@ def share_encoders(generators: Sequence[Generator]) -> None:
             generator.encoder = loaded.setdefault(reference.digest, loaded.get(reference.digest) or generator.encoder)
 
 
-def keep_common(data: Sequence[EvaluationData], minimum: int) -> tuple[list[EvaluationData], tuple[str, ...]]:
+def _keep_common(data: Sequence[EvaluationData], minimum: int) -> tuple[list[EvaluationData], tuple[str, ...]]:
     """Measure several models on the same held-out images: those that none of them was trained on.
 
     Args:

@@ -18,8 +18,8 @@ from captionless.checkpoints.model import Model, load_model
 from captionless.conditioning.bridge import to_condition
 from captionless.conditioning.classes import one_hot
 from captionless.conditioning.composition import Composition, compose, towards_shares
+from captionless.config.keyword_types import SamplingOptions
 from captionless.config.keywords import keywords
-from captionless.config.options import SamplingOptions
 from captionless.config.sampling import BRIDGES, SamplingConfig
 from captionless.data.decode import square
 from captionless.device import default_device, resolve_precision, to_device

@@ -80,12 +80,12 @@ class Checkpointer(Callback):
         train, encoder = self.dataset.train, self.dataset.encoder
         if encoder is None or self.base is not None:
             return {}
-        bank = choose_bank(train.conditions, int(self.config.training.settings["seed"]))
+        bank = _choose_bank(train.conditions, int(self.config.training.settings["seed"]))
         text_mean = subject_mean(train.names, train.conditions, encoder)
         return {BANK: {"vectors": bank.to(torch.float16)}, MEANS: {"text": text_mean}}
 
 
-def choose_bank(vectors: Tensor, seed: int, most: int = 10_000) -> Tensor:
+def _choose_bank(vectors: Tensor, seed: int, most: int = 10_000) -> Tensor:
     """Return the embedding bank: the training images' vectors, or ``most`` random ones (10 MB at 512 features)."""
     if len(vectors) <= most:
         return vectors

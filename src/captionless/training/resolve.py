@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from captionless.checkpoints.config import ModelConfig
-from captionless.config.options import TrainOptions
+from captionless.config.keyword_types import TrainOptions
 from captionless.config.training import (
     BOUND,
     LENGTH,

@@ -15,8 +15,8 @@ from accelerate import Accelerator
 from captionless._version import __version__
 from captionless.checkpoints.config import BUNDLED, EncoderReference, ModelConfig, TrainingRecord
 from captionless.checkpoints.model import Model, load_model
+from captionless.config.keyword_types import TrainOptions
 from captionless.config.keywords import keywords
-from captionless.config.options import TrainOptions
 from captionless.config.training import TrainConfig
 from captionless.data.labels import FOLDERS
 from captionless.device import to_device

@@ -63,7 +63,7 @@ def choose_rows(config: ModelConfig, dataset: Dataset, prompts: Sequence[str], b
     if dataset.encoder is None:
         labels = list(dataset.classes[:CLASS_ROWS])
         return GridRows(labels, one_hot(labels, dataset.classes))
-    labels = list(prompts) or folder_prompts(dataset.train.names)
+    labels = list(prompts) or _folder_prompts(dataset.train.names)
     if labels:
         bank = base.bank if base else dataset.train.conditions
         bridge_data = BridgeData(bank, 1 / config.require_encoder().logit_scale)
@@ -72,7 +72,7 @@ def choose_rows(config: ModelConfig, dataset: Dataset, prompts: Sequence[str], b
     return GridRows(list(shown.names[:ROWS]), shown.conditions[:ROWS], to_images(shown.pixels[:ROWS]))
 
 
-def folder_prompts(names: Sequence[str]) -> list[str]:
+def _folder_prompts(names: Sequence[str]) -> list[str]:
     """Return "a photo of a NAME" for the first sub-folders of the images, or nothing if there are fewer than 2."""
     words = folder_words(names)
     return [f"a photo of a {word}" for word in words[:ROWS]] if len(words) > 1 else []

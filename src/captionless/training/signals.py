@@ -31,7 +31,7 @@ class StopOnSignal(Callback):
 
     def on_step(self, state: TrainState) -> None:
         """Raise ``StopTraining`` if any process was asked to stop."""
-        if anyone(self.accelerator, self.stop.requested):
+        if _anyone(self.accelerator, self.stop.requested):
             raise StopTraining
 
 
@@ -64,7 +64,7 @@ def stop_requests(say: Callable[[str], None] = lambda _: None) -> Iterator[StopR
             signal.signal(number, handler)
 
 
-def anyone(accelerator: Accelerator, flag: bool) -> bool:
+def _anyone(accelerator: Accelerator, flag: bool) -> bool:
     """Return whether ``flag`` is true in any process; all processes must call this together."""
     if accelerator.num_processes == 1:
         return flag

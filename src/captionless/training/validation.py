@@ -154,7 +154,7 @@ class Validation(Callback):
         """Read the record; forget what came after the checkpoint resumed from, unless ``best`` has that model."""
         best = self.out / BEST
         kept = load_config(best).training.images_seen if (best / CONFIG).is_file() else None
-        self.results = [r for r in read_results(self.out) if r.images <= state.images_seen or r.images == kept]
+        self.results = [r for r in read_validations(self.out) if r.images <= state.images_seen or r.images == kept]
         self.done = state.images_seen // self.every
 
     def on_step(self, state: TrainState) -> None:
@@ -168,7 +168,7 @@ class Validation(Callback):
         if better:
             self.checkpointer.save_model(self.out / BEST, state)
         self.results = sorted([*self.results, result], key=lambda r: r.images)
-        write_results(self.out, self.results)
+        _write_validations(self.out, self.results)
         self.tracking.log({"kid": result.kid.value, "memorised": result.memorised.value}, state)
         self.progress.say(result.describe() + (f" The best so far: {self.out / BEST}" if better else ""))
 
@@ -211,7 +211,7 @@ def warn_of_seen(model: str | Path | None, role: str, dataset: Dataset, progress
         )
 
 
-def read_results(out: Path) -> list[ValidationResult]:
+def read_validations(out: Path) -> list[ValidationResult]:
     """Read the record in a model folder; an empty list if there is none.
 
     Raises:
@@ -226,7 +226,7 @@ def read_results(out: Path) -> list[ValidationResult]:
         raise CaptionlessError(f"{path} is damaged ({error}). Remove it to start a new record.") from error
 
 
-def write_results(out: Path, results: list[ValidationResult]) -> None:
+def _write_validations(out: Path, results: list[ValidationResult]) -> None:
     """Write the record, one JSON line per validation."""
     with atomic_write(out / RECORD) as path:
         path.write_text("".join(json.dumps(asdict(result)) + "\n" for result in results), encoding="utf-8")

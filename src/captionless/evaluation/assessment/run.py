@@ -13,8 +13,8 @@ from torch.nn import functional as F
 
 from captionless.checkpoints.config import BUNDLED, load_config
 from captionless.config.evaluation import ClassifierConfig
+from captionless.config.keyword_types import SamplingOptions
 from captionless.config.keywords import keywords
-from captionless.config.options import SamplingOptions
 from captionless.config.sampling import SamplingConfig
 from captionless.device import resolve_precision
 from captionless.errors import CaptionlessError
@@ -109,7 +109,7 @@ def assess(
         subject.classes,
         verdicts(subject, asked, confusion, passing),
         tuple(tuple(row) for row in confusion.tolist()),
-        accuracy_on_real(subject, asked),
+        _accuracy_on_real(subject, asked),
         left_out,
         notes,
         subject,
@@ -140,7 +140,7 @@ def check_classifier(classifier: ReferenceClassifier, asked: ClassPrompts, passi
         CaptionlessError: it recognises real images no more often than chance would; or the bar is to be its accuracy,
             and a class has no real image to test it with.
     """
-    chance, real = 1 / len(classifier.classes), accuracy_on_real(classifier, asked)
+    chance, real = 1 / len(classifier.classes), _accuracy_on_real(classifier, asked)
     if real is None:
         if passing == CEILING:
             raise CaptionlessError(
@@ -168,7 +168,7 @@ def check_classifier(classifier: ReferenceClassifier, asked: ClassPrompts, passi
     return tuple(notes)
 
 
-def accuracy_on_real(classifier: ReferenceClassifier, asked: ClassPrompts) -> Estimate | None:
+def _accuracy_on_real(classifier: ReferenceClassifier, asked: ClassPrompts) -> Estimate | None:
     """Return the accuracy on held-out real images of the graded classes, each counting alike."""
     return classifier.ceiling(torch.tensor([classifier.classes.index(label) for label in asked]))
 
