@@ -64,7 +64,7 @@ def test_the_options_reach_the_report(run: Run, place: Path, monkeypatch: pytest
     narrow.flush()
     assert b"KID ? 1000" in narrow.buffer.getvalue()  # type: ignore[attr-defined]
     written = json.loads(Path("there/report.json").read_text())
-    assert written["models"][0]["figures"]["kid"]["n"] == 21
+    assert written["models"][0]["figures"]["kid"]["value"]["n"] == 21
     assert written["settings"]["Sampling"] == "ddim, 1 steps, guidance 2, float32"
     for part in ("--samples 21", "--guidance 2.0", "--sampler ddim", "--seed 3", "--steps 1", "--out there"):
         assert part in written["command"]
@@ -75,8 +75,8 @@ def test_without_a_model_the_bundled_one_is_measured(run: Run, place: Path, tmp_
     photos = sample_photos(tmp_path / "photos", 6)
     assert evaluated(run, place, "--data", str(photos), *QUICK) == 0
     written = json.loads(Path("report/report.json").read_text())
-    assert written["models"][0]["model"] == "bundled"
-    missing = {one["what"]: one["why"] for one in written["models"][0]["missing"]}
+    assert written["models"][0]["name"] == "bundled"
+    missing = written["models"][0]["sections"]["fidelity"]["missing"]
     assert "and there are 6" in missing["Fidelity and diversity"]
 
 
@@ -111,4 +111,4 @@ def test_evaluate_every_is_an_option_of_train(run: Run, place: Path, capsys: pyt
     assert "Add --hold-out 0.1" in capsys.readouterr().err
     assert run("train", str(place / "photos"), *words, "--hold-out", "0.5") == 0
     assert Path("m/best/model.safetensors").is_file()
-    assert "At 16 pictures: KID x 1000" in capsys.readouterr().err
+    assert "At 16 images: KID x 1000" in capsys.readouterr().err
