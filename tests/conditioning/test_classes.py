@@ -45,7 +45,7 @@ def test_of_very_many_classes_some_are_listed_and_the_rest_counted() -> None:
             ["daisy", "rose"],
             [],
             False,
-            "generates images of classes. Choose with `class`. The classes are: daisy, rose.",
+            "is class-conditional. Choose with `class`. The classes are: daisy, rose.",
         ),
         (["daisy", "rose"], ["rosa"], False, "there is no class 'rosa'. Did you mean rose?"),
         ([], ["rose"], False, "was trained without classes"),

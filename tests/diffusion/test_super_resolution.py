@@ -209,7 +209,7 @@ def test_outside_a_mask_the_photograph_stays_in_its_full_size() -> None:
 def test_a_second_stage_needs_the_first_and_a_first_stage_has_none_before_it() -> None:
     stage = Stage(Sees(), second(Sees()).config)  # type: ignore[arg-type]
     for stages in ([stage], [FIRST, FIRST], [stage, FIRST]):
-        with pytest.raises(CaptionlessError, match="needs its base stage before it"):
+        with pytest.raises(CaptionlessError, match="must be a base stage"):
             sample(stages, tiny.unit_vectors(1), [0], QUICK)
 
 

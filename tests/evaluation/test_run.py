@@ -197,7 +197,7 @@ def test_a_model_of_classes_is_measured_by_independent_features_without_prompts(
     (tmp_path / "p.txt").write_text("a rose\n")
     (found,) = measure(model, place / "photos", tmp_path / "r", prompts=tmp_path / "p.txt").models
     assert {"recognised", "kid", "memorised"} <= set(found.figures)
-    assert "evaluated on those and not on the prompts" in found.warnings[0]
+    assert "evaluated on its classes and not on the prompts" in found.warnings[0]
     assert "independent of the model" in section(found, "fidelity").notes[0]
 
 

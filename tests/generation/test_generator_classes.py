@@ -68,7 +68,7 @@ def test_between_two_classes_lie_their_mixtures(generator: Generator) -> None:
 
 def test_nothing_that_needs_an_encoder_is_done_in_silence(generator: Generator) -> None:
     model = generator.model
-    told = r"the model tiny generates classes: it has no encoder.* The classes are: daisy, rose, tulip\."
+    told = r"the model tiny is class-conditional: it has no encoder.* The classes are: daisy, rose, tulip\."
     with pytest.raises(CaptionlessError, match=told):
         generator.conditions(["rose"], SamplingConfig(bridge="none"))
     with pytest.raises(CaptionlessError, match=told):

@@ -43,7 +43,7 @@ def add_evaluation(folder: Path, text: str) -> None:
     without a card gets one.
 
     Args:
-        folder: of the model.
+        folder: the model folder.
         text: Markdown without a heading, such as ``captionless.evaluation.report.card.card_lines`` returns.
 
     Raises:
@@ -175,7 +175,7 @@ def _inherit_credits(folder: Path, config: ModelConfig) -> None:
 
 
 def _find_credits(images: Path) -> Path | None:
-    """Return the credits in the image folder, or one above (where a data set keeps them beside its splits)."""
+    """Return the credits in the image folder, or one above (where a data set keeps them next to its splits)."""
     found = (path / CREDITS for path in (images, images.parent))
     return next((path for path in found if path.is_file()), None)
 

@@ -1,4 +1,4 @@
-"""Describe a model on disk: ``config.json``, and the names of the files beside it."""
+"""Describe a model on disk: ``config.json``, and the names of the other files in its folder."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ BASE, OLD_BASE = "base", "small"
 
 @dataclass(frozen=True)
 class EncoderReference:
-    """Identify the encoder of a model: its name for people, its content hash for certainty."""
+    """Identify the encoder of a model: its name, for people, and its content hash, for verification."""
 
     name: str
     digest: str
@@ -42,14 +42,14 @@ class TrainingRecord:
     """Record how a model was trained, for people and for resuming.
 
     Args:
-        version: of captionless.
-        folder: of the training images.
-        train_images: how many images it was trained on.
-        held_out: how many were set aside.
+        version: version of captionless.
+        folder: folder of the training images.
+        train_images: number of images it was trained on.
+        held_out: number of images that were held out.
         initialised_from: name of the model whose weights it started with, if any.
-        base_model: name of the model whose images it upsamples, if it does.
+        base_model: name of the model whose images it upsamples, for a super-resolution stage.
         encoder_reason: why its encoder was chosen.
-        labels: where the labels of a model of classes come from; see ``captionless.data.labels``.
+        labels: where the labels of a class-conditional model come from; see ``captionless.data.labels``.
         class_images: training images per class.
         settings: the fields of ``captionless.config.training.TrainConfig``.
         images_seen: training images shown to it in total, repetitions included.
@@ -79,12 +79,12 @@ class ModelConfig:
     Args:
         size: side of the images, in pixels.
         denoiser: shape of the network.
-        encoder: the encoder whose vectors are its conditions; None for a model of classes.
+        encoder: the encoder whose vectors are its conditions; None for a class-conditional model.
         schedule: the noise schedule.
         prediction: what the denoiser predicts; see ``captionless.diffusion.objective``.
         training: how it was trained.
-        classes: the names of its classes, in the order of the elements of its one-hot conditions; empty for a model of
-            words. A model has either an encoder or classes.
+        classes: the names of its classes, in the order of the elements of its one-hot conditions; empty for a
+            text-conditional model. A model has either an encoder or classes.
         base_size: for a super-resolution stage, side of the base model's images in pixels; else None.
     """
 
@@ -98,7 +98,7 @@ class ModelConfig:
     base_size: int | None = None
 
     def __post_init__(self) -> None:
-        """Refuse a config whose parts contradict each other."""
+        """Check that the parts of the config do not contradict each other."""
         if (self.encoder is None) != bool(self.classes):
             raise CaptionlessError("a model has either an encoder or classes, and this one has both or neither.")
         if len(set(self.classes)) < len(self.classes) or not all(self.classes):
@@ -116,19 +116,19 @@ class ModelConfig:
 
     @property
     def condition_space(self) -> tuple[str, tuple[str, ...]]:
-        """What its conditions mean, for comparison: the content hash of its encoder (or ""), and its classes."""
+        """The content hash of its encoder ("" without one) and its classes: equal if conditions are compatible."""
         return self.encoder.digest if self.encoder else "", self.classes
 
     def require_encoder(self, name: str = "") -> EncoderReference:
-        """Return the encoder that words need.
+        """Return the encoder; raise if the model is class-conditional and has none.
 
         Raises:
-            CaptionlessError: the model (called ``name`` in the message) is one of classes.
+            CaptionlessError: the model (called ``name`` in the message) is class-conditional.
         """
         if self.encoder is None:
             raise CaptionlessError(
-                f"the model {name} generates classes: it has no encoder, so it takes neither prompts, example images "
-                f"nor a bridge. {list_classes(self.classes)}"
+                f"the model {name} is class-conditional: it has no encoder, so it takes no prompts, example images "
+                f"or bridge. {list_classes(self.classes)}"
             )
         return self.encoder
 
@@ -137,12 +137,12 @@ def model_folder(name: str | Path, *, fetch: bool = False) -> Path:
     """Return the folder that a model's name stands for: ``bundled``, a path, or ``user/repo`` on the Hugging Face Hub.
 
     Args:
-        name: of the model.
+        name: name of the model.
         fetch: download a model of the Hub. Otherwise its folder is only known once it has been loaded: a recorded
             name, such as that of a folder since deleted, is no reason to ask the Hub.
 
     Raises:
-        CaptionlessError: the model is to be fetched from the Hub, and cannot be.
+        CaptionlessError: the model cannot be fetched from the Hub.
     """
     if str(name) == BUNDLED:
         return Path(str(resources.files("captionless") / "bundled" / "flowers"))
@@ -216,7 +216,7 @@ def _file_type(kind: str) -> type[_ModelFile]:
 
 
 def _validated(values: dict[str, Any], path: Path) -> ModelConfig:
-    """Return the config that a file of the present format holds."""
+    """Return the config in a file of the current format."""
     schedule, kind = values.get("schedule"), "cosine"
     if isinstance(schedule, dict):
         kind = str(schedule.get("kind", kind))

@@ -33,7 +33,7 @@ def read_image_list(folder: Path) -> list[tuple[str, str, str]]:
 
 
 def read_labels(folder: Path) -> dict[str, str]:
-    """Return label by content hash; empty for a model of words."""
+    """Return labels by content hash; empty for a text-conditional model."""
     return {row[1]: row[3] for row in _read_rows(folder) if len(row) == 4}
 
 

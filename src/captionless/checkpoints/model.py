@@ -1,15 +1,15 @@
-"""The model folder: what a trained model is on disk.
+"""Load and copy model folders, which have this layout:
 
     config.json            shape of the denoiser, schedule, encoder (name, content hash), how it was trained
     model.safetensors      the averaged weights, used for sampling
-    bank.safetensors       embedding bank: image vectors of training images, for the bridge from words; not in a model
-                           of classes
+    bank.safetensors       embedding bank: image vectors of training images, for the bridge from text; not in a
+                           class-conditional model
     means.safetensors      the mean of their subject's text vectors, for the bridge ``mean``
     pictures.csv           content hash, name and role (train, held out, copy) of every image
     README.md CREDITS.csv  the model card, and the authors of the images
     samples/               sample grids drawn during training
     training/              what --resume needs; may be deleted from a finished model
-    base/                  of a super-resolution stage: the base model, a whole model folder (with the bank)
+    base/                  in a super-resolution stage: the base model, a whole model folder (with the bank)
 
 Every file is replaced in one step, so a crash leaves the last good checkpoint.
 """
@@ -42,12 +42,12 @@ class Model:
     """A model in memory.
 
     Args:
-        name: as the caller spelled it.
+        name: name or path of the model, as given by the caller.
         config: the content of ``config.json``.
-        denoiser: in evaluation mode, float32.
-        bank: unit image vectors of training images, (m, d); (0, d) in a model of classes.
+        denoiser: the network, in evaluation mode, float32.
+        bank: unit image vectors of training images, (m, d); (0, d) in a class-conditional model.
         text_mean: mean of the vectors of prompts about its subject, (d,); None in models of format 1.
-        base: of a super-resolution stage, the model whose images it upsamples.
+        base: for a super-resolution stage, the model whose images it upsamples; else None.
     """
 
     name: str
@@ -59,7 +59,7 @@ class Model:
 
     @property
     def bridge_data(self) -> BridgeData:
-        """What the bridge from words needs."""
+        """The data required by the bridge from text vectors to conditions."""
         return BridgeData(self.bank, 1 / self.config.require_encoder(self.name).logit_scale, self.text_mean)
 
 
@@ -119,5 +119,5 @@ def _load_weights(denoiser: Denoiser, tensors: dict[str, Tensor], path: Path) ->
         denoiser.load_state_dict(restored(tensors))
     except RuntimeError as error:
         raise CaptionlessError(
-            f"the weights in {path} do not fit the config.json beside them. Restore both from one model."
+            f"the weights in {path} do not fit the config.json in the same folder. Restore both from one model."
         ) from error

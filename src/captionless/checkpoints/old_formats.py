@@ -1,4 +1,4 @@
-"""Translate ``config.json`` and the names of weights of earlier formats into those of the present one."""
+"""Translate ``config.json`` and the names of weights of earlier formats into those of the current format."""
 
 from __future__ import annotations
 
@@ -17,20 +17,20 @@ RENAMED: dict[str, dict[str, str]] = {
     },
     "settings": {},
 }
-"""Old name: new name, by the part of the file in which it stands; ``settings`` is the part of ``training``."""
+"""Old name: new name, by the part of the file that contains it; ``settings`` is the part inside ``training``."""
 
 RENAMED_LAYERS = {"bypass": "input_skip"}
 """Old name: new name, of the layers of a denoiser."""
 
 ADDED: dict[str, Any] = {"classes": [], "prediction": "v", "base_size": None}
-"""What formats 1 to 4 did not write yet, and what holds for their models."""
+"""Entries that formats 1 to 4 did not have yet, with the values that apply to their models."""
 
 
 def translated(values: dict[str, Any]) -> dict[str, Any]:
-    """Return the content of a ``config.json`` of format 1 to 6 as the present format would write it.
+    """Return the content of a ``config.json`` of format 1 to 6, translated to the current format.
 
-    Format 1 had no schedule but the cosine and no prediction but v, 2 no input skip in the denoiser, 3 no shift of the
-    cosine schedule, 4 no super-resolution stage, 5 no weights in 8 bits, 6 other names.
+    Format 1 had only the cosine schedule and v-prediction, 2 no input skip in the denoiser, 3 no shift of the cosine
+    schedule, 4 no super-resolution stage, 5 no weights in 8 bits; 6 used other names.
     """
     values = ADDED | _renamed("", values)
     values |= {part: _renamed(part, values[part]) for part in ("denoiser", "training") if part in values}
@@ -41,12 +41,12 @@ def translated(values: dict[str, Any]) -> dict[str, Any]:
 
 
 def renamed_layers(name: str) -> str:
-    """Return the present name of a tensor of weights, such as ``bypass.enter.weight``."""
+    """Return the current name of a tensor of weights, such as ``bypass.enter.weight``."""
     return ".".join(RENAMED_LAYERS.get(part, part) for part in name.split("."))
 
 
 def _renamed(part: str, values: Any) -> Any:
-    """Return an object with its keys renamed; what is no object is left for validation to refuse."""
+    """Return an object with its keys renamed; anything else is returned unchanged, for validation to reject."""
     if not isinstance(values, dict):
         return values
     return {RENAMED[part].get(name, name): value for name, value in values.items()}

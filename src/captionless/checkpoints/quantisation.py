@@ -14,11 +14,14 @@ from captionless.errors import CaptionlessError
 LARGEST = 127
 SMALLEST = 1e-30
 SCALE = ".scale"
-"""What the name of a tensor of scales ends with; before it stands that of the weights."""
+"""Suffix that turns the name of a tensor of weights into the name of its scales."""
 
 
 def quantised(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
-    """Return the tensors with their matrices as int8, and beside each its scales, float32, one a row."""
+    """Quantise tensors with two or more dimensions to int8; store the rest in float16.
+
+    Each quantised tensor is accompanied by a tensor of float32 scales, one per row.
+    """
     stored: dict[str, Tensor] = {}
     for name, tensor in tensors.items():
         if tensor.ndim < 2:
@@ -35,7 +38,7 @@ def quantised(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
 def restored(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
     """Return the weights that were stored, in float32: the inverse of ``quantised``, to rounding.
 
-    Weights that were stored otherwise are what they were.
+    Weights that were not quantised keep their values.
 
     Raises:
         CaptionlessError: whole numbers without a scale.

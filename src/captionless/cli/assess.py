@@ -18,14 +18,14 @@ if TYPE_CHECKING:
     from captionless.evaluation.metrics import Estimate
 
 MAX_COLUMNS = 20
-"""Classes of the confusion table that is printed, at most; with more, only the most frequent confusions are."""
+"""Largest number of classes for which the whole confusion table is printed, not only the most frequent confusions."""
 CONFUSIONS = 3
-"""Classes listed that a class was most often confused with."""
+"""Number of classes listed that a class was most often confused with."""
 COLUMNS = ("class", "recognised", "95% range", "bar", "verdict", "real images", "95% range", "most often confused with")
 
 
 class AssessOptions(Config):
-    """Which model to assess, on which images, and what it must reach."""
+    """The inputs and outputs of `captionless assess`."""
 
     model: str = setting(
         "bundled",
@@ -56,7 +56,7 @@ class AssessOptions(Config):
     encoder: str | None = setting(
         None, "Where the model's own encoder is now, if it has moved.", command_line={"metavar": "FOLDER"}
     )
-    seed: int = setting(0, "Seed of noise, and of the classifier.")
+    seed: int = setting(0, "Seed of the noise, and of the classifier.")
 
 
 def assess(options: AssessOptions, sampling: SamplingConfig) -> None:
@@ -96,7 +96,7 @@ def confusion_table(grade: Grade) -> Table:
 
 
 def class_table(grade: Grade) -> Table:
-    """Return how well each class is recognised, beside real images of it."""
+    """Return a table of how well generated and real images of each class are recognised."""
     rows = [_class_row(grade, verdict, row) for verdict, row in zip(grade.verdicts, grade.confusion, strict=True)]
     return plain_table(COLUMNS, rows, left=(0, 4, 7))
 

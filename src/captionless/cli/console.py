@@ -1,4 +1,4 @@
-"""What people see: progress and remarks on the standard error, results on the standard output."""
+"""Output for people: progress and remarks on standard error, results on standard output."""
 
 from __future__ import annotations
 
@@ -33,12 +33,12 @@ class _Lasting(Console):
     """A console that goes on in silence where its reader has gone, instead of ending the program."""
 
     def on_broken_pipe(self) -> None:
-        """Let go of the standard error."""
+        """Redirect standard error to the null device."""
         _let_go(sys.stderr)
 
 
 stderr = _Lasting(stderr=True, highlight=False)
-"""Progress and remarks; the standard output is kept for results."""
+"""Progress and remarks; standard output is reserved for results."""
 
 
 def say(message: str) -> None:
@@ -47,7 +47,7 @@ def say(message: str) -> None:
 
 
 def show(result: object) -> None:
-    """Print a result to the standard output; that its reader has gone (``| head``) neither ends nor fails the work."""
+    """Print a result to standard output. A closed pipe (``| head``) neither stops the command nor makes it fail."""
     try:
         print(result, flush=True)
     except BrokenPipeError:
@@ -55,7 +55,7 @@ def show(result: object) -> None:
 
 
 def show_table(rows: Table) -> None:
-    """Print a table to the standard output, as wide as the terminal or, in a pipe, as it needs to be."""
+    """Print a table to standard output, as wide as the terminal or, in a pipe, as its content."""
     show(table_text(rows, None if sys.stdout.isatty() else PIPE_WIDTH))
 
 
@@ -78,12 +78,12 @@ def plain_table(heads: Sequence[str], rows: Iterable[Sequence[str]], left: tuple
 
 
 def _let_go(stream: TextIO) -> None:
-    """Send what is still to be written, and the flush at Python's own end, nowhere."""
+    """Redirect a closed stream to the null device, so that neither later writes nor Python's final flush fail."""
     os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
 
 
 class Bar:
-    """Draws the progress of tasks: a bar on a terminal, a line now and then in a log file."""
+    """Shows the progress of tasks: as a bar on a terminal, as an occasional line in a log file."""
 
     def __init__(self, bar: Progress) -> None:
         self.bar = bar
@@ -95,7 +95,7 @@ class Bar:
         say(message)
 
     def advance(self, task: str, done: int, total: int, detail: str = "") -> None:
-        """Show how far a task is; what is finished disappears."""
+        """Show how far a task is; a finished task disappears."""
         if task not in self.tasks:
             self.tasks[task] = self.bar.add_task(task, total=total)
         text = f"{task} {detail}".strip()

@@ -9,7 +9,7 @@ from captionless.config.base import Config, setting
 
 
 class EmbedOptions(Config):
-    """What to embed with which encoder."""
+    """The inputs and outputs of `captionless embed`."""
 
     folder: Path = setting(
         ..., "A folder of images, in any sub-folders.", command_line={"argument": True, "metavar": "FOLDER"}

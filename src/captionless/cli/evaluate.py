@@ -11,7 +11,7 @@ from captionless.config.sampling import SamplingConfig
 
 
 class EvaluateOptions(Config):
-    """What to measure, on which images, and where to write the report."""
+    """The inputs and outputs of `captionless evaluate`."""
 
     models: tuple[str, ...] = setting(
         ("bundled",),

@@ -13,7 +13,7 @@ PHOTOGRAPH = "Start from a photograph"
 
 
 class GenerateOptions(Config):
-    """What to generate, and where to write it."""
+    """The inputs and outputs of `captionless generate`."""
 
     words: tuple[str, ...] = setting(
         (), "What the image shows.", command_line={"argument": True, "metavar": "[PROMPT]..."}

@@ -8,7 +8,7 @@ from captionless.errors import CaptionlessError
 
 
 class InfoOptions(Config):
-    """What to describe."""
+    """The input of `captionless info`."""
 
     name: str = setting(
         ...,

@@ -15,15 +15,15 @@ WATCH = "While it trains"
 
 
 class TrainCommand(Config):
-    """What to train on, what to start from, and where to write."""
+    """The inputs and outputs of `captionless train`."""
 
     folder: Path = setting(
         ..., "A folder of images, in any sub-folders.", command_line={"argument": True, "metavar": "FOLDER"}
     )
     out: Path = setting(..., "The model folder to write.")
-    resume: bool = setting(False, "Continue the training in `out`.")
+    resume: bool = setting(False, "Continue the training run in `out`.")
     preset: str | None = setting(
-        None, f"A set of settings, any of which may still be given: {', '.join(PRESETS)} (what courses train)."
+        None, f"A named set of settings, each of which can be overridden: {', '.join(PRESETS)} (the model of courses)."
     )
     encoder: str | None = setting(
         None, "bundled, a hub id or a folder; auto chooses by the images.", panel=CONDITIONS, shown="auto"
@@ -34,10 +34,10 @@ class TrainCommand(Config):
         panel=CONDITIONS,
         command_line={"metavar": "FILE.csv"},
     )
-    classes: bool = setting(False, "Train on classes instead of words: the sub-folders of FOLDER.", panel=CONDITIONS)
+    classes: bool = setting(False, "Train a class-conditional model on the sub-folders of FOLDER.", panel=CONDITIONS)
     labels: Path | None = setting(
         None,
-        "Train on classes from a table with the header file,label.",
+        "Train a class-conditional model on a table with the header file,label.",
         panel=CONDITIONS,
         command_line={"metavar": "FILE.csv"},
     )
@@ -87,6 +87,6 @@ def train(options: TrainCommand, config: TrainConfig) -> None:
         from captionless.checkpoints.config import load_config
         from captionless.training.run import train as train_model
 
-        places = {name: value for name, value in dict(options).items() if name != "preset"}
-        train_model(**places, **settings, progress=progress)
+        arguments = {name: value for name, value in dict(options).items() if name != "preset"}
+        train_model(**arguments, **settings, progress=progress)
         say(f"Done. Try: captionless generate --model {options.out} {example_request(load_config(options.out))}")

@@ -19,11 +19,11 @@ from captionless.errors import CaptionlessError
 
 @dataclass(frozen=True)
 class BridgeData:
-    """What a model stores for its bridges: how its training images lie in the shared space.
+    """The data that a model stores for its bridges: where its training images lie in the shared space.
 
     Args:
         bank: unit image vectors of training images, (m, d).
-        temperature: of the encoder's contrastive softmax, ``1 / logit_scale``.
+        temperature: temperature of the encoder's contrastive softmax, ``1 / logit_scale``.
         text_mean: mean of the unit vectors of prompts about the images' subjects, (d,); None if the model has none.
     """
 
@@ -47,19 +47,19 @@ def nearest(
     Args:
         text: unit vectors, (n, d).
         bank: unit image vectors of the training images, (m, d).
-        temperature: of the softmax; the encoder's own contrastive one, ``1 / logit_scale``.
+        temperature: temperature of the softmax; ``1 / logit_scale`` is that of the encoder's contrastive softmax.
         neighbours: the number of vectors averaged.
-        mean_shift_iterations: how often the mean is moved on.
+        mean_shift_iterations: number of times that the mean is replaced by the mean of its own nearest vectors.
 
     Returns:
         Unit vectors, (n, d).
     """
-    place = text
+    mean = text
     for _ in range(1 + mean_shift_iterations):
-        cosines, indices = (place @ bank.T).topk(min(neighbours, len(bank)), dim=1)
+        cosines, indices = (mean @ bank.T).topk(min(neighbours, len(bank)), dim=1)
         weights = torch.softmax(cosines / temperature, dim=1)
-        place = F.normalize((weights.unsqueeze(-1) * bank[indices]).sum(1), dim=1)
-    return place
+        mean = F.normalize((weights.unsqueeze(-1) * bank[indices]).sum(1), dim=1)
+    return mean
 
 
 def shift_by_means(text: Tensor, text_mean: Tensor, image_mean: Tensor) -> Tensor:

@@ -47,16 +47,18 @@ def list_classes(classes: Sequence[str]) -> str:
 
 
 def check_classes(model: str, classes: Sequence[str], names: Sequence[str], words: bool) -> None:
-    """Raise unless a request fits the kind of model: prompts for a text model, known classes for a class model.
+    """Raise unless a request fits the kind of model: prompts for a text-conditional model, known classes
+    for a class-conditional one.
 
     Args:
         model: the model's name.
-        classes: the classes that the model was trained on; empty for a text model.
+        classes: the classes that the model was trained on; empty for a text-conditional model.
         names: the classes requested.
-        words: whether the request has prompts, too.
+        words: whether the request has prompts.
 
     Raises:
-        CaptionlessError: prompts (or nothing at all) for a class model, classes for a text model, or an unknown class.
+        CaptionlessError: prompts (or nothing at all) for a class-conditional model, classes for a text-conditional
+            model, or an unknown class.
     """
     if not classes and names:
         raise CaptionlessError(
@@ -64,6 +66,6 @@ def check_classes(model: str, classes: Sequence[str], names: Sequence[str], word
             f'"a photo of a {names[0]}".'
         )
     if classes and (words or not names):
-        what = "takes no prompts, only classes" if words else "generates images of classes"
+        what = "takes no prompts, only classes" if words else "is class-conditional"
         raise CaptionlessError(f"the model {model} {what}. Choose with `class`. {list_classes(classes)}")
     class_indices(names, classes)

@@ -1,4 +1,4 @@
-"""What an image shows in addition to its prompt: other prompts, a reference image, what to avoid.
+"""Combine a prompt with other prompts, a reference image and a negative prompt.
 
 Text and images share one space of vectors, so all of these are vectors, mixed before the denoiser sees them (a point
 between two vectors) or after (a weighted sum of its predictions for each).
@@ -20,16 +20,16 @@ from captionless.errors import CaptionlessError
 
 @dataclass(frozen=True)
 class Composition:
-    """What to combine with every prompt of a request; every part is optional.
+    """The conditions to combine with every prompt of a request; every part is optional.
 
     Args:
         negative: words to guide away from, in place of the null condition.
-        also: further prompts and their weights, next to the prompt's own weight of 1; the predictions for all are
+        also: further prompts and their weights, added to the prompt with its weight of 1; the predictions for all are
             summed (Composable Diffusion, arXiv:2206.01714). A negative weight guides away.
         then: another prompt that takes over after the share ``switch`` of the time from noise to image.
         switch: in (0, 1); after an early switch only the coarse shapes of the first prompt remain.
-        towards: the prompt of a prompt's last image; those before lie evenly in between, sampled from the same noise.
-            A single image lies halfway.
+        towards: a second prompt to blend to. The images of a prompt are evenly spaced between the two prompts, the last
+            one at ``towards``, and are sampled from the same noise. A single image lies halfway.
         like: a reference image.
         like_share: its share in the mixture with the prompt, in [0, 1]; without a prompt it is 1.
 

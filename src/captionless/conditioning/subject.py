@@ -1,4 +1,7 @@
-"""Prompts about the subject of a folder, found without captions: their mean locates its texts in the shared space."""
+"""Infer a folder's subject without captions and build prompts about it.
+
+The mean of their text vectors estimates where texts about these images lie in the shared space.
+"""
 
 from __future__ import annotations
 
@@ -15,10 +18,10 @@ MODIFIERS = ("", "red ", "yellow ", "white ", "pink ", "small ", "big ")
 """Each subject is named plainly and with these, so that the mean favours no single colour or size."""
 
 MOST = 100
-"""At most about this many sub-folders are named."""
+"""Approximate maximum number of sub-folders that are named."""
 
 CHOSEN = 12
-"""How many words are taken from the vocabulary if there are no sub-folders."""
+"""Number of words taken from the vocabulary if there are no sub-folders."""
 
 _WORDS = """
     flower rose daisy sunflower tulip dandelion orchid leaf tree forest mushroom fruit vegetable meadow garden grass
@@ -46,10 +49,10 @@ def subject_mean(names: Sequence[str], vectors: Tensor, encoder: Encoder) -> Ten
     """Return the mean of the text vectors of prompts about the subjects of images, (d,).
 
     Args:
-        names: of the images, with their sub-folders, which name the subjects if there are at least two.
+        names: paths of the images, with their sub-folders, which name the subjects if there are at least two.
         vectors: the images' unit vectors, (n, d); without sub-folders, the words of ``VOCABULARY`` that are
             closest to their mean are the subjects.
-        encoder: the one that computed the vectors.
+        encoder: the encoder that computed the vectors.
     """
     words: Sequence[str] = folder_words(names)
     words = words[:: max(1, len(words) // MOST)]

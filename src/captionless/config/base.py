@@ -62,7 +62,7 @@ class Config(BaseModel):
         return {name: getattr(self, name) for name in type(self).model_fields if name in self.model_fields_set}
 
     def as_options(self) -> dict[str, str]:
-        """Return the settings that differ from their defaults as the command line takes them; none of nested ones."""
+        """Return the non-default settings in command-line form, leaving out nested configs."""
         fields = type(self).model_fields.items()
         changed = {name: getattr(self, name) for name, field in fields if getattr(self, name) != field.default}
         return {name: written(value) for name, value in changed.items() if not isinstance(value, Config)}
@@ -98,7 +98,7 @@ def _suggestion(name: str, field: FieldInfo, value: Any) -> str:
 
 
 def about(field: FieldInfo, what: Literal["panel", "shown", "example", "flag", "metavar", "argument"]) -> Any:
-    """Return what ``setting`` was told about a field beside its help and limits."""
+    """Return the extra metadata passed to ``setting`` for a field, other than its help and limits."""
     assert isinstance(field.json_schema_extra, dict)
     return field.json_schema_extra.get(what)
 
@@ -111,7 +111,7 @@ def plain_type(field: FieldInfo) -> Any:
 
 
 def choices(field: FieldInfo) -> tuple[str, ...]:
-    """Return the names that a field accepts; none where it is not a choice among names."""
+    """Return the names that a field accepts; empty if it is not a choice among names."""
     kind = plain_type(field)
     return get_args(kind) if get_origin(kind) is Literal else ()
 

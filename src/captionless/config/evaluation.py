@@ -1,4 +1,4 @@
-"""How much an evaluation samples, compares and draws again: the one source of these defaults."""
+"""The sizes of an evaluation (images sampled, compared and resampled): the one source of these defaults."""
 
 from __future__ import annotations
 
@@ -11,47 +11,67 @@ SIZES = "Sizes of the evaluation"
 
 
 class ClassifierConfig(Config):
-    """How the reference classifier is trained on real images."""
+    """Training settings of the reference classifier, which learns from real images."""
 
     size: int = setting(48, "Side in pixels that images are resized to.", ge=1)
-    small_size: int = setting(16, "The same for images of up to this side, for which it suffices.", ge=1)
-    passes: int = setting(24, "Times each image is seen.", ge=1)
+    small_size: int = setting(
+        16, "Used instead of `size` for images whose side is at most this many pixels, where it is sufficient.", ge=1
+    )
+    passes: int = setting(24, "Number of times that each image is seen in training.", ge=1)
     images_seen: tuple[int, int] = setting(
-        (20_000, 120_000), "Fewest and most images seen, however few or many there are."
+        (20_000, 120_000),
+        "Minimum and maximum number of images seen in training (with repetition), regardless of the size of the data "
+        "set.",
     )
     batch: int = setting(64, "Images per step.", ge=1)
     growth: tuple[tuple[float, float], ...] = setting(
         ((0.5, 1 / 2), (0.8, 2 / 3), (1.0, 1.0)),
-        "Until this share of the training, train at this share of the side (progressive resizing, arXiv:2104.00298).",
+        "Pairs (fraction of training, fraction of `size`): train at that resolution until that point (progressive "
+        "resizing, arXiv:2104.00298).",
     )
 
 
 class EvaluationConfig(Config):
-    """How much is sampled and compared in an evaluation: larger is surer and slower."""
+    """The sizes of an evaluation: larger values are more certain and slower."""
 
     samples: int = setting(
-        500, "Images sampled from held-out images' vectors, at most; fewer are faster and less certain.", ge=1
+        500,
+        "Maximum number of images sampled from the vectors of held-out images; fewer are faster and less certain.",
+        ge=1,
     )
     seed: int = setting(0, "Seed of all noise and random choices.", ge=0, le=MAX_SEED)
     training_samples: int = setting(
-        100, "Images sampled from training images' own vectors, where copies show first.", panel=SIZES, ge=1
+        100,
+        "Maximum number of images sampled from training images' own vectors, where copies show first.",
+        panel=SIZES,
+        ge=1,
     )
     compared: int = setting(
-        20_000, "Training images that samples are compared with to find copies, at most.", panel=SIZES, ge=1
+        20_000,
+        "Maximum number of training images that samples are compared with to find copies.",
+        panel=SIZES,
+        ge=1,
     )
     common_held_out: int = setting(
-        50, "Held-out images that several models must share to be measured on those alone.", panel=SIZES, ge=1
+        50,
+        "Minimum number of held-out images that several models must have in common to be measured on those alone.",
+        panel=SIZES,
+        ge=1,
     )
-    prompt_images: int = setting(300, "Images sampled from prompts, about, in all.", panel=SIZES, ge=1)
-    images_per_prompt: int = setting(60, "Images sampled per prompt, at most.", panel=SIZES, ge=1)
-    max_prompts: int = setting(300, "Prompts that are used, at most; of more, a random choice.", panel=SIZES, ge=1)
-    max_labels: int = setting(100, "Labels of the folder that are made into prompts, at most.", panel=SIZES, ge=1)
+    prompt_images: int = setting(300, "Approximate total number of images sampled from prompts.", panel=SIZES, ge=1)
+    images_per_prompt: int = setting(60, "Maximum number of images sampled per prompt.", panel=SIZES, ge=1)
+    max_prompts: int = setting(
+        300, "Maximum number of prompts; if there are more, a random subset is used.", panel=SIZES, ge=1
+    )
+    max_labels: int = setting(
+        100, "Maximum number of the folder's labels that are made into prompts.", panel=SIZES, ge=1
+    )
     sweep_images: int = setting(48, "Images sampled per value of a sweep.", panel=SIZES, ge=1)
     sweep_guidance: tuple[float, ...] = setting(
-        (0.0, 1.0, 3.0, 5.0, 8.0), "Guidance scales of the sweep, beside the one of the evaluation.", panel=SIZES
+        (0.0, 1.0, 3.0, 5.0, 8.0), "Guidance scales of the sweep, in addition to the evaluation's own.", panel=SIZES
     )
     sweep_steps: tuple[int, ...] = setting(
-        (4, 8, 15, 30), "Denoising steps of the sweep, beside those of the evaluation.", panel=SIZES
+        (4, 8, 15, 30), "Denoising steps of the sweep, in addition to the evaluation's own.", panel=SIZES
     )
     noise_levels: tuple[int, ...] = setting(
         (4, 16),

@@ -13,7 +13,7 @@ Function = TypeVar("Function", bound=Callable[..., Any])
 
 
 def keywords(*configs: type[Config]) -> Callable[[Function], Function]:
-    """Return a decorator that lists the fields of configs in the place of a function's ``**settings``.
+    """Return a decorator that lists the fields of configs instead of a function's ``**settings``.
 
     Type checkers take the same keywords from the annotation, ``**settings: Unpack[SamplingOptions]``, whose typed
     dictionary is generated from the same fields (``captionless.config.keyword_types``).

@@ -1,4 +1,4 @@
-"""How images are sampled: the one source of these defaults for library, command line and records."""
+"""The sampling settings: the one source of these defaults for library, command line and records."""
 
 from __future__ import annotations
 
@@ -35,12 +35,12 @@ UPSAMPLING = "Super-resolution stage"
 
 
 class SamplingConfig(Config):
-    """How images are sampled from noise. The defaults are what measured best: see ``docs/ablations.md``."""
+    """The settings for sampling images from noise. The defaults are what measured best: see ``docs/ablations.md``."""
 
     guidance: float = setting(
         5.0,
-        "Guidance scale w of (1+w)·cond − w·uncond: 0 is none; a larger scale follows the prompt more closely and "
-        "varies less.",
+        "Guidance scale w of (1+w)·cond − w·uncond: 0 is no guidance; a larger scale follows the prompt more closely "
+        "and varies less.",
         panel=GUIDANCE,
         ge=-100,
         le=100,
@@ -111,8 +111,8 @@ class SamplingConfig(Config):
     )
     mean_shift_iterations: int = setting(
         2,
-        "How often that mean moves on to the mean of its own nearest vectors; more show the prompt more surely, and "
-        "less of its details.",
+        "Mean-shift iterations applied to that mean, each replacing it by the mean of its own nearest vectors; more "
+        "iterations follow the prompt more reliably but lose detail.",
         panel=BRIDGING,
         ge=0,
     )
@@ -171,7 +171,7 @@ class SamplingConfig(Config):
         return {name: value for name in OPTIONS if (value := getattr(self, name)) is not None}
 
     def upsampling(self) -> SamplingConfig:
-        """Return how the super-resolution stage of a cascade samples where the base model samples like this.
+        """Return the sampling settings of the super-resolution stage that go with these settings of the base model.
 
         The low-resolution image has settled what the prompt asks for: guidance towards it has nothing to add. A scale
         of -1, an unconditional image, leaves the prompt out here too.

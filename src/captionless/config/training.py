@@ -1,4 +1,4 @@
-"""How a model is trained: the one source of these defaults for library, command line and model folders."""
+"""The training settings: the one source of these defaults for library, command line and model folders."""
 
 from __future__ import annotations
 
@@ -22,14 +22,14 @@ WEIGHTINGS: tuple[Weighting, ...] = get_args(Weighting)
 MASKS: tuple[Mask, ...] = get_args(Mask)
 NETWORKS: tuple[NetworkName, ...] = get_args(NetworkName)
 TRACKERS = ("tensorboard", "wandb", "mlflow", "trackio")
-"""Where a training may be logged; the names are those of the packages."""
+"""Trackers that a training run can be logged to, by the names of their packages."""
 
 SUPER_RESOLUTION_WEIGHTING: Weighting = "log-normal"
 """The default ``weighting`` of a super-resolution stage."""
 DEFAULT_MINUTES = 60.0
-"""How long a training lasts where neither ``minutes`` nor ``images`` is given."""
+"""Length of a training run where neither ``minutes`` nor ``images`` is given."""
 MAX_STEPS = 10_000
-"""T of a linear schedule, at most: beyond, nothing of the image is left long before t = 1, even in float64."""
+"""Maximum T of a linear schedule: beyond it, nothing of the image is left long before t = 1, even in float64."""
 
 COURSE: TrainOptions = {
     "size": 32,
@@ -41,7 +41,7 @@ COURSE: TrainOptions = {
     "mask": "element",
     "condition_cosine": 1.0,
 }
-"""What introductory courses on diffusion train: T = 150 linear betas, predicted noise, an element-wise mask."""
+"""The model of introductory courses on diffusion: T = 150 linear betas, predicted noise, an element-wise mask."""
 
 PRESETS: dict[str, TrainOptions] = {"course": COURSE}
 
@@ -52,10 +52,10 @@ BOUND = (
     "zero_terminal_snr",
     "network",
 )
-"""What a training takes over from the model it is initialised from: other values would make its weights meaningless."""
+"""Settings that a training run takes over from its initial model: other values would make the weights meaningless."""
 
 LENGTH = frozenset({"images", "minutes", "precision", "checkpoint_minutes", "sample_grids"})
-"""What a resumed training may change: how long it runs in all, what it computes in, and how often it writes."""
+"""Settings that may change on resuming: the total length, the number format, and how often output is written."""
 
 OPTIMISATION = "Optimisation"
 REGULARISATION = "Conditions and regularisation"
@@ -65,7 +65,7 @@ OUTPUT = "Checkpoints and sample grids"
 
 
 class TrainConfig(Config):
-    """How a model is trained."""
+    """The settings of a training run."""
 
     size: int = setting(
         64,
@@ -85,7 +85,7 @@ class TrainConfig(Config):
         0.0, "Share of the images to set aside by content hash, for validation.", ge=0, lt=1, example=0.1
     )
     flip: bool = setting(
-        True, "Mirror every other image; switch it off where left and right differ, as in letters or maps."
+        True, "Flip images horizontally at random; switch it off where left and right differ, as in letters or maps."
     )
     precision: Precision = setting(
         "auto", "Number format; auto takes bf16 where the processor supports it natively, else float32."
@@ -96,7 +96,7 @@ class TrainConfig(Config):
     warm_up: int = setting(6_400, "Images over which the learning rate rises from zero.", panel=OPTIMISATION, gt=0)
     cool_down: float = setting(
         0.4,
-        "Share of the training, at its end, over which the learning rate falls to zero.",
+        "Final share of the training run over which the learning rate falls to zero.",
         panel=OPTIMISATION,
         gt=0,
         le=1,
@@ -114,7 +114,8 @@ class TrainConfig(Config):
     )
     condition_cosine: float = setting(
         0.9,
-        "Add noise to each vector until this is its cosine with itself; 1 is no noise.",
+        "Add noise to each image vector so that its cosine similarity to the original is about this value; 1 adds no "
+        "noise.",
         panel=REGULARISATION,
         gt=0,
         le=1,
@@ -188,7 +189,7 @@ class TrainConfig(Config):
     )
     tokens: int = setting(
         0,
-        "Tokens made of the vector for cross-attention; 0 is none. 4 measured better per image, a quarter slower.",
+        "Tokens made of the vector for cross-attention; 0 turns it off. 4 measured better per image, a quarter slower.",
         panel=NETWORK,
         ge=0,
         le=64,
@@ -196,7 +197,7 @@ class TrainConfig(Config):
     )
     checkpoint_minutes: float = setting(5.0, "Minutes between checkpoints.", panel=OUTPUT, ge=0)
     sample_grids: int = setting(
-        10, "Sample grids drawn over a training, at most, evenly spaced; 0 for none.", panel=OUTPUT, ge=0
+        10, "Maximum number of sample grids, evenly spaced over the training run; 0 draws no grids.", panel=OUTPUT, ge=0
     )
 
     @model_validator(mode="after")
@@ -248,13 +249,13 @@ class TrainConfig(Config):
 
 
 def check_unchanged(given: TrainOptions, recorded: TrainConfig) -> None:
-    """Raise unless every given setting but the length equals what the training was started with."""
+    """Raise unless every given setting outside ``LENGTH`` equals the value that the training run was started with."""
     for name, value in given.items():
         before = getattr(recorded, name)
         if name not in LENGTH and value != before:
             raise CaptionlessError(
                 f"`{name}={value}` contradicts the model that is to be resumed, trained with {before}. Leave it out, "
-                "or start a new training with `start_from` in another folder.",
+                "or start a new training run with `start_from` in another folder.",
                 parameter=name,
                 value=value,
                 code="contradicts_model",

@@ -61,7 +61,9 @@ Sampling = Generator[tuple[Tensor, NoiseLevel], Tensor, Tensor]
 
 @dataclass(frozen=True)
 class ReverseProcess:
-    """What a sampler has to know of one run from noise to images; the predictions come through its ``yield``.
+    """The inputs of one reverse-process run, from noise to images.
+
+    The sampler receives the predictions through ``yield``.
 
     Args:
         schedule: the noise levels of the times.
@@ -106,7 +108,7 @@ class Step(NamedTuple):
     """One completed request of a sampler that begins a step.
 
     Args:
-        number: of the step, from 0.
+        number: number of the step, from 0.
         t: the time it begins at.
         x: the noisy images that it begins from.
         x0: the clean images predicted from them: a preview.
@@ -165,7 +167,10 @@ def drive(sampling: Sampling, denoise: Denoise, on_step: OnStep | None = None) -
 
 
 class Prediction(Protocol):
-    """How predicted clean images are made of network outputs, in two parts between which the network is called."""
+    """Computes predicted clean images from network outputs.
+
+    The network is called between ``conditions`` and ``combine``.
+    """
 
     def conditions(self, t: Tensor) -> Sequence[Tensor]:
         """Return the conditions to evaluate at time ``t``, each (n, d), one row per image."""
@@ -177,7 +182,9 @@ class Prediction(Protocol):
 
 
 class NetworkRun(Run):
-    """A sampler whose predictions are made of network outputs; ``advance`` packs several into one call.
+    """A running sampler whose predictions are computed from network outputs.
+
+    ``advance`` batches several runs into one network call.
 
     Args:
         sampling: a sampler, just called.
@@ -218,6 +225,6 @@ def advance(runs: Sequence[NetworkRun], network: Network) -> list[Step | None]:
 
 
 def network_rows(xt: Tensor, t: Tensor, conditions: Sequence[Tensor]) -> tuple[Tensor, Tensor, Tensor]:
-    """Return noisy images, times (float32) and conditions, repeated so that every image meets every condition."""
+    """Return images, times (float32) and conditions, repeated so that every image is paired with every condition."""
     k = len(conditions)
     return torch.cat([xt] * k), t.to(torch.float32).to(xt.device).expand(k * len(xt)), torch.cat(list(conditions))

@@ -16,7 +16,7 @@ _LOCAL: dict[str, Any] = {"local_files_only": True, "trust_remote_code": False}
 
 @dataclass(frozen=True)
 class Reads:
-    """What the models of a configuration read, and its type for messages."""
+    """The input modalities of a model configuration, and its model type for error messages."""
 
     images: bool
     both: bool
@@ -25,7 +25,10 @@ class Reads:
 
 @contextmanager
 def loading(name: str, kind: ModelKind, folder: Path) -> Iterator[None]:
-    """Silence transformers, and turn its exceptions (of as many types as kinds of damage) into a `CaptionlessError`."""
+    """Silence transformers, and convert its exceptions into a `CaptionlessError`.
+
+    The type of these exceptions varies with the kind of damage.
+    """
     with quiet():
         try:
             yield

@@ -1,4 +1,4 @@
-"""Measure how good a model is, and whether it memorised its training images: figures with ranges, beside real images'.
+"""Measure how good a model is, and whether it memorised its training images, in comparison with real images.
 
     prompts ────────────────────────► generated images ──► text alignment, memorisation
     held-out images ──► conditions ──► generated images ──► fidelity and diversity, memorisation, sweeps

@@ -47,7 +47,7 @@ class ImageSet:
         return len(self.names)
 
     def take(self, index: Sequence[int]) -> ImageSet:
-        """Return the images at some places."""
+        """Return the images at the given indices."""
         rows = torch.as_tensor(index, dtype=torch.int64)
         names, digests = tuple(self.names[i] for i in index), tuple(self.digests[i] for i in index)
         labels = tuple(self.labels[i] for i in index)
@@ -56,15 +56,16 @@ class ImageSet:
 
 @dataclass(frozen=True)
 class EvaluationData:
-    """The images of a folder, split by what one model was trained on.
+    """The images of a folder, split into those that one model was trained on and all others.
 
     Args:
         seen: images that the model, or one it was initialised from, was trained on.
         held_out: all others.
         everything: all images of the folder.
-        trained: what the model's own training used, see ``training_images``; empty where that is not recorded.
+        trained: the model's own training images, see ``training_images``; empty if they are not recorded.
         unrecorded: models whose training images are not recorded; what they were trained on counts as held out.
-        inherited_missing: how many images of only the models it was initialised from are not in the folder.
+        inherited_missing: number of images that only the models it was initialised from were trained on and that are
+            not in the folder.
     """
 
     seen: ImageSet
@@ -76,12 +77,12 @@ class EvaluationData:
 
     @property
     def trained_on(self) -> int:
-        """How many images the model's own training used; 0 where that is not recorded."""
+        """Number of images that the model itself was trained on; 0 if that is not recorded."""
         return len(set(self.trained.values()))
 
     @property
     def found(self) -> int:
-        """How many of those are among ``seen``."""
+        """Number of the model's own training images that are in ``seen``."""
         return len({self.trained[digest] for digest in self.seen.digests if digest in self.trained})
 
 
@@ -92,7 +93,9 @@ def load_evaluation_data(
     labels: str | Path | None = None,
     cache: dict[object, ImageSet] | None = None,
 ) -> EvaluationData:
-    """Read a folder as a model takes images, each of a set of identical ones once, and split it.
+    """Read a folder in the model's input format and split it into seen and held-out images.
+
+    One image of each set of identical images is kept.
 
     Args:
         data: the folder.
@@ -106,7 +109,7 @@ def load_evaluation_data(
     """
     config, name = generator.model.config, generator.model.name
     cache = {} if cache is None else cache
-    # A model of classes takes the labels that its own training recorded.
+    # A class-conditional model takes the labels recorded when it was trained.
     key = (config.size, config.denoiser.channels, config.encoder.digest if config.encoder else name)
     if key not in cache:
         images = _read(data, generator, progress, labels, encode=config.encoder is not None)
@@ -125,10 +128,10 @@ def load_evaluation_data(
 def load_labelled_images(
     data: str | Path, generator: Generator, progress: Progress, labels: str | Path | None = None
 ) -> ImageSet:
-    """Read a folder's images at the model's size with their labels; no encoder takes part.
+    """Read a folder's images at the model's size, with their labels, without using an encoder.
 
     Returns:
-        Each of a set of identical images once, with empty conditions, (n, 0).
+        One image of each set of identical images, with empty conditions, (n, 0).
 
     Raises:
         CaptionlessError: as ``load_evaluation_data``.

@@ -38,7 +38,7 @@ def seen_digests(model: str | Path) -> tuple[set[str], tuple[str, ...]]:
     """Return the content hashes of all images that a model and those it was initialised from were trained on.
 
     Returns:
-        The hashes, and the names of the models that do not record theirs or no longer exist.
+        The hashes, and the names of the models that do not record their training images or no longer exist.
     """
     rows = {name: read_image_list(model_folder(name)) for name, _ in lineage(model)}
     seen = {digest for known in rows.values() for _, digest, role in known if role in (TRAIN, COPY)}
@@ -46,9 +46,9 @@ def seen_digests(model: str | Path) -> tuple[set[str], tuple[str, ...]]:
 
 
 def training_images(model: str | Path) -> dict[str, str]:
-    """Return what a model itself was trained on: for each file's content hash, that of the image it shows.
+    """Return the model's own training files as a mapping from each file's content hash to that of its canonical image.
 
-    The two differ where a file is a copy: the same image in other bytes. The base model of a super-resolution stage
+    The two hashes differ if a file is a copy: the same image in other bytes. The base model of a super-resolution stage
     counts as a part of the model.
     """
     folder = model_folder(model)
@@ -56,7 +56,7 @@ def training_images(model: str | Path) -> dict[str, str]:
 
 
 def inherited_images(model: str | Path) -> dict[str, str]:
-    """Return what the models that a model was initialised from were trained on, as ``training_images`` does."""
+    """Return the training files of the models that a model was initialised from, in the form of ``training_images``."""
     found: dict[str, str] = {}
     for ancestor, _ in lineage(model)[1:]:
         found |= training_images(ancestor)

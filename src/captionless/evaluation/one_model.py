@@ -38,16 +38,17 @@ IMAGE_SECTIONS = (("fidelity", "Fidelity and diversity"), ("memorisation", "Memo
 
 @dataclass(frozen=True)
 class Plan:
-    """How all models of an evaluation are measured.
+    """The measurement settings shared by all models of an evaluation.
 
     Args:
-        prompts: of a file; none takes the names of labels.
+        prompts: the prompts of a file; if empty, prompts are made from the names of labels.
         source: the file, for the report.
-        features: the name of what images are compared by; None for each model's own encoder.
+        features: the name of the image model that images are compared by; None for each model's own encoder.
         sampling: how images are generated.
         config: the sizes of the evaluation.
         progress: receives remarks and progress.
-        classifiers: those trained already, by image size, channels and mirroring; or why there is none.
+        classifiers: the classifiers already trained, by image size, channels and horizontal flipping; or the reason
+            why one could not be trained.
     """
 
     prompts: tuple[Prompt, ...]
@@ -123,7 +124,7 @@ def choose_prompts(generator: Generator, data: EvaluationData, plan: Plan) -> Pr
 
 
 def _choose_features(generator: Generator, plan: Plan) -> Features:
-    """Return what images are compared by: the model that was named, the model's own encoder, or the bundled one."""
+    """Return the image features to compare by: of the named model, the model's own encoder, or the bundled encoder."""
     taught, device = encoder_digests(generator.model.name), str(generator.device)
     if plan.features is not None:
         return load_features(plan.features, device, own=taught, progress=plan.progress)
@@ -134,9 +135,9 @@ def _choose_features(generator: Generator, plan: Plan) -> Features:
 
 
 def limit_training_images(data: EvaluationData, config: EvaluationConfig) -> tuple[EvaluationData, tuple[str, ...]]:
-    """Keep as many training images as generated images can be compared with, and say so where that is not all.
+    """Keep at most ``config.compared`` training images for comparison; also return a remark if some are left out.
 
-    The model's own come before those of models that it was initialised from.
+    The model's own training images take precedence over those of its ancestor models.
     """
     count = len(data.seen)
     if count <= config.compared:
@@ -150,9 +151,10 @@ def limit_training_images(data: EvaluationData, config: EvaluationConfig) -> tup
 
 
 def choose_real_images(data: EvaluationData, config: EvaluationConfig) -> tuple[ImageSet, int]:
-    """Return the real images to generate the like of, and how many there were to choose from.
+    """Choose the real images whose conditions are used for generation; also return the number of candidates.
 
-    Held-out images, or where there are none the training images; of a model of classes, only images of its classes.
+    The candidates are the held-out images, or the training images if nothing is held out. For a class-conditional
+    model, only images of its classes qualify.
     """
     images = data.held_out if len(data.held_out) else data.seen
     usable = [i for i, row in enumerate(images.conditions) if bool(row.any())]
@@ -161,11 +163,12 @@ def choose_real_images(data: EvaluationData, config: EvaluationConfig) -> tuple[
 
 
 def training_conditions(generator: Generator, data: EvaluationData, config: EvaluationConfig) -> Tensor:
-    """Return the conditions of some training images, (m, d): of the folder, else of the bank that the model carries,
-    else of images that the models it was initialised from were trained on.
+    """Return conditions of some training images, (m, d).
 
-    None for a model of classes, whose conditions belong to no single image, and none without held-out images, since
-    then all images are generated from training conditions anyway.
+    They come from the model's own training images in the folder; failing that, from its stored embedding bank; failing
+    that, from images that its ancestor models were trained on. Empty (m = 0) for class-conditional models, whose
+    conditions do not identify single images, and when there are no held-out images, because then all images are
+    generated from training conditions anyway.
     """
     own = [i for i, digest in enumerate(data.seen.digests) if digest in data.trained]
     bank = generator.model.bank
@@ -176,7 +179,7 @@ def training_conditions(generator: Generator, data: EvaluationData, config: Eval
 
 
 def facts(generator: Generator) -> tuple[tuple[str, str], ...]:
-    """Return what a reader wants to know of a model first."""
+    """Return the facts about a model that open its report, as pairs of name and text."""
     config, base = generator.model.config, generator.model.base
     encoder = f"encoder {config.encoder.name}" if config.encoder else f"{len(config.classes)} classes"
     found = [("Images", _size(config)), ("Denoiser", f"{_weights(generator.model.denoiser)}, {encoder}")]
@@ -202,7 +205,7 @@ def _trained_on(config: ModelConfig) -> str:
 def _classifier(
     generator: Generator, data: EvaluationData, prompts: PromptSet | None, plan: Plan
 ) -> ReferenceClassifier | str:
-    """Return the classifier for images of this size, trained once for all models; or why there is none."""
+    """Return the classifier for images of this size, trained once for all models; or why it cannot be trained."""
     if prompts is None or not any(prompt.label for prompt in prompts.prompts):
         return "the prompts have no labels"
     images, flip = data.everything, mirrors_images(generator.model.config)
@@ -220,7 +223,7 @@ def _classifier(
 def _warnings(context: EvaluationContext, plan: Plan) -> tuple[str, ...]:
     data, found = context.data, []
     if context.generator.classes and plan.prompts:
-        found.append("The model generates classes, so it was evaluated on those and not on the prompts.")
+        found.append("The model is class-conditional, so it was evaluated on its classes and not on the prompts.")
     if not len(data.held_out):
         found.append(
             "The model was trained on every image of this folder: fidelity is to images it has seen, which is too "

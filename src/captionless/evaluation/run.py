@@ -59,9 +59,9 @@ def evaluate(
         out: the folder to write.
         prompts: a file of prompts, see ``captionless.generation.prompts.read_prompts``; without it, the names of
             sub-folders.
-        labels: a CSV with the columns ``file`` and ``label``, in place of the sub-folders.
-        features: what images are compared by: a hub id or folder of a transformers image model; None: the model's own
-            encoder (for a model of classes, the bundled one).
+        labels: a CSV with the columns ``file`` and ``label``, instead of the sub-folders.
+        features: the image model that images are compared by: a hub id or folder of a transformers model; None for the
+            model's own encoder (for a class-conditional model, the bundled encoder).
         encoder: the models' own encoder, or where it is now; only needed if it has moved.
         sampling: how images are generated.
         config: the sizes of the evaluation, and its seed.
@@ -88,10 +88,12 @@ def evaluate(
     generators = [load(name, None if load_config(name).classes else encoder) for name in names]
     _share_encoders(generators)
     evaluated = _evaluate_all(generators, data, labels, plan)
-    places = {"data": data, "out": out, "prompts": prompts, "labels": labels, "features": features}
+    arguments = {"data": data, "out": out, "prompts": prompts, "labels": labels, "features": features}
     if isinstance(encoder, str | Path):
-        places["encoder"] = encoder
-    report = Report(str(data), _settings(plan, generators[0]), evaluated, command(names, places, plan.sampling, config))
+        arguments["encoder"] = encoder
+    report = Report(
+        str(data), _settings(plan, generators[0]), evaluated, command(names, arguments, plan.sampling, config)
+    )
     write(Path(out), report)
     for one in evaluated:
         _add_to_card(one, report, plan.progress)
@@ -165,13 +167,13 @@ def differences(generators: Sequence[Generator], features: str | None) -> tuple[
 
 def command(
     models: Sequence[str | Path],
-    places: Mapping[str, str | Path | None],
+    arguments: Mapping[str, str | Path | None],
     sampling: SamplingConfig,
     config: EvaluationConfig,
 ) -> str:
     """Return a command line that repeats the evaluation, with the settings that differ from the defaults."""
     words = ["captionless", "evaluate", *map(str, models)]
-    chosen = {name: place for name, place in places.items() if place is not None}
+    chosen = {name: value for name, value in arguments.items() if value is not None}
     for settings in (sampling, config):
         chosen |= settings.as_options()
     for name, value in chosen.items():

@@ -78,7 +78,7 @@ class Samples:
         return len(self.pixels)
 
     def take(self, index: Sequence[int]) -> Samples:
-        """Return the images at some places."""
+        """Return the images at the given indices."""
         return Samples(self.pixels[list(index)], self.features[list(index)])
 
 
@@ -87,9 +87,9 @@ class PromptSet:
     """The prompts of an evaluation.
 
     Args:
-        prompts: one or more.
+        prompts: one or more prompts.
         source: where they come from, for the report.
-        images: generated from each.
+        images: number of images generated from each prompt.
     """
 
     prompts: tuple[Prompt, ...]
@@ -99,20 +99,23 @@ class PromptSet:
 
 @dataclass(frozen=True)
 class EvaluationContext:
-    """What the sections of one model's evaluation share. Each series of images is generated once, when first needed.
+    """The data shared by the sections of one model's evaluation.
+
+    Each series of images is generated once, when first needed.
 
     Args:
-        sampler: the model at work.
+        sampler: generates images with the model.
         config: the sizes of the evaluation.
-        data: the folder as the model takes it.
-        real: real images that the model is to generate the like of.
-        usable: how many there were to choose those from.
-        prompts: what the model is asked for; None without any.
-        features: what images are compared by.
-        classifier: names what an image shows; or the reason why there is none.
-        training_conditions: conditions of some training images, (m, d); m is 0 where those would add nothing.
-        embedding_bank: features of training images that the model carries, (k, f); None where it has none.
-        mirrored: whether a mirrored image still shows the same.
+        data: the images of the folder in the model's input format.
+        real: real images whose conditions the model generates from.
+        usable: number of candidates that ``real`` was chosen from.
+        prompts: the prompts to generate from; None if there are no prompts.
+        features: the image features to compare by.
+        classifier: the reference classifier; or the reason why it could not be trained.
+        training_conditions: conditions of some training images, (m, d); m is 0 where they would add nothing.
+        embedding_bank: features of training images stored with the model, (k, f); None if the model stores no bank or
+            images are compared by other features.
+        mirrored: whether training flips images horizontally, so copies may be flipped too.
         remarks: sentences on the choice of training images.
     """
 
@@ -168,5 +171,5 @@ class EvaluationContext:
 
     @cached_property
     def training_samples(self) -> Samples | None:
-        """Images generated from training images' own conditions; None where those would add nothing."""
+        """Images generated from training images' own conditions; None if ``training_conditions`` is empty."""
         return self.sample(self.training_conditions, TRAINING_SEEDS) if len(self.training_conditions) else None

@@ -202,8 +202,8 @@ def guided_times(config: SamplingConfig, schedule: Schedule, start: float = 1.0)
 def _check_stages(stages: Sequence[Stage]) -> None:
     if len(stages) > 2 or [stage.config.base_size is not None for stage in stages] != [False, True][: len(stages)]:
         raise CaptionlessError(
-            "a super-resolution stage needs its base stage before it, and a base stage comes first. "
-            "Give the stages of one model, as a Generator holds them."
+            "`stages` must be a base stage, optionally followed by its super-resolution stage. Pass the stages of one "
+            "model, as stored in a Generator."
         )
 
 

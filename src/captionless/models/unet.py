@@ -86,14 +86,18 @@ class DenoiserConfig:
             )
         sizes = (self.channels, self.patch, self.blocks, self.condition_width, *self.multipliers)
         if min(sizes) < 1 or not self.multipliers:
-            raise CaptionlessError(f"every size of a denoiser must be at least 1, not as in {self}.")
+            raise CaptionlessError(
+                "channels, patch, blocks, condition_width and every multiplier must be at least 1, and there must be "
+                f"at least one multiplier; got {self}."
+            )
         attended = set(self.attention) & set(range(len(self.multipliers)))
         if self.low_res_channels < 0:
             raise CaptionlessError(f"`low_res_channels` must be at least 0, not {self.low_res_channels}.")
         if self.tokens < 0 or (self.tokens and not attended):
             raise CaptionlessError(
-                f"`tokens` must be 0 for a denoiser with attention at the levels {self.attention}, not {self.tokens}: "
-                "they are attended to at levels with self-attention. Choose 0, or add attention."
+                f"`tokens` must be at least 0, and 0 if no level of the denoiser has attention; got {self.tokens} with "
+                f"attention at the levels {self.attention} of {len(self.multipliers)} levels. Cross-attention to the "
+                "tokens exists only at levels with self-attention. Set `tokens` to 0, or add attention levels."
             )
         if self.time_features < 4 or self.time_features % 2:
             raise CaptionlessError(f"`time_features` must be an even number from 4 up, not {self.time_features}.")

@@ -200,7 +200,7 @@ def _writers(plan: Plan, checkpointer: Checkpointer, tracking: Tracking, progres
     stages = _stages(base, tracking.accelerator.device)
     writers: list[Callback] = [checkpointer]
     if request.evaluate_every:
-        warn_of_seen(start.initialised_from, "from which this training starts", dataset, progress)
+        warn_of_seen(start.initialised_from, "from which this training run starts", dataset, progress)
         warn_of_seen(start.base, "the base model", dataset, progress)
         validator = Validator(config, stages, dataset, plan.config.flip)
         writers.append(Validation(request.evaluate_every, validator, checkpointer, tracking, progress))

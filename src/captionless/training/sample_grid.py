@@ -95,11 +95,11 @@ class SampleGrids(Callback):
         self.not_before = 0.0
 
     def on_start(self, state: TrainState) -> None:
-        """Count what a resumed training has passed already."""
+        """Skip the grids that were due before a resumed run's checkpoint."""
         self.passed = math.floor(state.progress * state.config.sample_grids)
 
     def on_step(self, state: TrainState) -> None:
-        """Draw a grid if the training has passed the next of its evenly spaced places."""
+        """Draw a grid each time training passes the next of its evenly spaced milestones."""
         passed = math.floor(state.progress * state.config.sample_grids)
         due = passed > self.passed and (state.finished or time.monotonic() >= self.not_before)
         self.passed = passed
@@ -114,7 +114,7 @@ class SampleGrids(Callback):
         self.progress.say(f"Sample grid: {target}")
 
     def draw(self, denoiser: Denoiser) -> Image.Image:
-        """Return a grid with the weights as they are now."""
+        """Return a sample grid generated with ``denoiser``'s current weights."""
         rows, device = self.rows, next(denoiser.parameters()).device
         columns = max(2, min(COLUMNS, IMAGES // len(rows.labels)))
         seeds = [seed for _ in rows.labels for seed in range(columns)]

@@ -85,14 +85,14 @@ def find_start(
 
 
 def initial_folder(name: str | Path, upsamples: bool) -> Path:
-    """Return the folder of the weights with which a training starts that is to start from the model called ``name``.
+    """Return the folder with the initial weights for a training run started from the model ``name``.
 
     Args:
-        name: of a model.
-        upsamples: whether the training is one of a super-resolution stage.
+        name: the model to start from.
+        upsamples: whether the training run is for a super-resolution stage.
 
     Raises:
-        CaptionlessError: a super-resolution stage is to start from a model that is none.
+        CaptionlessError: a super-resolution stage was asked to start from a model that is not a super-resolution stage.
     """
     if not upsamples:
         return _base_of(name)

@@ -195,12 +195,12 @@ def check_held_out(dataset: Dataset) -> None:
 
 
 def warn_of_seen(model: str | Path | None, role: str, dataset: Dataset, progress: Progress) -> None:
-    """Say how many of the held-out images a model has already been trained on that takes part in this training.
+    """Report how many held-out images were already in the training data of another model used by this run (``role``).
 
     Args:
-        model: its name, if there is such a model.
-        role: what it is to the training, for the remark.
-        dataset: of the training.
+        model: name of the other model; None if the run uses no other model.
+        role: how the run uses that model, for the remark.
+        dataset: the images of this run.
         progress: receives the remark.
     """
     known = seen_digests(model)[0] & set(dataset.held_out.digests) if model else set()

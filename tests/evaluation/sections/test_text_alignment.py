@@ -109,7 +109,9 @@ def test_a_model_of_classes_has_no_cosine() -> None:
     prompts = [Prompt(kind, kind) for kind in KINDS]
     section = text_alignment_section(made(*prompts, model=tiny.class_model(KINDS)))
     assert set(figures(section)) == {"recognised"}
-    assert section.missing == (("Cosine with the prompt, R-precision", "the model generates classes, not text"),)
+    assert section.missing == (
+        ("Cosine with the prompt, R-precision", "the model is class-conditional and takes no prompts"),
+    )
 
 
 def test_without_prompts_the_section_says_why() -> None:

@@ -45,7 +45,7 @@ class Verdict:
 
     @property
     def passed(self) -> bool:
-        """Whether the share that is recognised reaches the bar."""
+        """True if the recognised share reaches the bar."""
         return self.recognised.value >= self.bar > 0
 
     @property
@@ -86,7 +86,7 @@ class Grade:
 
     @property
     def passed(self) -> bool:
-        """Whether every graded class passes."""
+        """True if every graded class passes."""
         return not self.failed
 
     @property
@@ -104,14 +104,15 @@ def verdicts(
         classifier: the reference classifier.
         prompts: for each graded class, the prompts it was generated from.
         confusion: images of each class of ``prompts`` (rows) recognised as each of the classifier's (columns).
-        passing: the share required of every class; with ``CEILING``, of each that of its real images (without any: 1).
+        passing: the share required of every class; with ``CEILING``, the share recognised of the
+            class's real images (1 if it was not tested on any).
     """
     found = []
     for (label, texts), row in zip(prompts.items(), confusion.tolist(), strict=True):
-        place = classifier.classes.index(label)
-        real = classifier.by_class[place]
+        index = classifier.classes.index(label)
+        real = classifier.by_class[index]
         bar = passing if passing != CEILING else real.value if real else 1.0
-        found.append(Verdict(label, tuple(texts), share(row[place], sum(row)), real, bar))
+        found.append(Verdict(label, tuple(texts), share(row[index], sum(row)), real, bar))
     return tuple(found)
 
 

@@ -63,17 +63,17 @@ def assess(
         model: a model folder, or ``bundled``.
         data: a folder of real images, each class in a sub-folder; not needed with ``classifier``.
         prompts: a file of prompts with labels, see ``captionless.generation.prompts.read_prompts``; the images of a
-            class are spread over its prompts. Without it, a model of classes is asked for those that the folder has
-            too, any other model for "a photo of a LABEL".
+            class are spread over its prompts. Without it, a class-conditional model generates those of its classes
+            that the folder has too, any other model "a photo of a LABEL".
         n: images per class.
         passing: share of each class's images that must be recognised, above 0 and at most 1; or ``ceiling``: of each
             class the share of its held-out real images that is recognised.
-        labels: a CSV with the columns ``file`` and ``label``, in place of the sub-folders.
+        labels: a CSV with the columns ``file`` and ``label``, instead of the sub-folders.
         encoder: where the model's own encoder is now, if it has moved.
         sampling: how images are generated.
-        seed: of the noise, and of the classifier.
+        seed: seed of the noise, and of the classifier.
         classifier: one that was trained before, such as ``Grade.classifier``; the folder is then not read.
-        config: size and length of the classifier's training.
+        config: training settings of the classifier.
         out: a folder for ``grade.json``.
         progress: True draws a progress bar, False does not; by default terminals and notebooks do. Or an object that
             receives remarks and progress.
@@ -134,11 +134,11 @@ def _check(n: int, passing: Passing, seed: int, out: str | Path | None) -> None:
 
 
 def check_classifier(classifier: ReferenceClassifier, asked: ClassPrompts, passing: Passing) -> tuple[str, ...]:
-    """Return what to keep in mind of the classifier's accuracy on the classes that are graded.
+    """Return caveats about the classifier's accuracy on the graded classes.
 
     Raises:
-        CaptionlessError: it recognises real images no more often than chance would; or the bar is to be its accuracy,
-            and a class has no real image to test it with.
+        CaptionlessError: its accuracy on real images is no better than chance; or it was not tested on real images, and
+            the bar is to be its accuracy.
     """
     chance, real = 1 / len(classifier.classes), _accuracy_on_real(classifier, asked)
     if real is None:
@@ -149,8 +149,9 @@ def check_classifier(classifier: ReferenceClassifier, asked: ClassPrompts, passi
         return ("The classifier was not tested on real images.",)
     if real.value <= chance:
         raise CaptionlessError(
-            f"the classifier learned nothing: it recognises {real.value:.0%} of {real.n} real images, and chance "
-            f"{chance:.0%}, so it cannot grade. Give it more images of each class, or classes that differ more."
+            f"the classifier learned nothing: its accuracy on {real.n} real images is {real.value:.0%}, no better than "
+            f"chance ({chance:.0%}), so it cannot be used for grading. Provide more images of each class, or classes "
+            "that are easier to tell apart."
         )
     notes = []
     if real.low <= chance:
@@ -183,10 +184,10 @@ def _labelled_images(
     if data is None:
         raise CaptionlessError("`data` is missing. Name a folder of real images, each class in a sub-folder.")
     images = load_labelled_images(data, generator, progress, labels)
-    labelled = [place for place, label in enumerate(images.labels) if label]
+    labelled = [index for index, label in enumerate(images.labels) if label]
     first: dict[bytes, int] = {}
-    for place in labelled:
-        first.setdefault(hashlib.sha256(images.pixels[place].numpy().tobytes()).digest(), place)
+    for index in labelled:
+        first.setdefault(hashlib.sha256(images.pixels[index].numpy().tobytes()).digest(), index)
     if copies := len(labelled) - len(first):
         progress.say(f"  the same pixels in another file, counted once: {copies:,} images.")
     return images.take(list(first.values()))
@@ -206,8 +207,8 @@ def _labels(subject: ReferenceClassifier | ImageSet) -> tuple[tuple[str, ...], t
 
 def _conditions(generator: Generator, texts: Sequence[str], sampling: SamplingConfig) -> Tensor:
     """Return the condition of each text, (n, d); each different text is encoded once."""
-    places = {text: place for place, text in enumerate(dict.fromkeys(texts))}
-    return generator.conditions(list(places), sampling)[[places[text] for text in texts]]
+    indices = {text: index for index, text in enumerate(dict.fromkeys(texts))}
+    return generator.conditions(list(indices), sampling)[[indices[text] for text in texts]]
 
 
 def _settings(sampler: EvaluationSampler) -> str:

@@ -22,7 +22,7 @@ class PixelNetwork(nn.Module):
     Args:
         images: some of the training images, normalised, (n, channels, side, side).
         classes: number of classes.
-        generator: of the initial weights.
+        generator: random generator of the initial weights.
     """
 
     def __init__(self, images: Tensor, classes: int, generator: torch.Generator) -> None:
@@ -52,7 +52,7 @@ class PixelNetwork(nn.Module):
 
 
 class _Residual(nn.Module):
-    """Two convolutions beside a shortcut (arXiv:1512.03385); initially the shortcut alone."""
+    """Two convolutions with a shortcut (arXiv:1512.03385); initially the shortcut alone."""
 
     def __init__(self, inputs: int, outputs: int) -> None:
         super().__init__()
@@ -101,7 +101,7 @@ class Muon(torch.optim.Optimizer):
     instructions takes 20 times as long.
 
     Args:
-        weights: of convolutions, (outputs, inputs, height, width).
+        weights: weights of convolutions, (outputs, inputs, height, width).
         lr: spectral norm of a step.
         momentum: share of the momentum that is kept at each step.
     """
@@ -146,13 +146,13 @@ def augment(
     shift: float = 0.1,
     colour: float = 0.15,
 ) -> Tensor:
-    """Rotate, zoom, shift, mirror and recolour images at random.
+    """Rotate, zoom, shift, flip and recolour images at random.
 
     Args:
         x: normalised images, (n, channels, side, side).
-        side: of the result, in pixels.
-        flip: mirror half of the images.
-        generator: of the random numbers.
+        side: side of the result, in pixels.
+        flip: flip each image horizontally with probability 1/2.
+        generator: generator of the random numbers.
         rotation: largest angle, in radians.
         zoom: smallest and largest share of the side that is shown.
         shift: largest shift, in halves of the side.

@@ -94,9 +94,9 @@ def train_reference(
     Args:
         images: real images; those without a label, or of a label with fewer than `MINIMUM` images, are left out.
         progress: receives remarks and the number of finished steps.
-        seed: of the training.
-        flip: whether a mirrored image still shows the same.
-        config: size and length of the training.
+        seed: seed of the training.
+        flip: whether horizontally flipped images keep their label.
+        config: training settings.
 
     Raises:
         TooFewError: fewer than 2 labels have enough images.
@@ -133,5 +133,5 @@ def learnable_labels(images: ImageSet) -> tuple[tuple[str, ...], tuple[str, ...]
 
 
 def mirrors_images(config: ModelConfig) -> bool:
-    """Tell whether a mirrored image still shows the same, by whether the model's training mirrored images."""
+    """Tell whether horizontally flipped images keep their label: whether the model was trained with ``flip``."""
     return bool(config.training.settings.get("flip", True))

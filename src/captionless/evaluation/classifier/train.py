@@ -26,9 +26,9 @@ MINIMUM = 5
 """Images that a class needs, so that some can be held out."""
 
 VIEWS = (1, 7 / 6)
-"""With mirroring, the answer is the mean of those at these multiples of the side: random zooming shows things larger
-in training than they are, which a larger side compensates (arXiv:1906.06423). Digits fill their image and do not gain
-by it."""
+"""With horizontal flipping, the output is the mean of the outputs at these multiples of the side: random zooming shows
+things larger in training than they are, which a larger side compensates (arXiv:1906.06423). Digits fill their image and
+do not gain by it."""
 
 MUON_RATE = 0.05
 ADAM_RATE = 4e-3
@@ -37,7 +37,7 @@ WARM_UP = 0.2
 SMOOTHING = 0.1
 """Label smoothing (arXiv:1512.00567, section 7)."""
 MAX_CLASS_WEIGHT = 10.0
-"""Weight of an image of a rare class, at most."""
+"""Maximum weight of an image of a rare class."""
 HALF_LIFE = 34
 """Steps after which a step's weight in the average of the weights has halved."""
 
@@ -48,10 +48,10 @@ class PixelClassifier:
 
     Args:
         network: in eval mode.
-        mean: of the training images' values, 0..255, (channels, 1, 1).
+        mean: mean of the training images' values, 0..255, (channels, 1, 1).
         std: their standard deviation, (channels, 1, 1).
         size: side in pixels that images are resized to.
-        flip: whether its answer is the mean over an image and its mirror image, each at the sides `VIEWS`.
+        flip: whether its output is the mean over an image and its mirror image, each at the sides `VIEWS`.
     """
 
     network: nn.Module = field(repr=False)
@@ -106,9 +106,9 @@ def train_classifier(
         pixels: uint8 (n, channels, side, side), of 1 or 3 channels.
         labels: class indices (n,) from 0 to ``classes`` - 1.
         classes: number of classes, at least 2.
-        seed: of the initial weights, the order of the images and their augmentation.
-        flip: mirror images at random; not for digits and letters.
-        config: sizes and length of the training.
+        seed: seed of the initial weights, the order of the images and their augmentation.
+        flip: flip images horizontally at random; not for digits and letters.
+        config: training settings.
         progress: receives the number of finished steps.
 
     Raises:
@@ -160,7 +160,7 @@ def held_out_split(digests: Sequence[str], labels: Sequence[str], share: float =
     Args:
         digests: content hashes, one per image.
         labels: names of the classes, one per image.
-        share: of each class's images to test on, in (0, 1); at least one is.
+        share: share of each class's images to test on, in (0, 1); at least one image is.
 
     Returns:
         The indices of both parts, in order; together all images.

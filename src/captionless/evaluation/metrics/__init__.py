@@ -1,7 +1,7 @@
 """Pure functions of tensors that measure generated images, each with its 95% range.
 
 `kid`, `cmmd`, `frechet_distance` and `precision_recall` compare two sets of features; `compare_sets` gives all of them
-for random halves, beside the same figures of real images. `cosine_gain` and `r_precision` measure whether images follow
+for random halves, with the same figures of real images. `cosine_gain` and `r_precision` measure whether images follow
 their prompts, `nearest` and `memorised` whether they are copies of training images, `share` any rate of successes.
 """
 

@@ -1,4 +1,4 @@
-"""Fidelity and diversity of generated images: distances to real images, beside those of real images to each other.
+"""Fidelity and diversity of generated images: distances to real images, compared with those between real images.
 
 Generated image ``i`` was sampled from the embedding of real image ``i``. Comparing an image with the one it came from
 would flatter the model, so images are split into random halves A and B:
@@ -66,7 +66,7 @@ def compare_sets(real: Tensor, fake: Tensor, *, seed: int = 0) -> tuple[list[Com
     Args:
         real: features of real images, (n, d).
         fake: features of generated images, (n, d); ``fake[i]`` was generated from real image ``i``.
-        seed: of the random halves.
+        seed: seed of the random halves.
 
     Returns:
         ``kid`` and ``cmmd`` (both times 1000), ``precision``, ``recall``, ``density``, ``coverage`` from
@@ -100,7 +100,7 @@ def paired_kid(real: Tensor, fake: Tensor, *, seed: int = 0) -> Estimate:
     Args:
         real: features, (n, d).
         fake: features, (n, d); ``fake[i]`` was made from real image ``i``.
-        seed: of the random halves; the same seed gives the same halves as in `compare_sets`.
+        seed: seed of the random halves; the same seed gives the same halves as in `compare_sets`.
 
     Raises:
         TooFewError: fewer than `MINIMUM` images.
@@ -114,7 +114,7 @@ def unpaired_kid(x: Tensor, y: Tensor, *, seed: int = 0) -> Estimate:
     Args:
         x: features, (n, d).
         y: features, (m, d).
-        seed: of the random halves.
+        seed: seed of the random halves.
 
     Raises:
         TooFewError: fewer than `MINIMUM` images in a set.

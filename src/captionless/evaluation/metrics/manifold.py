@@ -19,7 +19,7 @@ K = 5
 
 @dataclass(frozen=True)
 class Manifold:
-    """How two sets overlap; for two sets of one distribution, precision equals recall and density is 1 on average.
+    """The overlap of two sets; for two sets of one distribution, precision equals recall and density is 1 on average.
 
     Args:
         precision: share of generated images inside a ball of a real one, 0 to 1 (arXiv:1904.06991, eq. 1 and 2).

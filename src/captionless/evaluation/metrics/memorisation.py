@@ -1,11 +1,12 @@
-"""Whether a model repeats its training images.
+"""Detect whether a model repeats its training images.
 
 A generated image counts as memorised when its nearest training image is less than a third as far as the second nearest
 (arXiv:2310.02664): a new image is about equally far from many. Two things are taken care of:
 
 - Folders hold near-duplicates (bursts, crops), so a copy has two near neighbours. Near-duplicates of the nearest image
   are skipped when searching for the second.
-- Training may mirror images. The distance to a training image is that to it or to its mirror image, the smaller one.
+- Training may flip images horizontally. The distance to a training image is the smaller of the distances to it and to
+  its mirror image.
 """
 
 from __future__ import annotations
@@ -28,8 +29,8 @@ NEIGHBOUR = 5
 fifth stands up to five copies of everything."""
 
 ENOUGH_HELD_OUT = 40
-"""Held-out images that show which share is usual. Beside 40, none of them like a copy, 10 copies among 100 generated
-images are beyond chance; beside 20 it takes 18, and beside 3 it takes 57."""
+"""Held-out images needed to show which share is usual. With 40 of them, if none resembles a copy, 10 copies among 100
+generated images are beyond chance; with 20 it takes 18, and with 3 it takes 57."""
 
 TOLERATED = 0.01
 """With fewer held-out images, a share that is significantly above both this and theirs is flagged too."""
@@ -41,7 +42,7 @@ class Neighbours:
 
     Args:
         index: index of the nearest training image, (n,).
-        distance: Euclidean distance to it or its mirror image, the smaller one, (n,).
+        distance: Euclidean distance to it or to its mirror image, whichever is smaller, (n,).
         ratio: that over the distance to the second nearest, near-duplicates of the nearest skipped, (n,), 0 to 1.
     """
 
@@ -65,7 +66,7 @@ def nearest(
     Args:
         samples: generated images as vectors, (n, d): pixels or features.
         training: training images likewise, (m, d).
-        mirrored: mirror images of the training images in the same order, (m, d); None where training never mirrored.
+        mirrored: horizontally flipped training images in the same order, (m, d); None if training did not flip images.
         chunk: samples compared at a time.
         block: training images compared at a time; memory grows with ``chunk * m + (chunk + block) * d``.
         probes: training images that the typical distance is measured at, at least; a median of 256 is known to a few
@@ -114,7 +115,7 @@ def memorises(shares: Sequence[Estimate], real: Estimate | None, sound: bool) ->
     """Decide whether a model memorises.
 
     Args:
-        shares: of memorised images, one per series of generated images.
+        shares: shares of memorised images, one per series of generated images.
         real: the share of held-out real images that meet the same criterion by chance; None where that is not known.
         sound: whether copies would have been found, had there been any.
 

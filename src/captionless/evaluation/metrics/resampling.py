@@ -47,7 +47,7 @@ def cluster_mean(scores: Tensor, cluster: Tensor, seed: int, draws: int = 1000) 
     Args:
         scores: one per image, (n,).
         cluster: the cluster of each image, (n,), any integers.
-        seed: of the bootstrap.
+        seed: seed of the bootstrap.
         draws: bootstrap samples.
     """
     scores = scores.double()

@@ -1,4 +1,4 @@
-"""Whether images follow their prompts: cosine gain and R-precision in the shared space of a dual encoder."""
+"""Measure whether images follow their prompts: cosine gain and R-precision in the shared space of a dual encoder."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def cosine_gain(images: Tensor, texts: Tensor, owner: Tensor, *, seed: int = 0) 
         images: unit vectors of generated images, (n, d).
         texts: unit vectors of prompts, (p, d); prompts of the same vector count as one.
         owner: index of each image's prompt, (n,).
-        seed: of the bootstrap over prompts that gives the range.
+        seed: seed of the bootstrap over prompts that gives the range.
 
     Raises:
         TooFewError: images of fewer than 2 different prompts.
@@ -44,7 +44,7 @@ def r_precision(images: Tensor, texts: Tensor, owner: Tensor, choices: int = CHO
         texts: unit vectors of prompts, (p, d); prompts of the same vector count as one.
         owner: index of each image's prompt, (n,).
         choices: prompts to choose among, the own one included, at least 2; at most as many as there are.
-        seed: of the bootstrap over prompts that gives the range.
+        seed: seed of the bootstrap over prompts that gives the range.
 
     Raises:
         TooFewError: images of fewer than 2 different prompts.
@@ -74,7 +74,7 @@ def distinct_texts(texts: Tensor, tolerance: float = 1e-5) -> tuple[Tensor, Tens
 
     Args:
         texts: unit vectors of prompts, (p, d).
-        tolerance: distance below which two vectors are the same; rounding in other batch sizes moves them by 1e-6.
+        tolerance: distance below which two vectors count as equal; rounding in other batch sizes moves them by 1e-6.
 
     Returns:
         The distinct vectors (q, d), and for each prompt the index of its vector among them, (p,).

@@ -12,12 +12,12 @@ EDGE = 2.0
 """Percent of the width kept free at either end, so that a point at the end of a scale is not cut off."""
 
 SPACING = 9.0
-"""Percent of the width between the numbers of an axis, at least; enough on a phone."""
+"""Minimum distance between the ticks of an axis, in percent of the width; enough on a phone."""
 
 
 @dataclass(frozen=True)
 class Tick:
-    """A number of an axis: its place in percent of the width, its text, and the ``text-anchor`` of SVG."""
+    """A tick of an axis: its position in percent of the width, its text, and the ``text-anchor`` of SVG."""
 
     at: float
     text: str
@@ -26,7 +26,7 @@ class Tick:
 
 @dataclass(frozen=True)
 class Bar:
-    """Where a figure's value (``at``) and the ends of its range lie, in percent of the width."""
+    """The positions of a figure's value (``at``) and of the ends of its range, in percent of the width."""
 
     at: float
     left: float
@@ -51,19 +51,19 @@ class Scale:
     percent: bool = False
 
     def at(self, value: float) -> float:
-        """Return where a value lies, from ``EDGE`` to ``100 - EDGE``; values beyond the ends lie at the ends."""
+        """Return the position of a value, from ``EDGE`` to ``100 - EDGE``; values beyond the ends are clamped."""
         low, high, here = (math.asinh(x / self.bend) if self.bend else x for x in (self.low, self.high, value))
         share = min(1.0, max(0.0, (here - low) / (high - low)))
         return round(EDGE + share * (100 - 2 * EDGE), 2)
 
     def bar(self, estimate: Estimate) -> Bar | None:
-        """Return where a figure lies; None where it is not finite."""
+        """Return the bar positions of an estimate; None if it is not finite."""
         if not _is_finite(estimate):
             return None
         return Bar(self.at(estimate.value), self.at(estimate.low), self.at(estimate.high))
 
     def ticks(self) -> list[Tick]:
-        """Return the numbers of its axis from left to right, those dropped that lie too close to others."""
+        """Return the axis ticks from left to right, omitting those too close to others."""
         kept: list[float] = []
         for value in self._numbers():
             if all(abs(self.at(value) - self.at(other)) >= SPACING for other in kept):

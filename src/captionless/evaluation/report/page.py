@@ -127,7 +127,7 @@ def _blocks(report: Report, sections: Sequence[Section], anchor: str) -> Iterato
 def _block(
     models: Sequence[ModelEvaluation], figure: Figure, points: dict[ReferencePoint, list[str]], anchor: str
 ) -> Block:
-    """Show a figure of all models beside the real images and, sorted from small to large, the reference points."""
+    """Show a figure of all models, of the real images and, sorted from small to large, of the reference points."""
     own = [(one, one.figures.get(figure.key)) for one in models]
     reals = _owners((one.name, found.real) for one, found in own if found and found.real)
     first = next(iter(reals), None)

@@ -74,8 +74,8 @@ class Section:
         reference_points: points of comparison for the figure ``kid``.
         tables: numbers in rows, such as a sweep.
         grids: images to look at.
-        notes: sentences on how it was measured, or what to keep in mind.
-        reasons: of ``memorisation``: why the result is inconclusive.
+        notes: sentences on how it was measured, or caveats.
+        reasons: for ``memorisation``: why the result is inconclusive.
     """
 
     key: str
@@ -89,7 +89,7 @@ class Section:
 
 
 class Verdict(NamedTuple):
-    """What an evaluation says of memorisation: its kind (``good``, ``bad`` or ``unknown``), a title and a sentence."""
+    """The verdict on memorisation: its kind (``good``, ``bad`` or ``unknown``), a title and a sentence."""
 
     kind: str
     title: str
@@ -135,7 +135,7 @@ class ModelEvaluation:
 
     @property
     def verdict(self) -> Verdict:
-        """What is said of memorisation."""
+        """The verdict on memorisation."""
         if self.memorises is not None:
             return FLAGGED if self.memorises else NOT_FLAGGED
         if not any(section.key == "memorisation" and section.figures for section in self.sections):

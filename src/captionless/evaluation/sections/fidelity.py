@@ -60,7 +60,7 @@ def fidelity_section(context: EvaluationContext) -> Section:
     notes = (
         _features_note(context),
         f"Every figure compares one half of the real images with images generated from the {asked} of the other half, "
-        "over many random halves; beside it, the same with the other half itself. Ranges hold 95% of the halves.",
+        "over many random halves; for comparison, with the other half itself. Ranges hold 95% of the halves.",
     )
     left_out = tuple(
         (FORMATS[name][0], f"needs at least {least} images, and there are {len(real)}. {_hint(least, context)}")

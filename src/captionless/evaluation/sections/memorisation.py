@@ -26,9 +26,9 @@ from captionless.generation.sample import to_images
 
 KEY = "memorisation"
 SHOWN = 8
-"""Training images that the page shows beside the generated image closest to each."""
+"""Number of training images that the page shows, each next to the generated image closest to it."""
 COPIES = 0.05
-"""Share of held-out images that look like copies of training images above which they cannot say what is usual."""
+"""If a larger share of held-out images look like copies of training images, they cannot show which share is usual."""
 MOST, HALF = 0.9, 0.5
 """Shares of the training images: with fewer than the first the report says so, below the second nothing is proven."""
 NO_PIXELS = (
@@ -44,10 +44,10 @@ class Matches:
     """A series of images, matched with the training images.
 
     Args:
-        key: of its figure in the report.
+        key: key of its figure in the report.
         label: what the images were generated from, for the report.
         samples: the images.
-        flagged: whether each counts as memorised, in pixels or in features, bool (n,).
+        flagged: whether each image counts as memorised, in pixels or in features, bool (n,).
         neighbours: its nearest training images in ``features`` and, where the folder has those, in ``pixels``.
     """
 
@@ -105,9 +105,9 @@ def _series(context: EvaluationContext) -> list[tuple[str, str, Samples]]:
 
 
 def _training_images(context: EvaluationContext) -> tuple[Samples, Samples | None]:
-    """Return the training images, and their mirror images where training may have mirrored them.
+    """Return the training images, and their mirror images if training may have flipped them horizontally.
 
-    Where the folder has none, the features are the model's embedding bank and there are no pixels.
+    If the folder has no training images, the features are the model's embedding bank and there are no pixels.
     """
     pixels = context.data.seen.pixels
     if not len(pixels):
@@ -129,7 +129,7 @@ def _match(key: str, label: str, samples: Samples, training: Samples, mirrored: 
 
 
 def _notes(context: EvaluationContext, real: Estimate | None) -> list[str]:
-    """Return what a reader must keep in mind of the training images compared with."""
+    """Return caveats about the training images that generated images were compared with."""
     data, notes = context.data, []
     if not len(data.seen):
         notes.append(NO_PIXELS)
@@ -171,7 +171,7 @@ def _doubts(data: EvaluationData, real: Estimate | None) -> list[str]:
 
 
 def _figure(matches: Matches, real: Estimate | None) -> Figure:
-    beside = " Beside it, the same of real images that were not trained on." if real else ""
+    reference = " For comparison: the same share of real images that were not trained on." if real else ""
     return Figure(
         matches.key,
         f"Memorised, {matches.label}",
@@ -181,12 +181,15 @@ def _figure(matches: Matches, real: Estimate | None) -> Figure:
         percent=True,
         explanation="Share of images less than a third as far from the nearest training image (or its mirror image) as "
         "from the second nearest, in pixels or in features (arXiv:2310.02664); near-duplicates of the nearest are left "
-        f"out.{beside}",
+        f"out.{reference}",
     )
 
 
 def closest_pairs(matches: Matches) -> list[tuple[int, int, str]]:
-    """Return the places of generated and training image that are closest, and in what; each training image once."""
+    """Return (generated index, training index, feature space) of the closest pairs, closest first.
+
+    Each training image appears only once.
+    """
     neighbours = matches.neighbours
     ratio = torch.stack([one.ratio for one in neighbours.values()])
     names, found = list(neighbours), dict[int, tuple[int, int, str]]()
@@ -198,7 +201,7 @@ def closest_pairs(matches: Matches) -> list[tuple[int, int, str]]:
 
 
 def _grid(matches: Matches, training: Samples) -> ImageGrid:
-    """Draw the images closest to a training image, each beside it."""
+    """Draw the images closest to a training image, each next to it."""
     images: list[Image.Image] = []
     labels: list[str] = []
     for i, index, where in closest_pairs(matches)[:SHOWN]:
@@ -207,6 +210,6 @@ def _grid(matches: Matches, training: Samples) -> ImageGrid:
     grid = sample_grid(images, labels, columns=8, cell=max(96, training.pixels.shape[-1]))
     note = (
         "The closest first: the distance to the nearest training image over that to the second; below 0.33 counts as "
-        "memorised. Each training image is shown once, beside the generated image closest to it."
+        "memorised. Each training image is shown once, next to the generated image closest to it."
     )
     return ImageGrid(f"Nearest training images, {matches.label}", grid, note)

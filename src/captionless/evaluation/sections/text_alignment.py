@@ -54,7 +54,7 @@ def _encoder_part(context: EvaluationContext, prompts: PromptSet, samples: Sampl
     """Compare images with prompts in the space of a dual encoder: that of the features, else the model's own."""
     features, name = context.features, "Cosine with the prompt, R-precision"
     if context.generator.classes:
-        return Section(KEY, missing=((name, "the model generates classes, not text"),))
+        return Section(KEY, missing=((name, "the model is class-conditional and takes no prompts"),))
     # Features of images alone have no texts; the model's own encoder has.
     encoder = context.generator.encoder if features.encode_texts is None else None
     encode_texts = encoder.encode_texts if encoder else features.encode_texts
@@ -66,9 +66,9 @@ def _encoder_part(context: EvaluationContext, prompts: PromptSet, samples: Sampl
     except TooFewError as error:
         return Section(KEY, missing=((name, str(error)),))
     gain_real, precision_real = _of_real_images(context, prompts, encoder, texts)
-    beside = " Beside it: real images under the prompt of their own label." if gain_real else ""
+    reference = " For comparison: real images with the prompt of their own label." if gain_real else ""
     own = ", the model's own encoder: not independent" if encoder or not features.independent else ""
-    by = f"{beside} By {(encoder or features).name}{own}."
+    by = f"{reference} By {(encoder or features).name}{own}."
     gain_figure = Figure(
         "cosine_gain",
         "Cosine with the prompt, above shuffled",
@@ -102,14 +102,14 @@ def _of_real_images(
 ) -> tuple[Estimate | None, Estimate | None]:
     """Measure real images under the prompt of their own label.
 
-    Nothing where a prompt says more than a label: how well a real image should fit that is not known.
+    Return (None, None) if a prompt says more than a label: how well a real image should fit it is not known.
     """
-    places = {prompt.label: i for i, prompt in enumerate(prompts.prompts)}
+    indices = {prompt.label: i for i, prompt in enumerate(prompts.prompts)}
     if any(prompt.label is None or prompt != photo_of(prompt.label) for prompt in prompts.prompts):
         return None, None
-    rows = [i for i, label in enumerate(context.real.labels) if label in places]
+    rows = [i for i, label in enumerate(context.real.labels) if label in indices]
     try:
-        owner = torch.tensor([places[context.real.labels[i]] for i in rows])
+        owner = torch.tensor([indices[context.real.labels[i]] for i in rows])
         return _measures(encoder, context.real_samples.take(rows), texts, owner) if rows else (None, None)
     except TooFewError:
         return None, None
@@ -120,17 +120,17 @@ def _classifier_part(context: EvaluationContext, prompts: PromptSet, samples: Sa
     classifier, name = context.classifier, "Recognised as asked"
     if isinstance(classifier, str):
         return Section(KEY, missing=((name, classifier),))
-    places = {label: i for i, label in enumerate(classifier.classes)}
+    indices = {label: i for i, label in enumerate(classifier.classes)}
     labels = [prompt.label for prompt in prompts.prompts]
-    strange = sorted({label for label in labels if label and label not in places})
-    usable = sum(label in places for label in labels)
+    strange = sorted({label for label in labels if label and label not in indices})
+    usable = sum(label in indices for label in labels)
     if not usable:
         why = f"the folder has too few images, or none, labelled {', '.join(strange[:3])}; its labels are "
         return Section(KEY, missing=((name, why + ", ".join(classifier.classes[:10])),))
     why = "the folder has no such label, or too few images of it"
     missing = ((f"{name}, for {', '.join(strange[:5])}", why),) if strange else ()
     owner = torch.arange(len(labels)).repeat_interleave(prompts.images)
-    wanted = torch.tensor([places.get(label or "", -1) for label in labels])[owner]
+    wanted = torch.tensor([indices.get(label or "", -1) for label in labels])[owner]
     rows = wanted >= 0
     right, few = classifier.classify(samples.pixels[rows]) == wanted[rows], usable < FEW
     figure = Figure(
@@ -140,7 +140,7 @@ def _classifier_part(context: EvaluationContext, prompts: PromptSet, samples: Sa
         classifier.ceiling(wanted[rows]),
         percent=True,
         explanation="A small network, trained on the pixels of the folder's images and independent of the encoder, "
-        "recognises what was asked for. Beside it: how often it is right on held-out real images of the same labels, "
+        "recognises what was asked for. For comparison: its accuracy on held-out real images of the same labels, "
         f"in the same proportions. The range is for other {'noise' if few else 'prompts of the kind'}.",
     )
     return Section(KEY, (figure,), missing, tables=(classifier.table(samples.pixels[rows], wanted[rows]),))
