@@ -88,7 +88,7 @@ def test_without_a_model_the_bundled_one_is_measured(run: Run, place: Path, tmp_
         (["--data", "{place}/photos", "--sampler", "magic"], "magic"),
         (["--data", "{place}/photos", "--steps", "0"], "--steps must be a whole number of at least 1"),
         (["--data", "{place}/photos", "--samples", "0"], "--samples must be a whole number of at least 1"),
-        (["--data", "{place}/photos", "--prompts", "none.txt"], "cannot read --prompts none.txt"),
+        (["--data", "{place}/photos", "--prompts", "none.txt"], "cannot read the prompts in none.txt"),
         (["--data", "{place}/photos", "--features", "./none"], "none"),
         (["--data", "{place}/empty"], "there is no usable image in"),
         (["{place}/model", "--data", "{place}/photos", "--encoder", "bundled"], "was trained with the encoder"),

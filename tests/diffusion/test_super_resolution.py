@@ -16,7 +16,6 @@ from captionless.checkpoints.model import Model
 from captionless.config.sampling import SamplingConfig
 from captionless.config.training import TrainConfig
 from captionless.data.arrays import normalise
-from captionless.diffusion import super_resolution as cascade
 from captionless.diffusion.objective import denoising_loss
 from captionless.diffusion.schedules import CosineSchedule
 from captionless.diffusion.super_resolution import (
@@ -30,7 +29,10 @@ from captionless.generation.generator import Generator
 from captionless.generation.sample import Stage, sample, to_images
 from captionless.models.presets import super_resolution_denoiser
 from captionless.models.unet import Denoiser
-from captionless.training import loop as trainer
+from captionless.training import step
+from captionless.training.dataset import Examples
+from captionless.training.loop import loop
+from captionless.training.state import begin
 
 QUICK = SamplingConfig(steps=3, precision="float32")
 SMALL = tiny.model()
@@ -96,19 +98,21 @@ def test_it_learns_to_use_the_small_image() -> None:
     """Stripes whose direction only the small image tells where there is nothing but noise."""
     pixels = torch.zeros(64, 3, 8, 8, dtype=torch.uint8)
     pixels[:32, :, :4], pixels[32:, :, :, :4] = 255, 255
-    data = trainer.TrainingData(pixels, torch.zeros(64, tiny.WIDTH), small=pixels[..., ::2, ::2])
+    examples = Examples(pixels, torch.zeros(64, tiny.WIDTH), low_res=pixels[..., ::2, ::2])
     settings = TrainConfig(size=8, width=16, batch=32, images=32 * 60, learning_rate=2e-3, flip=False)
     torch.manual_seed(0)
-    training = trainer.begin(Denoiser(super_resolution_denoiser(8, 3, 16, tiny.WIDTH, 0.0)), settings)
-    # Whatever the trainer was given for earlier trainings, this one computes on the CPU.
-    trainer.run(training, data, CosineSchedule(), settings, Accelerator(cpu=True), lambda _: None)
+    network = Denoiser(super_resolution_denoiser(8, 3, 16, tiny.WIDTH, 0.0))
+    state = begin(network, settings, CosineSchedule())
+    loop(state, examples, [], Accelerator(cpu=True))
     x0, eps = normalise(pixels), tiny.random(64, 3, 8, 8)
 
     def loss(small: Tensor) -> float:
         low_res = low_res_channels(small, 8, torch.zeros(64), torch.zeros_like(small))
-        network = with_low_res(training.network.eval(), low_res)
+        network = with_low_res(state.network.eval(), low_res)
         with torch.no_grad():
-            return float(denoising_loss(network, CosineSchedule(), x0, data.vectors, torch.full((64,), 0.8), eps))
+            return float(
+                denoising_loss(network, CosineSchedule(), x0, examples.conditions, torch.full((64,), 0.8), eps)
+            )
 
     view = x0[..., ::2, ::2]
     assert loss(view) < 0.5 * loss(view.flip(0))
@@ -116,14 +120,14 @@ def test_it_learns_to_use_the_small_image() -> None:
 
 def test_the_small_images_are_mirrored_with_the_large_ones(monkeypatch: pytest.MonkeyPatch) -> None:
     pairs: list[tuple[Tensor, Tensor]] = []
-    original = cascade.low_res_channels
+    original = low_res_channels
 
     def spy(small: Tensor, size: int, level: Tensor, eps: Tensor) -> Tensor:
         assert 0 <= level.min() <= level.max() <= MAX_NOISE
         pairs.append((small, level))
         return original(small, size, level, eps)
 
-    monkeypatch.setattr(cascade, "low_res_channels", spy)
+    monkeypatch.setattr(step, "low_res_channels", spy)
     x0 = tiny.random(16, 3, 8, 8)
     clean: list[Tensor] = []
 
@@ -131,11 +135,12 @@ def test_the_small_images_are_mirrored_with_the_large_ones(monkeypatch: pytest.M
         clean.append(xt[:, :3])
         return xt[:, :3]
 
-    monkeypatch.setattr(trainer, "training_times", lambda schedule, uniform, weighting: torch.zeros(len(uniform)))
+    monkeypatch.setattr(step, "training_times", lambda schedule, uniform, weighting: torch.zeros(len(uniform)))
     settings = TrainConfig(size=8, condition_drop=0.0, condition_cosine=1.0)
     generator = torch.Generator().manual_seed(0)
     small = x0[..., ::2, ::2]
-    trainer.step_loss(network, CosineSchedule(), x0, tiny.unit_vectors(16), settings, generator, small)  # type: ignore[arg-type]
+    batch = step.Batch(x0, tiny.unit_vectors(16), small)
+    step.step_loss(network, CosineSchedule(), batch, settings, generator)
     # At time 0 there is hardly any noise on the large image.
     mirrored = (clean[0] - x0).abs().amax((1, 2, 3)) > 0.1
     assert 0 < mirrored.sum() < 16
