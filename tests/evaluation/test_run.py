@@ -182,7 +182,7 @@ def test_models_that_have_too_little_unseen_in_common_say_so(place: Path, tmp_pa
     whole = write_model(tmp_path / "whole", place / "photos", trained=1)
     flat = flattened(place / "photos", tmp_path / "flat")
     report = measure([place / "model", whole], flat, tmp_path / "r", config=small_config(sweep_images=1))
-    assert all("Only 0 images were used to train none" in one.warnings[-1] for one in report.models)
+    assert all("Only 0 images are held out for all" in one.warnings[-1] for one in report.models)
 
 
 @pytest.fixture

@@ -185,7 +185,7 @@ def test_a_network_without_tokens_has_the_weights_it_had_before_there_were_any()
 
 @pytest.mark.parametrize("wrong", [{"attention": ()}, {"attention": (2,)}, {"tokens": -1}])
 def test_tokens_that_no_layer_would_attend_to_are_refused(wrong: dict[str, int]) -> None:
-    with pytest.raises(CaptionlessError, match="Choose 0, or add attention"):
+    with pytest.raises(CaptionlessError, match="Set `tokens` to 0, or add attention"):
         replace(TOKENS, **wrong)
 
 

@@ -65,7 +65,7 @@ def add_evaluation(folder: Path, text: str) -> None:
 
 
 def _with_evaluation(card: str, section: str) -> str:
-    """Return the card with the section where one was, else before the credits, else at the end."""
+    """Return the card with the section in place of an earlier one, or else before the credits or at the end."""
     before, *after = _EVALUATION.split(card)
     before, rest = (part.replace(_BEGIN, "").replace(_END, "") for part in (before, "".join(after)))
     if after:
@@ -151,7 +151,7 @@ def _credits(folder: Path, config: ModelConfig) -> str:
 
 
 def example_request(config: ModelConfig) -> str:
-    """Return the arguments of ``captionless generate`` for a first try of a model."""
+    """Return example arguments of ``captionless generate`` for a model."""
     return f"--class {shlex.quote(config.classes[0])}" if config.classes else '"your prompt"'
 
 

@@ -138,8 +138,8 @@ def model_folder(name: str | Path, *, fetch: bool = False) -> Path:
 
     Args:
         name: name of the model.
-        fetch: download a model of the Hub. Otherwise its folder is only known once it has been loaded: a recorded
-            name, such as that of a folder since deleted, is no reason to ask the Hub.
+        fetch: download a model of the Hub. Otherwise its folder is only known once it has been loaded: recorded
+            names, such as that of a folder since deleted, are not looked up on the Hub.
 
     Raises:
         CaptionlessError: the model cannot be fetched from the Hub.

@@ -92,7 +92,7 @@ def _parameter(name: str, field: FieldInfo, flags: Mapping[str, str]) -> inspect
 
 
 def _type(field: FieldInfo) -> Any:
-    """Return the type that the command line reads; the config makes numbers of text, and says what is wrong."""
+    """Return the type that the command line reads; the config converts text to numbers and reports invalid values."""
     kind = plain_type(field)
     if get_origin(kind) is tuple and get_args(kind)[0] is str:
         return list[str]

@@ -31,9 +31,9 @@ class ImageSet:
         names: their paths in the folder, n of them.
         digests: their content hashes.
         pixels: at the model's size, uint8 (n, channels, size, size).
-        conditions: the model's condition of each, (n, d): image vectors, or classes as one-hot rows; a row of zeros for
-            an image of no class that the model has.
-        labels: their labels; None for an image without one.
+        conditions: the model's condition for each image, (n, d): image vectors, or classes as one-hot rows; a row of
+            zeros for an image that has none of the model's classes.
+        labels: their labels; None for an image without a label.
     """
 
     names: tuple[str, ...]

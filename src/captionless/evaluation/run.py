@@ -51,7 +51,7 @@ def evaluate(
     """Measure models on a folder of images, and write ``index.html`` and ``report.json`` into ``out``.
 
     Images that a model was not trained on (its folder records their content hashes) are held out; with several models,
-    those that none of them was trained on.
+    the images that no model was trained on.
 
     Args:
         models: one model, or several to compare side by side.
@@ -130,7 +130,7 @@ def _share_encoders(generators: Sequence[Generator]) -> None:
 
 
 def _keep_common(data: Sequence[EvaluationData], minimum: int) -> tuple[list[EvaluationData], tuple[str, ...]]:
-    """Measure several models on the same held-out images: those that none of them was trained on.
+    """Restrict several models to the same held-out images: those that no model was trained on.
 
     Args:
         data: the folder, split for each model.
@@ -144,7 +144,7 @@ def _keep_common(data: Sequence[EvaluationData], minimum: int) -> tuple[list[Eva
         return list(data), ()
     if len(common) < minimum:
         return list(data), (
-            f"Only {len(common)} images were used to train none of these models, so each was measured on its own "
+            f"Only {len(common)} images are held out for all of these models, so each was measured on its own "
             "held-out images: their figures of fidelity are not of the same images.",
         )
     rows = ([i for i, digest in enumerate(one.held_out.digests) if digest in common] for one in data)

@@ -31,7 +31,7 @@ class Verdict:
 
     Args:
         label: the class.
-        prompts: what the model was asked for.
+        prompts: the prompts that the images were generated from.
         recognised: share of its images that the classifier recognises as this class, with Wilson's 95% interval.
         real: the same share of held-out real images; None without any.
         bar: the share that passes. Nothing passes a bar of 0, that of a class that the classifier never recognises.

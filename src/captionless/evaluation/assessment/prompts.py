@@ -1,4 +1,4 @@
-"""The prompts of an assessment: what a model is asked for, for each class that is to be graded."""
+"""Choose the prompts of an assessment for each class to be graded."""
 
 from __future__ import annotations
 

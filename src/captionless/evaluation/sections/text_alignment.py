@@ -31,7 +31,7 @@ GRID_ROWS, GRID_COLUMNS = 20, 8
 
 
 def text_alignment_section(context: EvaluationContext) -> Section:
-    """Generate images from every prompt, and measure how well they show what was asked for."""
+    """Generate images from every prompt, and measure how well they follow it."""
     prompts, samples = context.prompts, context.prompted
     if prompts is None or samples is None:
         return Section(KEY, missing=(("Text alignment", NO_PROMPTS),))
@@ -51,7 +51,7 @@ def text_alignment_section(context: EvaluationContext) -> Section:
 
 
 def _encoder_part(context: EvaluationContext, prompts: PromptSet, samples: Samples) -> Section:
-    """Compare images with prompts in the space of a dual encoder: that of the features, else the model's own."""
+    """Compare images with prompts in the space of a dual encoder: the features' own, or else the model's."""
     features, name = context.features, "Cosine with the prompt, R-precision"
     if context.generator.classes:
         return Section(KEY, missing=((name, "the model is class-conditional and takes no prompts"),))
