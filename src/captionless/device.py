@@ -17,7 +17,7 @@ PRECISIONS: tuple[Precision, ...] = get_args(Precision)
 
 
 def default_device() -> torch.device:
-    """Return the accelerator that is there, else the CPU."""
+    """Return the available accelerator, or the CPU if there is none."""
     import torch
 
     if torch.cuda.is_available():

@@ -39,14 +39,14 @@ def test_of_very_many_classes_some_are_listed_and_the_rest_counted() -> None:
 @pytest.mark.parametrize(
     ("classes", "names", "words", "told"),
     [
-        (["daisy", "rose"], [], True, "takes no prompts, only classes. Choose with `class`. The classes are: daisy"),
-        (["daisy", "rose"], ["rose"], True, "takes no prompts, only classes"),
         (
             ["daisy", "rose"],
             [],
-            False,
-            "is class-conditional. Choose with `class`. The classes are: daisy, rose.",
+            True,
+            "instead of prompts. Choose one with `class`. The classes are: daisy",
         ),
+        (["daisy", "rose"], ["rose"], True, "is class-conditional"),
+        (["daisy", "rose"], [], False, "is class-conditional"),
         (["daisy", "rose"], ["rosa"], False, "there is no class 'rosa'. Did you mean rose?"),
         ([], ["rose"], False, "was trained without classes"),
     ],

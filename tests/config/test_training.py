@@ -232,7 +232,7 @@ def test_settings_survive_a_model_folder() -> None:
 
 def test_recorded_settings_of_the_wrong_type_are_named_as_damage() -> None:
     for wrong in ({"size": "large"}, {"schedule": 7}, {"tokens": [4]}):
-        with pytest.raises(CaptionlessError, match="recorded settings are damaged"):
+        with pytest.raises(CaptionlessError, match=r"settings recorded in config\.json are invalid"):
             settings_from_dict(wrong)
 
 

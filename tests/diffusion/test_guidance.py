@@ -471,11 +471,11 @@ def test_a_time_without_a_prompt_is_refused(intervals: list[tuple[float, float]]
         ({"scale": math.inf}, "not inf"),
         ({"scale": -101}, "not -101"),
         ({"scale": torch.tensor([1.0, 200.0])}, "not 200"),
-        ({"interval": (0.8, 0.2)}, r"interval of guidance .* not be \(0.8, 0.2\)"),
-        ({"interval": (0.5, 0.5)}, "interval of guidance"),
-        ({"interval": (-0.1, 0.5)}, "interval of guidance"),
-        ({"interval": (0.5, 1.1)}, "interval of guidance"),
-        ({"interval": (0.5, math.nan)}, "interval of guidance"),
+        ({"interval": (0.8, 0.2)}, r"guidance interval .* not \(0.8, 0.2\)"),
+        ({"interval": (0.5, 0.5)}, "guidance interval"),
+        ({"interval": (-0.1, 0.5)}, "guidance interval"),
+        ({"interval": (0.5, 1.1)}, "guidance interval"),
+        ({"interval": (0.5, math.nan)}, "guidance interval"),
         ({"rescale": -0.1}, "from 0 to 1, not -0.1"),
         ({"rescale": math.nan}, "from 0 to 1, not nan"),
         ({"threshold": "soft"}, "one of static, dynamic, none"),
@@ -495,7 +495,7 @@ def test_a_prompt_needs_a_finite_weight_other_than_0(weight: float) -> None:
 
 
 def test_a_prompts_interval_must_rise() -> None:
-    with pytest.raises(CaptionlessError, match="interval of a prompt"):
+    with pytest.raises(CaptionlessError, match="prompt interval"):
         Prompt(ROSE, interval=(0.6, 0.3))
 
 

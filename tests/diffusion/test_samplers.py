@@ -275,11 +275,11 @@ def test_the_sde_solver_without_noise_is_the_ode_solver(schedule: Schedule) -> N
     ("sampler", "options", "message"),
     [
         (ddpm, {"variance": "foo"}, "`variance` must be one of lower, upper, not 'foo'"),
-        (ddim, {"eta": -0.1}, r"eta must be a number from 0 up, not -0\.1"),
-        (dpmpp_2m_sde, {"eta": math.nan}, r"eta must be a number from 0 up, not nan"),
-        (euler_ancestral, {"eta": math.inf}, r"eta must be a number from 0 up, not inf"),
-        (heun, {"churn": -1.0}, r"churn must be a number from 0 up, not -1\.0"),
-        (euler, {"churn": math.nan}, r"churn must be a number from 0 up, not nan"),
+        (ddim, {"eta": -0.1}, r"eta must be at least 0 and finite, not -0\.1"),
+        (dpmpp_2m_sde, {"eta": math.nan}, r"eta must be at least 0 and finite, not nan"),
+        (euler_ancestral, {"eta": math.inf}, r"eta must be at least 0 and finite, not inf"),
+        (heun, {"churn": -1.0}, r"churn must be at least 0 and finite, not -1\.0"),
+        (euler, {"churn": math.nan}, r"churn must be at least 0 and finite, not nan"),
     ],
 )
 def test_a_wrong_option_is_refused_before_any_work(sampler: Sampler, options: dict[str, Any], message: str) -> None:

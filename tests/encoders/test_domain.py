@@ -120,7 +120,7 @@ def test_auto_says_why_it_wants_a_clip_that_cannot_be_had(hub: FakeHub, monkeypa
 
 
 def test_auto_needs_an_image() -> None:
-    with pytest.raises(CaptionlessError, match="no image to choose an encoder by"):
+    with pytest.raises(CaptionlessError, match="an encoder cannot be chosen automatically"):
         choose_encoder("auto", [])
 
 

@@ -279,7 +279,7 @@ def test_the_time_may_be_told_as_a_plain_number() -> None:
 def test_fewer_sines_and_cosines_may_tell_the_time() -> None:
     assert tiny.denoiser(time_features=8).embedding.time.in_features == 8
     for wrong in (0, 2, 7, -4):
-        with pytest.raises(CaptionlessError, match=f"`time_features` must be an even number from 4 up, not {wrong}"):
+        with pytest.raises(CaptionlessError, match=f"must be an even number of at least 4, not {wrong}"):
             replace(SHAPE, time_features=wrong)
 
 

@@ -181,8 +181,8 @@ def test_renamed_classes_are_not_resumed(photos: Path, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("given", "told"),
     [
-        ({"encoder": "bundled"}, "`encoder` is for a training on words"),
-        ({"sample_prompts": ["a"]}, "`sample_prompts` is for"),
+        ({"encoder": "bundled"}, "`encoder` applies only to text-conditional training"),
+        ({"sample_prompts": ["a"]}, "`sample_prompts` applies only"),
         ({"condition_cosine": 0.9}, "condition_cosine=0.9"),
         ({"labels": "nowhere.csv"}, "nowhere.csv"),
     ],
@@ -207,7 +207,7 @@ def test_a_model_of_words_lends_its_weights_but_not_what_reads_the_condition(pho
     before, after = read_tensors(old / WEIGHTS), state_tensors(tmp_path / "model")
     torch.testing.assert_close(after["network.stem.weight"], before["stem.weight"])
     assert after["network.embedding.condition.weight"].shape[1] == 2
-    assert any("trained on words" in said for said in progress.said)
+    assert any("is text-conditional, and this run is class-conditional" in said for said in progress.said)
 
 
 @pytest.mark.parametrize("by_class", [True, False])
@@ -240,5 +240,5 @@ def test_a_model_of_classes_lends_its_weights_to_one_of_words(photos: Path, tmp_
     assert config.encoder is not None
     assert (config.classes, config.denoiser.condition_width) == ((), config.encoder.width)
     assert config.training.settings["condition_cosine"] == TrainConfig().condition_cosine
-    with pytest.raises(CaptionlessError, match="trained on words"):
+    with pytest.raises(CaptionlessError, match="which is text-conditional"):
         train(photos, out, resume=True, classes=True, images=40)

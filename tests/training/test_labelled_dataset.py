@@ -164,6 +164,6 @@ def test_a_resumed_model_of_classes_takes_its_own_labels_again() -> None:
 
 def test_a_model_of_words_is_not_resumed_with_classes() -> None:
     start = Start(tiny.model().config, resumed=True)
-    with pytest.raises(CaptionlessError, match="trained on words"):
+    with pytest.raises(CaptionlessError, match="which is text-conditional"):
         source(start, classes=True)
     assert source(replace(start, resumed=False), classes=True) == FOLDERS

@@ -126,7 +126,7 @@ def test_tokens_may_be_added_to_a_model_without_but_not_changed() -> None:
 
 
 def test_a_preset_does_not_fit_on_a_model_of_another_core() -> None:
-    with pytest.raises(CaptionlessError, match="contradicts the model that the training starts from"):
+    with pytest.raises(CaptionlessError, match="conflicts with the model given by `start_from`"):
         resolve_settings(initialised(), COURSE)
 
 
@@ -153,9 +153,9 @@ def test_a_model_from_before_there_were_other_cores_is_continued_as_it_was_train
         ({"evaluate_every": 0}, "`evaluate_every` must be at least 1"),
         ({"evaluate_every": 5}, "Add `hold_out=0.1`"),
         ({"track": "paper"}, "tensorboard, wandb, mlflow, trackio"),
-        ({"classes": True, "encoder": "bundled"}, "`encoder` is for a training on words"),
-        ({"classes": True, "vectors": "x.csv"}, "`vectors` is for a training on words"),
-        ({"classes": True, "sample_prompts": ["a"]}, "`sample_prompts` is for a training on words"),
+        ({"classes": True, "encoder": "bundled"}, "`encoder` applies only to text-conditional training"),
+        ({"classes": True, "vectors": "x.csv"}, "`vectors` applies only to text-conditional training"),
+        ({"classes": True, "sample_prompts": ["a"]}, "`sample_prompts` applies only to text-conditional training"),
         ({"classes": True, "settings": {"condition_cosine": 0.9}}, "condition_cosine=0.9"),
         ({"out": Path("photos/model")}, "is inside photos"),
     ],

@@ -117,7 +117,7 @@ def test_resuming_where_nothing_is_yet_starts_at_the_beginning(photos: Path, enc
     ("changes", "complaint"),
     [
         ({}, "already holds a model"),
-        ({"resume": True, "size": 16}, "`size=16` contradicts"),
+        ({"resume": True, "size": 16}, "`size=16` conflicts with"),
         ({"resume": True, "start_from": "bundled"}, "started from random weights, not from bundled"),
         ({"resume": True, "encoder": "OTHER"}, "was trained with the encoder"),
     ],
@@ -180,7 +180,7 @@ def test_two_trainings_do_not_write_to_one_folder(photos: Path, encoder: Path, t
 
 def test_a_colour_model_does_not_start_a_grey_one(photos: Path, encoder: Path, tmp_path: Path) -> None:
     first = train(photos, tmp_path / "first", encoder=str(encoder), **TINY)
-    with pytest.raises(CaptionlessError, match=r"grey.* contradicts"):
+    with pytest.raises(CaptionlessError, match=r"grey.* conflicts with"):
         train(photos, tmp_path / "second", start_from=first, grey=True)
 
 
@@ -260,7 +260,7 @@ def test_grey_images_make_a_grey_model(photos: Path, encoder: Path, tmp_path: Pa
 
 
 def test_holding_out_everything_is_refused(photos: Path, encoder: Path, tmp_path: Path) -> None:
-    with pytest.raises(CaptionlessError, match="none is left to train on"):
+    with pytest.raises(CaptionlessError, match="no image is left to train on"):
         train(photos / "daisy", tmp_path / "model", encoder=str(encoder), hold_out=0.9999, **TINY)
 
 

@@ -294,7 +294,7 @@ def test_classes_are_enlarged_too(photos: Path, tmp_path: Path) -> None:
     large = train(photos, tmp_path / "large", enlarge=small, classes=True, **{**LARGE, "size": 24})
     (image,) = load(large).generate("rose", sampling=SamplingConfig(steps=2))
     assert image.image.size == (24, 24)
-    with pytest.raises(CaptionlessError, match=r"was trained on classes\. Add `classes=True`"):
+    with pytest.raises(CaptionlessError, match=r"is class-conditional\. Add `classes=True`"):
         train(photos, tmp_path / "words", enlarge=small, **LARGE)
 
 
@@ -321,9 +321,9 @@ def test_the_best_of_a_training_is_whole_too(photos: Path, small: Path, tmp_path
     [
         ({"size": 20}, "cannot be upsampled to 20, .* Try `size=16`"),
         ({"size": 8}, "cannot be upsampled to 8"),
-        ({"grey": True}, "`grey` contradicts"),
+        ({"grey": True}, "`grey` conflicts with"),
         ({"tokens": 4}, "without attention. Leave `network` and `tokens` out"),
-        ({"classes": True}, "was trained on words. Leave `classes`"),
+        ({"classes": True}, "is text-conditional. Leave `classes`"),
     ],
 )
 def test_what_cannot_be_enlarged_is_refused(

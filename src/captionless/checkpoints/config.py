@@ -105,9 +105,12 @@ class ModelConfig:
             raise CaptionlessError("each class of a model needs a name of its own.")
         base = self.base_size
         if self.denoiser.low_res_channels != (0 if base is None else self.denoiser.channels + 1):
-            raise CaptionlessError("`base_size` is set for a super-resolution stage, and only for one.")
+            raise CaptionlessError("`base_size` must be set for a super-resolution stage, and only then.")
         if base is not None and not (0 < base < self.size and self.size % base == 0):
-            raise CaptionlessError(f"images of {base} pixels are not upsampled to {self.size}: not a whole multiple.")
+            raise CaptionlessError(
+                f"cannot upsample from {base} to {self.size} pixels: the size must be an integer multiple of the base "
+                "size."
+            )
 
     @property
     def condition_width(self) -> int:

@@ -106,7 +106,10 @@ def _read_bank(folder: Path, config: ModelConfig) -> tuple[Tensor, Tensor | None
 
 
 def copy_model(source: Path, target: Path) -> None:
-    """Copy the files for sampling and what people should know of a model; last the config that makes it a model."""
+    """Copy the files needed for sampling, and those that document the model.
+
+    The config is copied last, because a folder counts as a model only once it has one.
+    """
     for name in (WEIGHTS, BANK, MEANS, *_ABOUT, CONFIG):
         if (source / name).is_file():
             with atomic_write(target / name) as path:

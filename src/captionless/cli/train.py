@@ -30,7 +30,7 @@ class TrainCommand(Config):
     )
     vectors: Path | None = setting(
         None,
-        "Image vectors computed before (needs `encoder`).",
+        "Precomputed image vectors (needs `encoder`).",
         panel=CONDITIONS,
         command_line={"metavar": "FILE.csv"},
     )

@@ -66,6 +66,8 @@ def check_classes(model: str, classes: Sequence[str], names: Sequence[str], word
             f'"a photo of a {names[0]}".'
         )
     if classes and (words or not names):
-        what = "takes no prompts, only classes" if words else "is class-conditional"
-        raise CaptionlessError(f"the model {model} {what}. Choose with `class`. {list_classes(classes)}")
+        raise CaptionlessError(
+            f"the model {model} is class-conditional: it takes class names instead of prompts. Choose one with "
+            f"`class`. {list_classes(classes)}"
+        )
     class_indices(names, classes)

@@ -83,7 +83,7 @@ class SamplingConfig(Config):
     )
     churn: float | None = setting(
         None,
-        "Fresh noise of the samplers heun and euler (S_churn).",
+        "S_churn: amount of fresh noise added by the samplers heun and euler.",
         panel=SAMPLING,
         shown="0",
         example=20,
@@ -99,13 +99,14 @@ class SamplingConfig(Config):
     batch: int = setting(32, "Images per network call; changes memory and speed, not the images.", panel=SAMPLING, ge=1)
     bridge: Bridge = setting(
         "nearest",
-        "From text vector to condition: nearest is the weighted mean of the nearest training images' vectors, mean "
-        "shifts by the difference of the means, none takes the text vector as it is.",
+        "How a text vector becomes a condition: `nearest` takes the weighted mean of the nearest training images' "
+        "vectors, `mean` shifts the text vector by the difference of the means, `none` uses it unchanged.",
         panel=BRIDGING,
     )
     neighbours: int = setting(
         100,
-        "Training images whose vectors `bridge=nearest` averages; more average out what is accidental in each.",
+        "Number of training image vectors averaged by `bridge=nearest`; more of them average out the peculiarities of "
+        "single images.",
         panel=BRIDGING,
         ge=1,
     )

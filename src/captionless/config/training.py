@@ -85,7 +85,9 @@ class TrainConfig(Config):
         0.0, "Share of the images to set aside by content hash, for validation.", ge=0, lt=1, example=0.1
     )
     flip: bool = setting(
-        True, "Flip images horizontally at random; switch it off where left and right differ, as in letters or maps."
+        True,
+        "Flip images horizontally at random (probability 0.5); disable it where left and right differ, as in letters "
+        "or maps.",
     )
     precision: Precision = setting(
         "auto", "Number format; auto takes bf16 where the processor supports it natively, else float32."
@@ -254,8 +256,8 @@ def check_unchanged(given: TrainOptions, recorded: TrainConfig) -> None:
         before = getattr(recorded, name)
         if name not in LENGTH and value != before:
             raise CaptionlessError(
-                f"`{name}={value}` contradicts the model that is to be resumed, trained with {before}. Leave it out, "
-                "or start a new training run with `start_from` in another folder.",
+                f"`{name}={value}` conflicts with the model being resumed, which was trained with {before}. Leave it "
+                "out, or start a new run in another folder with `start_from`.",
                 parameter=name,
                 value=value,
                 code="contradicts_model",
@@ -267,4 +269,6 @@ def settings_from_dict(values: dict[str, Any]) -> TrainConfig:
     try:
         return TrainConfig(**{name: value for name, value in values.items() if name in TrainConfig.model_fields})
     except CaptionlessError as error:
-        raise CaptionlessError(f"the recorded settings are damaged ({error}) Restore config.json.") from error
+        raise CaptionlessError(
+            f"the settings recorded in config.json are invalid: {error} Restore config.json."
+        ) from error

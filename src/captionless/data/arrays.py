@@ -27,7 +27,7 @@ class ImageArrays:
 
     Args:
         entries: every file of the folder: usable images, without their pixels, and skipped files.
-        pixels: for each requested size, uint8 (n, size, size, 3), or (n, size, size, 1) in grey.
+        pixels: the images at each requested size, uint8 (n, size, size, 3), or (n, size, size, 1) in grey.
     """
 
     entries: list[ImageFile | SkippedFile]
@@ -98,17 +98,18 @@ class ArrayBuilder:
 
 
 def allocate(most: int, shape: tuple[int, ...], kind: DTypeLike) -> NDArray[Any]:
-    """Return an uninitialised array (most, *shape).
+    """Return an uninitialised array of shape (most, *shape).
 
     Raises:
-        CaptionlessError: it does not fit into memory.
+        CaptionlessError: the array does not fit into memory.
     """
     try:
         return np.empty((most, *shape), kind)
     except MemoryError as error:
         size = " x ".join(map(str, shape))
         raise CaptionlessError(
-            f"{most:,} images of {size} numbers each do not fit into memory. Choose a smaller size or folder."
+            f"{most:,} images of {size} values each do not fit into memory. Choose a smaller image size, or a folder "
+            "with fewer images."
         ) from error
 
 

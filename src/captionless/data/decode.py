@@ -28,7 +28,7 @@ _TIFF_BITS, _TIFF_PHOTOMETRIC = 258, 262
 
 
 class UnusableError(Exception):
-    """A file that cannot be decoded. ``str(error)`` is the reason: its kind, then after a colon the details."""
+    """A file that cannot be decoded. ``str(error)`` is the reason, as ``kind: details``."""
 
 
 def decode_image(source: str | Path | bytes, *, at_least: int = 0) -> Image.Image:

@@ -47,7 +47,7 @@ class ImageFile:
         path: absolute.
         name: path relative to the folder, with forward slashes.
         digest: SHA-256 of the file's bytes, 64 hexadecimal digits.
-        pixels: for each requested size, the centre square, uint8 (size, size, 3), or (size, size, 1) in grey.
+        pixels: the centre square at each requested size, uint8 (size, size, 3), or (size, size, 1) in grey.
         notes: complaints of the decoder.
         full: if requested, the centre square at the image's own resolution, uint8 (side, side, 3).
     """
@@ -62,12 +62,12 @@ class ImageFile:
 
 @dataclass(frozen=True)
 class SkippedFile:
-    """A file that gives no image.
+    """A file that was skipped because it contains no usable image.
 
     Args:
         path: absolute.
         name: path relative to the folder, with forward slashes.
-        reason: the kind of reason, and for some kinds after a colon the details.
+        reason: the kind of reason or, for some kinds, ``kind: details``.
         notes: complaints of the decoder.
     """
 
@@ -84,7 +84,7 @@ class SkippedFile:
 
 @dataclass(frozen=True)
 class _Request:
-    """What to make of each file; sent to the decoding processes."""
+    """Options for reading each file, sent to the decoding processes."""
 
     folder: Path
     sizes: tuple[int, ...]

@@ -22,7 +22,7 @@ class Labels:
     Args:
         source: ``FOLDERS``, or the path of the table.
         by_name: label by file name (relative to the folder, forward slashes); files without a label are left out.
-        unmatched: paths in the table that match no file of the folder, or several.
+        unmatched: paths in the table that match no file in the folder, or more than one.
     """
 
     source: str
@@ -31,7 +31,7 @@ class Labels:
 
     @property
     def missing_reason(self) -> str:
-        """Why an image has no label: the kind of reason, then after a colon the details."""
+        """The reason why an image has no label, as ``kind: details``."""
         if self.source == FOLDERS:
             return "no label: it is in no sub-folder"
         return f"no label: {self.source} has none for it"
@@ -56,8 +56,9 @@ def find_labels(folder: str | Path, names: Sequence[str], source: str = FOLDERS)
         keys = match_names(names, table, folder)
         if not keys:
             raise CaptionlessError(
-                f"{source} names no file of {folder}. The first path in the table is {next(iter(table))}, the first "
-                f"file in the folder {next(iter(names), 'missing')}. Write paths as they are inside the folder."
+                f"{source} contains no path that matches a file in {folder}. The first path in the table is "
+                f"{next(iter(table))}; the first file in the folder is {next(iter(names), 'none')}. Write paths "
+                "relative to the folder."
             )
         unmatched = tuple(sorted(set(table) - set(keys.values())))
         labels = Labels(source, {name: table[key] for name, key in keys.items() if table[key]}, unmatched)
@@ -73,7 +74,7 @@ def require_two_classes(folder: str | Path, labels: Labels, names: Iterable[str]
     found = f"only one class ({classes[0]})" if classes else "no class"
     if labels.source != FOLDERS:
         raise CaptionlessError(
-            f"{labels.source} gives the images of {folder} {found}. Use at least 2 different labels in it."
+            f"{labels.source} assigns {found} to the images in {folder}. Provide at least 2 different labels."
         )
     inside = f" If the classes are inside {Path(folder) / classes[0]}, use that folder." if classes else ""
     raise CaptionlessError(

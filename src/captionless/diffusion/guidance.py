@@ -43,7 +43,7 @@ ROUNDING = 1e-6
 
 @dataclass(frozen=True)
 class Guidance:
-    """How strongly, when and within which limits an image follows its prompt.
+    """Settings of guidance: how strongly, when and within which limits an image follows its prompt.
 
     Args:
         scale: ``w``, from -100 to 100; one for all images, or one per image, (n,).
@@ -56,7 +56,7 @@ class Guidance:
         threshold: how predicted images are brought back into [-1, 1], the range of images, beyond which guidance
             drives colours: ``static`` clips them, ``dynamic`` is ``dynamic_threshold``, ``none`` leaves them
             (arXiv:2205.11487, section 2.3).
-        percentile: of dynamic thresholding, in (0, 1].
+        percentile: the percentile of dynamic thresholding, in (0, 1].
 
     Raises:
         CaptionlessError: a value is out of its range.
@@ -115,7 +115,7 @@ class WeightedCondition:
                 f"a prompt's weight must be a finite number other than 0, not {self.weight}. "
                 "Leave the prompt out, or try 1."
             )
-        _check_interval("a prompt", self.interval)
+        _check_interval("prompt", self.interval)
 
 
 def guide(cond: Tensor, uncond: Tensor, w: Tensor | float) -> Tensor:
@@ -145,7 +145,7 @@ def dynamic_threshold(x0: Tensor, percentile: float) -> Tensor:
 
     Args:
         x0: predicted images, (n, channels, size, size).
-        percentile: in (0, 1]; 1 is the largest absolute value.
+        percentile: the percentile of absolute values, in (0, 1]; 1 is the largest.
     """
     s = x0.abs().flatten(1).quantile(percentile, dim=1).clamp(min=1).reshape(-1, 1, 1, 1)
     return torch.clamp(x0, -s, s) / s
@@ -163,7 +163,7 @@ class GuidedPrediction:
         prompts: which together must cover all times; a tensor (n, d) is one prompt per image, at all times.
         guidance: how; a number is the scale ``w``.
         prediction: what the network predicts; see ``captionless.diffusion.objective``.
-        negative: conditions (n, d) to guide away from: the base in place of the null condition.
+        negative: conditions (n, d) to guide away from, used as the base instead of the null condition.
 
     Raises:
         CaptionlessError: no prompt is active at some time, or shapes do not match.
@@ -263,7 +263,7 @@ def _check_interval(of: str, interval: tuple[float, float]) -> None:
     low, high = interval
     if not 0 <= low < high <= 1:
         raise CaptionlessError(
-            f"the interval of {of} must rise within [0, 1], not be ({low}, {high}). "
+            f"the {of} interval must satisfy 0 <= low < high <= 1, not ({low}, {high}). "
             "Try (0.2, 0.8), or (0, 1) for all times; sampling begins at 1, pure noise."
         )
 
@@ -271,7 +271,9 @@ def _check_interval(of: str, interval: tuple[float, float]) -> None:
 def _check_cover(intervals: Sequence[tuple[float, float]]) -> None:
     """Raise unless every time lies in one of the intervals."""
     if not intervals:
-        raise CaptionlessError("there is no prompt. Give at least one condition; zeros stand for any image.")
+        raise CaptionlessError(
+            "there is no prompt. Give at least one condition; an all-zero condition means unconditional."
+        )
     reached = 0.0
     for low, high in [*sorted(intervals), (1.0, 1.0)]:
         if low > reached:

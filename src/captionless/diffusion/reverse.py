@@ -96,11 +96,11 @@ class ReverseProcess:
         return NoiseLevel(t, 0.0 if self.pure and t == self.times[0] else float(alpha), float(sigma), step)
 
     def draw(self, std: float) -> Tensor | float:
-        """Return fresh noise of a standard deviation; where that is 0, none is drawn."""
+        """Return fresh noise with standard deviation ``std``; if ``std`` is 0, nothing is drawn."""
         if std <= 0:
             return 0.0
         if self.noise is None:
-            raise CaptionlessError("this sampler adds noise on the way. Give ReverseProcess a function for it: noise=.")
+            raise CaptionlessError("this sampler is stochastic. Pass a noise function to ReverseProcess as `noise`.")
         return std * self.noise()
 
 

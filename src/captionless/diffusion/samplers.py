@@ -144,9 +144,9 @@ def euler(x: Tensor, process: ReverseProcess, *, churn: float = 0.0) -> Sampling
 
 
 def euler_ancestral(x: Tensor, process: ReverseProcess, *, eta: float = 1.0) -> Sampling:
-    """Ancestral sampling with Euler steps, of k-diffusion: down to less noise than wanted, and up by fresh noise.
+    """Euler ancestral sampling, as in k-diffusion: step below the target noise level, then add fresh noise to reach it.
 
-    The same numbers as ``ddim`` with the same ``eta``, reached from EDM's side.
+    The results equal those of ``ddim`` with the same ``eta``, derived in EDM's terms.
 
     Args:
         eta: scales the fresh noise; 0 is ``euler``.
@@ -191,7 +191,7 @@ SAMPLERS: dict[str, Sampler] = {
     "euler-ancestral": euler_ancestral,
     "unipc": unipc,
 }
-"""The names that ``captionless.config.sampling`` knows."""
+"""The sampler names that ``captionless.config.sampling`` accepts."""
 
 
 def follow(x: Tensor, x0: Tensor, t: NoiseLevel, s: NoiseLevel) -> Tensor:
@@ -249,4 +249,4 @@ def _churned(x: Tensor, t: NoiseLevel, process: ReverseProcess, churn: float) ->
 
 def _check_not_negative(option: str, value: float) -> None:
     if not 0 <= value < math.inf:
-        raise CaptionlessError(f"{option} must be a number from 0 up, not {value}. 0 adds no noise.")
+        raise CaptionlessError(f"{option} must be at least 0 and finite, not {value}. 0 adds no noise.")

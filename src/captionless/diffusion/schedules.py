@@ -154,8 +154,8 @@ class LinearSchedule:
 
     Args:
         steps: T.
-        beta_start: of the first step.
-        beta_end: of the last step.
+        beta_start: the variance of the first step.
+        beta_end: the variance of the last step.
         zero_terminal_snr: shift and scale ``alpha`` so that nothing of the image is left at t = 1.
     """
 

@@ -41,11 +41,11 @@ def low_res_channels(images: Tensor, size: int, level: Tensor, eps: Tensor) -> T
 
 
 def with_low_res(network: Network, low_res: Tensor) -> Network:
-    """Return a super-resolution stage as a network of noisy images alone, with fixed low-resolution channels.
+    """Wrap a super-resolution stage as a network that takes noisy images only, with its low-resolution channels fixed.
 
     Args:
-        network: takes (n, 2 * channels + 1, size, size).
-        low_res: of ``low_res_channels``, (n, channels + 1, size, size).
+        network: the stage, which takes (n, 2 * channels + 1, size, size).
+        low_res: the result of ``low_res_channels``, (n, channels + 1, size, size).
     """
 
     def conditioned(xt: Tensor, t: Tensor, condition: Tensor) -> Tensor:

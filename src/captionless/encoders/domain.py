@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Domain:
-    """The photographs that an encoder was trained on, and how near is near enough.
+    """An encoder's training domain: reference photographs and the score threshold for belonging to it.
 
     Attributes:
         reference: unit image vectors of some of the photographs, (n, width) float32.

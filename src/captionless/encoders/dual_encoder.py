@@ -31,7 +31,7 @@ _OFFSET_POSITIONS = {"roberta", "xlm-roberta", "camembert", "altclip_text_model"
 
 
 class PromptCut(UserWarning):
-    """A text was longer than the encoder reads; its end was left out."""
+    """A text exceeded the encoder's maximum length and was truncated."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -39,7 +39,7 @@ class Encoder:
     """A loaded dual encoder. Get one from `load_encoder` or `choose_encoder`.
 
     Attributes:
-        name: as the user named it: ``"bundled"``, a hub id or a folder.
+        name: the name given by the user: ``"bundled"``, a hub id or a folder.
         folder: the folder of its files.
         model: the transformers model, float32, in eval mode.
         tokenizer: its tokenizer.
@@ -89,7 +89,7 @@ class Encoder:
 
     @cached_property
     def digest(self) -> str:
-        """Content hash, 64 hex digits: the same wherever the encoder lies and however its files are split."""
+        """Content hash, 64 hex digits; it does not depend on the encoder's folder or on how its files are split."""
         return content_digest(self.folder, self.image_processor, self.text_limit)
 
     @cached_property
@@ -116,7 +116,7 @@ class Encoder:
 
     @cached_property
     def text_limit(self) -> int:
-        """Most tokens of a text that are read, start and end tokens included (77 for CLIP)."""
+        """Maximum number of tokens per text, including start and end tokens (77 for CLIP)."""
         text = getattr(self.model.config, "text_config", self.model.config)
         positions = int(getattr(text, "max_position_embeddings", 512))
         if text.model_type in _OFFSET_POSITIONS:
@@ -218,7 +218,7 @@ def choose_encoder(
     if name != AUTO:
         return load_encoder(name, device, progress=progress), f"{name}: as requested"
     if not images:
-        raise CaptionlessError("there is no image to choose an encoder by. Choose one with `encoder`.")
+        raise CaptionlessError("an encoder cannot be chosen automatically without images. Set `encoder`.")
     bundled = load_encoder(BUNDLED, device)
     score, threshold = in_domain_score(bundled, images), read_domain(bundled.folder).threshold
     figures = f"in-domain score {score:.2f}, threshold {threshold:.2f}"
@@ -254,8 +254,8 @@ def check_same(recorded: Mapping[str, Any], encoder: Encoder) -> None:
         return
     raise CaptionlessError(
         f"this model was trained with the encoder {recorded['name']} ({recorded['width']} features, digest "
-        f"{recorded['digest'][:12]}) and was given {encoder.name} ({encoder.width} features, digest "
-        f"{encoder.digest[:12]}). Use the one that it was trained with."
+        f"{recorded['digest'][:12]}), but the encoder {encoder.name} ({encoder.width} features, digest "
+        f"{encoder.digest[:12]}) was passed. Use {recorded['name']}."
     )
 
 

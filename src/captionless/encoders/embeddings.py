@@ -26,7 +26,7 @@ class ImageEncoder(Protocol):
 
     @property
     def name(self) -> str:
-        """What the user called it."""
+        """The name given by the user."""
 
     @property
     def digest(self) -> str:
@@ -34,7 +34,7 @@ class ImageEncoder(Protocol):
 
     @property
     def width(self) -> int:
-        """Numbers in a vector."""
+        """The dimension of the vectors."""
 
     @property
     def image_size(self) -> int:
@@ -83,7 +83,7 @@ def embed(
         precomputed: vectors by path (see `read_vectors`), instead of the encoder's. The paths may be relative to the
             folder, absolute, or plain file names if those are unambiguous; a path that matches no image causes a
             warning. Vectors are scaled to length 1.
-        cache: by default the cache in `cache_folder`.
+        cache: where vectors are kept; by default the cache in `cache_folder`.
         workers: decoding processes, see `captionless.data.read_folder`.
         batch: images to encode at a time.
         progress: receives the number of files read.

@@ -31,8 +31,8 @@ class Features:
     """A mapping from images, and with a dual encoder from texts, to feature vectors.
 
     Args:
-        name: as the user named it.
-        independent: whether it had no part in the training of the evaluated model.
+        name: the name given by the user.
+        independent: whether it was not used to train the evaluated model.
         encode_images: images of any size and mode → float32 (n, d) on the CPU.
         encode_texts: texts → vectors in the same space, (n, d); None for a model that reads images only.
     """
@@ -128,7 +128,7 @@ class _ImageModel:
             raise CaptionlessError(f"{self.name} cannot read an image ({reason}). {IMAGE_MODEL.expected}") from error
         if not torch.allclose(first, second, rtol=1e-3, atol=1e-5):
             raise CaptionlessError(
-                f"{self.name} gives the same image other features each time, so they cannot be compared. "
+                f"{self.name} gives different features for the same image on each call, so they cannot be compared. "
                 f"{IMAGE_MODEL.expected}"
             )
 

@@ -48,14 +48,14 @@ _SMALL_FILES = {_CONFIG, *_PREPROCESSING, *_TOKENIZER, *VOCABULARIES, *_TOKENIZE
 
 @dataclass(frozen=True)
 class ModelKind:
-    """What a model's folder must contain, and how messages speak of the model.
+    """Requirements on a model's folder, and wording for messages about the model.
 
     Args:
-        noun: what it is called.
+        noun: the word for it in messages.
         parameter: the parameter that names it.
-        needs: besides config and weights, one file of each of these groups.
-        expected: a sentence that says what to give.
-        instead: what else to do if it cannot be had.
+        needs: groups of file names; the folder must contain config, weights and one file from each group.
+        expected: a sentence that describes what to provide.
+        instead: an alternative if it is unavailable.
     """
 
     noun: str

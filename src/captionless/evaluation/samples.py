@@ -115,7 +115,7 @@ class EvaluationContext:
         training_conditions: conditions of some training images, (m, d); m is 0 where they would add nothing.
         embedding_bank: features of training images stored with the model, (k, f); None if the model stores no bank or
             images are compared by other features.
-        mirrored: whether training flips images horizontally, so copies may be flipped too.
+        mirrored: whether horizontal flips preserve what an image shows.
         remarks: sentences on the choice of training images.
     """
 

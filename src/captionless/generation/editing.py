@@ -28,7 +28,7 @@ class Edit:
         strength: the time to start at, in (0, 1]: how much of the photograph is lost in noise. At 0.3 it gets another
             texture, at 0.6 other things of the same colours and places (SDEdit, arXiv:2108.01073, algorithm 1).
             By default ``STRENGTH``, and 1 with a mask, whose white part is then sampled from noise alone.
-        mask: of the photograph's size; white is resampled, black stays as it is. None resamples everything.
+        mask: an image of the photograph's size; white is resampled, black is kept. None resamples everything.
 
     Raises:
         CaptionlessError: a strength out of range, or a mask that does not fit.
@@ -103,7 +103,7 @@ class KeepOutside:
     mask: Tensor
 
     def conditions(self, t: Tensor) -> Sequence[Tensor]:
-        """Return the conditions of the prediction inside."""
+        """Return the conditions of the wrapped prediction."""
         return self.inside.conditions(t)
 
     def combine(self, xt: Tensor, t: Tensor, outputs: Sequence[Tensor]) -> Tensor:

@@ -1,4 +1,4 @@
-"""The object that users hold: a loaded model that generates images from prompts."""
+"""The main user-facing object: a loaded model that generates images from prompts."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ class Generator:
         model: a loaded model.
         encoder: the encoder it was trained with, or the folder (or hub id) where that one is found now; by default,
             where it was found in training. Unless given as an object, it is loaded when first needed.
-        device: where to compute; by default the accelerator that is there, else the CPU.
+        device: where to compute; by default the available accelerator, or the CPU if there is none.
     """
 
     def __init__(
@@ -104,7 +104,7 @@ class Generator:
 
     @property
     def classes(self) -> tuple[str, ...]:
-        """The class names that a model of classes takes as prompts; empty for a model with an encoder."""
+        """The class names that a class-conditional model takes as prompts; empty for a text-conditional one."""
         return self.model.config.classes
 
     def steps(self, sampling: SamplingConfig) -> int:
@@ -112,10 +112,10 @@ class Generator:
         return sampling.steps + sampling.upsample_steps * len(self.stages[1:])
 
     def conditions(self, prompts: Sequence[str], sampling: SamplingConfig | None = None) -> Tensor:
-        """Return one condition vector per prompt, (n, d): from encoder and bridge, or one-hot for a model of classes.
+        """Return one condition vector per prompt, (n, d): from encoder and bridge, or one-hot for class names.
 
         Raises:
-            CaptionlessError: a prompt is not a class of a model of classes, or a bridge was chosen for one.
+            CaptionlessError: for a class-conditional model, a prompt is not one of its classes, or a bridge was chosen.
         """
         sampling = sampling or SamplingConfig()
         if self.classes and sampling.bridge == BRIDGES[0]:
@@ -143,7 +143,7 @@ class Generator:
             images[0].save("rose.png")
 
         Args:
-            prompts: one text or several; for a model of classes, their names. A text may be empty where the
+            prompts: one text or several; for a class-conditional model, class names. A text may be empty where the
                 composition has a reference image.
             n: images per prompt.
             seed: image i of a prompt (from 0) uses ``seed + i``, and is the same image in any batch.
@@ -263,7 +263,7 @@ def load(
     Args:
         model: its name.
         encoder: the model's encoder, or the folder where it lies now; only needed where it has moved.
-        device: where to compute; by default the accelerator that is there, else the CPU.
+        device: where to compute; by default the available accelerator, or the CPU if there is none.
 
     Raises:
         CaptionlessError: the folder is missing, damaged or not a model of captionless.

@@ -21,21 +21,21 @@ if TYPE_CHECKING:
     from captionless.generation.trajectory import Trajectory
 
 ENCODING_ERRORS = "backslashreplace"
-"""How metadata spell file names that are not valid Unicode."""
+"""The error handler that encodes file names in metadata that are not valid Unicode."""
 _DESCRIPTION = 0x010E
 """The EXIF tag ImageDescription."""
 
 
 @dataclass(frozen=True)
 class GeneratedImage:
-    """A generated image and everything that decided it; a notebook shows it as a picture.
+    """A generated image with everything needed to reproduce it; notebooks display it as a picture.
 
     Args:
         image: RGB, or L from a grey model.
         prompt: the text it was generated from, or a class name; empty for a reference image without a text.
         seed: the seed of all its noise.
         config: the sampling settings, with ``auto`` and other defaults resolved.
-        details: what else decided it, by name: the model, the version of the library, and whatever was used of a
+        details: what else determined it, by name: the model, the version of the library, and whatever was used of a
             composition or an edit.
         trajectory: its denoising steps, where they were requested.
     """

@@ -18,7 +18,7 @@ _FIELDS: dict[str, tuple[tuple[type, ...], str]] = {
     "seed": ((int,), "a whole number"),
     "guidance": ((int, float), "a number"),
 }
-"""What a JSON line may hold beside its prompt: the types, and how a message calls them."""
+"""The keys allowed in a JSON line in addition to the prompt: their types, and the name of the type in messages."""
 
 
 @dataclass(frozen=True)
@@ -29,8 +29,8 @@ class Prompt:
         text: the prompt.
         label: the class of what it describes, for evaluation.
         negative: a prompt to guide away from.
-        n: images of it.
-        seed: of the first of them.
+        n: number of images.
+        seed: seed of the first image.
         guidance: the guidance scale.
     """
 

@@ -41,8 +41,8 @@ class GenerationRequest:
         composition: what every prompt is combined with.
         edit: a photograph to start from.
         n: images per prompt; None for 1, or 8 for a blend towards another prompt.
-        seed: of the first image of each prompt.
-        scales: guidance scales. Several give the same prompts and seeds at each of them.
+        seed: seed of the first image of each prompt.
+        scales: guidance scales; every prompt and seed is used at each of them.
         trajectory: keep the denoising steps of every image.
 
     Raises:
@@ -128,7 +128,7 @@ def generate_into(
     part = f" (the first {shown:,} of {done:,} images)" if shown < done else ""
     progress.say(f"Sample grid: {path}{part}")
     if request.trajectory:
-        progress.say(f"Trajectories: NUMBER-trajectory.png and .gif beside each image in {writer.folder}")
+        progress.say(f"Trajectories: NUMBER-trajectory.png and .gif next to each image in {writer.folder}")
 
 
 def _settings(request: GenerationRequest, generator: Generator) -> list[SamplingConfig]:
@@ -187,11 +187,11 @@ def choose_prompts(
     classes: Sequence[str] = (),
     wordless: bool = False,
 ) -> list[Prompt]:
-    """Return the prompts given as words and in a file, or the classes that a model of classes takes instead.
+    """Return the prompts given directly and in a file, or the class names if the model is class-conditional.
 
     Args:
-        model: name of the model.
-        words: prompts.
+        model: the model's name.
+        words: the prompts given directly.
         file: a file of prompts, see ``read_prompts``.
         classes: names of classes.
         wordless: whether a reference image can stand in for the prompt.
@@ -218,7 +218,7 @@ def check_combinations(given: Mapping[str, Any], prompts: Sequence[Prompt], scal
     Args:
         given: the options by name; None where not given.
         prompts: the prompts.
-        scales: of guidance.
+        scales: the guidance scales.
     """
     for option, partner, example in (
         ("switch", "then", "`then=a meadow`"),
@@ -240,7 +240,7 @@ def check_combinations(given: Mapping[str, Any], prompts: Sequence[Prompt], scal
         )
     if given["classes"] and given["bridge"] is not None:
         raise CaptionlessError(
-            "`bridge` has no effect on a model of classes. Leave it out.", parameter="bridge", value=given["bridge"]
+            "`bridge` applies to prompts, not to class names. Leave it out.", parameter="bridge", value=given["bridge"]
         )
     if any(scale != 0 for scale in scales):
         return

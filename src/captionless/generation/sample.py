@@ -31,7 +31,7 @@ TRACE = 0.05
 
 @dataclass(frozen=True)
 class Stage:
-    """A denoiser, on the device that computes, and the config of its model: the base stage or super-resolution."""
+    """A denoiser, on the compute device, and the config of its model: the base stage or super-resolution."""
 
     denoiser: Denoiser
     config: ModelConfig
@@ -39,13 +39,14 @@ class Stage:
 
 @dataclass(frozen=True)
 class ImageBatch:
-    """What is sampled together: one image per seed, all with the same settings; see ``sample``.
+    """A batch of images to sample: one per seed, all with the same settings; see ``sample``.
 
     Args:
-        prompts: conditions (n, d), on the device that computes.
-        generators: one per image, of all its noise; on the CPU, so that a seed means the same on every machine.
+        prompts: conditions (n, d), on the compute device.
+        generators: one per image, the source of all its noise; on the CPU, so that a seed gives the same noise on every
+            machine.
         config: how to sample.
-        negative: conditions in place of the null condition.
+        negative: conditions (n, d) instead of the null condition.
         edit: a photograph to start from.
     """
 
@@ -57,7 +58,7 @@ class ImageBatch:
 
     @property
     def device(self) -> torch.device:
-        """Where the conditions are."""
+        """The device of the conditions."""
         return self.prompts[0].condition.device
 
     def noise(self, channels: int, size: int) -> Tensor:
@@ -85,7 +86,7 @@ def sample(
         prompts: what each image shows, conditions (n, d); a plain tensor is one prompt. Zeros sample unconditionally.
         seeds: n whole numbers.
         config: how to sample.
-        negative: conditions (n, d) in place of the null condition.
+        negative: conditions (n, d) instead of the null condition.
         edit: a photograph to start from.
         progress: receives the number of images done, after each batch.
         on_step: receives every step of every batch, numbered through all stages; all at the size of the last stage.

@@ -59,7 +59,7 @@ class Trajectory:
         return sample_grid(rows, ["noisy image xt", "predicted image x0"], self._cell, heads)
 
     def animation(self) -> bytes:
-        """Return a GIF of the noisy image beside the predicted one, which repeats after a pause."""
+        """Return a GIF of the noisy image next to the predicted one, which repeats after a pause."""
         pages = [self._page(frame) for frame in self.frames]
         # Pillow's best choice of 256 colours takes longer than sampling, so only the last page, shown longest, gets it.
         pages = [page.quantize(method=Image.Quantize.FASTOCTREE) for page in pages[:-1]] + [pages[-1].quantize()]
@@ -99,7 +99,7 @@ class Recorder:
             self._steps.append(Step(step.number, step.t, denormalise(step.x), denormalise(step.x0)))
 
     def take(self) -> list[Trajectory]:
-        """Return the trajectory of each image of the batch recorded since the last call, and forget it."""
+        """Return the trajectories of the images recorded since the last call, and clear the recorder."""
         images = [
             [Frame(step, t, *pair) for pair in zip(to_images(xt), to_images(x0), strict=True)]
             for step, t, xt, x0 in self._steps
@@ -109,7 +109,7 @@ class Recorder:
 
 
 class StepCount:
-    """Count the denoising steps of all images for a progress."""
+    """Count denoising steps over all images, for progress reporting."""
 
     def __init__(self, progress: Progress, total: int) -> None:
         self.progress, self.done, self.total = progress, 0, total
@@ -121,7 +121,7 @@ class StepCount:
 
 
 def all_of(*receivers: OnStep | None) -> OnStep:
-    """Return a receiver of steps that passes them on to several."""
+    """Combine several ``on_step`` callbacks into one."""
 
     def receive(step: Step) -> None:
         for receiver in receivers:

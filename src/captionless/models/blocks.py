@@ -40,7 +40,7 @@ def sinusoidal_embedding(t: Tensor, frequencies: int = 64, fastest: float = 1000
 
 
 def zero_weights(layer: nn.Module) -> None:
-    """Set all weights of a layer to zero, so that what its output is added to starts out unchanged."""
+    """Zero-initialise a layer, so that its residual branch contributes nothing at first."""
     for weight in layer.parameters():
         nn.init.zeros_(weight)
 
@@ -57,7 +57,7 @@ class ResidualBlock(nn.Module):
     arXiv:2105.05233, section 3).
 
     Args:
-        channels: in and out.
+        channels: input and output channels.
         embedding: width of the embedding.
         dropout: share of activations dropped in training.
         norm: builds a normalisation from its number of channels.
@@ -181,7 +181,7 @@ class Embedding(nn.Module):
 
     Args:
         condition_width: length of the condition vector.
-        width: of the embedding.
+        width: length of the embedding vector.
         embed_time: maps times (n,) to k numbers each, (n, k).
         activation: the nonlinearity.
     """

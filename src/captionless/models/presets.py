@@ -9,7 +9,10 @@ SUPER_RESOLUTION_MULTIPLIERS = (1, 1, 2)
 
 
 def default_patch(size: int, positions: int = 16) -> int:
-    """Return the stem's patch for images of ``size`` pixels: the largest that leaves so many positions per side."""
+    """Return the patch size of the stem for images of ``size`` pixels.
+
+    It is the largest of 4 and 2 that leaves at least ``positions`` positions per side, in a multiple of 4; else 1.
+    """
     return next((patch for patch in (4, 2) if size % (4 * patch) == 0 and size // patch >= positions), 1)
 
 

@@ -35,7 +35,7 @@ from captionless.models.blocks import (
 
 ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {"silu": F.silu, "gelu": F.gelu}
 CONDITION_LAYERS = ("embedding.condition.weight", "tokens.weight")
-"""The layers that read the condition itself; they start afresh if its width changes."""
+"""The layers that read the condition itself; they are re-initialised if its width or meaning changes."""
 
 
 @dataclass(frozen=True)
@@ -100,7 +100,7 @@ class DenoiserConfig:
                 "tokens exists only at levels with self-attention. Set `tokens` to 0, or add attention levels."
             )
         if self.time_features < 4 or self.time_features % 2:
-            raise CaptionlessError(f"`time_features` must be an even number from 4 up, not {self.time_features}.")
+            raise CaptionlessError(f"`time_features` must be an even number of at least 4, not {self.time_features}.")
         one_of("activation", self.activation, tuple(ACTIVATIONS))
 
     @property
@@ -125,7 +125,7 @@ class DenoiserConfig:
 
 
 class Denoiser(nn.Module):
-    """Predict ``v`` (or what else it is trained for) from a noisy image, its time and its condition.
+    """Predict ``v`` (or whichever target it was trained on) from a noisy image, its time and its condition.
 
     Args:
         config: the shape of the network.

@@ -1,4 +1,4 @@
-"""Keep the model folder of a training up to date."""
+"""Keep the model folder of a training run up to date."""
 
 from __future__ import annotations
 
@@ -32,9 +32,9 @@ class Checkpointer(Callback):
 
     Args:
         out: the model folder.
-        config: of the model, as known before it is trained.
-        dataset: what it learns from.
-        folder: of the training images.
+        config: the model's config, as known before it is trained.
+        dataset: the training images.
+        folder: the folder of the training images.
         base: folder of the base model, for a super-resolution stage.
     """
 
@@ -60,7 +60,10 @@ class Checkpointer(Callback):
         self.saved = time.monotonic()
 
     def save_model(self, folder: Path, state: TrainState) -> None:
-        """Write a model folder with the averaged weights as they are now; last the config that makes it a model."""
+        """Write a model folder with the current averaged weights.
+
+        The config, which marks it as a complete model, follows all the files it describes; the model card comes last.
+        """
         save_tensors(folder / WEIGHTS, state.average.state_dict())
         if self.base is not None and not (base_folder(folder) / CONFIG).is_file():
             copy_model(base_folder(self.out), folder / BASE)
@@ -76,7 +79,7 @@ class Checkpointer(Callback):
 
     @cached_property
     def _bridge_data(self) -> dict[str, dict[str, Tensor]]:
-        """The tensors that the bridge from words needs, by file; a base model has its own, and classes need none."""
+        """The tensors of the bridge from text, by file; empty for a class-conditional run or one with a base model."""
         train, encoder = self.dataset.train, self.dataset.encoder
         if encoder is None or self.base is not None:
             return {}
@@ -94,10 +97,10 @@ def _choose_bank(vectors: Tensor, seed: int, most: int = 10_000) -> Tensor:
 
 @contextmanager
 def exclusive(out: Path, main: bool) -> Iterator[None]:
-    """Reserve a model folder for one training at a time; the system releases it even after a crash.
+    """Reserve a model folder for one training run at a time; the system releases it even after a crash.
 
     Raises:
-        CaptionlessError: another training is writing there.
+        CaptionlessError: another training run is writing there.
     """
     if not main:
         yield
@@ -108,7 +111,7 @@ def exclusive(out: Path, main: bool) -> Iterator[None]:
         lock.acquire(timeout=0)
     except Timeout:
         raise CaptionlessError(
-            f"another training is writing to {out}. Wait until it has ended, or choose another `out`."
+            f"another training run is writing to {out}. Wait until it has ended, or choose another `out`."
         ) from None
     try:
         yield

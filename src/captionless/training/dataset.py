@@ -1,4 +1,4 @@
-"""Gather what a training learns from: the folder's images and their conditions, deduplicated and split."""
+"""Load the training data: a folder's images and their conditions, deduplicated and split."""
 
 from __future__ import annotations
 
@@ -44,8 +44,7 @@ class Examples:
         conditions: unit vectors or one-hot classes, float32 (n, d).
         names: paths inside the folder.
         digests: content hashes.
-        low_res: for a super-resolution stage, the same images as its base model was trained on them, uint8
-            (n, channels, side, side).
+        low_res: the images at the base model's size, for a super-resolution stage, uint8 (n, channels, side, side).
     """
 
     pixels: Tensor
@@ -68,10 +67,10 @@ class Examples:
 
 @dataclass(frozen=True)
 class Dataset:
-    """The images of a training, and where their conditions come from.
+    """The training and held-out images, and the source of their conditions.
 
     Args:
-        train: the images to learn from.
+        train: the images to train on.
         held_out: the images set aside.
         encoder: the encoder whose vectors are the conditions; None if they are one-hot classes.
         encoder_reason: why that encoder was chosen.
@@ -111,9 +110,9 @@ class Dataset:
 
 
 def load_dataset(plan: Plan, progress: Progress, device: torch.device) -> Dataset:
-    """Read, embed (or look up), deduplicate and split the images of a training on words.
+    """Read, embed (or look up), deduplicate and split the images of a text-conditional run.
 
-    Writes ``images-report.csv`` into the model folder: what became of every file.
+    Writes ``images-report.csv`` into the model folder: the status of every file.
     """
     request, bound = plan.request, plan.start.bound
     named = None if request.encoder == "auto" else request.encoder
@@ -139,7 +138,7 @@ def load_dataset(plan: Plan, progress: Progress, device: torch.device) -> Datase
     if not len(train.names):
         raise CaptionlessError(
             f"`hold_out={plan.config.hold_out}` sets all {len(aside.names)} usable images of {request.folder} aside, "
-            "so none is left to train on. Choose a smaller share."
+            "so no image is left to train on. Choose a smaller share."
         )
     return Dataset(train, aside, chosen, reason)
 
@@ -154,7 +153,7 @@ def pick_encoder(
     """Return the encoder for a folder of images and why it was chosen.
 
     Args:
-        folder: of the images; ``auto`` chooses by some of them.
+        folder: the image folder; ``auto`` chooses by some of its images.
         name: a hub id, a folder, ``bundled`` or ``auto`` (also None).
         progress: receives remarks.
         bound: the encoder of the model that is resumed or started from; ``name`` then only says where it is now.
@@ -179,7 +178,7 @@ def split(found: ImageArrays, conditions: Vectors, plan: Plan) -> tuple[Examples
 
 
 def _take(found: ImageArrays, conditions: Vectors, index: Sequence[int], sizes: Sequence[int]) -> Examples:
-    # All of them, the usual case, is no copy: the pixels of a large folder are most of a training's memory.
+    # Taking all of them, the usual case, copies nothing: the pixels of a large folder are most of the memory in use.
     names, digests = found.names, found.digests
     where = slice(None) if len(index) == len(names) else np.asarray(index, dtype=np.int64)
     pixels, *low_res = (torch.from_numpy(found.pixels[size][where]).permute(0, 3, 1, 2) for size in sizes)
@@ -198,7 +197,7 @@ def report_images(found: ImageArrays, report: Path, say: Callable[[str], None], 
     fresh = f" ({found.computed:,} newly embedded)" if isinstance(found, EmbeddedImages) else ""
     say(
         f"Images: {len(found.names):,} usable, {len(found.skipped):,} files skipped{fresh}. "
-        f"What became of each file: {report}"
+        f"Status of each file: {report}"
     )
     for skipped in found.skipped[:5]:
         say(f"  skipped {skipped.name}: {skipped.reason}")
@@ -211,7 +210,7 @@ def report_images(found: ImageArrays, report: Path, say: Callable[[str], None], 
 
 
 def in_recorded_order(plan: Plan, dataset: Dataset) -> Dataset:
-    """Put the images of a resumed training into their recorded order, whatever the files are called now.
+    """Put the images of a resumed run into their recorded order, whatever the files are called now.
 
     Raises:
         CaptionlessError: images were added or removed since, or their vectors or labels differ.
@@ -222,9 +221,9 @@ def in_recorded_order(plan: Plan, dataset: Dataset) -> Dataset:
     gone, new = set(recorded) - set(now), set(now) - set(recorded)
     if gone or new:
         raise CaptionlessError(
-            f"{folder} has changed since the training in {out} was started ({len(gone):,} images removed, "
-            f"{len(new):,} added), so it cannot be resumed exactly. Restore the folder, or start a new training from "
-            f"its weights in another folder with `start_from={out}`."
+            f"{folder} has changed since the run in {out} was started ({len(gone):,} images removed, {len(new):,} "
+            "added), so the run cannot be resumed exactly. Restore the folder. To continue from the run's weights, "
+            f"start a new run in another folder with `start_from={out}`."
         )
     order = [now[digest] for digest in recorded]
     if order != sorted(order):
@@ -237,8 +236,8 @@ def in_recorded_order(plan: Plan, dataset: Dataset) -> Dataset:
     bank = read_tensors(out / BANK)["vectors"].float()
     if len(bank) == len(order) and not torch.allclose(bank, dataset.train.conditions, atol=2e-3):
         raise CaptionlessError(
-            f"the images' vectors differ from those that the training in {out} was started with. Give the same "
-            "`vectors` as then."
+            f"the images' vectors differ from those that the run in {out} was started with. Pass the `vectors` used "
+            "when the run was started."
         )
     return dataset
 
@@ -250,7 +249,7 @@ def _check_labels(out: Path, dataset: Dataset, recorded: dict[str, str]) -> None
         if recorded.get(digest) != label:
             before = normalise_label(recorded.get(digest, "nothing"))
             raise CaptionlessError(
-                f"the labels have changed since the training in {out} was started ({name} was {before}, now it is "
-                f"{label}), so it cannot be resumed exactly. Restore them, or start a new training from its weights in "
-                f"another folder with `start_from={out}`."
+                f"the labels have changed since the run in {out} was started ({name} was {before}, now it is {label}), "
+                "so the run cannot be resumed exactly. Restore the labels. To continue from the run's weights, start "
+                f"a new run in another folder with `start_from={out}`."
             )

@@ -1,4 +1,4 @@
-"""Gather what a training on classes learns from: images whose labels are their conditions, without any encoder."""
+"""Load the data of a class-conditional run: images whose labels are their conditions, without any encoder."""
 
 from __future__ import annotations
 
@@ -61,8 +61,8 @@ def _other_classes(before: Sequence[str], now: Sequence[str]) -> CaptionlessErro
     gone, new = ", ".join(sorted(set(before) - set(now))[:5]), ", ".join(sorted(set(now) - set(before))[:5])
     change = "; ".join([f"without {gone}"] * bool(gone) + [f"with {new}"] * bool(new))
     return CaptionlessError(
-        f"these are not the classes of the model that the training starts from ({change}). {list_classes(before)} "
-        "Train on the same, or start from a model of words, as with `start_from=bundled`, or from none."
+        f"the classes differ from those of the `start_from` model ({change}). {list_classes(before)} Train on the same "
+        "classes, start from a text-conditional model such as `start_from=bundled`, or leave `start_from` out."
     )
 
 
@@ -76,8 +76,8 @@ def _report_labels(dataset: Dataset, found: ImageArrays, labels: Labels, say: Ca
         say(f"  {len(unlabelled):,} images left out, {labels.missing_reason}, such as {unlabelled[0]}")
     if labels.unmatched:
         say(
-            f"  {len(labels.unmatched):,} lines of {labels.source} match no file of the folder, or several, such as "
-            f"{labels.unmatched[0]}"
+            f"  {len(labels.unmatched):,} lines of {labels.source} match no file in the folder, or more than one, such "
+            f"as {labels.unmatched[0]}"
         )
     mixed = [same for same in found.duplicates if len({labels.by_name[name] for name in same}) > 1]
     for same in mixed[:3]:

@@ -25,7 +25,7 @@ CHECK_EVERY = 20
 
 
 class Callback:
-    """What happens around the steps of a training; the methods do nothing unless overridden."""
+    """Hooks around the training steps; each method does nothing unless overridden."""
 
     def on_start(self, state: TrainState) -> None:
         """Act before the first step."""
@@ -38,7 +38,7 @@ class Callback:
 
 
 class StopTraining(KeyboardInterrupt):
-    """Raised by a callback to end the training between two steps."""
+    """Raised by a callback to end the run between two steps."""
 
 
 class ProgressReport(Callback):
@@ -54,13 +54,13 @@ class ProgressReport(Callback):
 
 
 def loop(state: TrainState, examples: Examples, callbacks: Sequence[Callback], accelerator: Accelerator) -> None:
-    """Train until the length that ``state.config`` names is reached.
+    """Train until the limit set in ``state.config`` (images or minutes) is reached.
 
     Every process calls the callbacks that it was given; an exception other than ``StopTraining`` ends the training
     without calling ``on_end``.
 
     Raises:
-        CaptionlessError: the loss is not finite any more.
+        CaptionlessError: the loss became non-finite.
         StopTraining: a callback raised it; ``on_end`` has been called.
     """
     for callback in callbacks:
@@ -116,7 +116,7 @@ def _smooth_loss(state: TrainState, losses: list[Tensor], accelerator: Accelerat
 
 
 def _agreed(accelerator: Accelerator, seconds: float) -> float:
-    """Agree on the time of one step, so that all processes stop at the same one.
+    """Agree on the time of one step, so that all processes stop after the same step.
 
     The shortest counts: the others waited for that process, such as while it wrote a checkpoint.
     """

@@ -1,4 +1,4 @@
-"""Build the network of a training from its settings: its shape, its first weights, its noise schedule."""
+"""Build the network of a training run from its settings: its shape, initial weights and noise schedule."""
 
 from __future__ import annotations
 
@@ -81,7 +81,7 @@ def _expanded(start: Start, old: DenoiserConfig, config: TrainConfig, condition_
 
 
 def _overridden(shape: DenoiserConfig, config: TrainConfig) -> DenoiserConfig:
-    """Return the shape with what the settings name in place of its own."""
+    """Return the shape with the values that the settings override."""
     given: dict[str, Any] = {name: getattr(config, name) for name in OVERRIDES}
     new = replace(shape, **{name: value for name, value in given.items() if value is not None})
     levels = len(new.multipliers)
@@ -97,8 +97,8 @@ def _overridden(shape: DenoiserConfig, config: TrainConfig) -> DenoiserConfig:
 def initial_network(start: Start, wanted: DenoiserConfig, *, by_class: bool) -> Denoiser:
     """Return the network before the first step: with random weights, or expanded from the model started from.
 
-    The layers that read the condition start afresh if that model's conditions differ: words or classes, another
-    encoder's or other classes.
+    The layers that read the condition are re-initialised if that model's conditions differ: it is class-conditional and
+    the run is text-conditional or the reverse, or its encoder or its classes are different.
     """
     fresh = Denoiser(wanted)
     if start.initialised_from is None or start.resumed or start.config is None:
@@ -120,7 +120,7 @@ def noise_schedule(config: TrainConfig) -> AnySchedule:
 
 
 def initial_schedule(start: Start, config: TrainConfig, wanted: DenoiserConfig) -> AnySchedule:
-    """Return the noise schedule of a training: the settings' own, or that of the model resumed or started from.
+    """Return the noise schedule of a training run: from its settings, or from the model resumed or started from.
 
     A network expanded to a larger patch averages over ``k x k`` of the new pixels, and thereby over their noise. The
     cosine schedule is shifted so that it sees as much noise at each time as before; without that it would have to

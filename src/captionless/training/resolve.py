@@ -1,4 +1,4 @@
-"""Resolve a request for a training into a plan; whatever can be refused before an image is read is refused here."""
+"""Resolve a training request into a plan; whatever can be refused before an image is read is refused here."""
 
 from __future__ import annotations
 
@@ -45,13 +45,14 @@ class TrainRequest:
 
 @dataclass(frozen=True)
 class Plan:
-    """What a training will do.
+    """A resolved training request: what to train, from where, with which settings.
 
     Args:
-        request: what was asked for.
-        start: where it starts.
-        config: all its settings.
-        label_source: where the labels come from (see ``captionless.data.labels``); None for a training on words.
+        request: the request.
+        start: the weights that the run starts from.
+        config: all training settings.
+        label_source: where the labels come from (see ``captionless.data.labels``); None for text-conditional
+            training.
     """
 
     request: TrainRequest
@@ -61,7 +62,7 @@ class Plan:
 
     @property
     def by_class(self) -> bool:
-        """Whether the conditions are classes instead of words."""
+        """Whether the run is class-conditional instead of text-conditional."""
         return self.label_source is not None
 
     @property
@@ -72,10 +73,10 @@ class Plan:
 
 
 def resolve(request: TrainRequest, say: Callable[[str], None]) -> Plan:
-    """Return the plan of a training, with every setting decided.
+    """Return the plan of a training run, with every setting decided.
 
     Raises:
-        CaptionlessError: the request contradicts itself, or the model that it continues.
+        CaptionlessError: the request conflicts with itself, or with the model that it continues.
     """
     if any(not prompt.strip() for prompt in request.sample_prompts):
         raise CaptionlessError("a sample prompt is empty. Write what the sample grids should show.")
@@ -97,33 +98,35 @@ def resolve(request: TrainRequest, say: Callable[[str], None]) -> Plan:
 
 
 def find_label_source(request: TrainRequest, start: Start) -> str | None:
-    """Return where labels come from, ``FOLDERS`` or a table's path; None for a training on words.
+    """Return the source of the labels: ``FOLDERS`` or a table's path; None for text-conditional training.
 
-    A table goes before sub-folders; a resumed training takes its recorded source unless another is given.
+    A table takes precedence over sub-folders; a resumed run takes its recorded source unless another is given.
     """
     source = str(request.labels) if request.labels is not None else FOLDERS if request.classes else None
     if not start.resumed or start.config is None:
         return source
     if source and not start.config.classes:
         raise CaptionlessError(
-            "`classes=True` contradicts the model that is to be resumed, which was trained on words. Leave it out, or "
-            "start a new training with `start_from` in another folder."
+            "`classes=True` conflicts with the model being resumed, which is text-conditional. Leave it out, or start "
+            "a new run in another folder with `start_from`."
         )
     return source or (start.config.training.labels or FOLDERS if start.config.classes else None)
 
 
 def _check_kind(request: TrainRequest, start: Start, by_class: bool) -> None:
-    """Raise if a training on classes is given what only words need, or its base model is of the other kind."""
+    """Raise if a class-conditional run is given text-conditional options, or the base model is of the other kind."""
     if start.base and start.bound and start.bound.classes and not by_class:
-        raise CaptionlessError("the base model was trained on classes. Add `classes=True` or `labels`.")
+        raise CaptionlessError("the base model is class-conditional. Add `classes=True` or `labels`.")
     if not by_class:
         return
     if start.base and start.bound and not start.bound.classes:
-        raise CaptionlessError("the base model was trained on words. Leave `classes` and `labels` out.")
+        raise CaptionlessError("the base model is text-conditional. Leave `classes` and `labels` out.")
     given = {"encoder": request.encoder, "vectors": request.vectors, "sample_prompts": request.sample_prompts or None}
     for name, value in given.items():
         if value is not None:
-            raise CaptionlessError(f"`{name}` is for a training on words, and this one is on classes. Leave it out.")
+            raise CaptionlessError(
+                f"`{name}` applies only to text-conditional training, and this run is class-conditional. Leave it out."
+            )
 
 
 def resolve_settings(start: Start, given: TrainOptions, *, by_class: bool = False) -> TrainConfig:
@@ -163,15 +166,15 @@ def _stage_defaults(start: Start) -> dict[str, Any]:
 
 
 def _inherited(old: ModelConfig, chosen: dict[str, Any]) -> dict[str, Any]:
-    """Return the settings that a training takes over from the model it starts from; refuse contradictions."""
+    """Return the settings that a run inherits from the model it starts from; refuse conflicting ones."""
     recorded = settings_from_dict(old.training.settings)
     grey = old.denoiser.channels == 1
     bound = {"grey": grey} | {name: getattr(recorded, name) for name in BOUND}
     for name, value in bound.items():
         if chosen.get(name, value) != value:
             raise CaptionlessError(
-                f"`{name}={chosen[name]}` contradicts the model that the training starts from, trained with {value}. "
-                "Leave it out, or train without `start_from`.",
+                f"`{name}={chosen[name]}` conflicts with the model given by `start_from`, which was trained with "
+                f"{value}. Leave it out, or train without `start_from`.",
             )
     same: dict[str, Any] = {
         "size": old.size,
@@ -188,11 +191,11 @@ def _check_stage(base: ModelConfig, config: TrainConfig) -> None:
     """Raise if images of the base model cannot be upsampled as the settings say."""
     if config.size <= base.size or config.size % base.size:
         raise CaptionlessError(
-            f"images of {base.size} pixels cannot be upsampled to {config.size}, which is not a whole multiple. Try "
+            f"images of {base.size} pixels cannot be upsampled to {config.size}, which is not an integer multiple. Try "
             f"`size={2 * base.size}`."
         )
     if config.grey != (base.denoiser.channels == 1):
-        raise CaptionlessError("`grey` contradicts the base model. Leave it out.")
+        raise CaptionlessError("`grey` conflicts with the base model. Leave it out.")
     if config.network == "course" or config.tokens:
         raise CaptionlessError(
             "a super-resolution stage has a network of its own, without attention. Leave `network` and `tokens` out."
@@ -200,13 +203,14 @@ def _check_stage(base: ModelConfig, config: TrainConfig) -> None:
 
 
 def _say_what_starts_afresh(plan: Plan, say: Callable[[str], None]) -> None:
-    """Say where a training does not start from what the user may expect."""
+    """Report what starts anew although the user may expect it to continue."""
     start, out = plan.start, plan.request.out
     if plan.request.resume and not start.resumed:
-        say(f"Nothing to resume in {out} yet: this training starts at its beginning.")
-    afresh = "its condition input starts afresh"
+        say(f"Nothing to resume in {out} yet: this run starts from the beginning.")
+    anew = "so its condition input layers are re-initialised"
     if start.config and bool(start.config.classes) != plan.by_class:
-        say(f"{start.initialised_from} was trained on {'words' if plan.by_class else 'classes'}: {afresh}.")
+        kinds = ("text-conditional", "class-conditional")
+        say(f"{start.initialised_from} is {kinds[not plan.by_class]}, and this run is {kinds[plan.by_class]}, {anew}.")
     elif not start.same_condition_space:
-        other = "other classes" if plan.by_class else "another encoder"
-        say(f"{start.initialised_from} was trained with {other} than the base model: {afresh}.")
+        what = "different classes" if plan.by_class else "a different encoder"
+        say(f"{start.initialised_from} was trained with {what} from the base model's, {anew}.")

@@ -1,6 +1,6 @@
-"""The verb ``train``: a folder of images becomes a model folder.
+"""Train a model on a folder of images and write it to a model folder: the public function ``train``.
 
-resolve(request) -> plan -> dataset -> state -> loop(state, dataset, callbacks)
+The steps: resolve(request) -> plan -> dataset -> state -> loop(state, dataset, callbacks)
 """
 
 from __future__ import annotations
@@ -62,13 +62,13 @@ def train(
         encoder: a hub id, a local folder, ``bundled`` or ``auto`` (the default: the bundled encoder if the images are
             in its domain, else CLIP). With ``start_from`` or ``resume`` it is that model's.
         vectors: a CSV of image vectors computed before (path, then numbers); needs ``encoder``.
-        classes: train on classes instead of words: an image's class is the sub-folder of ``folder`` it is in.
+        classes: train a class-conditional model: an image's class is the sub-folder of ``folder`` it is in.
         labels: a CSV with the columns ``file`` and ``label`` that gives the classes instead of sub-folders.
         start_from: a model (``bundled`` or a folder) whose weights to start with; size and width may be larger.
         enlarge: a base model: train a super-resolution stage that upsamples its images to twice their size or another
             multiple. The base model becomes part of the model folder (``captionless.diffusion.super_resolution``).
-        resume: continue the training in ``out``; ``images`` and ``minutes`` are totals over all resumes.
-        sample_prompts: what the sample grids drawn during the training show.
+        resume: continue the run in ``out``; ``images`` and ``minutes`` are totals over all resumes.
+        sample_prompts: prompts of the sample grids drawn during the run.
         evaluate_every: validate after every so many images seen: the distance to held-out images (``hold_out`` must
             set some aside) and whether the model memorises. The best model is kept in ``out/best``, and
             ``out/evaluations.jsonl`` records all.
@@ -129,7 +129,7 @@ def _load(plan: Plan, progress: Progress, accelerator: Accelerator) -> Dataset:
 
 
 def _begin(plan: Plan, dataset: Dataset, device: torch.device) -> tuple[TrainState, ModelConfig]:
-    """Return the state, fresh or as it was when the training stopped, and the config of the model it will be."""
+    """Return the state, fresh or as it was when the run stopped, and the config of the model that results."""
     start, settings = plan.start, plan.config
     wanted = denoiser_config(start, settings, dataset.condition_width)
     schedule = initial_schedule(start, settings, wanted)
@@ -154,7 +154,7 @@ def _begin(plan: Plan, dataset: Dataset, device: torch.device) -> tuple[TrainSta
 
 
 def _record(plan: Plan, dataset: Dataset) -> TrainingRecord:
-    """Return what ``config.json`` records of the training before its first step."""
+    """Return what ``config.json`` records of the run before its first step."""
     start, source = plan.start, dataset.label_source
     before = start.config.training if start.resumed and start.config else TrainingRecord()
     base = plan.request.enlarge

@@ -35,11 +35,11 @@ SHARE = 0.05
 
 @dataclass(frozen=True)
 class GridRows:
-    """The rows of every sample grid of a training.
+    """The rows of every sample grid of a training run.
 
     Args:
-        labels: what stands beside each row.
-        conditions: of each row, (n, d).
+        labels: the label of each row, drawn next to it.
+        conditions: the condition of each row, (n, d).
         originals: images shown before each row, if any.
     """
 
@@ -52,13 +52,13 @@ def choose_rows(config: ModelConfig, dataset: Dataset, prompts: Sequence[str], b
     """Return what the sample grids show.
 
     These are the prompts; without any, the model's classes; without those, the names of sub-folders; without those,
-    the vectors of held-out images (else of training images), each beside its image.
+    the vectors of held-out images (else of training images), each next to its image.
 
     Args:
         config: the model's.
         dataset: what it learns from.
         prompts: what the user wants to see.
-        base: the base model of a super-resolution stage, to whose embedding bank words are bridged.
+        base: the base model of a super-resolution stage, to whose embedding bank text is bridged.
     """
     if dataset.encoder is None:
         labels = list(dataset.classes[:CLASS_ROWS])

@@ -1,4 +1,4 @@
-"""Stop a training between two steps, where its state is consistent."""
+"""Stop a training run between two steps, where its state is consistent."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ from captionless.training.state import TrainState
 
 @dataclass
 class StopRequest:
-    """Whether the user has asked to stop."""
+    """A flag that is set when the user has asked to stop."""
 
     requested: bool = False
 
 
 class StopOnSignal(Callback):
-    """End the training after the step during which a process received a signal; every process needs one of these."""
+    """End the run after the step during which a process received a signal; every process needs its own instance."""
 
     def __init__(self, accelerator: Accelerator, stop: StopRequest) -> None:
         self.accelerator, self.stop = accelerator, stop

@@ -1,4 +1,4 @@
-"""Find where a training starts: with random weights, with those of another model, or where it stopped."""
+"""Find what a training run starts from: random weights, another model's weights, or its own last checkpoint."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ from captionless.errors import CaptionlessError
 
 @dataclass(frozen=True)
 class Start:
-    """Where a training starts.
+    """What a training run starts from.
 
     Args:
-        config: of the model that is resumed or started from; None for random weights.
-        initialised_from: name of the model started from, if any.
-        resumed: whether ``config``'s own training continues.
-        base: folder of the base model, for a super-resolution stage.
+        config: the config of the model that is resumed or started from; None for random weights.
+        initialised_from: the name of the model started from, if any.
+        resumed: whether the run that ``config`` belongs to continues.
+        base: the folder of the base model, for a super-resolution stage.
     """
 
     config: ModelConfig | None = None
@@ -31,7 +31,7 @@ class Start:
 
     @cached_property
     def bound(self) -> ModelConfig | None:
-        """The config whose encoder or classes the training must share."""
+        """The model config whose encoder or classes this run must use (the base model's, if there is one)."""
         return load_config(self.base) if self.base else self.config
 
     @property
@@ -69,13 +69,13 @@ def find_start(
     begun = config.training.initialised_from
     if name is not None and name != begun:
         raise CaptionlessError(
-            f"the training in {out} was started from {begun or 'random weights'}, not from {name}. Leave `start_from` "
+            f"the run in {out} was started from {begun or 'random weights'}, not from {name}. Leave `start_from` "
             "out to resume it, or choose another `out`."
         )
     if not (out / STATE).is_file() or not read_image_list(out):
         raise CaptionlessError(
-            f"{out} cannot be resumed: its training state or its pictures.csv is missing. Start a new training from "
-            f"its weights in another folder with `start_from={out}`."
+            f"{out} cannot be resumed: its training state or its pictures.csv is missing. To continue from its "
+            f"weights, start a new run in another folder with `start_from={out}`."
         )
     of = config.training.base_model
     if enlarge is not None and str(enlarge) != of:

@@ -1,4 +1,4 @@
-"""Hold the state of a training, save it and bring it back."""
+"""Hold the state of a training run, save it and restore it."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ class TrainState:
 
     @property
     def progress(self) -> float:
-        """Share of the training that is done, in [0, 1]: by images or by minutes, whichever is further."""
+        """Share of the run that is done, in [0, 1]: by images or by minutes, whichever is further."""
         minutes = self.config.minutes
         if self.config.images is None and minutes is None:
             minutes = DEFAULT_MINUTES
@@ -58,7 +58,7 @@ class TrainState:
 
     @property
     def finished(self) -> bool:
-        """Whether the training has reached its length."""
+        """Whether the run has reached its limit (images or minutes)."""
         return self.progress == 1
 
     @property
@@ -100,7 +100,7 @@ def save_state(folder: Path, state: TrainState) -> None:
 
 
 def restore_state(folder: Path, state: TrainState) -> None:
-    """Bring back what ``save_state`` wrote into a fresh ``state`` of the same shape."""
+    """Restore what ``save_state`` wrote into a fresh ``state`` of the same shape."""
     tensors = read_tensors(folder / STATE)
     try:
         counter = json.loads(read_metadata(folder / STATE)["counter"])
@@ -115,16 +115,16 @@ def restore_state(folder: Path, state: TrainState) -> None:
         state.images_seen, state.seconds, state.loss = counter["images"], counter["seconds"], counter["loss"]
     except (KeyError, RuntimeError, TypeError, ValueError) as error:
         raise CaptionlessError(
-            f"{folder / STATE} does not fit this model, so the training cannot be resumed. Start a new one from its "
-            f"weights in another folder with `start_from={folder}`."
+            f"{folder / STATE} does not fit this model, so the run cannot be resumed. To continue from its weights, "
+            f"start a new run in another folder with `start_from={folder}`."
         ) from error
 
 
 def diverged(state: TrainState) -> CaptionlessError:
     """Return the error for a loss or weights that are not finite."""
     return CaptionlessError(
-        f"the loss is not a number any more after {state.images_seen:,} images. The last checkpoint is kept. Start a "
-        "new training with a lower `learning_rate`; if it computed in bf16, `resume=True` with `precision=float32` "
+        f"the loss became non-finite after {state.images_seen:,} images. The last checkpoint is kept. Start a "
+        "new run with a lower `learning_rate`; if this one computed in bf16, `resume=True` with `precision=float32` "
         "may continue from the last checkpoint."
     )
 

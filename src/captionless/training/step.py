@@ -30,7 +30,7 @@ class Batch:
     Args:
         x0: images in [-1, 1], (n, channels, size, size).
         condition: their conditions, (n, d).
-        low_res: for a super-resolution stage, the same images at the base model's size, (n, channels, side, side).
+        low_res: the images at the base model's size, for a super-resolution stage, (n, channels, side, side).
     """
 
     x0: Tensor

@@ -1,4 +1,4 @@
-"""Log a training to TensorBoard, Weights & Biases, MLflow or Trackio, through accelerate's trackers."""
+"""Log a training run to TensorBoard, Weights & Biases, MLflow or Trackio, through accelerate's trackers."""
 
 from __future__ import annotations
 
@@ -27,32 +27,35 @@ def check_tracker(name: str) -> None:
 def tracked_accelerator(out: Path, track: str | None) -> Accelerator:
     """Return an accelerator that logs to a tracker; without one it logs nowhere."""
     where = ProjectConfiguration(project_dir=str(out), logging_dir=str(out / LOG))
-    # The loop casts by itself, as the training's own settings say.
+    # The loop casts by itself, as its own settings say.
     return Accelerator(mixed_precision="no", log_with=track, project_config=where)
 
 
 class Tracking(Callback):
-    """Log loss, learning rate and speed, each time the smoothed loss was computed; and what others give to ``log``."""
+    """Log the loss, learning rate and training seconds every ``CHECK_EVERY`` steps, when the smoothed loss is updated.
+
+    Other callbacks pass further values to ``log``.
+    """
 
     def __init__(self, accelerator: Accelerator, out: Path) -> None:
         self.accelerator, self.out = accelerator, out
 
     def on_start(self, state: TrainState) -> None:
-        """Start a run with the settings of the training."""
+        """Open the tracker's run and record the training settings."""
         settings = {name: _plain(value) for name, value in state.config.model_dump().items()}
         self.accelerator.init_trackers("captionless", settings, {"wandb": {"name": self.out.name}})
 
     def on_step(self, state: TrainState) -> None:
-        """Log the state, if the loss is new."""
+        """Log the state if the smoothed loss has just been updated."""
         if state.images_seen // state.config.batch % CHECK_EVERY == 0:
             self.log({"loss": state.loss, "learning_rate": state.learning_rate, "seconds": state.seconds}, state)
 
     def log(self, values: dict[str, float], state: TrainState) -> None:
-        """Log some figures at the number of images seen."""
+        """Log values by name, with the number of images seen as the step."""
         self.accelerator.log(values, step=state.images_seen)
 
     def close(self) -> None:
-        """Write what is left, however the training ended."""
+        """Write what is still pending, however the training run ended."""
         for tracker in self.accelerator.trackers:
             tracker.finish()
 

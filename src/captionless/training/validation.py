@@ -52,7 +52,7 @@ class ValidationResult:
         images: training images seen until then.
         kid: kernel distance times 1000, between images sampled from held-out images' conditions and those images.
         memorised: share of the images sampled from training images' own conditions that repeat a training image.
-        real: share of the held-out images that appear to repeat one.
+        real: share of the held-out images that appear to repeat a training image.
     """
 
     images: int
@@ -80,20 +80,20 @@ class ValidationResult:
         text = f"At {self.images:,} images: KID x 1000 {kid.value:.0f} ({kid.low:.0f} to {kid.high:.0f}); "
         text += f"copies of training images {copies.value:.0%} (among held-out images {real.value:.0%})."
         if self.memorises:
-            text += " The model has begun to memorise: use more images, `dropout=0.1` or a shorter training."
+            text += " The model has begun to memorise: use more images, `dropout=0.1` or a shorter training run."
         elif self.memorises is None:
             text += f" Memorisation is inconclusive: that takes {ENOUGH_HELD_OUT} held-out images, not {real.n}."
         return text
 
 
 class Validator:
-    """Compute the figures again and again, always for the same held-out images and from the same noise.
+    """Compute the validation figures repeatedly, always for the same held-out images and with the same noise.
 
     Args:
-        config: the model's.
+        config: the model's config.
         base: the stages that sample before it: the base model of a super-resolution stage.
-        dataset: of the training.
-        flip: whether the training mirrors images.
+        dataset: the run's training and held-out images.
+        flip: whether the run flips images horizontally.
 
     Raises:
         CaptionlessError: too few images are held out.
@@ -207,7 +207,7 @@ def warn_of_seen(model: str | Path | None, role: str, dataset: Dataset, progress
     if known:
         progress.say(
             f"{len(known):,} of the {len(dataset.held_out.names):,} held-out images are among the training images of "
-            f"{model}, {role}: the validation is too favourable."
+            f"{model}, {role}: validation results will be too optimistic."
         )
 
 

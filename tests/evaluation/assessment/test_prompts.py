@@ -51,7 +51,7 @@ def test_a_file_may_translate_the_names_of_a_models_classes() -> None:
     [
         (Prompt("a red rose"), r"'a red rose' has no label\. Write JSON lines"),
         (Prompt("a cat", "cat"), r"the label cat, which the folder lacks\. Its labels are: rose, tulip\."),
-        (Prompt("moss", "moss"), r"the label moss, of which the folder has fewer than 5 different images"),
+        (Prompt("moss", "moss"), r"the label moss, but the folder has fewer than 5 different images"),
     ],
 )
 def test_a_prompt_that_nothing_can_judge_is_refused(prompt: Prompt, said: str) -> None:

@@ -43,9 +43,9 @@ def class_prompts(
     if not common:
         raise CaptionlessError(
             f"the model {generator.model.name} and the folder have no class in common. "
-            f"{list_classes(generator.classes)} The folder's labels are: {', '.join(known[:10])}. Name a folder of the "
-            "model's classes; or, if they only have other names, give `prompts`, a file with lines such as "
-            f'{{"prompt": "{generator.classes[0]}", "label": "{known[0]}"}}.'
+            f"{list_classes(generator.classes)} The folder's labels are: {', '.join(known[:10])}. Use a folder with "
+            "the model's classes or, if the classes only have different names, map them with `prompts`: a file with "
+            f'lines such as {{"prompt": "{generator.classes[0]}", "label": "{known[0]}"}}.'
         )
     missing = ((label, "the folder has no images of it") for label in generator.classes if label not in (*known, *few))
     unknown = ((label, "the model has no such class") for label in known if label not in common)
@@ -59,7 +59,10 @@ def _of_file(known: Sequence[str], few: Sequence[str], prompts: Sequence[Prompt]
         if label is None:
             reason = 'has no label. Write JSON lines such as {"prompt": "a red rose", "label": "rose"}.'
         elif label in few:
-            reason = f"has the label {label}, of which the folder has fewer than {MINIMUM} different images. Add some."
+            reason = (
+                f"has the label {label}, but the folder has fewer than {MINIMUM} different images with that label. "
+                "Add some."
+            )
         elif label not in known:
             reason = f"has the label {label}, which the folder lacks. Its labels are: {', '.join(known)}."
         else:

@@ -189,7 +189,7 @@ def _labelled_images(
     for index in labelled:
         first.setdefault(hashlib.sha256(images.pixels[index].numpy().tobytes()).digest(), index)
     if copies := len(labelled) - len(first):
-        progress.say(f"  the same pixels in another file, counted once: {copies:,} images.")
+        progress.say(f"  {copies:,} images have the same pixels as another file and are not counted again.")
     return images.take(list(first.values()))
 
 

@@ -94,8 +94,8 @@ def train_reference(
     Args:
         images: real images; those without a label, or of a label with fewer than `MINIMUM` images, are left out.
         progress: receives remarks and the number of finished steps.
-        seed: seed of the training.
-        flip: whether horizontally flipped images keep their label.
+        seed: seed of the classifier's training.
+        flip: whether horizontal flips preserve an image's label.
         config: training settings.
 
     Raises:
@@ -133,5 +133,8 @@ def learnable_labels(images: ImageSet) -> tuple[tuple[str, ...], tuple[str, ...]
 
 
 def mirrors_images(config: ModelConfig) -> bool:
-    """Tell whether horizontally flipped images keep their label: whether the model was trained with ``flip``."""
+    """Tell whether horizontal flips preserve what an image shows.
+
+    This is inferred from whether the model was trained with flips.
+    """
     return bool(config.training.settings.get("flip", True))

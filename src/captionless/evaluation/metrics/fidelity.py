@@ -95,7 +95,9 @@ def compare_sets(real: Tensor, fake: Tensor, *, seed: int = 0) -> tuple[list[Com
 
 
 def paired_kid(real: Tensor, fake: Tensor, *, seed: int = 0) -> Estimate:
-    """Return KID (times 1000) of images that belong to real ones, such as altered copies, as in `compare_sets`.
+    """Return KID (times 1000) between real images and images paired with them, computed as in `compare_sets`.
+
+    Pairs are, for example, images and altered copies of them.
 
     Args:
         real: features, (n, d).

@@ -78,7 +78,7 @@ def distances(x: Tensor, y: Tensor) -> Tensor:
 def _radii(within: Tensor, k: int) -> Tensor:
     """Return the distance of each image to its k-th nearest neighbour, (n,)."""
     if len(within) <= k:
-        raise TooFewError(f"an image has no {k} neighbours among {len(within)} images. Give at least {k + 1}.")
+        raise TooFewError(f"{k} nearest neighbours need at least {k + 1} images, and there are {len(within)}.")
     # The nearest of all is the image itself, at distance 0.
     return within.topk(k + 1, dim=1, largest=False).values[:, -1]
 

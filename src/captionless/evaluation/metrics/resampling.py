@@ -11,7 +11,7 @@ from captionless.evaluation.metrics.estimate import Estimate
 
 
 def random_halves(n: int, seed: int, splits: int = 100) -> list[tuple[Tensor, Tensor]]:
-    """Split ``n`` images into two random halves, ``splits`` times; of an odd number, one is left out each time.
+    """Split ``n`` images into two random halves, ``splits`` times; if ``n`` is odd, each split leaves one image out.
 
     With fewer than 100 splits the outer 2.5% would rest on one or two of them.
 

@@ -32,7 +32,10 @@ def span(estimate: Estimate, figure: Figure) -> str:
 
 
 def plain(value: Any) -> Any:
-    """Return a dataclass, without the fields that its ``repr`` omits (images, networks), or a tuple as JSON values."""
+    """Convert a dataclass or tuple to JSON-serialisable values, recursively.
+
+    Fields with ``repr=False`` (images, networks) are omitted; a float that is not finite becomes None.
+    """
     if isinstance(value, float):
         return value if math.isfinite(value) else None
     if is_dataclass(value):

@@ -66,7 +66,7 @@ class Row:
 
 @dataclass(frozen=True)
 class Block:
-    """One figure of all models; ``bent`` where its scale turns logarithmic."""
+    """One figure for all models; ``bent`` is true if its axis becomes logarithmic."""
 
     anchor: str
     figure: Figure
@@ -77,7 +77,10 @@ class Block:
 
 @dataclass(frozen=True)
 class Part:
-    """One part of the page; ``missing`` holds (model, what, why), without a model where it holds for all."""
+    """One part of the page.
+
+    ``missing`` holds (model, what, why); the model is empty if the entry applies to all models.
+    """
 
     anchor: str
     title: str

@@ -130,7 +130,7 @@ class ModelEvaluation:
 
     @property
     def reasons(self) -> tuple[str, ...]:
-        """Why memorisation is inconclusive, where it was measured."""
+        """Reasons why the memorisation test was inconclusive, if it was run."""
         return tuple(reason for section in self.sections for reason in section.reasons)
 
     @property
