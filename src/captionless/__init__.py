@@ -2,7 +2,7 @@
 
     import captionless
 
-    captionless.train("photos", "runs/mine", minutes=60)
+    captionless.train("examples/flowers", "runs/mine", minutes=60)
     generator = captionless.load("runs/mine")
     generator.generate("a red rose", n=4)[0].save("rose.png")
 

@@ -121,10 +121,14 @@ def test_images_remember_how_they_were_made(paint: Callable[..., Path], model: s
 
 def test_nothing_is_overwritten_and_the_manifest_grows(paint: Callable[..., Path]) -> None:
     for _ in range(2):
-        folder = paint("a", steps=1)
-    assert (folder / "0002.png").exists()
+        folder = paint("a", "-n", "2", steps=1)
+    assert (folder / "0004.png").exists()
     assert (folder / "grid-0002.png").exists()
-    assert len(manifest(folder)) == 2
+    assert len(manifest(folder)) == 4
+
+
+def test_a_single_image_gets_no_grid(paint: Callable[..., Path]) -> None:
+    assert {path.name for path in paint("a", steps=1).iterdir()} == {"0001.png", "manifest.jsonl"}
 
 
 def test_prompts_come_from_a_file_or_the_standard_input(
@@ -353,7 +357,7 @@ def test_a_model_of_classes_paints_its_classes(run: Run, tmp_path: Path, capsys:
 
 def test_a_model_of_words_knows_no_classes(run: Run, model: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert run("generate", "--class", "rose", "--model", model) == 2
-    assert "class" in one_line(capsys.readouterr().err)
+    assert "Leave --class out" in one_line(capsys.readouterr().err)
 
 
 # --- encoders ---

@@ -43,7 +43,7 @@ def test_of_very_many_classes_some_are_listed_and_the_rest_counted() -> None:
             ["daisy", "rose"],
             [],
             True,
-            "instead of prompts. Choose one with `class`. The classes are: daisy",
+            "instead of prompts. Choose one with `classes`. The classes are: daisy",
         ),
         (["daisy", "rose"], ["rose"], True, "is class-conditional"),
         (["daisy", "rose"], [], False, "is class-conditional"),

@@ -92,8 +92,8 @@ def test_auto_takes_the_bundled_encoder_where_it_knows_the_images(bundled: Path)
     encoder, reason = choose_encoder("auto", KNOWN)
     threshold = read_domain(bundled).threshold
     assert encoder.name == BUNDLED
-    assert reason.startswith("bundled: chosen because the images are in its domain")
-    assert f"in-domain score 1.00, threshold {threshold:.2f}" in reason
+    assert reason.startswith("bundled, because the images are in its domain")
+    assert f"score 1.00, threshold {threshold:.2f}" in reason
 
 
 @pytest.mark.usefixtures("bundled", "hub")
@@ -101,7 +101,7 @@ def test_auto_takes_clip_for_other_images_and_announces_the_download() -> None:
     progress = Recorded()
     encoder, reason = choose_encoder("auto", UNKNOWN, progress=progress)
     assert encoder.name == CLIP
-    assert reason.startswith(f"{CLIP}: chosen because the images are outside the domain of the bundled encoder")
+    assert reason.startswith(f"{CLIP}, because the images are outside the domain of the bundled encoder")
     assert "threshold" in reason
     assert f"Downloading the encoder {CLIP}: " in progress.said[0]
 
@@ -114,7 +114,7 @@ def test_auto_says_why_it_wants_a_clip_that_cannot_be_had(hub: FakeHub, monkeypa
     with pytest.raises(CaptionlessError) as caught:
         choose_encoder("auto", UNKNOWN)
     message = str(caught.value)
-    assert "the images are outside the domain of the bundled encoder (in-domain score" in message
+    assert "the images are outside the domain of the bundled encoder (score" in message
     assert "the model hub cannot be reached" in message
     assert not hub.fetched
 
@@ -127,7 +127,7 @@ def test_auto_needs_an_image() -> None:
 def test_an_encoder_that_was_asked_for_is_taken_whatever_the_images_show(pair_folder: Path) -> None:
     encoder, reason = choose_encoder(str(pair_folder), [])
     assert encoder.name == str(pair_folder)
-    assert reason == f"{pair_folder}: as requested"
+    assert reason == f"{pair_folder}, as requested"
 
 
 # --- the bundled encoder itself ---

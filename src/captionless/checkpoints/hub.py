@@ -55,12 +55,21 @@ def fetch_model(name: str) -> Path:
             code="model_not_found",
         ) from error
     except Exception as error:  # refused, timed out, offline mode, disk full: each library below has its own
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise CaptionlessError(
-            f"the model {name} is neither a folder here nor in the local cache, and it cannot be fetched from the "
-            f"Hugging Face Hub ({type(error).__name__}: {reason}). Check the connection, or name a model folder.",
+            f"there is no folder {name}, and no model of that name on the Hugging Face Hub could be read "
+            f"({_reason(error)}). Check the name of the folder, or the connection.",
             parameter="model",
             value=name,
             code="hub_unreachable",
         ) from error
     return FETCHED.setdefault(name, Path(folder))
+
+
+def _reason(error: Exception) -> str:
+    """Return in a few words why the Hub could not be read."""
+    from huggingface_hub.errors import LocalEntryNotFoundError
+
+    if isinstance(error, LocalEntryNotFoundError | ConnectionError):
+        return "no connection"
+    lines = (getattr(error, "strerror", None) or str(error)).strip().splitlines()
+    return lines[0].rstrip(".") if lines else "no answer"

@@ -102,13 +102,22 @@ class Bar:
         self.bar.update(self.tasks[task], completed=done, total=total, description=text)
         if not stderr.is_terminal and time.monotonic() - self.logged >= LOG_SECONDS:
             self.logged = time.monotonic()
-            say(f"{text}, {done / max(1, total):.0%}{self._left(task)}")
+            parts = [f"{task}: {done / max(1, total):.0%}", detail, self._left(task)]
+            say(", ".join(filter(None, parts)))
         if done >= total:
             self.bar.remove_task(self.tasks.pop(task))
 
     def _left(self, task: str) -> str:
         seconds = next(one.time_remaining for one in self.bar.tasks if one.id == self.tasks[task])
-        return "" if seconds is None else f", about {seconds / 60:.0f} minutes left"
+        return "" if seconds is None else time_left(seconds)
+
+
+def time_left(seconds: float) -> str:
+    """Return a duration as words about what remains, to the minute."""
+    minutes = round(seconds / 60)
+    if minutes < 1:
+        return "less than a minute left"
+    return f"about {minutes:,} {'minute' if minutes == 1 else 'minutes'} left"
 
 
 @contextmanager

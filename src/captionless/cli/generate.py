@@ -79,7 +79,7 @@ class GenerateOptions(Config):
         (SamplingConfig().guidance,),
         f"{SamplingConfig.model_fields['guidance'].description} Several, such as -1,0,1,3, are compared side by side.",
         panel=GUIDANCE,
-        example=(-1, 0, 1, 3),
+        example=(3,),
         command_line={"metavar": "W[,W...]"},
     )
 
@@ -87,7 +87,7 @@ class GenerateOptions(Config):
 def generate(options: GenerateOptions, sampling: SamplingConfig) -> None:
     """Generate images from prompts; their paths are printed.
 
-    Writes numbered PNGs that hold their settings as text, a sample grid and manifest.jsonl.
+    Writes numbered PNGs that hold their settings as text, manifest.jsonl and, of several images, a sample grid.
     """
     from captionless.generation.request import (
         GenerationRequest,

@@ -13,6 +13,7 @@ from pydantic.fields import FieldInfo
 from rich.markup import escape
 
 from captionless.config.base import Config, about, choices, default_text, plain_type
+from captionless.errors import CaptionlessError
 
 _NAMED = re.compile(r"`([a-z_]+)(?:=([^`]*))?`")
 
@@ -38,14 +39,19 @@ def add_command(app: typer.Typer, function: Callable[..., None]) -> dict[str, st
         for name, value in given.items():
             if value is not None and value != []:
                 values[owners[name]][name] = _parsed(fields[name], value)
-        function(**{parameter: config(**values[parameter]) for parameter, config in configs.items()})
+        try:
+            function(**{parameter: config(**values[parameter]) for parameter, config in configs.items()})
+        except CaptionlessError as error:  # its own flags first: another command may spell the same setting differently
+            error.args = (with_flags(str(error), spelled),)
+            raise
 
     flags = {name: flag(name, field) for name, field in fields.items()}
+    spelled = {name: one for name, one in flags.items() if not about(fields[name], "argument")}
     parameters = [_parameter(name, field, flags) for name, field in fields.items()]
     command.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
     command.__doc__ = function.__doc__
     app.command(function.__name__)(command)
-    return {name: spelled for name, spelled in flags.items() if not about(fields[name], "argument")}
+    return spelled
 
 
 def flag(name: str, field: FieldInfo) -> str:
@@ -99,11 +105,11 @@ def _type(field: FieldInfo) -> Any:
     return kind if kind in (bool, Path) else str
 
 
-def _metavar(kind: Any) -> str | None:
-    """Return what stands for a value in the help."""
+def _metavar(kind: Any) -> str:
+    """Return what stands for a value in the help; a switch takes none."""
     if get_origin(kind) is tuple and get_args(kind)[0] is not str:
         return "N,N,…" if ... in get_args(kind) else "N,N"
-    return {int: "INTEGER", float: "NUMBER", Path: "PATH"}.get(kind, None if kind is bool else "TEXT")
+    return {int: "INTEGER", float: "NUMBER", Path: "PATH"}.get(kind, "" if kind is bool else "TEXT")
 
 
 def _parsed(field: FieldInfo, value: Any) -> Any:

@@ -76,7 +76,8 @@ class TrainCommand(Config):
 def train(options: TrainCommand, config: TrainConfig) -> None:
     """Train a model on the images in FOLDER.
 
-    If it was interrupted, the same command with --resume continues exactly where the last checkpoint was written.
+    After Ctrl-C, the same command with --resume continues exactly where it stopped; after a crash, where the last
+    checkpoint was written.
     """
     settings = config.given()
     if options.preset is not None:

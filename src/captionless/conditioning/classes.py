@@ -62,12 +62,12 @@ def check_classes(model: str, classes: Sequence[str], names: Sequence[str], word
     """
     if not classes and names:
         raise CaptionlessError(
-            f"the model {model} was trained without classes. Leave `class` out and write a prompt instead, such as "
+            f"the model {model} was trained without classes. Leave `classes` out and write a prompt instead, such as "
             f'"a photo of a {names[0]}".'
         )
     if classes and (words or not names):
         raise CaptionlessError(
             f"the model {model} is class-conditional: it takes class names instead of prompts. Choose one with "
-            f"`class`. {list_classes(classes)}"
+            f"`classes`. {list_classes(classes)}"
         )
     class_indices(names, classes)

@@ -210,23 +210,23 @@ def choose_encoder(
     dozen images of a folder are enough.
 
     Returns:
-        The encoder, and a sentence with the reason, to print and to record.
+        The encoder, and its name with the reason, to print and to record.
 
     Raises:
         CaptionlessError: see `load_encoder`; or ``auto`` without images.
     """
     if name != AUTO:
-        return load_encoder(name, device, progress=progress), f"{name}: as requested"
+        return load_encoder(name, device, progress=progress), f"{name}, as requested"
     if not images:
         raise CaptionlessError("an encoder cannot be chosen automatically without images. Set `encoder`.")
     bundled = load_encoder(BUNDLED, device)
     score, threshold = in_domain_score(bundled, images), read_domain(bundled.folder).threshold
-    figures = f"in-domain score {score:.2f}, threshold {threshold:.2f}"
+    figures = f"score {score:.2f}, threshold {threshold:.2f}"
     if score >= threshold:
-        return bundled, f"bundled: chosen because the images are in its domain ({figures})"
+        return bundled, f"bundled, because the images are in its domain ({figures})"
     reason = f"the images are outside the domain of the bundled encoder ({figures})"
     try:
-        return load_encoder(CLIP, device, progress=progress), f"{CLIP}: chosen because {reason}"
+        return load_encoder(CLIP, device, progress=progress), f"{CLIP}, because {reason}"
     except CaptionlessError as error:
         raise CaptionlessError(f"{reason}, and {error}") from error
 

@@ -109,7 +109,7 @@ class Run:
 def generate_into(
     writer: ImageWriter, generator: Generator, request: GenerationRequest, progress: Progress | None = None
 ) -> Iterator[Path]:
-    """Generate all images of a request, write each at once, and yield its path; last, write a sample grid.
+    """Generate all images of a request, write each at once, and yield its path; last, write a sample grid of several.
 
     ``progress`` receives the number of images done, and remarks on where the sample grid and trajectories are.
     """
@@ -124,9 +124,10 @@ def generate_into(
             done += 1
             progress.advance("Generating", done, request.total)
             yield path
-    shown, path = _write_grid(writer, columns, request.scales)
-    part = f" (the first {shown:,} of {done:,} images)" if shown < done else ""
-    progress.say(f"Sample grid: {path}{part}")
+    if done > 1:
+        shown, path = _write_grid(writer, columns, request.scales)
+        part = f" (the first {shown:,} of {done:,} images)" if shown < done else ""
+        progress.say(f"Sample grid: {path}{part}")
     if request.trajectory:
         progress.say(f"Trajectories: NUMBER-trajectory.png and .gif next to each image in {writer.folder}")
 

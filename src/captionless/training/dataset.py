@@ -163,7 +163,7 @@ def pick_encoder(
     if bound is not None:
         encoder = load_encoder(named or bound.name, device, progress=progress)
         check_same(asdict(bound), encoder)
-        return encoder, f"{encoder.name}: the model's own"
+        return encoder, f"{encoder.name}, the model's own"
     images = [] if named else sample_images(folder, DOMAIN_SAMPLE)
     return choose_encoder(named or "auto", images, device=device, progress=progress)
 

@@ -49,7 +49,7 @@ class ProgressReport(Callback):
 
     def on_step(self, state: TrainState) -> None:
         """Report the state after a step."""
-        detail = f"{state.images_seen:,} images" + ("" if math.isnan(state.loss) else f", loss {state.loss:.4f}")
+        detail = f"{state.images_seen:,} images seen" + ("" if math.isnan(state.loss) else f", loss {state.loss:.4f}")
         self.progress.advance("Training", round(1000 * state.progress), 1000, detail)
 
 

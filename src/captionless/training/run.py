@@ -22,7 +22,7 @@ from captionless.data.labels import FOLDERS
 from captionless.device import to_device
 from captionless.errors import CaptionlessError
 from captionless.generation.sample import Stage
-from captionless.progress import Progress, Silent
+from captionless.progress import Progress, Silent, choose_progress
 from captionless.training.checkpointer import Checkpointer, exclusive
 from captionless.training.dataset import Dataset, in_recorded_order, load_dataset
 from captionless.training.labelled_dataset import load_labelled_dataset
@@ -51,7 +51,7 @@ def train(
     sample_prompts: Sequence[str] = (),
     evaluate_every: int | None = None,
     track: str | None = None,
-    progress: Progress | None = None,
+    progress: Progress | bool | None = None,
     **settings: Unpack[TrainOptions],
 ) -> Path:
     """Train a model to generate what the images in ``folder`` show; write a model folder.
@@ -73,7 +73,8 @@ def train(
             set some aside) and whether the model memorises. The best model is kept in ``out/best``, and
             ``out/evaluations.jsonl`` records all.
         track: also log to ``tensorboard``, ``wandb``, ``mlflow`` or ``trackio``; their package must be installed.
-        progress: receives remarks and progress.
+        progress: True draws a progress bar, False does not; by default terminals and notebooks do. Or an object that
+            receives remarks and progress.
         settings: fields of ``captionless.config.training.TrainConfig`` that differ from their defaults.
 
     Returns:
@@ -98,7 +99,7 @@ def train(
         track=track,
         settings=settings,
     )
-    run(request, progress or Silent())
+    run(request, choose_progress(progress))
     return request.out
 
 
