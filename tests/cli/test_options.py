@@ -34,6 +34,16 @@ def test_each_setting_is_an_option_that_reaches_the_first_config_that_has_it() -
     assert seen[1].given() == {"high_up": False, "sizes": ()}
 
 
+def test_the_help_shows_no_type_beside_switches() -> None:
+    def go(own: Own, settings: Settings) -> None: ...
+
+    app = typer.Typer(add_completion=False)
+    add_command(app, go)
+    shown = CliRunner().invoke(app, ["--help"]).output
+    assert "--no-high-up" in shown
+    assert "bool" not in shown
+
+
 def test_parameters_in_backticks_become_flags() -> None:
     flags = {"hold_out": "--hold-out", "flip": "--flip/--no-flip", "start_from": "--from"}
     message = "`hold_out` is 1. Try `hold_out=0.1`, `flip=False`, `flip=True`; leave `start_from` and `other` out."

@@ -30,7 +30,7 @@ class AssessOptions(Config):
     model: str = setting(
         "bundled",
         "A model folder; by default the bundled model.",
-        command_line={"argument": True, "metavar": "[MODEL]"},
+        command_line={"argument": True, "metavar": "MODEL"},
     )
     data: Path = setting(..., "A folder of real images, each class in a sub-folder; the classifier is trained on them.")
     passing: float | Literal["ceiling"] = setting(

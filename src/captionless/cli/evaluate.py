@@ -16,7 +16,7 @@ class EvaluateOptions(Config):
     models: tuple[str, ...] = setting(
         ("bundled",),
         "Model folders, side by side; by default the bundled model.",
-        command_line={"argument": True, "metavar": "[MODEL]..."},
+        command_line={"argument": True, "metavar": "MODEL"},
     )
     data: Path = setting(..., "A folder of images; those that the model was not trained on count as held out.")
     out: Path = setting(Path("report"), "The folder to write the report into.")

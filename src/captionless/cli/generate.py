@@ -15,9 +15,7 @@ PHOTOGRAPH = "Start from a photograph"
 class GenerateOptions(Config):
     """The inputs and outputs of `captionless generate`."""
 
-    words: tuple[str, ...] = setting(
-        (), "What the image shows.", command_line={"argument": True, "metavar": "[PROMPT]..."}
-    )
+    words: tuple[str, ...] = setting((), "What the image shows.", command_line={"argument": True, "metavar": "PROMPT"})
     prompts: Path | None = setting(
         None,
         "A file of prompts, one per line, or JSON lines; - reads standard input.",

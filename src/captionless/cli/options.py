@@ -11,11 +11,22 @@ from typing import Annotated, Any, get_args, get_origin, get_type_hints
 import typer
 from pydantic.fields import FieldInfo
 from rich.markup import escape
+from typer.core import TyperCommand
 
 from captionless.config.base import Config, about, choices, default_text, plain_type
 from captionless.errors import CaptionlessError
 
 _NAMED = re.compile(r"`([a-z_]+)(?:=([^`]*))?`")
+
+
+class _Command(TyperCommand):
+    """A command whose help shows no type beside ``--help``, as beside no other switch."""
+
+    def get_help_option(self, ctx: Any) -> Any:
+        option = super().get_help_option(ctx)
+        if option is not None:
+            option.metavar = ""
+        return option
 
 
 def add_command(app: typer.Typer, function: Callable[..., None]) -> dict[str, str]:
@@ -50,7 +61,7 @@ def add_command(app: typer.Typer, function: Callable[..., None]) -> dict[str, st
     parameters = [_parameter(name, field, flags) for name, field in fields.items()]
     command.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
     command.__doc__ = function.__doc__
-    app.command(function.__name__)(command)
+    app.command(function.__name__, cls=_Command)(command)
     return spelled
 
 

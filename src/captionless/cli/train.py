@@ -76,8 +76,7 @@ class TrainCommand(Config):
 def train(options: TrainCommand, config: TrainConfig) -> None:
     """Train a model on the images in FOLDER.
 
-    After Ctrl-C, the same command with --resume continues exactly where it stopped; after a crash, where the last
-    checkpoint was written.
+    With --resume, the same command continues exactly where Ctrl-C stopped it; after a crash, at the last checkpoint.
     """
     settings = config.given()
     if options.preset is not None:
