@@ -143,5 +143,5 @@ def test_a_step_can_be_watched_and_a_sampling_ended_from_outside() -> None:
 
 def test_a_sampler_that_adds_noise_says_that_it_was_given_none() -> None:
     process = ReverseProcess(SCHEDULE, sampling_times(3))
-    with pytest.raises(CaptionlessError, match="noise="):
+    with pytest.raises(CaptionlessError, match="`noise`"):
         drive(ddpm(tiny.random(1, 3, 4, 4), process), lambda xt, t: xt)
