@@ -47,6 +47,7 @@ def main() -> int:
         if not arguments.photos.is_dir():
             parser.error(f"--photos {arguments.photos} is not a folder")
         os.environ["PHOTOS"] = str(arguments.photos.resolve())
+    os.environ["TQDM_DISABLE"] = "1"  # progress bars would stay in the notebooks
     chosen = [lesson for lesson in LESSONS if not arguments.lessons or int(lesson.name[0]) in arguments.lessons]
     failed = [lesson.stem for lesson in chosen if not run(lesson, arguments.write)]
     if failed:
