@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import sys
 from dataclasses import dataclass
 from pathlib import Path
@@ -105,3 +106,11 @@ def _value(value: Any, name: str, where: str) -> Any:
             value=value,
         )
     return value.strip() if isinstance(value, str) else value
+
+
+def parse_weighted(text: str) -> tuple[str, float]:
+    """Parse a prompt of --also; a number after its last colon is its weight."""
+    words, colon, end = text.rpartition(":")
+    if colon and re.fullmatch(r"\s*[-+]?(\d+\.?\d*|\.\d+)\s*", end):
+        return words.strip(), float(end)
+    return text.strip(), 1.0

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import groupby
@@ -11,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from captionless.config.sampling import SamplingConfig
 from captionless.errors import CaptionlessError
-from captionless.generation.prompts import Prompt, read_prompts
+from captionless.generation.prompts import Prompt, parse_weighted, read_prompts
 from captionless.progress import Progress, Silent
 
 if TYPE_CHECKING:
@@ -247,7 +246,7 @@ def check_combinations(given: Mapping[str, Any], prompts: Sequence[Prompt], scal
         return
     for option in ("negative", "guidance_interval", "guidance_rescale"):
         # A negative weight of `also` guides towards the negative prompt even then.
-        used = option == "negative" and any(weighted(text)[1] < 0 for text in given["also"] or ())
+        used = option == "negative" and any(parse_weighted(text)[1] < 0 for text in given["also"] or ())
         if given[option] is not None and not used:
             raise CaptionlessError(
                 f"`{option}` has no effect while the guidance scale is 0. Try `guidance=5`, or leave it out.",
@@ -263,7 +262,7 @@ def read_composition(given: Mapping[str, Any]) -> Composition:
     chosen = {name: given[name] for name in ("switch", "like_share") if given[name] is not None}
     return Composition(
         negative=given["negative"],
-        also=tuple(weighted(text) for text in given["also"] or ()),
+        also=tuple(parse_weighted(text) for text in given["also"] or ()),
         then=given["then"],
         towards=given["towards"],
         like=_photo("like", given["like"]),
@@ -291,11 +290,3 @@ def _photo(option: str, path: Path | None) -> Image | None:
     image = decode_image(path)
     image.filename = str(path)  # type: ignore[attr-defined]  # as Image.open does; recorded with each image
     return image
-
-
-def weighted(text: str) -> tuple[str, float]:
-    """Parse a prompt of --also; a number after its last colon is its weight."""
-    words, colon, end = text.rpartition(":")
-    if colon and re.fullmatch(r"\s*[-+]?(\d+\.?\d*|\.\d+)\s*", end):
-        return words.strip(), float(end)
-    return text.strip(), 1.0
