@@ -92,7 +92,7 @@ def _generalises(image: MakeImage) -> ModelEvaluation:
         grids=(ImageGrid("Ten of each prompt", image(520, 360), "Not chosen: seeds 0 to 9."),),
         notes=("The cosine is that of the models' own encoder, which they were trained to please.",),
     )
-    likeness = Section(
+    fidelity = Section(
         "fidelity",
         (
             kid(14.2, 12.1, 16.4),
@@ -132,14 +132,14 @@ def _generalises(image: MakeImage) -> ModelEvaluation:
     return ModelEvaluation(
         "flowers.model",
         (("Images", "64 × 64 pixels, colour"), ("Weights", "12.4 million"), ("Trained on", "2,200 photographs")),
-        (words, likeness, memorisation, Section("sweeps", tables=(sweep,))),
+        (words, fidelity, memorisation, Section("sweeps", tables=(sweep,))),
         memorises=False,
     )
 
 
 def _memorises(image: MakeImage) -> ModelEvaluation:
     words = Section("text_alignment", (accuracy(171),), grids=(ImageGrid("Ten of each prompt", image(520, 360)),))
-    likeness = Section(
+    fidelity = Section(
         "fidelity",
         (kid(5.1, 3.9, 6.4),),
         reference_points=POINTS,
@@ -153,7 +153,7 @@ def _memorises(image: MakeImage) -> ModelEvaluation:
     return ModelEvaluation(
         NASTY,
         (("Weights", "12.4 million"), ("Trained on", "100 photographs")),
-        (words, likeness, Section("memorisation", (copies,), grids=(sheet,))),
+        (words, fidelity, Section("memorisation", (copies,), grids=(sheet,))),
         (f"24 of the held-out photographs were among its training images: {NASTY}",),
         memorises=True,
     )

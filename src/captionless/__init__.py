@@ -11,9 +11,9 @@ The heavy libraries are imported when one of the names below is first used.
 
 from __future__ import annotations
 
-from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
+from captionless._lazy import lazy_names
 from captionless._version import __version__
 
 if TYPE_CHECKING:
@@ -67,10 +67,7 @@ __all__ = [
 ]
 
 
-def __getattr__(name: str) -> Any:
-    if name in _HOMES:
-        return getattr(import_module(f"captionless.{_HOMES[name]}"), name)
-    raise AttributeError(f"module 'captionless' has no attribute {name!r}")
+__getattr__ = lazy_names(__name__, _HOMES)
 
 
 def __dir__() -> list[str]:

@@ -53,7 +53,7 @@ def sampled(
 
 
 def composed(n: int) -> list[Prompt]:
-    """All that a composition can ask of n images: a prompt, another that takes over, and one to lean away from."""
+    """All that a composition can ask of n images: a prompt, another that takes over, and one to guide away from."""
     early, late, away = (Prompt(tiny.unit_vectors(n, seed=seed)) for seed in (1, 2, 3))
     return [replace(early, interval=(0.4, 1.0)), replace(late, interval=(0.0, 0.4)), replace(away, weight=-0.5)]
 

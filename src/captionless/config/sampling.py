@@ -17,7 +17,6 @@ Threshold = Literal["static", "dynamic", "none"]
 Variance = Literal["lower", "upper"]
 SAMPLERS: tuple[Sampler, ...] = get_args(Sampler)
 BRIDGES: tuple[Bridge, ...] = get_args(Bridge)
-SPACINGS: tuple[Spacing, ...] = get_args(Spacing)
 THRESHOLDS: tuple[Threshold, ...] = get_args(Threshold)
 VARIANCES: tuple[Variance, ...] = get_args(Variance)
 

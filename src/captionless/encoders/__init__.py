@@ -5,8 +5,9 @@ torch and transformers are imported when an encoder is loaded.
 
 from __future__ import annotations
 
-from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from captionless._lazy import lazy_names
 
 if TYPE_CHECKING:
     from captionless.encoders.cache import VectorCache, cache_folder
@@ -57,7 +58,4 @@ __all__ = [
 ]
 
 
-def __getattr__(name: str) -> Any:
-    if name in _HOMES:
-        return getattr(import_module(f"captionless.encoders.{_HOMES[name]}"), name)
-    raise AttributeError(f"module 'captionless.encoders' has no attribute {name!r}")
+__getattr__ = lazy_names(__name__, _HOMES)

@@ -9,8 +9,9 @@ Each name is imported when first used, so that reading prompts or options needs 
 
 from __future__ import annotations
 
-from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from captionless._lazy import lazy_names
 
 if TYPE_CHECKING:
     from captionless.generation.editing import Edit
@@ -56,10 +57,7 @@ __all__ = [
 ]
 
 
-def __getattr__(name: str) -> Any:
-    if name in _MODULES:
-        return getattr(import_module(f"captionless.generation.{_MODULES[name]}"), name)
-    raise AttributeError(f"module 'captionless.generation' has no attribute {name!r}")
+__getattr__ = lazy_names(__name__, _MODULES)
 
 
 def __dir__() -> list[str]:

@@ -52,7 +52,7 @@ def test_draws_that_are_all_the_same_make_a_range_without_width() -> None:
 
 
 def test_the_spread_over_halves_is_the_standard_error_of_the_full_mean() -> None:
-    """The claim on which every range of a likeness rests."""
+    """The claim on which every range of a fidelity measure rests."""
     x = random(400).double()
     means = torch.stack([x[a].mean() for a, _ in random_halves(400, 0, splits=4000)])
     assert float(means.std()) == pytest.approx(float(x.std()) / 400**0.5, rel=0.05)
