@@ -11,14 +11,20 @@ from pathlib import Path
 from types import NoneType, UnionType
 from typing import Any, Literal, get_args, get_origin
 
-from captionless.config.base import Config, allowed, default_text
+from captionless.config.describe import describe_allowed, describe_default
 from captionless.config.evaluation import ClassifierConfig, EvaluationConfig
 from captionless.config.sampling import SamplingConfig
+from captionless.config.train_request import TrainRequest
 from captionless.config.training import TrainConfig
 
 ROOT = Path(__file__).parents[1]
-CONFIGS = {"TrainOptions": TrainConfig, "SamplingOptions": SamplingConfig, "EvaluationOptions": EvaluationConfig}
+OPTIONS = {
+    "TrainOptions": (TrainRequest, TrainConfig),
+    "SamplingOptions": (SamplingConfig,),
+    "EvaluationOptions": (EvaluationConfig,),
+}
 TITLES = {
+    "Training: what and where": TrainRequest,
     "Training": TrainConfig,
     "Sampling": SamplingConfig,
     "Evaluation": EvaluationConfig,
@@ -27,57 +33,57 @@ TITLES = {
 
 
 def spelled(kind: Any) -> str:
-    """Return a type as it is written in source code."""
+    """Return a type as it is written in source code, for what Python callers may pass."""
     if get_origin(kind) is Literal:
         return "Literal[" + ", ".join(f'"{name}"' for name in get_args(kind)) + "]"
     if isinstance(kind, UnionType) or (get_origin(kind) is not None and NoneType in get_args(kind)):
-        return " | ".join(spelled(one) for one in get_args(kind))
+        return " | ".join(dict.fromkeys(" | ".join(spelled(one) for one in get_args(kind)).split(" | ")))
+    if kind == tuple[str, ...]:
+        return "Sequence[str]"
     if get_origin(kind) is tuple:
         return f"tuple[{', '.join('...' if one is ... else spelled(one) for one in get_args(kind))}]"
-    return "None" if kind is NoneType else kind.__name__
+    return {NoneType: "None", Path: "str | Path"}.get(kind, kind.__name__)
 
 
-def keywords() -> str:
+def keyword_types() -> str:
     """Return the module of typed keywords."""
     lines = [
         '"""The settings as typed keywords for editors and type checkers; written by tools/settings.py."""',
         "",
         "from __future__ import annotations",
         "",
+        "from collections.abc import Sequence",
+        "from pathlib import Path",
         "from typing import TYPE_CHECKING, Literal, TypedDict",
         "",
         "if TYPE_CHECKING:",
         "    from captionless.config.evaluation import ClassifierConfig",
     ]
-    for name, config in CONFIGS.items():
+    for name, configs in OPTIONS.items():
+        fields = [one for config in configs for one in config.model_fields.items()]
         lines += ["", "", f"class {name}(TypedDict, total=False):"]
-        lines += [f'    """The fields of ``captionless.config.{module(config)}.{config.__name__}``."""', ""]
-        lines += [f"    {field}: {spelled(info.annotation)}" for field, info in config.model_fields.items()]
+        lines += [f'    """The fields of ``{"`` and ``".join(config.__name__ for config in configs)}``."""', ""]
+        lines += [f"    {field}: {spelled(info.annotation)}" for field, info in fields if not info.is_required()]
     lines += ["", "", "class EvaluateOptions(EvaluationOptions, SamplingOptions, total=False):"]
     lines += ['    """The settings of ``captionless.evaluate``."""']
     return "\n".join(lines) + "\n"
-
-
-def module(config: type[Config]) -> str:
-    """Return the name of a config's module."""
-    return config.__module__.rpartition(".")[2]
 
 
 def tables() -> str:
     """Return the page of the settings."""
     lines = ["# Settings", "", "<!-- Written by tools/settings.py; do not edit. -->", ""]
     lines += [
-        "Each is a keyword in Python and an option on the command line: `hold_out=0.1` is `--hold-out 0.1`.",
+        "Each is a keyword in Python and an option on the command line: `hold_out=0.1` is `--hold-out 0.1` "
+        "(`start_from` is `--from`).",
     ]
     for title, config in TITLES.items():
         lines += ["", f"## {title}", "", "| setting | default | allowed | effect |", "|---|---|---|---|"]
         for field, info in config.model_fields.items():
-            cells = (f"`{field}`", default_text(info), allowed(info))
-            lines.append(f"| {' | '.join(cells)} | {info.description} |")
+            lines.append(f"| `{field}` | {describe_default(info)} | {describe_allowed(info)} | {info.description} |")
     return "\n".join(lines) + "\n"
 
 
-WRITTEN = {ROOT / "src/captionless/config/keyword_types.py": keywords, ROOT / "docs/settings.md": tables}
+WRITTEN = {ROOT / "src/captionless/config/keyword_types.py": keyword_types, ROOT / "docs/settings.md": tables}
 
 
 def main() -> None:

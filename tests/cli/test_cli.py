@@ -73,7 +73,7 @@ BAD = [
     (["train", "photos", "--out", "x", "--width", "33"], "--width must be a whole number above 0 and a multiple of 16"),
     (["train", "photos", "--out", "x", "--hold-out", "1"], "--hold-out"),
     (["train", "photos", "--out", "x", "--from", "nowhere"], "nowhere does not exist"),
-    (["train", "photos", "--out", "photos/0.png"], "is a file"),
+    (["train", "photos", "--out", "photos/0.png"], "is inside photos"),
     (["train", "empty", "--out", "x"], "empty"),
     (["train", "photos", "--out", "x", "--classes"], "make no class"),
     (["train", "photos", "--out", "x", "--classes", "--encoder", "bundled"], "--encoder applies only"),

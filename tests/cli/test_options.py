@@ -10,7 +10,7 @@ from captionless.config.base import Config, setting
 
 
 class Own(Config):
-    place: str = setting(..., "A place.", command_line={"argument": True})
+    place: str = setting(..., "A place.", flag="")
     scale: tuple[float, ...] = setting((1.0,), "Several scales.")
 
 
@@ -32,16 +32,6 @@ def test_each_setting_is_an_option_that_reaches_the_first_config_that_has_it() -
     assert CliRunner().invoke(app, ["here", "--scale", "-1,2", "--no-high-up", "--sizes", "none"]).exit_code == 0
     assert seen == [Own(place="here", scale=(-1.0, 2.0)), Settings(high_up=False, sizes=())]
     assert seen[1].given() == {"high_up": False, "sizes": ()}
-
-
-def test_the_help_shows_no_type_beside_switches() -> None:
-    def go(own: Own, settings: Settings) -> None: ...
-
-    app = typer.Typer(add_completion=False)
-    add_command(app, go)
-    shown = CliRunner().invoke(app, ["--help"]).output
-    assert "--no-high-up" in shown
-    assert "bool" not in shown
 
 
 def test_parameters_in_backticks_become_flags() -> None:

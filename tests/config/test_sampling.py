@@ -15,7 +15,7 @@ from captionless.errors import CaptionlessError
 REFUSED = [
     ({"steps": 0}, "steps", "Try `steps=20`."),
     ({"batch": 0}, "batch", "a whole number of at least 1"),
-    ({"guidance": math.nan}, "guidance", "a number from -100 to 100, not nan"),
+    ({"guidance": math.nan}, "guidance", "a number of at least -100 and at most 100, not nan"),
     ({"guidance": math.inf}, "guidance", "not inf"),
     ({"guidance": -101.0}, "guidance", "not -101.0"),
     ({"sampler": "euler-maruyama"}, "sampler", "one of dpmpp-2m, unipc, "),
@@ -29,14 +29,14 @@ REFUSED = [
     ({"guidance_interval": (math.nan, 1.0)}, "guidance_interval", "2 numbers"),
     ({"guidance_interval": (0.1,)}, "guidance_interval", "2 numbers"),
     ({"guidance_levels": (0.0, 1.0)}, "guidance_levels", "0 < low"),
-    ({"guidance_rescale": 1.5}, "guidance_rescale", "from 0 to 1, not 1.5. Try `guidance_rescale=0.7`."),
+    ({"guidance_rescale": 1.5}, "guidance_rescale", "at least 0 and at most 1, not 1.5. Try `guidance_rescale=0.7`."),
     ({"eta": 1.0}, "eta", "the sampler dpmpp-2m has no `eta`"),
     ({"churn": 1.0}, "churn", "choose `sampler=heun` or `sampler=euler`"),
     ({"variance": "upper"}, "variance", "choose `sampler=ddpm`"),
     ({"sampler": "ddpm", "variance": "middle"}, "variance", "one of lower, upper, not middle"),
-    ({"sampler": "ddim", "eta": 1.5}, "eta", "from 0 to 1, not 1.5"),
-    ({"sampler": "ddim", "eta": math.nan}, "eta", "from 0 to 1, not nan"),
-    ({"sampler": "heun", "churn": -1.0}, "churn", "from 0 to 100, not -1.0"),
+    ({"sampler": "ddim", "eta": 1.5}, "eta", "at most 1, not 1.5"),
+    ({"sampler": "ddim", "eta": math.nan}, "eta", "at most 1, not nan"),
+    ({"sampler": "heun", "churn": -1.0}, "churn", "at most 100, not -1.0"),
 ]
 
 

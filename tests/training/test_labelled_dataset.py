@@ -12,12 +12,13 @@ import pytest
 import encoder_factory
 import tiny
 from captionless.checkpoints.config import TrainingRecord
+from captionless.config.train_request import TrainRequest
 from captionless.config.training import TrainConfig
 from captionless.data.labels import FOLDERS
 from captionless.errors import CaptionlessError
 from captionless.training.dataset import Dataset
 from captionless.training.labelled_dataset import load_labelled_dataset
-from captionless.training.resolve import Plan, TrainRequest, find_label_source
+from captionless.training.resolve import Plan, find_label_source
 from captionless.training.start import Start
 from training_cases import Remembers
 
@@ -40,7 +41,7 @@ def photos(tmp_path: Path) -> Path:
 
 def gather(folder: Path, source: str = FOLDERS, progress: Remembers | None = None, **changes: Any) -> Dataset:
     start = Start(changes.pop("before", None))
-    plan = Plan(TrainRequest(folder, folder.parent / "out"), start, CONFIG.replace(**changes), source)
+    plan = Plan(TrainRequest(folder=folder, out=folder.parent / "out"), start, CONFIG.replace(**changes), source)
     return load_labelled_dataset(plan, progress or Remembers())
 
 
@@ -143,7 +144,7 @@ def test_more_classes_than_those_of_the_model_begun_from_are_refused_too(photos:
 
 
 def source(start: Start, **given: Any) -> str | None:
-    return find_label_source(TrainRequest(Path(), Path(), **given), start)
+    return find_label_source(TrainRequest(folder=Path(), out=Path(), **given), start)
 
 
 def test_labels_come_from_the_table_else_from_sub_folders_else_there_are_none() -> None:

@@ -21,7 +21,7 @@ from captionless.encoders.embeddings import embed
 from captionless.encoders.table import write_vectors
 from captionless.errors import CaptionlessError
 from captionless.generation.generator import Generator
-from captionless.training.checkpointer import exclusive
+from captionless.training.checkpointer import lock_checkpoints
 from captionless.training.run import train
 from training_cases import Remembers, StopsAt, same_state, state_tensors
 
@@ -118,7 +118,7 @@ def test_resuming_where_nothing_is_yet_starts_at_the_beginning(photos: Path, enc
     [
         ({}, "already holds a model"),
         ({"resume": True, "size": 16}, "`size=16` conflicts with"),
-        ({"resume": True, "start_from": "bundled"}, "started from random weights, not from bundled"),
+        ({"resume": True, "start_from": "bundled"}, "started without `start_from`"),
         ({"resume": True, "encoder": "OTHER"}, "was trained with the encoder"),
     ],
 )
@@ -174,7 +174,7 @@ def test_a_model_folder_inside_the_images_is_refused(photos: Path, encoder: Path
 
 
 def test_two_trainings_do_not_write_to_one_folder(photos: Path, encoder: Path, tmp_path: Path) -> None:
-    with exclusive(tmp_path / "model", main=True), pytest.raises(CaptionlessError, match="another training"):
+    with lock_checkpoints(tmp_path / "model"), pytest.raises(CaptionlessError, match="another training"):
         train(photos, tmp_path / "model", encoder=str(encoder), **TINY)
 
 

@@ -14,7 +14,6 @@ from PIL import Image
 
 import encoder_factory
 import tiny
-from captionless.checkpoints.config import TrainingRecord, save_config
 from captionless.checkpoints.image_list import read_image_list
 from captionless.checkpoints.model import load_model
 from captionless.config.training import TrainConfig
@@ -102,8 +101,7 @@ def test_beside_a_few_held_out_images_copies_are_not_excused_and_nobody_is_acqui
     assert (some.memorises, none.memorises) == (True, None)
     assert "begun to memorise" in some.describe()
     assert none.describe().endswith("Memorisation is inconclusive: that takes 40 held-out images, not 20.")
-    assert none.better_than(replace(some, kid=result(1, 10).kid)) is True
-    assert replace(some, kid=result(1, 10).kid).better_than(none) is False
+    assert none.rank < replace(some, kid=result(1, 10).kid).rank
     assert "inconclusive" not in result(1, 60).describe()
 
 
@@ -112,15 +110,6 @@ def test_a_resumed_training_remembers_the_best_and_forgets_what_came_after_its_c
     kept, _ = run(tmp_path, [result(30, 45), result(40, 39)], start=20)
     assert kept == [40]
     assert [one.kid.value for one in read_validations(tmp_path)] == [50, 40, 45, 39]
-
-
-def test_what_the_folder_of_the_best_model_holds_is_not_forgotten_in_a_crash(tmp_path: Path) -> None:
-    run(tmp_path, [result(10, 50), result(20, 40), result(30, 10)])
-    config = tiny.model().config
-    save_config(tmp_path / "best", replace(config, training=TrainingRecord(images_seen=30)))
-    kept, _ = run(tmp_path, [result(40, 39), result(50, 9)], start=20)  # 30 is not looked at a second time
-    assert kept == [50]
-    assert [one.images for one in read_validations(tmp_path)] == [10, 20, 30, 40, 50]
 
 
 def test_the_end_is_validated_once_wherever_it_falls(tmp_path: Path) -> None:
@@ -137,7 +126,7 @@ def test_what_is_told_names_the_figures() -> None:
 @pytest.mark.parametrize("line", ["{", '{"images": 1}', '{"images": "x", "kid": {}}', "[]"])
 def test_a_damaged_record_is_named(line: str, tmp_path: Path) -> None:
     (tmp_path / "evaluations.jsonl").write_text(line + "\n")
-    with pytest.raises(CaptionlessError, match=r"evaluations\.jsonl is damaged .* Remove it"):
+    with pytest.raises(CaptionlessError, match=r"evaluations\.jsonl is damaged\. Remove it"):
         read_validations(tmp_path)
 
 
@@ -177,13 +166,6 @@ def test_looking_changes_nothing_and_sees_the_same_again() -> None:
     assert torch.equal(torch.get_rng_state(), before)
     assert validator.validate(network, 1) == first
     assert (first.kid.n, first.memorised.n) == (30, 40)
-
-
-def test_too_few_held_out_images_are_refused_with_a_share_that_would_do() -> None:
-    with pytest.raises(CaptionlessError, match=r"at least 20 held-out images, and there are 3\. Try `hold_out=0\.3`"):
-        Validator(tiny.model().config, (), dataset(noise(97, 1), noise(3, 2)))
-    with pytest.raises(CaptionlessError, match=r"there are 3\. Add images, or leave it out"):
-        Validator(tiny.model().config, (), dataset(noise(9, 1), noise(3, 2)))
 
 
 # --- through the verb ---
@@ -271,9 +253,9 @@ def test_a_model_of_classes_is_looked_at_too(photos: Path, tmp_path: Path) -> No
 @pytest.mark.parametrize(
     ("given", "said"),
     [
-        ({"evaluate_every": 0, "hold_out": 0.5}, "must be at least 1 image, not 0"),
+        ({"evaluate_every": 0, "hold_out": 0.5}, "of at least 1, not 0"),
         ({"evaluate_every": 100}, r"needs held-out images.*`hold_out=0\.1`"),
-        ({"evaluate_every": 100, "hold_out": 0.05}, "needs at least 20 held-out images"),
+        ({"evaluate_every": 100, "hold_out": 0.05}, r"needs at least 20 held-out images.*larger `hold_out`"),
     ],
 )
 def test_what_cannot_be_looked_at_is_refused(

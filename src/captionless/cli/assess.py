@@ -27,35 +27,24 @@ COLUMNS = ("class", "recognised", "95% range", "bar", "verdict", "real images", 
 class AssessOptions(Config):
     """The inputs and outputs of `captionless assess`."""
 
-    model: str = setting(
-        "bundled",
-        "A model folder; by default the bundled model.",
-        command_line={"argument": True, "metavar": "MODEL"},
-    )
+    model: str = setting("bundled", "A model folder; by default the bundled model.", flag="", metavar="MODEL")
     data: Path = setting(..., "A folder of real images, each class in a sub-folder; the classifier is trained on them.")
     passing: float | Literal["ceiling"] = setting(
         0.95,
         "The share of each class's images that must be recognised; or 'ceiling': the share of its held-out real images "
         "that the classifier recognises.",
-        command_line={"flag": "--pass", "metavar": "SHARE|ceiling"},
+        flag="--pass",
+        metavar="SHARE|ceiling",
     )
-    n: int = setting(100, "Images per class.", command_line={"flag": "-n"})
+    n: int = setting(100, "Images per class.", flag="-n")
     prompts: Path | None = setting(
-        None,
-        "JSON lines with prompt and label.",
-        shown="the model's classes, or 'a photo of a LABEL'",
-        command_line={"metavar": "FILE"},
+        None, "JSON lines with prompt and label.", shown="the model's classes, or 'a photo of a LABEL'", metavar="FILE"
     )
     out: Path | None = setting(None, "Write the grade into this folder, as grade.json.")
     labels: Path | None = setting(
-        None,
-        "Labels from a table with the header file,label.",
-        shown="sub-folders",
-        command_line={"metavar": "FILE.csv"},
+        None, "Labels from a table with the header file,label.", shown="sub-folders", metavar="FILE.csv"
     )
-    encoder: str | None = setting(
-        None, "Where the model's own encoder is now, if it has moved.", command_line={"metavar": "FOLDER"}
-    )
+    encoder: str | None = setting(None, "Where the model's own encoder is now, if it has moved.", metavar="FOLDER")
     seed: int = setting(0, "Seed of the noise, and of the classifier.")
 
 

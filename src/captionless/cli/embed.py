@@ -11,13 +11,9 @@ from captionless.config.base import Config, setting
 class EmbedOptions(Config):
     """The inputs and outputs of `captionless embed`."""
 
-    folder: Path = setting(
-        ..., "A folder of images, in any sub-folders.", command_line={"argument": True, "metavar": "FOLDER"}
-    )
+    folder: Path = setting(..., "A folder of images, in any sub-folders.", flag="", metavar="FOLDER")
     encoder: str = setting("auto", "bundled, a hub id or a folder; auto chooses by the images.")
-    csv: Path | None = setting(
-        None, "Also write a table: path, then the numbers of its vector.", command_line={"metavar": "FILE"}
-    )
+    csv: Path | None = setting(None, "Also write a table: path, then the numbers of its vector.", metavar="FILE")
 
 
 def embed(options: EmbedOptions) -> None:

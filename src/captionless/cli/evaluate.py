@@ -14,9 +14,7 @@ class EvaluateOptions(Config):
     """The inputs and outputs of `captionless evaluate`."""
 
     models: tuple[str, ...] = setting(
-        ("bundled",),
-        "Model folders, side by side; by default the bundled model.",
-        command_line={"argument": True, "metavar": "MODEL"},
+        ("bundled",), "Model folders, side by side; by default the bundled model.", flag="", metavar="MODEL"
     )
     data: Path = setting(..., "A folder of images; those that the model was not trained on count as held out.")
     out: Path = setting(Path("report"), "The folder to write the report into.")
@@ -24,23 +22,15 @@ class EvaluateOptions(Config):
         None,
         "Prompts, one per line, or JSON lines with prompt and label.",
         shown="the names of sub-folders",
-        command_line={"metavar": "FILE"},
+        metavar="FILE",
     )
     labels: Path | None = setting(
-        None,
-        "Labels from a table with the header file,label.",
-        shown="sub-folders",
-        command_line={"metavar": "FILE.csv"},
+        None, "Labels from a table with the header file,label.", shown="sub-folders", metavar="FILE.csv"
     )
     features: str | None = setting(
-        None,
-        "Compare images by any transformers image model.",
-        shown="the model's own encoder",
-        command_line={"metavar": "ID|FOLDER"},
+        None, "Compare images by any transformers image model.", shown="the model's own encoder", metavar="ID|FOLDER"
     )
-    encoder: str | None = setting(
-        None, "Where the models' own encoder is now, if it has moved.", command_line={"metavar": "FOLDER"}
-    )
+    encoder: str | None = setting(None, "Where the models' own encoder is now, if it has moved.", metavar="FOLDER")
 
 
 def evaluate(options: EvaluateOptions, config: EvaluationConfig, sampling: SamplingConfig) -> None:

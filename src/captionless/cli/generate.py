@@ -15,17 +15,13 @@ PHOTOGRAPH = "Start from a photograph"
 class GenerateOptions(Config):
     """The inputs and outputs of `captionless generate`."""
 
-    words: tuple[str, ...] = setting((), "What the image shows.", command_line={"argument": True, "metavar": "PROMPT"})
+    words: tuple[str, ...] = setting((), "What the image shows.", flag="", metavar="PROMPT")
     prompts: Path | None = setting(
-        None,
-        "A file of prompts, one per line, or JSON lines; - reads standard input.",
-        command_line={"metavar": "FILE"},
+        None, "A file of prompts, one per line, or JSON lines; - reads standard input.", metavar="FILE"
     )
     model: str = setting("bundled", "A model folder, or 'bundled', the flower model.")
-    encoder: str | None = setting(
-        None, "Where the model's own encoder is now, if it has moved.", command_line={"metavar": "FOLDER"}
-    )
-    n: int | None = setting(None, "Images per prompt.", shown="1; with `towards` 8", command_line={"flag": "-n"})
+    encoder: str | None = setting(None, "Where the model's own encoder is now, if it has moved.", metavar="FOLDER")
+    n: int | None = setting(None, "Images per prompt.", shown="1; with `towards` 8", flag="-n")
     seed: int = setting(0, "Seed of a prompt's first image; the next ones have the seeds that follow.")
     out: Path = setting(Path("images"), "The folder to write into; existing files are never overwritten.")
     trajectory: bool = setting(False, "Also write the denoising steps of each image: a strip and a GIF.")
@@ -33,34 +29,29 @@ class GenerateOptions(Config):
         (),
         "A class to show, where the model was trained with --classes. Repeatable.",
         panel=CONTENT,
-        command_line={"flag": "--class", "metavar": "NAME"},
+        flag="--class",
+        metavar="NAME",
     )
-    negative: str | None = setting(
-        None, "A prompt to guide away from.", panel=CONTENT, command_line={"metavar": "TEXT"}
-    )
+    negative: str | None = setting(None, "A prompt to guide away from.", panel=CONTENT, metavar="TEXT")
     also: tuple[str, ...] = setting(
         (),
         "Another prompt at the same time; its weight is 1 unless given, and below 0 guides away from it. Repeatable.",
         panel=CONTENT,
-        command_line={"metavar": "TEXT[:WEIGHT]"},
+        metavar="TEXT[:WEIGHT]",
     )
-    then: str | None = setting(
-        None, "Another prompt that takes over on the way.", panel=CONTENT, command_line={"metavar": "TEXT"}
-    )
+    then: str | None = setting(None, "Another prompt that takes over on the way.", panel=CONTENT, metavar="TEXT")
     switch: float | None = setting(None, "Share of the way after which `then` takes over.", panel=CONTENT, shown="0.5")
     towards: str | None = setting(
         None,
         "Blend from the prompt to this one in even steps, all from the noise of one seed.",
         panel=CONTENT,
-        command_line={"metavar": "TEXT"},
+        metavar="TEXT",
     )
     like: Path | None = setting(
-        None, "An image of what to show, with a prompt or without.", panel=CONTENT, command_line={"metavar": "IMAGE"}
+        None, "An image of what to show, with a prompt or without.", panel=CONTENT, metavar="IMAGE"
     )
     like_share: float | None = setting(None, "Its share in the mixture with the prompt.", panel=CONTENT, shown="0.5")
-    init: Path | None = setting(
-        None, "A photograph to start from instead of noise.", panel=PHOTOGRAPH, command_line={"metavar": "IMAGE"}
-    )
+    init: Path | None = setting(None, "A photograph to start from instead of noise.", panel=PHOTOGRAPH, metavar="IMAGE")
     strength: float | None = setting(
         None,
         "How much of it is replaced, from above 0 (nothing) to 1 (everything).",
@@ -71,14 +62,14 @@ class GenerateOptions(Config):
         None,
         "An image of its size: only what is white (or transparent) here is replaced.",
         panel=PHOTOGRAPH,
-        command_line={"metavar": "IMAGE"},
+        metavar="IMAGE",
     )
     guidance: tuple[float, ...] = setting(
         (SamplingConfig().guidance,),
         f"{SamplingConfig.model_fields['guidance'].description} Several, such as -1,0,1,3, are compared side by side.",
         panel=GUIDANCE,
         example=(3,),
-        command_line={"metavar": "W[,W...]"},
+        metavar="W[,W...]",
     )
 
 

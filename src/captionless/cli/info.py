@@ -10,11 +10,7 @@ from captionless.errors import CaptionlessError
 class InfoOptions(Config):
     """The input of `captionless info`."""
 
-    name: str = setting(
-        ...,
-        "A model ('bundled' too) or a folder of images.",
-        command_line={"argument": True, "metavar": "MODEL|FOLDER"},
-    )
+    name: str = setting(..., "A model ('bundled' too) or a folder of images.", flag="", metavar="MODEL|FOLDER")
 
 
 def info(options: InfoOptions) -> None:

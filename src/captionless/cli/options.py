@@ -10,23 +10,14 @@ from typing import Annotated, Any, get_args, get_origin, get_type_hints
 
 import typer
 from pydantic.fields import FieldInfo
+from pydantic_core import PydanticUndefined
 from rich.markup import escape
-from typer.core import TyperCommand
 
-from captionless.config.base import Config, about, choices, default_text, plain_type
+from captionless.config.base import Config
+from captionless.config.describe import about, choices, describe_default, plain_type
 from captionless.errors import CaptionlessError
 
 _NAMED = re.compile(r"`([a-z_]+)(?:=([^`]*))?`")
-
-
-class _Command(TyperCommand):
-    """A command whose help shows no type beside ``--help``, as beside no other switch."""
-
-    def get_help_option(self, ctx: Any) -> Any:
-        option = super().get_help_option(ctx)
-        if option is not None:
-            option.metavar = ""
-        return option
 
 
 def add_command(app: typer.Typer, function: Callable[..., None]) -> dict[str, str]:
@@ -57,18 +48,19 @@ def add_command(app: typer.Typer, function: Callable[..., None]) -> dict[str, st
             raise
 
     flags = {name: flag(name, field) for name, field in fields.items()}
-    spelled = {name: one for name, one in flags.items() if not about(fields[name], "argument")}
+    spelled = {name: one for name, one in flags.items() if one}
     parameters = [_parameter(name, field, flags) for name, field in fields.items()]
     command.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
     command.__doc__ = function.__doc__
-    app.command(function.__name__, cls=_Command)(command)
+    app.command(function.__name__)(command)
     return spelled
 
 
 def flag(name: str, field: FieldInfo) -> str:
     """Return how the command line spells a setting; a switch that is on by default is ``--name/--no-name``."""
-    spelled = about(field, "flag") or "--" + name.replace("_", "-")
-    return f"{spelled}/--no-{spelled[2:]}" if field.default is True else str(spelled)
+    own: str | None = about(field, "flag")
+    spelled = "--" + name.replace("_", "-") if own is None else own
+    return f"{spelled}/--no-{spelled[2:]}" if field.default is True else spelled
 
 
 def with_flags(message: str, flags: Mapping[str, str]) -> str:
@@ -87,23 +79,17 @@ def with_flags(message: str, flags: Mapping[str, str]) -> str:
 
 
 def _parameter(name: str, field: FieldInfo, flags: Mapping[str, str]) -> inspect.Parameter:
-    required = field.is_required()
     text = field.description or ""
-    if choices(field):
+    if len(choices(field)) > 1:
         text += f" One of {', '.join(choices(field))}."
     text = escape(with_flags(text, flags))
-    unset = required or any(field.default is nothing for nothing in (None, False, ()))
-    shown = about(field, "shown") or ("" if unset else default_text(field))
-    if shown:
-        text += f" [dim]\\[default: {with_flags(shown, flags)}][/dim]"
-    more = {"help": text, "rich_help_panel": about(field, "panel"), "metavar": about(field, "metavar")}
-    kind = _type(field)
-    more["metavar"] = more["metavar"] or _metavar(plain_type(field))
-    if about(field, "argument"):
-        option: Any = typer.Argument(show_default=False, **more)
-    else:
-        option = typer.Option(flags[name], show_default=False, **more)
-    annotation: Any = Annotated[kind if required else kind | None, option]  # type: ignore[valid-type]
+    if about(field, "shown") or field.default not in (None, False, (), PydanticUndefined):
+        text += f" [dim]\\[default: {with_flags(describe_default(field), flags)}][/dim]"
+    more = {"help": text, "rich_help_panel": about(field, "panel"), "show_default": False}
+    more["metavar"] = about(field, "metavar") or _metavar(plain_type(field))
+    option: Any = typer.Option(flags[name], **more) if flags[name] else typer.Argument(**more)
+    kind, required = _type(field), field.is_required()
+    annotation: Any = Annotated[kind if required else kind | None, option]
     default = inspect.Parameter.empty if required else None
     return inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, annotation=annotation, default=default)
 

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from difflib import get_close_matches
-from typing import Any, Literal, Self, get_args, get_origin
+from typing import Any, Self
 
-from annotated_types import Ge, Gt, Le, Lt, MultipleOf
+from annotated_types import MultipleOf
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
-from pydantic.fields import FieldInfo
 
+from captionless.config.describe import about, as_option, choices, describe_allowed
 from captionless.errors import CaptionlessError
 
 
@@ -19,7 +19,8 @@ def setting(
     panel: str | None = None,
     shown: str | None = None,
     example: Any = None,
-    command_line: dict[str, Any] | None = None,
+    flag: str | None = None,
+    metavar: str | None = None,
     **limits: Any,
 ) -> Any:
     """Define a setting of a ``Config``: the one place where it is described.
@@ -30,15 +31,18 @@ def setting(
         panel: heading that it stands under in the command line's help; None: among the main options.
         shown: the default in words, where it depends on something else.
         example: a sensible value for error messages; by default the default.
-        command_line: what differs there: ``flag``, ``metavar``, ``argument=True`` for one without a flag.
+        flag: how the command line spells it, if not like its name; "" for an argument without a flag.
+        metavar: what stands for its value in the command line's help, if not its type.
         **limits: ``gt``, ``ge``, ``lt``, ``le``, ``multiple_of``, as in ``pydantic.Field``.
     """
-    extra = {"panel": panel, "shown": shown, "example": example, **(command_line or {})}
+    extra = {"panel": panel, "shown": shown, "example": example, "flag": flag, "metavar": metavar}
     return Field(default, description=help, json_schema_extra=extra, **limits)
 
 
 class Config(BaseModel):
     """Settings that are checked when they are given, and cannot change afterwards.
+
+    Validators raise ``ValueError`` with a whole sentence.
 
     Raises:
         CaptionlessError: an unknown setting or a value out of range; it names the setting and what is allowed.
@@ -54,8 +58,7 @@ class Config(BaseModel):
 
     def replace(self, **changes: Any) -> Self:
         """Return a copy with some settings changed, checked like the original."""
-        given = {name: getattr(self, name) for name in self.model_fields_set}
-        return type(self)(**(given | changes))
+        return type(self)(**(self.given() | changes))
 
     def given(self) -> dict[str, Any]:
         """Return the settings that were given explicitly, with their values."""
@@ -65,103 +68,27 @@ class Config(BaseModel):
         """Return the non-default settings in command-line form, leaving out nested configs."""
         fields = type(self).model_fields.items()
         changed = {name: getattr(self, name) for name, field in fields if getattr(self, name) != field.default}
-        return {name: written(value) for name, value in changed.items() if not isinstance(value, Config)}
-
-
-def written(value: Any) -> str:
-    """Return a value as it is written on the command line: several numbers separated by commas."""
-    return ",".join(map(str, value)) if isinstance(value, tuple) else str(value)
+        return {name: as_option(value) for name, value in changed.items() if not isinstance(value, Config)}
 
 
 def _explain(config: type[Config], values: dict[str, Any], error: ValidationError) -> CaptionlessError:
     """Turn the first of pydantic's complaints into an error that names what is allowed and what to try."""
-    name = str(error.errors()[0]["loc"][0])
-    value = values[name]
+    complaint = error.errors()[0]
+    name = str(complaint["loc"][0])
+    value, code = values.get(name), "invalid_setting"
     if name not in config.model_fields:
-        close = get_close_matches(name, config.model_fields, 1)
+        code, close = "unknown_setting", get_close_matches(name, config.model_fields, 1)
         hint = f"Did you mean `{close[0]}`?" if close else f"Choose from: {', '.join(config.model_fields)}."
-        return CaptionlessError(
-            f"there is no setting `{name}`. {hint}", parameter=name, value=value, code="unknown_setting"
-        )
-    field = config.model_fields[name]
-    hint = "" if choices(field) else _suggestion(name, field, value)
-    message = f"`{name}` must be {allowed(field)}, not {written(value) or repr(value)}.{hint}"
-    return CaptionlessError(message, parameter=name, value=value, code="invalid_setting")
-
-
-def _suggestion(name: str, field: FieldInfo, value: Any) -> str:
-    step = _limit(field, MultipleOf)
-    example = about(field, "example") or field.default
-    if step and isinstance(value, int) and value > 0:
-        example = max(1, round(value / step)) * step
-    return "" if example is None else f" Try `{name}={written(example)}`."
-
-
-def about(field: FieldInfo, what: Literal["panel", "shown", "example", "flag", "metavar", "argument"]) -> Any:
-    """Return the extra metadata passed to ``setting`` for a field, other than its help and limits."""
-    assert isinstance(field.json_schema_extra, dict)
-    return field.json_schema_extra.get(what)
-
-
-def plain_type(field: FieldInfo) -> Any:
-    """Return the type of a field without the ``None`` that stands for "chosen automatically"."""
-    kinds = [kind for kind in get_args(field.annotation) if kind is not type(None)]
-    optional = type(None) in get_args(field.annotation)
-    return kinds[0] if optional and len(kinds) == 1 else field.annotation
-
-
-def choices(field: FieldInfo) -> tuple[str, ...]:
-    """Return the names that a field accepts; empty if it is not a choice among names."""
-    kind = plain_type(field)
-    return get_args(kind) if get_origin(kind) is Literal else ()
-
-
-def allowed(field: FieldInfo) -> str:
-    """Return the values that a field accepts, in words: "a whole number above 0 and a multiple of 16"."""
-    kind = plain_type(field)
-    if choices(field):
-        return f"one of {', '.join(choices(field))}"
-    if kind is bool:
-        return "true or false"
-    if isinstance(kind, type) and issubclass(kind, Config):
-        return f"a {kind.__name__}"
-    if get_origin(kind) is tuple:
-        item, *rest = get_args(kind)
-        if item is str:
-            return "texts"
-        many = "whole numbers" if item is int else "numbers"
-        return f"{many} separated by commas" if ... in rest else f"{1 + len(rest)} {many} separated by a comma"
-    if kind is not float and kind is not int:
-        return " or ".join(map(_worded, get_args(kind))) if get_args(kind) else "text"
-    name = "a whole number" if kind is int else "a number"
-    ge, gt, le, lt = (_limit(field, limit) for limit in (Ge, Gt, Le, Lt))
-    low = "from" if le is not None or lt is not None else "of at least"
-    parts = [f"{low} {ge:,}" if ge is not None else "", f"above {gt:,}" if gt is not None else ""]
-    parts += [f"to {le:,}" if ge is not None and le is not None else f"up to {le:,}" if le is not None else ""]
-    parts += [f"up to but not including {lt:,}" if lt is not None else ""]
-    step = _limit(field, MultipleOf)
-    parts += [f"and a multiple of {step}" if step else ""]
-    return " ".join([name, *filter(None, parts)])
-
-
-def default_text(field: FieldInfo) -> str:
-    """Return the default of a field in words."""
-    if shown := about(field, "shown"):
-        return str(shown)
-    if isinstance(field.default, bool):
-        return "on" if field.default else "off"
-    if isinstance(field.default, Config):
-        return "its defaults"
-    return written(field.default)
-
-
-def _worded(kind: Any) -> str:
-    """Return what one of several types of a field accepts."""
-    if get_origin(kind) is Literal:
-        return " or ".join(get_args(kind))
-    return {int: "a whole number", float: "a number"}.get(kind, "text")
-
-
-def _limit(field: FieldInfo, kind: type) -> Any:
-    found = next((one for one in field.metadata if isinstance(one, kind)), None)
-    return None if found is None else getattr(found, kind.__name__.lower() if kind is not MultipleOf else "multiple_of")
+        message = f"there is no setting `{name}`. {hint}"
+    elif complaint["type"] == "value_error":
+        message = str(complaint["ctx"]["error"])
+    else:
+        field = config.model_fields[name]
+        message = f"`{name}` must be {describe_allowed(field)}, not {as_option(value) or repr(value)}."
+        example = about(field, "example") or (None if field.is_required() else field.default)
+        step: Any = next((one.multiple_of for one in field.metadata if isinstance(one, MultipleOf)), None)
+        if step and isinstance(value, int) and value > 0:
+            example = max(1, round(value / step)) * step
+        if not choices(field) and example is not None:
+            message += f" Try `{name}={as_option(example)}`."
+    return CaptionlessError(message, parameter=name, value=value, code=code)

@@ -47,10 +47,7 @@ class EvaluationConfig(Config):
         ge=1,
     )
     compared: int = setting(
-        20_000,
-        "Maximum number of training images that samples are compared with to find copies.",
-        panel=SIZES,
-        ge=1,
+        20_000, "Maximum number of training images that samples are compared with to find copies.", panel=SIZES, ge=1
     )
     common_held_out: int = setting(
         50,

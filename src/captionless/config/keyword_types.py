@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Literal, TypedDict
 
 if TYPE_CHECKING:
@@ -9,8 +11,19 @@ if TYPE_CHECKING:
 
 
 class TrainOptions(TypedDict, total=False):
-    """The fields of ``captionless.config.training.TrainConfig``."""
+    """The fields of ``TrainRequest`` and ``TrainConfig``."""
 
+    resume: bool
+    preset: Literal["course"] | None
+    encoder: str | None
+    vectors: str | Path | None
+    classes: bool
+    labels: str | Path | None
+    start_from: str | Path | None
+    enlarge: str | Path | None
+    sample_prompts: Sequence[str]
+    evaluate_every: int | None
+    track: Literal["tensorboard", "wandb", "mlflow", "trackio"] | None
     size: int
     minutes: float | None
     images: int | None
@@ -46,7 +59,7 @@ class TrainOptions(TypedDict, total=False):
 
 
 class SamplingOptions(TypedDict, total=False):
-    """The fields of ``captionless.config.sampling.SamplingConfig``."""
+    """The fields of ``SamplingConfig``."""
 
     guidance: float
     guidance_interval: tuple[float, float] | None
@@ -70,7 +83,7 @@ class SamplingOptions(TypedDict, total=False):
 
 
 class EvaluationOptions(TypedDict, total=False):
-    """The fields of ``captionless.config.evaluation.EvaluationConfig``."""
+    """The fields of ``EvaluationConfig``."""
 
     samples: int
     seed: int

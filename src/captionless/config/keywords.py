@@ -7,7 +7,8 @@ import textwrap
 from collections.abc import Callable
 from typing import Any, TypeVar
 
-from captionless.config.base import Config, allowed, default_text
+from captionless.config.base import Config
+from captionless.config.describe import describe_allowed, describe_default
 
 Function = TypeVar("Function", bound=Callable[..., Any])
 
@@ -35,7 +36,9 @@ def keywords(*configs: type[Config]) -> Callable[[Function], Function]:
                             name, inspect.Parameter.KEYWORD_ONLY, default=field.default, annotation=field.annotation
                         )
                     )
-                    about = f"{name}: {field.description} ({allowed(field)}; default {default_text(field)})"
+                    about = (
+                        f"{name}: {field.description} ({describe_allowed(field)}; default {describe_default(field)})"
+                    )
                     lines.append(textwrap.fill(about, 110, initial_indent="    ", subsequent_indent="        "))
         function.__signature__ = signature.replace(parameters=parameters)  # type: ignore[attr-defined]
         function.__doc__ = f"{inspect.cleandoc(function.__doc__ or '')}\n\nSettings:\n" + "\n".join(lines)

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal, Self, get_args
+from typing import Any, Literal, get_args
 
-from pydantic import model_validator
+from pydantic import ValidationInfo, field_validator
 
 from captionless.config.base import Config, setting
 from captionless.device import Precision
-from captionless.errors import CaptionlessError
 
 Sampler = Literal["dpmpp-2m", "unipc", "dpmpp-2m-sde", "heun", "euler", "euler-ancestral", "ddim", "ddpm"]
 Bridge = Literal["nearest", "mean", "none"]
@@ -131,39 +130,31 @@ class SamplingConfig(Config):
         le=1,
     )
 
-    @model_validator(mode="after")
-    def _check_ranges(self) -> Self:
-        low, high = self.guidance_interval or (0.0, 1.0)
-        if not 0 <= low < high <= 1:
-            raise CaptionlessError(
+    @field_validator("guidance_interval", "guidance_levels")
+    @classmethod
+    def _check_order(cls, value: tuple[float, float] | None, info: ValidationInfo) -> tuple[float, float] | None:
+        low, high = value or (0.0, 1.0)
+        if info.field_name == "guidance_interval" and not 0 <= low < high <= 1:
+            raise ValueError(
                 f"`guidance_interval` must be two times with 0 <= low < high <= 1, not {low},{high}. Try "
-                "`guidance_interval=0.1,0.9`.",
-                parameter="guidance_interval",
-                value=self.guidance_interval,
-                code="invalid_setting",
+                "`guidance_interval=0.1,0.9`."
             )
-        low, high = self.guidance_levels
-        if not 0 < low < high:
-            raise CaptionlessError(
-                f"`guidance_levels` must be two noise levels with 0 < low < high, not {low},{high}. Leave it out.",
-                parameter="guidance_levels",
-                value=self.guidance_levels,
-                code="invalid_setting",
+        if info.field_name == "guidance_levels" and not 0 < low < high:
+            raise ValueError(
+                f"`guidance_levels` must be two noise levels with 0 < low < high, not {low},{high}. Leave it out."
             )
-        return self
+        return value
 
-    @model_validator(mode="after")
-    def _check_options(self) -> Self:
-        for name, value in self.options.items():
-            if self.sampler not in OPTIONS[name]:
-                raise CaptionlessError(
-                    f"the sampler {self.sampler} has no `{name}`. Leave it out, or choose "
-                    f"{' or '.join(f'`sampler={other}`' for other in OPTIONS[name])}.",
-                    parameter=name,
-                    value=value,
-                    code="invalid_setting",
-                )
-        return self
+    @field_validator(*OPTIONS)
+    @classmethod
+    def _check_option(cls, value: Any, info: ValidationInfo) -> Any:
+        known = OPTIONS[str(info.field_name)]
+        if value is not None and info.data.get("sampler") not in known:
+            raise ValueError(
+                f"the sampler {info.data.get('sampler')} has no `{info.field_name}`. Leave it out, or choose "
+                f"{' or '.join(f'`sampler={other}`' for other in known)}."
+            )
+        return value
 
     @property
     def options(self) -> dict[str, Any]:

@@ -1,10 +1,10 @@
-"""The training settings: the one source of these defaults for library, command line and model folders."""
+"""The settings of a training run: the one source of these defaults for library, command line and model folders."""
 
 from __future__ import annotations
 
 from typing import Any, Literal, Self, get_args
 
-from pydantic import model_validator
+from pydantic import ValidationInfo, field_validator
 
 from captionless.config.base import Config, setting
 from captionless.config.keyword_types import TrainOptions
@@ -14,15 +14,8 @@ from captionless.errors import CaptionlessError
 Prediction = Literal["v", "eps", "x0", "flow"]
 ScheduleName = Literal["cosine", "linear", "sigmoid", "karras", "flow"]
 Weighting = Literal["uniform", "min-snr", "log-normal"]
-Mask = Literal["vector", "element"]
-NetworkName = Literal["standard", "course"]
 PREDICTIONS: tuple[Prediction, ...] = get_args(Prediction)
-SCHEDULES: tuple[ScheduleName, ...] = get_args(ScheduleName)
 WEIGHTINGS: tuple[Weighting, ...] = get_args(Weighting)
-MASKS: tuple[Mask, ...] = get_args(Mask)
-NETWORKS: tuple[NetworkName, ...] = get_args(NetworkName)
-TRACKERS = ("tensorboard", "wandb", "mlflow", "trackio")
-"""Trackers that a training run can be logged to, by the names of their packages."""
 
 SUPER_RESOLUTION_WEIGHTING: Weighting = "log-normal"
 """The default ``weighting`` of a super-resolution stage."""
@@ -44,18 +37,6 @@ COURSE: TrainOptions = {
 """The model of introductory courses on diffusion: T = 150 linear betas, predicted noise, an element-wise mask."""
 
 PRESETS: dict[str, TrainOptions] = {"course": COURSE}
-
-BOUND = (
-    "prediction",
-    "schedule",
-    "schedule_steps",
-    "zero_terminal_snr",
-    "network",
-)
-"""Settings that a training run takes over from its initial model: other values would make the weights meaningless."""
-
-LENGTH = frozenset({"images", "minutes", "precision", "checkpoint_minutes", "sample_grids"})
-"""Settings that may change on resuming: the total length, the number format, and how often output is written."""
 
 OPTIMISATION = "Optimisation"
 REGULARISATION = "Conditions and regularisation"
@@ -109,7 +90,7 @@ class TrainConfig(Config):
     condition_drop: float = setting(
         0.1, "Share of images trained without their vector, for guidance.", panel=REGULARISATION, ge=0, lt=1
     )
-    mask: Mask = setting(
+    mask: Literal["vector", "element"] = setting(
         "vector",
         "What `condition_drop` drops: the whole vector, or each element by itself (measured useless for guidance).",
         panel=REGULARISATION,
@@ -149,15 +130,11 @@ class TrainConfig(Config):
         panel=CORE,
         shown=f"uniform; with `enlarge` {SUPER_RESOLUTION_WEIGHTING}",
     )
-    network: NetworkName = setting(
+    network: Literal["standard", "course"] = setting(
         "standard", "The architecture; course is the U-Net of introductory courses.", panel=NETWORK
     )
     width: int = setting(
-        64,
-        "Channels of the finest level; time and quality grow with it.",
-        panel=NETWORK,
-        gt=0,
-        multiple_of=16,
+        64, "Channels of the finest level; time and quality grow with it.", panel=NETWORK, gt=0, multiple_of=16
     )
     multipliers: tuple[int, ...] | None = setting(
         None,
@@ -202,73 +179,52 @@ class TrainConfig(Config):
         10, "Maximum number of sample grids, evenly spaced over the training run; 0 draws no grids.", panel=OUTPUT, ge=0
     )
 
-    @model_validator(mode="after")
-    def _check_diffusion(self) -> Self:
-        if self.schedule != "linear" and (self.zero_terminal_snr or self.schedule_steps != 1000):
-            name = "zero_terminal_snr" if self.zero_terminal_snr else "schedule_steps"
-            raise CaptionlessError(
-                f"the {self.schedule} schedule has no steps: `schedule_steps` and `zero_terminal_snr` belong to "
-                "`schedule=linear`.",
-                parameter=name,
-                value=getattr(self, name),
-                code="invalid_setting",
+    @field_validator("schedule_steps", "zero_terminal_snr")
+    @classmethod
+    def _check_linear(cls, value: int, info: ValidationInfo) -> int:
+        schedule = info.data.get("schedule")
+        if schedule != "linear" and value != cls.model_fields[str(info.field_name)].default:
+            raise ValueError(
+                f"the {schedule} schedule has no steps: `schedule_steps` and `zero_terminal_snr` belong to "
+                "`schedule=linear`."
             )
-        if self.zero_terminal_snr and self.prediction == "eps":
-            raise CaptionlessError(
+        if info.field_name == "zero_terminal_snr" and value and info.data.get("prediction") == "eps":
+            raise ValueError(
                 "with `zero_terminal_snr` the first xt is pure noise, and predicted noise (eps) says nothing about x0. "
-                "Choose `prediction=v`.",
-                parameter="zero_terminal_snr",
-                value=True,
-                code="invalid_setting",
+                "Choose `prediction=v`."
             )
-        return self
+        return value
 
-    @model_validator(mode="after")
-    def _check_network(self) -> Self:
-        if self.tokens and (self.network == "course" or self.attention == ()):
-            raise CaptionlessError(
+    @field_validator("multipliers", "attention")
+    @classmethod
+    def _check_levels(cls, value: tuple[int, ...] | None, info: ValidationInfo) -> tuple[int, ...] | None:
+        lowest = 1 if info.field_name == "multipliers" else 0
+        if value is not None and (min(value, default=lowest) < lowest or (not value and lowest)):
+            given = ",".join(map(str, value)) or "none"
+            raise ValueError(f"`{info.field_name}` must be whole numbers from {lowest}, not {given}.")
+        return value
+
+    @field_validator("tokens")
+    @classmethod
+    def _check_tokens(cls, value: int, info: ValidationInfo) -> int:
+        if value and (info.data.get("network") == "course" or info.data.get("attention") == ()):
+            raise ValueError(
                 "`tokens` are used by attention, and this network has none. Choose `network=standard`, and leave "
-                "`attention` out.",
-                parameter="tokens",
-                value=self.tokens,
-                code="invalid_setting",
+                "`attention` out."
             )
-        for name, lowest in (("multipliers", 1), ("attention", 0)):
-            value = getattr(self, name)
-            if value is not None and (min(value, default=lowest) < lowest or (name == "multipliers" and not value)):
-                raise CaptionlessError(
-                    f"`{name}` must be whole numbers from {lowest}, not {','.join(map(str, value)) or 'none'}.",
-                    parameter=name,
-                    value=value,
-                    code="invalid_setting",
-                )
-        return self
+        return value
 
     @property
     def channels(self) -> int:
         """1 for grey images, 3 for colour."""
         return 1 if self.grey else 3
 
-
-def check_unchanged(given: TrainOptions, recorded: TrainConfig) -> None:
-    """Raise unless every given setting outside ``LENGTH`` equals the value that the training run was started with."""
-    for name, value in given.items():
-        before = getattr(recorded, name)
-        if name not in LENGTH and value != before:
+    @classmethod
+    def from_record(cls, values: dict[str, Any]) -> Self:
+        """Rebuild the settings that ``config.json`` records; names that this version does not know are dropped."""
+        try:
+            return cls(**{name: value for name, value in values.items() if name in cls.model_fields})
+        except CaptionlessError as error:
             raise CaptionlessError(
-                f"`{name}={value}` conflicts with the model being resumed, which was trained with {before}. Leave it "
-                "out, or start a new run in another folder with `start_from`.",
-                parameter=name,
-                value=value,
-                code="contradicts_model",
-            )
-
-
-def settings_from_dict(values: dict[str, Any]) -> TrainConfig:
-    """Rebuild a config from what ``config.json`` records; names that this version does not know are dropped."""
-    try:
-        return TrainConfig(**{name: value for name, value in values.items() if name in TrainConfig.model_fields})
-    except CaptionlessError as error:
-        raise CaptionlessError(
-            f"the settings recorded in config.json are invalid: {error} Restore config.json."
-        ) from error
+                f"the settings recorded in config.json are invalid: {error} Restore config.json.", code="damaged_model"
+            ) from error

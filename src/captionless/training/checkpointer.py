@@ -26,15 +26,18 @@ from captionless.training.loop import Callback
 from captionless.training.state import TrainState, save_state
 from captionless.training.step import step_generator
 
+BANK_SIZE = 10_000
+"""Maximum number of image vectors in the embedding bank: 10 MB at 512 features."""
+
 
 class Checkpointer(Callback):
-    """Write checkpoints: at regular times, and at the end.
+    """Write checkpoints into ``out``: at regular times, and at the end.
 
     Args:
         out: the model folder.
         config: the model's config, as known before it is trained.
-        dataset: the training images.
-        folder: the folder of the training images.
+        dataset: what it is trained on.
+        folder: the folder of those images.
         base: folder of the base model, for a super-resolution stage.
     """
 
@@ -83,37 +86,30 @@ class Checkpointer(Callback):
         train, encoder = self.dataset.train, self.dataset.encoder
         if encoder is None or self.base is not None:
             return {}
-        bank = _choose_bank(train.conditions, int(self.config.training.settings["seed"]))
+        bank = train.conditions
+        if len(bank) > BANK_SIZE:
+            seed = int(self.config.training.settings["seed"])
+            bank = bank[torch.randperm(len(bank), generator=step_generator(seed, -2, 0))[:BANK_SIZE]]
         text_mean = subject_mean(train.names, train.conditions, encoder)
         return {BANK: {"vectors": bank.to(torch.float16)}, MEANS: {"text": text_mean}}
 
 
-def _choose_bank(vectors: Tensor, seed: int, most: int = 10_000) -> Tensor:
-    """Return the embedding bank: the training images' vectors, or ``most`` random ones (10 MB at 512 features)."""
-    if len(vectors) <= most:
-        return vectors
-    return vectors[torch.randperm(len(vectors), generator=step_generator(seed, -2, 0))[:most]]
-
-
 @contextmanager
-def exclusive(out: Path, main: bool) -> Iterator[None]:
+def lock_checkpoints(out: Path) -> Iterator[None]:
     """Reserve a model folder for one training run at a time; the system releases it even after a crash.
 
     Raises:
         CaptionlessError: another training run is writing there.
     """
-    if not main:
-        yield
-        return
     (out / "training").mkdir(parents=True, exist_ok=True)
-    lock = FileLock(out / "training" / ".lock")
     try:
-        lock.acquire(timeout=0)
+        lock = FileLock(out / "training" / ".lock").acquire(timeout=0)
     except Timeout:
         raise CaptionlessError(
-            f"another training run is writing to {out}. Wait until it has ended, or choose another `out`."
+            f"another training run is writing to {out}. Wait until it has ended, or choose another `out`.",
+            parameter="out",
+            value=out,
+            code="folder_in_use",
         ) from None
-    try:
+    with lock:
         yield
-    finally:
-        lock.release()

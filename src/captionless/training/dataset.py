@@ -22,9 +22,10 @@ from captionless.encoders.cache import Vectors
 from captionless.encoders.dual_encoder import check_same, choose_encoder, load_encoder
 from captionless.encoders.embeddings import EmbeddedImages, embed
 from captionless.encoders.table import read_vectors
-from captionless.errors import CaptionlessError
+from captionless.errors import CaptionlessError, shorten
 from captionless.progress import Progress
 from captionless.training.resolve import Plan
+from captionless.training.start import cannot_resume
 from captionless.training.step import Batch
 
 if TYPE_CHECKING:
@@ -114,31 +115,30 @@ def load_dataset(plan: Plan, progress: Progress, device: torch.device) -> Datase
 
     Writes ``images-report.csv`` into the model folder: the status of every file.
     """
-    request, bound = plan.request, plan.start.bound
-    named = None if request.encoder == "auto" else request.encoder
-    reference = bound.encoder if bound else None
-    if request.vectors is not None and named is None and reference is None:
+    request, hold_out = plan.request, plan.config.hold_out
+    reference = plan.start.bound.encoder if plan.start.bound else None
+    if request.vectors is not None and request.encoder in (None, "auto") and reference is None:
         raise CaptionlessError(
             f"{request.vectors} does not say which encoder made its vectors. Name it, as in "
-            "`encoder=openai/clip-vit-base-patch32`."
+            "`encoder=openai/clip-vit-base-patch32`.",
+            parameter="encoder",
+            code="missing_setting",
         )
-    chosen, reason = pick_encoder(request.folder, named, progress, reference, str(device))
+    chosen, reason = pick_encoder(request.folder, request.encoder, progress, reference, str(device))
     progress.say(f"Encoder: {reason}.")
     table = read_vectors(request.vectors, chosen.width) if request.vectors else None
     embedded = embed(
-        request.folder,
-        chosen,
-        sizes=plan.sizes,
-        grey=plan.config.grey,
-        precomputed=table,
-        progress=progress,
+        request.folder, chosen, sizes=plan.sizes, grey=plan.config.grey, precomputed=table, progress=progress
     )
-    report_images(embedded, request.out / REPORT, progress.say, plan.config.hold_out)
+    report_images(embedded, request.out / REPORT, progress.say, hold_out)
     train, aside = split(embedded, embedded.vectors, plan)
     if not len(train.names):
         raise CaptionlessError(
-            f"`hold_out={plan.config.hold_out}` sets all {len(aside.names)} usable images of {request.folder} aside, "
-            "so no image is left to train on. Choose a smaller share."
+            f"`hold_out={hold_out}` sets all {len(aside.names)} usable images of {request.folder} aside, so no image "
+            "is left to train on. Choose a smaller share.",
+            parameter="hold_out",
+            value=hold_out,
+            code="not_enough_images",
         )
     return Dataset(train, aside, chosen, reason)
 
@@ -170,11 +170,9 @@ def pick_encoder(
 
 def split(found: ImageArrays, conditions: Vectors, plan: Plan) -> tuple[Examples, Examples]:
     """Return training and held-out images; of identical images only the first is kept."""
-    digests = found.digests
-    aside = [i for i in found.unique if held_out(digests[i], plan.config.hold_out)]
+    aside = [i for i in found.unique if held_out(found.digests[i], plan.config.hold_out)]
     train = sorted(set(found.unique) - set(aside))
-    size, *low_res = plan.sizes
-    return _take(found, conditions, train, (size, *low_res)), _take(found, conditions, aside, (size,))
+    return _take(found, conditions, train, plan.sizes), _take(found, conditions, aside, plan.sizes[:1])
 
 
 def _take(found: ImageArrays, conditions: Vectors, index: Sequence[int], sizes: Sequence[int]) -> Examples:
@@ -199,14 +197,10 @@ def report_images(found: ImageArrays, report: Path, say: Callable[[str], None], 
         f"Images: {len(found.names):,} usable, {len(found.skipped):,} files skipped{fresh}. "
         f"Status of each file: {report}"
     )
-    for skipped in found.skipped[:5]:
-        say(f"  skipped {skipped.name}: {skipped.reason}")
-    if len(found.skipped) > 5:
-        say(f"  and {len(found.skipped) - 5:,} more, listed in the report.")
-    for names in found.duplicates[:3]:
-        say(f"  identical, counted once: {', '.join(names[:4])}{' …' if len(names) > 4 else ''}")
-    if len(found.duplicates) > 3:
-        say(f"  and {len(found.duplicates) - 3:,} more sets of identical images.")
+    skipped = [f"skipped {one.name}: {one.reason}" for one in found.skipped]
+    identical = [f"identical, counted once: {', '.join(shorten(names, 4))}" for names in found.duplicates]
+    for line in [*shorten(skipped, 5, "more, listed in the report"), *shorten(identical, 3, "more sets of copies")]:
+        say(f"  {line}")
 
 
 def in_recorded_order(plan: Plan, dataset: Dataset) -> Dataset:
@@ -215,41 +209,23 @@ def in_recorded_order(plan: Plan, dataset: Dataset) -> Dataset:
     Raises:
         CaptionlessError: images were added or removed since, or their vectors or labels differ.
     """
-    folder, out = plan.request.folder, plan.request.out
+    folder, out, train = plan.request.folder, plan.request.out, dataset.train
     recorded = [digest for _, digest, role in read_image_list(out) if role == TRAIN]
-    now = {digest: i for i, digest in enumerate(dataset.train.digests)}
+    now = {digest: i for i, digest in enumerate(train.digests)}
     gone, new = set(recorded) - set(now), set(now) - set(recorded)
     if gone or new:
-        raise CaptionlessError(
-            f"{folder} has changed since the run in {out} was started ({len(gone):,} images removed, {len(new):,} "
-            "added), so the run cannot be resumed exactly. Restore the folder. To continue from the run's weights, "
-            f"start a new run in another folder with `start_from={out}`."
-        )
+        raise cannot_resume(out, f"{folder} has changed since ({len(gone):,} images removed, {len(new):,} added)")
+    if dataset.classes:
+        before = read_labels(out)
+        for name, digest, label in zip(train.names, train.digests, dataset.labels(train), strict=True):
+            if before.get(digest) != label:
+                was = normalise_label(before.get(digest, "nothing"))
+                raise cannot_resume(out, f"the labels have changed since ({name} was {was}, now it is {label})")
     order = [now[digest] for digest in recorded]
     if order != sorted(order):
-        dataset = replace(dataset, train=dataset.train.reordered(order))
-    if dataset.classes:
-        _check_labels(out, dataset, read_labels(out))
-        return dataset
-    if base_folder(out).is_dir():  # the bank is the base model's, of its own images
-        return dataset
-    bank = read_tensors(out / BANK)["vectors"].float()
-    if len(bank) == len(order) and not torch.allclose(bank, dataset.train.conditions, atol=2e-3):
-        raise CaptionlessError(
-            f"the images' vectors differ from those that the run in {out} was started with. Pass the `vectors` used "
-            "when the run was started."
-        )
+        dataset = replace(dataset, train=train.reordered(order))
+    if dataset.encoder and not base_folder(out).is_dir():  # else the bank is the base model's, of its own images
+        bank = read_tensors(out / BANK)["vectors"].float()
+        if len(bank) == len(order) and not torch.allclose(bank, dataset.train.conditions, atol=2e-3):
+            raise cannot_resume(out, "the images' vectors differ. Pass the `vectors` that it was started with")
     return dataset
-
-
-def _check_labels(out: Path, dataset: Dataset, recorded: dict[str, str]) -> None:
-    """Raise unless every training image has its recorded label (by content hash)."""
-    train = dataset.train
-    for name, digest, label in zip(train.names, train.digests, dataset.labels(train), strict=True):
-        if recorded.get(digest) != label:
-            before = normalise_label(recorded.get(digest, "nothing"))
-            raise CaptionlessError(
-                f"the labels have changed since the run in {out} was started ({name} was {before}, now it is {label}), "
-                "so the run cannot be resumed exactly. Restore the labels. To continue from the run's weights, start "
-                f"a new run in another folder with `start_from={out}`."
-            )

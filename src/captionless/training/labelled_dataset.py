@@ -9,7 +9,7 @@ from captionless.conditioning.classes import list_classes, one_hot
 from captionless.data.arrays import ImageArrays, read_arrays
 from captionless.data.folder import find_images, relative_name
 from captionless.data.labels import Labels, find_labels, require_two_classes
-from captionless.errors import CaptionlessError
+from captionless.errors import CaptionlessError, shorten
 from captionless.progress import Progress
 from captionless.training.dataset import REPORT, Dataset, report_images, split
 from captionless.training.resolve import Plan
@@ -21,8 +21,8 @@ def load_labelled_dataset(plan: Plan, progress: Progress) -> Dataset:
     Writes ``images-report.csv`` into the model folder: what became of every file.
 
     Raises:
-        CaptionlessError: no usable images, fewer than 2 classes, other classes than those of the model that the
-            training continues, or a class without training images.
+        CaptionlessError: no usable images, fewer than 2 classes, a class without training images, or other classes
+            than those of the model that the training continues.
     """
     folder, before = plan.request.folder, plan.start.bound
     files = find_images(folder)
@@ -51,7 +51,10 @@ def load_labelled_dataset(plan: Plan, progress: Progress) -> Dataset:
     if empty:
         raise CaptionlessError(
             f"no image of the class {empty[0]} is left to train on: `hold_out={plan.config.hold_out}` sets them aside, "
-            "or they are copies of another class's. Choose a smaller share, or add images to the class."
+            "or they are copies of another class's. Choose a smaller share, or add images to the class.",
+            parameter="hold_out",
+            value=plan.config.hold_out,
+            code="not_enough_images",
         )
     _report_labels(dataset, found, labels, progress.say)
     return dataset
@@ -62,15 +65,16 @@ def _other_classes(before: Sequence[str], now: Sequence[str]) -> CaptionlessErro
     change = "; ".join([f"without {gone}"] * bool(gone) + [f"with {new}"] * bool(new))
     return CaptionlessError(
         f"the classes differ from those of the `start_from` model ({change}). {list_classes(before)} Train on the same "
-        "classes, start from a text-conditional model such as `start_from=bundled`, or leave `start_from` out."
+        "classes, start from a text-conditional model such as `start_from=bundled`, or leave `start_from` out.",
+        parameter="start_from",
+        code="contradicts_model",
     )
 
 
 def _report_labels(dataset: Dataset, found: ImageArrays, labels: Labels, say: Callable[[str], None]) -> None:
     """Say how many images each class has, and which labels and images have no counterpart."""
-    counts = Counter(dataset.class_counts()).most_common()
-    few = ", ".join(f"{name} {count:,}" for name, count in counts[:10])
-    say(f"Classes, by {labels.source}: {few}" + (f" and {len(counts) - 10:,} more." if len(counts) > 10 else "."))
+    counts = [f"{name} {count:,}" for name, count in Counter(dataset.class_counts()).most_common()]
+    say(f"Classes, by {labels.source}: {', '.join(shorten(counts, 10))}.")
     unlabelled = [entry.name for entry in found.skipped if entry.reason == labels.missing_reason]
     if unlabelled:
         say(f"  {len(unlabelled):,} images left out, {labels.missing_reason}, such as {unlabelled[0]}")
@@ -79,9 +83,11 @@ def _report_labels(dataset: Dataset, found: ImageArrays, labels: Labels, say: Ca
             f"  {len(labels.unmatched):,} lines of {labels.source} match no file in the folder, or more than one, such "
             f"as {labels.unmatched[0]}"
         )
-    mixed = [same for same in found.duplicates if len({labels.by_name[name] for name in same}) > 1]
-    for same in mixed[:3]:
-        both = ", ".join(f"{name} ({labels.by_name[name]})" for name in same[:4])
-        say(f"  identical, but of different classes: {both}; counted once, as {labels.by_name[same[0]]}")
-    if len(mixed) > 3:
-        say(f"  and {len(mixed) - 3:,} more sets of identical images of different classes.")
+    mixed = [
+        f"identical, but of different classes: {', '.join(f'{name} ({labels.by_name[name]})' for name in same[:4])}; "
+        f"counted once, as {labels.by_name[same[0]]}"
+        for same in found.duplicates
+        if len({labels.by_name[name] for name in same}) > 1
+    ]
+    for line in shorten(mixed, 3, "more sets of copies of different classes"):
+        say(f"  {line}")

@@ -2,45 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
-from pathlib import Path
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from typing import Any
 
 from captionless.checkpoints.config import ModelConfig
-from captionless.config.keyword_types import TrainOptions
-from captionless.config.training import (
-    BOUND,
-    LENGTH,
-    SUPER_RESOLUTION_WEIGHTING,
-    TrainConfig,
-    check_unchanged,
-    settings_from_dict,
-)
+from captionless.config.train_request import TrainRequest
+from captionless.config.training import SUPER_RESOLUTION_WEIGHTING, TrainConfig
 from captionless.data.labels import FOLDERS
 from captionless.errors import CaptionlessError
 from captionless.training.network import denoiser_config
 from captionless.training.start import Start, find_start
 from captionless.training.tracking import check_tracker
 
+BOUND = ("prediction", "schedule", "schedule_steps", "zero_terminal_snr", "network")
+"""Settings that a training run takes over from its initial model: other values would make the weights meaningless."""
 
-@dataclass(frozen=True)
-class TrainRequest:
-    """The arguments of ``captionless.train``; see there."""
-
-    folder: Path
-    out: Path
-    encoder: str | None = None
-    vectors: str | Path | None = None
-    classes: bool = False
-    labels: str | Path | None = None
-    start_from: str | Path | None = None
-    enlarge: str | Path | None = None
-    resume: bool = False
-    sample_prompts: Sequence[str] = ()
-    evaluate_every: int | None = None
-    track: str | None = None
-    settings: TrainOptions = field(default_factory=TrainOptions)
+LENGTH = frozenset({"images", "minutes", "precision", "checkpoint_minutes", "sample_grids"})
+"""Settings that may change on resuming: the total length, the number format, and how often output is written."""
 
 
 @dataclass(frozen=True)
@@ -68,30 +47,33 @@ class Plan:
     @property
     def sizes(self) -> tuple[int, ...]:
         """The sides in pixels at which each image is read: the model's and, for super-resolution, its base model's."""
-        base = self.start.base_size
-        return (self.config.size,) if base is None else (self.config.size, base)
+        base = self.start.base_config
+        return (self.config.size, base.size) if base else (self.config.size,)
 
 
-def resolve(request: TrainRequest, say: Callable[[str], None]) -> Plan:
+def resolve(request: TrainRequest, given: dict[str, Any], say: Callable[[str], None]) -> Plan:
     """Return the plan of a training run, with every setting decided.
+
+    Args:
+        request: what to train.
+        given: the fields of ``TrainConfig`` that were given.
+        say: receives remarks.
 
     Raises:
         CaptionlessError: the request conflicts with itself, or with the model that it continues.
     """
-    if any(not prompt.strip() for prompt in request.sample_prompts):
-        raise CaptionlessError("a sample prompt is empty. Write what the sample grids should show.")
-    if request.evaluate_every is not None and request.evaluate_every < 1:
-        raise CaptionlessError(
-            f"`evaluate_every` must be at least 1 image, not {request.evaluate_every}. Try `evaluate_every=20000`."
-        )
     if request.track:
         check_tracker(request.track)
-    start = find_start(request.folder, request.out, request.start_from, request.enlarge, request.resume)
+    start = find_start(request)
     source = find_label_source(request, start)
     _check_kind(request, start, by_class=source is not None)
-    config = resolve_settings(start, request.settings, by_class=source is not None)
+    config = resolve_settings(start, given, by_class=source is not None)
     if request.evaluate_every and not config.hold_out:
-        raise CaptionlessError("`evaluate_every` needs held-out images, and none are set aside. Add `hold_out=0.1`.")
+        raise CaptionlessError(
+            "`evaluate_every` needs held-out images, and none are set aside. Add `hold_out=0.1`.",
+            parameter="hold_out",
+            code="conflicting_settings",
+        )
     plan = Plan(request, start, config, source)
     _say_what_starts_afresh(plan, say)
     return plan
@@ -108,49 +90,70 @@ def find_label_source(request: TrainRequest, start: Start) -> str | None:
     if source and not start.config.classes:
         raise CaptionlessError(
             "`classes=True` conflicts with the model being resumed, which is text-conditional. Leave it out, or start "
-            "a new run in another folder with `start_from`."
+            "a new run in another folder with `start_from`.",
+            parameter="labels" if request.labels else "classes",
+            value=source,
+            code="contradicts_model",
         )
     return source or (start.config.training.labels or FOLDERS if start.config.classes else None)
 
 
 def _check_kind(request: TrainRequest, start: Start, by_class: bool) -> None:
     """Raise if a class-conditional run is given text-conditional options, or the base model is of the other kind."""
-    if start.base and start.bound and start.bound.classes and not by_class:
-        raise CaptionlessError("the base model is class-conditional. Add `classes=True` or `labels`.")
-    if not by_class:
-        return
-    if start.base and start.bound and not start.bound.classes:
-        raise CaptionlessError("the base model is text-conditional. Leave `classes` and `labels` out.")
-    given = {"encoder": request.encoder, "vectors": request.vectors, "sample_prompts": request.sample_prompts or None}
-    for name, value in given.items():
-        if value is not None:
+    base = start.base_config
+    if base and bool(base.classes) != by_class:
+        hint = "text-conditional. Leave `classes` and `labels` out."
+        if base.classes:
+            hint = "class-conditional. Add `classes=True` or `labels`."
+        raise CaptionlessError(f"the base model is {hint}", parameter="classes", code="contradicts_model")
+    for name in ("encoder", "vectors", "sample_prompts"):
+        if by_class and getattr(request, name):
             raise CaptionlessError(
-                f"`{name}` applies only to text-conditional training, and this run is class-conditional. Leave it out."
+                f"`{name}` applies only to text-conditional training, and this run is class-conditional. Leave it out.",
+                parameter=name,
+                value=getattr(request, name),
+                code="conflicting_settings",
             )
 
 
-def resolve_settings(start: Start, given: TrainOptions, *, by_class: bool = False) -> TrainConfig:
+def resolve_settings(start: Start, given: dict[str, Any], *, by_class: bool = False) -> TrainConfig:
     """Return the settings: those recorded (resume), or the given ones over those of the model started from."""
-    chosen: dict[str, Any] = {**given}
     if by_class:
-        if chosen.get("condition_cosine", 1.0) != 1:
+        if given.get("condition_cosine", 1) != 1:
             raise CaptionlessError(
-                f"`condition_cosine={chosen['condition_cosine']}` adds noise to image vectors, and classes have none. "
-                "Leave it out."
+                f"`condition_cosine={given['condition_cosine']}` adds noise to image vectors, and classes have none. "
+                "Leave it out.",
+                parameter="condition_cosine",
+                value=given["condition_cosine"],
+                code="conflicting_settings",
             )
-        chosen["condition_cosine"] = 1.0
+        given = {**given, "condition_cosine": 1.0}
     if start.config is None:
-        config = TrainConfig(**(_stage_defaults(start) | chosen))
+        config = TrainConfig(**(_stage_defaults(start) | given))
     elif start.resumed:
-        recorded = settings_from_dict(start.config.training.settings)
-        check_unchanged(given, recorded)
-        config = recorded.replace(**{name: value for name, value in given.items() if name in LENGTH})
+        recorded = TrainConfig.from_record(start.config.training.settings)
+        fixed = {name: value for name, value in dict(recorded).items() if name not in LENGTH}
+        _refuse_changes(given, fixed, "being resumed", "start a new run in another folder with `start_from`")
+        config = recorded.replace(**given)
     else:
-        config = TrainConfig(**(_stage_defaults(start) | _inherited(start.config, chosen) | chosen))
-    if start.base and start.bound:
-        _check_stage(start.bound, config)
+        config = TrainConfig(**(_stage_defaults(start) | _inherited(start.config, given) | given))
+    if start.base_config:
+        _check_stage(start.base_config, config)
     denoiser_config(start, config, start.config.denoiser.condition_width if start.config else 1)  # refuses misfits
     return config
+
+
+def _refuse_changes(given: Mapping[str, Any], fixed: Mapping[str, Any], which: str, instead: str) -> None:
+    """Raise if a given setting differs from that of a model, where it is ``fixed``."""
+    for name, value in fixed.items():
+        if given.get(name, value) != value:
+            raise CaptionlessError(
+                f"`{name}={given[name]}` conflicts with the model {which}, which was trained with {value}. Leave it "
+                f"out, or {instead}.",
+                parameter=name,
+                value=given[name],
+                code="contradicts_model",
+            )
 
 
 def _stage_defaults(start: Start) -> dict[str, Any]:
@@ -159,47 +162,37 @@ def _stage_defaults(start: Start) -> dict[str, Any]:
     At high noise levels the low-resolution image says nearly all there is to know. Detail is made at low ones: half of
     the log-normal levels have a std below 0.3, against a fifth of uniform times on a cosine schedule.
     """
-    if not start.base or not start.bound:
+    base = start.base_config
+    if base is None:
         return {}
-    grey = start.bound.denoiser.channels == 1
-    return {"size": 2 * start.bound.size, "grey": grey, "weighting": SUPER_RESOLUTION_WEIGHTING}
+    return {"size": 2 * base.size, "grey": base.denoiser.channels == 1, "weighting": SUPER_RESOLUTION_WEIGHTING}
 
 
-def _inherited(old: ModelConfig, chosen: dict[str, Any]) -> dict[str, Any]:
+def _inherited(old: ModelConfig, given: Mapping[str, Any]) -> dict[str, Any]:
     """Return the settings that a run inherits from the model it starts from; refuse conflicting ones."""
-    recorded = settings_from_dict(old.training.settings)
-    grey = old.denoiser.channels == 1
-    bound = {"grey": grey} | {name: getattr(recorded, name) for name in BOUND}
-    for name, value in bound.items():
-        if chosen.get(name, value) != value:
-            raise CaptionlessError(
-                f"`{name}={chosen[name]}` conflicts with the model given by `start_from`, which was trained with "
-                f"{value}. Leave it out, or train without `start_from`.",
-            )
-    same: dict[str, Any] = {
-        "size": old.size,
-        "width": old.denoiser.width,
-        "tokens": old.denoiser.tokens,
-    }
-    same["mask"] = recorded.mask
+    recorded = TrainConfig.from_record(old.training.settings)
+    fixed = {"grey": old.denoiser.channels == 1} | {name: getattr(recorded, name) for name in BOUND}
+    _refuse_changes(given, fixed, "given by `start_from`", "train without `start_from`")
+    shape = {"size": old.size, "width": old.denoiser.width, "tokens": old.denoiser.tokens}
+    conditions: dict[str, Any] = {"mask": recorded.mask}
     if not old.classes:
-        same["condition_cosine"] = recorded.condition_cosine
-    return bound | same
+        conditions["condition_cosine"] = recorded.condition_cosine
+    return fixed | shape | conditions
 
 
 def _check_stage(base: ModelConfig, config: TrainConfig) -> None:
     """Raise if images of the base model cannot be upsampled as the settings say."""
     if config.size <= base.size or config.size % base.size:
-        raise CaptionlessError(
-            f"images of {base.size} pixels cannot be upsampled to {config.size}, which is not an integer multiple. Try "
-            f"`size={2 * base.size}`."
-        )
-    if config.grey != (base.denoiser.channels == 1):
-        raise CaptionlessError("`grey` conflicts with the base model. Leave it out.")
-    if config.network == "course" or config.tokens:
-        raise CaptionlessError(
-            "a super-resolution stage has a network of its own, without attention. Leave `network` and `tokens` out."
-        )
+        parameter, problem = "size", f"images of {base.size} pixels cannot be upsampled to {config.size}, which is not "
+        problem += f"an integer multiple. Try `size={2 * base.size}`."
+    elif config.grey != (base.denoiser.channels == 1):
+        parameter, problem = "grey", "`grey` conflicts with the base model. Leave it out."
+    elif config.network == "course" or config.tokens:
+        parameter, problem = "network", "a super-resolution stage has a network of its own, without attention. Leave "
+        problem += "`network` and `tokens` out."
+    else:
+        return
+    raise CaptionlessError(problem, parameter=parameter, value=getattr(config, parameter), code="contradicts_model")
 
 
 def _say_what_starts_afresh(plan: Plan, say: Callable[[str], None]) -> None:

@@ -26,9 +26,8 @@ from captionless.training.dataset import Dataset
 from captionless.training.loop import Callback
 from captionless.training.state import TrainState
 
-COLUMNS, ROWS, CLASS_ROWS = 6, 8, 20
-IMAGES = 48
-"""Images of one grid, about: with many rows, each is shorter."""
+COLUMNS, ROWS, IMAGES = 6, 16, 48
+"""Maximum columns and rows of a grid, and about how many images: with many rows, each is shorter."""
 SHARE = 0.05
 """Share of the time that drawing may take; a short or slow training draws fewer grids."""
 
@@ -52,30 +51,21 @@ def choose_rows(config: ModelConfig, dataset: Dataset, prompts: Sequence[str], b
     """Return what the sample grids show.
 
     These are the prompts; without any, the model's classes; without those, the names of sub-folders; without those,
-    the vectors of held-out images (else of training images), each next to its image.
-
-    Args:
-        config: the model's.
-        dataset: what it learns from.
-        prompts: what the user wants to see.
-        base: the base model of a super-resolution stage, to whose embedding bank text is bridged.
+    the vectors of held-out images (else of training images), each next to its image. Text is bridged to the embedding
+    bank of the ``base`` model, if there is one.
     """
     if dataset.encoder is None:
-        labels = list(dataset.classes[:CLASS_ROWS])
+        labels = list(dataset.classes[:ROWS])
         return GridRows(labels, one_hot(labels, dataset.classes))
-    labels = list(prompts) or _folder_prompts(dataset.train.names)
+    words = folder_words(dataset.train.names)[:ROWS]
+    labels = list(prompts) or [f"a photo of a {word}" for word in words if len(words) > 1]
     if labels:
         bank = base.bank if base else dataset.train.conditions
         bridge_data = BridgeData(bank, 1 / config.require_encoder().logit_scale)
         return GridRows(labels, to_condition(dataset.encoder.encode_texts(labels), bridge_data))
     shown = dataset.held_out if dataset.held_out.names else dataset.train
-    return GridRows(list(shown.names[:ROWS]), shown.conditions[:ROWS], to_images(shown.pixels[:ROWS]))
-
-
-def _folder_prompts(names: Sequence[str]) -> list[str]:
-    """Return "a photo of a NAME" for the first sub-folders of the images, or nothing if there are fewer than 2."""
-    words = folder_words(names)
-    return [f"a photo of a {word}" for word in words[:ROWS]] if len(words) > 1 else []
+    few = ROWS // 2
+    return GridRows(list(shown.names[:few]), shown.conditions[:few], to_images(shown.pixels[:few]))
 
 
 class SampleGrids(Callback):

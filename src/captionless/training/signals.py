@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import signal
 import threading
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass
+from collections.abc import Callable
 from types import FrameType
+from typing import Any, Self
 
 import torch
 from accelerate import Accelerator
@@ -16,56 +15,46 @@ from captionless.training.loop import Callback, StopTraining
 from captionless.training.state import TrainState
 
 
-@dataclass
-class StopRequest:
-    """A flag that is set when the user has asked to stop."""
-
-    requested: bool = False
-
-
 class StopOnSignal(Callback):
-    """End the run after the step during which a process received a signal; every process needs its own instance."""
+    """End the run after the step during which any process received Ctrl-C or a termination signal.
 
-    def __init__(self, accelerator: Accelerator, stop: StopRequest) -> None:
-        self.accelerator, self.stop = accelerator, stop
+    A context manager, and one instance per process. Within it a signal is noted instead of stopping at once, which
+    would leave weights and counters that do not belong together; a second one does stop at once. Outside the main
+    thread, where Python delivers no signals, nothing is changed.
+
+    Args:
+        accelerator: of the process.
+        say: receives a remark when a signal is noted.
+    """
+
+    def __init__(self, accelerator: Accelerator, say: Callable[[str], None]) -> None:
+        self.accelerator, self.say, self.requested = accelerator, say, False
+        self._before: dict[int, Any] = {}
+
+    def __enter__(self) -> Self:
+        """Take over the signals."""
+        if threading.current_thread() is threading.main_thread():
+            self._before = {number: signal.signal(number, self._note) for number in (signal.SIGINT, signal.SIGTERM)}
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """Give them back."""
+        for number, handler in self._before.items():
+            signal.signal(number, handler)
 
     def on_step(self, state: TrainState) -> None:
         """Raise ``StopTraining`` if any process was asked to stop."""
-        if _anyone(self.accelerator, self.stop.requested):
+        stop = self.requested
+        if self.accelerator.num_processes > 1:
+            flag = torch.tensor([float(stop)], device=self.accelerator.device)
+            stop = bool(self.accelerator.gather(flag).max())
+        if stop:
             raise StopTraining
 
-
-@contextmanager
-def stop_requests(say: Callable[[str], None] = lambda _: None) -> Iterator[StopRequest]:
-    """Note Ctrl-C and termination signals instead of stopping at once; a second Ctrl-C does stop at once.
-
-    An interruption in the middle of a step would leave weights and counters that do not belong together. Outside the
-    main thread, where Python delivers no signals, nothing is changed.
-
-    Args:
-        say: receives a remark when the request is noted.
-    """
-    stop = StopRequest()
-    if threading.current_thread() is not threading.main_thread():
-        yield stop
-        return
-
-    def note(number: int, frame: FrameType | None) -> None:
-        if stop.requested:
+    def _note(self, number: int, frame: FrameType | None) -> None:
+        if self.requested:
             raise KeyboardInterrupt
-        stop.requested = True
-        say("Stopping after this step. Press Ctrl-C again to stop at once and lose what followed the last checkpoint.")
-
-    before = {number: signal.signal(number, note) for number in (signal.SIGINT, signal.SIGTERM)}
-    try:
-        yield stop
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
-
-
-def _anyone(accelerator: Accelerator, flag: bool) -> bool:
-    """Return whether ``flag`` is true in any process; all processes must call this together."""
-    if accelerator.num_processes == 1:
-        return flag
-    return bool(accelerator.gather(torch.tensor([float(flag)], device=accelerator.device)).max())
+        self.requested = True
+        self.say(
+            "Stopping after this step. Press Ctrl-C again to stop at once and lose what followed the last checkpoint."
+        )

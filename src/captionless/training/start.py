@@ -10,6 +10,7 @@ from pathlib import Path
 from captionless.checkpoints.config import CONFIG, ModelConfig, base_folder, load_config, model_folder
 from captionless.checkpoints.image_list import read_image_list
 from captionless.checkpoints.model import STATE
+from captionless.config.train_request import TrainRequest
 from captionless.errors import CaptionlessError
 
 
@@ -30,76 +31,87 @@ class Start:
     base: Path | None = None
 
     @cached_property
-    def bound(self) -> ModelConfig | None:
-        """The model config whose encoder or classes this run must use (the base model's, if there is one)."""
-        return load_config(self.base) if self.base else self.config
+    def base_config(self) -> ModelConfig | None:
+        """The config of the base model."""
+        return load_config(self.base) if self.base else None
 
     @property
-    def base_size(self) -> int | None:
-        """Side of the base model's images, for a super-resolution stage."""
-        return self.bound.size if self.base and self.bound else None
+    def bound(self) -> ModelConfig | None:
+        """The config of the model whose encoder or classes this run must use: the base model's, if there is one."""
+        return self.base_config or self.config
 
     @property
     def same_condition_space(self) -> bool:
         """Whether the model started from, if any, has the encoder or classes of ``bound``."""
-        return self.config is None or (
-            self.bound is not None and self.config.condition_space == self.bound.condition_space
-        )
+        own, bound = self.config, self.bound
+        return own is None or bound is None or own.condition_space == bound.condition_space
 
 
-def find_start(
-    folder: Path, out: Path, start_from: str | Path | None, enlarge: str | Path | None, resume: bool
-) -> Start:
-    """Decide where to start from what is in ``out``; refuse what would overwrite or mix models.
+def find_start(request: TrainRequest) -> Start:
+    """Decide where to start from what is in the model folder; refuse what would overwrite or mix models.
 
     A super-resolution stage can only start from another one; any other model starts from a base model.
     """
-    _check_out(folder, out)
-    exists = (out / CONFIG).exists()
-    name = None if start_from is None else str(start_from)
-    if exists and not resume:
-        raise CaptionlessError(
-            f"{out} already holds a model. Continue its training with `resume=True`, or choose another `out`."
-        )
-    if not exists:
-        base = _base_of(enlarge) if enlarge is not None else None
+    _check_out(request.folder, request.out)
+    if not (request.out / CONFIG).exists():
+        base = None if request.enlarge is None else _base_of(request.enlarge)
+        name = None if request.start_from is None else str(request.start_from)
         config = load_config(initial_folder(name, upsamples=base is not None)) if name else None
         return Start(config, name, base=base)
+    if not request.resume:
+        raise CaptionlessError(
+            f"{request.out} already holds a model. Continue its training with `resume=True`, or choose another `out`.",
+            parameter="out",
+            value=request.out,
+            code="model_exists",
+        )
+    return _resumed(request, request.out)
+
+
+def _resumed(request: TrainRequest, out: Path) -> Start:
     config = load_config(out)
-    begun = config.training.initialised_from
-    if name is not None and name != begun:
-        raise CaptionlessError(
-            f"the run in {out} was started from {begun or 'random weights'}, not from {name}. Leave `start_from` "
-            "out to resume it, or choose another `out`."
-        )
     if not (out / STATE).is_file() or not read_image_list(out):
-        raise CaptionlessError(
-            f"{out} cannot be resumed: its training state or its pictures.csv is missing. To continue from its "
-            f"weights, start a new run in another folder with `start_from={out}`."
-        )
-    of = config.training.base_model
-    if enlarge is not None and str(enlarge) != of:
-        what = f"upsamples the images of {of}" if of else "has no base model"
-        raise CaptionlessError(f"the model in {out} {what}. Leave `enlarge` out to resume it, or choose another `out`.")
-    return Start(config, begun, resumed=True, base=base_folder(out) if config.base_size else None)
+        raise cannot_resume(out, "its training state or its pictures.csv is missing")
+    record = config.training
+    for name, before in (("start_from", record.initialised_from), ("enlarge", record.base_model)):
+        given = getattr(request, name)
+        if given is not None and str(given) != before:
+            raise CaptionlessError(
+                f"the run in {out} was started {f'with `{name}={before}`' if before else f'without `{name}`'}, and "
+                f"cannot be resumed with {given}. Leave `{name}` out to resume it, or choose another `out`.",
+                parameter=name,
+                value=given,
+                code="contradicts_model",
+            )
+    return Start(config, record.initialised_from, resumed=True, base=base_folder(out) if config.base_size else None)
+
+
+def cannot_resume(out: Path, why: str) -> CaptionlessError:
+    """Return the error for a run that cannot be continued exactly."""
+    return CaptionlessError(
+        f"the run in {out} cannot be resumed: {why}. To continue from its weights, start a new run in another folder "
+        f"with `start_from={out}`.",
+        parameter="resume",
+        value=True,
+        code="cannot_resume",
+    )
 
 
 def initial_folder(name: str | Path, upsamples: bool) -> Path:
     """Return the folder with the initial weights for a training run started from the model ``name``.
 
-    Args:
-        name: the model to start from.
-        upsamples: whether the training run is for a super-resolution stage.
-
     Raises:
-        CaptionlessError: a super-resolution stage was asked to start from a model that is not a super-resolution stage.
+        CaptionlessError: the run is for a super-resolution stage (it ``upsamples``), and the model is none.
     """
     if not upsamples:
         return _base_of(name)
     if load_config(name).base_size is None:
         raise CaptionlessError(
             f"a super-resolution stage cannot start from {name}, which is not one. Leave `start_from` out; `enlarge` "
-            "names the base model."
+            "names the base model.",
+            parameter="start_from",
+            value=name,
+            code="contradicts_model",
         )
     return model_folder(name)
 
@@ -111,14 +123,13 @@ def _base_of(name: str | Path) -> Path:
 
 
 def _check_out(folder: Path, out: Path) -> None:
-    if out.exists() and not out.is_dir():
-        raise CaptionlessError(f"`out={out}` is a file. Choose a folder.")
-    if out.resolve().is_relative_to(folder.resolve()):
-        raise CaptionlessError(
-            f"`out={out}` is inside {folder}: its sample grids would count as training images. Choose a folder outside."
-        )
     nearest = next(path for path in (out, *out.absolute().parents) if path.exists())
-    if not os.access(nearest, os.W_OK):
-        raise CaptionlessError(
-            f"`out={out}` cannot be written: you have no permission to write in {nearest}. Choose another folder."
-        )
+    if out.resolve().is_relative_to(folder.resolve()):
+        why = f"is inside {folder}: its sample grids would count as training images. Choose a folder outside"
+    elif not nearest.is_dir():
+        why = f"cannot be written: {nearest} is a file. Choose another folder"
+    elif not os.access(nearest, os.W_OK):
+        why = f"cannot be written: you have no permission to write in {nearest}. Choose another folder"
+    else:
+        return
+    raise CaptionlessError(f"`out={out}` {why}.", parameter="out", value=out, code="invalid_setting")

@@ -17,6 +17,7 @@ from captionless.diffusion.schedules import AnySchedule
 from captionless.errors import CaptionlessError
 from captionless.models import ema
 from captionless.models.unet import Denoiser
+from captionless.training.start import cannot_resume
 
 
 @dataclass
@@ -114,10 +115,7 @@ def restore_state(folder: Path, state: TrainState) -> None:
         _match_layout(state.optimizer)
         state.images_seen, state.seconds, state.loss = counter["images"], counter["seconds"], counter["loss"]
     except (KeyError, RuntimeError, TypeError, ValueError) as error:
-        raise CaptionlessError(
-            f"{folder / STATE} does not fit this model, so the run cannot be resumed. To continue from its weights, "
-            f"start a new run in another folder with `start_from={folder}`."
-        ) from error
+        raise cannot_resume(folder, f"{STATE} does not fit this model") from error
 
 
 def diverged(state: TrainState) -> CaptionlessError:
@@ -125,7 +123,10 @@ def diverged(state: TrainState) -> CaptionlessError:
     return CaptionlessError(
         f"the loss became non-finite after {state.images_seen:,} images. The last checkpoint is kept. Start a "
         "new run with a lower `learning_rate`; if this one computed in bf16, `resume=True` with `precision=float32` "
-        "may continue from the last checkpoint."
+        "may continue from the last checkpoint.",
+        parameter="learning_rate",
+        value=state.config.learning_rate,
+        code="diverged",
     )
 
 

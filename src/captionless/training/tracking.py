@@ -8,25 +8,25 @@ from pathlib import Path
 from accelerate import Accelerator
 from accelerate.utils import ProjectConfiguration
 
-from captionless.config.training import TRACKERS
-from captionless.errors import CaptionlessError, one_of
+from captionless.errors import CaptionlessError
 from captionless.training.loop import CHECK_EVERY, Callback
 from captionless.training.state import TrainState
 
-LOG = "log"
-"""The folder, inside the model's, of logs that are written to files."""
-
 
 def check_tracker(name: str) -> None:
-    """Raise unless ``name`` is a tracker whose package is installed."""
-    one_of("track", name, TRACKERS)
+    """Raise unless the package of a tracker is installed."""
     if find_spec(name) is None:
-        raise CaptionlessError(f"`track={name}` needs the package {name}. Install it: pip install {name}")
+        raise CaptionlessError(
+            f"`track={name}` needs the package {name}. Install it: pip install {name}",
+            parameter="track",
+            value=name,
+            code="not_installed",
+        )
 
 
 def tracked_accelerator(out: Path, track: str | None) -> Accelerator:
-    """Return an accelerator that logs to a tracker; without one it logs nowhere."""
-    where = ProjectConfiguration(project_dir=str(out), logging_dir=str(out / LOG))
+    """Return an accelerator that logs to a tracker, below ``log`` in the model folder; without one it logs nowhere."""
+    where = ProjectConfiguration(project_dir=str(out), logging_dir=str(out / "log"))
     # The loop casts by itself, as its own settings say.
     return Accelerator(mixed_precision="no", log_with=track, project_config=where)
 
@@ -42,7 +42,10 @@ class Tracking(Callback):
 
     def on_start(self, state: TrainState) -> None:
         """Open the tracker's run and record the training settings."""
-        settings = {name: _plain(value) for name, value in state.config.model_dump().items()}
+        settings = {
+            name: value if isinstance(value, int | float | str) else str(value)
+            for name, value in state.config.model_dump().items()
+        }
         self.accelerator.init_trackers("captionless", settings, {"wandb": {"name": self.out.name}})
 
     def on_step(self, state: TrainState) -> None:
@@ -58,7 +61,3 @@ class Tracking(Callback):
         """Write what is still pending, however the training run ended."""
         for tracker in self.accelerator.trackers:
             tracker.finish()
-
-
-def _plain(value: object) -> object:
-    return value if isinstance(value, int | float | str | bool) else str(value)

@@ -8,9 +8,10 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import torch
+from pydantic import TypeAdapter, ValidationError
 from torch import Tensor
 
-from captionless.checkpoints.config import CONFIG, ModelConfig, load_config
+from captionless.checkpoints.config import ModelConfig
 from captionless.config.sampling import SamplingConfig
 from captionless.encoders.dual_encoder import load_encoder
 from captionless.encoders.features import own_features
@@ -34,6 +35,7 @@ from captionless.progress import Progress
 from captionless.training.checkpointer import Checkpointer
 from captionless.training.dataset import Dataset
 from captionless.training.loop import Callback
+from captionless.training.start import Start
 from captionless.training.state import TrainState
 from captionless.training.tracking import Tracking
 
@@ -65,14 +67,10 @@ class ValidationResult:
         """Whether more images are copies than chance explains; None if too few are held out to tell."""
         return memorises([self.memorised], self.real, sound=True)
 
-    def better_than(self, other: ValidationResult | None) -> bool:
-        """Return whether this is the better model to keep: one that does not memorise, else the one of lower KID."""
-        if other is None:
-            return True
-        copies, other_copies = self.memorises is True, other.memorises is True
-        if copies != other_copies:
-            return other_copies
-        return self.kid.value < other.kid.value
+    @property
+    def rank(self) -> tuple[bool, float]:
+        """Smaller is better: first a model that does not memorise, then one of lower KID."""
+        return self.memorises is True, self.kid.value
 
     def describe(self) -> str:
         """Return a remark about the figures."""
@@ -94,13 +92,9 @@ class Validator:
         base: the stages that sample before it: the base model of a super-resolution stage.
         dataset: the run's training and held-out images.
         flip: whether the run flips images horizontally.
-
-    Raises:
-        CaptionlessError: too few images are held out.
     """
 
     def __init__(self, config: ModelConfig, base: Sequence[Stage], dataset: Dataset, flip: bool = True) -> None:
-        check_held_out(dataset)
         aside, train = dataset.held_out, dataset.train
         self.config, self.base = config, base
         self.features = own_features(dataset.encoder or load_encoder(BUNDLED))
@@ -132,15 +126,7 @@ class Validator:
 
 
 class Validation(Callback):
-    """Validate at regular numbers of images seen and at the end; record it, and keep the best model in ``best/``.
-
-    Args:
-        every: images between two validations.
-        validator: computes the figures.
-        checkpointer: saves the best model.
-        tracking: logs the figures.
-        progress: receives remarks.
-    """
+    """Validate after ``every`` so many images and at the end; record it, and keep the best model in ``best/``."""
 
     def __init__(
         self, every: int, validator: Validator, checkpointer: Checkpointer, tracking: Tracking, progress: Progress
@@ -151,64 +137,25 @@ class Validation(Callback):
         self.done = 0
 
     def on_start(self, state: TrainState) -> None:
-        """Read the record; forget what came after the checkpoint resumed from, unless ``best`` has that model."""
-        best = self.out / BEST
-        kept = load_config(best).training.images_seen if (best / CONFIG).is_file() else None
-        self.results = [r for r in read_validations(self.out) if r.images <= state.images_seen or r.images == kept]
+        """Read the record; forget what came after the checkpoint resumed from: it will come again."""
+        self.results = [one for one in read_validations(self.out) if one.images <= state.images_seen]
         self.done = state.images_seen // self.every
 
     def on_step(self, state: TrainState) -> None:
         """Validate if it is time to, or the training is finished; save the model if it is the best so far."""
         due = state.images_seen // self.every > self.done
         self.done = state.images_seen // self.every
-        if not (due or state.finished) or any(r.images == state.images_seen for r in self.results):
+        if not (due or state.finished) or any(one.images == state.images_seen for one in self.results):
             return
         result = self.validator.validate(state.average, state.images_seen)
-        better = result.better_than(self.best)
-        if better:
+        self.results.append(result)
+        best = min(self.results, key=lambda one: one.rank) is result
+        if best:
             self.checkpointer.save_model(self.out / BEST, state)
-        self.results = sorted([*self.results, result], key=lambda r: r.images)
-        _write_validations(self.out, self.results)
+        with atomic_write(self.out / RECORD) as path:
+            path.write_text("".join(json.dumps(asdict(one)) + "\n" for one in self.results), encoding="utf-8")
         self.tracking.log({"kid": result.kid.value, "memorised": result.memorised.value}, state)
-        self.progress.say(result.describe() + (f" The best so far: {self.out / BEST}" if better else ""))
-
-    @property
-    def best(self) -> ValidationResult | None:
-        """The result of the best model so far."""
-        best = None
-        for result in self.results:
-            best = result if result.better_than(best) else best
-        return best
-
-
-def check_held_out(dataset: Dataset) -> None:
-    """Raise unless enough images are held out to validate; the message names a share that would do."""
-    aside, total = len(dataset.held_out.names), len(dataset.held_out.names) + len(dataset.train.names)
-    if aside >= MINIMUM:
-        return
-    hint = "Add images"
-    if total >= 3 * MINIMUM:
-        hint = f"Try `hold_out={max(0.1, min(0.5, 1.5 * MINIMUM / total)):.2g}`"
-    raise CaptionlessError(
-        f"`evaluate_every` needs at least {MINIMUM} held-out images, and there are {aside}. {hint}, or leave it out."
-    )
-
-
-def warn_of_seen(model: str | Path | None, role: str, dataset: Dataset, progress: Progress) -> None:
-    """Report how many held-out images were already in the training data of another model used by this run (``role``).
-
-    Args:
-        model: name of the other model; None if the run uses no other model.
-        role: how the run uses that model, for the remark.
-        dataset: the images of this run.
-        progress: receives the remark.
-    """
-    known = seen_digests(model)[0] & set(dataset.held_out.digests) if model else set()
-    if known:
-        progress.say(
-            f"{len(known):,} of the {len(dataset.held_out.names):,} held-out images are among the training images of "
-            f"{model}, {role}: validation results will be too optimistic."
-        )
+        self.progress.say(result.describe() + (f" The best so far: {self.out / BEST}" if best else ""))
 
 
 def read_validations(out: Path) -> list[ValidationResult]:
@@ -221,26 +168,33 @@ def read_validations(out: Path) -> list[ValidationResult]:
     if not path.is_file():
         return []
     try:
-        return [_result(json.loads(line)) for line in path.read_text(encoding="utf-8").splitlines()]
-    except (ValueError, TypeError, KeyError) as error:
-        raise CaptionlessError(f"{path} is damaged ({error}). Remove it to start a new record.") from error
+        result = TypeAdapter(ValidationResult)
+        return [result.validate_json(line) for line in path.read_text(encoding="utf-8").splitlines()]
+    except (ValidationError, UnicodeDecodeError) as error:
+        raise CaptionlessError(f"{path} is damaged. Remove it to start a new record.", code="damaged_file") from error
 
 
-def _write_validations(out: Path, results: list[ValidationResult]) -> None:
-    """Write the record, one JSON line per validation."""
-    with atomic_write(out / RECORD) as path:
-        path.write_text("".join(json.dumps(asdict(result)) + "\n" for result in results), encoding="utf-8")
+def check_held_out(dataset: Dataset) -> None:
+    """Raise unless enough images are held out to validate."""
+    aside = len(dataset.held_out.names)
+    if aside < MINIMUM:
+        raise CaptionlessError(
+            f"`evaluate_every` needs at least {MINIMUM} held-out images, and there are {aside} beside "
+            f"{len(dataset.train.names)} to train on. Choose a larger `hold_out`, add images, or leave it out.",
+            parameter="hold_out",
+            code="not_enough_images",
+        )
 
 
-def _result(values: dict[str, dict[str, float]]) -> ValidationResult:
-    def estimate(name: str) -> Estimate:
-        found = values[name]
-        return Estimate(float(found["value"]), float(found["low"]), float(found["high"]), int(found["n"]))
-
-    images = values["images"]
-    if not isinstance(images, int):
-        raise TypeError(f"images must be a whole number, not {images!r}")
-    return ValidationResult(images, estimate("kid"), estimate("memorised"), estimate("real"))
+def warn_of_seen(start: Start, dataset: Dataset, progress: Progress) -> None:
+    """Report how many held-out images were training images of a model that this run starts from or upsamples."""
+    for model, role in ((start.initialised_from, "from which this run starts"), (start.base, "the base model")):
+        known = seen_digests(model)[0] & set(dataset.held_out.digests) if model else ()
+        if known:
+            progress.say(
+                f"{len(known):,} of the {len(dataset.held_out.names):,} held-out images are among the training images "
+                f"of {model}, {role}: validation results will be too optimistic."
+            )
 
 
 def _choice(n: int, most: int) -> Tensor:

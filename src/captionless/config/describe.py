@@ -1,0 +1,76 @@
+"""Describe the fields of configs in words: what they accept, and their defaults."""
+
+from __future__ import annotations
+
+from typing import Any, Literal, get_args, get_origin
+
+from annotated_types import Ge, Gt, Le, Lt, MultipleOf
+from pydantic import BaseModel
+from pydantic.fields import FieldInfo
+
+NUMBERS = {int: "a whole number", float: "a number"}
+LIMITS = {
+    Ge: ("ge", "of at least"),
+    Gt: ("gt", "above"),
+    Le: ("le", "at most"),
+    Lt: ("lt", "below"),
+    MultipleOf: ("multiple_of", "a multiple of"),
+}
+
+
+def about(field: FieldInfo, what: Literal["panel", "shown", "example", "flag", "metavar"]) -> Any:
+    """Return what was passed to ``setting`` for a field in addition to its default, help and limits."""
+    assert isinstance(field.json_schema_extra, dict)
+    return field.json_schema_extra[what]
+
+
+def plain_type(field: FieldInfo) -> Any:
+    """Return the type of a field without the ``None`` that stands for "chosen automatically"."""
+    kinds = [kind for kind in get_args(field.annotation) if kind is not type(None)]
+    optional = type(None) in get_args(field.annotation)
+    return kinds[0] if optional and len(kinds) == 1 else field.annotation
+
+
+def choices(field: FieldInfo) -> tuple[str, ...]:
+    """Return the names that a field accepts; empty if it is not a choice among names."""
+    kind = plain_type(field)
+    return get_args(kind) if get_origin(kind) is Literal else ()
+
+
+def describe_allowed(field: FieldInfo) -> str:
+    """Return the values that a field accepts, in words: "a whole number above 0 and a multiple of 16"."""
+    kind = plain_type(field)
+    if choices(field):
+        return f"one of {', '.join(choices(field))}"
+    if kind is bool:
+        return "true or false"
+    if isinstance(kind, type) and issubclass(kind, BaseModel):
+        return f"a {kind.__name__}"
+    if get_origin(kind) is tuple:
+        item, *rest = get_args(kind)
+        many = {str: "texts", int: "whole numbers separated by commas"}.get(item, "numbers separated by commas")
+        return many if ... in rest else f"{1 + len(rest)} {many}"
+    if kind not in NUMBERS:
+        words = [" or ".join(get_args(one)) or NUMBERS.get(one, "text") for one in get_args(kind)]
+        return " or ".join(dict.fromkeys(words)) or "text"
+    limits = [(*LIMITS[type(limit)], limit) for limit in field.metadata if type(limit) in LIMITS]
+    parts = [f"{words} {getattr(limit, name):,}" for name, words, limit in limits]
+    return " ".join(filter(None, [NUMBERS[kind], " and ".join(parts)]))
+
+
+def describe_default(field: FieldInfo) -> str:
+    """Return the default of a field in words."""
+    if shown := about(field, "shown"):
+        return str(shown)
+    if field.is_required():
+        return "required"
+    if isinstance(field.default, bool):
+        return "on" if field.default else "off"
+    if field.default is None or field.default == ():
+        return "none"
+    return "its defaults" if isinstance(field.default, BaseModel) else as_option(field.default)
+
+
+def as_option(value: Any) -> str:
+    """Return a value in command-line form: several numbers separated by commas."""
+    return ",".join(map(str, value)) if isinstance(value, tuple) else str(value)
