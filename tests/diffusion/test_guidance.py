@@ -1,7 +1,5 @@
 """The contract of diffusion.guidance: guiding away from the unconditional prediction, towards the condition."""
 
-import math
-
 import pytest
 import torch
 from diffusers import ClassifierFreeGuidance, DDPMScheduler
@@ -20,7 +18,6 @@ from captionless.diffusion.guidance import (
 from captionless.diffusion.guidance import WeightedCondition as Prompt
 from captionless.diffusion.objective import to_x0
 from captionless.diffusion.schedules import CosineSchedule, time_at
-from captionless.errors import CaptionlessError
 from tiny import random, unit_vectors
 
 SCHEDULE = CosineSchedule()
@@ -72,7 +69,7 @@ def picture(value: Tensor, t: Tensor = T, prediction: str = "v") -> Tensor:
     return to_x0(prediction, XT, value, alpha, sigma)
 
 
-def unclipped(scale: float | Tensor = 0.0, **options) -> Guidance:
+def unclipped(scale: float = 0.0, **options) -> Guidance:
     return Guidance(scale, threshold="none", **options)
 
 
@@ -143,12 +140,6 @@ def test_a_tensor_of_conditions_is_one_prompt_at_all_times() -> None:
     assert torch.equal(denoised(ROSE, 2.0), denoised([Prompt(ROSE)], 2.0))
 
 
-def test_every_image_may_have_its_own_scale() -> None:
-    together = denoised(ROSE, Guidance(torch.tensor([-1.0, 0.0, 2.0])))
-    for i, w in enumerate((-1.0, 0.0, 2.0)):
-        assert torch.equal(together[i], denoised(ROSE, w)[i])
-
-
 def test_a_negative_prompt_takes_the_place_of_the_null_condition() -> None:
     expected = 3 * plain(ROSE) - 2 * plain(TULIP)
     torch.testing.assert_close(denoised(ROSE, 2.0, negative=TULIP), expected)
@@ -171,12 +162,6 @@ def test_both_predictions_come_from_one_batched_call(w: float) -> None:
 def test_without_guidance_the_unconditional_prediction_is_not_computed() -> None:
     network = Network()
     guided_denoiser(network, SCHEDULE, [Prompt(ROSE), Prompt(TULIP, 0.3)], 0.0, negative=DAISY)(XT, T)
-    assert network.sizes == [2 * N]
-
-
-def test_one_guided_image_is_enough_to_compute_it() -> None:
-    network = Network()
-    guided_denoiser(network, SCHEDULE, ROSE, Guidance(torch.tensor([0.0, 0.0, 1.0])))(XT, T)
     assert network.sizes == [2 * N]
 
 
@@ -222,10 +207,8 @@ def test_images_keep_their_layout_in_memory() -> None:
 
 @pytest.mark.parametrize("threshold", ["static", "dynamic", "none"])
 def test_a_image_does_not_depend_on_its_batch_mates(threshold: str) -> None:
-    scales = torch.tensor([2.0, 0.0, 30.0])
-
     def paint(i: slice) -> Tensor:
-        guidance = Guidance(scales[i], (0.1, 0.9), rescale=0.6, threshold=threshold, percentile=0.9)
+        guidance = Guidance(30.0, (0.1, 0.9), rescale=0.6, threshold=threshold)
         parts = [
             Prompt(ROSE[i], 1.0),
             Prompt(TULIP[i], -0.5, (0.0, 0.6)),
@@ -347,8 +330,8 @@ def test_dynamic_thresholding_agrees_with_diffusers(percentile: float, size: flo
 
 
 def test_the_guided_image_is_thresholded_dynamically() -> None:
-    x0 = denoised(ROSE, Guidance(50.0, threshold="dynamic", percentile=0.8))
-    torch.testing.assert_close(x0, dynamic_threshold(denoised(ROSE, unclipped(50.0)), 0.8))
+    x0 = denoised(ROSE, Guidance(50.0, threshold="dynamic"))
+    torch.testing.assert_close(x0, dynamic_threshold(denoised(ROSE, unclipped(50.0))))
 
 
 # --- several prompts ---
@@ -447,76 +430,7 @@ def test_an_interval_may_lie_within_another() -> None:
     assert torch.equal(denoised(parts, 2.0, at(0.8)), denoised(ROSE, 2.0, at(0.8)))
 
 
-@pytest.mark.parametrize(
-    ("intervals", "gap"),
-    [
-        ([(0.0, 0.4), (0.6, 1.0)], "from t = 0.4 to 0.6"),
-        ([(0.2, 1.0)], "from t = 0.0 to 0.2"),
-        ([(0.5, 0.9), (0.0, 0.5)], "from t = 0.9 to 1.0"),
-        ([(0.0, 0.7), (0.1, 0.3), (0.8, 1.0)], "from t = 0.7 to 0.8"),
-    ],
-)
-def test_a_time_without_a_prompt_is_refused(intervals: list[tuple[float, float]], gap: str) -> None:
-    with pytest.raises(CaptionlessError, match=gap):
-        guided_denoiser(Network(), SCHEDULE, [Prompt(ROSE, interval=interval) for interval in intervals])
-
-
-# --- refused early ---
-
-
-@pytest.mark.parametrize(
-    ("options", "message"),
-    [
-        ({"scale": math.nan}, "guidance scale must be a number from -100 to 100, not nan"),
-        ({"scale": math.inf}, "not inf"),
-        ({"scale": -101}, "not -101"),
-        ({"scale": torch.tensor([1.0, 200.0])}, "not 200"),
-        ({"interval": (0.8, 0.2)}, r"guidance interval .* not \(0.8, 0.2\)"),
-        ({"interval": (0.5, 0.5)}, "guidance interval"),
-        ({"interval": (-0.1, 0.5)}, "guidance interval"),
-        ({"interval": (0.5, 1.1)}, "guidance interval"),
-        ({"interval": (0.5, math.nan)}, "guidance interval"),
-        ({"rescale": -0.1}, "from 0 to 1, not -0.1"),
-        ({"rescale": math.nan}, "from 0 to 1, not nan"),
-        ({"threshold": "soft"}, "one of static, dynamic, none"),
-        ({"percentile": 0.0}, "above 0 and at most 1, not 0"),
-        ({"percentile": 99.5}, "not 99.5"),
-    ],
-)
-def test_guidance_refuses(options: dict[str, object], message: str) -> None:
-    with pytest.raises(CaptionlessError, match=message):
-        Guidance(**options)
-
-
-@pytest.mark.parametrize("weight", [0.0, math.nan, math.inf])
-def test_a_prompt_needs_a_finite_weight_other_than_0(weight: float) -> None:
-    with pytest.raises(CaptionlessError, match=f"weight must be a finite number other than 0, not {weight}"):
-        Prompt(ROSE, weight)
-
-
-def test_a_prompts_interval_must_rise() -> None:
-    with pytest.raises(CaptionlessError, match="prompt interval"):
-        Prompt(ROSE, interval=(0.6, 0.3))
-
-
-def test_no_prompt_is_refused() -> None:
-    with pytest.raises(CaptionlessError, match="no prompt"):
-        guided_denoiser(Network(), SCHEDULE, [])
-
-
-@pytest.mark.parametrize(
-    ("parts", "options"),
-    [
-        ([Prompt(ROSE), Prompt(TULIP[:2])], {}),
-        (ROSE, {"negative": TULIP[:1]}),
-        (ROSE[0], {}),
-    ],
-)
-def test_conditions_of_different_shapes_are_refused(parts: list[Prompt] | Tensor, options: dict[str, Tensor]) -> None:
-    with pytest.raises(CaptionlessError, match=r"same shape \(n, d\)"):
-        guided_denoiser(Network(), SCHEDULE, parts, **options)
-
-
-def test_scales_that_do_not_fit_the_images_are_refused() -> None:
-    with pytest.raises(CaptionlessError, match="2 guidance scales for 3 images"):
-        guided_denoiser(Network(), SCHEDULE, ROSE, Guidance(torch.tensor([1.0, 2.0])))
+@pytest.mark.parametrize("t", [0.1, 0.5, 1.0])
+def test_where_no_prompt_is_active_the_base_is_predicted(t: float) -> None:
+    parts = [Prompt(ROSE, interval=(0.2, 0.4)), Prompt(TULIP, interval=(0.6, 0.9))]
+    torch.testing.assert_close(denoised(parts, 2.0, at(t), negative=DAISY), plain(DAISY, at(t)))

@@ -92,11 +92,6 @@ def test_a_clean_image_does_not_keep_a_prediction_from_telling_the_noise(kind: s
     torch.testing.assert_close(to_eps(kind, x0, target(kind, x0, eps, 1.0, 0.0), 1.0, 0.0), eps)
 
 
-def test_predicted_noise_at_zero_terminal_snr_is_refused_with_what_to_train_instead() -> None:
-    with pytest.raises(CaptionlessError, match=r"zero terminal SNR.*`prediction=v`"):
-        to_x0("eps", random(4), random(4), 0.0, 1.0)
-
-
 def test_v_is_the_velocity_on_the_circle_from_image_to_noise() -> None:
     """With ``alpha = cos a`` and ``sigma = sin a``, v is ``d xt / d a`` (arXiv:2202.00512, app. D)."""
     x0, eps, angle, step = uniform(5).double(), random(5).double(), 0.7, 1e-6
@@ -243,7 +238,7 @@ def test_weights_are_finite_from_pure_noise_to_the_clean_image(kind: str, dtype:
     assert weights.isfinite().all()
     assert (weights >= 0).all()
     assert (weights <= MIN_SNR).all()
-    assert weights[-1] == (1 if kind == "eps" else 0)
+    assert weights[-1] == pytest.approx(1 if kind == "eps" else 0)
 
 
 @every_kind
@@ -394,9 +389,3 @@ def test_noise_turns_a_vector_to_the_wanted_cosine(cosine: float, width: int) ->
 def test_a_cosine_of_1_leaves_vectors_as_they_are() -> None:
     condition = unit_vectors(3)
     assert torch.equal(noise_condition(condition, random(3, 8), 1.0), condition)
-
-
-@pytest.mark.parametrize("cosine", [0.0, -0.5, 1.01, math.nan])
-def test_an_impossible_cosine_is_refused(cosine: float) -> None:
-    with pytest.raises(CaptionlessError, match="cosine"):
-        noise_condition(unit_vectors(3), random(3, 8), cosine)

@@ -14,11 +14,9 @@ import tiny
 from captionless.checkpoints.model import Model
 from captionless.config.sampling import SAMPLERS, SamplingConfig
 from captionless.data.decode import square
-from captionless.diffusion.guidance import Guidance, GuidedPrediction
-from captionless.diffusion.schedules import CosineSchedule
 from captionless.errors import CaptionlessError
-from captionless.generation.editing import STRENGTH, Edit, KeepOutside, mask_tensor, photo_tensor
-from captionless.generation.sample import Stage, sample
+from captionless.generation.editing import STRENGTH, Edit, keep_outside, mask_tensor, photo_tensor
+from captionless.generation.sample import Stage, sample_batches
 
 QUICK = SamplingConfig(steps=4, precision="float32")
 SIZE = 8
@@ -43,7 +41,7 @@ def mask_of(photo: Image.Image, box: tuple[int, int, int, int]) -> Image.Image:
 def sampled(edit: Edit, model: Model, sampling: SamplingConfig = QUICK, seeds: tuple[int, ...] = (0, 1)) -> np.ndarray:
     """Pictures (n, size, size, channels), as whole numbers that can be subtracted."""
     conditions = tiny.unit_vectors(len(seeds))
-    pixels = sample([Stage(model.denoiser, model.config)], conditions, seeds, sampling, edit=edit)
+    (pixels,) = sample_batches([Stage(model.denoiser, model.config)], conditions, seeds, sampling, edit=edit)
     return pixels.permute(0, 2, 3, 1).int().numpy()
 
 
@@ -153,11 +151,7 @@ def test_a_masked_prediction_is_the_photograph_outside_and_the_prediction_inside
     known, answer = tiny.random(3, 4, 4, seed=1), tiny.random(2, 3, 4, 4, seed=2)
     mask = torch.zeros(1, 4, 4)
     mask[:, :, :2] = 1
-    inside = GuidedPrediction(CosineSchedule(), torch.zeros(2, 8), Guidance(threshold="none"), prediction="x0")
-    outside = KeepOutside(inside, known, mask)
-    t = torch.tensor(0.5)
-    assert [len(condition) for condition in outside.conditions(t)] == [2]
-    x0 = outside.combine(torch.zeros(2, 3, 4, 4), t, [answer])
+    x0 = keep_outside(known, mask)(answer)
     assert torch.equal(x0[..., :2], answer[..., :2])
     assert torch.equal(x0[..., 2:], known[..., 2:].expand(2, -1, -1, -1))
 

@@ -184,7 +184,7 @@ def test_a_stream_yields_the_images_of_generate_after_each_batch(painter: Genera
 def test_a_stream_refuses_an_empty_last_prompt_before_it_paints(
     painter: Generator, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(generator, "sample", lambda *_: pytest.fail("painted"))
+    monkeypatch.setattr(generator, "sample_batches", lambda *_, **__: pytest.fail("painted"))
     with pytest.raises(CaptionlessError, match="empty prompt"):
         next(painter.stream(["a daisy", " "], sampling=QUICK.replace(batch=1)))
 

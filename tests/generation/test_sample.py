@@ -25,7 +25,7 @@ from captionless.diffusion.reverse import ReverseProcess, Sampling
 from captionless.diffusion.schedules import CosineSchedule, FlowSchedule, KarrasSchedule, LinearSchedule, log_snr
 from captionless.errors import CaptionlessError
 from captionless.generation.editing import Edit
-from captionless.generation.sample import Stage, exact_convolutions, guided_times, sample, seeded, to_images
+from captionless.generation.sample import Stage, exact_convolutions, guided_times, sample, sample_batches, to_images
 from captionless.generation.seeds import MAX_SEED
 
 QUICK = SamplingConfig(steps=3, precision="float32")
@@ -49,7 +49,11 @@ WAYS = {
 def sampled(
     parts: list[Prompt] | Tensor, seeds: list[int] | range, sampling: SamplingConfig = QUICK, **more: Any
 ) -> Tensor:
-    return sample([STAGE], parts, seeds, sampling, **more)
+    return torch.cat(list(sample_batches([STAGE], parts, seeds, sampling, **more)))
+
+
+def seeded(seed: int) -> torch.Generator:
+    return torch.Generator().manual_seed(seed)
 
 
 def composed(n: int) -> list[Prompt]:
@@ -284,8 +288,7 @@ def test_few_even_steps_of_every_sampler_stay_in_the_range_of_the_data(sampler: 
 def test_at_full_strength_nothing_of_the_photograph_is_left() -> None:
     conditions = tiny.unit_vectors(2)
     config = replace(MODEL.config, schedule=LinearSchedule(150))
-    plain, edited = (
-        sample([Stage(MODEL.denoiser, config)], conditions, range(2), QUICK, edit=edit)
-        for edit in (None, Edit(PHOTO, 1.0))
-    )
+    stages = [Stage(MODEL.denoiser, config)]
+    (plain,) = sample_batches(stages, conditions, range(2), QUICK)
+    (edited,) = sample_batches(stages, conditions, range(2), QUICK, edit=Edit(PHOTO, 1.0))
     assert torch.equal(plain, edited)

@@ -81,7 +81,7 @@ def test_grey_images_have_grey_frames() -> None:
 def test_of_very_many_steps_an_even_choice_is_kept_in_bytes() -> None:
     recorder, x = Recorder(1000), torch.zeros(1, 3, 8, 8)
     for step in range(1000):
-        recorder(Step(step, 1 - step / 1000, x + 3, x - 0.5))
+        recorder.record(Step(step, 1 - step / 1000, x + 3, x - 0.5))
     (kept,) = recorder.take()
     assert len(kept.frames) == MAX_FRAMES
     assert (kept.frames[0].step, kept.frames[-1].step) == (0, 999)

@@ -14,7 +14,7 @@ from captionless.checkpoints.config import EncoderReference, ModelConfig, Traini
 from captionless.config.sampling import SamplingConfig
 from captionless.config.training import COURSE, TrainConfig
 from captionless.diffusion.reverse import Step
-from captionless.generation.sample import Stage, sample
+from captionless.generation.sample import Stage, sample_batches
 from captionless.models.presets import course_denoiser
 from captionless.models.unet import Denoiser
 from captionless.training.network import denoiser_config, noise_schedule
@@ -142,7 +142,7 @@ def test_ddpm_samples_the_class_asked_for_in_as_many_steps_as_it_was_trained_on(
 
     sampling = SamplingConfig(guidance=0.0, steps=SMALL.schedule_steps, sampler="ddpm", threshold="none")
     _, condition = classes(6)
-    pixels = sample([Stage(trained, config)], condition, [0, 0, 1, 1, 2, 2], sampling, on_step=finite)
+    (pixels,) = sample_batches([Stage(trained, config)], condition, [0, 0, 1, 1, 2, 2], sampling, on_step=finite)
     assert steps == list(range(150))
     # From the same noise. (How dark and how bright is left to it as well: after 150 steps much of a image is still to
     # be seen at t = 1, so that the network takes pure noise for a image.)

@@ -39,107 +39,48 @@ guidance. A network is any function ``(xt, t, condition) -> prediction``.
 ``denoising_loss`` and ``guided_denoiser`` are the loss and the denoiser above with all their options.
 """
 
-from captionless.diffusion.guidance import (
-    Guidance,
-    GuidedPrediction,
-    WeightedCondition,
-    dynamic_threshold,
-    guide,
-    guided_denoiser,
-    rescale,
-)
-from captionless.diffusion.objective import (
-    denoising_loss,
-    drop_condition,
-    mask_condition,
-    noise_condition,
-    stratified_times,
-    target,
-    to_eps,
-    to_x0,
-    training_times,
-)
-from captionless.diffusion.reverse import (
-    NetworkRun,
-    NoiseLevel,
-    ReverseProcess,
-    Run,
-    Sampling,
-    Step,
-    advance,
-    drive,
-)
-from captionless.diffusion.samplers import (
-    SAMPLERS,
-    ddim,
-    ddpm,
-    dpmpp_2m,
-    dpmpp_2m_sde,
-    euler,
-    euler_ancestral,
-    heun,
-    unipc,
-)
-from captionless.diffusion.schedules import (
-    CosineSchedule,
-    FlowSchedule,
-    KarrasSchedule,
-    LinearSchedule,
-    Schedule,
-    SigmoidSchedule,
-    add_noise,
-    karras_times,
-    log_snr,
-    sampling_times,
-    time_at,
-)
-from captionless.diffusion.super_resolution import low_res_channels, with_low_res
-
-__all__ = [
-    "SAMPLERS",
-    "CosineSchedule",
-    "FlowSchedule",
-    "Guidance",
-    "GuidedPrediction",
-    "KarrasSchedule",
-    "LinearSchedule",
-    "NetworkRun",
-    "NoiseLevel",
-    "ReverseProcess",
-    "Run",
-    "Sampling",
-    "Schedule",
-    "SigmoidSchedule",
-    "Step",
-    "WeightedCondition",
-    "add_noise",
-    "advance",
-    "ddim",
-    "ddpm",
-    "denoising_loss",
-    "dpmpp_2m",
-    "dpmpp_2m_sde",
-    "drive",
-    "drop_condition",
-    "dynamic_threshold",
-    "euler",
-    "euler_ancestral",
-    "guide",
-    "guided_denoiser",
-    "heun",
-    "karras_times",
-    "log_snr",
-    "low_res_channels",
-    "mask_condition",
-    "noise_condition",
-    "rescale",
-    "sampling_times",
-    "stratified_times",
-    "target",
-    "time_at",
-    "to_eps",
-    "to_x0",
-    "training_times",
-    "unipc",
-    "with_low_res",
-]
+from captionless.diffusion.guidance import Guidance as Guidance
+from captionless.diffusion.guidance import GuidedPrediction as GuidedPrediction
+from captionless.diffusion.guidance import WeightedCondition as WeightedCondition
+from captionless.diffusion.guidance import dynamic_threshold as dynamic_threshold
+from captionless.diffusion.guidance import guide as guide
+from captionless.diffusion.guidance import guided_denoiser as guided_denoiser
+from captionless.diffusion.guidance import rescale as rescale
+from captionless.diffusion.objective import denoising_loss as denoising_loss
+from captionless.diffusion.objective import drop_condition as drop_condition
+from captionless.diffusion.objective import mask_condition as mask_condition
+from captionless.diffusion.objective import noise_condition as noise_condition
+from captionless.diffusion.objective import stratified_times as stratified_times
+from captionless.diffusion.objective import target as target
+from captionless.diffusion.objective import to_eps as to_eps
+from captionless.diffusion.objective import to_x0 as to_x0
+from captionless.diffusion.objective import training_times as training_times
+from captionless.diffusion.reverse import NoiseLevel as NoiseLevel
+from captionless.diffusion.reverse import ReverseProcess as ReverseProcess
+from captionless.diffusion.reverse import Run as Run
+from captionless.diffusion.reverse import Sampling as Sampling
+from captionless.diffusion.reverse import Step as Step
+from captionless.diffusion.reverse import advance as advance
+from captionless.diffusion.reverse import drive as drive
+from captionless.diffusion.samplers import SAMPLERS as SAMPLERS
+from captionless.diffusion.samplers import ddim as ddim
+from captionless.diffusion.samplers import ddpm as ddpm
+from captionless.diffusion.samplers import dpmpp_2m as dpmpp_2m
+from captionless.diffusion.samplers import dpmpp_2m_sde as dpmpp_2m_sde
+from captionless.diffusion.samplers import euler as euler
+from captionless.diffusion.samplers import euler_ancestral as euler_ancestral
+from captionless.diffusion.samplers import heun as heun
+from captionless.diffusion.samplers import unipc as unipc
+from captionless.diffusion.schedules import CosineSchedule as CosineSchedule
+from captionless.diffusion.schedules import FlowSchedule as FlowSchedule
+from captionless.diffusion.schedules import KarrasSchedule as KarrasSchedule
+from captionless.diffusion.schedules import LinearSchedule as LinearSchedule
+from captionless.diffusion.schedules import Schedule as Schedule
+from captionless.diffusion.schedules import SigmoidSchedule as SigmoidSchedule
+from captionless.diffusion.schedules import add_noise as add_noise
+from captionless.diffusion.schedules import karras_times as karras_times
+from captionless.diffusion.schedules import log_snr as log_snr
+from captionless.diffusion.schedules import sampling_times as sampling_times
+from captionless.diffusion.schedules import time_at as time_at
+from captionless.diffusion.super_resolution import low_res_channels as low_res_channels
+from captionless.diffusion.super_resolution import with_low_res as with_low_res

@@ -20,10 +20,13 @@ from torch import Tensor
 
 from captionless.config.training import PREDICTIONS, WEIGHTINGS
 from captionless.diffusion.schedules import Schedule, add_noise, time_at
-from captionless.errors import CaptionlessError, one_of
+from captionless.errors import one_of
 
 Network = Callable[[Tensor, Tensor, Tensor], Tensor]
 """A denoiser: ``(xt, t, condition) -> prediction``, with shapes (n, c, s, s), (n,), (n, d) -> (n, c, s, s)."""
+
+Denoise = Callable[[Tensor, Tensor], Tensor]
+"""A function ``(xt, t) -> x0``: the predicted clean images, (n, c, s, s), at one time, a scalar tensor."""
 
 Coefficient = Tensor | float
 """An ``alpha`` or a ``sigma``: one for all images, or one per image, shaped (n, 1, 1, 1)."""
@@ -37,75 +40,36 @@ LEVEL_MEAN, LEVEL_STD = -1.2, 1.2
 
 def target(kind: str, x0: Tensor, eps: Tensor, alpha: Coefficient, sigma: Coefficient) -> Tensor:
     """Return the target of a network that predicts ``kind``, in the shape of ``x0``."""
-    match kind:
-        case "eps":
-            return eps
-        case "x0":
-            return x0
-        case "v":
-            return alpha * eps - sigma * x0
-        case "flow":
-            return eps - x0
-    return _unknown(kind)
+    a, b = _parts(kind, alpha, sigma)
+    return a * x0 + b * eps
 
 
 def to_x0(kind: str, xt: Tensor, value: Tensor, alpha: Coefficient, sigma: Coefficient) -> Tensor:
-    """Return the clean image that the prediction ``value`` of ``kind`` at ``xt`` implies.
-
-    Raises:
-        CaptionlessError: ``alpha`` is 0, where predicted noise does not determine the image.
-    """
-    match kind:
-        case "eps":
-            if not torch.is_tensor(alpha) and alpha == 0:
-                raise CaptionlessError(
-                    "a model that predicts eps cannot start from a schedule with zero terminal SNR, where xt is all "
-                    "noise. Train it with `prediction=v`, or without `zero_terminal_snr`."
-                )
-            return (xt - sigma * value) / alpha
-        case "x0":
-            return value
-        case "v":
-            return (alpha * xt - sigma * value) / (alpha**2 + sigma**2)
-        case "flow":
-            return (xt - sigma * value) / (alpha + sigma)
-    return _unknown(kind)
+    """Return the image that the prediction ``value`` of ``kind`` at ``xt`` implies; ``eps`` needs ``alpha > 0``."""
+    if kind == "x0":
+        return value
+    a, b = _parts(kind, alpha, sigma)
+    return (b * xt - sigma * value) / (b * alpha - a * sigma)
 
 
 def to_eps(kind: str, xt: Tensor, value: Tensor, alpha: Coefficient, sigma: Coefficient) -> Tensor:
     """Return the noise that the prediction ``value`` of ``kind`` at ``xt`` implies; ``x0`` needs ``sigma > 0``."""
-    match kind:
-        case "eps":
-            return value
-        case "x0":
-            return (xt - alpha * value) / sigma
-        case "v":
-            return (sigma * xt + alpha * value) / (alpha**2 + sigma**2)
-        case "flow":
-            return (xt + alpha * value) / (alpha + sigma)
-    return _unknown(kind)
+    if kind == "eps":
+        return value
+    a, b = _parts(kind, alpha, sigma)
+    return (alpha * value - a * xt) / (b * alpha - a * sigma)
 
 
 def min_snr_weight(kind: str, alpha: Tensor, sigma: Tensor) -> Tensor:
     """Return the weight of a squared error in ``kind``, so that one in ``x0`` weighs ``min(SNR, gamma)``.
 
     Min-SNR weighting (arXiv:2303.09556, eq. 8 and app.): nearly clean images, whose errors are invisible, no
-    longer outweigh all others. The error in ``x0`` is that of the prediction times ``slope``.
+    longer outweigh all others. By ``to_x0`` an error in the prediction is ``sigma / (b * alpha - a * sigma)`` of it in
+    ``x0``, and ``SNR = alpha**2 / sigma**2``.
     """
-    slope: Tensor | float
-    match kind:
-        case "eps":
-            # min(SNR, gamma) / SNR, in a form that also holds where alpha or sigma is 0.
-            return (MIN_SNR * (sigma / alpha) ** 2).clamp(max=1)
-        case "x0":
-            slope = 1.0
-        case "v":
-            slope = sigma / (alpha**2 + sigma**2)
-        case "flow":
-            slope = sigma / (alpha + sigma)
-        case _:
-            return _unknown(kind)
-    return (alpha / sigma).square().clamp(max=MIN_SNR) * slope**2
+    alpha, sigma = alpha.clamp(min=1e-9), sigma.clamp(min=1e-9)  # 0 / 0 at the ends
+    a, b = _parts(kind, alpha, sigma)
+    return torch.minimum(alpha**2, MIN_SNR * sigma**2) / (b * alpha - a * sigma) ** 2
 
 
 def denoising_loss(
@@ -130,7 +94,7 @@ def denoising_loss(
         condition: (n, d), with the null condition where the unconditional prediction is to be trained.
         t: times, (n,), in [0, 1].
         eps: standard normal noise of the shape of ``x0``.
-        prediction: what the network predicts: ``v``, ``eps``, ``x0`` or ``flow``.
+        prediction: what the network predicts.
         weighting: ``uniform``, ``min-snr`` or ``log-normal`` (which weighs by where ``training_times`` puts ``t``).
     """
     one_of("weighting", weighting, WEIGHTINGS)
@@ -169,9 +133,7 @@ def training_times(schedule: Schedule, uniform: Tensor, weighting: str = "unifor
 
 
 def drop_condition(condition: Tensor, uniform: Tensor, share: float) -> Tensor:
-    """Replace the whole vector by the null condition (zeros) where ``uniform < share``.
-
-    Classifier-free guidance, arXiv:2207.12598, algorithm 1.
+    """Replace whole vectors by the null condition (zeros) with probability ``share`` (arXiv:2207.12598, algorithm 1).
 
     Args:
         condition: (n, d).
@@ -182,16 +144,11 @@ def drop_condition(condition: Tensor, uniform: Tensor, share: float) -> Tensor:
 
 
 def mask_condition(condition: Tensor, uniform: Tensor, share: float) -> Tensor:
-    """Set single elements of the vectors to 0 where ``uniform < share``: an element-wise Bernoulli mask.
+    """Set single elements to 0 with probability ``share``; ``uniform`` has one random number per element, (n, d).
 
     Introductory courses do this. It is right for a one-hot class, whose single 1 is dropped as a whole. A dense vector
     is almost never dropped completely, so the network hardly learns the null condition that guidance guides away from;
     ``docs/ablations.md`` measures the difference.
-
-    Args:
-        condition: (n, d).
-        uniform: one uniform random number per element, (n, d).
-        share: the probability of dropping, in [0, 1].
     """
     return condition * (uniform >= share).to(condition.dtype)
 
@@ -208,14 +165,22 @@ def noise_condition(condition: Tensor, eps: Tensor, cosine: float) -> Tensor:
         eps: standard normal noise, (n, d).
         cosine: the expected cosine of noisy and true vector, in (0, 1]; 1 leaves the vectors as they are.
     """
-    if not 0 < cosine <= 1:
-        raise CaptionlessError(f"the cosine must be above 0 and at most 1, not {cosine}. Try 0.9, or 1 for no noise.")
     if cosine == 1:
         return condition
     std = math.sqrt((1 / cosine**2 - 1) / condition.shape[1])
     return torch.nn.functional.normalize(condition + std * eps, dim=1)
 
 
-def _unknown(kind: str) -> Tensor:
+def _parts(kind: str, alpha: Coefficient, sigma: Coefficient) -> tuple[Coefficient, Coefficient]:
+    """Return ``(a, b)`` of a prediction ``a * x0 + b * eps``; with ``xt``, it determines both ``x0`` and ``eps``."""
+    match kind:
+        case "eps":
+            return 0.0, 1.0
+        case "x0":
+            return 1.0, 0.0
+        case "v":
+            return -sigma, alpha
+        case "flow":
+            return -1.0, 1.0
     one_of("prediction", kind, PREDICTIONS)
     raise AssertionError(kind)

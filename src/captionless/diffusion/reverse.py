@@ -16,17 +16,15 @@ import itertools
 import math
 from collections.abc import Callable, Generator, Iterator, Sequence
 from dataclasses import dataclass
-from typing import NamedTuple, Protocol
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
-from captionless.diffusion.objective import Network
+from captionless.diffusion.guidance import GuidedPrediction
+from captionless.diffusion.objective import Denoise, Network
 from captionless.diffusion.schedules import Schedule
 from captionless.errors import CaptionlessError
-
-Denoise = Callable[[Tensor, Tensor], Tensor]
-"""A function ``(xt, t) -> x0``: the predicted clean images, (n, c, s, s), at one time, a scalar tensor."""
 
 
 @dataclass(frozen=True)
@@ -61,9 +59,7 @@ Sampling = Generator[tuple[Tensor, NoiseLevel], Tensor, Tensor]
 
 @dataclass(frozen=True)
 class ReverseProcess:
-    """The inputs of one reverse-process run, from noise to images.
-
-    The sampler receives the predictions through ``yield``.
+    """The inputs of a sampler but for the predictions, which it receives through ``yield``.
 
     Args:
         schedule: the noise levels of the times.
@@ -105,10 +101,10 @@ class ReverseProcess:
 
 
 class Step(NamedTuple):
-    """One completed request of a sampler that begins a step.
+    """One step of a sampler.
 
     Args:
-        number: number of the step, from 0.
+        number: its number, from 0.
         t: the time it begins at.
         x: the noisy images that it begins from.
         x0: the clean images predicted from them: a preview.
@@ -124,24 +120,56 @@ OnStep = Callable[[Step], None]
 """Receives every step of a loop, once; an exception raised here ends the loop."""
 
 
+def drive(sampling: Sampling, denoise: Denoise, on_step: OnStep | None = None) -> Tensor:
+    """Run a sampler, just called, to its end and return its images."""
+    x, t = next(sampling)
+    while True:
+        x0 = denoise(x, t.t)
+        if on_step and t.step is not None:
+            on_step(Step(t.step, float(t.t), x, x0))
+        try:
+            x, t = sampling.send(x0)
+        except StopIteration as end:
+            images: Tensor = end.value
+            return images
+
+
 class Run:
-    """A sampler under way: its open request, and its images once it has finished.
+    """A sampler under way, whose predictions come from a network: its open request ``x, t``; at last its ``images``.
 
     Args:
         sampling: a sampler, just called.
+        prediction: which rows to evaluate, and how to combine the outputs.
+        low_res: channels to concatenate to the noisy images, (n, k, s, s): the low-resolution images of a
+            super-resolution stage.
+        constrain: applied to each predicted ``x0``; in editing, it restores what is known of the images.
     """
 
-    def __init__(self, sampling: Sampling) -> None:
+    def __init__(
+        self,
+        sampling: Sampling,
+        prediction: GuidedPrediction,
+        low_res: Tensor | None = None,
+        constrain: Callable[[Tensor], Tensor] | None = None,
+    ) -> None:
+        self.prediction, self.low_res, self.constrain = prediction, low_res, constrain
         self.images: Tensor | None = None
         self._sampling = sampling
         self.x, self.t = next(sampling)
 
-    def answer(self, x0: Tensor) -> Step | None:
-        """Send the predicted clean images, and let the sampler run to its next request or its end.
+    def rows(self) -> tuple[Tensor, Tensor, Tensor]:
+        """Return the network inputs of the open request: noisy images, times and conditions, k rows per image."""
+        xt = self.x if self.low_res is None else torch.cat([self.x, self.low_res.to(self.x)], dim=1)
+        return self.prediction.rows(xt, self.t.t)
+
+    def receive(self, output: Tensor) -> Step | None:
+        """Continue, to the next request or the end, with the network's output for ``rows``.
 
         Returns:
             The step that the request began; None for a further prediction within a step (Heun's second).
         """
+        x0 = self.prediction.combine(self.x, self.t.t, output)
+        x0 = self.constrain(x0) if self.constrain else x0
         step = None if self.t.step is None else Step(self.t.step, float(self.t.t), self.x, x0)
         try:
             self.x, self.t = self._sampling.send(x0)
@@ -150,81 +178,12 @@ class Run:
         return step
 
 
-def drive(sampling: Sampling, denoise: Denoise, on_step: OnStep | None = None) -> Tensor:
-    """Run one sampler to its end and return its images.
+def advance(runs: Sequence[Run], network: Network) -> list[Step | None]:
+    """Take the next prediction of each run, all from one network call; return the step that each took.
 
-    Args:
-        sampling: a sampler, just called.
-        denoise: predicts the clean images.
-        on_step: receives every step.
-    """
-    run = Run(sampling)
-    while run.images is None:
-        step = run.answer(denoise(run.x, run.t.t))
-        if on_step and step:
-            on_step(step)
-    return run.images
-
-
-class Prediction(Protocol):
-    """Computes predicted clean images from network outputs.
-
-    The network is called between ``conditions`` and ``combine``.
-    """
-
-    def conditions(self, t: Tensor) -> Sequence[Tensor]:
-        """Return the conditions to evaluate at time ``t``, each (n, d), one row per image."""
-        ...
-
-    def combine(self, xt: Tensor, t: Tensor, outputs: Sequence[Tensor]) -> Tensor:
-        """Return ``x0`` from the network's outputs for each of these conditions, each of the shape of ``xt``."""
-        ...
-
-
-class NetworkRun(Run):
-    """A running sampler whose predictions are computed from network outputs.
-
-    ``advance`` batches several runs into one network call.
-
-    Args:
-        sampling: a sampler, just called.
-        prediction: which conditions to evaluate, and how to combine the outputs.
-        low_res: channels to concatenate to the noisy images, (n, k, s, s): the low-resolution images of a
-            super-resolution stage.
-    """
-
-    def __init__(self, sampling: Sampling, prediction: Prediction, low_res: Tensor | None = None) -> None:
-        super().__init__(sampling)
-        self.prediction, self.low_res = prediction, low_res
-
-    def rows(self) -> tuple[Tensor, Tensor, Tensor]:
-        """Return the network inputs of the open request: noisy images, times and conditions, k rows per image."""
-        xt = self.x if self.low_res is None else torch.cat([self.x, self.low_res.to(self.x)], dim=1)
-        return network_rows(xt, self.t.t, self.prediction.conditions(self.t.t))
-
-    def receive(self, outputs: Tensor) -> Step | None:
-        """Continue with the network's outputs for ``rows``; see ``answer``."""
-        each = outputs.float().chunk(len(outputs) // len(self.x))
-        return self.answer(self.prediction.combine(self.x, self.t.t, each))
-
-
-def advance(runs: Sequence[NetworkRun], network: Network) -> list[Step | None]:
-    """Take the next prediction of each run, all from one network call.
-
-    Args:
-        runs: none of them finished, all for this network. They may differ in anything else.
-        network: takes a time and a condition per row.
-
-    Returns:
-        The step that each run took, as ``Run.answer`` returns it.
+    None of the runs has finished, and all are for this network. They may differ in anything else.
     """
     inputs = [run.rows() for run in runs]
     xt, t, condition = (torch.cat(parts) for parts in zip(*inputs, strict=True))
     outputs = torch.split(network(xt, t, condition), [len(rows) for rows, _, _ in inputs])
     return [run.receive(output) for run, output in zip(runs, outputs, strict=True)]
-
-
-def network_rows(xt: Tensor, t: Tensor, conditions: Sequence[Tensor]) -> tuple[Tensor, Tensor, Tensor]:
-    """Return images, times (float32) and conditions, repeated so that every image is paired with every condition."""
-    k = len(conditions)
-    return torch.cat([xt] * k), t.to(torch.float32).to(xt.device).expand(k * len(xt)), torch.cat(list(conditions))

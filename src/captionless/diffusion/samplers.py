@@ -30,10 +30,8 @@ from typing import Concatenate
 import torch
 from torch import Tensor
 
-from captionless.config.sampling import VARIANCES
 from captionless.diffusion.reverse import NoiseLevel, ReverseProcess, Sampling
 from captionless.diffusion.schedules import time_at
-from captionless.errors import CaptionlessError, one_of
 
 Sampler = Callable[Concatenate[Tensor, ReverseProcess, ...], Sampling]
 """The contract of every sampler: ``(x, process, **options) -> Sampling``."""
@@ -46,7 +44,6 @@ def ddpm(x: Tensor, process: ReverseProcess, *, variance: str = "lower") -> Samp
         variance: the two choices of section 3.2: ``lower``, that of the posterior ``q(xs | xt, x0)``, is right where
             the data are a single image; ``upper``, ``beta`` if variance is preserved, where they are white noise.
     """
-    one_of("variance", variance, VARIANCES)
     for t, s in process.steps():
         x0 = yield x, t
         # One step of the chain: alpha_t = a * alpha_s and sigma_t^2 = a^2 * sigma_s^2 + beta.
@@ -65,7 +62,6 @@ def ddim(x: Tensor, process: ReverseProcess, *, eta: float = 0.0) -> Sampling:
     Args:
         eta: 0 is deterministic, 1 is ``ddpm``.
     """
-    _check_not_negative("eta", eta)
     for t, s in process.steps():
         x0 = yield x, t
         eps = (x - t.alpha * x0) / t.sigma
@@ -94,7 +90,6 @@ def dpmpp_2m_sde(x: Tensor, process: ReverseProcess, *, eta: float = 1.0) -> Sam
     Args:
         eta: scales the noise, as in k-diffusion: 1 is the paper's reverse SDE, 0 is ``dpmpp_2m``.
     """
-    _check_not_negative("eta", eta)
     before, h_before = x, math.inf
     for t, s in process.steps():
         x0 = yield x, t
@@ -116,7 +111,6 @@ def heun(x: Tensor, process: ReverseProcess, *, churn: float = 0.0) -> Sampling:
     Args:
         churn: the paper's ``S_churn``, for all noise levels; 0 is deterministic (algorithm 1).
     """
-    _check_not_negative("churn", churn)
     for t, s in process.steps():
         x_hat, hat = _churned(x, t, process, churn)
         x0 = yield x_hat, hat
@@ -135,7 +129,6 @@ def euler(x: Tensor, process: ReverseProcess, *, churn: float = 0.0) -> Sampling
     Args:
         churn: as in ``heun``.
     """
-    _check_not_negative("churn", churn)
     for t, s in process.steps():
         x_hat, hat = _churned(x, t, process, churn)
         x0 = yield x_hat, hat
@@ -151,7 +144,6 @@ def euler_ancestral(x: Tensor, process: ReverseProcess, *, eta: float = 1.0) -> 
     Args:
         eta: scales the fresh noise; 0 is ``euler``.
     """
-    _check_not_negative("eta", eta)
     for t, s in process.steps():
         x0 = yield x, t
         sigma_up = min(eta * _posterior_std(t, s), s.sigma)
@@ -245,8 +237,3 @@ def _churned(x: Tensor, t: NoiseLevel, process: ReverseProcess, churn: float) ->
     kept = hat.alpha / t.alpha
     std = math.sqrt(max(hat.sigma**2 - (kept * t.sigma) ** 2, 0.0))
     return kept * x + process.draw(std), hat
-
-
-def _check_not_negative(option: str, value: float) -> None:
-    if not 0 <= value < math.inf:
-        raise CaptionlessError(f"{option} must be at least 0 and finite, not {value}. 0 adds no noise.")

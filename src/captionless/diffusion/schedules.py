@@ -31,13 +31,12 @@ class Schedule(Protocol):
     """The interface of a noise schedule."""
 
     def alpha_sigma(self, t: Tensor) -> tuple[Tensor, Tensor]:
-        """Return ``(alpha, sigma)``, each of the shape and type of ``t`` (values in [0, 1])."""
-        ...
+        """Return ``(alpha, sigma)``, each of the shape and type of the times ``t``; strictly falling and rising."""
 
 
 @dataclass(frozen=True)
 class CosineSchedule:
-    """The cosine schedule, ``alpha = cos``, ``sigma = sin`` of an angle that grows linearly with time.
+    """``alpha = cos``, ``sigma = sin`` of an angle that grows linearly with time.
 
     Nichol & Dhariwal, arXiv:2102.09672, eq. 17, in continuous time with its two ends cut where the
     log-SNR would run to infinity (as in Salimans & Ho, arXiv:2202.00512, section 3).
@@ -55,7 +54,6 @@ class CosineSchedule:
     shift: float = 0.0
 
     def __post_init__(self) -> None:
-        """Check that the range of noise levels is not empty and the shift within reason."""
         if not -6 <= self.shift <= 6:
             raise CaptionlessError(
                 f"the shift of a cosine schedule must be from -6 to 6, not {self.shift}. -1.39 suits twice the size."
@@ -67,7 +65,7 @@ class CosineSchedule:
             )
 
     def alpha_sigma(self, t: Tensor) -> tuple[Tensor, Tensor]:
-        """Return ``(alpha, sigma)`` at times ``t`` in [0, 1]; strictly falling and rising in ``t``."""
+        """Return ``(alpha, sigma)`` at times ``t``."""
         first = math.atan(math.exp(-0.5 * self.log_snr_max))
         last = math.atan(math.exp(-0.5 * self.log_snr_min))
         angle = first + t * (last - first)
@@ -95,7 +93,6 @@ class SigmoidSchedule:
     end: float = 3.0
 
     def __post_init__(self) -> None:
-        """Check that the sigmoid falls, and over a range wide enough for its digits."""
         if not (-30 <= self.start <= 10 and self.start + 0.1 <= self.end <= 30):
             raise CaptionlessError(
                 f"a sigmoid schedule needs a start from -30 to 10 and an end from start + 0.1 to 30, not {self.start} "
@@ -103,7 +100,7 @@ class SigmoidSchedule:
             )
 
     def alpha_sigma(self, t: Tensor) -> tuple[Tensor, Tensor]:
-        """Return ``(alpha, sigma)`` at times ``t`` in [0, 1]."""
+        """Return ``(alpha, sigma)`` at times ``t``."""
         low, high = _sigmoid(self.start), _sigmoid(self.end)
         # The times, in the paper's sense, at which the log-SNR is +LIMIT and -LIMIT.
         trace = _sigmoid(-LOG_SNR_LIMIT)
@@ -128,7 +125,6 @@ class KarrasSchedule:
     rho: float = 7.0
 
     def __post_init__(self) -> None:
-        """Check that the levels rise."""
         if not (1e-5 <= self.sigma_min < self.sigma_max <= 1e5 and 1 <= self.rho <= 100):
             raise CaptionlessError(
                 "noise levels need 1e-5 <= sigma_min < sigma_max <= 1e5 and a rho from 1 to 100, not "
@@ -136,7 +132,7 @@ class KarrasSchedule:
             )
 
     def alpha_sigma(self, t: Tensor) -> tuple[Tensor, Tensor]:
-        """Return ``(alpha, sigma)`` at times ``t`` in [0, 1]."""
+        """Return ``(alpha, sigma)`` at times ``t``."""
         first, last = self.sigma_min ** (1 / self.rho), self.sigma_max ** (1 / self.rho)
         level = (first + _wide(t) * (last - first)) ** self.rho
         alpha = 1 / (1 + level**2).sqrt()
@@ -165,7 +161,6 @@ class LinearSchedule:
     zero_terminal_snr: bool = False
 
     def __post_init__(self) -> None:
-        """Check that alpha falls at every step, down to the end."""
         possible = 2 <= self.steps <= MAX_STEPS and 0 < self.beta_start <= self.beta_end < 1
         if not possible or not bool((self.alpha.diff() < 0).all()):
             raise CaptionlessError(
@@ -183,7 +178,7 @@ class LinearSchedule:
         return torch.cat([torch.ones(1, dtype=torch.float64), alpha])
 
     def alpha_sigma(self, t: Tensor) -> tuple[Tensor, Tensor]:
-        """Return ``(alpha, sigma)`` at times ``t`` in [0, 1]."""
+        """Return ``(alpha, sigma)`` at times ``t``."""
         place = _wide(t) * self.steps
         table = self.alpha.to(place.dtype).to(place.device)
         below = place.floor().clamp(max=self.steps - 1).long()
@@ -200,7 +195,7 @@ class FlowSchedule:
     """
 
     def alpha_sigma(self, t: Tensor) -> tuple[Tensor, Tensor]:
-        """Return ``(alpha, sigma)`` at times ``t`` in [0, 1]."""
+        """Return ``(alpha, sigma)`` at times ``t``."""
         trace = _sigmoid(-0.5 * LOG_SNR_LIMIT)
         sigma = trace + t * (1 - 2 * trace)
         return 1 - sigma, sigma
@@ -243,11 +238,11 @@ def add_noise(schedule: Schedule, x0: Tensor, eps: Tensor, t: Tensor) -> Tensor:
 
     Args:
         schedule: the noise schedule.
-        x0: images, (n, channels, size, size), in [-1, 1].
+        x0: images in [-1, 1], or other data, one per row.
         eps: standard normal noise of the same shape.
-        t: one time per image, (n,), in [0, 1].
+        t: one time per image, (n,).
     """
-    alpha, sigma = (_per_image(value, x0) for value in schedule.alpha_sigma(t))
+    alpha, sigma = (value.to(x0.dtype).reshape(-1, *[1] * (x0.ndim - 1)) for value in schedule.alpha_sigma(t))
     return alpha * x0 + sigma * eps
 
 
@@ -256,18 +251,16 @@ def sampling_times(steps: int, start: float = 1.0) -> Tensor:
 
     Float64 keeps differences of log-SNR exact where a solver divides by them.
     """
-    if steps < 1:
-        raise CaptionlessError(f"`steps` must be at least 1, not {steps}. Try `steps=20`.", parameter="steps")
     return torch.linspace(start, 0.0, steps + 1, dtype=torch.float64)
 
 
-def karras_times(schedule: Schedule, steps: int, start: float = 1.0, spacing: KarrasSchedule | None = None) -> Tensor:
+def karras_times(schedule: Schedule, steps: int, start: float = 1.0) -> Tensor:
     """Return ``steps + 1`` times from ``start`` to 0 whose noise levels are spaced as EDM's (arXiv:2206.00364, eq. 5).
 
     The levels are independent of the schedule that the network was trained with; where that one ends, so do they.
     Where ``start`` is noisier than EDM's highest level, that level comes first.
     """
-    even, levels = sampling_times(steps, start), spacing or KarrasSchedule()
+    even, levels = sampling_times(steps, start), KarrasSchedule()
     top, bottom = time_at(levels, log_snr(schedule, even[[0, -1]])).tolist()
     if top <= bottom:  # less noise at the start than in the lowest level
         return even
@@ -286,8 +279,3 @@ def _logit(p: float) -> float:
 def _wide(t: Tensor) -> Tensor:
     """Return times in float64, in which ``1 - alpha**2`` keeps its digits; MPS has float32 at most."""
     return t.float() if t.device.type == "mps" else t.double()
-
-
-def _per_image(value: Tensor, like: Tensor) -> Tensor:
-    """Reshape (n,) to (n, 1, 1, 1) in the type of ``like``, so that it multiplies whole images."""
-    return value.to(like.dtype).reshape(-1, *[1] * (like.ndim - 1))

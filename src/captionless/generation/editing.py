@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -12,7 +12,6 @@ from torch import Tensor
 
 from captionless.data.arrays import normalise
 from captionless.data.decode import square
-from captionless.diffusion.reverse import Prediction
 from captionless.errors import CaptionlessError
 
 STRENGTH = 0.6
@@ -39,7 +38,6 @@ class Edit:
     mask: Image.Image | None = None
 
     def __post_init__(self) -> None:
-        """Check that strength, mask and photograph fit together."""
         if not 0 < self.start <= 1:
             raise CaptionlessError(
                 f"`strength` must be above 0 and at most 1, not {self.strength}. Try `strength={STRENGTH}`.",
@@ -85,27 +83,14 @@ def mask_tensor(mask: Image.Image, size: int) -> Tensor:
     return torch.from_numpy(np.array(grey, dtype=np.float32))[None] / 255
 
 
-@dataclass(frozen=True, eq=False)
-class KeepOutside:
-    """A prediction of ``x0`` that equals a known image outside a mask.
+def keep_outside(known: Tensor, mask: Tensor) -> Callable[[Tensor], Tensor]:
+    """Return a function that restores the known image in predicted images ``x0`` wherever the mask is 0.
 
     A sampler then carries the known pixels along with their own noise, as if it had sampled the whole image, and fills
     in the rest to match (the replacement method, arXiv:2011.13456, app. I.2, in terms of ``x0``).
 
     Args:
-        inside: the prediction to restrict.
         known: the photograph, (channels, size, size), in [-1, 1].
         mask: (1, size, size), 1 where it is to be resampled.
     """
-
-    inside: Prediction
-    known: Tensor
-    mask: Tensor
-
-    def conditions(self, t: Tensor) -> Sequence[Tensor]:
-        """Return the conditions of the wrapped prediction."""
-        return self.inside.conditions(t)
-
-    def combine(self, xt: Tensor, t: Tensor, outputs: Sequence[Tensor]) -> Tensor:
-        """Return the prediction inside the mask, and the known image outside."""
-        return self.mask * self.inside.combine(xt, t, outputs) + (1 - self.mask) * self.known
+    return lambda x0: mask * x0 + (1 - mask) * known

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, replace
+from dataclasses import asdict
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Unpack
@@ -24,13 +24,13 @@ from captionless.config.sampling import BRIDGES, SamplingConfig
 from captionless.data.decode import square
 from captionless.device import default_device, resolve_precision, to_device
 from captionless.diffusion.guidance import WeightedCondition
-from captionless.diffusion.reverse import OnStep
+from captionless.diffusion.reverse import OnStep, Step
 from captionless.errors import CaptionlessError
 from captionless.generation.editing import Edit
 from captionless.generation.image import GeneratedImage, describe
-from captionless.generation.sample import Stage, guided_times, sample, to_images
+from captionless.generation.sample import Stage, guided_times, sample, sample_batches, to_images
 from captionless.generation.seeds import check_request, image_seeds
-from captionless.generation.trajectory import Recorder, StepCount, all_of
+from captionless.generation.trajectory import Recorder
 from captionless.progress import Progress, Silent, choose_progress
 
 if TYPE_CHECKING:
@@ -67,7 +67,6 @@ class Generator:
             self.encoder = encoder
 
     def __repr__(self) -> str:
-        """Describe model, image size, encoder or classes, weights and device in one line."""
         config = self.model.config
         condition = f"encoder {config.encoder.name!r}" if config.encoder else f"{len(self.classes)} classes"
         weights = " + ".join(
@@ -204,37 +203,35 @@ class Generator:
         seeds = image_seeds(len(prompts), n, seed, composition)
         details = {"model": self.model.name, **describe(composition, edit), "version": __version__}
         recorder = Recorder(self.steps(config)) if trajectory else None
-        count = StepCount(choose_progress(progress), len(seeds) * self.steps(config))
-        watch = all_of(count, recorder, on_step)
-        for at in range(0, len(seeds), config.batch):
-            rows = slice(at, at + config.batch)
-            few = [replace(part, condition=part.condition[rows]) for part in parts]
-            avoid = None if negative is None else negative[rows]
-            images = self.sample(few, seeds[rows], config, avoid, edit, on_step=watch)
-            trajectories = recorder.take() if recorder else [None] * len(images)
-            for i, (image, steps) in enumerate(zip(images, trajectories, strict=True), at):
+        bar, done, total = choose_progress(progress), 0, len(seeds) * self.steps(config)
+
+        def watch(step: Step) -> None:
+            nonlocal done
+            done += len(step.x0)
+            bar.advance("Generating", done, total)
+            if recorder:
+                recorder.record(step)
+            if on_step:
+                on_step(step)
+
+        i = 0
+        for pixels in sample_batches(self.stages, parts, seeds, config, negative=negative, edit=edit, on_step=watch):
+            trajectories = recorder.take() if recorder else [None] * len(pixels)
+            for image, steps in zip(to_images(pixels), trajectories, strict=True):
                 own = {"towards_share": towards_shares(n)[i % n]} if composition.towards else {}
                 yield GeneratedImage(image, prompts[i // n], seeds[i], config, own | details, steps)
+                i += 1
 
     def sample(
-        self,
-        conditions: Sequence[WeightedCondition] | Tensor,
-        seeds: Sequence[int],
-        sampling: SamplingConfig | None = None,
-        negative: Tensor | None = None,
-        edit: Edit | None = None,
-        on_step: OnStep | None = None,
+        self, conditions: Tensor, seeds: Sequence[int], sampling: SamplingConfig | None = None
     ) -> list[Image.Image]:
-        """Sample one image per seed from condition vectors (n, d); see ``captionless.generation.sample``."""
-        pixels = sample(self.stages, conditions, seeds, sampling, negative=negative, edit=edit, on_step=on_step)
-        return to_images(pixels)
+        """Sample one image per seed from condition vectors (n, d)."""
+        return to_images(sample(self.stages, conditions, seeds, sampling))
 
     def resolve(self, sampling: SamplingConfig, start: float = 1.0) -> SamplingConfig:
         """Return the settings with precision and guidance interval as this model on this device uses them.
 
-        Args:
-            sampling: the settings.
-            start: the time at which denoising starts; less than 1 for an edit.
+        ``start`` is the time at which denoising starts; less than 1 for an edit.
         """
         interval = guided_times(sampling, self.stages[0].config.schedule, start)
         return sampling.replace(

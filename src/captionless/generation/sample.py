@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
 
@@ -17,11 +17,11 @@ from captionless.data.arrays import denormalise
 from captionless.device import autocast, resolve_precision
 from captionless.diffusion import super_resolution
 from captionless.diffusion.guidance import Guidance, GuidedPrediction, WeightedCondition
-from captionless.diffusion.reverse import NetworkRun, OnStep, Prediction, ReverseProcess, Step, advance
+from captionless.diffusion.reverse import OnStep, ReverseProcess, Run, Step, advance
 from captionless.diffusion.samplers import SAMPLERS
 from captionless.diffusion.schedules import Schedule, add_noise, karras_times, sampling_times, time_at
 from captionless.errors import CaptionlessError
-from captionless.generation.editing import Edit, KeepOutside, mask_tensor, photo_tensor
+from captionless.generation.editing import Edit, keep_outside, mask_tensor, photo_tensor
 from captionless.models.unet import Denoiser
 from captionless.progress import Progress
 
@@ -39,15 +39,9 @@ class Stage:
 
 @dataclass(frozen=True)
 class ImageBatch:
-    """A batch of images to sample: one per seed, all with the same settings; see ``sample``.
+    """A batch of images to sample with the same settings, one per generator; see ``sample_batches``.
 
-    Args:
-        prompts: conditions (n, d), on the compute device.
-        generators: one per image, the source of all its noise; on the CPU, so that a seed gives the same noise on every
-            machine.
-        config: how to sample.
-        negative: conditions (n, d) instead of the null condition.
-        edit: a photograph to start from.
+    The generators, sources of all noise of an image, are on the CPU: a seed gives the same noise on every machine.
     """
 
     prompts: Sequence[WeightedCondition]
@@ -56,19 +50,30 @@ class ImageBatch:
     negative: Tensor | None = None
     edit: Edit | None = None
 
-    @property
-    def device(self) -> torch.device:
-        """The device of the conditions."""
-        return self.prompts[0].condition.device
-
     def noise(self, channels: int, size: int) -> Tensor:
         """Draw the next noise of each image, (n, channels, size, size)."""
         rows = [torch.randn(channels, size, size, generator=generator) for generator in self.generators]
-        return torch.stack(rows).to(self.device)
+        return torch.stack(rows).to(self.prompts[0].condition.device)
+
+
+def sample(
+    stages: Sequence[Stage],
+    prompts: Sequence[WeightedCondition] | Tensor,
+    seeds: Sequence[int],
+    config: SamplingConfig | None = None,
+    progress: Progress | None = None,
+) -> Tensor:
+    """Return all images of ``sample_batches`` in one tensor; ``progress`` receives the number of images done."""
+    done: list[Tensor] = []
+    for pixels in sample_batches(stages, prompts, seeds, config):
+        done.append(pixels)
+        if progress:
+            progress.advance("Sampling", sum(map(len, done)), len(seeds))
+    return torch.cat(done)
 
 
 @torch.inference_mode()
-def sample(
+def sample_batches(
     stages: Sequence[Stage],
     prompts: Sequence[WeightedCondition] | Tensor,
     seeds: Sequence[int],
@@ -76,9 +81,8 @@ def sample(
     *,
     negative: Tensor | None = None,
     edit: Edit | None = None,
-    progress: Progress | None = None,
     on_step: OnStep | None = None,
-) -> Tensor:
+) -> Iterator[Tensor]:
     """Run the reverse process once for each seed; a seed gives the same image in any batch.
 
     Args:
@@ -88,38 +92,33 @@ def sample(
         config: how to sample.
         negative: conditions (n, d) instead of the null condition.
         edit: a photograph to start from.
-        progress: receives the number of images done, after each batch.
         on_step: receives every step of every batch, numbered through all stages; all at the size of the last stage.
 
-    Returns:
-        uint8 (n, channels, size, size), on the CPU.
+    Yields:
+        The images of each batch: uint8 (n, channels, size, size), on the CPU.
 
     Raises:
-        CaptionlessError: the counts of conditions and seeds differ, or the stages do not belong together.
+        CaptionlessError: the counts of conditions and seeds differ.
     """
     prompts = [WeightedCondition(prompts)] if torch.is_tensor(prompts) else list(prompts)
-    if not len(seeds) or any(len(prompt.condition) != len(seeds) for prompt in prompts):
-        count = len(prompts[0].condition) if prompts else 0
+    count = len(prompts[0].condition)
+    if not count or count != len(seeds):
         raise CaptionlessError(f"there are {count} conditions and {len(seeds)} seeds. Give one seed per condition.")
-    _check_stages(stages)
     config = config or SamplingConfig()
     device = next(stages[0].denoiser.parameters()).device
     precision = resolve_precision(config.precision, device)
-    done: list[Tensor] = []
     for start in range(0, len(seeds), config.batch):
         rows = slice(start, start + config.batch)
         batch = ImageBatch(
             [replace(prompt, condition=prompt.condition[rows].to(device)) for prompt in prompts],
-            [seeded(seed) for seed in seeds[rows]],
+            [torch.Generator().manual_seed(seed) for seed in seeds[rows]],
             config,
             None if negative is None else negative[rows].to(device),
             edit,
         )
         with autocast(precision, device), exact_convolutions(precision, device):
-            done.append(denormalise(_sample_batch(stages, batch, on_step)))
-        if progress:
-            progress.advance("Sampling", min(start + config.batch, len(seeds)), len(seeds))
-    return torch.cat(done)
+            pixels = denormalise(_sample_batch(stages, batch, on_step))
+        yield pixels
 
 
 def _sample_batch(stages: Sequence[Stage], batch: ImageBatch, on_step: OnStep | None) -> Tensor:
@@ -140,29 +139,25 @@ def _sample_batch(stages: Sequence[Stage], batch: ImageBatch, on_step: OnStep | 
     return images
 
 
-def begin(stage: Stage, batch: ImageBatch, low_res: Tensor | None = None) -> NetworkRun:
-    """Start sampling a batch at one stage; ``captionless.diffusion.reverse.advance`` takes its steps.
-
-    Args:
-        stage: whose denoiser will evaluate the run's rows.
-        batch: what to sample.
-        low_res: for a super-resolution stage, ``conditioned_on``.
-    """
+def begin(stage: Stage, batch: ImageBatch, low_res: Tensor | None = None) -> Run:
+    """Start sampling a batch at one stage; ``low_res``, for a super-resolution stage, is ``conditioned_on``."""
     model, config, edit = stage.config, batch.config, batch.edit
     channels, schedule = model.denoiser.channels, model.schedule
 
     def noise() -> Tensor:
         return batch.noise(channels, model.size)
 
-    x = noise()
-    start = edit.start if edit else 1.0
-    guidance = Guidance(
-        config.guidance, guided_times(config, schedule, start), config.guidance_rescale, config.threshold
-    )
-    prediction: Prediction = GuidedPrediction(
+    x, start = noise(), edit.start if edit else 1.0
+    constrain: Callable[[Tensor], Tensor] | None = None
+    interval = guided_times(config, schedule, start)
+    guidance = Guidance(config.guidance, interval, config.guidance_rescale, config.threshold)
+    prediction = GuidedPrediction(
         schedule, batch.prompts, guidance, prediction=model.prediction, negative=batch.negative
     )
-    times = _times(schedule, config, start)
+    if config.spacing == "karras":
+        times = karras_times(schedule, config.steps, start)
+    else:
+        times = sampling_times(config.steps, start)
     # Noise alone, unless much of an image is to be expected there, as at the end of a short linear schedule.
     pure = start == 1 and float(schedule.alpha_sigma(times[0])[0]) < TRACE
     if edit is not None:
@@ -170,11 +165,11 @@ def begin(stage: Stage, batch: ImageBatch, low_res: Tensor | None = None) -> Net
         if start < 1:
             x = add_noise(schedule, known.expand_as(x), x, times[:1].to(x).expand(len(x)))
         if edit.mask is not None:
-            prediction = KeepOutside(prediction, known, mask_tensor(edit.mask, model.size).to(x.device))
+            constrain = keep_outside(known, mask_tensor(edit.mask, model.size).to(x.device))
     if x.device.type != "mps":  # as in captionless.device.to_device
         x = x.to(memory_format=torch.channels_last)
     process = ReverseProcess(schedule, times, noise, pure)
-    return NetworkRun(SAMPLERS[config.sampler](x, process, **config.options), prediction, low_res)
+    return Run(SAMPLERS[config.sampler](x, process, **config.options), prediction, low_res, constrain)
 
 
 def conditioned_on(stage: Stage, images: Tensor, batch: ImageBatch) -> Tensor:
@@ -187,10 +182,7 @@ def conditioned_on(stage: Stage, images: Tensor, batch: ImageBatch) -> Tensor:
 def guided_times(config: SamplingConfig, schedule: Schedule, start: float = 1.0) -> tuple[float, float]:
     """Return the times between which guidance acts; see ``SamplingConfig.guidance_interval``.
 
-    Args:
-        config: how to sample.
-        schedule: whose times they are: unless chosen, they lie at ``config.guidance_levels``.
-        start: the time at which sampling begins, to which they are scaled.
+    Unless chosen, they lie at ``config.guidance_levels``, scaled to the time ``start`` at which sampling begins.
     """
     if config.guidance_interval is not None:
         return config.guidance_interval
@@ -198,25 +190,6 @@ def guided_times(config: SamplingConfig, schedule: Schedule, start: float = 1.0)
         return 0.0, 1.0
     low, high = time_at(schedule, -2 * torch.tensor(config.guidance_levels, dtype=torch.float64).log()).tolist()
     return start * low, start * high
-
-
-def _check_stages(stages: Sequence[Stage]) -> None:
-    if len(stages) > 2 or [stage.config.base_size is not None for stage in stages] != [False, True][: len(stages)]:
-        raise CaptionlessError(
-            "`stages` must be a base stage, optionally followed by its super-resolution stage. Pass the stages of one "
-            "model, as stored in a Generator."
-        )
-
-
-def _times(schedule: Schedule, config: SamplingConfig, start: float) -> Tensor:
-    if config.spacing == "karras":
-        return karras_times(schedule, config.steps, start)
-    return sampling_times(config.steps, start)
-
-
-def seeded(seed: int) -> torch.Generator:
-    """Return the generator of all the noise of an image; on the CPU, whatever device computes."""
-    return torch.Generator().manual_seed(seed)
 
 
 def exact_convolutions(precision: str, device: torch.device) -> AbstractContextManager[None]:

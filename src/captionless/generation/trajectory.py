@@ -16,10 +16,9 @@ from dataclasses import dataclass
 from PIL import Image
 
 from captionless.data.arrays import denormalise
-from captionless.diffusion.reverse import OnStep, Step
+from captionless.diffusion.reverse import Step
 from captionless.generation.grids import MARGIN, sample_grid, scaled
 from captionless.generation.sample import to_images
-from captionless.progress import Progress
 
 CELL = 128
 """Least side of a drawn image, in pixels."""
@@ -30,14 +29,7 @@ FRAME_MILLISECONDS, PAUSE_MILLISECONDS = 120, 2500
 
 @dataclass(frozen=True)
 class Frame:
-    """One denoising step of an image.
-
-    Args:
-        step: its number, from 0.
-        t: the time at which it begins, from 1 (noise) to 0 (image).
-        xt: the noisy image.
-        x0: the clean image predicted from it.
-    """
+    """One denoising step of an image: its number, its time ``t``, the noisy image, and the image predicted from it."""
 
     step: int
     t: float
@@ -81,20 +73,17 @@ class Trajectory:
 
 
 class Recorder:
-    """Record the steps of every image that a generator samples, as its ``on_step``.
+    """Records the steps of every image that a generator samples, as its ``on_step``.
 
-    It keeps pixels of 8 bits on the CPU: 1.5 MB per image of 64 x 64 pixels and 60 steps.
-
-    Args:
-        steps: denoising steps per image; at most ``MAX_FRAMES`` of them are kept, evenly chosen.
+    Of the ``steps`` per image at most ``MAX_FRAMES`` are kept, evenly chosen, as pixels of 8 bits.
     """
 
     def __init__(self, steps: int) -> None:
         self._kept = frozenset(evenly(steps, MAX_FRAMES))
         self._steps: list[Step] = []
 
-    def __call__(self, step: Step) -> None:
-        """Record one step of all images of a batch."""
+    def record(self, step: Step) -> None:
+        """Keep one step of all images of a batch, if it is among the chosen ones."""
         if step.number in self._kept:
             self._steps.append(Step(step.number, step.t, denormalise(step.x), denormalise(step.x0)))
 
@@ -106,29 +95,6 @@ class Recorder:
         ]
         self._steps = []
         return [Trajectory(frames) for frames in zip(*images, strict=True)]
-
-
-class StepCount:
-    """Count denoising steps over all images, for progress reporting."""
-
-    def __init__(self, progress: Progress, total: int) -> None:
-        self.progress, self.done, self.total = progress, 0, total
-
-    def __call__(self, step: Step) -> None:
-        """Count one step of all images of a batch."""
-        self.done += len(step.x0)
-        self.progress.advance("Generating", self.done, self.total)
-
-
-def all_of(*receivers: OnStep | None) -> OnStep:
-    """Combine several ``on_step`` callbacks into one."""
-
-    def receive(step: Step) -> None:
-        for receiver in receivers:
-            if receiver:
-                receiver(step)
-
-    return receive
 
 
 def evenly(count: int, most: int) -> list[int]:
