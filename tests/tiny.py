@@ -65,6 +65,10 @@ class FakeEncoder:
     logit_scale: float = 20.0
     image_size: int = 16
 
+    @property
+    def digests(self) -> set[str]:
+        return {self.digest}
+
     def encode_texts(self, texts: Sequence[str]) -> Tensor:
         seeds = [int(hashlib.sha256(text.encode()).hexdigest()[:8], 16) for text in texts]
         return torch.cat([unit_vectors(1, self.width, seed) for seed in seeds])

@@ -23,10 +23,9 @@ from torch import Tensor
 from captionless.checkpoints.card import CREDITS, write_model_card
 from captionless.checkpoints.config import EncoderReference, base_folder, load_config, save_config
 from captionless.checkpoints.image_list import COPY, TRAIN, read_image_list, write_image_list
-from captionless.checkpoints.model import BANK, MEANS, WEIGHTS, load_model
+from captionless.checkpoints.model import BANK, WEIGHTS, load_model
 from captionless.checkpoints.quantisation import quantised
 from captionless.checkpoints.tensors import half, read_tensors, save_tensors
-from captionless.conditioning.subject import subject_mean
 from captionless.encoders.dual_encoder import Encoder, load_encoder
 from captionless.encoders.embeddings import embed
 from captionless.encoders.hub import BUNDLED
@@ -45,11 +44,7 @@ def main() -> None:
     check_vectors(photos, small, encoder)
     ship(small, base_folder(target), encoder, photos, half)
     # The bank is that of the base model, with its own images.
-    names = [name for name, _, role in read_image_list(small) if role == TRAIN]
-    vectors = read_tensors(small / BANK)["vectors"].float()
-    save_tensors(base_folder(target) / BANK, half({"vectors": vectors}))
-    # The words' mean is taken anew, with the encoder that ships.
-    save_tensors(base_folder(target) / MEANS, half({"text": subject_mean(names, vectors, encoder)}))
+    save_tensors(base_folder(target) / BANK, half(read_tensors(small / BANK)))
     ship(large, target, encoder, photos, quantised)
     # Some of the small model's photographs lie in another sub-folder than in the table of credits: it gets them all.
     shutil.copyfile(target / CREDITS, base_folder(target) / CREDITS)
@@ -71,7 +66,6 @@ def check_vectors(photos: Path, small: Path, encoder: Encoder) -> None:
 def ship(source: Path, target: Path, encoder: Encoder, photos: Path, pack: Pack) -> None:
     """Write one of the two models, without its bank, its weights as ``pack`` turns them."""
     config = load_config(source)
-    # Words may have been taught later; only then does the hash of the whole encoder differ from the recorded one.
     reference = EncoderReference(BUNDLED, encoder.digest, encoder.width, encoder.logit_scale)
     # The model it was initialised from does not ship; the image list of the larger model includes that one's.
     about = replace(config.training, folder=Path(config.training.folder).name, initialised_from=None)

@@ -27,6 +27,7 @@ from captionless.checkpoints.model import Model
 from captionless.config.describe import choices
 from captionless.config.training import PREDICTIONS, TrainConfig
 from captionless.diffusion.schedules import SCHEDULE_KINDS, AnySchedule, CosineSchedule, LinearSchedule
+from captionless.encoders.digest import IMAGE_SIDES
 from captionless.errors import CaptionlessError
 from captionless.models.unet import DenoiserConfig
 
@@ -177,6 +178,17 @@ def test_a_config_of_format_1_has_the_cosine_schedule_predicts_v_and_has_no_clas
     config = load_config(write(tmp_path, values))
     assert (config.schedule, config.prediction) == (CosineSchedule(9.0, -11.0), "v")
     assert (config.classes, config.base_size, config.denoiser.tokens) == ((), None, 0)
+
+
+def test_the_hash_of_the_whole_shipped_encoder_becomes_that_of_its_image_side(tmp_path: Path, model: Model) -> None:
+    save_config(tmp_path, model.config)
+    for whole, image in (*IMAGE_SIDES.items(), ("5" * 64, "5" * 64)):
+        edit(
+            tmp_path, lambda values, whole=whole: values.update(format=7, encoder=values["encoder"] | {"digest": whole})
+        )
+        encoder = load_config(tmp_path).encoder
+        assert encoder is not None
+        assert encoder.digest == image
 
 
 def test_a_base_model_is_found_in_the_folder_that_earlier_formats_used(tmp_path: Path) -> None:

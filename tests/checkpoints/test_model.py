@@ -96,7 +96,6 @@ def test_a_model_of_classes_comes_back_without_encoder_and_bank(tmp_path: Path) 
     assert (loaded.config.encoder, loaded.config.classes) == (None, ("daisy", "rosé", "wild rose"))
     assert loaded.config.condition_width == 3
     assert loaded.bank.shape == (0, 3)
-    assert loaded.text_mean is None
 
 
 def test_what_needs_an_encoder_is_answered_by_the_classes_there_are() -> None:

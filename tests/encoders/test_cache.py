@@ -44,6 +44,17 @@ def test_what_was_added_is_there_at_once_and_after_a_flush_for_everyone(tmp_path
         assert all(np.array_equal(other.get(f"digest{i}"), vectors(5)[i]) for i in range(5))
 
 
+def test_vectors_kept_under_an_earlier_digest_of_the_encoder_are_read_too(tmp_path):
+    filled(tmp_path, encoder="earlier").flush()
+    cache = VectorCache(tmp_path, "abc123", also=("earlier", "never written"))
+    assert np.array_equal(cache.get("digest2"), vectors(5)[2])
+    cache.add("new", "new.jpg", vectors(1)[0])
+    cache.flush()
+    assert [part.parent.name for part in parts(tmp_path)] == ["abc123", "earlier"]
+    assert len(VectorCache(tmp_path, "abc123", also={"earlier"})) == 6
+    assert len(VectorCache(tmp_path, "abc123")) == 1
+
+
 def test_an_unknown_image_has_no_vector(tmp_path):
     assert filled(tmp_path).get("other") is None
     assert "other" not in filled(tmp_path)

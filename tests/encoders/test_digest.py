@@ -1,10 +1,11 @@
-"""The contract of captionless.encoders.digest: one content, one digest."""
+"""The contract of captionless.encoders.digest: one image side, one digest."""
 
 from pathlib import Path
 
 import pytest
 import torch
 
+from captionless.encoders.digest import IMAGE_SIDES
 from captionless.encoders.dual_encoder import Encoder, load_encoder
 from encoder_factory import copy, edit_json, edit_weights, small_clip
 
@@ -53,24 +54,60 @@ def test_the_stored_number_format_does_not_change_the_digest_but_the_values_do(
     assert load_encoder(str(half)).digest != clip.digest
 
 
-def test_a_changed_weight_changes_the_digest(clip: Encoder, clip_folder: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize("name", ["visual_projection.weight", "vision_model.embeddings.class_embedding"])
+def test_a_changed_weight_of_the_image_side_changes_the_digest(
+    clip: Encoder, clip_folder: Path, tmp_path: Path, name: str
+) -> None:
     other = copy(clip_folder, tmp_path / "other")
-    edit_weights(other, lambda tensors: tensors["logit_scale"].add_(0.001))
-    assert load_encoder(str(other)).digest != clip.digest
+    edit_weights(other, lambda tensors: tensors[name].add_(0.001))
+    assert clip.digests.isdisjoint(load_encoder(str(other)).digests)
+
+
+@pytest.mark.parametrize("name", ["logit_scale", "text_projection.weight", "text_model.final_layer_norm.bias"])
+def test_another_text_side_leaves_the_digest_as_it_is(
+    clip: Encoder, clip_folder: Path, tmp_path: Path, name: str
+) -> None:
+    other = copy(clip_folder, tmp_path / "other")
+    edit_weights(other, lambda tensors: tensors[name].add_(0.001))
+    encoder = load_encoder(str(other))
+    assert encoder.digest == clip.digest
+    assert encoder.digests != clip.digests  # the hash of the whole tells them apart
+
+
+def test_the_shipped_encoder_is_known_by_the_hash_of_its_first_text_side() -> None:
+    encoder = load_encoder("bundled")
+    assert set(IMAGE_SIDES.values()) == {encoder.digest}
+    assert encoder.digests >= IMAGE_SIDES.keys()
 
 
 @pytest.mark.parametrize(
     ("file", "change"),
     [
         ("preprocessor_config.json", {"image_mean": [0.5, 0.5, 0.5]}),
+        ("config.json", {"vision_config": {"hidden_act": "gelu"}}),
+    ],
+)
+def test_changed_preparation_of_images_changes_the_digest(
+    clip: Encoder, clip_folder: Path, tmp_path: Path, file: str, change: dict[str, object]
+) -> None:
+    other = copy(clip_folder, tmp_path / "other")
+    edit_json(other / file, **change)
+    assert clip.digests.isdisjoint(load_encoder(str(other)).digests)
+
+
+@pytest.mark.parametrize(
+    ("file", "change"),
+    [
         ("tokenizer.json", {"normalizer": None}),
         ("tokenizer_config.json", {"do_lower_case": False}),
         ("config.json", {"text_config": {"hidden_act": "gelu"}}),
     ],
 )
-def test_changed_preparation_changes_the_digest(
+def test_changed_preparation_of_texts_does_not(
     clip: Encoder, clip_folder: Path, tmp_path: Path, file: str, change: dict[str, object]
 ) -> None:
     other = copy(clip_folder, tmp_path / "other")
     edit_json(other / file, **change)
-    assert load_encoder(str(other)).digest != clip.digest
+    encoder = load_encoder(str(other))
+    assert encoder.digest == clip.digest
+    assert encoder.digests != clip.digests

@@ -218,6 +218,8 @@ def test_one_text_in_place_of_a_list_is_a_mistake(clip: Encoder) -> None:
 def test_a_model_refuses_another_encoder_than_its_own(clip: Encoder, tmp_path: Path) -> None:
     recorded = {"name": "openai/some-clip", "digest": clip.digest, "width": clip.width}
     check_same(recorded, clip)  # the digest decides, not the name
+    for earlier in clip.digests:
+        check_same(recorded | {"digest": earlier}, clip)
     other = load_encoder(str(small_clip(tmp_path, seed=1, width=16)))
     with pytest.raises(CaptionlessError) as caught:
         check_same(recorded, other)

@@ -21,6 +21,10 @@ class FakeEncoder:
     width = 4
     image_size = 16
 
+    @property
+    def digests(self):
+        return {self.digest}
+
     def __init__(self):
         self.batches = []
         self.images = []

@@ -9,14 +9,20 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
+from safetensors.torch import load_file
+from torch import Tensor
 
 from captionless.checkpoints.config import BUNDLED, base_folder, load_config, model_folder
 from captionless.checkpoints.image_list import read_image_list
+from captionless.conditioning.bridge import to_condition
+from captionless.conditioning.composition import Composition
 from captionless.config.sampling import SamplingConfig
 from captionless.encoders.dual_encoder import load_encoder
 from captionless.generation.generator import Generator, load
 from captionless.generation.image import GeneratedImage
+from captionless.generation.seeds import image_seeds
 
 PROMPTS = ["a white daisy", "a yellow dandelion", "a red rose", "a yellow sunflower", "a pink tulip"]
 N = 4
@@ -34,11 +40,29 @@ def sampled(generator: Generator) -> list[GeneratedImage]:
     return generator.generate(PROMPTS, n=N, seed=100)
 
 
-def test_the_reference_prompts_give_the_same_images_as_ever(generator: Generator) -> None:
+@pytest.fixture(scope="module")
+def reference() -> dict[str, Tensor]:
+    """What the encoder's first text side made of recipes/flowers/reference_prompts.txt.
+
+    ``texts`` are its vectors, (5, 512), and ``conditions`` what the bridge ``nearest`` made of them.
+    """
+    return load_file(Path(__file__).with_name("bundled_conditions.safetensors"))
+
+
+def test_the_bridge_leads_the_reference_texts_where_it_led_them(
+    generator: Generator, reference: dict[str, Tensor]
+) -> None:
+    conditions = to_condition(reference["texts"], generator.model.bridge_data, SamplingConfig(bridge="nearest"))
+    torch.testing.assert_close(conditions, reference["conditions"], atol=1e-5, rtol=0)
+
+
+def test_the_reference_conditions_give_the_same_images_as_ever(
+    generator: Generator, reference: dict[str, Tensor]
+) -> None:
     """In float32, with seed 0, to one level: whatever is rebuilt around the weights, they draw what they drew."""
-    root = Path(__file__).parents[2]
-    prompts = (root / "recipes" / "flowers" / "reference_prompts.txt").read_text(encoding="utf-8").splitlines()
-    images = generator.generate(prompts, seed=0, sampling=SamplingConfig(precision="float32"))
+    sampling = generator.resolve(SamplingConfig(precision="float32"))
+    conditions = reference["conditions"]
+    images = generator.sample(conditions, image_seeds(len(conditions), 1, 0, Composition()), sampling)
     expected = np.asarray(Image.open(Path(__file__).with_name("bundled_images.png")))
     found = np.concatenate([np.asarray(image) for image in images], axis=1)
     assert np.abs(found.astype(int) - expected).max() <= 1

@@ -4,6 +4,7 @@ import re
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
+from unittest.mock import Mock
 
 import numpy as np
 import pytest
@@ -13,10 +14,12 @@ from PIL import Image
 import captionless
 import tiny
 from captionless.checkpoints.config import save_config
+from captionless.checkpoints.image_list import write_image_list
 from captionless.checkpoints.model import BANK, WEIGHTS, Model
 from captionless.checkpoints.tensors import save_tensors
 from captionless.conditioning.bridge import BridgeData, to_condition
 from captionless.conditioning.composition import Composition
+from captionless.conditioning.subject import subject_prompts
 from captionless.config.sampling import BRIDGES, SAMPLERS, SamplingConfig
 from captionless.encoders import dual_encoder as encoders
 from captionless.encoders import hub as encoder_files
@@ -33,7 +36,6 @@ QUICK = SamplingConfig(steps=3, precision="float32")
 
 @pytest.fixture
 def painter(model: Model) -> Generator:
-    model = replace(model, text_mean=tiny.unit_vectors(5, seed=6).mean(0))
     return Generator(model, FakeEncoder(), device="cpu")  # type: ignore[arg-type]
 
 
@@ -281,10 +283,29 @@ def test_a_download_is_announced_even_while_other_warnings_are_silenced(
 def test_words_become_conditions_through_the_bridge_and_the_models_own_images(painter: Generator) -> None:
     texts = FakeEncoder().encode_texts(["a daisy", "a rose"])
     for bridge in BRIDGES:
-        bridge_data = BridgeData(painter.model.bank, 1 / 20.0, painter.model.text_mean)
+        bridge_data = BridgeData(painter.model.bank, 1 / 20.0, painter.text_mean)
         sampling = SamplingConfig(bridge=bridge)
         expected = to_condition(texts, bridge_data, sampling)
         torch.testing.assert_close(painter.conditions(["a daisy", "a rose"], sampling), expected)
+
+
+def test_the_mean_of_texts_is_that_of_prompts_about_the_training_images(model: Model, tmp_path: Path) -> None:
+    write_image_list(tiny.saved(model, tmp_path), [("rose/1.jpg", "a", "train"), ("daisy/2.jpg", "b", "train")])
+    found = load(tmp_path, FakeEncoder(), "cpu").text_mean  # type: ignore[arg-type]
+    expected = FakeEncoder().encode_texts(subject_prompts(["daisy", "rose"])).mean(0)
+    torch.testing.assert_close(found, expected)
+
+
+def test_a_model_that_recorded_the_hash_of_the_whole_encoder_loads_with_it(model: Model, tmp_path: Path) -> None:
+    config = model.config
+    folder = tiny.saved(
+        replace(model, config=replace(config, encoder=replace(config.encoder, digest="7" * 64))), tmp_path
+    )
+    encoder: Any = FakeEncoder()
+    with pytest.raises(CaptionlessError, match="was trained with the encoder"):
+        load(folder, encoder, "cpu")
+    encoder = Mock(wraps=encoder, digests={encoder.digest, "7" * 64})
+    assert load(folder, encoder, "cpu").encoder is encoder
 
 
 def test_a_model_folder_is_loaded_by_its_path(model: Model, tmp_path: Path) -> None:

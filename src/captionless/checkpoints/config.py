@@ -20,7 +20,7 @@ from captionless.errors import CaptionlessError, one_of
 from captionless.files import atomic_write
 from captionless.models.unet import DenoiserConfig
 
-FORMAT = 7
+FORMAT = 8
 BUNDLED = "bundled"
 CONFIG = "config.json"
 BASE, OLD_BASE = "base", "small"
@@ -29,7 +29,7 @@ BASE, OLD_BASE = "base", "small"
 
 @dataclass(frozen=True)
 class EncoderReference:
-    """Identify the encoder of a model: its name, for people, and its content hash, for verification."""
+    """Identify the encoder of a model: its name, for people, and its image side's content hash, for verification."""
 
     name: str
     digest: str

@@ -4,7 +4,6 @@
     model.safetensors      the averaged weights, used for sampling
     bank.safetensors       embedding bank: image vectors of training images, for the bridge from text; not in a
                            class-conditional model
-    means.safetensors      the mean of their subject's text vectors, for the bridge ``mean``
     pictures.csv           content hash, name and role (train, held out, copy) of every image
     README.md CREDITS.csv  the model card, and the authors of the images
     samples/               sample grids drawn during training
@@ -33,7 +32,7 @@ from captionless.files import atomic_write
 from captionless.models.unet import Denoiser
 
 WEIGHTS, STATE = "model.safetensors", "training/state.safetensors"
-BANK, MEANS = "bank.safetensors", "means.safetensors"
+BANK = "bank.safetensors"
 _ABOUT = (IMAGE_LIST, "README.md", "CREDITS.csv", "CREDITS-begun-from.csv")
 
 
@@ -46,7 +45,6 @@ class Model:
         config: the content of ``config.json``.
         denoiser: the network, in evaluation mode, float32.
         bank: unit image vectors of training images, (m, d); (0, d) in a class-conditional model.
-        text_mean: mean of the vectors of prompts about its subject, (d,); None in models of format 1.
         base: for a super-resolution stage, the model whose images it upsamples; else None.
     """
 
@@ -54,13 +52,12 @@ class Model:
     config: ModelConfig
     denoiser: Denoiser
     bank: Tensor
-    text_mean: Tensor | None = None
     base: Model | None = None
 
     @property
     def bridge_data(self) -> BridgeData:
         """The data required by the bridge from text vectors to conditions."""
-        return BridgeData(self.bank, 1 / self.config.require_encoder(self.name).logit_scale, self.text_mean)
+        return BridgeData(self.bank, 1 / self.config.require_encoder(self.name).logit_scale)
 
 
 def load_model(name: str | Path) -> Model:
@@ -74,8 +71,8 @@ def load_model(name: str | Path) -> Model:
     denoiser = Denoiser(config.denoiser)
     _load_weights(denoiser, read_tensors(folder / WEIGHTS), folder / WEIGHTS)
     base = _load_base(folder, config)
-    bank, text_mean = (base.bank, base.text_mean) if base else _read_bank(folder, config)
-    return Model(str(name), config, denoiser.eval().requires_grad_(False), bank, text_mean, base)
+    bank = base.bank if base else _read_bank(folder, config)
+    return Model(str(name), config, denoiser.eval().requires_grad_(False), bank, base)
 
 
 def _load_base(folder: Path, config: ModelConfig) -> Model | None:
@@ -90,19 +87,14 @@ def _load_base(folder: Path, config: ModelConfig) -> Model | None:
     return base
 
 
-def _read_bank(folder: Path, config: ModelConfig) -> tuple[Tensor, Tensor | None]:
+def _read_bank(folder: Path, config: ModelConfig) -> Tensor:
     if config.encoder is None:
-        return torch.empty(0, config.condition_width), None
+        return torch.empty(0, config.condition_width)
     width = config.encoder.width
     bank = read_tensors(folder / BANK).get("vectors")
     if bank is None or bank.ndim != 2 or not len(bank) or bank.shape[1] != width:
         raise CaptionlessError(f"{folder / BANK} does not fit {folder / CONFIG}. Restore it, or train again.")
-    if not (folder / MEANS).exists():  # as in models of format 1
-        return bank.float(), None
-    text_mean = read_tensors(folder / MEANS).get("text")
-    if text_mean is None or text_mean.shape != (width,):
-        raise CaptionlessError(f"{folder / MEANS} does not fit {folder / CONFIG}. Restore it, or train again.")
-    return bank.float(), text_mean.float()
+    return bank.float()
 
 
 def copy_model(source: Path, target: Path) -> None:
@@ -110,7 +102,7 @@ def copy_model(source: Path, target: Path) -> None:
 
     The config is copied last, because a folder counts as a model only once it has one.
     """
-    for name in (WEIGHTS, BANK, MEANS, *_ABOUT, CONFIG):
+    for name in (WEIGHTS, BANK, *_ABOUT, CONFIG):
         if (source / name).is_file():
             with atomic_write(target / name) as path:
                 shutil.copyfile(source / name, path)

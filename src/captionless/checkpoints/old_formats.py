@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+from captionless.encoders.digest import IMAGE_SIDES
+
 RENAMED: dict[str, dict[str, str]] = {
     "": {"enlarges": "base_size"},
     "denoiser": {"bypass": "input_skip", "beside": "low_res_channels"},
@@ -27,14 +29,17 @@ ADDED: dict[str, Any] = {"classes": [], "prediction": "v", "base_size": None}
 
 
 def translated(values: dict[str, Any]) -> dict[str, Any]:
-    """Return the content of a ``config.json`` of format 1 to 6, translated to the current format.
+    """Return the content of a ``config.json`` of format 1 to 7, translated to the current format.
 
     Format 1 had only the cosine schedule and v-prediction, 2 no input skip in the denoiser, 3 no shift of the cosine
-    schedule, 4 no super-resolution stage, 5 no weights in 8 bits; 6 used other names.
+    schedule, 4 no super-resolution stage, 5 no weights in 8 bits; 6 used other names. 7 had the hash of the whole
+    encoder in place of its image side's, which is known for the shipped encoder only: others keep it.
     """
     values = ADDED | _renamed("", values)
     values |= {part: _renamed(part, values[part]) for part in ("denoiser", "training") if part in values}
-    training = values.get("training")
+    encoder, training = values.get("encoder"), values.get("training")
+    if isinstance(encoder, dict) and isinstance(encoder.get("digest"), str):
+        values["encoder"] = encoder | {"digest": IMAGE_SIDES.get(encoder["digest"], encoder["digest"])}
     if isinstance(training, dict) and "settings" in training:
         training["settings"] = _renamed("settings", training["settings"])
     return values

@@ -15,6 +15,7 @@ import time
 import uuid
 import warnings
 from collections import OrderedDict
+from collections.abc import Collection
 from pathlib import Path
 
 import numpy as np
@@ -47,6 +48,7 @@ class VectorCache:
         folder: cache folder, shared by all encoders; created if missing.
         encoder_digest: content hash of the encoder.
         encoder_name: name of the encoder, for people who read the Parquet files.
+        also: earlier digests of the same encoder, whose vectors are read too.
         flush_every: vectors added before they are written by themselves.
         parts_in_memory: parts whose vectors are kept in memory, the latest used.
 
@@ -60,6 +62,7 @@ class VectorCache:
         encoder_digest: str,
         encoder_name: str = "",
         *,
+        also: Collection[str] = (),
         flush_every: int = 2000,
         parts_in_memory: int = 32,
     ) -> None:
@@ -68,13 +71,14 @@ class VectorCache:
         self.encoder_digest = encoder_digest
         self.encoder_name = encoder_name
         self.folder = Path(folder) / _LAYOUT / encoder_digest
+        self._read = (*also, encoder_digest)
         self._flush_every, self._parts_in_memory = flush_every, parts_in_memory
         self._places: dict[str, tuple[Path, int]] = {}
         self._loaded: OrderedDict[Path, Vectors] = OrderedDict()
         self._pending: dict[str, tuple[str, Vectors]] = {}
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
-            parts = sorted(self.folder.glob("part-*.parquet"))
+            parts = [part for key in self._read for part in sorted(self.folder.with_name(key).glob("part-*.parquet"))]
         except OSError as error:
             raise CaptionlessError(
                 f"cannot use the cache folder {folder}: {error.strerror or error}. "
@@ -168,7 +172,7 @@ class VectorCache:
 
     def _column(self, part: Path, name: str) -> pa.ChunkedArray:
         table = pq.read_table(part, columns=[name], page_checksum_verification=True)
-        if (table.schema.metadata or {}).get(_ENCODER, b"").decode("utf-8", "replace") != self.encoder_digest:
+        if (table.schema.metadata or {}).get(_ENCODER, b"").decode("utf-8", "replace") not in self._read:
             raise ValueError("it belongs to another encoder")
         return table.column(name)
 

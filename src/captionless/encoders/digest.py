@@ -1,4 +1,7 @@
-"""Hash the content of an encoder: equal hashes exactly for encoders that give the same vectors."""
+"""Hash the content of an encoder's image side: equal hashes exactly for encoders that give the same image vectors.
+
+Models and caches hold image vectors only, so a better text side leaves them valid.
+"""
 
 from __future__ import annotations
 
@@ -6,6 +9,7 @@ import hashlib
 import json
 from collections.abc import Iterator
 from contextlib import ExitStack
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,8 +20,13 @@ if TYPE_CHECKING:
 
 # Keys of config.json that do not change a vector: the program that wrote it, and how numbers are stored.
 _VOLATILE = {"transformers_version", "_name_or_path", "_commit_hash", "architectures", "dtype", "torch_dtype"}
+# Prefixes of tensors and of keys of config.json that change no image vector: the text side and the temperature.
+_NOT_IMAGE = ("text_", "logit_scale", "logit_bias")
 _TOKENIZER_PARTS = ("normalizer", "pre_tokenizer", "post_processor", "model", "added_tokens")
 _TOKENIZER_RULES = ("do_lower_case", "strip_accents", "tokenize_chinese_chars")
+_SHIPPED = "f952233c2ea26b700c967a9c295ffe7fbbf0ccad4ddad2ed37d09293a94a99e0"
+IMAGE_SIDES = {"7eeb4b0da117702cd4339d5cbdcdc4f64a3c66638abaaa59fec83263c3c92e08": _SHIPPED}
+"""Hash of the whole of each encoder that shipped with an earlier text side: hash of its image side."""
 _IMAGE_STEPS = (
     "do_resize",
     "size",
@@ -34,24 +43,47 @@ _IMAGE_STEPS = (
 )
 
 
-def content_digest(folder: Path, image_processor: Any, text_limit: int) -> str:
-    """Hash everything that decides an encoder's vectors; 64 hex digits (SHA-256).
+@dataclass(frozen=True)
+class Digests:
+    """Content hashes of an encoder, 64 hex digits each (SHA-256).
 
-    It covers every tensor of the safetensors files (name, shape, values as float32), ``config.json`` without its
-    bookkeeping, the tokenizer's rules and vocabulary, the token limit, and the image processor's steps. It does not
-    cover file names, sharding or the stored number format, so that one encoder has one digest as a hub id, as a local
-    folder, and as a float16 or float32 file of the same values (all are computed in float32).
+    Attributes:
+        image: of its image side.
+        whole: of image and text side, as recorded by models of format 7 and earlier.
     """
-    digest = hashlib.sha256()
+
+    image: str
+    whole: str
+
+    @property
+    def all(self) -> frozenset[str]:
+        """Every hash by which models and caches know this image side, those of earlier versions included."""
+        return frozenset((self.image, self.whole, *(old for old, new in IMAGE_SIDES.items() if new == self.image)))
+
+
+def content_digests(folder: Path, image_processor: Any, text_limit: int) -> Digests:
+    """Hash everything that decides an encoder's vectors.
+
+    Tensors of the safetensors files count by name, shape and values as float32, ``config.json`` without its
+    bookkeeping, and the image processor by its steps; the hash of the whole adds the tokenizer's rules and vocabulary
+    and the token limit. File names, sharding and the stored number format do not count, so that one encoder has one
+    digest as a hub id, as a local folder, and as a float16 or float32 file of the same values (all are computed in
+    float32).
+    """
+    image, whole = hashlib.sha256(), hashlib.sha256()
     for name, tensor in _tensors(folder):
-        digest.update(f"{name} {tuple(tensor.shape)}\n".encode())
         numbers = tensor.float() if tensor.is_floating_point() else tensor.long()
-        digest.update(numbers.contiguous().numpy().data)
-    digest.update(_canonical(_config(folder)))
+        for digest in (whole,) if name.startswith(_NOT_IMAGE) else (whole, image):
+            digest.update(f"{name} {tuple(tensor.shape)}\n".encode())
+            digest.update(numbers.contiguous().numpy().data)
+    config, steps = _config(folder), _image_steps(image_processor)
+    image.update(_canonical({key: value for key, value in config.items() if not key.startswith(_NOT_IMAGE)}))
+    image.update(_canonical(steps))
+    whole.update(_canonical(config))
     for part in _tokenizer(folder):
-        digest.update(part)
-    digest.update(_canonical(_image_steps(image_processor) | {"text_limit": text_limit}))
-    return digest.hexdigest()
+        whole.update(part)
+    whole.update(_canonical(steps | {"text_limit": text_limit}))
+    return Digests(image.hexdigest(), whole.hexdigest())
 
 
 def _tensors(folder: Path) -> Iterator[tuple[str, Tensor]]:

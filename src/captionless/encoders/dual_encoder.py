@@ -14,7 +14,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from captionless.encoders.digest import content_digest
+from captionless.encoders.digest import Digests, content_digests
 from captionless.encoders.domain import read_domain
 from captionless.encoders.hub import BUNDLED, CLIP, ENCODER, find_model
 from captionless.encoders.loading import load_network, load_tokenizer, loading, require_complete, what_it_reads
@@ -87,10 +87,15 @@ class Encoder:
         vectors = [self._unit(self.model.get_text_features, self._tokens(batch)) for batch in batches(texts)]
         return torch.cat(vectors) if vectors else torch.empty(0, self.width)
 
-    @cached_property
+    @property
     def digest(self) -> str:
-        """Content hash, 64 hex digits; it does not depend on the encoder's folder or on how its files are split."""
-        return content_digest(self.folder, self.image_processor, self.text_limit)
+        """Content hash of the image side; it does not depend on the folder or on how the files are split."""
+        return self._digests.image
+
+    @property
+    def digests(self) -> frozenset[str]:
+        """All hashes by which models and caches may know the image side: `digest`, and those of earlier versions."""
+        return self._digests.all
 
     @cached_property
     def width(self) -> int:
@@ -123,6 +128,10 @@ class Encoder:
             positions -= int(text.pad_token_id or 0) + 1
         # Tokenizers without a limit give 1e30.
         return int(min(positions, self.tokenizer.model_max_length))
+
+    @cached_property
+    def _digests(self) -> Digests:
+        return content_digests(self.folder, self.image_processor, self.text_limit)
 
     def _unit(self, features: Callable[..., Any], inputs: Mapping[str, Any]) -> Tensor:
         import torch
@@ -248,9 +257,9 @@ def check_same(recorded: Mapping[str, Any], encoder: Encoder) -> None:
         encoder: the encoder to use.
 
     Raises:
-        CaptionlessError: the digests differ; names and folders may.
+        CaptionlessError: their image sides differ; names, folders and text sides may.
     """
-    if recorded["digest"] == encoder.digest:
+    if recorded["digest"] in encoder.digests:
         return
     raise CaptionlessError(
         f"this model was trained with the encoder {recorded['name']} ({recorded['width']} features, digest "

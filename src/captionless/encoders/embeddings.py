@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import warnings
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
@@ -30,7 +30,11 @@ class ImageEncoder(Protocol):
 
     @property
     def digest(self) -> str:
-        """Hash of its content, part of the cache's key."""
+        """Hash of its image side, part of the cache's key."""
+
+    @property
+    def digests(self) -> Collection[str]:
+        """All hashes by which caches may know it."""
 
     @property
     def width(self) -> int:
@@ -102,7 +106,7 @@ def embed(
             _look_up(entries, arrays, vectors, precomputed, folder, files)
         else:
             if cache is None:
-                cache = VectorCache(cache_folder(), encoder.digest, encoder.name)
+                cache = VectorCache(cache_folder(), encoder.digest, encoder.name, also=encoder.digests)
             computed = _compute(entries, arrays, vectors, encoder, cache, batch)
     return EmbeddedImages(arrays.entries, arrays.pixels, vectors[: arrays.count], computed)
 

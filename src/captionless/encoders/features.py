@@ -73,7 +73,7 @@ def load_features(
         reads = what_it_reads(folder)
         if reads.both:
             encoder = load_encoder(str(folder), device)
-            return _encoder_features(encoder, name, encoder.digest not in own)
+            return _encoder_features(encoder, name, encoder.digests.isdisjoint(own))
         if not reads.images:
             raise CaptionlessError(
                 f"{name} is a model of type {reads.model_type!r}, which reads no images. {IMAGE_MODEL.expected}"

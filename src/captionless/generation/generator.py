@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Unpack
@@ -14,10 +14,13 @@ from PIL import Image
 from torch import Tensor
 
 from captionless._version import __version__
+from captionless.checkpoints.config import model_folder
+from captionless.checkpoints.image_list import TRAIN, read_image_list
 from captionless.checkpoints.model import Model, load_model
 from captionless.conditioning.bridge import to_condition
 from captionless.conditioning.classes import one_hot
 from captionless.conditioning.composition import Composition, compose, towards_shares
+from captionless.conditioning.subject import subject_mean
 from captionless.config.keyword_types import SamplingOptions
 from captionless.config.keywords import keywords
 from captionless.config.sampling import BRIDGES, SamplingConfig
@@ -101,6 +104,12 @@ class Generator:
         _check_encoder(self.model, encoder)
         return encoder
 
+    @cached_property
+    def text_mean(self) -> Tensor:
+        """Mean of the text vectors of prompts about the training images' subjects, (d,), for the bridge ``mean``."""
+        listed = read_image_list(model_folder(self.model.name))
+        return subject_mean([name for name, _, role in listed if role == TRAIN], self.model.bank, self.encoder)
+
     @property
     def classes(self) -> tuple[str, ...]:
         """The class names that a class-conditional model takes as prompts; empty for a text-conditional one."""
@@ -119,7 +128,10 @@ class Generator:
         sampling = sampling or SamplingConfig()
         if self.classes and sampling.bridge == BRIDGES[0]:
             return one_hot(prompts, self.classes)
-        return to_condition(self.encoder.encode_texts(list(prompts)), self.model.bridge_data, sampling)
+        bridge_data = self.model.bridge_data
+        if sampling.bridge == "mean":
+            bridge_data = replace(bridge_data, text_mean=self.text_mean)
+        return to_condition(self.encoder.encode_texts(list(prompts)), bridge_data, sampling)
 
     @keywords(SamplingConfig)
     def generate(

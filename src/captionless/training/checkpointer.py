@@ -17,9 +17,8 @@ from torch import Tensor
 from captionless.checkpoints.card import write_model_card
 from captionless.checkpoints.config import BASE, CONFIG, ModelConfig, base_folder, save_config
 from captionless.checkpoints.image_list import write_image_list
-from captionless.checkpoints.model import BANK, MEANS, WEIGHTS, copy_model
+from captionless.checkpoints.model import BANK, WEIGHTS, copy_model
 from captionless.checkpoints.tensors import save_tensors
-from captionless.conditioning.subject import subject_mean
 from captionless.errors import CaptionlessError
 from captionless.training.dataset import Dataset
 from captionless.training.loop import Callback
@@ -70,8 +69,8 @@ class Checkpointer(Callback):
         save_tensors(folder / WEIGHTS, state.average.state_dict())
         if self.base is not None and not (base_folder(folder) / CONFIG).is_file():
             copy_model(base_folder(self.out), folder / BASE)
-        for name, tensors in self._bridge_data.items():
-            save_tensors(folder / name, tensors)
+        if self._bank is not None:
+            save_tensors(folder / BANK, {"vectors": self._bank})
         write_image_list(folder, self.dataset.image_list())
         loss = None if math.isnan(state.loss) else round(state.loss, 5)
         minutes = round(state.seconds / 60, 2)
@@ -81,17 +80,15 @@ class Checkpointer(Callback):
         write_model_card(folder, config, state.average, self.folder)
 
     @cached_property
-    def _bridge_data(self) -> dict[str, dict[str, Tensor]]:
-        """The tensors of the bridge from text, by file; empty for a class-conditional run or one with a base model."""
-        train, encoder = self.dataset.train, self.dataset.encoder
-        if encoder is None or self.base is not None:
-            return {}
-        bank = train.conditions
+    def _bank(self) -> Tensor | None:
+        """The embedding bank; None for a class-conditional run or one with a base model."""
+        if self.dataset.encoder is None or self.base is not None:
+            return None
+        bank = self.dataset.train.conditions
         if len(bank) > BANK_SIZE:
             seed = int(self.config.training.settings["seed"])
             bank = bank[torch.randperm(len(bank), generator=step_generator(seed, -2, 0))[:BANK_SIZE]]
-        text_mean = subject_mean(train.names, train.conditions, encoder)
-        return {BANK: {"vectors": bank.to(torch.float16)}, MEANS: {"text": text_mean}}
+        return bank.to(torch.float16)
 
 
 @contextmanager

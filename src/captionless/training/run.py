@@ -104,7 +104,9 @@ def _begin(plan: Plan, dataset: Dataset, device: torch.device) -> tuple[TrainSta
         # A folder's name becomes absolute, so that it is valid in any working directory.
         local = encoder.name != BUNDLED and Path(encoder.name).is_dir()
         name = str(Path(encoder.name).resolve()) if local else encoder.name
-        reference = EncoderReference(name, encoder.digest, encoder.width, encoder.logit_scale)
+        bound = start.bound.encoder if start.bound else None  # an old hash stays, for comparisons with its base model
+        digest = bound.digest if bound else encoder.digest
+        reference = EncoderReference(name, digest, encoder.width, encoder.logit_scale)
     record, base = _record(plan, dataset), start.base_config
     return state, ModelConfig(
         settings.size,
