@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +22,7 @@ from captionless.config.sampling import SamplingConfig
 from captionless.encoders.features import Features
 from captionless.evaluation.classifier import ReferenceClassifier, train_reference
 from captionless.evaluation.data import EvaluationData, ImageSet
-from captionless.evaluation.samples import EvaluationContext, EvaluationSampler
+from captionless.evaluation.samples import EvaluationContext, Samples
 from captionless.generation.generator import Generator
 from captionless.progress import Silent
 
@@ -71,8 +71,7 @@ def write_model(folder: Path, photos: Path, trained: float = 0.5, model: Model |
 
 def small_config(**changes: Any) -> EvaluationConfig:
     """Sizes of an evaluation that takes a second or two."""
-    sizes: dict[str, Any] = {"training_samples": 8, "prompt_images": 24, "sweep_images": 4, "sweep_steps": (1, 2)}
-    sizes["classifier"] = SMALL_CLASSIFIER
+    sizes: dict[str, Any] = {"training_samples": 8, "prompt_images": 24, "classifier": SMALL_CLASSIFIER}
     return EvaluationConfig(**{**sizes, **changes})
 
 
@@ -100,15 +99,14 @@ def noise(conditions: Tensor, offset: int) -> Tensor:
 
 
 @dataclass(frozen=True)
-class FakeSampler(EvaluationSampler):
-    """A sampler whose images a function makes; it remembers the changes of each series."""
+class FakeContext(EvaluationContext):
+    """A context whose images a function makes."""
 
     images: Sample = noise
-    series: list[dict[str, Any]] = field(default_factory=list)
 
-    def sample(self, conditions: Tensor, offset: int = 0, **changes: Any) -> Tensor:
-        self.series.append(changes)
-        return self.images(conditions, offset)
+    def sample(self, conditions: Tensor, offset: int = 0) -> Samples:
+        pixels = self.images(conditions, offset)
+        return Samples(pixels, self.embed(pixels))
 
 
 def image_set(n: int, seed: int, labels: Sequence[str | None] | None = None) -> ImageSet:
@@ -147,18 +145,18 @@ def context(
     generator = Generator(model or tiny.model(), tiny.FakeEncoder() if model is None else None)  # type: ignore[arg-type]
     config, data = config or small_config(), data or split(image_set(60, 0), image_set(50, 1))
     real = data.held_out if len(data.held_out) else data.seen
-    made = EvaluationContext(
-        FakeSampler(generator, FAST, config.seed, Silent(), images),
+    made = FakeContext(
+        generator,
+        FAST,
         config,
         data,
         real,
-        len(real),
         None,
         Features("pixels", False, pixel_features),
         "the prompts have no labels",
         data.seen.conditions[: config.training_samples if len(data.held_out) else 0],
-        None,
-        mirrored=True,
+        Silent(),
+        images,
     )
     return replace(made, **changes)
 

@@ -50,8 +50,8 @@ def main() -> None:
     found, missing = compare_sets(val_features, train_features[order])
     for one in found:
         print(f"| {one.name} | {shown(one.model)} | {shown(one.real)} |")
-    for name, why in missing:
-        print(f"| {name} | {why} | |")
+    for name, least in missing.items():
+        print(f"| {name} | left out: needs at least {least:,} images | |")
     classes = sorted(set(train_kinds))
     targets = [torch.tensor([classes.index(kind) for kind in kinds]) for kinds in (train_kinds, val_kinds)]
     texts = F.normalize(encoder.encode_texts([photo_of(kind).text for kind in classes]), dim=1)
@@ -59,7 +59,7 @@ def main() -> None:
     for name, measure, scale in (("cosine above shuffled", cosine_gain, 1), ("own prompt", r_precision, 100)):
         row = [shown(measure(F.normalize(seen, dim=1), texts, owner), scale) for seen, owner in parts]
         print(f"| {name} (out of {len(classes)} labels) | {' | '.join(row)} |")
-    for _, label, altered in alterations(val):
+    for label, altered in alterations(val):
         mark = paired_kid(val_features, features.encode_images(to_images(altered)))
         print(f"| kid of {label} | {shown(mark)} | |")
     mirrored = features.encode_images(to_images(train.flip(3)))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
@@ -14,14 +13,14 @@ from captionless.config.base import Config, setting
 from captionless.config.sampling import SamplingConfig
 
 if TYPE_CHECKING:
-    from captionless.evaluation.assessment.grade import Grade, Verdict
+    from captionless.evaluation.assessment.grade import Grade
     from captionless.evaluation.metrics import Estimate
 
 MAX_COLUMNS = 20
 """Largest number of classes for which the whole confusion table is printed, not only the most frequent confusions."""
 CONFUSIONS = 3
 """Number of classes listed that a class was most often confused with."""
-COLUMNS = ("class", "recognised", "95% range", "bar", "verdict", "real images", "95% range", "most often confused with")
+COLUMNS = ("class", "recognised (95%)", "bar", "verdict", "real images (95%)", "most often confused with")
 
 
 class AssessOptions(Config):
@@ -61,18 +60,14 @@ def assess(options: AssessOptions, sampling: SamplingConfig) -> None:
     show(f"{grade.model}, graded on {grade.data}: {n:,} images per class, {grade.settings}.\n")
     if len(grade.classes) <= MAX_COLUMNS:
         show_table(confusion_table(grade))
-    else:
-        show(f"The confusion table of {len(grade.classes)} classes is too wide to print; --out writes all of it.")
-    show("")
+        show("")
     show_table(class_table(grade))
     show("")
     if grade.real:
-        real = f"{_percent(grade.real)} ({_range(grade.real)}) of {grade.real.n:,} held-out real images"
+        real = f"{_percent(grade.real)} of {grade.real.n:,} held-out real images"
         show(f"The classifier itself recognises {real}; each class counts alike.")
-    for label, why in grade.left_out:
-        show(f"left out: {label} ({why})")
-    for note in grade.notes:
-        show(f"note: {note}")
+    if grade.left_out:
+        show(f"left out: {', '.join(grade.left_out)}")
     show(conclusion(grade))
     if not grade.passed:
         raise typer.Exit(1)
@@ -86,24 +81,20 @@ def confusion_table(grade: Grade) -> Table:
 
 def class_table(grade: Grade) -> Table:
     """Return a table of how well generated and real images of each class are recognised."""
-    rows = [_class_row(grade, verdict, row) for verdict, row in zip(grade.verdicts, grade.confusion, strict=True)]
-    return plain_table(COLUMNS, rows, left=(0, 4, 7))
-
-
-def _class_row(grade: Grade, verdict: Verdict, row: Sequence[int]) -> tuple[str, ...]:
-    real = verdict.real
-    wrong = [(n, name) for name, n in zip(grade.classes, row, strict=True) if n and name != verdict.label]
-    most = sorted(wrong, key=lambda pair: (-pair[0], pair[1]))[:CONFUSIONS]
-    return (
-        verdict.label,
-        _percent(verdict.recognised),
-        _range(verdict.recognised),
-        f"{100 * verdict.bar:.1f}%",
-        "pass" if verdict.passed else f"misses {_failure(verdict)}" if verdict.bar else "not known",
-        f"{_percent(real)} of {real.n}" if real else "none",
-        _range(real) if real else "",
-        ", ".join(f"{name} ({n})" for n, name in most),
-    )
+    rows = []
+    for one, counts in zip(grade.verdicts, grade.confusion, strict=True):
+        wrong = [(-n, name) for name, n in zip(grade.classes, counts, strict=True) if n and name != one.label]
+        rows.append(
+            (
+                one.label,
+                _percent(one.recognised),
+                f"{100 * one.bar:.1f}%",
+                "pass" if one.passed else "fail",
+                f"{_percent(one.real)} of {one.real.n}" if one.real else "none",
+                ", ".join(f"{name} ({-n})" for n, name in sorted(wrong)[:CONFUSIONS]),
+            )
+        )
+    return plain_table(COLUMNS, rows, left=(0, 3, 5))
 
 
 def conclusion(grade: Grade) -> str:
@@ -111,20 +102,9 @@ def conclusion(grade: Grade) -> str:
     bar = "the ceiling" if grade.passing == "ceiling" else f"{100 * float(grade.passing):g}%"
     if grade.passed:
         return f"PASS: each of {len(grade.verdicts)} classes reaches its bar, {bar}."
-    failed = ", ".join(f"{one.label} ({_failure(one)})" for one in grade.failed)
-    miss = "misses its" if len(grade.failed) == 1 else "miss their"
-    return f"FAIL: {len(grade.failed)} of {len(grade.verdicts)} classes {miss} bar, {bar}: {failed}."
-
-
-def _failure(verdict: Verdict) -> str:
-    if not verdict.bar:
-        return "the classifier recognises none of its real images"
-    return f"by {100 * verdict.missing:.1f} points"
+    failed = ", ".join(one.label for one in grade.failed)
+    return f"FAIL: {len(grade.failed)} of {len(grade.verdicts)} classes below the bar, {bar}: {failed}."
 
 
 def _percent(one: Estimate) -> str:
-    return f"{100 * one.value:.1f}%"
-
-
-def _range(one: Estimate) -> str:
-    return f"{100 * one.low:.0f} – {100 * one.high:.0f}%"
+    return f"{100 * one.value:.1f}% ({100 * one.low:.0f} – {100 * one.high:.0f})"

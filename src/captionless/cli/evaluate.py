@@ -39,19 +39,18 @@ def evaluate(options: EvaluateOptions, config: EvaluationConfig, sampling: Sampl
     Writes OUT/index.html, one page that needs nothing else, and OUT/report.json.
     """
     with working() as progress:
-        from captionless.evaluation.report.format import number, span
         from captionless.evaluation.run import evaluate as measure
 
         report = measure(**dict(options), sampling=sampling, config=config, progress=progress)
     for model in report.models:
         rows = [
             (
-                figure.label,
-                number(figure.value.value, figure),
-                span(figure.value, figure),
-                number(figure.real.value, figure) if figure.real else "",
+                one.label,
+                one.number(one.value.value),
+                one.span(one.value),
+                one.number(one.real.value) if one.real else "",
             )
-            for figure in model.figures.values()
+            for one in model.figures.values()
         ]
         show_table(plain_table((model.name, "value", "95% range", "real images"), rows))
         for section in model.sections:

@@ -49,31 +49,10 @@ class EvaluationConfig(Config):
     compared: int = setting(
         20_000, "Maximum number of training images that samples are compared with to find copies.", panel=SIZES, ge=1
     )
-    common_held_out: int = setting(
-        50,
-        "Minimum number of held-out images that several models must have in common to be measured on those alone.",
-        panel=SIZES,
-        ge=1,
-    )
     prompt_images: int = setting(300, "Approximate total number of images sampled from prompts.", panel=SIZES, ge=1)
     images_per_prompt: int = setting(60, "Maximum number of images sampled per prompt.", panel=SIZES, ge=1)
     max_prompts: int = setting(
         300, "Maximum number of prompts; if there are more, a random subset is used.", panel=SIZES, ge=1
-    )
-    max_labels: int = setting(
-        100, "Maximum number of the folder's labels that are made into prompts.", panel=SIZES, ge=1
-    )
-    sweep_images: int = setting(48, "Images sampled per value of a sweep.", panel=SIZES, ge=1)
-    sweep_guidance: tuple[float, ...] = setting(
-        (0.0, 1.0, 3.0, 5.0, 8.0), "Guidance scales of the sweep, in addition to the evaluation's own.", panel=SIZES
-    )
-    sweep_steps: tuple[int, ...] = setting(
-        (4, 8, 15, 30), "Denoising steps of the sweep, in addition to the evaluation's own.", panel=SIZES
-    )
-    noise_levels: tuple[int, ...] = setting(
-        (4, 16),
-        "Standard deviations, in levels of 255, of the noise added to real images for the reference points of KID.",
-        panel=SIZES,
     )
     classifier: ClassifierConfig = setting(
         ClassifierConfig(), "How the reference classifier is trained; only from Python."

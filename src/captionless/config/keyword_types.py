@@ -89,15 +89,9 @@ class EvaluationOptions(TypedDict, total=False):
     seed: int
     training_samples: int
     compared: int
-    common_held_out: int
     prompt_images: int
     images_per_prompt: int
     max_prompts: int
-    max_labels: int
-    sweep_images: int
-    sweep_guidance: tuple[float, ...]
-    sweep_steps: tuple[int, ...]
-    noise_levels: tuple[int, ...]
     classifier: ClassifierConfig
 
 

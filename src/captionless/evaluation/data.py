@@ -15,7 +15,7 @@ from captionless.data.arrays import ImageArrays, read_arrays
 from captionless.data.labels import find_labels, normalise_label
 from captionless.encoders.embeddings import EmbeddedImages, embed
 from captionless.errors import shorten
-from captionless.evaluation.lineage import inherited_images, seen_digests, training_images
+from captionless.evaluation.lineage import seen_digests, training_images
 from captionless.generation.generator import Generator
 from captionless.progress import Progress
 
@@ -64,8 +64,6 @@ class EvaluationData:
         everything: all images of the folder.
         trained: the model's own training images, see ``training_images``; empty if they are not recorded.
         unrecorded: models whose training images are not recorded; what they were trained on counts as held out.
-        inherited_missing: number of images that only the models it was initialised from were trained on and that are
-            not in the folder.
     """
 
     seen: ImageSet
@@ -73,7 +71,6 @@ class EvaluationData:
     everything: ImageSet
     trained: Mapping[str, str]
     unrecorded: tuple[str, ...] = ()
-    inherited_missing: int = 0
 
     @property
     def trained_on(self) -> int:
@@ -95,8 +92,6 @@ def load_evaluation_data(
 ) -> EvaluationData:
     """Read a folder in the model's input format and split it into seen and held-out images.
 
-    One image of each set of identical images is kept.
-
     Args:
         data: the folder.
         generator: the model.
@@ -112,45 +107,41 @@ def load_evaluation_data(
     # A class-conditional model takes the labels recorded when it was trained.
     key = (config.size, config.denoiser.channels, config.encoder.digest if config.encoder else name)
     if key not in cache:
-        images = _read(data, generator, progress, labels, encode=config.encoder is not None)
+        images = read_labelled_images(data, generator, progress, labels, encode=config.encoder is not None)
         recorded = read_labels(model_folder(name)) if labels is None else {}
         cache[key] = images if config.encoder else _with_classes(images, generator, recorded)
     everything = cache[key]
     seen, unrecorded = seen_digests(name)
     known = [i for i, digest in enumerate(everything.digests) if digest in seen]
     new = [i for i, digest in enumerate(everything.digests) if digest not in seen]
-    trained, inherited, here = training_images(name), inherited_images(name), set(everything.digests)
-    found = {image for digest, image in inherited.items() if digest in here}
-    missing = len(set(inherited.values()) - found - set(trained.values()))
-    return EvaluationData(everything.take(known), everything.take(new), everything, trained, unrecorded, missing)
+    return EvaluationData(everything.take(known), everything.take(new), everything, training_images(name), unrecorded)
 
 
-def load_labelled_images(
-    data: str | Path, generator: Generator, progress: Progress, labels: str | Path | None = None
+def read_labelled_images(
+    data: str | Path, generator: Generator, progress: Progress, labels: str | Path | None, *, encode: bool = False
 ) -> ImageSet:
-    """Read a folder's images at the model's size, with their labels, without using an encoder.
+    """Read a folder's images at the model's size, with their labels, the first of each set of identical files.
 
-    Returns:
-        One image of each set of identical images, with empty conditions, (n, 0).
+    Args:
+        data: the folder.
+        generator: the model.
+        progress: receives remarks and progress.
+        labels: a table of labels; None takes the sub-folders.
+        encode: compute the image vectors as conditions; otherwise conditions are empty, (n, 0).
 
     Raises:
         CaptionlessError: as ``load_evaluation_data``.
     """
-    return _read(data, generator, progress, labels, encode=False)
-
-
-def _read(
-    data: str | Path, generator: Generator, progress: Progress, labels: str | Path | None, *, encode: bool
-) -> ImageSet:
-    """Read the images, the first of each set of identical ones, with their labels; conditions are image vectors."""
     size, grey = generator.model.config.size, generator.model.config.denoiser.channels == 1
     found: ImageArrays
     if encode:
         found = embed(data, generator.encoder, sizes=(size,), grey=grey, progress=progress)
     else:
         found = read_arrays(data, (size,), grey=grey, progress=progress)
-    _report_files(found, progress)
     kept = found.unique
+    progress.say(f"Images: {len(kept):,} different ones, {len(found.skipped):,} files skipped.")
+    for line in shorten((f"skipped {one.name}: {one.reason}" for one in found.skipped), 5):
+        progress.say(f"  {line}")
     names, digests = tuple(found.names[i] for i in kept), tuple(found.digests[i] for i in kept)
     by_name = folder_labels(names) if labels is None else find_labels(data, names, str(labels)).by_name
     pixels = torch.from_numpy(found.pixels[size][kept]).permute(0, 3, 1, 2).contiguous()
@@ -189,11 +180,3 @@ def _are_splits(paths: Sequence[Sequence[str]]) -> bool:
     kinds = list(inside.values())
     alike = len(kinds) > 1 and len(kinds[0]) > 1 and all(kind == kinds[0] for kind in kinds)
     return len(kinds) == 1 or alike or {name.casefold() for name in inside} <= SPLITS
-
-
-def _report_files(found: ImageArrays, progress: Progress) -> None:
-    copies = sum(len(names) - 1 for names in found.duplicates)
-    same = f", {copies:,} copies counted once" if copies else ""
-    progress.say(f"Images: {len(found.names):,} usable, {len(found.skipped):,} files skipped{same}.")
-    for line in shorten((f"skipped {one.name}: {one.reason}" for one in found.skipped), 5):
-        progress.say(f"  {line}")

@@ -48,18 +48,15 @@ def seen_digests(model: str | Path) -> tuple[set[str], tuple[str, ...]]:
 def training_images(model: str | Path) -> dict[str, str]:
     """Return the model's own training files as a mapping from each file's content hash to that of its canonical image.
 
-    The two hashes differ if a file is a copy: the same image in other bytes. The base model of a super-resolution stage
-    counts as a part of the model.
+    The two differ if a file is a copy: the same image in other bytes. The base model of a super-resolution stage counts
+    as a part of the model.
     """
-    folder = model_folder(model)
-    return _recorded_in(base_folder(folder)) | _recorded_in(folder)
-
-
-def inherited_images(model: str | Path) -> dict[str, str]:
-    """Return the training files of the models that a model was initialised from, in the form of ``training_images``."""
     found: dict[str, str] = {}
-    for ancestor, _ in lineage(model)[1:]:
-        found |= training_images(ancestor)
+    for folder in (base_folder(model_folder(model)), model_folder(model)):
+        rows = read_image_list(folder)
+        trained = {name: digest for name, digest, role in rows if role == TRAIN}
+        found |= {digest: digest for digest in trained.values()}
+        found |= {digest: trained.get(name, digest) for name, digest, role in rows if role == COPY}
     return found
 
 
@@ -68,8 +65,6 @@ def encoder_digests(model: str | Path) -> set[str]:
     return {config.encoder.digest for _, config in lineage(model) if config and config.encoder}
 
 
-def _recorded_in(folder: Path) -> dict[str, str]:
-    rows = read_image_list(folder)
-    trained = {name: digest for name, digest, role in rows if role == TRAIN}
-    own = {digest: digest for digest in trained.values()}
-    return own | {digest: trained.get(name, digest) for name, digest, role in rows if role == COPY}
+def mirrors_images(config: ModelConfig) -> bool:
+    """Tell whether horizontal flips preserve what an image shows: whether the model was trained with them."""
+    return bool(config.training.settings.get("flip", True))

@@ -7,38 +7,34 @@ from dataclasses import dataclass, field, replace
 import torch
 from torch import Tensor
 
-from captionless.checkpoints.config import ModelConfig
+from captionless.checkpoints.summary import model_summary
 from captionless.config.evaluation import EvaluationConfig
 from captionless.config.sampling import SamplingConfig
 from captionless.encoders.dual_encoder import load_encoder
 from captionless.encoders.features import Features, load_features, own_features
 from captionless.encoders.hub import BUNDLED
-from captionless.evaluation.classifier import ReferenceClassifier, mirrors_images, train_reference
+from captionless.evaluation.classifier import ReferenceClassifier, train_reference
 from captionless.evaluation.data import EvaluationData, ImageSet
-from captionless.evaluation.lineage import encoder_digests
+from captionless.evaluation.lineage import encoder_digests, mirrors_images
 from captionless.evaluation.metrics import TooFewError
 from captionless.evaluation.report.results import ModelEvaluation, Section
-from captionless.evaluation.samples import EvaluationContext, EvaluationSampler, PromptSet
+from captionless.evaluation.samples import EvaluationContext, PromptSet
 from captionless.evaluation.sections.fidelity import fidelity_section
 from captionless.evaluation.sections.memorisation import memorisation_section
-from captionless.evaluation.sections.sweep import sweep_section
 from captionless.evaluation.sections.text_alignment import text_alignment_section
 from captionless.generation.generator import Generator
 from captionless.generation.prompts import Prompt, photo_of
-from captionless.models.blocks import scaled
-from captionless.models.unet import Denoiser, parameter_count
 from captionless.progress import Progress
 
 NO_CLASSES = (
     "no image of the folder lies in a sub-folder named like one of the model's classes; give a table of labels: "
     "`labels=FILE.csv`"
 )
-IMAGE_SECTIONS = (("fidelity", "Fidelity and diversity"), ("memorisation", "Memorisation"), ("sweeps", "Sweeps"))
 
 
 @dataclass(frozen=True)
 class Plan:
-    """The measurement settings shared by all models of an evaluation.
+    """What all models of an evaluation have in common.
 
     Args:
         prompts: the prompts of a file; if empty, prompts are made from the names of labels.
@@ -66,44 +62,33 @@ def evaluate_model(generator: Generator, data: EvaluationData, plan: Plan) -> Mo
     Raises:
         CaptionlessError: its encoder, or the model that images are compared by, cannot be loaded.
     """
-    name, seen, held_out = generator.model.name, len(data.seen), len(data.held_out)
-    plan.progress.say(f"{name}: {seen:,} of these images were trained on, {held_out:,} are held out.")
-    context = _make_context(generator, data, plan)
-    warnings = _warnings(context, plan)
-    text_alignment = text_alignment_section(context)
-    if not len(context.real):
-        rest = tuple(Section(key, missing=((title, NO_CLASSES),)) for key, title in IMAGE_SECTIONS)
-        return ModelEvaluation(name, facts(generator), (text_alignment, *rest), warnings)
-    fidelity = fidelity_section(context)
-    memorisation, memorises = memorisation_section(context)
-    sections = (text_alignment, fidelity, memorisation, sweep_section(context))
-    warnings += memorisation.notes if memorises is None else ()
-    return ModelEvaluation(name, facts(generator), sections, warnings, memorises)
-
-
-def _make_context(generator: Generator, data: EvaluationData, plan: Plan) -> EvaluationContext:
-    """Choose what one model's images are generated from and compared with; train the classifier where it is needed."""
-    config = plan.config
+    name, config = generator.model.name, plan.config
+    plan.progress.say(
+        f"{name}: {len(data.seen):,} of these images were trained on, {len(data.held_out):,} are held out."
+    )
+    data = limit_training_images(data, config)
     prompts = choose_prompts(generator, data, plan)
-    features = _choose_features(generator, plan)
-    classifier = _classifier(generator, data, prompts, plan)
-    data, remarks = limit_training_images(data, config)
-    real, usable = choose_real_images(data, config)
-    bank = generator.model.bank if plan.features is None and not generator.classes else None
-    return EvaluationContext(
-        EvaluationSampler(generator, plan.sampling, config.seed, plan.progress),
+    context = EvaluationContext(
+        generator,
+        plan.sampling,
         config,
         data,
-        real,
-        usable,
+        choose_real_images(data, config),
         prompts,
-        features,
-        classifier,
+        _choose_features(generator, plan),
+        _classifier(generator, data, prompts, plan),
         training_conditions(generator, data, config),
-        None if bank is None else scaled(bank),
-        mirrors_images(generator.model.config),
-        remarks,
+        plan.progress,
     )
+    warnings = _warnings(context, plan)
+    sections, memorises = [text_alignment_section(context)], None
+    if len(context.real):
+        memorisation, memorises = memorisation_section(context)
+        sections += [fidelity_section(context), memorisation]
+        warnings += memorisation.notes if memorises is None else ()
+    else:
+        sections.append(Section("fidelity", missing=(("Fidelity, diversity and memorisation", NO_CLASSES),)))
+    return ModelEvaluation(name, dict(model_summary(name)), tuple(sections), warnings, memorises)
 
 
 def choose_prompts(generator: Generator, data: EvaluationData, plan: Plan) -> PromptSet | None:
@@ -111,12 +96,12 @@ def choose_prompts(generator: Generator, data: EvaluationData, plan: Plan) -> Pr
     config, prompts, source = plan.config, plan.prompts, plan.source
     if generator.classes:
         prompts, source = tuple(Prompt(name, name) for name in generator.classes), "the model's classes"
-    elif len(prompts) > config.max_prompts:
-        source = f"{source} (a random choice of its {len(prompts):,})"
-        prompts = tuple(prompts[i] for i in sorted(_shuffled(len(prompts), config.seed)[: config.max_prompts]))
     elif not prompts:
         labels = sorted({label for label in data.everything.labels if label})
-        prompts, source = tuple(photo_of(label) for label in labels[: config.max_labels]), "the folder's labels"
+        prompts, source = tuple(photo_of(label) for label in labels), "the folder's labels"
+    if len(prompts) > config.max_prompts:
+        source = f"{source} (a random choice of {len(prompts):,})"
+        prompts = tuple(prompts[i] for i in sorted(_shuffled(len(prompts), config.seed)[: config.max_prompts]))
     if not prompts:
         return None
     images = min(config.images_per_prompt, max(1, round(config.prompt_images / len(prompts))))
@@ -134,72 +119,34 @@ def _choose_features(generator: Generator, plan: Plan) -> Features:
     return own_features(generator.encoder)
 
 
-def limit_training_images(data: EvaluationData, config: EvaluationConfig) -> tuple[EvaluationData, tuple[str, ...]]:
-    """Keep at most ``config.compared`` training images for comparison; also return a remark if some are left out.
-
-    The model's own training images take precedence over those of its ancestor models.
-    """
-    count = len(data.seen)
-    if count <= config.compared:
-        return data, ()
-    order = _shuffled(count, config.seed)
-    order.sort(key=lambda i: data.seen.digests[i] not in data.trained)
-    few = replace(data, seen=data.seen.take(sorted(order[: config.compared])))
-    return few, (
-        f"Of the {count:,} training images in the folder, a random choice of {config.compared:,} was compared with.",
-    )
+def limit_training_images(data: EvaluationData, config: EvaluationConfig) -> EvaluationData:
+    """Keep at most ``config.compared`` training images, the model's own before those of its ancestor models."""
+    order = sorted(_shuffled(len(data.seen), config.seed), key=lambda i: data.seen.digests[i] not in data.trained)
+    return replace(data, seen=data.seen.take(sorted(order[: config.compared])))
 
 
-def choose_real_images(data: EvaluationData, config: EvaluationConfig) -> tuple[ImageSet, int]:
-    """Choose the real images whose conditions are used for generation; also return the number of candidates.
+def choose_real_images(data: EvaluationData, config: EvaluationConfig) -> ImageSet:
+    """Choose the real images whose conditions are used for generation.
 
-    The candidates are the held-out images, or the training images if nothing is held out. For a class-conditional
-    model, only images of its classes qualify.
+    Candidates are the held-out images, or the training images if nothing is held out. For a class-conditional model,
+    only images of its classes qualify.
     """
     images = data.held_out if len(data.held_out) else data.seen
     usable = [i for i, row in enumerate(images.conditions) if bool(row.any())]
-    chosen = sorted(usable[i] for i in _shuffled(len(usable), config.seed)[: config.samples])
-    return images.take(chosen), len(usable)
+    return images.take(sorted(usable[i] for i in _shuffled(len(usable), config.seed)[: config.samples]))
 
 
 def training_conditions(generator: Generator, data: EvaluationData, config: EvaluationConfig) -> Tensor:
-    """Return conditions of some training images, (m, d).
+    """Return conditions of some training images in the folder, (m, d): the model's own or else its ancestors'.
 
-    They come from the model's own training images in the folder; failing that, from its stored embedding bank; failing
-    that, from images that its ancestor models were trained on. Empty (m = 0) for class-conditional models, whose
-    conditions do not identify single images, and when there are no held-out images, because then all images are
-    generated from training conditions anyway.
+    Empty (m = 0) for class-conditional models, whose conditions do not identify single images, and when there are no
+    held-out images, because then all images are generated from training conditions anyway.
     """
     own = [i for i, digest in enumerate(data.seen.digests) if digest in data.trained]
-    bank = generator.model.bank
-    known = data.seen.take(own).conditions if own else bank if len(bank) else data.seen.conditions
+    known = data.seen.conditions[own] if own else data.seen.conditions
     if generator.classes or not len(data.held_out):
         return known[:0]
     return known[_shuffled(len(known), config.seed)[: min(config.training_samples, config.samples)]]
-
-
-def facts(generator: Generator) -> tuple[tuple[str, str], ...]:
-    """Return the facts about a model that open its report, as pairs of name and text."""
-    config, base = generator.model.config, generator.model.base
-    encoder = f"encoder {config.encoder.name}" if config.encoder else f"{len(config.classes)} classes"
-    found = [("Images", _size(config)), ("Denoiser", f"{_weights(generator.model.denoiser)}, {encoder}")]
-    found.append(("Trained on", _trained_on(config)))
-    if base:
-        text = f"{_size(base.config)}, {_weights(base.denoiser)}, trained on {_trained_on(base.config)}"
-        found.append(("Base model", text))
-    return tuple(found)
-
-
-def _size(config: ModelConfig) -> str:
-    return f"{config.size} x {config.size} pixels"
-
-
-def _weights(denoiser: Denoiser) -> str:
-    return f"{parameter_count(denoiser) / 1e6:.1f} million weights"
-
-
-def _trained_on(config: ModelConfig) -> str:
-    return f"{config.training.train_images:,} images, {config.training.images_seen:,} seen in all"
 
 
 def _classifier(

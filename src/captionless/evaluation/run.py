@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import platform
-import shlex
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Unpack
@@ -19,14 +18,15 @@ from captionless.config.evaluation import EvaluationConfig
 from captionless.config.keyword_types import EvaluateOptions
 from captionless.config.keywords import keywords
 from captionless.config.sampling import SamplingConfig
-from captionless.device import resolve_precision
 from captionless.encoders.dual_encoder import Encoder
 from captionless.errors import CaptionlessError
 from captionless.evaluation.data import EvaluationData, ImageSet, load_evaluation_data
+from captionless.evaluation.metrics import MINIMUM
 from captionless.evaluation.one_model import Plan, evaluate_model
 from captionless.evaluation.report.card import card_lines
-from captionless.evaluation.report.html import write
+from captionless.evaluation.report.page import write_report
 from captionless.evaluation.report.results import ModelEvaluation, Report
+from captionless.evaluation.samples import describe_sampling
 from captionless.files import make_folder
 from captionless.generation.generator import Generator, load
 from captionless.generation.prompts import read_prompts
@@ -86,15 +86,9 @@ def evaluate(
     texts = () if prompts is None else tuple(read_prompts(Path(prompts)))
     plan = Plan(texts, str(prompts), features, sampling, config, choose_progress(progress))
     generators = [load(name, None if load_config(name).classes else encoder) for name in names]
-    _share_encoders(generators)
     evaluated = _evaluate_all(generators, data, labels, plan)
-    arguments = {"data": data, "out": out, "prompts": prompts, "labels": labels, "features": features}
-    if isinstance(encoder, str | Path):
-        arguments["encoder"] = encoder
-    report = Report(
-        str(data), _settings(plan, generators[0]), evaluated, command(names, arguments, plan.sampling, config)
-    )
-    write(Path(out), report)
+    report = Report(str(data), _settings(plan, generators[0]), evaluated)
+    write_report(Path(out), report)
     for one in evaluated:
         _add_to_card(one, report, plan.progress)
     return report
@@ -103,14 +97,10 @@ def evaluate(
 def _evaluate_all(
     generators: Sequence[Generator], data: str | Path, labels: str | Path | None, plan: Plan
 ) -> tuple[ModelEvaluation, ...]:
-    """Evaluate each model, several of them on the same held-out images as far as possible.
-
-    Raises:
-        CaptionlessError: as ``evaluate``.
-    """
+    """Evaluate each model, several of them on the same held-out images as far as possible."""
     cache: dict[object, ImageSet] = {}
     folders = [load_evaluation_data(data, generator, plan.progress, labels, cache) for generator in generators]
-    folders, remarks = _keep_common(folders, plan.config.common_held_out)
+    folders, remarks = _keep_common(folders)
     remarks += differences(generators, plan.features)
     found = [evaluate_model(generator, folder, plan) for generator, folder in zip(generators, folders, strict=True)]
     if not any(one.figures for one in found):
@@ -121,28 +111,10 @@ def _evaluate_all(
     return tuple(replace(one, warnings=(*one.warnings, *remarks)) for one in found)
 
 
-def _share_encoders(generators: Sequence[Generator]) -> None:
-    """Load an encoder that several models have in common only once."""
-    loaded: dict[str, Encoder] = {}
-    for generator in generators:
-        if reference := generator.model.config.encoder:
-            generator.encoder = loaded.setdefault(reference.digest, loaded.get(reference.digest) or generator.encoder)
-
-
-def _keep_common(data: Sequence[EvaluationData], minimum: int) -> tuple[list[EvaluationData], tuple[str, ...]]:
-    """Restrict several models to the same held-out images: those that no model was trained on.
-
-    Args:
-        data: the folder, split for each model.
-        minimum: common images below which each model keeps its own.
-
-    Returns:
-        The data, and a remark where there are too few common images.
-    """
+def _keep_common(data: Sequence[EvaluationData]) -> tuple[list[EvaluationData], tuple[str, ...]]:
+    """Restrict several models to the images that none of them was trained on; return a remark if those are too few."""
     common = set.intersection(*(set(one.held_out.digests) for one in data))
-    if all(common == set(one.held_out.digests) for one in data):
-        return list(data), ()
-    if len(common) < minimum:
+    if len(data) > 1 and len(common) < MINIMUM:
         return list(data), (
             f"Only {len(common)} images are held out for all of these models, so each was measured on its own "
             "held-out images: their figures of fidelity are not of the same images.",
@@ -165,22 +137,6 @@ def differences(generators: Sequence[Generator], features: str | None) -> tuple[
     return tuple(found)
 
 
-def command(
-    models: Sequence[str | Path],
-    arguments: Mapping[str, str | Path | None],
-    sampling: SamplingConfig,
-    config: EvaluationConfig,
-) -> str:
-    """Return a command line that repeats the evaluation, with the settings that differ from the defaults."""
-    words = ["captionless", "evaluate", *map(str, models)]
-    chosen = {name: value for name, value in arguments.items() if value is not None}
-    for settings in (sampling, config):
-        chosen |= settings.as_options()
-    for name, value in chosen.items():
-        words += [f"--{name.replace('_', '-')}", str(value)]
-    return shlex.join(words)
-
-
 def _add_to_card(evaluated: ModelEvaluation, report: Report, progress: Progress) -> None:
     """Write the figures into the model's card, unless it is the bundled model or from the Hub; report a failure."""
     if evaluated.name == BUNDLED or evaluated.name in FETCHED:
@@ -191,13 +147,11 @@ def _add_to_card(evaluated: ModelEvaluation, report: Report, progress: Progress)
         progress.say(f"The figures were not added to the model card: {error}")
 
 
-def _settings(plan: Plan, generator: Generator) -> tuple[tuple[str, str], ...]:
-    sampling = plan.sampling
-    precision = resolve_precision(sampling.precision, generator.device)
-    return (
-        ("Sampling", f"{sampling.sampler}, {sampling.steps} steps, guidance {sampling.guidance:g}, {precision}"),
-        ("Seed", str(plan.config.seed)),
-        ("Images generated from held-out images", f"at most {plan.config.samples:,}"),
-        ("Compared by", plan.features or "the model's own encoder"),
-        ("captionless", f"{__version__}, torch {torch.__version__}, {platform.machine()}"),
-    )
+def _settings(plan: Plan, generator: Generator) -> dict[str, str]:
+    return {
+        "Sampling": describe_sampling(generator, plan.sampling),
+        "Seed": str(plan.config.seed),
+        "Images generated from held-out images": f"at most {plan.config.samples:,}",
+        "Compared by": plan.features or "the model's own encoder",
+        "captionless": f"{__version__}, torch {torch.__version__}, {platform.machine()}",
+    }

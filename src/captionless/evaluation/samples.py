@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Any
 
 import torch
 from torch import Tensor
 
 from captionless.config.evaluation import EvaluationConfig
 from captionless.config.sampling import SamplingConfig
+from captionless.device import resolve_precision
 from captionless.encoders.features import Features
 from captionless.evaluation.classifier import ReferenceClassifier
 from captionless.evaluation.data import EvaluationData, ImageSet
@@ -22,60 +22,30 @@ from captionless.progress import Progress
 
 FEATURE_BATCH = 64
 """Images whose features are computed between two reports of progress."""
-PROMPT_SEEDS, TRAINING_SEEDS, SWEEP_SEEDS = 1_000_000, 2_000_000, 3_000_000
-"""Added to the seed of each series, so that no two series share noise."""
+PROMPT_SEEDS, TRAINING_SEEDS = 1_000_000, 2_000_000
+"""Added to the seeds of a series, so that no two series share noise."""
 
 
-@dataclass(frozen=True)
-class EvaluationSampler:
-    """Generates series of images with one model.
+def sample_series(
+    generator: Generator, conditions: Tensor, sampling: SamplingConfig, seed: int, progress: Progress
+) -> Tensor:
+    """Sample one image for each condition (n, d), with the seeds from ``seed`` on; uint8 (n, channels, size, size)."""
+    seeds = [(seed + i) % 2**32 for i in range(len(conditions))]
+    return sample(generator.stages, conditions, seeds, sampling, progress=progress)
 
-    Args:
-        generator: the model.
-        sampling: how images are generated.
-        seed: image i of a series uses ``seed + offset + i``.
-        progress: receives how far a series is.
-    """
 
-    generator: Generator
-    sampling: SamplingConfig
-    seed: int
-    progress: Progress
-
-    def seeds(self, n: int, offset: int = 0) -> list[int]:
-        """Return the seeds of a series of ``n`` images."""
-        return [(self.seed + offset + i) % 2**32 for i in range(n)]
-
-    def sample(self, conditions: Tensor, offset: int = 0, **changes: Any) -> Tensor:
-        """Generate one image for each condition.
-
-        Args:
-            conditions: (n, d), n > 0.
-            offset: added to the seeds.
-            changes: fields of ``sampling`` that differ for this series.
-
-        Returns:
-            uint8 (n, channels, size, size).
-        """
-        generator, seeds = self.generator, self.seeds(len(conditions), offset)
-        return sample(generator.stages, conditions, seeds, self.sampling.replace(**changes), progress=self.progress)
+def describe_sampling(generator: Generator, sampling: SamplingConfig) -> str:
+    """Return how images were sampled, in a few words."""
+    precision = resolve_precision(sampling.precision, generator.device)
+    return f"{sampling.sampler}, {sampling.steps} steps, guidance {sampling.guidance:g}, {precision}"
 
 
 @dataclass(frozen=True)
 class Samples:
-    """Images and their features.
-
-    Args:
-        pixels: uint8 (n, channels, size, size).
-        features: float32 (n, f).
-    """
+    """Images, uint8 (n, channels, size, size), and their features, float32 (n, f)."""
 
     pixels: Tensor
     features: Tensor
-
-    def __len__(self) -> int:
-        """Return the number of images."""
-        return len(self.pixels)
 
     def take(self, index: Sequence[int]) -> Samples:
         """Return the images at the given indices."""
@@ -84,13 +54,7 @@ class Samples:
 
 @dataclass(frozen=True)
 class PromptSet:
-    """The prompts of an evaluation.
-
-    Args:
-        prompts: one or more prompts.
-        source: where they come from, for the report.
-        images: number of images generated from each prompt.
-    """
+    """The prompts of an evaluation, where they come from, and the number of images generated from each."""
 
     prompts: tuple[Prompt, ...]
     source: str
@@ -99,61 +63,50 @@ class PromptSet:
 
 @dataclass(frozen=True)
 class EvaluationContext:
-    """The data shared by the sections of one model's evaluation.
-
-    Each series of images is generated once, when first needed.
+    """The data shared by the sections of one model's evaluation; each series of images is generated when first needed.
 
     Args:
-        sampler: generates images with the model.
-        config: the sizes of the evaluation.
+        generator: the model.
+        sampling: how images are generated.
+        config: the sizes of the evaluation, and its seed.
         data: the images of the folder in the model's input format.
         real: real images whose conditions the model generates from.
-        usable: number of candidates that ``real`` was chosen from.
         prompts: the prompts to generate from; None if there are no prompts.
         features: the image features to compare by.
         classifier: the reference classifier; or the reason why it could not be trained.
         training_conditions: conditions of some training images, (m, d); m is 0 where they would add nothing.
-        embedding_bank: features of training images stored with the model, (k, f); None if the model stores no bank or
-            images are compared by other features.
-        mirrored: whether horizontal flips preserve what an image shows.
-        remarks: sentences on the choice of training images.
+        progress: receives progress.
     """
 
-    sampler: EvaluationSampler
+    generator: Generator
+    sampling: SamplingConfig
     config: EvaluationConfig
     data: EvaluationData
     real: ImageSet
-    usable: int
     prompts: PromptSet | None
     features: Features
     classifier: ReferenceClassifier | str
     training_conditions: Tensor = field(repr=False)
-    embedding_bank: Tensor | None = field(repr=False)
-    mirrored: bool
-    remarks: tuple[str, ...] = ()
-
-    @property
-    def generator(self) -> Generator:
-        """The model."""
-        return self.sampler.generator
+    progress: Progress
 
     def embed(self, pixels: Tensor) -> Tensor:
         """Return the features of images, uint8 (n, channels, size, size), as float32 (n, f)."""
         found = []
         for start in range(0, len(pixels), FEATURE_BATCH):
             found.append(self.features.encode_images(to_images(pixels[start : start + FEATURE_BATCH])))
-            self.sampler.progress.advance("Comparing images", min(start + FEATURE_BATCH, len(pixels)), len(pixels))
-        return torch.cat(found)
+            self.progress.advance("Comparing images", min(start + FEATURE_BATCH, len(pixels)), len(pixels))
+        return torch.cat(found) if found else torch.empty(0, 1)
 
-    def sample(self, conditions: Tensor, offset: int = 0, **changes: Any) -> Samples:
-        """Generate one image for each condition, as ``EvaluationSampler.sample`` does, and compute their features."""
-        pixels = self.sampler.sample(conditions, offset, **changes)
+    def sample(self, conditions: Tensor, offset: int = 0) -> Samples:
+        """Generate one image for each condition (n, d), n > 0, and compute their features."""
+        seed = self.config.seed + offset
+        pixels = sample_series(self.generator, conditions, self.sampling, seed, self.progress)
         return Samples(pixels, self.embed(pixels))
 
     @cached_property
     def real_samples(self) -> Samples:
         """The real images with their features."""
-        return Samples(self.real.pixels, self.embed(self.real.pixels) if len(self.real) else torch.empty(0, 1))
+        return Samples(self.real.pixels, self.embed(self.real.pixels))
 
     @cached_property
     def reconstructions(self) -> Samples:
@@ -165,8 +118,7 @@ class EvaluationContext:
         """Images generated from each prompt in turn; None without prompts."""
         if self.prompts is None:
             return None
-        texts = [prompt.text for prompt in self.prompts.prompts]
-        conditions = self.generator.conditions(texts, self.sampler.sampling)
+        conditions = self.generator.conditions([prompt.text for prompt in self.prompts.prompts], self.sampling)
         return self.sample(conditions.repeat_interleave(self.prompts.images, 0), PROMPT_SEEDS)
 
     @cached_property

@@ -3,13 +3,14 @@
 from itertools import pairwise
 
 import pytest
+import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
 from captionless.errors import CaptionlessError
-from captionless.evaluation.metrics import Estimate, TooFewError, difference_low, share
+from captionless.evaluation.metrics import Estimate, TooFewError, cluster_mean, difference_low, percentiles, share
 from captionless.evaluation.metrics.estimate import Z
-from tiny import uniform
+from tiny import random, uniform
 
 COUNTS = st.integers(1, 5000).flatmap(lambda n: st.tuples(st.integers(0, n), st.just(n)))
 
@@ -90,3 +91,55 @@ def test_the_excess_is_right_in_97_of_100_experiments() -> None:
 def test_an_estimate_cannot_be_changed() -> None:
     with pytest.raises(AttributeError):
         Estimate(1.0, 0.0, 2.0, 3).value = 2.0  # type: ignore[misc]
+
+
+# --- ranges by drawing again ---
+
+
+def test_a_range_is_the_middle_95_percent_of_the_draws() -> None:
+    found = percentiles([float(i) for i in range(1001)], 12)
+    assert (found.value, found.low, found.high, found.n) == (500, 25, 975, 12)
+
+
+def test_the_value_may_be_known_better_than_by_the_draws() -> None:
+    assert percentiles([1.0, 2.0, 3.0], 5, value=2.1).value == 2.1
+
+
+def test_draws_that_are_all_the_same_make_a_range_without_width() -> None:
+    found = percentiles([0.1] * 7, 7)
+    assert found.low <= found.value <= found.high
+    assert found.high - found.low < 1e-15
+
+
+# --- the bootstrap over prompts ---
+
+
+def test_a_cluster_mean_is_the_mean_of_the_images() -> None:
+    scores, cluster = random(9), torch.tensor([5, 5, 5, 5, 5, 0, 0, 9, 9])
+    found = cluster_mean(scores, cluster, 0)
+    assert found.value == pytest.approx(float(scores.mean()))
+    assert found.n == 9
+    assert found.low < found.value < found.high
+
+
+def test_images_that_repeat_their_prompt_s_score_add_no_certainty() -> None:
+    scores = random(30)
+    once = cluster_mean(scores, torch.arange(30), 0)
+    tenfold = cluster_mean(scores.repeat_interleave(10), torch.arange(30).repeat_interleave(10), 0)
+    assert (tenfold.low, tenfold.high) == pytest.approx((once.low, once.high))
+    assert tenfold.n == 300
+
+
+def test_the_bootstrap_holds_the_truth_nearly_95_percent_of_the_time() -> None:
+    held = []
+    for seed in range(400):
+        prompts = random(30, seed=2 * seed).repeat_interleave(4)
+        found = cluster_mean(prompts + 0.3 * random(120, seed=2 * seed + 1), torch.arange(120) // 4, seed)
+        held.append(found.low <= 0 <= found.high)
+    assert 0.9 < sum(held) / 400 < 0.98
+
+
+def test_the_bootstrap_is_the_same_for_a_seed() -> None:
+    scores, cluster = random(20), torch.arange(20) // 2
+    assert cluster_mean(scores, cluster, 3) == cluster_mean(scores, cluster, 3)
+    assert cluster_mean(scores, cluster, 3) != cluster_mean(scores, cluster, 4)

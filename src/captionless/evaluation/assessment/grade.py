@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -12,7 +12,6 @@ from torch import Tensor
 
 from captionless.evaluation.classifier.reference import ReferenceClassifier
 from captionless.evaluation.metrics.estimate import Estimate, share
-from captionless.evaluation.report.format import plain
 from captionless.files import atomic_write
 
 CEILING: Literal["ceiling"] = "ceiling"
@@ -21,7 +20,7 @@ CEILING: Literal["ceiling"] = "ceiling"
 Passing = float | Literal["ceiling"]
 
 FILE = "grade.json"
-FORMAT = 2
+FORMAT = 3
 """Of ``grade.json``; incremented when a name or a meaning in it changes."""
 
 
@@ -48,11 +47,6 @@ class Verdict:
         """True if the recognised share reaches the bar."""
         return self.recognised.value >= self.bar > 0
 
-    @property
-    def missing(self) -> float:
-        """The share by which it misses the bar; 0 where it passes."""
-        return max(0.0, self.bar - self.recognised.value)
-
 
 @dataclass(frozen=True)
 class Grade:
@@ -67,8 +61,7 @@ class Grade:
         verdicts: one per graded class, the rows of ``confusion``.
         confusion: how many images of each graded class were recognised as each of ``classes``.
         real: the classifier's accuracy on held-out real images, each graded class counting alike; None without any.
-        left_out: (class, why) of the classes that were not graded.
-        notes: what to keep in mind.
+        left_out: classes that were not graded, because the model, the folder or the prompts lack them.
         classifier: the classifier, to grade other models with.
     """
 
@@ -80,8 +73,7 @@ class Grade:
     verdicts: tuple[Verdict, ...]
     confusion: tuple[tuple[int, ...], ...]
     real: Estimate | None
-    left_out: tuple[tuple[str, str], ...] = ()
-    notes: tuple[str, ...] = ()
+    left_out: tuple[str, ...] = ()
     classifier: ReferenceClassifier | None = field(default=None, repr=False, compare=False)
 
     @property
@@ -94,6 +86,18 @@ class Grade:
         """The classes that do not pass."""
         return tuple(verdict for verdict in self.verdicts if not verdict.passed)
 
+    def as_json(self) -> dict[str, Any]:
+        """Return the grade as ``grade.json`` holds it: ``format``, ``passed`` and all fields but the classifier.
+
+        Each of ``verdicts`` has ``passed`` too. An estimate is ``{"value", "low", "high", "n"}``: a share from 0 to 1,
+        its 95% range, the images it rests on.
+        """
+        fields = asdict(replace(self, classifier=None))
+        del fields["classifier"]
+        for verdict, values in zip(self.verdicts, fields["verdicts"], strict=True):
+            values["passed"] = verdict.passed
+        return {"format": FORMAT, "passed": self.passed, **fields}
+
 
 def verdicts(
     classifier: ReferenceClassifier, prompts: Mapping[str, Sequence[str]], confusion: Tensor, passing: Passing
@@ -104,8 +108,8 @@ def verdicts(
         classifier: the reference classifier.
         prompts: for each graded class, the prompts it was generated from.
         confusion: images of each class of ``prompts`` (rows) recognised as each of the classifier's (columns).
-        passing: the share required of every class; with ``CEILING``, the share recognised of the
-            class's real images (1 if it was not tested on any).
+        passing: the share required of every class; with ``CEILING``, the share recognised of the class's real images
+            (1 if it was not tested on any).
     """
     found = []
     for (label, texts), row in zip(prompts.items(), confusion.tolist(), strict=True):
@@ -116,25 +120,12 @@ def verdicts(
     return tuple(found)
 
 
-def write(out: Path, grade: Grade) -> Path:
+def write_grade(out: Path, grade: Grade) -> Path:
     """Write ``grade.json`` into a folder, in place of an earlier one; return its path.
 
     Raises:
         CaptionlessError: the folder cannot be written to.
     """
-    text = json.dumps(as_json(grade), ensure_ascii=False, indent=2, allow_nan=False) + "\n"
     with atomic_write(out / FILE) as path:
-        path.write_text(text, encoding="utf-8")
+        path.write_text(json.dumps(grade.as_json(), ensure_ascii=False, indent=2) + "\n", encoding="utf-8")
     return out / FILE
-
-
-def as_json(grade: Grade) -> dict[str, Any]:
-    """Return a grade as ``grade.json`` holds it: ``format``, ``passed`` and the fields of `Grade` but the classifier.
-
-    Each of ``verdicts`` has ``passed`` too. An estimate is ``{"value", "low", "high", "n"}``: a share from 0 to 1, its
-    95% range, the images it rests on.
-    """
-    fields = plain(grade)
-    for verdict, values in zip(grade.verdicts, fields["verdicts"], strict=True):
-        values["passed"] = verdict.passed
-    return {"format": FORMAT, "passed": grade.passed, **fields}

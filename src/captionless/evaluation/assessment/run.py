@@ -2,37 +2,33 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Unpack
 
+import numpy as np
 import torch
-from torch import Tensor
 from torch.nn import functional as F
 
 from captionless.checkpoints.config import BUNDLED, load_config
+from captionless.conditioning.classes import list_classes
 from captionless.config.evaluation import ClassifierConfig
 from captionless.config.keyword_types import SamplingOptions
 from captionless.config.keywords import keywords
 from captionless.config.sampling import SamplingConfig
-from captionless.device import resolve_precision
+from captionless.data.labels import normalise_label
 from captionless.errors import CaptionlessError
-from captionless.evaluation.assessment.grade import CEILING, Grade, Passing, verdicts, write
-from captionless.evaluation.assessment.prompts import ClassPrompts, class_prompts, spread
-from captionless.evaluation.classifier.reference import (
-    ReferenceClassifier,
-    learnable_labels,
-    mirrors_images,
-    train_reference,
-)
-from captionless.evaluation.data import ImageSet, load_labelled_images
+from captionless.evaluation.assessment.grade import CEILING, Grade, Passing, verdicts, write_grade
+from captionless.evaluation.classifier.reference import ReferenceClassifier, learnable_labels, train_reference
+from captionless.evaluation.classifier.train import MINIMUM
+from captionless.evaluation.data import ImageSet, read_labelled_images
+from captionless.evaluation.lineage import mirrors_images
 from captionless.evaluation.metrics.estimate import Estimate, TooFewError
-from captionless.evaluation.samples import EvaluationSampler
+from captionless.evaluation.samples import describe_sampling, sample_series
 from captionless.files import make_folder
 from captionless.generation.generator import Generator, load
-from captionless.generation.prompts import read_prompts
-from captionless.generation.seeds import MAX_SEED
+from captionless.generation.prompts import Prompt, photo_of, read_prompts
+from captionless.generation.seeds import check_request
 from captionless.progress import Progress, choose_progress
 
 
@@ -85,93 +81,102 @@ def assess(
     Raises:
         CaptionlessError: bad input, a folder that no classifier can be trained on, or no class to grade.
     """
-    _check(n, passing, seed, out)
-    progress, sampling = choose_progress(progress), (sampling or SamplingConfig()).replace(**settings)
-    given = None if prompts is None else read_prompts(Path(prompts))
-    generator = load(model, None if load_config(model).classes else encoder)
-    subject = classifier or _labelled_images(data, generator, labels, progress)
-    asked, left_out = class_prompts(generator, *_labels(subject), given)
-    texts = [text for own in asked.values() for text in spread(own, n)]
-    # Before the classifier is trained, so that a prompt that the model cannot take does not cost its time.
-    conditions = _conditions(generator, texts, sampling)
-    if isinstance(subject, ImageSet):
-        flip = mirrors_images(generator.model.config)
-        subject = train_reference(subject, progress, seed=seed, flip=flip, config=config)
-    notes = check_classifier(subject, asked, passing)
-    sampler = EvaluationSampler(generator, sampling, seed, progress)
-    predicted = subject.classify(sampler.sample(conditions)).reshape(len(asked), n)
-    confusion = F.one_hot(predicted, len(subject.classes)).sum(1)
-    grade = Grade(
-        str(model),
-        str(data or ""),
-        _settings(sampler),
-        passing,
-        subject.classes,
-        verdicts(subject, asked, confusion, passing),
-        tuple(tuple(row) for row in confusion.tolist()),
-        _accuracy_on_real(subject, asked),
-        left_out,
-        notes,
-        subject,
-    )
-    if out is not None:
-        write(Path(out), grade)
-    return grade
-
-
-def _check(n: int, passing: Passing, seed: int, out: str | Path | None) -> None:
-    """Raise on values that no grade can be given with, before any work, and create the folder ``out``."""
-    if n < 1:
-        raise CaptionlessError(f"`n` must be at least 1 image per class, not {n}. Try `n=100`.")
+    check_request(["each class"], n, seed)
     if passing != CEILING and not (isinstance(passing, float | int) and 0 < passing <= 1):
         raise CaptionlessError(
             f"`passing` must be a share above 0 and at most 1, or {CEILING}, not {passing}. Try `passing=0.95`."
         )
-    if not 0 <= seed <= MAX_SEED:
-        raise CaptionlessError(f"`seed` must be a whole number from 0 to {MAX_SEED}, not {seed}.")
     if out is not None:
         make_folder(Path(out))
+    progress, sampling = choose_progress(progress), (sampling or SamplingConfig()).replace(**settings)
+    given = None if prompts is None else read_prompts(Path(prompts))
+    generator = load(model, None if load_config(model).classes else encoder)
+    judge = classifier or _labelled_images(data, generator, labels, progress)
+    known, few = learnable_labels(judge) if isinstance(judge, ImageSet) else (judge.classes, judge.left_out)
+    asked = class_prompts(generator, known, given)
+    # Before the classifier is trained, so that a prompt that the model cannot take does not cost its time.
+    texts = [text for own in asked.values() for text in own]
+    rows = [texts.index(own[i * len(own) // n]) for own in asked.values() for i in range(n)]
+    conditions = generator.conditions(texts, sampling)[rows]
+    if isinstance(judge, ImageSet):
+        flip = mirrors_images(generator.model.config)
+        judge = train_reference(judge, progress, seed=seed, flip=flip, config=config)
+    real = accuracy_on_real(judge, list(asked), passing)
+    predicted = judge.classify(sample_series(generator, conditions, sampling, seed, progress))
+    confusion = F.one_hot(predicted.reshape(len(asked), n), len(judge.classes)).sum(1)
+    grade = Grade(
+        str(model),
+        str(data or ""),
+        f"{describe_sampling(generator, sampling)}, seed {seed}",
+        passing,
+        judge.classes,
+        verdicts(judge, asked, confusion, passing),
+        tuple(tuple(row) for row in confusion.tolist()),
+        real,
+        tuple(sorted({*known, *few, *generator.classes} - set(asked))),
+        judge,
+    )
+    if out is not None:
+        write_grade(Path(out), grade)
+    return grade
 
 
-def check_classifier(classifier: ReferenceClassifier, asked: ClassPrompts, passing: Passing) -> tuple[str, ...]:
-    """Return caveats about the classifier's accuracy on the graded classes.
+def class_prompts(
+    generator: Generator, known: Sequence[str], prompts: Sequence[Prompt] | None
+) -> dict[str, tuple[str, ...]]:
+    """Return the prompts of each class that is graded, in the classifier's order.
+
+    Args:
+        generator: the model.
+        known: the classifier's labels.
+        prompts: those of a file; None names the classes.
 
     Raises:
-        CaptionlessError: its accuracy on real images is no better than chance; or it was not tested on real images, and
-            the bar is to be its accuracy.
+        CaptionlessError: a prompt without a label that the classifier knows; or there is nothing to grade.
     """
-    chance, real = 1 / len(classifier.classes), _accuracy_on_real(classifier, asked)
-    if real is None:
-        if passing == CEILING:
+    for prompt in prompts or ():
+        if normalise_label(prompt.label or "") not in known:
             raise CaptionlessError(
-                "the classifier was not tested on real images, so there is no ceiling. Give `passing` a share."
+                f"`prompts`: {prompt.text!r} has {f'the label {prompt.label}' if prompt.label else 'no label'}, and it "
+                f"must have one of {', '.join(known)}, of which the folder has {MINIMUM} different images or more. "
+                'Write JSON lines such as {"prompt": "a red rose", "label": "rose"}.'
             )
-        return ("The classifier was not tested on real images.",)
-    if real.value <= chance:
+    if prompts is not None:
+        pairs = [(normalise_label(prompt.label or ""), prompt.text) for prompt in prompts]
+    elif generator.classes:
+        pairs = [(label, label) for label in generator.classes]
+    else:
+        pairs = [(label, photo_of(label).text) for label in known]
+    found = {label: tuple(text for own, text in pairs if own == label) for label in known}
+    if not any(found.values()):
+        raise CaptionlessError(
+            f"the model {generator.model.name} and the folder have no class in common. "
+            f"{list_classes(generator.classes)} The folder's labels are: {', '.join(known[:10])}. Use a folder with "
+            "the model's classes or, if the classes only have different names, map them with `prompts`: a file with "
+            f'lines such as {{"prompt": "{generator.classes[0]}", "label": "{known[0]}"}}.'
+        )
+    return {label: texts for label, texts in found.items() if texts}
+
+
+def accuracy_on_real(classifier: ReferenceClassifier, labels: Sequence[str], passing: Passing) -> Estimate | None:
+    """Return the classifier's accuracy on held-out real images of the graded classes, each counting alike.
+
+    Raises:
+        CaptionlessError: it is no better than chance; or it is not known and the bar is to be that accuracy.
+    """
+    chance = 1 / len(classifier.classes)
+    real = classifier.ceiling(torch.tensor([classifier.classes.index(label) for label in labels]))
+    if real is None and passing == CEILING:
+        raise CaptionlessError(
+            "the classifier was not tested on real images, so there is no ceiling. Give `passing` a share."
+        )
+    if real and real.value <= chance:
         raise CaptionlessError(
             f"the classifier learned nothing: its accuracy on {real.n} real images is {real.value:.0%}, no better than "
             f"chance ({chance:.0%}), so it cannot be used for grading. Provide more images of each class, or classes "
             "that are easier to tell apart."
         )
-    notes = []
-    if real.low <= chance:
-        notes.append(
-            f"The classifier recognises {real.value:.0%} of {real.n} held-out real images, too few to be sure that it "
-            f"is better than chance ({chance:.0%})."
-        )
-    tested = zip(classifier.classes, classifier.by_class, strict=True)
-    hard = [label for label, one in tested if one and label in asked and passing != CEILING and one.value < passing]
-    if hard:
-        notes.append(
-            f"Real images would miss this bar too, with this classifier: {', '.join(hard)}. `passing={CEILING}` "
-            "requires of each class no more than real images reach."
-        )
-    return tuple(notes)
-
-
-def _accuracy_on_real(classifier: ReferenceClassifier, asked: ClassPrompts) -> Estimate | None:
-    """Return the accuracy on held-out real images of the graded classes, each counting alike."""
-    return classifier.ceiling(torch.tensor([classifier.classes.index(label) for label in asked]))
+    return real
 
 
 def _labelled_images(
@@ -183,36 +188,15 @@ def _labelled_images(
     """
     if data is None:
         raise CaptionlessError("`data` is missing. Name a folder of real images, each class in a sub-folder.")
-    images = load_labelled_images(data, generator, progress, labels)
-    labelled = [index for index, label in enumerate(images.labels) if label]
-    first: dict[bytes, int] = {}
-    for index in labelled:
-        first.setdefault(hashlib.sha256(images.pixels[index].numpy().tobytes()).digest(), index)
-    if copies := len(labelled) - len(first):
-        progress.say(f"  {copies:,} images have the same pixels as another file and are not counted again.")
-    return images.take(list(first.values()))
-
-
-def _labels(subject: ReferenceClassifier | ImageSet) -> tuple[tuple[str, ...], tuple[str, ...]]:
-    """Return the labels that the classifier has, or is going to have, and those of too few images."""
-    if isinstance(subject, ReferenceClassifier):
-        return subject.classes, subject.left_out
+    images = read_labelled_images(data, generator, progress, labels)
+    images = images.take([i for i, label in enumerate(images.labels) if label])
+    if len(images):
+        first = np.unique(images.pixels.flatten(1).numpy(), axis=0, return_index=True)[1]
+        images = images.take(sorted(first.tolist()))
     try:
-        return learnable_labels(subject)
+        learnable_labels(images)
     except TooFewError as error:
         raise CaptionlessError(
             f"{error}. Put the images of each class into a sub-folder of their own, or name a table: `labels=FILE.csv`."
         ) from error
-
-
-def _conditions(generator: Generator, texts: Sequence[str], sampling: SamplingConfig) -> Tensor:
-    """Return the condition of each text, (n, d); each different text is encoded once."""
-    indices = {text: index for index, text in enumerate(dict.fromkeys(texts))}
-    return generator.conditions(list(indices), sampling)[[indices[text] for text in texts]]
-
-
-def _settings(sampler: EvaluationSampler) -> str:
-    sampling = sampler.sampling
-    precision = resolve_precision(sampling.precision, sampler.generator.device)
-    steps = f"{sampling.steps} steps of {sampling.sampler}"
-    return f"guidance {sampling.guidance:g}, {steps}, {precision}, seed {sampler.seed}"
+    return images

@@ -7,7 +7,6 @@ images of each class, the ceiling of what it can recognise in generated ones.
 from captionless.evaluation.classifier.reference import (
     ReferenceClassifier,
     learnable_labels,
-    mirrors_images,
     train_reference,
 )
 from captionless.evaluation.classifier.train import (
@@ -25,7 +24,6 @@ __all__ = [
     "confusion",
     "held_out_split",
     "learnable_labels",
-    "mirrors_images",
     "train_classifier",
     "train_reference",
 ]

@@ -9,7 +9,6 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from captionless.checkpoints.config import ModelConfig
 from captionless.config.evaluation import ClassifierConfig
 from captionless.evaluation.classifier.train import (
     MINIMUM,
@@ -20,7 +19,6 @@ from captionless.evaluation.classifier.train import (
 )
 from captionless.evaluation.data import ImageSet
 from captionless.evaluation.metrics.estimate import Estimate, TooFewError, share
-from captionless.evaluation.report.results import Table
 from captionless.progress import Progress
 
 
@@ -64,21 +62,6 @@ class ReferenceClassifier:
         below = math.hypot(*(weight * (one.value - one.low) for weight, one in known))
         above = math.hypot(*(weight * (one.high - one.value) for weight, one in known))
         return Estimate(value, max(0.0, value - below), min(1.0, value + above), sum(one.n for _, one in known))
-
-    def table(self, pixels: Tensor, wanted: Tensor) -> Table:
-        """Return the confusion table of images that were generated to show the classes ``wanted`` (n,)."""
-        counts = confusion(self.classifier.predict(pixels), wanted, len(self.classes)).tolist()
-        rows = []
-        for name, row, real in zip(self.classes, counts, self.by_class, strict=True):
-            if n := sum(row):
-                on_real = f"{100 * real.value:.0f}% of {real.n}" if real else "–"
-                rows.append((name, str(n), *(f"{100 * count / n:.0f}%" for count in row), on_real))
-        return Table(
-            "Confusion table of the reference classifier",
-            ("asked for", "images", *self.classes, "real images recognised"),
-            tuple(rows),
-            "Each row: the images generated to show a label, and the shares of them classified as each label.",
-        )
 
 
 def train_reference(
@@ -130,11 +113,3 @@ def learnable_labels(images: ImageSet) -> tuple[tuple[str, ...], tuple[str, ...]
             f"a classifier needs 2 labels with {MINIMUM} images each, and the folder has {len(classes)} of them"
         )
     return classes, tuple(sorted(set(counts) - set(classes)))
-
-
-def mirrors_images(config: ModelConfig) -> bool:
-    """Tell whether horizontal flips preserve what an image shows.
-
-    This is inferred from whether the model was trained with flips.
-    """
-    return bool(config.training.settings.get("flip", True))

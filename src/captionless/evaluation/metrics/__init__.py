@@ -5,13 +5,19 @@ for random halves, with the same figures of real images. `cosine_gain` and `r_pr
 their prompts, `nearest` and `memorised` whether they are copies of training images, `share` any rate of successes.
 """
 
-from captionless.evaluation.metrics.estimate import Estimate, TooFewError, difference_low, share
-from captionless.evaluation.metrics.fidelity import MINIMUM, Comparison, compare_sets, paired_kid, unpaired_kid
+from captionless.evaluation.metrics.estimate import (
+    Estimate,
+    TooFewError,
+    cluster_mean,
+    difference_low,
+    percentiles,
+    share,
+)
+from captionless.evaluation.metrics.fidelity import MINIMUM, Comparison, compare_sets, paired_kid, random_halves
 from captionless.evaluation.metrics.frechet import frechet_distance
 from captionless.evaluation.metrics.manifold import Manifold, precision_recall
 from captionless.evaluation.metrics.memorisation import ENOUGH_HELD_OUT, Neighbours, memorised, memorises, nearest
 from captionless.evaluation.metrics.mmd import cmmd, kid, mmd2, polynomial_kernel, rbf_kernel
-from captionless.evaluation.metrics.resampling import cluster_mean, percentiles, random_halves
 from captionless.evaluation.metrics.text_alignment import choice_count, cosine_gain, distinct_texts, r_precision
 
 __all__ = [
@@ -43,5 +49,4 @@ __all__ = [
     "random_halves",
     "rbf_kernel",
     "share",
-    "unpaired_kid",
 ]

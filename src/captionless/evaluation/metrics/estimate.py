@@ -1,9 +1,13 @@
-"""Estimates with a 95% range, and shares of images with Wilson's interval."""
+"""Estimates with a 95% range: of shares, by Wilson's interval, and of means, by the bootstrap."""
 
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
+
+import torch
+from torch import Tensor
 
 from captionless.errors import CaptionlessError
 
@@ -55,3 +59,39 @@ def difference_low(one: Estimate, other: Estimate) -> float:
     """
     difference = one.value - other.value
     return difference - math.hypot(one.value - one.low, other.high - other.value)
+
+
+def percentiles(draws: Sequence[float] | Tensor, n: int, value: float | None = None) -> Estimate:
+    """Return an estimate whose range holds the middle 95% of ``draws``.
+
+    Args:
+        draws: repeated measurements of the figure.
+        n: number of images in each of them.
+        value: the estimate itself; None takes the mean of the draws.
+    """
+    drawn = torch.as_tensor(draws, dtype=torch.float64)
+    value = float(drawn.mean()) if value is None else value
+    low, high = drawn.quantile(torch.tensor([0.025, 0.975], dtype=torch.float64)).tolist()
+    # Where all draws are equal, rounding of the mean must not move the value out of its range.
+    return Estimate(value, min(low, value), max(high, value), n)
+
+
+def cluster_mean(scores: Tensor, cluster: Tensor, seed: int, draws: int = 1000) -> Estimate:
+    """Return the mean score with its range by the cluster bootstrap, which resamples whole clusters.
+
+    Images of one prompt resemble each other, so prompts are resampled. With few clusters the range is too narrow: with
+    10 it covers the truth 90% of the time, with 5 about 85%, and with 2 half the time.
+
+    Args:
+        scores: one per image, (n,).
+        cluster: the cluster of each image, (n,), any integers.
+        seed: seed of the bootstrap.
+        draws: bootstrap samples.
+    """
+    scores = scores.double()
+    names, index = torch.unique(cluster, return_inverse=True)
+    sizes = torch.bincount(index).double()
+    sums = torch.bincount(index, weights=scores)
+    generator = torch.Generator().manual_seed(seed)
+    drawn = torch.randint(len(names), (draws, len(names)), generator=generator)
+    return percentiles(sums[drawn].sum(1) / sizes[drawn].sum(1), len(scores), float(scores.mean()))

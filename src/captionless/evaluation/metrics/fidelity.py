@@ -20,16 +20,16 @@ far chance alone sets two such halves apart; a model within it is not distinguis
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import astuple, dataclass
+from dataclasses import dataclass
 
+import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from captionless.evaluation.metrics.estimate import Estimate, TooFewError
+from captionless.evaluation.metrics.estimate import Estimate, TooFewError, percentiles
 from captionless.evaluation.metrics.frechet import frechet_distance
-from captionless.evaluation.metrics.manifold import distances, precision_recall_from
+from captionless.evaluation.metrics.manifold import distances, overlap
 from captionless.evaluation.metrics.mmd import SCALE, mmd2, polynomial_kernel, rbf_kernel
-from captionless.evaluation.metrics.resampling import percentiles, random_halves
 
 MINIMUM = 20
 """Images for KID and CMMD. They are unbiased for any number, but with fewer than 10 per half their range is useless."""
@@ -83,7 +83,7 @@ def compare_sets(real: Tensor, fake: Tensor, *, seed: int = 0) -> tuple[list[Com
     found += _compare(("cmmd",), _scaled_mmd2, rbf_kernel, *unit, splits)
     needed = {}
     if n >= MINIMUM_MANIFOLD:
-        found += _compare(MANIFOLD, _manifold, distances, real, fake, splits)
+        found += _compare(MANIFOLD, overlap, distances, real, fake, splits)
     else:
         needed = dict.fromkeys(MANIFOLD, MINIMUM_MANIFOLD)
     if n // 2 > d:
@@ -95,9 +95,7 @@ def compare_sets(real: Tensor, fake: Tensor, *, seed: int = 0) -> tuple[list[Com
 
 
 def paired_kid(real: Tensor, fake: Tensor, *, seed: int = 0) -> Estimate:
-    """Return KID (times 1000) between real images and images paired with them, computed as in `compare_sets`.
-
-    Pairs are, for example, images and altered copies of them.
+    """Return KID (times 1000) between real images and images made from them, as in `compare_sets`.
 
     Args:
         real: features, (n, d).
@@ -107,29 +105,23 @@ def paired_kid(real: Tensor, fake: Tensor, *, seed: int = 0) -> Estimate:
     Raises:
         TooFewError: fewer than `MINIMUM` images.
     """
-    return _kid(real, fake, _paired_halves(real, fake, seed))
-
-
-def unpaired_kid(x: Tensor, y: Tensor, *, seed: int = 0) -> Estimate:
-    """Return KID (times 1000) of two unrelated sets of images, each halved independently.
-
-    Args:
-        x: features, (n, d).
-        y: features, (m, d).
-        seed: seed of the random halves.
-
-    Raises:
-        TooFewError: fewer than `MINIMUM` images in a set.
-    """
-    _require(min(len(x), len(y)))
-    pairs = zip(random_halves(len(x), seed), random_halves(len(y), seed), strict=True)
-    return _kid(x, y, [(a, b) for (a, _), (_, b) in pairs])
-
-
-def _kid(x: Tensor, y: Tensor, splits: Splits) -> Estimate:
-    kernels = polynomial_kernel(x, x), polynomial_kernel(y, y), polynomial_kernel(x, y)
+    splits = _paired_halves(real, fake, seed)
+    kernels = polynomial_kernel(real, real), polynomial_kernel(fake, fake), polynomial_kernel(real, fake)
     (draws,) = _over_splits(splits, _scaled_mmd2, *kernels)
-    return percentiles(draws, min(len(x), len(y)))
+    return percentiles(draws, len(real))
+
+
+def random_halves(n: int, seed: int, splits: int = 100) -> list[tuple[Tensor, Tensor]]:
+    """Split ``n`` images into two random halves, ``splits`` times; if ``n`` is odd, each split leaves one image out.
+
+    With fewer than 100 splits the outer 2.5% would rest on one or two of them.
+
+    Returns:
+        Pairs of indices, both (n // 2,) and in ascending order.
+    """
+    generator = torch.Generator().manual_seed(seed)
+    orders = [torch.randperm(n, generator=generator) for _ in range(splits)]
+    return [(order[: n // 2].sort().values, order[n // 2 : n // 2 * 2].sort().values) for order in orders]
 
 
 def _compare(
@@ -154,18 +146,10 @@ def _over_splits(splits: Splits, measure: Measure, xx: Tensor, yy: Tensor, xy: T
 def _paired_halves(real: Tensor, fake: Tensor, seed: int) -> Splits:
     if real.shape != fake.shape:
         raise ValueError(f"generated image i belongs to real image i, but there are {real.shape} and {fake.shape}")
-    _require(len(real))
+    if len(real) < MINIMUM:
+        raise TooFewError(f"fidelity needs at least {MINIMUM} images, and there are {len(real)}.")
     return random_halves(len(real), seed)
-
-
-def _require(n: int) -> None:
-    if n < MINIMUM:
-        raise TooFewError(f"fidelity needs at least {MINIMUM} images, and there are {n}.")
 
 
 def _scaled_mmd2(kxx: Tensor, kyy: Tensor, kxy: Tensor) -> tuple[float, ...]:
     return (SCALE * mmd2(kxx, kyy, kxy),)
-
-
-def _manifold(rr: Tensor, ff: Tensor, rf: Tensor) -> tuple[float, ...]:
-    return astuple(precision_recall_from(rr, ff, rf))

@@ -6,7 +6,7 @@ within the set.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -17,8 +17,7 @@ K = 5
 """Neighbours within a ball, as arXiv:2002.09797 chooses."""
 
 
-@dataclass(frozen=True)
-class Manifold:
+class Manifold(NamedTuple):
     """The overlap of two sets; for two sets of one distribution, precision equals recall and density is 1 on average.
 
     Args:
@@ -45,21 +44,11 @@ def precision_recall(real: Tensor, fake: Tensor, k: int = K) -> Manifold:
     Raises:
         TooFewError: a set with fewer than k + 1 images.
     """
-    return precision_recall_from(distances(real, real), distances(fake, fake), distances(real, fake), k)
+    return overlap(distances(real, real), distances(fake, fake), distances(real, fake), k)
 
 
-def precision_recall_from(rr: Tensor, ff: Tensor, rf: Tensor, k: int = K) -> Manifold:
-    """Return the figures of `precision_recall`, given the distances.
-
-    Args:
-        rr: distances among real images, (n, n).
-        ff: distances among generated images, (m, m).
-        rf: distances from real to generated images, (n, m).
-        k: neighbours within a ball.
-
-    Raises:
-        TooFewError: a set with fewer than k + 1 images.
-    """
+def overlap(rr: Tensor, ff: Tensor, rf: Tensor, k: int = K) -> Manifold:
+    """Return `precision_recall`, given the distances among real and generated images, and from one to the other."""
     real_radii, fake_radii = _radii(rr, k), _radii(ff, k)
     inside = rf < real_radii.unsqueeze(1)
     return Manifold(

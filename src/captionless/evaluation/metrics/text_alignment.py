@@ -5,8 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from captionless.evaluation.metrics.estimate import Estimate, TooFewError
-from captionless.evaluation.metrics.resampling import cluster_mean
+from captionless.evaluation.metrics.estimate import Estimate, TooFewError, cluster_mean
 
 CHOICES = 30
 """Prompts to choose among in R-precision; a random choice is right once in 30 times."""

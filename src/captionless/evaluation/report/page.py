@@ -1,190 +1,142 @@
-"""The content of the report's page: each figure of all models together, in the order of a reader's questions."""
+"""The report on disk: ``index.html``, one page that needs nothing else, and ``report.json`` for programs."""
 
 from __future__ import annotations
 
-import math
-from collections.abc import Hashable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
-from typing import TypeVar
+import base64
+import io
+import json
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
+
+from jinja2 import Environment, StrictUndefined
+from PIL import Image
 
 from captionless.evaluation.metrics.estimate import Estimate
-from captionless.evaluation.report.charts import Bar, Tick, scale
-from captionless.evaluation.report.format import number, span
-from captionless.evaluation.report.results import (
-    Figure,
-    ImageGrid,
-    ModelEvaluation,
-    ReferencePoint,
-    Report,
-    Section,
-    Table,
-)
+from captionless.evaluation.report.results import ARROWS, Figure, ModelEvaluation, Report
+from captionless.files import atomic_write
 
-REAL = "real images"
+PAGE, FIGURES = "index.html", "report.json"
+FORMAT = 3
+"""Of ``report.json``; incremented when a name or a meaning in it changes."""
 
-PARTS = {
+TITLES = {
     "text_alignment": ("Text alignment", "Do the images show what the prompts say?"),
     "fidelity": ("Fidelity and diversity", "Do the images look like real ones, and are they as varied?"),
     "memorisation": ("Memorisation", "Are the images new, or copies of training images?"),
-    "sweeps": ("Sweeps", "What does each setting change?"),
-    "prompts": ("Prompt by prompt", "What each model generates, to see for yourself."),
 }
-"""Title and question of each part, in order; the image grids of ``text_alignment`` are shown under ``prompts``."""
-
-Item = TypeVar("Item", ImageGrid, Table)
-Owned = TypeVar("Owned", bound=Hashable)
-Groups = dict[str, list[tuple[str, Item]]]
-"""For each title, (model, item) to show side by side; the model is empty where there is only one."""
+"""Title and question of each section."""
 
 
 @dataclass(frozen=True)
 class Row:
-    """One line of a figure: a model, the real images, or a reference point.
+    """One line of a chart: a model, the real images, or a point of comparison.
 
     Args:
         name: whose value it is.
-        kind: ``model``, ``real`` or ``mark``.
-        estimate: the value; None where nothing was measured.
-        value: the value as text.
-        span: its 95% range as text.
-        bar: where it lies on the figure's scale.
-        band: where the real images lie that it is compared with.
-        tone: number of the model's colour; 0 for the others.
-        why: shown instead where nothing was measured.
+        estimate: the value; None where it was not measured.
+        band: the value of the real images that it is compared with.
+        tone: number of the model's colour, from 1; 0 for the others.
     """
 
     name: str
-    kind: str
     estimate: Estimate | None
-    value: str
-    span: str
-    bar: Bar | None
-    band: Bar | None
+    band: Estimate | None = None
     tone: int = 0
-    why: str = ""
 
 
 @dataclass(frozen=True)
-class Block:
-    """One figure for all models; ``bent`` is true if its axis becomes logarithmic."""
+class Chart:
+    """A figure of all models, on an axis from ``low`` to ``high`` that holds 0."""
 
-    anchor: str
     figure: Figure
     rows: list[Row]
-    ticks: list[Tick]
-    bent: bool
+    low: float
+    high: float
+
+    def at(self, value: float) -> float:
+        """Return where a value lies, in percent of the width."""
+        return round(100 * (value - self.low) / (self.high - self.low), 2)
 
 
-@dataclass(frozen=True)
-class Part:
-    """One part of the page.
+def write_report(out: Path, report: Report) -> Path:
+    """Write ``index.html`` and ``report.json`` into a folder, in place of those of an earlier report.
 
-    ``missing`` holds (model, what, why); the model is empty if the entry applies to all models.
+    Returns:
+        The path of the page. It runs no script and loads nothing.
+
+    Raises:
+        CaptionlessError: the folder cannot be written to.
     """
-
-    anchor: str
-    title: str
-    question: str
-    blocks: list[Block]
-    tables: Groups[Table]
-    grids: Groups[ImageGrid]
-    missing: list[tuple[str, str, str]]
-    notes: list[str]
+    text = json.dumps(as_json(report), ensure_ascii=False, indent=2) + "\n"
+    for name, content in ((FIGURES, text), (PAGE, render(report))):
+        with atomic_write(out / name) as path:
+            # A file's name need not be valid text; what is not is written as an escape, in JSON too.
+            path.write_bytes(content.encode(errors="backslashreplace"))
+    return out / PAGE
 
 
-def parts(report: Report) -> list[Part]:
-    """Return the parts of the page that have any content."""
-    keys = dict.fromkeys([*PARTS, *(section.key for one in report.models for section in one.sections)])
-    found = [_part(report, key, f"part-{i}") for i, key in enumerate(keys, start=1)]
-    return [part for part in found if part.blocks or part.tables or part.grids or part.missing or part.notes]
+def render(report: Report) -> str:
+    """Return the page as HTML; all texts of the report are escaped."""
+    environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
+    environment.filters["data_uri"] = data_uri
+    template = environment.from_string(files(__package__).joinpath("report.html.jinja").read_text(encoding="utf-8"))
+    by_key = {key: charts(report.models, key) for key in TITLES}
+    return template.render(report=report, titles=TITLES, charts=by_key, arrows=ARROWS)
 
 
-def _part(report: Report, key: str, anchor: str) -> Part:
-    def sections(*keys: str) -> Iterator[tuple[ModelEvaluation, Section]]:
-        return ((one, section) for one in report.models for section in one.sections if section.key in keys)
+def as_json(report: Report) -> dict[str, Any]:
+    """Return the results as ``report.json`` holds them: everything but the images.
 
-    with_grids = {"text_alignment": (), "prompts": ("text_alignment", "prompts")}.get(key, (key,))
-    several = len(report.models) > 1
-    title, question = PARTS.get(key, (key.capitalize(), ""))
-    return Part(
-        anchor,
-        title,
-        question,
-        list(_blocks(report, [section for _, section in sections(key)], anchor)),
-        _grouped(((one.name, table) for one, section in sections(key) for table in section.tables), several),
-        _grouped(((one.name, grid) for one, section in sections(*with_grids) for grid in section.grids), several),
-        list(_missing(report, sections(key))),
-        list(dict.fromkeys(note for _, section in sections(key) for note in section.notes)),
-    )
-
-
-def _blocks(report: Report, sections: Sequence[Section], anchor: str) -> Iterator[Block]:
-    figures = {figure.key: figure for section in reversed(sections) for figure in section.figures}
-    points = _owners(
-        (one.name, point) for one in report.models for part in one.sections for point in part.reference_points
-    )
-    for i, key in enumerate(dict.fromkeys(figure.key for section in sections for figure in section.figures), start=1):
-        yield _block(report.models, figures[key], points if key == "kid" else {}, f"{anchor}-figure-{i}")
+    ``models`` is a list with, per model, ``name``, ``facts``, ``warnings``, ``memorises`` (true, false or null),
+    ``verdict`` (the same in words), ``reasons`` (why it is null), ``figures`` ({key: fields of `Figure`}), ``missing``
+    ({what: why}) and ``notes``. An estimate is ``{"value", "low", "high", "n"}``: the value, its 95% range, the images
+    it rests on. Shares run from 0 to 1.
+    """
+    models = [
+        {
+            "name": one.name,
+            "facts": one.facts,
+            "warnings": one.warnings,
+            "memorises": one.memorises,
+            "verdict": one.verdict.title,
+            "reasons": one.reasons,
+            "figures": {key: asdict(figure) for key, figure in one.figures.items()},
+            "missing": {what: why for section in one.sections for what, why in section.missing},
+            "notes": [note for section in one.sections for note in section.notes],
+        }
+        for one in report.models
+    ]
+    return {"format": FORMAT, "data": report.data, "settings": report.settings, "models": models}
 
 
-def _block(
-    models: Sequence[ModelEvaluation], figure: Figure, points: dict[ReferencePoint, list[str]], anchor: str
-) -> Block:
-    """Show a figure of all models, of the real images and, sorted from small to large, of the reference points."""
-    own = [(one, one.figures.get(figure.key)) for one in models]
-    reals = _owners((one.name, found.real) for one, found in own if found and found.real)
-    first = next(iter(reals), None)
-    values = [found.value for _, found in own if found] + [*reals] + [point.value for point in points]
-    on = scale(values, percent=figure.percent, bent=bool(points))
-
-    def row(name: str, kind: str, one: Estimate | None, real: Estimate | None, tone: int = 0, why: str = "") -> Row:
-        band = on.bar(real) if real else None
-        if one is None:
-            return Row(name, kind, None, "", "", None, band, tone, why)
-        return Row(name, kind, one, number(one.value, figure), span(one, figure), on.bar(one), band, tone)
-
-    rows = []
-    for tone, (one, found) in enumerate(own, start=1):
-        real = found.real if found and found.real else first
-        rows.append(row(one.name, "model", found.value if found else None, real, tone, _why(one, figure)))
-    rows += [row(_label(REAL, names, len(reals) > 1), "real", real, real) for real, names in reals.items()]
-    labels = [point.label for point in points]
-    for point, names in points.items():
-        rows.append(row(_label(point.label, names, labels.count(point.label) > 1), "mark", point.value, first))
-    if points:
-        rows.sort(key=lambda row: row.estimate.value if row.estimate else math.inf)
-    return Block(anchor, figure, rows, on.ticks(), on.bend is not None)
+def charts(models: Sequence[ModelEvaluation], section: str) -> list[Chart]:
+    """Return the figures of a section, each for all models."""
+    figures: dict[str, Figure] = {}
+    for part in (part for one in models for part in one.sections if part.key == section):
+        figures = {figure.key: figure for figure in part.figures} | figures
+    return [_chart(models, figure) for figure in figures.values()]
 
 
-def _owners(pairs: Iterable[tuple[str, Owned]]) -> dict[Owned, list[str]]:
-    """Return for each different value the models that it belongs to."""
-    found: dict[Owned, list[str]] = {}
-    for name, value in pairs:
-        found.setdefault(value, []).append(name)
-    return found
+def _chart(models: Sequence[ModelEvaluation], figure: Figure) -> Chart:
+    rows, reals = [], dict[Estimate, list[str]]()
+    for tone, one in enumerate(models, start=1):
+        own = one.figures.get(figure.key)
+        rows.append(Row(one.name, own.value if own else None, own.real if own else None, tone))
+        if own and own.real:
+            reals.setdefault(own.real, []).append(one.name)
+    for real, names in reals.items():
+        rows.append(Row("real images" if len(reals) == 1 else f"real images (for {', '.join(names)})", real, real))
+    rows += [Row(label, value, figure.real) for label, value in figure.marks]
+    shown = [row.estimate for row in rows if row.estimate]
+    low, high = min(0.0, *(one.low for one in shown)), max(0.0, *(one.high for one in shown))
+    return Chart(figure, rows, low, high if high > low else low + 1)
 
 
-def _label(text: str, names: list[str], ambiguous: bool) -> str:
-    return f"{text} (for {', '.join(names)})" if ambiguous else text
-
-
-def _why(one: ModelEvaluation, figure: Figure) -> str:
-    """Return why a model lacks a figure."""
-    missing = dict(entry for section in one.sections for entry in section.missing)
-    return missing.get(figure.key) or missing.get(figure.label) or "not measured"
-
-
-def _missing(report: Report, sections: Iterable[tuple[ModelEvaluation, Section]]) -> Iterator[tuple[str, str, str]]:
-    labels = {key: figure.label for one in report.models for key, figure in one.figures.items()}
-    for (what, why), names in _owners(
-        (one.name, entry) for one, section in sections for entry in section.missing
-    ).items():
-        yield "" if len(names) == len(report.models) else ", ".join(names), labels.get(what, what), why
-
-
-def _grouped(items: Iterable[tuple[str, Item]], several: bool) -> Groups[Item]:
-    """Group items of the same title, to show them side by side."""
-    groups: Groups[Item] = {}
-    for model, item in items:
-        groups.setdefault(item.title, []).append((model if several else "", item))
-    return groups
+def data_uri(image: Image.Image) -> str:
+    """Return an image as a ``data:`` address."""
+    data = io.BytesIO()
+    image.save(data, format="WEBP", quality=90, use_sharp_yuv=True)
+    return f"data:image/webp;base64,{base64.b64encode(data.getvalue()).decode()}"

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import NamedTuple
 
 from PIL import Image
 
 from captionless.evaluation.metrics.estimate import Estimate
+
+ARROWS = {"higher": "↑", "lower": "↓"}
 
 
 @dataclass(frozen=True)
@@ -19,10 +21,11 @@ class Figure:
         label: its name for people.
         value: what was measured.
         real: the same figure of real images (held-out halves, the classifier's ceiling …); None without any.
-        better: ``higher``, ``lower`` or ``neither``.
+        better: ``higher`` or ``lower``.
         percent: shown as a percentage.
         digits: decimal places shown.
         explanation: one or two sentences in plain words.
+        marks: (what, value) of points of comparison, such as real images with a little noise.
     """
 
     key: str
@@ -33,33 +36,23 @@ class Figure:
     percent: bool = False
     digits: int = 1
     explanation: str = ""
+    marks: tuple[tuple[str, Estimate], ...] = ()
+
+    def number(self, value: float) -> str:
+        """Format a value with the figure's decimal places, as a percentage where it is one: ``62.3%``, ``−0.4``."""
+        text = f"{value * 100 if self.percent else value:z,.{self.digits}f}"
+        return text.replace("-", "−") + ("%" if self.percent else "")
+
+    def span(self, estimate: Estimate) -> str:
+        """Format a 95% range: ``10.1 – 14.5``."""
+        return f"{self.number(estimate.low)} – {self.number(estimate.high)}"
 
 
-@dataclass(frozen=True)
-class ReferencePoint:
-    """A point of comparison on the scale of KID, such as real images with a little noise."""
-
-    key: str
-    label: str
-    value: Estimate
-
-
-@dataclass(frozen=True)
-class ImageGrid:
+class ImageGrid(NamedTuple):
     """A grid of images, with a title above it and a note (perhaps empty) below it."""
 
     title: str
-    image: Image.Image = field(repr=False)
-    note: str = ""
-
-
-@dataclass(frozen=True)
-class Table:
-    """Rows of texts, as many per row as there are heads, with a title above and a note (perhaps empty) below."""
-
-    title: str
-    heads: tuple[str, ...]
-    rows: tuple[tuple[str, ...], ...]
+    image: Image.Image
     note: str = ""
 
 
@@ -68,11 +61,9 @@ class Section:
     """One part of an evaluation.
 
     Args:
-        key: ``text_alignment``, ``fidelity``, ``memorisation`` or ``sweeps``.
+        key: ``text_alignment``, ``fidelity`` or ``memorisation``.
         figures: what was measured.
         missing: (what, why) of each figure, or of the whole section, that was not measured.
-        reference_points: points of comparison for the figure ``kid``.
-        tables: numbers in rows, such as a sweep.
         grids: images to look at.
         notes: sentences on how it was measured, or caveats.
         reasons: for ``memorisation``: why the result is inconclusive.
@@ -81,8 +72,6 @@ class Section:
     key: str
     figures: tuple[Figure, ...] = ()
     missing: tuple[tuple[str, str], ...] = ()
-    reference_points: tuple[ReferencePoint, ...] = ()
-    tables: tuple[Table, ...] = ()
     grids: tuple[ImageGrid, ...] = ()
     notes: tuple[str, ...] = ()
     reasons: tuple[str, ...] = ()
@@ -111,14 +100,14 @@ class ModelEvaluation:
 
     Args:
         name: the model, as it was named in the call.
-        facts: (what, text) about it: size, weights, images seen …
+        facts: what it is and how it was trained.
         sections: the parts of the evaluation, in the order they are shown.
         warnings: what a reader must know before trusting a figure.
         memorises: True where memorisation is flagged, False where it is not, None where that is inconclusive.
     """
 
     name: str
-    facts: tuple[tuple[str, str], ...]
+    facts: dict[str, str]
     sections: tuple[Section, ...]
     warnings: tuple[str, ...] = ()
     memorises: bool | None = None
@@ -138,7 +127,7 @@ class ModelEvaluation:
         """The verdict on memorisation."""
         if self.memorises is not None:
             return FLAGGED if self.memorises else NOT_FLAGGED
-        if not any(section.key == "memorisation" and section.figures for section in self.sections):
+        if "memorised" not in self.figures and "memorised_own" not in self.figures:
             return NOT_MEASURED
         meaning = "No more near-copies were found than chance explains, but copies may have been missed"
         because = f": {'; '.join(self.reasons)}" if self.reasons else ""
@@ -151,12 +140,10 @@ class Report:
 
     Args:
         data: the folder of images, as it was named in the call.
-        settings: (what, text) of how it was measured: images, seeds, sampling, features, versions.
+        settings: how it was measured: sampling, seed, features, versions.
         models: one per model.
-        command: the command line that repeats the evaluation.
     """
 
     data: str
-    settings: tuple[tuple[str, str], ...]
+    settings: dict[str, str]
     models: tuple[ModelEvaluation, ...]
-    command: str = ""

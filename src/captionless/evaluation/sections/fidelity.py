@@ -7,14 +7,15 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from captionless.evaluation.metrics import MINIMUM, Comparison, TooFewError, compare_sets, paired_kid
-from captionless.evaluation.report.results import Figure, ImageGrid, ReferencePoint, Section
+from captionless.evaluation.metrics import TooFewError, compare_sets, paired_kid
+from captionless.evaluation.report.results import Figure, ImageGrid, Section
 from captionless.evaluation.samples import EvaluationContext
 from captionless.generation.grids import sample_grid
 from captionless.generation.sample import to_images
 
 PAIRS = 8
 """Real images that the page shows, each over the one generated from it."""
+MORE = "Raise `samples`, or name a folder with more images."
 
 FORMATS: dict[str, tuple[str, str, bool, int]] = {
     "kid": ("KID × 1000", "lower", False, 1),
@@ -43,72 +44,64 @@ def fidelity_section(context: EvaluationContext) -> Section:
     """Compare images generated from real images' conditions with those real images."""
     real, generated, seed = context.real_samples, context.reconstructions, context.config.seed
     asked = "classes" if context.generator.classes else "image vectors"
-    shown = torch.linspace(0, len(real) - 1, min(PAIRS, len(real))).round().long()
-    rows = [to_images(real.pixels[shown]), to_images(generated.pixels[shown])]
+    some = torch.linspace(0, len(real.pixels) - 1, min(PAIRS, len(real.pixels))).round().long()
+    rows = [to_images(real.pixels[some]), to_images(generated.pixels[some])]
     grid = sample_grid(rows, ("real images", f"generated from their {asked}"), max(96, real.pixels.shape[-1]))
     grids = (ImageGrid(f"Real images, and images generated from their {asked}", grid),)
     try:
         comparisons, needed = compare_sets(real.features, generated.features, seed=seed)
     except TooFewError as error:
-        return Section(
-            "fidelity", missing=(("Fidelity and diversity", f"{error} {_hint(MINIMUM, context)}"),), grids=grids
-        )
+        return Section("fidelity", missing=(("Fidelity and diversity", f"{error} {MORE}"),), grids=grids)
     marks = tuple(
-        ReferencePoint(key, label, paired_kid(real.features, context.embed(altered), seed=seed))
-        for key, label, altered in alterations(real.pixels, context.config.noise_levels)
+        (label, paired_kid(real.features, context.embed(altered), seed=seed))
+        for label, altered in alterations(real.pixels)
     )
+    figures = tuple(
+        Figure(
+            one.name,
+            FORMATS[one.name][0],
+            one.model,
+            one.real,
+            *FORMATS[one.name][1:],
+            explanation=EXPLANATIONS[one.name],
+            marks=marks if one.name == "kid" else (),
+        )
+        for one in comparisons
+    )
+    features, size = context.features, context.generator.model.config.size
+    kind = "independent of the model" if features.independent else "the model's own encoder, so not independent"
     notes = (
-        _features_note(context),
+        f"Images are compared by {features.name} ({kind}), at the model's size of {size} pixels.",
         f"Every figure compares one half of the real images with images generated from the {asked} of the other half, "
         "over many random halves; for comparison, with the other half itself. Ranges hold 95% of the halves.",
     )
-    left_out = tuple(
-        (FORMATS[name][0], f"needs at least {least} images, and there are {len(real)}. {_hint(least, context)}")
+    missing = tuple(
+        (FORMATS[name][0], f"it needs at least {least} images, and there are {len(real.pixels)}. {MORE}")
         for name, least in needed.items()
     )
-    return Section("fidelity", tuple(map(_figure, comparisons)), left_out, marks, (), grids, notes)
+    return Section("fidelity", figures, missing, grids, notes)
 
 
-def alterations(pixels: Tensor, noise_levels: tuple[int, ...] = (4, 16)) -> list[tuple[str, str, Tensor]]:
+def alterations(pixels: Tensor) -> list[tuple[str, Tensor]]:
     """Alter images in several ways whose KID gives a scale: noise, and half the resolution.
 
     Args:
         pixels: uint8 (n, channels, size, size).
-        noise_levels: standard deviations of the noise, in levels of 255.
 
     Returns:
-        For each alteration a key, a description, and the altered images in the shape of ``pixels``.
+        For each alteration a description, and the altered images in the shape of ``pixels``.
     """
     generator = torch.Generator().manual_seed(0)
     found = []
-    for level in noise_levels:
+    for level in (4, 16):
         noise = level * torch.randn(pixels.shape, generator=generator)
         altered = (pixels.float() + noise).round().clamp(0, 255).to(torch.uint8)
-        found.append((f"noise_{level}", f"real images with noise of {level} of 255 levels", altered))
+        found.append((f"real images with noise of {level} of 255 levels", altered))
     halved = np.stack([np.asarray(_halved(image)) for image in to_images(pixels)])
     back = torch.from_numpy(halved).reshape(len(pixels), *pixels.shape[2:], -1).permute(0, 3, 1, 2)
-    found.append(("half_size", "real images at half the resolution, upsampled", back.contiguous()))
-    return found
+    return [*found, ("real images at half the resolution, upsampled", back.contiguous())]
 
 
 def _halved(image: Image.Image) -> Image.Image:
     half = (max(1, image.width // 2), max(1, image.height // 2))
     return image.resize(half, Image.Resampling.LANCZOS).resize(image.size, Image.Resampling.BICUBIC)
-
-
-def _figure(comparison: Comparison) -> Figure:
-    name = comparison.name
-    return Figure(name, FORMATS[name][0], comparison.model, comparison.real, *FORMATS[name][1:], EXPLANATIONS[name])
-
-
-def _hint(least: int, context: EvaluationContext) -> str:
-    """Say how a figure that needs at least so many images can be had."""
-    if context.usable >= least:
-        return f"Raise `samples` to {least} or more (the folder has {context.usable:,})."
-    return f"The folder has only {context.usable:,}; name one with more."
-
-
-def _features_note(context: EvaluationContext) -> str:
-    features, size = context.features, context.generator.model.config.size
-    kind = "independent of the model" if features.independent else "the model's own encoder, so not independent"
-    return f"Images are compared by {features.name} ({kind}), at the model's size of {size} pixels."

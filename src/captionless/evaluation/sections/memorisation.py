@@ -9,6 +9,7 @@ from PIL import Image
 from torch import Tensor
 
 from captionless.evaluation.data import EvaluationData
+from captionless.evaluation.lineage import mirrors_images
 from captionless.evaluation.metrics import (
     ENOUGH_HELD_OUT,
     Estimate,
@@ -31,10 +32,6 @@ COPIES = 0.05
 """If a larger share of held-out images look like copies of training images, they cannot show which share is usual."""
 MOST, HALF = 0.9, 0.5
 """Shares of the training images: with fewer than the first the report says so, below the second nothing is proven."""
-NO_PIXELS = (
-    "The folder has none of the training images. Generated images were compared with the vectors of full-size training "
-    "images that the model carries, which misses most copies, even exact ones: finding none here proves nothing."
-)
 NO_TRACE = "the folder has none of the images that the model was trained on"
 UNKNOWN = "what the model was trained on is not recorded"
 
@@ -46,21 +43,20 @@ class Matches:
     Args:
         key: key of its figure in the report.
         label: what the images were generated from, for the report.
-        samples: the images.
-        flagged: whether each image counts as memorised, in pixels or in features, bool (n,).
-        neighbours: its nearest training images in ``features`` and, where the folder has those, in ``pixels``.
+        pixels: the images.
+        neighbours: their nearest training images in ``features`` and in ``pixels``.
     """
 
     key: str
     label: str
-    samples: Samples
-    flagged: Tensor
+    pixels: Tensor
     neighbours: dict[str, Neighbours]
 
     @property
     def share(self) -> Estimate:
-        """The share of flagged images."""
-        return share(int(self.flagged.sum()), len(self.flagged))
+        """The share of images that count as memorised, in pixels or in features."""
+        flagged = torch.stack([memorised(one) for one in self.neighbours.values()]).any(0)
+        return share(int(flagged.sum()), len(flagged))
 
 
 def memorisation_section(context: EvaluationContext) -> tuple[Section, bool | None]:
@@ -69,105 +65,67 @@ def memorisation_section(context: EvaluationContext) -> tuple[Section, bool | No
     Returns:
         The section, and whether the model memorises; None where neither is proven.
     """
-    training, mirrored = _training_images(context)
-    if not len(training.features):
-        return Section(KEY, missing=(("Memorisation", NO_TRACE),)), None
-    held_out = len(context.data.held_out)
+    data, held_out = context.data, len(context.data.held_out)
+    if not len(data.seen):
+        return Section(KEY, missing=(("Memorisation", NO_TRACE if data.trained else UNKNOWN),)), None
+    variants = [Samples(data.seen.pixels, context.embed(data.seen.pixels))]
+    if mirrors_images(context.generator.model.config):  # training may have flipped them horizontally
+        flipped = data.seen.pixels.flip(3)
+        variants.append(Samples(flipped, context.embed(flipped)))
     try:
-        real = _match("real", "", context.real_samples, training, mirrored).share if held_out else None
-        series = [_match(key, label, samples, training, mirrored) for key, label, samples in _series(context)]
+        real = _match("real", "", context.real_samples, variants).share if held_out else None
+        series = [_match(key, label, samples, variants) for key, label, samples in _series(context)]
     except TooFewError as error:
         return Section(KEY, missing=(("Memorisation", str(error)),)), None
-    notes, doubts = _notes(context, real), _doubts(context.data, real)
+    notes, doubts = _caveats(data, real)
     proven = memorises([one.share for one in series], real, sound=not doubts)
     if real is None or real.n < ENOUGH_HELD_OUT:
         count = real.n if real else "none"
         doubts.append(f"it takes {ENOUGH_HELD_OUT} held-out images to say what is usual, and there were {count}")
     figures = tuple(_figure(one, real) for one in series)
-    grids = tuple(_grid(one, training) for one in series if len(training.pixels))
-    doubts = [] if proven else doubts
-    return Section(KEY, figures, grids=grids, notes=tuple(notes), reasons=tuple(doubts)), proven
+    grids = tuple(_grid(one, data.seen.pixels) for one in series)
+    return Section(KEY, figures, grids=grids, notes=tuple(notes), reasons=() if proven else tuple(doubts)), proven
 
 
 def _series(context: EvaluationContext) -> list[tuple[str, str, Samples]]:
     """Return key, label and images of each series: from new conditions, and from those of training images."""
     held_out = len(context.data.held_out)
-    new = [context.prompted, context.reconstructions if held_out else None]
-    fresh = [samples for samples in new if samples is not None]
+    new = [samples for samples in (context.prompted, context.reconstructions if held_out else None) if samples]
     own = context.training_samples if held_out else context.reconstructions
     found = []
-    if fresh:
-        pixels, features = torch.cat([one.pixels for one in fresh]), torch.cat([one.features for one in fresh])
-        found.append(("memorised", "asked for something new", Samples(pixels, features)))
-    if own is not None:
+    if new:
+        both = Samples(torch.cat([one.pixels for one in new]), torch.cat([one.features for one in new]))
+        found.append(("memorised", "asked for something new", both))
+    if own:
         found.append(("memorised_own", "asked for what it was trained on", own))
     return found
 
 
-def _training_images(context: EvaluationContext) -> tuple[Samples, Samples | None]:
-    """Return the training images, and their mirror images if training may have flipped them horizontally.
-
-    If the folder has no training images, the features are the model's embedding bank and there are no pixels.
-    """
-    pixels = context.data.seen.pixels
-    if not len(pixels):
-        bank = context.embedding_bank
-        return Samples(pixels, torch.empty(0, 1) if bank is None else bank), None
-    training = Samples(pixels, context.embed(pixels))
-    if not context.mirrored:
-        return training, None
-    return training, Samples(pixels.flip(3), context.embed(pixels.flip(3)))
+def _match(key: str, label: str, samples: Samples, training: list[Samples]) -> Matches:
+    """Find the nearest training images of each image; ``training`` holds the images and perhaps their mirror images."""
+    features = nearest(samples.features, *(one.features for one in training))
+    pixels = nearest(samples.pixels.flatten(1), *(one.pixels.flatten(1) for one in training))
+    return Matches(key, label, samples.pixels, {"features": features, "pixels": pixels})
 
 
-def _match(key: str, label: str, samples: Samples, training: Samples, mirrored: Samples | None) -> Matches:
-    """Find the nearest training images of each image, and flag those that count as memorised."""
-    found = {"features": nearest(samples.features, training.features, mirrored.features if mirrored else None)}
-    if len(training.pixels):
-        others = mirrored.pixels.flatten(1) if mirrored else None
-        found["pixels"] = nearest(samples.pixels.flatten(1), training.pixels.flatten(1), others)
-    return Matches(key, label, samples, torch.stack([memorised(one) for one in found.values()]).any(0), found)
-
-
-def _notes(context: EvaluationContext, real: Estimate | None) -> list[str]:
-    """Return caveats about the training images that generated images were compared with."""
-    data, notes = context.data, []
-    if not len(data.seen):
-        notes.append(NO_PIXELS)
+def _caveats(data: EvaluationData, real: Estimate | None) -> tuple[list[str], list[str]]:
+    """Return notes on the images compared with, and the reasons why copies of training images might not be found."""
+    notes, doubts = [], []
+    if not data.trained:
+        doubts.append(UNKNOWN)
     elif data.found < MOST * data.trained_on:
-        notes.append(
-            f"Copies were sought among {data.found:,} of the {data.trained_on:,} training images; copies of the others "
-            "are not found."
-        )
-    if len(data.seen) and data.inherited_missing:
-        notes.append(
-            f"Of the training images of the models that it was initialised from, {data.inherited_missing:,} are not in "
-            "the folder; copies of those are not found."
-        )
-    notes += context.remarks
+        compared = f"only {data.found:,} of the {data.trained_on:,} images that the model was trained on"
+        notes.append(f"Generated images were compared with {compared}; copies of the others are not found.")
+        if data.found < HALF * data.trained_on:
+            doubts.append(f"generated images were compared with {compared}")
     if real and real.value > COPIES:
+        doubts.append(f"{real.value:.0%} of the held-out images look like copies themselves")
         notes.append(
             f"{real.value:.0%} of the held-out images are as close to a training image as copies would be. If they are "
             "copies of training images (resized, or saved again), they are not held out: fidelity to them is too "
             "high, and they cannot say how many copies are usual."
         )
-    return notes
-
-
-def _doubts(data: EvaluationData, real: Estimate | None) -> list[str]:
-    """Return why copies of training images might not be found."""
-    doubts = []
-    if not data.trained_on:
-        doubts.append(UNKNOWN)
-    elif not data.found:
-        doubts.append(NO_TRACE)
-    elif data.found < HALF * data.trained_on:
-        doubts.append(
-            f"generated images were compared with only {data.found:,} of the {data.trained_on:,} images that the model "
-            "was trained on"
-        )
-    if real and real.value > COPIES:
-        doubts.append(f"{real.value:.0%} of the held-out images look like copies themselves")
-    return doubts
+    return notes, doubts
 
 
 def _figure(matches: Matches, real: Estimate | None) -> Figure:
@@ -185,31 +143,30 @@ def _figure(matches: Matches, real: Estimate | None) -> Figure:
     )
 
 
-def closest_pairs(matches: Matches) -> list[tuple[int, int, str]]:
-    """Return (generated index, training index, feature space) of the closest pairs, closest first.
+def closest_pairs(matches: Matches) -> list[tuple[int, int, float]]:
+    """Return (generated index, training index, ratio of distances) of the closest pairs, closest first.
 
     Each training image appears only once.
     """
-    neighbours = matches.neighbours
-    ratio = torch.stack([one.ratio for one in neighbours.values()])
-    names, found = list(neighbours), dict[int, tuple[int, int, str]]()
-    for i in ratio.amin(0).argsort().tolist():
-        where = names[int(ratio[:, i].argmin())]
-        index = int(neighbours[where].index[i])
-        found.setdefault(index, (i, index, where))
+    neighbours = list(matches.neighbours.values())
+    ratio, space = torch.stack([one.ratio for one in neighbours]).min(0)
+    found = dict[int, tuple[int, int, float]]()
+    for i in ratio.argsort().tolist():
+        index = int(neighbours[int(space[i])].index[i])
+        found.setdefault(index, (i, index, float(ratio[i])))
     return list(found.values())
 
 
-def _grid(matches: Matches, training: Samples) -> ImageGrid:
+def _grid(matches: Matches, training: Tensor) -> ImageGrid:
     """Draw the images closest to a training image, each next to it."""
     images: list[Image.Image] = []
     labels: list[str] = []
-    for i, index, where in closest_pairs(matches)[:SHOWN]:
-        images += [*to_images(matches.samples.pixels[[i]]), *to_images(training.pixels[[index]])]
-        labels += [f"generated ({matches.neighbours[where].ratio[i]:.2f} in {where})", "nearest training image"]
-    grid = sample_grid(images, labels, columns=8, cell=max(96, training.pixels.shape[-1]))
+    for i, index, ratio in closest_pairs(matches)[:SHOWN]:
+        images += [*to_images(matches.pixels[[i]]), *to_images(training[[index]])]
+        labels += [f"generated ({ratio:.2f})", "nearest training image"]
+    grid = sample_grid(images, labels, columns=8, cell=max(96, training.shape[-1]))
     note = (
-        "The closest first: the distance to the nearest training image over that to the second; below 0.33 counts as "
-        "memorised. Each training image is shown once, next to the generated image closest to it."
+        "The closest first: the distance to the nearest training image over that to the second, in pixels or in "
+        "features; below 0.33 counts as memorised."
     )
     return ImageGrid(f"Nearest training images, {matches.label}", grid, note)

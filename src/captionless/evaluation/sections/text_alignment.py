@@ -35,22 +35,16 @@ def text_alignment_section(context: EvaluationContext) -> Section:
     prompts, samples = context.prompts, context.prompted
     if prompts is None or samples is None:
         return Section(KEY, missing=(("Text alignment", NO_PROMPTS),))
-    encoded, recognised = _encoder_part(context, prompts, samples), _classifier_part(context, prompts, samples)
-    count, images, bridge = len(prompts.prompts), prompts.images, context.sampler.sampling.bridge
-    notes = [f"{count:,} prompts from {prompts.source}, {images} images of each, bridge {bridge}."]
+    encoded, recognised = _by_encoder(context, prompts, samples), _by_classifier(context, prompts, samples)
+    count, bridge = len(prompts.prompts), context.sampling.bridge
+    notes = [f"{count:,} prompts from {prompts.source}, {prompts.images} images of each, bridge {bridge}."]
     if count < FEW:
         notes.append(f"The ranges of cosine and own prompt are too narrow for fewer than {FEW} prompts.")
-    return Section(
-        KEY,
-        encoded.figures + recognised.figures,
-        encoded.missing + recognised.missing,
-        tables=recognised.tables,
-        grids=(_grid(prompts, samples.pixels),),
-        notes=tuple(notes),
-    )
+    figures, missing = encoded.figures + recognised.figures, encoded.missing + recognised.missing
+    return Section(KEY, figures, missing, (_grid(prompts, samples.pixels),), tuple(notes))
 
 
-def _encoder_part(context: EvaluationContext, prompts: PromptSet, samples: Samples) -> Section:
+def _by_encoder(context: EvaluationContext, prompts: PromptSet, samples: Samples) -> Section:
     """Compare images with prompts in the space of a dual encoder: the features' own, or else the model's."""
     features, name = context.features, "Cosine with the prompt, R-precision"
     if context.generator.classes:
@@ -59,9 +53,9 @@ def _encoder_part(context: EvaluationContext, prompts: PromptSet, samples: Sampl
     encoder = context.generator.encoder if features.encode_texts is None else None
     encode_texts = encoder.encode_texts if encoder else features.encode_texts
     texts = F.normalize(encode_texts([prompt.text for prompt in prompts.prompts]), dim=1)  # type: ignore[misc]
-    owner = torch.arange(len(texts)).repeat_interleave(prompts.images)
     try:
         choices = choice_count(len(distinct_texts(texts)[0]))
+        owner = torch.arange(len(texts)).repeat_interleave(prompts.images)
         gain, precision = _measures(encoder, samples, texts, owner)
     except TooFewError as error:
         return Section(KEY, missing=((name, str(error)),))
@@ -92,8 +86,7 @@ def _encoder_part(context: EvaluationContext, prompts: PromptSet, samples: Sampl
 
 def _measures(encoder: Encoder | None, samples: Samples, texts: Tensor, owner: Tensor) -> tuple[Estimate, Estimate]:
     """Return the gain of cosine and the R-precision of images whose prompts are ``owner`` (n,) of ``texts`` (m, d)."""
-    images = encoder.encode_images(to_images(samples.pixels)) if encoder else samples.features
-    images = F.normalize(images, dim=1)
+    images = F.normalize(encoder.encode_images(to_images(samples.pixels)) if encoder else samples.features, dim=1)
     return cosine_gain(images, texts, owner), r_precision(images, texts, owner)
 
 
@@ -108,14 +101,13 @@ def _of_real_images(
     if any(prompt.label is None or prompt != photo_of(prompt.label) for prompt in prompts.prompts):
         return None, None
     rows = [i for i, label in enumerate(context.real.labels) if label in indices]
-    try:
-        owner = torch.tensor([indices[context.real.labels[i]] for i in rows])
-        return _measures(encoder, context.real_samples.take(rows), texts, owner) if rows else (None, None)
-    except TooFewError:
+    owner = [indices[context.real.labels[i]] for i in rows]
+    if len(set(owner)) < 2:
         return None, None
+    return _measures(encoder, context.real_samples.take(rows), texts, torch.tensor(owner))
 
 
-def _classifier_part(context: EvaluationContext, prompts: PromptSet, samples: Samples) -> Section:
+def _by_classifier(context: EvaluationContext, prompts: PromptSet, samples: Samples) -> Section:
     """Let the reference classifier name the images of the prompts with labels."""
     classifier, name = context.classifier, "Recognised as asked"
     if isinstance(classifier, str):
@@ -124,11 +116,10 @@ def _classifier_part(context: EvaluationContext, prompts: PromptSet, samples: Sa
     labels = [prompt.label for prompt in prompts.prompts]
     strange = sorted({label for label in labels if label and label not in indices})
     usable = sum(label in indices for label in labels)
-    if not usable:
-        why = f"the folder has too few images, or none, labelled {', '.join(strange[:3])}; its labels are "
-        return Section(KEY, missing=((name, why + ", ".join(classifier.classes[:10])),))
     why = "the folder has no such label, or too few images of it"
     missing = ((f"{name}, for {', '.join(strange[:5])}", why),) if strange else ()
+    if not usable:
+        return Section(KEY, missing=missing)
     owner = torch.arange(len(labels)).repeat_interleave(prompts.images)
     wanted = torch.tensor([indices.get(label or "", -1) for label in labels])[owner]
     rows = wanted >= 0
@@ -143,7 +134,7 @@ def _classifier_part(context: EvaluationContext, prompts: PromptSet, samples: Sa
         "recognises what was asked for. For comparison: its accuracy on held-out real images of the same labels, "
         f"in the same proportions. The range is for other {'noise' if few else 'prompts of the kind'}.",
     )
-    return Section(KEY, (figure,), missing, tables=(classifier.table(samples.pixels[rows], wanted[rows]),))
+    return Section(KEY, (figure,), missing)
 
 
 def _grid(prompts: PromptSet, pixels: Tensor) -> ImageGrid:
@@ -153,6 +144,5 @@ def _grid(prompts: PromptSet, pixels: Tensor) -> ImageGrid:
     shown = range(0, len(texts), step)[:GRID_ROWS]
     rows = [to_images(pixels[i * each : i * each + min(each, GRID_COLUMNS)]) for i in shown]
     note = "" if step == 1 else f"Every {step}th prompt of {len(texts):,}; not selected by hand."
-    return ImageGrid(
-        "Images of the prompts", sample_grid(rows, [texts[i] for i in shown], max(96, pixels.shape[-1])), note
-    )
+    grid = sample_grid(rows, [texts[i] for i in shown], max(96, pixels.shape[-1]))
+    return ImageGrid("Images of the prompts", grid, note)
