@@ -8,6 +8,7 @@ import sys
 import pytest
 import tqdm
 
+from captionless import progress
 from captionless.progress import ProgressBar, Silent, choose_progress
 
 
@@ -51,3 +52,13 @@ def _at_once(init: object) -> object:
         init(self, *args, **named | {"delay": 0, "mininterval": 0})  # type: ignore[operator]
 
     return start
+
+
+def test_a_log_file_gets_the_share_done_and_the_detail(monkeypatch: pytest.MonkeyPatch) -> None:
+    log = io.StringIO()
+    monkeypatch.setattr(sys, "stderr", log)
+    bar = ProgressBar()
+    bar.advance("Training", 120, 1000)
+    monkeypatch.setattr(progress, "LOG_SECONDS", 0.0)
+    bar.advance("Training", 130, 1000, "64 images seen")
+    assert log.getvalue() == "Training: 13%, 64 images seen\n"

@@ -3,10 +3,15 @@
 from __future__ import annotations
 
 import sys
+import time
 from typing import TYPE_CHECKING, Any, Protocol
 
 if TYPE_CHECKING:
     from tqdm import tqdm
+
+LOG_SECONDS = 60.0
+"""Time between the lines in a log file."""
+BAR = "{desc}: {percentage:3.0f}%|{bar}| {n_fmt}/{total_fmt}, {elapsed} so far, about {remaining} left{postfix}"
 
 
 class Progress(Protocol):
@@ -30,13 +35,14 @@ class Silent:
 
 
 class ProgressBar:
-    """Draw a ``Progress`` as lines of text on the standard error, in terminals and notebooks alike.
+    """Draw a ``Progress`` on the standard error: bars in terminals and notebooks, in a log file a line each minute.
 
     Work of less than a second shows no bar, and a bar disappears when its task is complete.
     """
 
     def __init__(self) -> None:
         self._bars: dict[str, tqdm[Any]] = {}
+        self._logged = time.monotonic()
 
     def say(self, message: str) -> None:
         """Print the remark above the bars."""
@@ -48,14 +54,26 @@ class ProgressBar:
         """Draw the bar of a task, with a detail behind it."""
         from tqdm import tqdm
 
+        if not _watched():
+            if time.monotonic() - self._logged >= LOG_SECONDS:
+                self._logged = time.monotonic()
+                self.say(f"{task}: {done / max(1, total):.0%}" + (f", {detail}" if detail else ""))
+            return
         if task not in self._bars:
-            self._bars[task] = tqdm(total=total, desc=task, leave=False, delay=1.0, file=sys.stderr)
+            self._bars[task] = tqdm(
+                total=total, desc=task, leave=False, delay=1.0, file=sys.stderr, dynamic_ncols=True, bar_format=BAR
+            )
         bar = self._bars[task]
         bar.total = total
         bar.set_postfix_str(detail, refresh=False)
         bar.update(done - bar.n)
         if done >= total:
             self._bars.pop(task).close()
+
+
+def _watched() -> bool:
+    """Whether a person is there to see the standard error: a terminal or a notebook."""
+    return sys.stderr.isatty() or type(sys.stderr).__module__.startswith("ipykernel")
 
 
 def choose_progress(progress: Progress | bool | None) -> Progress:
@@ -66,7 +84,7 @@ def choose_progress(progress: Progress | bool | None) -> Progress:
             terminal or a notebook.
     """
     if progress is None:
-        progress = sys.stderr.isatty() or type(sys.stderr).__module__.startswith("ipykernel")
+        progress = _watched()
     if isinstance(progress, bool):
         return ProgressBar() if progress else Silent()
     return progress

@@ -20,7 +20,7 @@ import tiny
 from captionless.checkpoints.config import EncoderReference, ModelConfig, save_config
 from captionless.checkpoints.model import WEIGHTS, Model
 from captionless.checkpoints.tensors import save_tensors
-from captionless.cli.console import Bar
+from captionless.cli.console import CommandProgress
 from captionless.encoders.dual_encoder import load_encoder
 
 Run = Callable[..., int]
@@ -226,13 +226,13 @@ def test_the_bar_counts_the_images_of_the_whole_sweep(
     paint: Callable[..., Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     seen: list[tuple[int, int]] = []
-    advance = Bar.advance
+    advance = CommandProgress.advance
 
-    def watched(bar: Bar, task: str, done: int, total: int) -> None:
+    def watched(bar: CommandProgress, task: str, done: int, total: int) -> None:
         advance(bar, task, done, total)
         seen.append((done, total))
 
-    monkeypatch.setattr(Bar, "advance", watched)
+    monkeypatch.setattr(CommandProgress, "advance", watched)
     paint("a", "b", "c", "--guidance", "0,1", "--batch", "2", steps=1)
     assert seen == [(done, 6) for done in range(1, 7)]
 

@@ -9,7 +9,7 @@ import typer
 from typer.exceptions import TyperException
 
 from captionless.cli.assess import assess
-from captionless.cli.console import say, show
+from captionless.cli.console import print_remark, show
 from captionless.cli.embed import embed
 from captionless.cli.evaluate import evaluate
 from captionless.cli.generate import generate
@@ -62,5 +62,5 @@ def main() -> None:
 
 def _complain(message: str, code: int) -> None:
     if message:
-        say(f"captionless: {message}")
+        print_remark(f"captionless: {message}")
     sys.exit(code)

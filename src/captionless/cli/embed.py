@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from captionless.cli.console import say, show, working
+from captionless.cli.console import print_remark, show, working
 from captionless.config.base import Config, setting
 
 
@@ -29,9 +29,9 @@ def embed(options: EmbedOptions) -> None:
         from captionless.training.dataset import pick_encoder, report_images
 
         encoder, reason = pick_encoder(folder, options.encoder, progress)
-        say(f"Encoder: {reason}.")
+        print_remark(f"Encoder: {reason}.")
         embedded = embed_folder(folder, encoder, progress=progress)
-        report_images(embedded, cache_folder() / "reports" / f"{folder.resolve().name}.csv", say)
+        report_images(embedded, cache_folder() / "reports" / f"{folder.resolve().name}.csv", print_remark)
         if options.csv is not None:
             write_vectors(options.csv, embedded.names, embedded.vectors)
             show(options.csv)

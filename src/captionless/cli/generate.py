@@ -6,10 +6,7 @@ from pathlib import Path
 
 from captionless.cli.console import show, working
 from captionless.config.base import Config, setting
-from captionless.config.sampling import GUIDANCE, SamplingConfig
-
-CONTENT = "What to show"
-PHOTOGRAPH = "Start from a photograph"
+from captionless.config.sampling import SamplingConfig
 
 
 class GenerateOptions(Config):
@@ -28,46 +25,34 @@ class GenerateOptions(Config):
     classes: tuple[str, ...] = setting(
         (),
         "A class to show, where the model was trained with --classes. Repeatable.",
-        panel=CONTENT,
+        panel="What to show",
         flag="--class",
         metavar="NAME",
     )
-    negative: str | None = setting(None, "A prompt to guide away from.", panel=CONTENT, metavar="TEXT")
+    negative: str | None = setting(None, "A prompt to guide away from.", metavar="TEXT")
     also: tuple[str, ...] = setting(
         (),
         "Another prompt at the same time; its weight is 1 unless given, and below 0 guides away from it. Repeatable.",
-        panel=CONTENT,
         metavar="TEXT[:WEIGHT]",
     )
-    then: str | None = setting(None, "Another prompt that takes over on the way.", panel=CONTENT, metavar="TEXT")
-    switch: float | None = setting(None, "Share of the way after which `then` takes over.", panel=CONTENT, shown="0.5")
+    then: str | None = setting(None, "Another prompt that takes over on the way.", metavar="TEXT")
+    switch: float | None = setting(None, "Share of the way after which `then` takes over.", shown="0.5")
     towards: str | None = setting(
-        None,
-        "Blend from the prompt to this one in even steps, all from the noise of one seed.",
-        panel=CONTENT,
-        metavar="TEXT",
+        None, "Blend from the prompt to this one in even steps, all from the noise of one seed.", metavar="TEXT"
     )
-    like: Path | None = setting(
-        None, "An image of what to show, with a prompt or without.", panel=CONTENT, metavar="IMAGE"
-    )
-    like_share: float | None = setting(None, "Its share in the mixture with the prompt.", panel=CONTENT, shown="0.5")
-    init: Path | None = setting(None, "A photograph to start from instead of noise.", panel=PHOTOGRAPH, metavar="IMAGE")
+    like: Path | None = setting(None, "An image of what to show, with a prompt or without.", metavar="IMAGE")
+    like_share: float | None = setting(None, "Its share in the mixture with the prompt.", shown="0.5")
+    init: Path | None = setting(None, "A photograph to start from.", panel="Start from a photograph", metavar="IMAGE")
     strength: float | None = setting(
-        None,
-        "How much of it is replaced, from above 0 (nothing) to 1 (everything).",
-        panel=PHOTOGRAPH,
-        shown="0.6; with `mask` 1",
+        None, "How much of it is replaced, from above 0 (nothing) to 1 (everything).", shown="0.6; with `mask` 1"
     )
     mask: Path | None = setting(
-        None,
-        "An image of its size: only what is white (or transparent) here is replaced.",
-        panel=PHOTOGRAPH,
-        metavar="IMAGE",
+        None, "An image of its size: only what is white (or transparent) here is replaced.", metavar="IMAGE"
     )
     guidance: tuple[float, ...] = setting(
         (SamplingConfig().guidance,),
         f"{SamplingConfig.model_fields['guidance'].description} Several, such as -1,0,1,3, are compared side by side.",
-        panel=GUIDANCE,
+        panel="Guidance",
         example=(3,),
         metavar="W[,W...]",
     )

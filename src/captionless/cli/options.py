@@ -29,12 +29,15 @@ def add_command(app: typer.Typer, function: Callable[..., None]) -> dict[str, st
         How the command line spells each setting.
     """
     configs: dict[str, type[Config]] = {k: v for k, v in get_type_hints(function).items() if k != "return"}
+    fields: dict[str, FieldInfo] = {}
     owners: dict[str, str] = {}
+    panels: dict[str, str | None] = {}
     for parameter, config in configs.items():
+        panel = None
         for name, field in config.model_fields.items():
-            if not isinstance(field.default, Config):
-                owners.setdefault(name, parameter)
-    fields = {name: configs[owner].model_fields[name] for name, owner in owners.items()}
+            panel = about(field, "panel") or panel
+            if name not in fields and not isinstance(field.default, Config):
+                fields[name], owners[name], panels[name] = field, parameter, panel
 
     def command(**given: Any) -> None:
         values: dict[str, dict[str, Any]] = {parameter: {} for parameter in configs}
@@ -44,16 +47,15 @@ def add_command(app: typer.Typer, function: Callable[..., None]) -> dict[str, st
         try:
             function(**{parameter: config(**values[parameter]) for parameter, config in configs.items()})
         except CaptionlessError as error:  # its own flags first: another command may spell the same setting differently
-            error.args = (with_flags(str(error), spelled),)
+            error.args = (with_flags(str(error), flags),)
             raise
 
-    flags = {name: flag(name, field) for name, field in fields.items()}
-    spelled = {name: one for name, one in flags.items() if one}
-    parameters = [_parameter(name, field, flags) for name, field in fields.items()]
+    flags = {name: spelled for name, field in fields.items() if (spelled := flag(name, field))}
+    parameters = [_parameter(name, field, panels[name], flags) for name, field in fields.items()]
     command.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
     command.__doc__ = function.__doc__
     app.command(function.__name__)(command)
-    return spelled
+    return flags
 
 
 def flag(name: str, field: FieldInfo) -> str:
@@ -78,33 +80,31 @@ def with_flags(message: str, flags: Mapping[str, str]) -> str:
     return _NAMED.sub(spelled, message)
 
 
-def _parameter(name: str, field: FieldInfo, flags: Mapping[str, str]) -> inspect.Parameter:
+def _parameter(name: str, field: FieldInfo, panel: str | None, flags: Mapping[str, str]) -> inspect.Parameter:
     text = field.description or ""
     if len(choices(field)) > 1:
         text += f" One of {', '.join(choices(field))}."
     text = escape(with_flags(text, flags))
     if about(field, "shown") or field.default not in (None, False, (), PydanticUndefined):
         text += f" [dim]\\[default: {with_flags(describe_default(field), flags)}][/dim]"
-    more = {"help": text, "rich_help_panel": about(field, "panel"), "show_default": False}
+    more: dict[str, Any] = {"help": text, "rich_help_panel": panel, "show_default": False}
     more["metavar"] = about(field, "metavar") or _metavar(plain_type(field))
-    option: Any = typer.Option(flags[name], **more) if flags[name] else typer.Argument(**more)
-    kind, required = _type(field), field.is_required()
+    option: Any = typer.Option(flags[name], **more) if name in flags else typer.Argument(**more)
+    # The command line reads text; the config converts it to numbers and reports invalid values.
+    kind: Any = list[str] if _repeated(field) else plain_type(field)
+    kind, required = kind if kind in (bool, Path, list[str]) else str, field.is_required()
     annotation: Any = Annotated[kind if required else kind | None, option]
     default = inspect.Parameter.empty if required else None
     return inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, annotation=annotation, default=default)
 
 
-def _type(field: FieldInfo) -> Any:
-    """Return the type that the command line reads; the config converts text to numbers and reports invalid values."""
-    kind = plain_type(field)
-    if get_origin(kind) is tuple and get_args(kind)[0] is str:
-        return list[str]
-    return kind if kind in (bool, Path) else str
+def _repeated(field: FieldInfo) -> bool:
+    return bool(plain_type(field) == tuple[str, ...])
 
 
 def _metavar(kind: Any) -> str:
     """Return what stands for a value in the help; a switch takes none."""
-    if get_origin(kind) is tuple and get_args(kind)[0] is not str:
+    if get_origin(kind) is tuple and kind != tuple[str, ...]:
         return "N,N,…" if ... in get_args(kind) else "N,N"
     return {int: "INTEGER", float: "NUMBER", Path: "PATH"}.get(kind, "" if kind is bool else "TEXT")
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from captionless.cli.console import say, working
+from captionless.cli.console import print_remark, working
 from captionless.config.train_request import TrainRequest
 from captionless.config.training import TrainConfig
 
@@ -18,4 +18,6 @@ def train(request: TrainRequest, config: TrainConfig) -> None:
         from captionless.training.run import train as train_model
 
         train_model(**request.given(), **config.given(), progress=progress)
-        say(f"Done. Try: captionless generate --model {request.out} {example_request(load_config(request.out))}")
+        print_remark(
+            f"Done. Try: captionless generate --model {request.out} {example_request(load_config(request.out))}"
+        )

@@ -28,7 +28,7 @@ def setting(
     Args:
         default: its value unless another is given; ``...`` if it must be given.
         help: one or two sentences about its effect, for the command line, the documentation and ``help()``.
-        panel: heading that it stands under in the command line's help; None: among the main options.
+        panel: heading in the command line's help, for this setting and those after it.
         shown: the default in words, where it depends on something else.
         example: a sensible value for error messages; by default the default.
         flag: how the command line spells it, if not like its name; "" for an argument without a flag.

@@ -26,11 +26,6 @@ OPTIONS: dict[str, tuple[Sampler, ...]] = {
 }
 """The samplers that have an option; the others refuse it."""
 
-GUIDANCE = "Guidance"
-SAMPLING = "Sampling"
-BRIDGING = "From text to image vectors"
-UPSAMPLING = "Super-resolution stage"
-
 
 class SamplingConfig(Config):
     """The settings for sampling images from noise. The defaults are what measured best: see ``docs/ablations.md``."""
@@ -39,14 +34,13 @@ class SamplingConfig(Config):
         5.0,
         "Guidance scale w of (1+w)·cond − w·uncond: 0 is no guidance; a larger scale follows the prompt more closely "
         "and varies less.",
-        panel=GUIDANCE,
+        panel="Guidance",
         ge=-100,
         le=100,
     )
     guidance_interval: tuple[float, float] | None = setting(
         None,
         "Times, from 0 (image) to 1 (noise), between which guidance acts.",
-        panel=GUIDANCE,
         shown="the times of `guidance_levels`; 0,1 with a scale of 0 or less",
         example=(0.1, 0.9),
     )
@@ -54,26 +48,19 @@ class SamplingConfig(Config):
         (0.16, 6.27),
         "Noise levels sigma/alpha between which guidance acts unless `guidance_interval` is given; on the cosine "
         "schedule these are the times from 0.1 to 0.9.",
-        panel=GUIDANCE,
     )
     guidance_rescale: float = setting(
-        0.0,
-        "Share of the contrast added by guidance that is taken back (arXiv:2305.08891).",
-        panel=GUIDANCE,
-        ge=0,
-        le=1,
-        example=0.7,
+        0.0, "Share of the contrast added by guidance that is taken back (arXiv:2305.08891).", ge=0, le=1, example=0.7
     )
-    threshold: Threshold = setting("static", "How predicted images are kept in the range of pixels.", panel=GUIDANCE)
+    threshold: Threshold = setting("static", "How predicted images are kept in the range of pixels.")
     steps: int = setting(
-        15, "Denoising steps; with `sampler=heun` each takes two network calls.", panel=SAMPLING, ge=1, example=20
+        15, "Denoising steps; with `sampler=heun` each takes two network calls.", panel="Sampling", ge=1, example=20
     )
-    sampler: Sampler = setting("dpmpp-2m", "The sampling algorithm.", panel=SAMPLING)
-    spacing: Spacing = setting("even", "How the steps are spaced between noise and image.", panel=SAMPLING)
+    sampler: Sampler = setting("dpmpp-2m", "The sampling algorithm.")
+    spacing: Spacing = setting("even", "How the steps are spaced between noise and image.")
     eta: float | None = setting(
         None,
         "Fresh noise per step, for the samplers ddim, dpmpp-2m-sde and euler-ancestral.",
-        panel=SAMPLING,
         shown="0 for ddim, else 1",
         example=1,
         ge=0,
@@ -82,50 +69,45 @@ class SamplingConfig(Config):
     churn: float | None = setting(
         None,
         "S_churn: amount of fresh noise added by the samplers heun and euler.",
-        panel=SAMPLING,
         shown="0",
         example=20,
         ge=0,
         le=100,
     )
     variance: Variance | None = setting(
-        None, "Variance of the steps of ddpm: the posterior's (lower) or beta (upper).", panel=SAMPLING, shown="lower"
+        None, "Variance of the steps of ddpm: the posterior's (lower) or beta (upper).", shown="lower"
     )
     precision: Precision = setting(
-        "auto", "Number format; auto takes bf16 where the processor supports it natively, else float32.", panel=SAMPLING
+        "auto", "Number format; auto takes bf16 where the processor supports it natively, else float32."
     )
-    batch: int = setting(32, "Images per network call; changes memory and speed, not the images.", panel=SAMPLING, ge=1)
+    batch: int = setting(32, "Images per network call; changes memory and speed, not the images.", ge=1)
     bridge: Bridge = setting(
         "nearest",
         "How a text vector becomes a condition: `nearest` takes the weighted mean of the nearest training images' "
         "vectors, `mean` shifts the text vector by the difference of the means, `none` uses it unchanged.",
-        panel=BRIDGING,
+        panel="From text to image vectors",
     )
     neighbours: int = setting(
         100,
         "Number of training image vectors averaged by `bridge=nearest`; more of them average out the peculiarities of "
         "single images.",
-        panel=BRIDGING,
         ge=1,
     )
     mean_shift_iterations: int = setting(
         2,
         "Mean-shift iterations applied to that mean, each replacing it by the mean of its own nearest vectors; more "
         "iterations follow the prompt more reliably but lose detail.",
-        panel=BRIDGING,
         ge=0,
     )
     mean_shift_minimum: int = setting(
         1000,
         "Training images needed for these iterations; among fewer, the mean would collapse onto a single one.",
-        panel=BRIDGING,
         ge=1,
     )
-    upsample_steps: int = setting(8, "Denoising steps of the super-resolution stage.", panel=UPSAMPLING, ge=1)
+    upsample_steps: int = setting(8, "Denoising steps of a super-resolution stage.", panel="Super-resolution", ge=1)
     upsample_noise: float = setting(
         0.05,
         "Standard deviation of the noise on its low-resolution input (pixels in [-1, 1]), which hides small flaws.",
-        panel=UPSAMPLING,
         ge=0,
         le=1,
     )

@@ -9,10 +9,6 @@ from pydantic import field_validator
 
 from captionless.config.base import Config, setting
 
-START = "Start from another model"
-CONDITIONS = "Encoder and classes"
-WATCH = "While it trains"
-
 
 class TrainRequest(Config):
     """What to train on, from where, and what to write: the arguments of ``captionless.train`` beside the settings."""
@@ -30,51 +26,41 @@ class TrainRequest(Config):
     encoder: str | None = setting(
         None,
         "bundled, a hub id or a folder; auto takes the bundled encoder if the images are in its domain, else CLIP.",
-        panel=CONDITIONS,
+        panel="Encoder and classes",
         shown="auto; with `start_from` or `resume` that model's",
     )
     vectors: Path | None = setting(
-        None,
-        "A table of image vectors computed before: path, then numbers; needs `encoder`.",
-        panel=CONDITIONS,
-        metavar="FILE.csv",
+        None, "A table of image vectors computed before: path, then numbers; needs `encoder`.", metavar="FILE.csv"
     )
-    classes: bool = setting(
-        False, "Train a class-conditional model: an image's class is its sub-folder.", panel=CONDITIONS
-    )
+    classes: bool = setting(False, "Train a class-conditional model: an image's class is its sub-folder.")
     labels: Path | None = setting(
-        None,
-        "Train a class-conditional model on a table with the header file,label.",
-        panel=CONDITIONS,
-        metavar="FILE.csv",
+        None, "Train a class-conditional model on a table with the header file,label.", metavar="FILE.csv"
     )
     start_from: str | Path | None = setting(
         None,
         "Initialise with this model's weights and encoder ('bundled'); `size` and `width` may be larger.",
-        panel=START,
+        panel="Start from another model",
         flag="--from",
         metavar="MODEL",
     )
     enlarge: str | Path | None = setting(
         None,
         "Train a super-resolution stage for this model; the two become one model that generates at `size`.",
-        panel=START,
         metavar="MODEL",
     )
     sample_prompts: tuple[str, ...] = setting(
-        (), "A prompt of the sample grids. Repeatable.", panel=WATCH, flag="--sample-prompt", metavar="TEXT"
+        (), "A prompt of the sample grids. Repeatable.", panel="While it trains", flag="--sample-prompt", metavar="TEXT"
     )
     evaluate_every: int | None = setting(
         None,
         "Validate on held-out images (`hold_out`) after every so many images seen: record fidelity and memorisation in "
         "evaluations.jsonl, and keep the best model in the folder best.",
-        panel=WATCH,
         metavar="IMAGES",
         ge=1,
         example=20_000,
     )
     track: Literal["tensorboard", "wandb", "mlflow", "trackio"] | None = setting(
-        None, "Also log to a tracker whose package is installed.", panel=WATCH, metavar="TRACKER"
+        None, "Also log to a tracker whose package is installed.", metavar="TRACKER"
     )
 
     @field_validator("sample_prompts")

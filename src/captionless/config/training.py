@@ -38,12 +38,6 @@ COURSE: TrainOptions = {
 
 PRESETS: dict[str, TrainOptions] = {"course": COURSE}
 
-OPTIMISATION = "Optimisation"
-REGULARISATION = "Conditions and regularisation"
-CORE = "Diffusion core"
-NETWORK = "Network"
-OUTPUT = "Checkpoints and sample grids"
-
 
 class TrainConfig(Config):
     """The settings of a training run."""
@@ -74,86 +68,63 @@ class TrainConfig(Config):
         "auto", "Number format; auto takes bf16 where the processor supports it natively, else float32."
     )
     seed: int = setting(0, "Seed of initial weights, order, flips and noise.", ge=0, le=2**63 - 1)
-    batch: int = setting(64, "Images per step (on each process).", panel=OPTIMISATION, gt=0)
-    learning_rate: float = setting(5e-4, "Learning rate of AdamW after the warm-up.", panel=OPTIMISATION, gt=0)
-    warm_up: int = setting(6_400, "Images over which the learning rate rises from zero.", panel=OPTIMISATION, gt=0)
+    batch: int = setting(64, "Images per step (on each process).", panel="Optimisation", gt=0)
+    learning_rate: float = setting(5e-4, "Learning rate of AdamW after the warm-up.", gt=0)
+    warm_up: int = setting(6_400, "Images over which the learning rate rises from zero.", gt=0)
     cool_down: float = setting(
-        0.4,
-        "Final share of the training run over which the learning rate falls to zero.",
-        panel=OPTIMISATION,
-        gt=0,
-        le=1,
+        0.4, "Final share of the training run over which the learning rate falls to zero.", gt=0, le=1
     )
-    ema_half_life: int = setting(
-        50_000, "Images after which a step's weight in the averaged model has halved.", panel=OPTIMISATION, gt=0
-    )
+    ema_half_life: int = setting(50_000, "Images after which a step's weight in the averaged model has halved.", gt=0)
     condition_drop: float = setting(
-        0.1, "Share of images trained without their vector, for guidance.", panel=REGULARISATION, ge=0, lt=1
+        0.1, "Share of images trained without their vector, for guidance.", panel="Regularisation", ge=0, lt=1
     )
     mask: Literal["vector", "element"] = setting(
         "vector",
         "What `condition_drop` drops: the whole vector, or each element by itself (measured useless for guidance).",
-        panel=REGULARISATION,
     )
     condition_cosine: float = setting(
         0.9,
         "Add noise to each image vector so that its cosine similarity to the original is about this value; 1 adds no "
         "noise.",
-        panel=REGULARISATION,
         gt=0,
         le=1,
     )
     dropout: float = setting(
-        0.0,
-        "Dropout in the denoiser's blocks; may help on very small folders.",
-        panel=REGULARISATION,
-        ge=0,
-        lt=1,
-        example=0.1,
+        0.0, "Dropout in the denoiser's blocks; may help on very small folders.", ge=0, lt=1, example=0.1
     )
     augmentation_noise: float = setting(
         0.3,
         "Largest standard deviation of the noise on the low-resolution input of a super-resolution stage.",
-        panel=REGULARISATION,
         gt=0,
         le=1,
     )
-    prediction: Prediction = setting("v", "What the network predicts.", panel=CORE)
-    schedule: ScheduleName = setting("cosine", "The noise schedule.", panel=CORE)
-    schedule_steps: int = setting(1000, "T of the linear schedule.", panel=CORE, ge=2, le=MAX_STEPS)
+    prediction: Prediction = setting("v", "What the network predicts.", panel="Diffusion core")
+    schedule: ScheduleName = setting("cosine", "The noise schedule.")
+    schedule_steps: int = setting(1000, "T of the linear schedule.", ge=2, le=MAX_STEPS)
     zero_terminal_snr: bool = setting(
-        False, "Rescale the linear schedule so that it ends in pure noise (arXiv:2305.08891).", panel=CORE
+        False, "Rescale the linear schedule so that it ends in pure noise (arXiv:2305.08891)."
     )
     weighting: Weighting = setting(
         "uniform",
         "How noise levels are weighted in the loss.",
-        panel=CORE,
         shown=f"uniform; with `enlarge` {SUPER_RESOLUTION_WEIGHTING}",
     )
     network: Literal["standard", "course"] = setting(
-        "standard", "The architecture; course is the U-Net of introductory courses.", panel=NETWORK
+        "standard", "The architecture; course is the U-Net of introductory courses.", panel="Network"
     )
-    width: int = setting(
-        64, "Channels of the finest level; time and quality grow with it.", panel=NETWORK, gt=0, multiple_of=16
-    )
+    width: int = setting(64, "Channels of the finest level; time and quality grow with it.", gt=0, multiple_of=16)
     multipliers: tuple[int, ...] | None = setting(
         None,
         "Channels of each level, finest first, as multiples of `width`; each level halves the resolution.",
-        panel=NETWORK,
         shown="by network: 1,2,3 for standard",
         example=(1, 2, 3),
     )
     attention: tuple[int, ...] | None = setting(
-        None,
-        "Levels that get self-attention; 0 is the finest.",
-        panel=NETWORK,
-        shown="by network: 1,2 for standard",
-        example=(1, 2),
+        None, "Levels that get self-attention; 0 is the finest.", shown="by network: 1,2 for standard", example=(1, 2)
     )
     patch: int | None = setting(
         None,
         "Side of the square of pixels that the first layer turns into channels.",
-        panel=NETWORK,
         shown="by size: 1, 2 or 4",
         example=2,
         ge=1,
@@ -161,7 +132,6 @@ class TrainConfig(Config):
     blocks: int | None = setting(
         None,
         "Residual blocks per level on the way down, and as many on the way up.",
-        panel=NETWORK,
         shown="by network: 2 for standard",
         example=2,
         ge=1,
@@ -169,14 +139,13 @@ class TrainConfig(Config):
     tokens: int = setting(
         0,
         "Tokens made of the vector for cross-attention; 0 turns it off. 4 measured better per image, a quarter slower.",
-        panel=NETWORK,
         ge=0,
         le=64,
         example=4,
     )
-    checkpoint_minutes: float = setting(5.0, "Minutes between checkpoints.", panel=OUTPUT, ge=0)
+    checkpoint_minutes: float = setting(5.0, "Minutes between checkpoints.", panel="Checkpoints and sample grids", ge=0)
     sample_grids: int = setting(
-        10, "Maximum number of sample grids, evenly spaced over the training run; 0 draws no grids.", panel=OUTPUT, ge=0
+        10, "Maximum number of sample grids, evenly spaced over the training run; 0 draws no grids.", ge=0
     )
 
     @field_validator("schedule_steps", "zero_terminal_snr")
