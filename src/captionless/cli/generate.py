@@ -2,100 +2,21 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 from captionless.cli.console import show, working
-from captionless.config.base import Config, setting
+from captionless.config.generate_request import GenerateRequest
 from captionless.config.sampling import SamplingConfig
 
 
-class GenerateOptions(Config):
-    """The inputs and outputs of `captionless generate`."""
-
-    words: tuple[str, ...] = setting((), "What the image shows.", flag="", metavar="PROMPT")
-    prompts: Path | None = setting(
-        None, "A file of prompts, one per line, or JSON lines; - reads standard input.", metavar="FILE"
-    )
-    model: str = setting("bundled", "A model folder, or 'bundled', the flower model.")
-    encoder: str | None = setting(None, "Where the model's own encoder is now, if it has moved.", metavar="FOLDER")
-    n: int | None = setting(None, "Images per prompt.", shown="1; with `towards` 8", flag="-n")
-    seed: int = setting(0, "Seed of a prompt's first image; the next ones have the seeds that follow.")
-    out: Path = setting(Path("images"), "The folder to write into; existing files are never overwritten.")
-    trajectory: bool = setting(False, "Also write the denoising steps of each image: a strip and a GIF.")
-    classes: tuple[str, ...] = setting(
-        (),
-        "A class to show, where the model was trained with --classes. Repeatable.",
-        panel="What to show",
-        flag="--class",
-        metavar="NAME",
-    )
-    negative: str | None = setting(None, "A prompt to guide away from.", metavar="TEXT")
-    also: tuple[str, ...] = setting(
-        (),
-        "Another prompt at the same time; its weight is 1 unless given, and below 0 guides away from it. Repeatable.",
-        metavar="TEXT[:WEIGHT]",
-    )
-    then: str | None = setting(None, "Another prompt that takes over on the way.", metavar="TEXT")
-    switch: float | None = setting(None, "Share of the way after which `then` takes over.", shown="0.5")
-    towards: str | None = setting(
-        None, "Blend from the prompt to this one in even steps, all from the noise of one seed.", metavar="TEXT"
-    )
-    like: Path | None = setting(None, "An image of what to show, with a prompt or without.", metavar="IMAGE")
-    like_share: float | None = setting(None, "Its share in the mixture with the prompt.", shown="0.5")
-    init: Path | None = setting(None, "A photograph to start from.", panel="Start from a photograph", metavar="IMAGE")
-    strength: float | None = setting(
-        None, "How much of it is replaced, from above 0 (nothing) to 1 (everything).", shown="0.6; with `mask` 1"
-    )
-    mask: Path | None = setting(
-        None, "An image of its size: only what is white (or transparent) here is replaced.", metavar="IMAGE"
-    )
-    guidance: tuple[float, ...] = setting(
-        (SamplingConfig().guidance,),
-        f"{SamplingConfig.model_fields['guidance'].description} Several, such as -1,0,1,3, are compared side by side.",
-        panel="Guidance",
-        example=(3,),
-        metavar="W[,W...]",
-    )
-
-
-def generate(options: GenerateOptions, sampling: SamplingConfig) -> None:
+def generate(request: GenerateRequest, sampling: SamplingConfig) -> None:
     """Generate images from prompts; their paths are printed.
 
     Writes numbered PNGs that hold their settings as text, manifest.jsonl and, of several images, a sample grid.
     """
-    from captionless.generation.request import (
-        GenerationRequest,
-        check_combinations,
-        choose_prompts,
-        generate_into,
-        read_composition,
-        read_edit,
-    )
-
-    given = {name: value if value != () else None for name, value in dict(options).items()}
-    given |= {name: None for name in SamplingConfig.model_fields if name != "guidance"} | sampling.given()
-    scales = options.guidance
-    for scale in scales:
-        sampling.replace(guidance=scale)  # check them all
-    texts = choose_prompts(
-        options.model, options.words, options.prompts, options.classes, wordless=options.like is not None
-    )
-    check_combinations(given, texts, scales)
     with working() as progress:
-        import captionless
-        from captionless.generation.writer import ImageWriter
+        from captionless.generation import ImageWriter, generate_into, load, read_runs
 
-        request = GenerationRequest(
-            texts,
-            sampling,
-            read_composition(given),
-            read_edit(given),
-            options.n,
-            options.seed,
-            scales,
-            options.trajectory,
-        )
-        writer = ImageWriter(options.out)
-        generator = captionless.load(options.model, options.encoder)
-        for path in generate_into(writer, generator, request, progress):
+        runs = read_runs(request, sampling)
+        writer = ImageWriter(request.out)
+        generator = load(request.model, request.encoder)
+        for path in generate_into(writer, generator, runs, request.guidance, progress):
             show(path)

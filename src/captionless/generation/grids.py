@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from bisect import bisect_right
+import textwrap
 from collections.abc import Sequence
 from itertools import groupby
-from math import ceil
 
 from PIL import Image, ImageDraw, ImageFont
 
@@ -56,71 +55,58 @@ def sample_grid(
     if not flat and not any(rows):
         raise CaptionlessError("a sample grid needs at least 1 image.", parameter="images", value=images)
     if flat and labels is None:
-        rows = rows_by_title(flat, columns)
+        rows = _rows_by_title(flat, columns)
         if max(map(len, rows)) == 1:
-            rows, labels = [], [_title(one) for one in flat]
+            labels = [_title(one) for one in flat]
+    captions: Sequence[str] = [""] * len(flat)
+    if flat and labels is not None:
+        rows = [flat[i : i + columns] for i in range(0, len(flat), columns)]
+        captions, labels = [label for _, label in zip(flat, labels, strict=True)], [""] * len(rows)
     if labels is None:
         titles = [_title(row[0]) if row else "" for row in rows]
         labels = [title if title != before else "" for before, title in zip(["", *titles], titles, strict=False)]
-    first = (flat or next(filter(None, rows)))[0]
-    cell = cell or max(128, _picture(first).width)
-    if rows:
-        return _labelled_rows([[_picture(one) for one in row] for row in rows], labels, cell, heads)
-    return _labelled_images([_picture(one) for one in flat], labels, columns, cell)
+    pictures = [[one.image if isinstance(one, GeneratedImage) else one for one in row] for row in rows]
+    cell = cell or max(128, next(filter(None, pictures))[0].width)
+    return _draw(pictures, cell, labels, heads, captions or [""] * sum(map(len, rows)))
 
 
-def rows_by_title(images: Sequence[AnyImage], columns: int) -> list[list[AnyImage]]:
+def _rows_by_title(images: Sequence[AnyImage], columns: int) -> list[list[AnyImage]]:
     """Arrange images in rows of at most ``columns``; a new title (of generated images) begins a new row."""
-    rows: list[list[AnyImage]] = []
-    for _, group in groupby(images, key=_title):
-        same = list(group)
-        rows += [same[at : at + columns] for at in range(0, len(same), columns)]
-    return rows
+    groups = [list(group) for _, group in groupby(images, key=_title)]
+    return [group[i : i + columns] for group in groups for i in range(0, len(group), columns)]
 
 
 def _title(one: AnyImage) -> str:
     return one.title if isinstance(one, GeneratedImage) else ""
 
 
-def _picture(one: AnyImage) -> Image.Image:
-    return one.image if isinstance(one, GeneratedImage) else one
-
-
-def _labelled_rows(
-    rows: Sequence[Sequence[Image.Image]], labels: Sequence[str], cell: int, heads: Sequence[str]
+def _draw(
+    rows: Sequence[Sequence[Image.Image]],
+    cell: int,
+    labels: Sequence[str],
+    heads: Sequence[str],
+    captions: Sequence[str],
 ) -> Image.Image:
-    """Draw rows of images, each below its label."""
-    columns = max(len(row) for row in rows)
+    """Draw rows of images: a head above each column, a label above each row, a caption under each image."""
+    large, small = ImageFont.load_default(13), ImageFont.load_default(11)
+    wrapped = iter([_wrap(text, cell, small) for text in captions])
+    under = [[next(wrapped) for _ in row] for row in rows]
     line, head = TEXT_HEIGHT if any(labels) else 0, TEXT_HEIGHT if heads else 0
-    height = MARGIN + head + len(rows) * (line + cell + MARGIN)
-    grid = Image.new("RGB", (MARGIN + columns * (cell + MARGIN), height), "white")
-    draw, font = ImageDraw.Draw(grid), ImageFont.load_default(13)
-    lefts = [MARGIN + k * (cell + MARGIN) for k in range(columns)]
-    for left, text in zip(lefts, heads, strict=bool(heads)):
-        draw.text((left, MARGIN // 2), _fit(text, cell, font), LABEL_COLOUR, font)
-    for i, (row, label) in enumerate(zip(rows, labels, strict=True)):
-        top = MARGIN + head + i * (line + cell + MARGIN)
-        if label:
-            draw.text((MARGIN, top), _fit(label, grid.width - 2 * MARGIN, font), LABEL_COLOUR, font)
-        for left, image in zip(lefts, row, strict=False):
-            grid.paste(scaled(image.convert("RGB"), cell), (left, top + line))
-    return grid
-
-
-def _labelled_images(images: Sequence[Image.Image], labels: Sequence[str], columns: int, cell: int) -> Image.Image:
-    """Draw images in rows of ``columns``, each above its own label in small letters."""
-    font = ImageFont.load_default(11)
-    wrapped = [_wrap(label, cell, font) for label in labels]
-    starts = range(0, len(images), columns)
-    heights = [cell + LINE_HEIGHT * max(map(len, wrapped[i : i + columns])) + MARGIN for i in starts]
-    width = MARGIN + min(columns, len(images)) * (cell + MARGIN)
-    grid = Image.new("RGB", (width, MARGIN + sum(heights)), "white")
+    heights = [line + cell + LINE_HEIGHT * max(map(len, texts), default=0) + MARGIN for texts in under]
+    width = MARGIN + max(map(len, rows)) * (cell + MARGIN)
+    grid = Image.new("RGB", (width, MARGIN + head + sum(heights)), "white")
     draw = ImageDraw.Draw(grid)
-    for i, (image, lines) in enumerate(zip(images, wrapped, strict=True)):
-        left, top = MARGIN + i % columns * (cell + MARGIN), MARGIN + sum(heights[: i // columns])
-        grid.paste(scaled(image.convert("RGB"), cell), (left, top))
-        for k, line in enumerate(lines):
-            draw.text((left, top + cell + k * LINE_HEIGHT), line, LABEL_COLOUR, font)
+    lefts = range(MARGIN, width, cell + MARGIN)
+    for left, text in zip(lefts, heads, strict=bool(heads)):
+        draw.text((left, MARGIN // 2), _fit(text, cell, large), LABEL_COLOUR, large)
+    top = MARGIN + head
+    for row, label, texts, height in zip(rows, labels, under, heights, strict=True):
+        draw.text((MARGIN, top), _fit(label, width - 2 * MARGIN, large), LABEL_COLOUR, large)
+        for left, image, lines in zip(lefts, row, texts, strict=False):
+            grid.paste(scaled(image.convert("RGB"), cell), (left, top + line))
+            for k, text in enumerate(lines):
+                draw.text((left, top + line + cell + k * LINE_HEIGHT), text, LABEL_COLOUR, small)
+        top += height
     return grid
 
 
@@ -131,22 +117,15 @@ def scaled(image: Image.Image, cell: int) -> Image.Image:
 
 
 def _wrap(text: str, width: int, font: Font) -> list[str]:
-    """Break ``text`` into lines of at most ``width`` pixels, between words if possible; shorten the last line."""
-    rest = " ".join(text.split())
-    lines: list[str] = []
-    while rest and len(lines) < MAX_LINES - 1:
-        fitting = next((i for i in range(1, len(rest)) if font.getlength(rest[: i + 1]) > width), len(rest))
-        at = fitting if fitting == len(rest) or rest[fitting] == " " else rest.rfind(" ", 0, fitting)
-        at = at if at > 0 else fitting
-        lines.append(rest[:at].rstrip())
-        rest = rest[at:].lstrip()
-    return [*lines, _fit(rest, width, font)] if rest else lines
+    """Break ``text`` into at most ``MAX_LINES`` lines of ``width`` pixels, at 6 pixels per letter."""
+    lines = textwrap.wrap(text, max(2, width // 6), max_lines=MAX_LINES, placeholder="…")
+    return [_fit(line, width, font) for line in lines]
 
 
 def _fit(text: str, width: int, font: Font) -> str:
     """Put ``text`` on one line and shorten it with an ellipsis until it is at most ``width`` pixels wide."""
-    text = " ".join(text.split())
-    if font.getlength(text) <= width:
-        return text
-    kept = bisect_right(range(len(text)), width, key=lambda i: ceil(font.getlength(text[:i] + "…"))) - 1
-    return text[: max(0, kept)] + "…"
+    kept = text = " ".join(text.split())
+    while kept and font.getlength(text) > width:
+        kept = kept[:-1]
+        text = kept + "…"
+    return text

@@ -1,28 +1,23 @@
-"""Files of prompts: one prompt per line, or JSON lines with settings for each. Imports no torch."""
+"""Prompts and files of prompts: one prompt per line, or JSON lines with settings for each."""
 
 from __future__ import annotations
 
 import json
 import re
 import sys
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Annotated
+
+from pydantic import ConfigDict, StringConstraints, ValidationError
+from pydantic.dataclasses import dataclass
 
 from captionless.errors import CaptionlessError
 
+Text = Annotated[str, StringConstraints(min_length=1)]
 _EXAMPLE = 'Write {"prompt": "a red rose", "n": 4, "label": "rose"}, or plain text on all lines.'
-_FIELDS: dict[str, tuple[tuple[type, ...], str]] = {
-    "label": ((str,), "text"),
-    "negative": ((str,), "text"),
-    "n": ((int,), "a whole number"),
-    "seed": ((int,), "a whole number"),
-    "guidance": ((int, float), "a number"),
-}
-"""The keys allowed in a JSON line in addition to the prompt: their types, and the name of the type in messages."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, config=ConfigDict(strict=True, str_strip_whitespace=True, allow_inf_nan=False))
 class Prompt:
     """A prompt and what its line of a file says about it; None where it says nothing.
 
@@ -36,8 +31,8 @@ class Prompt:
     """
 
     text: str
-    label: str | None = None
-    negative: str | None = None
+    label: Text | None = None
+    negative: Text | None = None
     n: int | None = None
     seed: int | None = None
     guidance: float | None = None
@@ -63,7 +58,7 @@ def read_prompts(file: Path) -> list[Prompt]:
     lines = [(number, line.strip()) for number, line in enumerate(_read(file).split("\n"), 1) if line.strip()]
     if not lines:
         raise CaptionlessError(f"{file} holds no prompt. Write one per line.", parameter="prompts", value=file)
-    if any(line.startswith(("{", "[{", '["')) or line == "[" for _, line in lines):
+    if any(line.startswith("{") for _, line in lines):
         return [_parse(line, f"{file}, line {number}") for number, line in lines]
     return [Prompt(line) for _, line in lines]
 
@@ -89,23 +84,16 @@ def _parse(line: str, where: str) -> Prompt:
         entry = json.loads(line)
     except ValueError as error:
         raise CaptionlessError(f"{where}: not JSON ({error}). {_EXAMPLE}", parameter="prompts") from error
-    text = entry.get("prompt") if isinstance(entry, dict) else None
+    text = entry.pop("prompt", None) if isinstance(entry, dict) else None
     if not isinstance(text, str) or not text.strip():
         raise CaptionlessError(f"{where}: no prompt. {_EXAMPLE}", parameter="prompts")
-    return Prompt(text.strip(), **{name: _value(entry[name], name, where) for name in _FIELDS if name in entry})
-
-
-def _value(value: Any, name: str, where: str) -> Any:
-    kinds, description = _FIELDS[name]
-    if value is None:
-        return None
-    if isinstance(value, bool) or not isinstance(value, kinds) or (isinstance(value, str) and not value.strip()):
-        raise CaptionlessError(
-            f"{where}: `{name}` must be {description}, not {json.dumps(value)[:40]}. {_EXAMPLE}",
-            parameter=name,
-            value=value,
-        )
-    return value.strip() if isinstance(value, str) else value
+    try:
+        return Prompt(**(entry | {"text": text}))
+    except ValidationError as error:
+        wrong = error.errors()[0]
+        name, value = str(wrong["loc"][0]), wrong["input"]
+        message = f"{where}: `{name}` is {json.dumps(value)[:40]}: {wrong['msg'].lower()}. {_EXAMPLE}"
+        raise CaptionlessError(message, parameter=name, value=value) from error
 
 
 def parse_weighted(text: str) -> tuple[str, float]:

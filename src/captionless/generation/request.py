@@ -2,291 +2,172 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import groupby
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
 
+from PIL import Image
+
+from captionless.checkpoints.config import load_config
+from captionless.conditioning.classes import check_classes
+from captionless.conditioning.composition import Composition
+from captionless.config.generate_request import GenerateRequest
 from captionless.config.sampling import SamplingConfig
+from captionless.data.decode import decode_image
 from captionless.errors import CaptionlessError
+from captionless.generation.editing import Edit
+from captionless.generation.generator import Generator
+from captionless.generation.grids import sample_grid
+from captionless.generation.image import GeneratedImage
 from captionless.generation.prompts import Prompt, parse_weighted, read_prompts
-from captionless.progress import Progress, Silent
-
-if TYPE_CHECKING:
-    from PIL.Image import Image
-
-    from captionless.conditioning.composition import Composition
-    from captionless.generation.editing import Edit
-    from captionless.generation.generator import Generator
-    from captionless.generation.image import GeneratedImage
-    from captionless.generation.writer import ImageWriter
+from captionless.generation.seeds import check_request
+from captionless.generation.writer import ImageWriter
+from captionless.progress import Progress
 
 BLEND_IMAGES = 8
 """Images from a prompt to another unless their number is given: a row of the sample grid."""
-COLUMNS, MAX_ROWS = 8, 60
-"""Size of a sample grid, in images."""
-
-
-@dataclass(frozen=True)
-class GenerationRequest:
-    """A request for images of several prompts, perhaps at several guidance scales for comparison.
-
-    What a prompt says itself (``n``, ``seed``, ``guidance``, ``negative``) takes precedence.
-
-    Args:
-        prompts: at least one.
-        sampling: the sampling settings, whose ``guidance`` is replaced by each of the ``scales``.
-        composition: what every prompt is combined with.
-        edit: a photograph to start from.
-        n: images per prompt; None for 1, or 8 for a blend towards another prompt.
-        seed: seed of the first image of each prompt.
-        scales: guidance scales; every prompt and seed is used at each of them.
-        trajectory: keep the denoising steps of every image.
-
-    Raises:
-        CaptionlessError: a prompt is empty, a number of images or a seed out of range, or prompts have a guidance
-            scale of their own where several are compared.
-    """
-
-    prompts: Sequence[Prompt]
-    sampling: SamplingConfig
-    composition: Composition
-    edit: Edit | None = None
-    n: int | None = None
-    seed: int = 0
-    scales: Sequence[float] = (SamplingConfig().guidance,)
-    trajectory: bool = False
-
-    def __post_init__(self) -> None:
-        """Check every prompt with its own number and seed."""
-        from captionless.generation.seeds import check_request
-
-        for run in self.runs():
-            check_request(run.texts, run.n, run.seed, self.composition)
-        if len(self.scales) > 1 and any(prompt.guidance is not None for prompt in self.prompts):
-            raise CaptionlessError(
-                "a prompt of the file has a guidance scale of its own, so several scales cannot be compared. Give one "
-                "scale, or remove it from the file.",
-                parameter="guidance",
-                value=self.scales,
-            )
-
-    def runs(self) -> list[Run]:
-        """Group the prompts into runs of neighbours with the same settings."""
-        default = BLEND_IMAGES if self.composition.towards else 1
-        runs = []
-        for own, group in groupby(self.prompts, key=lambda one: (one.n, one.seed, one.guidance, one.negative)):
-            n, seed, guidance, negative = own
-            n = next(number for number in (n, self.n, default) if number is not None)
-            composition = self.composition if negative is None else replace(self.composition, negative=negative)
-            runs.append(Run(list(group), n, self.seed if seed is None else seed, guidance, composition))
-        return runs
-
-    @property
-    def total(self) -> int:
-        """The number of images in all."""
-        return len(self.scales) * sum(len(run.prompts) * run.n for run in self.runs())
+MOST_SHOWN = 480
+"""Images in a sample grid at most."""
 
 
 @dataclass(frozen=True)
 class Run:
-    """Prompts of a request that share their settings; ``guidance`` is None where the request decides."""
+    """Prompts of a request that share their settings; ``own_guidance`` is the scale that they bring along."""
 
-    prompts: list[Prompt]
+    prompts: Sequence[Prompt]
     n: int
     seed: int
-    guidance: float | None
+    sampling: SamplingConfig
+    own_guidance: float | None
     composition: Composition
+    edit: Edit | None
+    trajectory: bool
 
     @property
-    def texts(self) -> list[str]:
-        """The texts of the prompts."""
-        return [prompt.text for prompt in self.prompts]
+    def start(self) -> float:
+        """The time at which denoising starts."""
+        return self.edit.start if self.edit else 1.0
+
+
+def read_runs(request: GenerateRequest, sampling: SamplingConfig) -> list[Run]:
+    """Read the files of a request, check all that it asks for, and group neighbouring prompts with the same settings.
+
+    What a prompt says itself (``n``, ``seed``, ``guidance``, ``negative``) takes precedence.
+
+    Raises:
+        CaptionlessError: a file cannot be read, a value is out of range, or parts of the request do not fit together
+            or do not fit the model.
+    """
+    for scale in request.guidance:
+        sampling.replace(guidance=scale)  # raises if it is out of range
+    prompts = _prompts(request)
+    if len(request.guidance) > 1 and any(prompt.guidance is not None for prompt in prompts):
+        raise CaptionlessError(
+            "a prompt of the file has a guidance scale of its own, so several scales cannot be compared. Give one "
+            "scale, or remove it from the file.",
+            parameter="guidance",
+            value=request.guidance,
+        )
+    everywhere = Composition(
+        negative=request.negative,
+        also=tuple(parse_weighted(text) for text in request.also),
+        then=request.then,
+        switch=request.switch,
+        towards=request.towards,
+        like=_photo("like", request.like),
+        like_share=request.like_share,
+    )
+    photo = _photo("init", request.init)
+    edit = Edit(photo, request.strength, _photo("mask", request.mask)) if photo else None
+    usual = request.n if request.n is not None else BLEND_IMAGES if request.towards else 1
+    runs = []
+    for own, group in groupby(prompts, key=lambda one: (one.n, one.seed, one.guidance, one.negative)):
+        n, seed, guidance, negative = own
+        composition = everywhere if negative is None else replace(everywhere, negative=negative)
+        n, seed = usual if n is None else n, request.seed if seed is None else seed
+        runs.append(Run(list(group), n, seed, sampling, guidance, composition, edit, request.trajectory))
+        check_request([prompt.text for prompt in runs[-1].prompts], n, seed, composition)
+    return runs
 
 
 def generate_into(
-    writer: ImageWriter, generator: Generator, request: GenerationRequest, progress: Progress | None = None
+    writer: ImageWriter, generator: Generator, runs: Sequence[Run], scales: Sequence[float], progress: Progress
 ) -> Iterator[Path]:
     """Generate all images of a request, write each at once, and yield its path; last, write a sample grid of several.
 
-    ``progress`` receives the number of images done, and remarks on where the sample grid and trajectories are.
+    Args:
+        writer: the folder to write into.
+        generator: the model.
+        runs: see ``read_runs``.
+        scales: guidance scales to compare: every prompt and seed is used at each of them.
+        progress: receives the number of images done, and where the sample grid and trajectories are.
     """
-    progress, done = progress or Silent(), 0
-    columns: list[list[GeneratedImage]] = []
-    for sampling in _settings(request, generator):
-        columns.append([])
-        for image in _generate(request, generator, sampling):
+    total, done = len(scales) * sum(len(run.prompts) * run.n for run in runs), 0
+    columns: list[list[GeneratedImage]] = [[] for _ in scales]
+    for column, scale in zip(columns, scales, strict=True):
+        for image in (image for run in runs for image in _generate(run, generator, scale, scales)):
             path = writer.add(image)
-            if len(columns[-1]) < MAX_ROWS * COLUMNS:
-                columns[-1].append(replace(image, trajectory=None))
+            if len(column) < max(1, MOST_SHOWN // len(scales)):
+                column.append(replace(image, trajectory=None))
             done += 1
-            progress.advance("Generating", done, request.total)
+            progress.advance("Generating", done, total)
             yield path
     if done > 1:
-        shown, path = _write_grid(writer, columns, request.scales)
+        path, shown = writer.add_grid(_grid(columns, scales)), sum(map(len, columns))
         part = f" (the first {shown:,} of {done:,} images)" if shown < done else ""
         progress.say(f"Sample grid: {path}{part}")
-    if request.trajectory:
+    if runs[0].trajectory:
         progress.say(f"Trajectories: NUMBER-trajectory.png and .gif next to each image in {writer.folder}")
 
 
-def _settings(request: GenerationRequest, generator: Generator) -> list[SamplingConfig]:
-    """Return the settings for each guidance scale; the columns of a comparison differ in nothing else."""
-    if len(request.scales) == 1:
-        return [request.sampling.replace(guidance=request.scales[0])]
-    start = request.edit.start if request.edit else 1.0
-    least = generator.resolve(request.sampling.replace(guidance=min(request.scales)), start)
-    return [least.replace(guidance=scale) for scale in request.scales]
+def _generate(run: Run, generator: Generator, scale: float, scales: Sequence[float]) -> Iterator[GeneratedImage]:
+    sampling = run.sampling
+    if len(scales) > 1:  # the columns of a comparison differ in nothing but their scale
+        sampling = generator.resolve(sampling.replace(guidance=min(scales)), run.start)
+    images = generator.stream(
+        [prompt.text for prompt in run.prompts],
+        run.n,
+        run.seed,
+        sampling=sampling,
+        composition=run.composition,
+        edit=run.edit,
+        trajectory=run.trajectory,
+        progress=False,
+        guidance=scale if run.own_guidance is None else run.own_guidance,
+    )
+    for i, image in enumerate(images):
+        label = run.prompts[i // run.n].label
+        yield replace(image, details={"label": label, **image.details}) if label else image
 
 
-def _generate(request: GenerationRequest, generator: Generator, sampling: SamplingConfig) -> Iterator[GeneratedImage]:
-    for run in request.runs():
-        images = generator.stream(
-            run.texts,
-            run.n,
-            run.seed,
-            sampling=sampling if run.guidance is None else sampling.replace(guidance=run.guidance),
-            composition=run.composition,
-            edit=request.edit,
-            trajectory=request.trajectory,
-        )
-        for i, image in enumerate(images):
-            label = run.prompts[i // run.n].label
-            yield replace(image, details={"label": label, **image.details}) if label else image
-
-
-def _write_grid(
-    writer: ImageWriter, columns: Sequence[Sequence[GeneratedImage]], scales: Sequence[float]
-) -> tuple[int, Path]:
-    """Draw and write the sample grid of one or several guidance scales; return how many images it shows, and its path.
-
-    Each scale of a comparison has a column, and each image a row. Otherwise each prompt has its rows; single images of
-    different prompts share rows.
-    """
-    from captionless.generation.grids import rows_by_title, sample_grid
-
+def _grid(columns: Sequence[Sequence[GeneratedImage]], scales: Sequence[float]) -> Image.Image:
+    """Draw a sample grid; each guidance scale of a comparison has a column, and each image a row."""
     if len(columns) == 1:
-        rows = rows_by_title(columns[0], COLUMNS)
-        if len(rows) == len(columns[0]):
-            return len(rows), writer.add_grid(sample_grid(columns[0], columns=COLUMNS))
-        rows = rows[:MAX_ROWS]
-        return sum(map(len, rows)), writer.add_grid(sample_grid(rows))
-    compared = list(zip(*columns, strict=True))[: max(1, min(MAX_ROWS, MAX_ROWS * COLUMNS // len(columns)))]
-    titles = [image.title for image, *_ in compared]
+        return sample_grid(columns[0])
+    titles = [image.title for image in columns[0]]
     several = len(set(titles)) < len(titles)
-    labels = [(f"{image.subtitle}: " if several else "") + image.title for image, *_ in compared]
-    heads = [f"w = {scale:g}" for scale in scales]
-    return len(compared) * len(columns), writer.add_grid(sample_grid(compared, labels, heads=heads))
+    labels = [f"{image.subtitle}: {image.title}" if several else image.title for image in columns[0]]
+    return sample_grid(list(zip(*columns, strict=True)), labels, heads=[f"w = {scale:g}" for scale in scales])
 
 
-def choose_prompts(
-    model: str | Path,
-    words: Sequence[str] = (),
-    file: Path | None = None,
-    classes: Sequence[str] = (),
-    wordless: bool = False,
-) -> list[Prompt]:
-    """Return the prompts given directly and in a file, or the class names if the model is class-conditional.
-
-    Args:
-        model: the model's name.
-        words: the prompts given directly.
-        file: a file of prompts, see ``read_prompts``.
-        classes: names of classes.
-        wordless: whether a reference image can stand in for the prompt.
-
-    Raises:
-        CaptionlessError: there is no prompt, or prompts and model do not fit; the file cannot be read.
-    """
-    from captionless.checkpoints.config import load_config
-    from captionless.conditioning.classes import check_classes
-
-    known = load_config(model).classes
-    check_classes(str(model), known, classes, words=bool(words or file))
-    prompts = [Prompt(text) for text in (classes if known else words)]
-    if file is not None:
-        prompts += read_prompts(file)
-    if not prompts and not wordless:
+def _prompts(request: GenerateRequest) -> list[Prompt]:
+    """Return the prompts given directly and in a file, or the class names if the model is class-conditional."""
+    classes = load_config(request.model).classes
+    check_classes(request.model, classes, request.classes, words=bool(request.words or request.prompts))
+    prompts = [Prompt(text) for text in (request.classes if classes else request.words)]
+    if request.prompts is not None:
+        prompts += read_prompts(request.prompts)
+    if not prompts and request.like is None:
         raise CaptionlessError('no prompt given. Describe the image, such as "a red rose".', parameter="prompts")
     return prompts or [Prompt("")]
 
 
-def check_combinations(given: Mapping[str, Any], prompts: Sequence[Prompt], scales: Sequence[float]) -> None:
-    """Raise for options that have no effect, because another one is missing.
-
-    Args:
-        given: the options by name; None where not given.
-        prompts: the prompts.
-        scales: the guidance scales.
-    """
-    for option, partner, example in (
-        ("switch", "then", "`then=a meadow`"),
-        ("like_share", "like", "`like=photo.jpg`"),
-        ("strength", "init", "`init=photo.jpg`"),
-        ("mask", "init", "`init=photo.jpg`"),
-    ):
-        if given[option] is not None and given[partner] is None:
-            raise CaptionlessError(
-                f"`{option}` has no effect without `{partner}`. Add {example}, or leave it out.",
-                parameter=option,
-                value=given[option],
-            )
-    if given["like_share"] is not None and not any(prompt.text.strip() for prompt in prompts):
-        raise CaptionlessError(
-            "`like_share` mixes the image with a prompt, and there is none. Add one, or leave it out.",
-            parameter="like_share",
-            value=given["like_share"],
-        )
-    if given["classes"] and given["bridge"] is not None:
-        raise CaptionlessError(
-            "`bridge` applies to prompts, not to class names. Leave it out.", parameter="bridge", value=given["bridge"]
-        )
-    if any(scale != 0 for scale in scales):
-        return
-    for option in ("negative", "guidance_interval", "guidance_rescale"):
-        # A negative weight of `also` guides towards the negative prompt even then.
-        used = option == "negative" and any(parse_weighted(text)[1] < 0 for text in given["also"] or ())
-        if given[option] is not None and not used:
-            raise CaptionlessError(
-                f"`{option}` has no effect while the guidance scale is 0. Try `guidance=5`, or leave it out.",
-                parameter=option,
-                value=given[option],
-            )
-
-
-def read_composition(given: Mapping[str, Any]) -> Composition:
-    """Return what every prompt is combined with, its reference image read."""
-    from captionless.conditioning.composition import Composition
-
-    chosen = {name: given[name] for name in ("switch", "like_share") if given[name] is not None}
-    return Composition(
-        negative=given["negative"],
-        also=tuple(parse_weighted(text) for text in given["also"] or ()),
-        then=given["then"],
-        towards=given["towards"],
-        like=_photo("like", given["like"]),
-        **chosen,
-    )
-
-
-def read_edit(given: Mapping[str, Any]) -> Edit | None:
-    """Return the photograph to start from, if there is one."""
-    photo = _photo("init", given["init"])
-    if photo is None:
-        return None
-    from captionless.generation.editing import Edit
-
-    return Edit(photo, given["strength"], _photo("mask", given["mask"]))
-
-
-def _photo(option: str, path: Path | None) -> Image | None:
+def _photo(option: str, path: Path | None) -> Image.Image | None:
     if path is None:
         return None
     if path.is_dir():
         raise CaptionlessError(f"`{option}` is a folder: {path}. Name one image file.", parameter=option, value=path)
-    from captionless.data.decode import decode_image
-
     image = decode_image(path)
     image.filename = str(path)  # type: ignore[attr-defined]  # as Image.open does; recorded with each image
     return image

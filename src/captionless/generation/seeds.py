@@ -3,12 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
 
+from captionless.conditioning.composition import Composition
 from captionless.errors import CaptionlessError
-
-if TYPE_CHECKING:
-    from captionless.conditioning.composition import Composition
 
 MAX_SEED = 2**32 - 1
 """PyTorch's CPU generator reads 32 bits of a seed: larger seeds would only repeat images."""
