@@ -129,7 +129,7 @@ def test_a_model_is_not_overwritten_or_resumed_as_another(
     before = state_tensors(out)
     if changes.get("encoder") == "OTHER":
         other = encoder_factory.copy(encoder, tmp_path / "other")
-        encoder_factory.edit_weights(other, lambda tensors: tensors["text_projection.weight"].add_(1))
+        encoder_factory.edit_weights(other, lambda tensors: tensors["visual_projection.weight"].add_(1))
         changes = changes | {"encoder": str(other)}
     with pytest.raises(CaptionlessError, match=complaint):
         train(photos, out, **changes)
