@@ -64,12 +64,6 @@ class Config(BaseModel):
         """Return the settings that were given explicitly, with their values."""
         return {name: getattr(self, name) for name in type(self).model_fields if name in self.model_fields_set}
 
-    def as_options(self) -> dict[str, str]:
-        """Return the non-default settings in command-line form, leaving out nested configs."""
-        fields = type(self).model_fields.items()
-        changed = {name: getattr(self, name) for name, field in fields if getattr(self, name) != field.default}
-        return {name: as_option(value) for name, value in changed.items() if not isinstance(value, Config)}
-
 
 def _explain(config: type[Config], values: dict[str, Any], error: ValidationError) -> CaptionlessError:
     """Turn the first of pydantic's complaints into an error that names what is allowed and what to try."""

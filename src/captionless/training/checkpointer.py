@@ -32,12 +32,8 @@ BANK_SIZE = 10_000
 class Checkpointer(Callback):
     """Write checkpoints into ``out``: at regular times, and at the end.
 
-    Args:
-        out: the model folder.
-        config: the model's config, as known before it is trained.
-        dataset: what it is trained on.
-        folder: the folder of those images.
-        base: folder of the base model, for a super-resolution stage.
+    ``config`` is the model's as known before it is trained, ``folder`` that of the training images, and ``base`` that
+    of the base model, for a super-resolution stage.
     """
 
     def __init__(self, out: Path, config: ModelConfig, dataset: Dataset, folder: Path, base: Path | None = None):

@@ -38,21 +38,13 @@ REPORT = "images-report.csv"
 
 @dataclass(frozen=True)
 class Examples:
-    """Training images, or held-out ones, in memory.
+    """Training images, or held-out ones, in memory."""
 
-    Args:
-        pixels: uint8 (n, channels, size, size).
-        conditions: unit vectors or one-hot classes, float32 (n, d).
-        names: paths inside the folder.
-        digests: content hashes.
-        low_res: the images at the base model's size, for a super-resolution stage, uint8 (n, channels, side, side).
-    """
-
-    pixels: Tensor
-    conditions: Tensor
-    names: tuple[str, ...] = ()
-    digests: tuple[str, ...] = ()
-    low_res: Tensor | None = None
+    pixels: Tensor  # uint8 (n, channels, size, size)
+    conditions: Tensor  # unit vectors or one-hot classes, float32 (n, d)
+    names: tuple[str, ...] = ()  # paths inside the folder
+    digests: tuple[str, ...] = ()  # content hashes
+    low_res: Tensor | None = None  # for a super-resolution stage: the images at the base model's size, like ``pixels``
 
     def batch(self, index: Tensor, device: torch.device) -> Batch:
         """Return some of the images as the input of a training step."""
@@ -68,23 +60,14 @@ class Examples:
 
 @dataclass(frozen=True)
 class Dataset:
-    """The training and held-out images, and the source of their conditions.
-
-    Args:
-        train: the images to train on.
-        held_out: the images set aside.
-        encoder: the encoder whose vectors are the conditions; None if they are one-hot classes.
-        encoder_reason: why that encoder was chosen.
-        classes: names of the classes, in the order of the conditions' elements; empty if there is an encoder.
-        label_source: where the labels come from; see ``captionless.data.labels``.
-    """
+    """The training and held-out images, and the source of their conditions: either an encoder or classes."""
 
     train: Examples
     held_out: Examples
     encoder: Encoder | None = None
-    encoder_reason: str = ""
-    classes: tuple[str, ...] = ()
-    label_source: str = ""
+    encoder_reason: str = ""  # why that encoder was chosen
+    classes: tuple[str, ...] = ()  # their names, in the order of the conditions' elements
+    label_source: str = ""  # see ``captionless.data.labels``
 
     @property
     def condition_width(self) -> int:
@@ -150,14 +133,9 @@ def pick_encoder(
     bound: EncoderReference | None = None,
     device: str = "cpu",
 ) -> tuple[Encoder, str]:
-    """Return the encoder for a folder of images and why it was chosen.
+    """Return the encoder for a folder of images and why it was chosen; ``auto`` (also None) looks at some of them.
 
-    Args:
-        folder: the image folder; ``auto`` chooses by some of its images.
-        name: a hub id, a folder, ``bundled`` or ``auto`` (also None).
-        progress: receives remarks.
-        bound: the encoder of the model that is resumed or started from; ``name`` then only says where it is now.
-        device: to compute on.
+    If the model that is resumed or started from is ``bound`` to an encoder, ``name`` only says where that is now.
     """
     named = None if name == "auto" else name
     if bound is not None:

@@ -4,94 +4,61 @@ from __future__ import annotations
 
 import math
 from dataclasses import replace
-from typing import Any
 
 from captionless.checkpoints.model import load_model
 from captionless.config.training import TrainConfig
 from captionless.diffusion.schedules import SCHEDULE_KINDS, AnySchedule, CosineSchedule, LinearSchedule
 from captionless.errors import CaptionlessError
-from captionless.models.expand import check_expansion, expand, shrinks
-from captionless.models.presets import (
-    SUPER_RESOLUTION_MULTIPLIERS,
-    course_denoiser,
-    default_patch,
-    super_resolution_denoiser,
-)
+from captionless.models.expand import check_expansion, expand
+from captionless.models.presets import course_denoiser, default_patch, super_resolution_denoiser
 from captionless.models.unet import CONDITION_LAYERS, Denoiser, DenoiserConfig
 from captionless.training.start import Start, initial_folder
 
-OVERRIDES = ("multipliers", "attention", "patch", "blocks")
-"""Settings that replace what the network has by default."""
-
 
 def denoiser_config(start: Start, config: TrainConfig, condition_width: int) -> DenoiserConfig:
-    """Return the shape of the network to train.
+    """Return the shape of the network to train: the default one or that of the model started from, with what is given.
 
     Raises:
         CaptionlessError: the size does not divide, or the model started from cannot expand into this shape.
     """
-    if start.config is None:
-        new = _overridden(_new(config, condition_width, upsamples=start.base is not None), config)
-    else:
-        new = _expanded(start, start.config.denoiser, config, condition_width)
+    shape = _default_shape(config, upsamples=start.base is not None)
+    if start.config is not None:
+        patch, shape = shape.patch, start.config.denoiser
+        larger = config.size > start.config.size and config.network != "course" and start.base is None
+        if larger and patch % shape.patch == 0:
+            shape = replace(shape, patch=patch)
+    given = {name: getattr(config, name) for name in ("multipliers", "attention", "patch", "blocks")}
+    new = replace(
+        shape,
+        width=config.width,
+        dropout=config.dropout,
+        condition_width=condition_width,
+        tokens=config.tokens,
+        input_skip=shape.input_skip or config.network != "course",
+        **{name: value for name, value in given.items() if value is not None},
+    )
+    levels = len(new.multipliers)
+    if any(level >= levels for level in config.attention or ()):
+        raise CaptionlessError(
+            f"`attention` names level {max(new.attention)}, and the network has the levels 0 to {levels - 1}. Leave "
+            "that level out, or add one to `multipliers`.",
+            parameter="attention",
+            value=config.attention,
+            code="invalid_setting",
+        )
+    new = replace(new, attention=tuple(level for level in new.attention if level < levels))
+    if start.config is not None:
         check_expansion(start.config.denoiser, new)
     new.check_size(config.size)
     return new
 
 
-def _new(config: TrainConfig, condition_width: int, upsamples: bool) -> DenoiserConfig:
-    """Return the default shape of a network with random weights."""
-    channels, width, dropout = config.channels, config.width, config.dropout
+def _default_shape(config: TrainConfig, upsamples: bool) -> DenoiserConfig:
     if upsamples:
-        return super_resolution_denoiser(config.size, channels, width, condition_width, dropout)
+        return super_resolution_denoiser(config.size, config.channels, config.width, condition_width=1)
     if config.network == "course":
-        course = course_denoiser(condition_width, channels)
-        return replace(course, width=width, dropout=dropout, tokens=config.tokens)
-    return DenoiserConfig(
-        channels,
-        default_patch(config.size),
-        width,
-        condition_width=condition_width,
-        dropout=dropout,
-        tokens=config.tokens,
-        input_skip=True,
-    )
-
-
-def _expanded(start: Start, old: DenoiserConfig, config: TrainConfig, condition_width: int) -> DenoiserConfig:
-    """Return the shape of a network that starts with the weights of one of shape ``old``."""
-    larger = start.config is not None and config.size > start.config.size
-    patch = old.patch
-    if larger and config.network != "course" and start.base is None and default_patch(config.size) % old.patch == 0:
-        patch = default_patch(config.size)
-    new = replace(
-        old,
-        patch=patch,
-        width=config.width,
-        dropout=config.dropout,
-        condition_width=condition_width,
-        tokens=config.tokens,
-        input_skip=old.input_skip or config.network != "course",
-    )
-    if start.base is not None and new.width > old.width:
-        # A wider super-resolution stage gets the levels of a new one, unless one of the old would shrink.
-        usual = replace(new, multipliers=SUPER_RESOLUTION_MULTIPLIERS)
-        new = new if shrinks(old, usual) else usual
-    return _overridden(new, config)
-
-
-def _overridden(shape: DenoiserConfig, config: TrainConfig) -> DenoiserConfig:
-    """Return the shape with the values that the settings override."""
-    given: dict[str, Any] = {name: getattr(config, name) for name in OVERRIDES}
-    new = replace(shape, **{name: value for name, value in given.items() if value is not None})
-    levels = len(new.multipliers)
-    beyond = [level for level in config.attention or () if level >= levels]
-    if beyond:
-        raise CaptionlessError(
-            f"`attention` names level {beyond[0]}, and the network has the levels 0 to {levels - 1}. Leave that level "
-            "out, or add one to `multipliers`."
-        )
-    return replace(new, attention=tuple(level for level in new.attention if level < levels))
+        return course_denoiser(channels=config.channels)
+    return DenoiserConfig(config.channels, default_patch(config.size))
 
 
 def initial_network(start: Start, wanted: DenoiserConfig, *, by_class: bool) -> Denoiser:

@@ -24,20 +24,12 @@ LENGTH = frozenset({"images", "minutes", "precision", "checkpoint_minutes", "sam
 
 @dataclass(frozen=True)
 class Plan:
-    """A resolved training request: what to train, from where, with which settings.
-
-    Args:
-        request: the request.
-        start: the weights that the run starts from.
-        config: all training settings.
-        label_source: where the labels come from (see ``captionless.data.labels``); None for text-conditional
-            training.
-    """
+    """A resolved training request: what to train, from where, with which settings."""
 
     request: TrainRequest
     start: Start
     config: TrainConfig
-    label_source: str | None = None
+    label_source: str | None = None  # see ``captionless.data.labels``; None for text-conditional training
 
     @property
     def by_class(self) -> bool:
@@ -52,12 +44,7 @@ class Plan:
 
 
 def resolve(request: TrainRequest, given: dict[str, Any], say: Callable[[str], None]) -> Plan:
-    """Return the plan of a training run, with every setting decided.
-
-    Args:
-        request: what to train.
-        given: the fields of ``TrainConfig`` that were given.
-        say: receives remarks.
+    """Return the plan of a training run, with every field of ``TrainConfig`` decided, of which some were ``given``.
 
     Raises:
         CaptionlessError: the request conflicts with itself, or with the model that it continues.

@@ -34,17 +34,11 @@ SHARE = 0.05
 
 @dataclass(frozen=True)
 class GridRows:
-    """The rows of every sample grid of a training run.
+    """The rows of every sample grid of a training run."""
 
-    Args:
-        labels: the label of each row, drawn next to it.
-        conditions: the condition of each row, (n, d).
-        originals: images shown before each row, if any.
-    """
-
-    labels: list[str]
-    conditions: Tensor
-    originals: list[Image.Image] = field(default_factory=list)
+    labels: list[str]  # drawn next to each row
+    conditions: Tensor  # of each row, (n, d)
+    originals: list[Image.Image] = field(default_factory=list)  # shown before each row, if any
 
 
 def choose_rows(config: ModelConfig, dataset: Dataset, prompts: Sequence[str], base: Model | None = None) -> GridRows:
@@ -71,12 +65,7 @@ def choose_rows(config: ModelConfig, dataset: Dataset, prompts: Sequence[str], b
 class SampleGrids(Callback):
     """Draw the same conditions from the same noise at even intervals, so that the grids can be compared.
 
-    Args:
-        out: the model folder; the grids go to ``samples/`` in it, named by images seen.
-        config: the model's.
-        base: the stages that sample before it: the base model of a super-resolution stage.
-        rows: what to draw.
-        progress: receives the path of each grid.
+    They go to ``samples/`` in the model folder, named by images seen. The stages of ``base`` sample before the model.
     """
 
     def __init__(self, out: Path, config: ModelConfig, base: Sequence[Stage], rows: GridRows, progress: Progress):

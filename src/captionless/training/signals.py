@@ -21,10 +21,6 @@ class StopOnSignal(Callback):
     A context manager, and one instance per process. Within it a signal is noted instead of stopping at once, which
     would leave weights and counters that do not belong together; a second one does stop at once. Outside the main
     thread, where Python delivers no signals, nothing is changed.
-
-    Args:
-        accelerator: of the process.
-        say: receives a remark when a signal is noted.
     """
 
     def __init__(self, accelerator: Accelerator, say: Callable[[str], None]) -> None:

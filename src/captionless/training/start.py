@@ -16,19 +16,12 @@ from captionless.errors import CaptionlessError
 
 @dataclass(frozen=True)
 class Start:
-    """What a training run starts from.
+    """What a training run starts from."""
 
-    Args:
-        config: the config of the model that is resumed or started from; None for random weights.
-        initialised_from: the name of the model started from, if any.
-        resumed: whether the run that ``config`` belongs to continues.
-        base: the folder of the base model, for a super-resolution stage.
-    """
-
-    config: ModelConfig | None = None
-    initialised_from: str | None = None
-    resumed: bool = False
-    base: Path | None = None
+    config: ModelConfig | None = None  # of the model that is resumed or started from; None for random weights
+    initialised_from: str | None = None  # the name of the model started from
+    resumed: bool = False  # whether the run that ``config`` belongs to continues
+    base: Path | None = None  # the folder of the base model, for a super-resolution stage
 
     @cached_property
     def base_config(self) -> ModelConfig | None:

@@ -22,40 +22,24 @@ from captionless.training.start import cannot_resume
 
 @dataclass
 class TrainState:
-    """Everything that changes while a model is trained, and what decides how it changes.
+    """Everything that changes while a model is trained, and what decides how it changes."""
 
-    Args:
-        network: the weights that the optimizer moves.
-        average: their exponential moving average, used for sampling.
-        optimizer: AdamW.
-        config: how the model is trained.
-        schedule: the noise schedule.
-        images_seen: training images shown to the network by all processes, repetitions included.
-        seconds: time spent in training steps.
-        loss: the smoothed loss; NaN before it was first computed.
-    """
-
-    network: Denoiser
-    average: Denoiser
+    network: Denoiser  # the weights that the optimizer moves
+    average: Denoiser  # their exponential moving average, used for sampling
     optimizer: torch.optim.Optimizer
     config: TrainConfig
     schedule: AnySchedule
-    images_seen: int = 0
-    seconds: float = 0.0
-    loss: float = math.nan
+    images_seen: int = 0  # by all processes, repetitions included
+    seconds: float = 0.0  # time spent in training steps
+    loss: float = math.nan  # smoothed; NaN before it was first computed
 
     @property
     def progress(self) -> float:
         """Share of the run that is done, in [0, 1]: by images or by minutes, whichever is further."""
-        minutes = self.config.minutes
-        if self.config.images is None and minutes is None:
+        images, minutes = self.config.images, self.config.minutes
+        if images is None and minutes is None:
             minutes = DEFAULT_MINUTES
-        shares = [0.0]
-        if self.config.images is not None:
-            shares.append(self.images_seen / self.config.images)
-        if minutes is not None:
-            shares.append(self.seconds / (60 * minutes))
-        return min(1.0, max(shares))
+        return min(1.0, max(self.images_seen / (images or math.inf), self.seconds / (60 * (minutes or math.inf))))
 
     @property
     def finished(self) -> bool:

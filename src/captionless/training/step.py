@@ -25,17 +25,11 @@ from captionless.diffusion.super_resolution import low_res_channels, with_low_re
 
 @dataclass(frozen=True)
 class Batch:
-    """Training images of one step.
+    """Training images of one step."""
 
-    Args:
-        x0: images in [-1, 1], (n, channels, size, size).
-        condition: their conditions, (n, d).
-        low_res: the images at the base model's size, for a super-resolution stage, (n, channels, side, side).
-    """
-
-    x0: Tensor
-    condition: Tensor
-    low_res: Tensor | None = None
+    x0: Tensor  # in [-1, 1], (n, channels, size, size)
+    condition: Tensor  # (n, d)
+    low_res: Tensor | None = None  # for a super-resolution stage: x0 at the base model's size
 
 
 def step_loss(

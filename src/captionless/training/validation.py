@@ -48,19 +48,12 @@ IMAGES, COPIES, COMPARED, STEPS = 100, 60, 5_000, 10
 
 @dataclass(frozen=True)
 class ValidationResult:
-    """The figures of one validation.
+    """The figures of one validation."""
 
-    Args:
-        images: training images seen until then.
-        kid: kernel distance times 1000, between images sampled from held-out images' conditions and those images.
-        memorised: share of the images sampled from training images' own conditions that repeat a training image.
-        real: share of the held-out images that appear to repeat a training image.
-    """
-
-    images: int
-    kid: Estimate
-    memorised: Estimate
-    real: Estimate
+    images: int  # training images seen until then
+    kid: Estimate  # kernel distance times 1000, between held-out images and images sampled from their conditions
+    memorised: Estimate  # share of images sampled from training images' own conditions that repeat a training image
+    real: Estimate  # share of the held-out images that appear to repeat a training image
 
     @property
     def memorises(self) -> bool | None:
@@ -87,11 +80,7 @@ class ValidationResult:
 class Validator:
     """Compute the validation figures repeatedly, always for the same held-out images and with the same noise.
 
-    Args:
-        config: the model's config.
-        base: the stages that sample before it: the base model of a super-resolution stage.
-        dataset: the run's training and held-out images.
-        flip: whether the run flips images horizontally.
+    The stages of ``base`` sample before the model: the base model of a super-resolution stage.
     """
 
     def __init__(self, config: ModelConfig, base: Sequence[Stage], dataset: Dataset, flip: bool = True) -> None:
