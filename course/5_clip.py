@@ -269,9 +269,8 @@ print(f"loss with the own vector {loss_own:.3f}, another kind's {loss_other:.3f}
 # ## 4. `sample_flowers`: words in, images out
 #
 # Now everything is in place. A `BridgeData` holds what the step from sentences to images needs: the vectors of the
-# training photographs, how sharply the encoder distinguishes near from far (its temperature, `1 / logit_scale`), and
-# the mean of sentences about the folder's subject. `subject_mean` finds that subject from the names of the
-# sub-folders or, if there are none, by itself.
+# training photographs, and the mean of sentences about the folder's subject. `subject_mean` finds that subject from the
+# names of the sub-folders or, if there are none, by itself.
 #
 # A sentence passes through the encoder. Its vector is moved to where the vectors of images are (`to_condition`, the
 # subject of section 5). Guidance (lesson 4) makes the prediction follow it more closely,
@@ -292,7 +291,7 @@ class Trained(NamedTuple):
     prediction: str = "v"
 
 
-bridge_data = BridgeData(vectors[learn], 1 / encoder.logit_scale, subject_mean(embedded.names, vectors[learn], encoder))
+bridge_data = BridgeData(vectors[learn], subject_mean(embedded.names, vectors[learn], encoder))
 
 
 @torch.no_grad()
@@ -401,11 +400,12 @@ print(f"    sentence with image {alike(texts, own, shows, kind_of[held]):.2f}")
 #
 # - **mean**: the gap is mostly one constant vector, so subtract the mean of sentences and add the mean of images
 #   (`shift_by_means`; in the manner of arXiv:2401.08567).
-# - **nearest**: replace the sentence's vector by a weighted mean of the training images' vectors closest to it
-#   (`nearest`; in the manner of arXiv:2204.02849). The weights are a softmax of the cosines, with the encoder's own
-#   temperature. The result is made of image vectors alone. For a short sentence, images of several kinds can be about
-#   equally close, and their mean is like none of them. So among very many images (1,000 and more), the result moves
-#   on twice, each time to the mean of the vectors closest to it, and ends where images are dense.
+# - **nearest**: find the training images whose vectors agree with the sentence, and mix them (`nearest`; in the manner
+#   of arXiv:2204.02849). The weights are a softmax of the cosines, measured in their standard deviations, so that they
+#   fit every encoder. The result is made of image vectors alone. For a short sentence, images of several kinds can be
+#   about equally close, and their mean is like none of them. So the search is repeated twice, each time from the mean
+#   of what was found, and ends where images are dense. The library draws a mixture of its own for each image of a
+#   prompt (its setting `variety`); here we take the mean of them all.
 #
 # To show them, the 512 dimensions have to be reduced to two. The usual choice, the two principal components (the
 # directions in which the vectors vary most), shows the kinds of flowers and hides the gap. So the horizontal axis is
@@ -550,9 +550,9 @@ assert recognised["nearest"] > recognised["none"] + 0.1, (
 # </details>
 
 # %% [markdown]
-# **3. How many neighbours?** `nearest(texts, bank, temperature, neighbours)` averages that many vectors. What does a
+# **3. How many neighbours?** `nearest(texts, bank, neighbours).centre()` averages about that many vectors. What does a
 # sentence become with only one, and what is wrong with that? Compare the cosines with the closest training image for
-# 1, 5 and 100 neighbours.
+# 1, 5 and 30 neighbours, without repeating the search (`mean_shift_iterations=0`).
 
 # %% [markdown]
 # <details><summary>Solution</summary>
@@ -561,13 +561,13 @@ assert recognised["nearest"] > recognised["none"] + 0.1, (
 # from captionless.conditioning import nearest
 #
 # closest = {}
-# for neighbours in (1, 5, 100):
-#     moved = nearest(texts, bridge_data.bank, bridge_data.temperature, neighbours)
+# for neighbours in (1, 5, 30):
+#     moved = nearest(texts, bridge_data.bank, neighbours, mean_shift_iterations=0).centre()
 #     closest[neighbours] = (moved @ bridge_data.bank.T).max(1).values.mean().item()
 #     print(f"{neighbours:3} neighbours: cosine with the closest training image {closest[neighbours]:.3f}")
 # # With one, the condition is a training image's own vector: the model generates that very photograph, with
 # # everything accidental in it. A mean of many keeps what they share, which is what the words said.
-# assert closest[1] > 0.999 > closest[5] > closest[100], "the mean of more vectors is less like any one of them"
+# assert closest[1] > 0.99 > closest[5] > closest[30], "the mean of more vectors is less like any one of them"
 # ```
 #
 # </details>

@@ -24,11 +24,13 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import torch
 from torch import Tensor
+from torch.nn import functional as F
 
 import captionless
 from captionless.checkpoints.config import base_folder, load_config, model_folder
-from captionless.conditioning.bridge import BridgeData, nearest
+from captionless.checkpoints.model import Model
 from captionless.conditioning.composition import slerp
 from captionless.config.keyword_types import TrainOptions
 from captionless.config.sampling import SAMPLERS, SamplingConfig
@@ -61,7 +63,7 @@ class Row:
     sampling: dict[str, Any] = field(default_factory=dict)
     n: int = 2
     seed: int = 0
-    bridge: Callable[[Tensor, BridgeData], Tensor] | None = None
+    bridge: Callable[[Tensor, Model], Tensor] | None = None
 
 
 MODELS: dict[str, TrainOptions] = {
@@ -72,19 +74,22 @@ MODELS: dict[str, TrainOptions] = {
 }
 
 
-def neighbours(count: int, text: Tensor, bridge_data: BridgeData) -> Tensor:
-    """Return the weighted mean of ``count`` nearest training vectors, without mean shift."""
-    return nearest(text, bridge_data.bank, bridge_data.temperature, count)
+def softmax_mean(count: int, times: int, text: Tensor, model: Model) -> Tensor:
+    """Return the mean of the ``count`` nearest training vectors, after some mean-shift iterations.
+
+    Until conditions were drawn per image, this was the bridge: weights are a softmax at the encoder's temperature.
+    """
+    temperature = 1 / model.config.require_encoder().logit_scale
+    for _ in range(1 + times):
+        cosines, indices = (text @ model.bank.T).topk(min(count, len(model.bank)), dim=1)
+        weights = torch.softmax(cosines / temperature, dim=1)
+        text = F.normalize((weights.unsqueeze(-1) * model.bank[indices]).sum(1), dim=1)
+    return text
 
 
-def shifted(times: int, text: Tensor, bridge_data: BridgeData) -> Tensor:
-    """Return the mean of the nearest training vectors after some mean-shift iterations."""
-    return nearest(text, bridge_data.bank, bridge_data.temperature, mean_shift_iterations=times)
-
-
-def halfway(text: Tensor, bridge_data: BridgeData) -> Tensor:
+def halfway(text: Tensor, model: Model) -> Tensor:
     """Return the points halfway between the text vectors and the means of their nearest training vectors."""
-    return slerp(text, nearest(text, bridge_data.bank, bridge_data.temperature), 0.5)
+    return slerp(text, softmax_mean(100, 0, text, model), 0.5)
 
 
 def steps_of(sampler: str, calls: int) -> int:
@@ -99,12 +104,13 @@ def rows() -> dict[str, Row]:
     for model in ("whole", "element", "tokens"):
         for w in (0.0, 1.0, 3.0):
             table[f"condition/{model}, w {w:g}"] = Row(model, {"guidance": w})
-    table["bridge/nearest, 5 neighbours"] = Row(bridge=partial(neighbours, 5))
-    table["bridge/nearest, 100 neighbours"] = Row(bridge=partial(neighbours, 100))
+    table["bridge/nearest, 5 neighbours"] = Row(bridge=partial(softmax_mean, 5, 0))
+    table["bridge/nearest, 100 neighbours"] = Row(bridge=partial(softmax_mean, 100, 0))
     table["bridge/halfway to the nearest"] = Row(bridge=halfway)
     best = {"guidance": 5.0, "guidance_interval": (0.1, 0.9)}
     table["bridge/nearest, w 5, t 0.1 to 0.9"] = Row(sampling=best)
-    table["bridge/nearest, 100 neighbours, w 5, t 0.1 to 0.9"] = Row(sampling=best, bridge=partial(neighbours, 100))
+    hundred = partial(softmax_mean, 100, 0)
+    table["bridge/nearest, 100 neighbours, w 5, t 0.1 to 0.9"] = Row(sampling=best, bridge=hundred)
     for bridge in ("none", "mean", "nearest"):
         table[f"bridge/{bridge}"] = Row(sampling={"bridge": bridge})
         for model, noise in (("whole", "cosine 0.9"), ("sharp", "no noise")):
@@ -127,14 +133,16 @@ def rows() -> dict[str, Row]:
         table[f"spacing/{sampler}, 10, karras"] = Row(sampling=sampling)
     usual = SamplingConfig().model_dump()
     for times in (0, 1, 2, 3):
-        table[f"mean-shift/{times} iterations"] = Row(sampling=usual, bridge=partial(shifted, times))
+        table[f"mean-shift/{times} iterations"] = Row(sampling=usual, bridge=partial(softmax_mean, 100, times))
     small = str(base_folder(model_folder("bundled")))
-    shifts = partial(shifted, SamplingConfig().mean_shift_iterations)
+    shifts = partial(softmax_mean, 100, 2)
     table["upsampling/none, at 32 pixels"] = Row(small, usual, bridge=shifts)
     for steps, noise in ((2, 0.05), (4, 0.05), (8, 0.05), (15, 0.05), (8, 0.0), (8, 0.1), (8, 0.2)):
         upsampling = {"upsample_steps": steps, "upsample_noise": noise}
         way = Row(sampling=usual | upsampling, bridge=shifts)
         table[f"upsampling/{steps} steps, noise {noise:g}"] = way
+    for variety in (0.0, 0.1, 0.25, 0.5, 1.0):
+        table[f"variety/{variety:g}"] = Row(sampling=usual | {"variety": variety}, n=8)
     table["default/10 steps"] = Row(sampling={"steps": 10}, n=4, seed=1000)
     return table
 
@@ -163,16 +171,16 @@ def measure(name: str, row: Row, photos: Path | None, judge: Path, out: Path) ->
         SamplingConfig(**(row.sampling if name.startswith("default") else BASE | row.sampling)),
     )
     writer, done, started = ImageWriter(folder), 0, time.monotonic()
-    bridge = row.bridge or (partial(neighbours, NEIGHBOURS) if sampling.bridge == "nearest" else None)
-    if bridge and not name.startswith("default"):
-        conditions = bridge(generator.encoder.encode_texts(prompts), generator.model.bridge_data)
+    bridge = row.bridge or (partial(softmax_mean, NEIGHBOURS, 0) if sampling.bridge == "nearest" else None)
+    texts = [prompt for prompt in prompts for _ in range(row.n)]
+    seeds = [row.seed + i for _ in prompts for i in range(row.n)]
+    if bridge and not name.startswith(("default", "variety")):
+        conditions = bridge(generator.encoder.encode_texts(texts), generator.model)
     else:
-        conditions = generator.conditions(prompts, sampling)
-    conditions = conditions.repeat_interleave(row.n, dim=0)
+        conditions = generator.conditions(texts, sampling, seeds)
     for start in range(0, len(conditions), sampling.batch):
         part = slice(start, start + sampling.batch)
-        seeds = [row.seed + i % row.n for i in range(len(conditions))[part]]
-        images = generator.sample(conditions[part], seeds, sampling)
+        images = generator.sample(conditions[part], seeds[part], sampling)
         for i, image in enumerate(images, done):
             writer.add(GeneratedImage(image, prompts[i // row.n], row.seed + i % row.n, sampling, {"model": model}))
         done += len(images)

@@ -1,24 +1,47 @@
-"""The contract of captionless.conditioning.bridge: from text vector to condition."""
+"""The contract of captionless.conditioning.bridge: from text vectors to conditions."""
 
 from dataclasses import replace
 
 import pytest
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import Tensor
 from torch.nn import functional as F
 
-from captionless.conditioning.bridge import BridgeData, nearest, shift_by_means, to_condition
+from captionless.conditioning.bridge import (
+    FEWEST,
+    LARGEST_SHARE,
+    BridgeData,
+    Neighbourhood,
+    nearest,
+    shift_by_means,
+    to_condition,
+)
 from captionless.config.sampling import BRIDGES, Bridge, SamplingConfig
 from captionless.errors import CaptionlessError
 from tiny import random, unit_vectors
 
-TEXT, BANK = unit_vectors(3, seed=1), unit_vectors(50, seed=2)
-DATA = BridgeData(BANK, 0.05, text_mean=unit_vectors(9, seed=4).mean(0))
+TEXT, BANK = unit_vectors(3, seed=1), unit_vectors(200, seed=2)
+DATA = BridgeData(BANK, text_mean=unit_vectors(9, seed=4).mean(0))
 NONE, MEAN = SamplingConfig(bridge="none"), SamplingConfig(bridge="mean")
 
 
+def perplexity(weights: Tensor) -> Tensor:
+    return torch.special.entr(weights.double()).sum(1).exp()
+
+
+def two_kinds() -> tuple[Tensor, Tensor, Tensor]:
+    """Two tight clusters, their centres, and a text far from both that is a little closer to the first."""
+    kinds, middle = torch.eye(8)[:2], torch.eye(8)[7:]
+    bank = F.normalize(kinds.repeat_interleave(20, 0) + 0.05 * random(40, 8), dim=1)
+    return kinds, bank, F.normalize(middle + 0.28 * kinds[:1] + 0.26 * kinds[1:], dim=1)
+
+
 @pytest.mark.parametrize("bridge", BRIDGES)
-def test_every_bridge_gives_unit_vectors(bridge: Bridge) -> None:
-    condition = to_condition(TEXT, DATA, SamplingConfig(bridge=bridge))
+@pytest.mark.parametrize("seeds", [None, [1, 2, 3]])
+def test_every_bridge_gives_unit_vectors(bridge: Bridge, seeds: list[int] | None) -> None:
+    condition = to_condition(TEXT, DATA, SamplingConfig(bridge=bridge), seeds)
     assert condition.shape == TEXT.shape
     torch.testing.assert_close(condition.norm(dim=1), torch.ones(3))
 
@@ -27,57 +50,133 @@ def test_no_bridge_leaves_the_text_vector() -> None:
     assert torch.equal(to_condition(TEXT, DATA, NONE), TEXT)
 
 
-def test_the_default_is_the_nearest_images() -> None:
-    assert torch.equal(to_condition(TEXT, DATA), nearest(TEXT, BANK, 0.05))
+# --- the neighbourhood ---
 
 
-def test_a_large_bank_gets_mean_shift_iterations_and_a_small_one_none() -> None:
-    """In a small one, the mean would end at single images."""
-    bank = unit_vectors(120, seed=5)
-    config = SamplingConfig(neighbours=20, mean_shift_iterations=3, mean_shift_minimum=120)
-    expected = nearest(TEXT, bank, 0.05, 20, mean_shift_iterations=3)
-    assert torch.equal(to_condition(TEXT, replace(DATA, bank=bank), config), expected)
-    assert torch.equal(to_condition(TEXT, replace(DATA, bank=bank[1:]), config), nearest(TEXT, bank[1:], 0.05, 20))
-    assert not torch.allclose(expected, nearest(TEXT, bank, 0.05, 20), atol=0.01)
+def test_weights_are_a_softmax_of_cosines_in_standard_deviations() -> None:
+    """With a bandwidth of 0.2, where the effective number of images is within its bounds."""
+    found = nearest(TEXT, BANK, neighbours=100, mean_shift_iterations=0)
+    cosines = TEXT @ BANK.T
+    expected = torch.softmax(cosines / cosines.std(1, correction=0, keepdim=True) / 0.2, dim=1)
+    assert (perplexity(expected) > FEWEST).all()
+    assert (expected.max(1).values < LARGEST_SHARE).all()
+    weights = torch.zeros(3, 200).scatter(1, found.indices, found.weights)
+    torch.testing.assert_close(weights, expected, atol=1e-5, rtol=0)
+    torch.testing.assert_close(found.centre(), F.normalize(expected @ BANK, dim=1), atol=1e-5, rtol=0)
 
 
-def test_without_iterations_a_condition_is_the_softmax_weighted_mean_of_the_nearest_images() -> None:
-    for text, condition in zip(TEXT, nearest(TEXT, BANK, 0.05, neighbours=4), strict=True):
-        cosines = BANK @ text
-        chosen = sorted(range(50), key=lambda i: -float(cosines[i]))[:4]
-        weights = torch.softmax(cosines[chosen] / 0.05, 0)
-        expected = F.normalize(sum(w * BANK[i] for w, i in zip(weights, chosen, strict=True)), dim=0)  # type: ignore[arg-type]
-        torch.testing.assert_close(condition, expected)
+@given(
+    seed=st.integers(0, 1000),
+    size=st.integers(1, 300),
+    neighbours=st.integers(1, 40),
+    iterations=st.integers(0, 3),
+    spread=st.floats(0.01, 1.0),
+)
+@settings(max_examples=60, deadline=None)
+def test_neighbourhoods_keep_their_bounds(
+    seed: int, size: int, neighbours: int, iterations: int, spread: float
+) -> None:
+    """From 1 image on, in wide cones and narrow ones: weights sum to 1, none is too large, and the effective number
+    is between its bounds.
+    """
+    bank = F.normalize(unit_vectors(1, seed=seed) + spread * unit_vectors(size, seed=seed + 1), dim=1)
+    found = nearest(unit_vectors(2, seed=seed + 2), bank, neighbours, iterations)
+    torch.testing.assert_close(found.weights.sum(1), torch.ones(2))
+    assert (found.weights >= 0).all()
+    assert found.weights.max() <= max(LARGEST_SHARE, 1 / min(size, neighbours)) + 1e-5
+    assert (perplexity(found.weights) > 0.99 * min(FEWEST, neighbours, size)).all()
+    unlimited = found.weights.max(1).values < LARGEST_SHARE
+    assert (perplexity(found.weights)[unlimited] < 1.01 * neighbours).all()
 
 
-def test_a_low_temperature_picks_the_closest_image() -> None:
+@pytest.mark.parametrize("scale", [0.1, 0.3, 1.0])
+def test_neither_the_width_nor_the_place_of_the_cones_changes_a_neighbourhood(scale: float) -> None:
+    """The cosines of an encoder with a narrow cone of images (CLIP's) are those of a wide one, shrunk and shifted."""
+    middle = F.one_hot(torch.tensor([512]), 513).float()
+    own = F.pad(unit_vectors(200, width=512, seed=3), (0, 1)), F.pad(unit_vectors(3, width=512, seed=4), (0, 1))
+    wide, narrow = (nearest(own[1], F.normalize(own[0] + k * middle, dim=1), 32, 0) for k in (0.0, 1 / scale))
+    assert torch.equal(wide.indices[:, :20], narrow.indices[:, :20])
+    torch.testing.assert_close(wide.weights, narrow.weights, atol=1e-4, rtol=0)
+
+
+def test_an_image_alone_in_the_bank_is_every_condition() -> None:
+    torch.testing.assert_close(nearest(TEXT, BANK[:1]).centre(), BANK[:1].expand(3, -1))
+
+
+def test_one_neighbour_is_the_closest_image() -> None:
     closest = BANK[(TEXT @ BANK.T).argmax(1)]
-    torch.testing.assert_close(nearest(TEXT, BANK, 1e-4), closest, atol=1e-3, rtol=0)
-
-
-def test_a_image_alone_in_the_bank_is_every_condition() -> None:
-    torch.testing.assert_close(nearest(TEXT, BANK[:1], 0.05), BANK[:1].expand(3, -1))
+    torch.testing.assert_close(nearest(TEXT, BANK, 1, 0).centre(), closest, atol=1e-3, rtol=0)
 
 
 def test_each_text_is_bridged_alone() -> None:
-    torch.testing.assert_close(nearest(TEXT, BANK, 0.05)[1:2], nearest(TEXT[1:2], BANK, 0.05))
+    torch.testing.assert_close(nearest(TEXT, BANK).centre()[1:2], nearest(TEXT[1:2], BANK).centre())
 
 
-def test_each_time_it_goes_from_a_condition_to_the_mean_of_the_images_nearest_to_it() -> None:
+def test_each_iteration_searches_from_the_centre_of_the_neighbourhood() -> None:
     place = TEXT
     for iterations in range(4):
-        place = nearest(place, BANK, 0.05, neighbours=7)
-        torch.testing.assert_close(nearest(TEXT, BANK, 0.05, neighbours=7, mean_shift_iterations=iterations), place)
+        place = nearest(place, BANK, 7, 0).centre()
+        torch.testing.assert_close(nearest(TEXT, BANK, 7, iterations).centre(), place)
 
 
-def test_a_text_between_two_kinds_of_images_shifts_to_the_one_that_it_is_closer_to() -> None:
-    """Two tight clusters; a text far from both, whose first mean is a blend that is like none of the images."""
-    kinds, middle = torch.eye(8)[:2], torch.eye(8)[7:]
-    bank = F.normalize(kinds.repeat_interleave(20, 0) + 0.05 * random(40, 8), dim=1)
-    text = F.normalize(middle + 0.28 * kinds[:1] + 0.27 * kinds[1:], dim=1)
-    blend, shifted = (nearest(text, bank, 0.05, mean_shift_iterations=k)[0] @ kinds.T for k in (0, 3))
-    assert blend[0] < 0.9, "the case is no case"
-    assert shifted[0] > 0.99
+def test_a_text_between_two_kinds_of_images_moves_to_the_one_that_it_is_closer_to() -> None:
+    kinds, bank, text = two_kinds()
+    first, last = (nearest(text, bank, 16, k).centre()[0] @ kinds.T for k in (0, 3))
+    assert first[0] < 0.99, "the case is no case"
+    assert last[0] > 0.99
+
+
+# --- what each image draws ---
+
+
+def test_without_variety_every_seed_has_the_centre() -> None:
+    found = nearest(TEXT, BANK)
+    assert torch.equal(found.draw(0.0, [1, 2, 3]), found.centre())
+    assert torch.equal(to_condition(TEXT, DATA, SamplingConfig(variety=0), [1, 2, 3]), to_condition(TEXT, DATA))
+
+
+def test_full_variety_draws_single_images_as_often_as_they_weigh() -> None:
+    weights = torch.tensor([[0.5, 0.3, 0.2]])
+    n = 3000
+    found = Neighbourhood(torch.eye(4), torch.tensor([[2, 0, 1]]).expand(n, -1), weights.expand(n, -1))
+    drawn = found.draw(1.0, range(n))
+    torch.testing.assert_close(drawn.max(1).values, torch.ones(n))
+    shares = F.one_hot(drawn.argmax(1), 4).float().mean(0)
+    torch.testing.assert_close(shares, torch.tensor([0.3, 0.2, 0.5, 0.0]), atol=0.03, rtol=0)
+
+
+@pytest.mark.parametrize("variety", [0.1, 0.25, 0.6])
+def test_weights_have_the_dirichlet_distributions_mean_and_variance(variety: float) -> None:
+    """Seen through unit vectors: the shares of a mixture of orthogonal images are its coordinates, up to length."""
+    weights, n = torch.tensor([0.5, 0.3, 0.2]), 4000
+    found = Neighbourhood(torch.eye(3), torch.arange(3).expand(n, -1), weights.expand(n, -1))
+    drawn = found.draw(variety, range(n))
+    shares = drawn / drawn.sum(1, keepdim=True)
+    torch.testing.assert_close(shares.mean(0), weights, atol=0.02, rtol=0)
+    torch.testing.assert_close(shares.var(0), variety * weights * (1 - weights), atol=0.02, rtol=0)
+
+
+def test_a_seed_draws_the_same_in_any_batch() -> None:
+    config = SamplingConfig(variety=0.5)
+    together = to_condition(TEXT, DATA, config, [7, 8, 9])
+    torch.testing.assert_close(to_condition(TEXT[1:2], DATA, config, [8]), together[1:2])
+    assert not torch.allclose(to_condition(TEXT[1:2], DATA, config, [9]), together[1:2], atol=0.01)
+
+
+def test_more_variety_makes_the_images_of_a_prompt_differ_more() -> None:
+    text = TEXT[:1].expand(16, -1)
+    cosines = []
+    for variety in (0.0, 0.1, 0.4, 1.0):
+        drawn = to_condition(text, DATA, SamplingConfig(variety=variety), range(16))
+        cosines.append(float((drawn @ drawn.T).mean()))
+    assert cosines == sorted(cosines, reverse=True)
+    assert cosines[0] > 0.999 > cosines[1] > cosines[3] + 0.2
+
+
+def test_other_bridges_refuse_variety() -> None:
+    with pytest.raises(CaptionlessError) as error:
+        SamplingConfig(bridge="mean", variety=0.5)
+    assert error.value.parameter == "bridge"
 
 
 # --- the mean ---
@@ -92,9 +191,9 @@ def test_the_mean_bridge_moves_texts_from_the_mean_of_words_to_that_of_images() 
 def test_the_mean_bridge_closes_a_gap_that_is_one_constant_vector() -> None:
     """Pairs of text and image that differ by the same vector: each text finds its image's direction."""
     middle, gap = 0.1 * random(50, 512), random(1, 512, seed=1)
-    texts, pictures = middle - gap, middle + gap
-    moved = shift_by_means(texts, texts.mean(0), pictures.mean(0))
-    torch.testing.assert_close(moved, F.normalize(pictures, dim=1))
+    texts, images = middle - gap, middle + gap
+    moved = shift_by_means(texts, texts.mean(0), images.mean(0))
+    torch.testing.assert_close(moved, F.normalize(images, dim=1))
 
 
 def test_where_words_lie_among_images_the_mean_bridge_moves_nothing() -> None:
@@ -105,7 +204,7 @@ def test_a_text_is_shifted_alone() -> None:
     torch.testing.assert_close(to_condition(TEXT, DATA, MEAN)[1:2], to_condition(TEXT[1:2], DATA, MEAN))
 
 
-def test_a_model_that_does_not_know_the_mean_of_its_words_says_what_to_do_instead() -> None:
+def test_without_the_mean_of_words_the_error_says_what_to_do_instead() -> None:
     bridge_data = replace(DATA, text_mean=None)
     with pytest.raises(CaptionlessError, match="Try `bridge=nearest`"):
         to_condition(TEXT, bridge_data, MEAN)

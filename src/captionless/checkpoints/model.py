@@ -57,7 +57,8 @@ class Model:
     @property
     def bridge_data(self) -> BridgeData:
         """The data required by the bridge from text vectors to conditions."""
-        return BridgeData(self.bank, 1 / self.config.require_encoder(self.name).logit_scale)
+        self.config.require_encoder(self.name)  # raises where the model has no encoder
+        return BridgeData(self.bank)
 
 
 def load_model(name: str | Path) -> Model:

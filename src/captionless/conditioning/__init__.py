@@ -1,6 +1,6 @@
 """Turn text, images and classes into conditions of the denoiser."""
 
-from captionless.conditioning.bridge import BridgeData, nearest, shift_by_means, to_condition
+from captionless.conditioning.bridge import BridgeData, Neighbourhood, nearest, shift_by_means, to_condition
 from captionless.conditioning.classes import one_hot
 from captionless.conditioning.composition import Composition, compose, slerp
 from captionless.conditioning.subject import subject_mean, subject_prompts
@@ -8,6 +8,7 @@ from captionless.conditioning.subject import subject_mean, subject_prompts
 __all__ = [
     "BridgeData",
     "Composition",
+    "Neighbourhood",
     "compose",
     "nearest",
     "one_hot",

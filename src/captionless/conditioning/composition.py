@@ -67,27 +67,20 @@ def _invalid(parameter: str, rule: str) -> CaptionlessError:
 
 
 def compose(
-    prompts: Sequence[str],
-    n: int,
-    composition: Composition,
-    words: Callable[[Sequence[str]], Tensor],
-    like: Tensor | None,
-    start: float = 1.0,
+    vectors: Tensor, n: int, composition: Composition, words: Callable[[Sequence[str]], Tensor], start: float = 1.0
 ) -> tuple[list[WeightedCondition], Tensor | None]:
-    """Return the weighted conditions of all images, ``n`` per prompt, and the negative condition, if any.
+    """Return the weighted conditions of all images, and the negative condition, if any.
 
     Args:
-        prompts: texts; they may be empty if there is a reference image.
+        vectors: the condition that each image has from its prompt, (total, d), ``n`` successive ones per prompt.
         n: images per prompt.
         composition: what to combine with each prompt.
         words: turns texts into conditions, (k, d).
-        like: the condition of the reference image, (1, d).
         start: the time at which the denoising begins.
     """
-    vectors = _mixed(prompts, composition, words, like).repeat_interleave(n, dim=0)
     total = len(vectors)
     if composition.towards:
-        shares = torch.tensor(towards_shares(n)).repeat(len(prompts)).unsqueeze(1)
+        shares = torch.tensor(towards_shares(n)).repeat(total // n).unsqueeze(1)
         vectors = slerp(vectors, words([composition.towards]).expand(total, -1), shares)
 
     def everywhere(text: str) -> Tensor:
@@ -119,15 +112,3 @@ def slerp(a: Tensor, b: Tensor, share: Tensor | float) -> Tensor:
     safe = torch.where(near, torch.ones_like(sine), sine)
     mixed = (torch.sin((1 - share) * angle) * a + torch.sin(share * angle) * b) / safe
     return torch.nn.functional.normalize(torch.where(near, (1 - share) * a + share * b, mixed), dim=1)
-
-
-def _mixed(
-    prompts: Sequence[str], composition: Composition, words: Callable[[Sequence[str]], Tensor], like: Tensor | None
-) -> Tensor:
-    if like is None:
-        return words(prompts)
-    vectors, spoken = like.repeat(len(prompts), 1), [bool(text.strip()) for text in prompts]
-    if any(spoken):
-        texts = words([text for text in prompts if text.strip()])
-        vectors[spoken] = slerp(texts, vectors[spoken], composition.like_share)
-    return vectors

@@ -74,10 +74,10 @@ class SamplingOptions(TypedDict, total=False):
     variance: Literal["lower", "upper"] | None
     precision: Literal["auto", "float32", "bf16"]
     batch: int
+    variety: float
     bridge: Literal["nearest", "mean", "none"]
     neighbours: int
     mean_shift_iterations: int
-    mean_shift_minimum: int
     upsample_steps: int
     upsample_noise: float
 

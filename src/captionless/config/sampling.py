@@ -81,28 +81,30 @@ class SamplingConfig(Config):
         "auto", "Number format; auto takes bf16 where the processor supports it natively, else float32."
     )
     batch: int = setting(32, "Images per network call; changes memory and speed, not the images.", ge=1)
+    variety: float = setting(
+        0.25,
+        "How much the images of a prompt differ in what they show: with 0 all have the same condition, with 1 each has "
+        "that of a single training image, drawn among those that agree with the prompt.",
+        panel="From text to image vectors",
+        ge=0,
+        le=1,
+    )
     bridge: Bridge = setting(
         "nearest",
-        "How a text vector becomes a condition: `nearest` takes the weighted mean of the nearest training images' "
-        "vectors, `mean` shifts the text vector by the difference of the means, `none` uses it unchanged.",
-        panel="From text to image vectors",
+        "How a text vector becomes a condition: `nearest` draws a mixture of the vectors of training images that agree "
+        "with the prompt, `mean` shifts the text vector by the difference of the means, `none` uses it unchanged.",
     )
     neighbours: int = setting(
-        100,
-        "Number of training image vectors averaged by `bridge=nearest`; more of them average out the peculiarities of "
-        "single images.",
+        32,
+        "Largest effective number of training images in the mixtures of `bridge=nearest`; more of them average out the "
+        "peculiarities of single images.",
         ge=1,
     )
     mean_shift_iterations: int = setting(
         2,
-        "Mean-shift iterations applied to that mean, each replacing it by the mean of its own nearest vectors; more "
-        "iterations follow the prompt more reliably but lose detail.",
+        "How often the search for these images is repeated from their mean; more iterations follow the prompt more "
+        "reliably but lose detail.",
         ge=0,
-    )
-    mean_shift_minimum: int = setting(
-        1000,
-        "Training images needed for these iterations; among fewer, the mean would collapse onto a single one.",
-        ge=1,
     )
     upsample_steps: int = setting(8, "Denoising steps of a super-resolution stage.", panel="Super-resolution", ge=1)
     upsample_noise: float = setting(
@@ -136,6 +138,17 @@ class SamplingConfig(Config):
                 f"the sampler {info.data.get('sampler')} has no `{info.field_name}`. Leave it out, or choose "
                 f"{' or '.join(f'`sampler={other}`' for other in known)}."
             )
+        return value
+
+    @field_validator("bridge")
+    @classmethod
+    def _check_bridge(cls, value: Bridge, info: ValidationInfo) -> Bridge:
+        if (
+            value != "nearest"
+            and "variety" in info.data
+            and info.data["variety"] != cls.model_fields["variety"].default
+        ):
+            raise ValueError(f"`bridge={value}` has no `variety`. Leave it out, or choose `bridge=nearest`.")
         return value
 
     @property

@@ -26,11 +26,16 @@ PROMPT_SEEDS, TRAINING_SEEDS = 1_000_000, 2_000_000
 """Added to the seeds of a series, so that no two series share noise."""
 
 
+def series_seeds(seed: int, n: int) -> list[int]:
+    """Return n successive seeds."""
+    return [(seed + i) % 2**32 for i in range(n)]
+
+
 def sample_series(
     generator: Generator, conditions: Tensor, sampling: SamplingConfig, seed: int, progress: Progress
 ) -> Tensor:
     """Sample one image for each condition (n, d), with the seeds from ``seed`` on; uint8 (n, channels, size, size)."""
-    seeds = [(seed + i) % 2**32 for i in range(len(conditions))]
+    seeds = series_seeds(seed, len(conditions))
     return sample(generator.stages, conditions, seeds, sampling, progress=progress)
 
 
@@ -118,8 +123,9 @@ class EvaluationContext:
         """Images generated from each prompt in turn; None without prompts."""
         if self.prompts is None:
             return None
-        conditions = self.generator.conditions([prompt.text for prompt in self.prompts.prompts], self.sampling)
-        return self.sample(conditions.repeat_interleave(self.prompts.images, 0), PROMPT_SEEDS)
+        texts = [prompt.text for prompt in self.prompts.prompts for _ in range(self.prompts.images)]
+        seeds = series_seeds(self.config.seed + PROMPT_SEEDS, len(texts))
+        return self.sample(self.generator.conditions(texts, self.sampling, seeds), PROMPT_SEEDS)
 
     @cached_property
     def training_samples(self) -> Samples | None:

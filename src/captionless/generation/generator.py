@@ -19,7 +19,7 @@ from captionless.checkpoints.image_list import TRAIN, read_image_list
 from captionless.checkpoints.model import Model, load_model
 from captionless.conditioning.bridge import to_condition
 from captionless.conditioning.classes import one_hot
-from captionless.conditioning.composition import Composition, compose, towards_shares
+from captionless.conditioning.composition import Composition, compose, slerp, towards_shares
 from captionless.conditioning.subject import subject_mean
 from captionless.config.keyword_types import SamplingOptions
 from captionless.config.keywords import keywords
@@ -119,8 +119,16 @@ class Generator:
         """Return the denoising steps per image, those of the super-resolution stage included."""
         return sampling.steps + sampling.upsample_steps * len(self.stages[1:])
 
-    def conditions(self, prompts: Sequence[str], sampling: SamplingConfig | None = None) -> Tensor:
+    def conditions(
+        self, prompts: Sequence[str], sampling: SamplingConfig | None = None, seeds: Sequence[int] | None = None
+    ) -> Tensor:
         """Return one condition vector per prompt, (n, d): from encoder and bridge, or one-hot for class names.
+
+        Args:
+            prompts: texts or class names.
+            sampling: bridge and variety.
+            seeds: one per prompt; each image of a prompt then draws a condition of its own (see ``variety``). Without
+                them, conditions are those that variety 0 gives to every image.
 
         Raises:
             CaptionlessError: for a class-conditional model, a prompt is not one of its classes, or a bridge was chosen.
@@ -131,7 +139,9 @@ class Generator:
         bridge_data = self.model.bridge_data
         if sampling.bridge == "mean":
             bridge_data = replace(bridge_data, text_mean=self.text_mean)
-        return to_condition(self.encoder.encode_texts(list(prompts)), bridge_data, sampling)
+        texts = {text: i for i, text in enumerate(dict.fromkeys(prompts))}
+        vectors = self.encoder.encode_texts(list(texts))
+        return to_condition(vectors[[texts[text] for text in prompts]], bridge_data, sampling, seeds)
 
     @keywords(SamplingConfig)
     def generate(
@@ -211,8 +221,8 @@ class Generator:
         composition, start = composition or Composition(), edit.start if edit else 1.0
         check_request(prompts, n, seed, composition)
         config = self.resolve((sampling or SamplingConfig()).replace(**settings), start)
-        parts, negative = self._composed(prompts, n, config, composition, start)
         seeds = image_seeds(len(prompts), n, seed, composition)
+        parts, negative = self._composed(prompts, seeds, config, composition, start)
         details = {"model": self.model.name, **describe(composition, edit), "version": __version__}
         recorder = Recorder(self.steps(config)) if trajectory else None
         bar, done, total = choose_progress(progress), 0, len(seeds) * self.steps(config)
@@ -251,10 +261,25 @@ class Generator:
         )
 
     def _composed(
-        self, prompts: Sequence[str], n: int, sampling: SamplingConfig, composition: Composition, start: float
+        self,
+        prompts: Sequence[str],
+        seeds: Sequence[int],
+        sampling: SamplingConfig,
+        composition: Composition,
+        start: float,
     ) -> tuple[list[WeightedCondition], Tensor | None]:
-        like = None if composition.like is None else self._vector(composition.like)
-        return compose(prompts, n, composition, lambda texts: self.conditions(texts, sampling), like, start)
+        """Return the conditions of all images; only that of the prompt itself is drawn by each image's seed."""
+        n = len(seeds) // len(prompts)
+        texts = [text for text in prompts for _ in range(n)]
+        if composition.like is None:
+            vectors = self.conditions(texts, sampling, seeds)
+        else:
+            vectors = self._vector(composition.like).repeat(len(texts), 1)
+            spoken = [i for i, text in enumerate(texts) if text.strip()]
+            if spoken:
+                words = self.conditions([texts[i] for i in spoken], sampling, [seeds[i] for i in spoken])
+                vectors[spoken] = slerp(words, vectors[spoken], composition.like_share)
+        return compose(vectors, n, composition, lambda texts: self.conditions(texts, sampling), start)
 
     def _vector(self, image: Image.Image) -> Tensor:
         """Return the image vector, (1, d), of the central square, as training encodes it."""

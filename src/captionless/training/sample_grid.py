@@ -55,8 +55,7 @@ def choose_rows(config: ModelConfig, dataset: Dataset, prompts: Sequence[str], b
     labels = list(prompts) or [f"a photo of a {word}" for word in words if len(words) > 1]
     if labels:
         bank = base.bank if base else dataset.train.conditions
-        bridge_data = BridgeData(bank, 1 / config.require_encoder().logit_scale)
-        return GridRows(labels, to_condition(dataset.encoder.encode_texts(labels), bridge_data))
+        return GridRows(labels, to_condition(dataset.encoder.encode_texts(labels), BridgeData(bank)))
     shown = dataset.held_out if dataset.held_out.names else dataset.train
     few = ROWS // 2
     return GridRows(list(shown.names[:few]), shown.conditions[:few], to_images(shown.pixels[:few]))

@@ -24,7 +24,7 @@ from captionless.evaluation.classifier.train import MINIMUM
 from captionless.evaluation.data import ImageSet, read_labelled_images
 from captionless.evaluation.lineage import mirrors_images
 from captionless.evaluation.metrics.estimate import Estimate, TooFewError
-from captionless.evaluation.samples import describe_sampling, sample_series
+from captionless.evaluation.samples import describe_sampling, sample_series, series_seeds
 from captionless.files import make_folder
 from captionless.generation.generator import Generator, load
 from captionless.generation.prompts import Prompt, photo_of, read_prompts
@@ -97,7 +97,7 @@ def assess(
     # Before the classifier is trained, so that a prompt that the model cannot take does not cost its time.
     texts = [text for own in asked.values() for text in own]
     rows = [texts.index(own[i * len(own) // n]) for own in asked.values() for i in range(n)]
-    conditions = generator.conditions(texts, sampling)[rows]
+    conditions = generator.conditions([texts[i] for i in rows], sampling, series_seeds(seed, len(rows)))
     if isinstance(judge, ImageSet):
         flip = mirrors_images(generator.model.config)
         judge = train_reference(judge, progress, seed=seed, flip=flip, config=config)
