@@ -21,7 +21,6 @@ from captionless.models.unet import Denoiser, DenoiserConfig
 COLOURS = {"daisy": (40, 120, 60), "rose": (180, 50, 50), "tulip": (60, 60, 190)}
 CLASSES = tuple(COLOURS)
 FAST = SamplingConfig(steps=2, guidance=0.0, precision="float32")
-QUICK = ("--steps", "2", "--guidance", "0", "--precision", "float32")
 SHAPE = DenoiserConfig(patch=1, width=16, multipliers=(1,), blocks=1, attention=(), condition_width=len(CLASSES))
 
 

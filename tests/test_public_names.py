@@ -10,7 +10,7 @@ import pytest
 import captionless
 
 PUBLIC = (
-    "embed train load evaluate assess Generator GeneratedImage TrainConfig SamplingConfig Composition Edit sample_grid "
+    "embed train load evaluate Generator GeneratedImage TrainConfig SamplingConfig Composition Edit sample_grid "
     "load_encoder CaptionlessError __version__"
 )
 

@@ -23,7 +23,6 @@ if TYPE_CHECKING:
     from captionless.encoders.dual_encoder import load_encoder
     from captionless.encoders.embeddings import embed
     from captionless.errors import CaptionlessError
-    from captionless.evaluation.assessment.run import assess
     from captionless.evaluation.run import evaluate
     from captionless.generation.editing import Edit
     from captionless.generation.generator import Generator, load
@@ -39,7 +38,6 @@ _HOMES = {
     "Generator": "generation.generator",
     "SamplingConfig": "config.sampling",
     "TrainConfig": "config.training",
-    "assess": "evaluation.assessment.run",
     "embed": "encoders.embeddings",
     "evaluate": "evaluation.run",
     "load": "generation.generator",
@@ -57,7 +55,6 @@ __all__ = [
     "SamplingConfig",
     "TrainConfig",
     "__version__",
-    "assess",
     "embed",
     "evaluate",
     "load",

@@ -11,12 +11,17 @@ import pytest
 
 import encoder_factory
 import tiny
+from assessment_cases import CLASSES
+from assessment_cases import model as colour_model
+from assessment_cases import photos as colours
 from captionless.checkpoints.config import EncoderReference, ModelConfig
 from captionless.checkpoints.model import Model
 from captionless.encoders.dual_encoder import load_encoder
-from evaluation_cases import sample_photos, write_model
+from captionless.evaluation import one_model
+from evaluation_cases import make_fast, sample_photos, write_model
 
 Run = Callable[..., int]
+SWAPPED = ("rose", "daisy", "tulip")
 QUICK = ("--steps", "1", "--precision", "float32", "--prompts", "{place}/prompts.txt")
 """Prompts without labels, so that no classifier is trained."""
 
@@ -69,6 +74,27 @@ def test_the_options_reach_the_report(run: Run, place: Path, monkeypatch: pytest
     assert written["settings"]["Seed"] == "3"
 
 
+@pytest.mark.parametrize(("names", "code", "said"), [(CLASSES, 0, "PASS: each of 3"), (SWAPPED, 1, "FAIL: 2 of 3")])
+def test_a_pass_is_exit_code_0_and_a_fail_1(
+    run: Run,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+    names: tuple[str, ...],
+    code: int,
+    said: str,
+) -> None:
+    make_fast(monkeypatch, tmp_path)
+    monkeypatch.setattr(one_model, "load_encoder", lambda *_: tiny.FakeEncoder("bundled"))
+    words = ["--data", str(colours(tmp_path / "photos")), "--pass", "0.95", "--prompt-images", "18"]
+    words += ["--steps", "2", "--guidance", "0", "--precision", "float32"]
+    assert run("evaluate", str(colour_model(tmp_path / "model", names)), *words) == code
+    shown = capsys.readouterr().out
+    assert said in shown
+    assert ("rose (6)" in shown) == (code == 1)  # what daisies were taken for
+    assert shown.splitlines()[-1] == "report/index.html"
+
+
 @pytest.mark.slow
 def test_without_a_model_the_bundled_one_is_measured(run: Run, place: Path, tmp_path: Path) -> None:
     photos = sample_photos(tmp_path / "photos", 6)
@@ -89,6 +115,9 @@ def test_without_a_model_the_bundled_one_is_measured(run: Run, place: Path, tmp_
         (["--data", "{place}/photos", "--samples", "0"], "--samples must be a whole number of at least 1"),
         (["--data", "{place}/photos", "--prompts", "none.txt"], "cannot read the prompts in none.txt"),
         (["--data", "{place}/photos", "--features", "./none"], "none"),
+        (["--data", "{place}/photos", "--pass", "most"], "--pass must be a number or ceiling, not most"),
+        (["--data", "{place}/photos", "--pass", "95"], "at most 1"),
+        (["{place}/model", "--data", "{place}/photos", "--prompts", "{place}/prompts.txt", "--pass", "1"], "no labels"),
         (["--data", "{place}/empty"], "there is no usable image in"),
         (["{place}/model", "--data", "{place}/photos", "--encoder", "bundled"], "was trained with the encoder"),
         ([], "Missing option '--data'"),

@@ -20,7 +20,6 @@ from captionless.errors import CaptionlessError
 VERBS: list[tuple[Callable[..., Any], list[Any], Any]] = [
     (captionless.Generator.generate, [SamplingConfig], SamplingOptions),
     (captionless.Generator.stream, [SamplingConfig], SamplingOptions),
-    (captionless.assess, [SamplingConfig], SamplingOptions),
     (captionless.evaluate, [EvaluationConfig, SamplingConfig], EvaluateOptions),
     (captionless.train, [TrainRequest, TrainConfig], TrainOptions),
 ]

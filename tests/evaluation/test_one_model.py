@@ -46,7 +46,7 @@ def test_prompts_are_those_of_the_file_else_the_labels_and_for_classes_always_th
     assert choose_prompts(WORDS, unlabelled, plan()) is None
 
 
-@pytest.mark.parametrize(("prompts", "used", "images"), [(1, 1, 60), (10, 10, 30), (400, 300, 1)])
+@pytest.mark.parametrize(("prompts", "used", "images"), [(1, 1, 300), (10, 10, 30), (400, 300, 1)])
 def test_few_prompts_get_many_images_each(prompts: int, used: int, images: int) -> None:
     chosen = choose_prompts(WORDS, DATA, plan(*(Prompt(str(i)) for i in range(prompts))))
     assert chosen is not None

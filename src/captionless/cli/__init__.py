@@ -8,7 +8,6 @@ import sys
 import typer
 from typer.exceptions import TyperException
 
-from captionless.cli.assess import assess
 from captionless.cli.console import print_remark, show
 from captionless.cli.embed import embed
 from captionless.cli.evaluate import evaluate
@@ -27,7 +26,7 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 FLAGS: dict[str, str] = {}
-for command in (generate, train, evaluate, assess, embed, info):
+for command in (generate, train, evaluate, embed, info):
     FLAGS |= add_command(app, command)
 
 
@@ -43,7 +42,7 @@ def _version(version: bool = typer.Option(False, "--version", help="Print the ve
 def main() -> None:
     """Run the command line: exit code 0 on success, 2 with one line on bad input, 130 when interrupted.
 
-    A command may end with another code by ``typer.Exit``: ``assess`` with 1 where a model fails.
+    A command may end with another code by ``typer.Exit``: ``evaluate --pass`` with 1 where a model fails.
     """
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):

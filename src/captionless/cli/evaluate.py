@@ -2,12 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+import typer
+from rich.table import Table
 
 from captionless.cli.console import plain_table, show, show_table, working
 from captionless.config.base import Config, setting
 from captionless.config.evaluation import EvaluationConfig
 from captionless.config.sampling import SamplingConfig
+
+if TYPE_CHECKING:
+    from captionless.evaluation.report.results import ClassResult
 
 
 class EvaluateOptions(Config):
@@ -36,7 +44,8 @@ class EvaluateOptions(Config):
 def evaluate(options: EvaluateOptions, config: EvaluationConfig, sampling: SamplingConfig) -> None:
     """Measure how good models are, and whether they memorise.
 
-    Writes OUT/index.html, one page that needs nothing else, and OUT/report.json.
+    Writes OUT/index.html, one page that needs nothing else, and OUT/report.json. With --pass the exit code is 1 if the
+    images of a class are recognised too rarely.
     """
     with working() as progress:
         from captionless.evaluation.run import evaluate as measure
@@ -53,10 +62,37 @@ def evaluate(options: EvaluateOptions, config: EvaluationConfig, sampling: Sampl
             for one in model.figures.values()
         ]
         show_table(plain_table((model.name, "value", "95% range", "real images"), rows))
+        if model.classes:
+            show("")
+            show_table(class_table(model.classes))
+            show("")
         for section in model.sections:
             for what, why in section.missing:
                 show(f"left out: {what} ({why})")
         for warning in model.warnings:
             show(f"note: {warning}")
         show(f"{model.verdict.title}. {model.verdict.meaning}")
+        if model.passed is not None:
+            failed = [one.label for one in model.classes if not one.passed]
+            missed = f"FAIL: {len(failed)} of {len(model.classes)} classes miss their bar: {', '.join(failed)}."
+            show(missed if failed else f"PASS: each of {len(model.classes)} classes reaches its bar.")
     show(options.out / "index.html")
+    if any(model.passed is False for model in report.models):
+        raise typer.Exit(1)
+
+
+def class_table(classes: Sequence[ClassResult]) -> Table:
+    """Return a table of how often the images of each class, and real ones, are recognised."""
+    rows = [
+        (
+            one.label,
+            one.recognised.percent,
+            "" if one.bar is None else f"{100 * one.bar:.1f}%",
+            "" if one.passed is None else "pass" if one.passed else "fail",
+            f"{one.real.percent} of {one.real.n}" if one.real else "",
+            one.taken_for,
+        )
+        for one in classes
+    ]
+    heads = ("class", "recognised (95% range)", "bar", "", "real images (95% range)", "most often taken for")
+    return plain_table(heads, rows, left=(0, 3, 5))

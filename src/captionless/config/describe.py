@@ -51,7 +51,9 @@ def describe_allowed(field: FieldInfo) -> str:
         many = {str: "texts", int: "whole numbers separated by commas"}.get(item, "numbers separated by commas")
         return many if ... in rest else f"{1 + len(rest)} {many}"
     if kind not in NUMBERS:
-        words = [" or ".join(get_args(one)) or NUMBERS.get(one, "text") for one in get_args(kind)]
+        words = [
+            " or ".join(get_args(one)) or NUMBERS.get(one, "text") for one in get_args(kind) if one is not type(None)
+        ]
         return " or ".join(dict.fromkeys(words)) or "text"
     limits = [(*LIMITS[type(limit)], limit) for limit in field.metadata if type(limit) in LIMITS]
     parts = [f"{words} {getattr(limit, name):,}" for name, words, limit in limits]

@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
+from pydantic import field_validator
+
 from captionless.config.base import Config, setting
 
 MAX_SEED = 2**32 - 1
 """PyTorch reads 32 bits of a seed."""
 
 SIZES = "Sizes of the evaluation"
+
+Passing = float | Literal["ceiling"]
 
 
 class ClassifierConfig(Config):
@@ -40,6 +46,14 @@ class EvaluationConfig(Config):
         ge=1,
     )
     seed: int = setting(0, "Seed of all noise and random choices.", ge=0, le=MAX_SEED)
+    passing: Passing | None = setting(
+        None,
+        "Give a pass or a fail: the share of each class's images that a classifier must recognise; or 'ceiling': the "
+        "share of its held-out real images that the classifier recognises.",
+        flag="--pass",
+        metavar="SHARE|ceiling",
+        example=0.95,
+    )
     training_samples: int = setting(
         100,
         "Maximum number of images sampled from training images' own vectors, where copies show first.",
@@ -50,10 +64,18 @@ class EvaluationConfig(Config):
         20_000, "Maximum number of training images that samples are compared with to find copies.", panel=SIZES, ge=1
     )
     prompt_images: int = setting(300, "Approximate total number of images sampled from prompts.", panel=SIZES, ge=1)
-    images_per_prompt: int = setting(60, "Maximum number of images sampled per prompt.", panel=SIZES, ge=1)
     max_prompts: int = setting(
         300, "Maximum number of prompts; if there are more, a random subset is used.", panel=SIZES, ge=1
     )
     classifier: ClassifierConfig = setting(
         ClassifierConfig(), "How the reference classifier is trained; only from Python."
     )
+
+    @field_validator("passing")
+    @classmethod
+    def _check_share(cls, value: Passing | None) -> Passing | None:
+        if isinstance(value, float) and not 0 < value <= 1:
+            raise ValueError(
+                f"`passing` must be a share above 0 and at most 1, or ceiling, not {value:g}. Try `passing=0.95`."
+            )
+        return value

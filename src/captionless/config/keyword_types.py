@@ -87,10 +87,10 @@ class EvaluationOptions(TypedDict, total=False):
 
     samples: int
     seed: int
+    passing: float | Literal["ceiling"] | None
     training_samples: int
     compared: int
     prompt_images: int
-    images_per_prompt: int
     max_prompts: int
     classifier: ClassifierConfig
 

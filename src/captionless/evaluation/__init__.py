@@ -4,5 +4,5 @@
     held-out images ──► conditions ──► generated images ──► fidelity and diversity, memorisation, sweeps
 
 ``metrics`` holds pure functions of tensors; ``run`` evaluates models, ``sections`` measure one aspect each, and
-``report`` writes the results. ``assessment`` passes or fails a model by a reference classifier.
+``report`` writes the results. ``classifier`` recognises what images show, and so passes or fails a model.
 """

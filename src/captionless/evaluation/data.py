@@ -107,7 +107,7 @@ def load_evaluation_data(
     # A class-conditional model takes the labels recorded when it was trained.
     key = (config.size, config.denoiser.channels, config.encoder.digest if config.encoder else name)
     if key not in cache:
-        images = read_labelled_images(data, generator, progress, labels, encode=config.encoder is not None)
+        images = _read_images(data, generator, progress, labels)
         recorded = read_labels(model_folder(name)) if labels is None else {}
         cache[key] = images if config.encoder else _with_classes(images, generator, recorded)
     everything = cache[key]
@@ -117,24 +117,11 @@ def load_evaluation_data(
     return EvaluationData(everything.take(known), everything.take(new), everything, training_images(name), unrecorded)
 
 
-def read_labelled_images(
-    data: str | Path, generator: Generator, progress: Progress, labels: str | Path | None, *, encode: bool = False
-) -> ImageSet:
-    """Read a folder's images at the model's size, with their labels, the first of each set of identical files.
-
-    Args:
-        data: the folder.
-        generator: the model.
-        progress: receives remarks and progress.
-        labels: a table of labels; None takes the sub-folders.
-        encode: compute the image vectors as conditions; otherwise conditions are empty, (n, 0).
-
-    Raises:
-        CaptionlessError: as ``load_evaluation_data``.
-    """
+def _read_images(data: str | Path, generator: Generator, progress: Progress, labels: str | Path | None) -> ImageSet:
+    """Read images and labels, the first of each set of identical files; conditions are image vectors, or empty."""
     size, grey = generator.model.config.size, generator.model.config.denoiser.channels == 1
     found: ImageArrays
-    if encode:
+    if generator.model.config.encoder:
         found = embed(data, generator.encoder, sizes=(size,), grey=grey, progress=progress)
     else:
         found = read_arrays(data, (size,), grey=grey, progress=progress)

@@ -13,6 +13,7 @@ from captionless.config.sampling import SamplingConfig
 from captionless.encoders.dual_encoder import load_encoder
 from captionless.encoders.features import Features, load_features, own_features
 from captionless.encoders.hub import BUNDLED
+from captionless.errors import CaptionlessError
 from captionless.evaluation.classifier import ReferenceClassifier, train_reference
 from captionless.evaluation.data import EvaluationData, ImageSet
 from captionless.evaluation.lineage import encoder_digests, mirrors_images
@@ -82,6 +83,9 @@ def evaluate_model(generator: Generator, data: EvaluationData, plan: Plan) -> Mo
     )
     warnings = _warnings(context, plan)
     sections, memorises = [text_alignment_section(context)], None
+    if config.passing is not None and not sections[0].classes:
+        reasons = "; ".join(why for _, why in sections[0].missing)
+        raise CaptionlessError(f"{name} gets no pass or fail (`passing`): {reasons}.", parameter="passing")
     if len(context.real):
         memorisation, memorises = memorisation_section(context)
         sections += [fidelity_section(context), memorisation]
@@ -104,8 +108,7 @@ def choose_prompts(generator: Generator, data: EvaluationData, plan: Plan) -> Pr
         prompts = tuple(prompts[i] for i in sorted(_shuffled(len(prompts), config.seed)[: config.max_prompts]))
     if not prompts:
         return None
-    images = min(config.images_per_prompt, max(1, round(config.prompt_images / len(prompts))))
-    return PromptSet(prompts, source, images)
+    return PromptSet(prompts, source, max(1, round(config.prompt_images / len(prompts))))
 
 
 def _choose_features(generator: Generator, plan: Plan) -> Features:
@@ -159,11 +162,22 @@ def _classifier(
     key = (images.pixels.shape[2], images.pixels.shape[1], flip)
     if key not in plan.classifiers:
         try:
-            plan.classifiers[key] = train_reference(
+            trained = train_reference(
                 images, plan.progress, seed=plan.config.seed, flip=flip, config=plan.config.classifier
             )
+            plan.classifiers[key] = trained
         except TooFewError as error:
+            if plan.config.passing is not None:
+                raise
             plan.classifiers[key] = str(error)
+        else:
+            real, chance = trained.ceiling(torch.arange(len(trained.classes))), 1 / len(trained.classes)
+            if plan.config.passing is not None and real and real.value <= chance:
+                raise CaptionlessError(
+                    f"the classifier learned nothing: its accuracy on {real.n} real images is {real.value:.0%}, no "
+                    f"better than chance ({chance:.0%}), so it cannot be used for grading. Provide more images of each "
+                    "class, or classes that are easier to tell apart."
+                )
     return plan.classifiers[key]
 
 

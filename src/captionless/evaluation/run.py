@@ -18,6 +18,7 @@ from captionless.config.evaluation import EvaluationConfig
 from captionless.config.keyword_types import EvaluateOptions
 from captionless.config.keywords import keywords
 from captionless.config.sampling import SamplingConfig
+from captionless.device import resolve_precision
 from captionless.encoders.dual_encoder import Encoder
 from captionless.errors import CaptionlessError
 from captionless.evaluation.data import EvaluationData, ImageSet, load_evaluation_data
@@ -26,7 +27,6 @@ from captionless.evaluation.one_model import Plan, evaluate_model
 from captionless.evaluation.report.card import card_lines
 from captionless.evaluation.report.page import write_report
 from captionless.evaluation.report.results import ModelEvaluation, Report
-from captionless.evaluation.samples import describe_sampling
 from captionless.files import make_folder
 from captionless.generation.generator import Generator, load
 from captionless.generation.prompts import read_prompts
@@ -148,8 +148,10 @@ def _add_to_card(evaluated: ModelEvaluation, report: Report, progress: Progress)
 
 
 def _settings(plan: Plan, generator: Generator) -> dict[str, str]:
+    sampling = plan.sampling
+    precision = resolve_precision(sampling.precision, generator.device)
     return {
-        "Sampling": describe_sampling(generator, plan.sampling),
+        "Sampling": f"{sampling.sampler}, {sampling.steps} steps, guidance {sampling.guidance:g}, {precision}",
         "Seed": str(plan.config.seed),
         "Images generated from held-out images": f"at most {plan.config.samples:,}",
         "Compared by": plan.features or "the model's own encoder",

@@ -11,7 +11,6 @@ from torch import Tensor
 
 from captionless.config.evaluation import EvaluationConfig
 from captionless.config.sampling import SamplingConfig
-from captionless.device import resolve_precision
 from captionless.encoders.features import Features
 from captionless.evaluation.classifier import ReferenceClassifier
 from captionless.evaluation.data import EvaluationData, ImageSet
@@ -37,12 +36,6 @@ def sample_series(
     """Sample one image for each condition (n, d), with the seeds from ``seed`` on; uint8 (n, channels, size, size)."""
     seeds = series_seeds(seed, len(conditions))
     return sample(generator.stages, conditions, seeds, sampling, progress=progress)
-
-
-def describe_sampling(generator: Generator, sampling: SamplingConfig) -> str:
-    """Return how images were sampled, in a few words."""
-    precision = resolve_precision(sampling.precision, generator.device)
-    return f"{sampling.sampler}, {sampling.steps} steps, guidance {sampling.guidance:g}, {precision}"
 
 
 @dataclass(frozen=True)
@@ -104,8 +97,7 @@ class EvaluationContext:
 
     def sample(self, conditions: Tensor, offset: int = 0) -> Samples:
         """Generate one image for each condition (n, d), n > 0, and compute their features."""
-        seed = self.config.seed + offset
-        pixels = sample_series(self.generator, conditions, self.sampling, seed, self.progress)
+        pixels = sample_series(self.generator, conditions, self.sampling, self.config.seed + offset, self.progress)
         return Samples(pixels, self.embed(pixels))
 
     @cached_property

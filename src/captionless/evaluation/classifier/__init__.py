@@ -4,26 +4,10 @@
 images of each class, the ceiling of what it can recognise in generated ones.
 """
 
-from captionless.evaluation.classifier.reference import (
-    ReferenceClassifier,
-    learnable_labels,
-    train_reference,
-)
-from captionless.evaluation.classifier.train import (
-    PixelClassifier,
-    accuracy,
-    confusion,
-    held_out_split,
-    train_classifier,
-)
-
-__all__ = [
-    "PixelClassifier",
-    "ReferenceClassifier",
-    "accuracy",
-    "confusion",
-    "held_out_split",
-    "learnable_labels",
-    "train_classifier",
-    "train_reference",
-]
+from captionless.evaluation.classifier.reference import ReferenceClassifier as ReferenceClassifier
+from captionless.evaluation.classifier.reference import train_reference as train_reference
+from captionless.evaluation.classifier.train import PixelClassifier as PixelClassifier
+from captionless.evaluation.classifier.train import accuracy as accuracy
+from captionless.evaluation.classifier.train import confusion as confusion
+from captionless.evaluation.classifier.train import held_out_split as held_out_split
+from captionless.evaluation.classifier.train import train_classifier as train_classifier

@@ -6,6 +6,7 @@ import math
 from collections import Counter
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -30,13 +31,11 @@ class ReferenceClassifier:
         classifier: the network.
         classes: its labels, in the order of its outputs.
         by_class: for each class, its accuracy on held-out real images; None without any.
-        left_out: labels of too few images to train on.
     """
 
     classifier: PixelClassifier
     classes: tuple[str, ...]
     by_class: tuple[Estimate | None, ...]
-    left_out: tuple[str, ...] = ()
 
     def classify(self, pixels: Tensor) -> Tensor:
         """Return the index of each image's most probable class, int64 (n,).
@@ -75,7 +74,8 @@ def train_reference(
     """Train a classifier on four fifths of the labelled images, and test it on the others.
 
     Args:
-        images: real images; those without a label, or of a label with fewer than `MINIMUM` images, are left out.
+        images: real images; those without a label, or of a label with fewer than `MINIMUM` images, are left out, and
+            so are images with the same pixels as another: it must not be trained on one and tested on the other.
         progress: receives remarks and the number of finished steps.
         seed: seed of the classifier's training.
         flip: whether horizontal flips preserve an image's label.
@@ -84,8 +84,16 @@ def train_reference(
     Raises:
         TooFewError: fewer than 2 labels have enough images.
     """
-    classes, left_out = learnable_labels(images)
-    used = images.take([i for i, label in enumerate(images.labels) if label in classes])
+    rows = images.pixels.flatten(1).numpy()
+    different = images.take(sorted(np.unique(rows, axis=0, return_index=True)[1].tolist()))
+    counts = Counter(label for label in different.labels if label)
+    classes = tuple(sorted(label for label, count in counts.items() if count >= MINIMUM))
+    if len(classes) < 2:
+        raise TooFewError(
+            f"a classifier needs 2 labels with {MINIMUM} different images each, and the folder has {len(classes)} of "
+            "them. Put the images of each class into a sub-folder of their own, or name a table: `labels=FILE.csv`"
+        )
+    used = different.take([i for i, label in enumerate(different.labels) if label in classes])
     names = [label for label in used.labels if label]
     labels = torch.tensor([classes.index(label) for label in names])
     train, test = (torch.tensor(rows) for rows in held_out_split(used.digests, names))
@@ -94,22 +102,5 @@ def train_reference(
         used.pixels[train], labels[train], len(classes), seed=seed, flip=flip, config=config, progress=progress
     )
     table = confusion(classifier.predict(used.pixels[test]), labels[test], len(classes))
-    tests = [(int(row[i]), int(row.sum())) for i, row in enumerate(table)]
-    return ReferenceClassifier(
-        classifier, classes, tuple(share(*test) if test[1] else None for test in tests), left_out
-    )
-
-
-def learnable_labels(images: ImageSet) -> tuple[tuple[str, ...], tuple[str, ...]]:
-    """Return the labels with enough images to train on, and those with too few, each in alphabetical order.
-
-    Raises:
-        TooFewError: fewer than 2 labels have enough images.
-    """
-    counts = Counter(label for label in images.labels if label)
-    classes = tuple(sorted(label for label, count in counts.items() if count >= MINIMUM))
-    if len(classes) < 2:
-        raise TooFewError(
-            f"a classifier needs 2 labels with {MINIMUM} images each, and the folder has {len(classes)} of them"
-        )
-    return classes, tuple(sorted(set(counts) - set(classes)))
+    tests = tuple(share(int(row[i]), int(row.sum())) for i, row in enumerate(table))
+    return ReferenceClassifier(classifier, classes, tests)

@@ -35,6 +35,11 @@ class Estimate:
     high: float
     n: int
 
+    @property
+    def percent(self) -> str:
+        """A share and its range as text: ``93.5% (91 – 96)``."""
+        return f"{100 * self.value:.1f}% ({100 * self.low:.0f} – {100 * self.high:.0f})"
+
 
 def share(hits: int, n: int) -> Estimate:
     """Return a share with Wilson's score interval (J. Am. Stat. Assoc. 22, 1927), which holds near 0 and 1 too.

@@ -92,8 +92,8 @@ def as_json(report: Report) -> dict[str, Any]:
 
     ``models`` is a list with, per model, ``name``, ``facts``, ``warnings``, ``memorises`` (true, false or null),
     ``verdict`` (the same in words), ``reasons`` (why it is null), ``figures`` ({key: fields of `Figure`}), ``missing``
-    ({what: why}) and ``notes``. An estimate is ``{"value", "low", "high", "n"}``: the value, its 95% range, the images
-    it rests on. Shares run from 0 to 1.
+    ({what: why}), ``notes``, ``classes`` (fields of `ClassResult` and ``passed``) and ``passed``. An estimate is
+    ``{"value", "low", "high", "n"}``: the value, its 95% range, the images it rests on. Shares run from 0 to 1.
     """
     models = [
         {
@@ -106,6 +106,8 @@ def as_json(report: Report) -> dict[str, Any]:
             "figures": {key: asdict(figure) for key, figure in one.figures.items()},
             "missing": {what: why for section in one.sections for what, why in section.missing},
             "notes": [note for section in one.sections for note in section.notes],
+            "classes": [{**asdict(of), "passed": of.passed} for of in one.classes],
+            "passed": one.passed,
         }
         for one in report.models
     ]

@@ -48,6 +48,36 @@ class Figure:
         return f"{self.number(estimate.low)} – {self.number(estimate.high)}"
 
 
+@dataclass(frozen=True)
+class ClassResult:
+    """How often the reference classifier recognises the images of one class.
+
+    Args:
+        label: the class.
+        recognised: share of its images that the classifier recognises as this class, with Wilson's 95% interval.
+        real: the same share of held-out real images; None without any.
+        mistaken: how many of its images were taken for each other class, the most frequent first.
+        bar: the share that passes; None if no pass or fail was asked for. Nothing passes a bar of 0, that of a class
+            that the classifier never recognises.
+    """
+
+    label: str
+    recognised: Estimate
+    real: Estimate | None
+    mistaken: dict[str, int]
+    bar: float | None = None
+
+    @property
+    def taken_for(self) -> str:
+        """The three classes that it was most often taken for, as text."""
+        return ", ".join(f"{label} ({n})" for label, n in list(self.mistaken.items())[:3])
+
+    @property
+    def passed(self) -> bool | None:
+        """Whether the recognised share reaches the bar; None without a bar."""
+        return None if self.bar is None else self.recognised.value >= self.bar > 0
+
+
 class ImageGrid(NamedTuple):
     """A grid of images, with a title above it and a note (perhaps empty) below it."""
 
@@ -66,6 +96,7 @@ class Section:
         missing: (what, why) of each figure, or of the whole section, that was not measured.
         grids: images to look at.
         notes: sentences on how it was measured, or caveats.
+        classes: for ``text_alignment``: how often each class is recognised.
         reasons: for ``memorisation``: why the result is inconclusive.
     """
 
@@ -74,6 +105,7 @@ class Section:
     missing: tuple[tuple[str, str], ...] = ()
     grids: tuple[ImageGrid, ...] = ()
     notes: tuple[str, ...] = ()
+    classes: tuple[ClassResult, ...] = ()
     reasons: tuple[str, ...] = ()
 
 
@@ -83,15 +115,6 @@ class Verdict(NamedTuple):
     kind: str
     title: str
     meaning: str
-
-
-FLAGGED = Verdict(
-    "bad", "Memorisation flagged", "More of its images are near-copies of training images than chance explains."
-)
-NOT_FLAGGED = Verdict(
-    "good", "Memorisation not flagged", "No more of its images are near-copies of training images than chance explains."
-)
-NOT_MEASURED = Verdict("unknown", "Memorisation not measured", "Whether its images are copies is not known.")
 
 
 @dataclass(frozen=True)
@@ -118,6 +141,17 @@ class ModelEvaluation:
         return {figure.key: figure for section in self.sections for figure in section.figures}
 
     @property
+    def classes(self) -> tuple[ClassResult, ...]:
+        """How often the images of each class are recognised."""
+        return tuple(one for section in self.sections for one in section.classes)
+
+    @property
+    def passed(self) -> bool | None:
+        """Whether every class passes; None if no pass or fail was asked for."""
+        verdicts = [one.passed for one in self.classes]
+        return None if not verdicts or None in verdicts else all(verdicts)
+
+    @property
     def reasons(self) -> tuple[str, ...]:
         """Reasons why the memorisation test was inconclusive, if it was run."""
         return tuple(reason for section in self.sections for reason in section.reasons)
@@ -125,13 +159,18 @@ class ModelEvaluation:
     @property
     def verdict(self) -> Verdict:
         """The verdict on memorisation."""
+        chance = "of its images are near-copies of training images than chance explains"
         if self.memorises is not None:
-            return FLAGGED if self.memorises else NOT_FLAGGED
-        if "memorised" not in self.figures and "memorised_own" not in self.figures:
-            return NOT_MEASURED
-        meaning = "No more near-copies were found than chance explains, but copies may have been missed"
+            return (
+                Verdict("bad", "Memorisation flagged", f"More {chance}.")
+                if self.memorises
+                else Verdict("good", "Memorisation not flagged", f"No more {chance}.")
+            )
+        if not {"memorised", "memorised_own"} & set(self.figures):
+            return Verdict("unknown", "Memorisation not measured", "Whether its images are copies is not known.")
         because = f": {'; '.join(self.reasons)}" if self.reasons else ""
-        return Verdict("unknown", "Memorisation inconclusive", f"{meaning}{because}.")
+        meaning = f"No more {chance}, but copies may have been missed{because}."
+        return Verdict("unknown", "Memorisation inconclusive", meaning)
 
 
 @dataclass(frozen=True)

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from collections import Counter
+
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from captionless.config.evaluation import Passing
 from captionless.encoders.dual_encoder import Encoder
+from captionless.evaluation.classifier import ReferenceClassifier
 from captionless.evaluation.metrics import (
     Estimate,
     TooFewError,
@@ -17,7 +21,7 @@ from captionless.evaluation.metrics import (
     r_precision,
     share,
 )
-from captionless.evaluation.report.results import Figure, ImageGrid, Section
+from captionless.evaluation.report.results import ClassResult, Figure, ImageGrid, Section
 from captionless.evaluation.samples import EvaluationContext, PromptSet, Samples
 from captionless.generation.grids import sample_grid
 from captionless.generation.prompts import photo_of
@@ -41,7 +45,7 @@ def text_alignment_section(context: EvaluationContext) -> Section:
     if count < FEW:
         notes.append(f"The ranges of cosine and own prompt are too narrow for fewer than {FEW} prompts.")
     figures, missing = encoded.figures + recognised.figures, encoded.missing + recognised.missing
-    return Section(KEY, figures, missing, (_grid(prompts, samples.pixels),), tuple(notes))
+    return Section(KEY, figures, missing, (_grid(prompts, samples.pixels),), tuple(notes), recognised.classes)
 
 
 def _by_encoder(context: EvaluationContext, prompts: PromptSet, samples: Samples) -> Section:
@@ -123,18 +127,42 @@ def _by_classifier(context: EvaluationContext, prompts: PromptSet, samples: Samp
     owner = torch.arange(len(labels)).repeat_interleave(prompts.images)
     wanted = torch.tensor([indices.get(label or "", -1) for label in labels])[owner]
     rows = wanted >= 0
-    right, few = classifier.classify(samples.pixels[rows]) == wanted[rows], usable < FEW
+    wanted, owner, predicted = wanted[rows], owner[rows], classifier.classify(samples.pixels[rows])
+    right, few = predicted == wanted, usable < FEW
     figure = Figure(
         "recognised",
         name,
-        share(int(right.sum()), len(right)) if few else cluster_mean(right.double(), owner[rows], 0),
-        classifier.ceiling(wanted[rows]),
+        share(int(right.sum()), len(right)) if few else cluster_mean(right.double(), owner, 0),
+        classifier.ceiling(wanted),
         percent=True,
         explanation="A small network, trained on the pixels of the folder's images and independent of the encoder, "
         "recognises what was asked for. For comparison: its accuracy on held-out real images of the same labels, "
         f"in the same proportions. The range is for other {'noise' if few else 'prompts of the kind'}.",
     )
-    return Section(KEY, (figure,), missing)
+    results = class_results(classifier, predicted, wanted, context.config.passing)
+    return Section(KEY, (figure,), missing, classes=results)
+
+
+def class_results(
+    classifier: ReferenceClassifier, predicted: Tensor, wanted: Tensor, passing: Passing | None
+) -> tuple[ClassResult, ...]:
+    """Return how often each class that was asked for is recognised, and whether that is enough.
+
+    Args:
+        classifier: the reference classifier.
+        predicted: index of the class that each image was recognised as, (n,).
+        wanted: index of the class that each image was to show, (n,).
+        passing: the share required of every class; ``ceiling`` requires the share recognised of the class's real
+            images (1 if it was not tested on any).
+    """
+    found = []
+    for index in wanted.unique().tolist():  # type: ignore[no-untyped-call]
+        label, real = classifier.classes[index], classifier.by_class[index]
+        counts = Counter(classifier.classes[i] for i in predicted[wanted == index].tolist())
+        n, hits = counts.total(), counts.pop(label, 0)
+        bar = passing if passing != "ceiling" else real.value if real else 1.0
+        found.append(ClassResult(label, share(hits, n), real, dict(counts.most_common()), bar))
+    return tuple(found)
 
 
 def _grid(prompts: PromptSet, pixels: Tensor) -> ImageGrid:

@@ -1,1 +1,0 @@
-"""Judge a model by an independent classifier: pass or fail."""
