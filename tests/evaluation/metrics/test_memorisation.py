@@ -135,19 +135,13 @@ def test_a_neighbour_as_far_as_neighbours_are_is_no_duplicate() -> None:
 # --- size, and how the work is cut up ---
 
 
-def test_blocks_and_chunks_change_nothing() -> None:
+def test_blocks_change_nothing() -> None:
     samples = torch.cat([random(30, 36, seed=1), TRAINING[:3] + 0.01])
     whole = nearest(samples, TRAINING, MIRRORED)
-    parts = nearest(samples, TRAINING, MIRRORED, chunk=4, block=7)
+    parts = nearest(samples, TRAINING, MIRRORED, block=7)
     assert torch.equal(parts.index, whole.index)
     torch.testing.assert_close(parts.distance, whole.distance)
     torch.testing.assert_close(parts.ratio, whole.ratio, rtol=1e-4, atol=1e-5)
-
-
-def test_the_typical_distance_may_be_that_of_some_images() -> None:
-    samples = torch.cat([random(30, 36, seed=1), TRAINING[:3] + 0.01])
-    whole = memorised(nearest(samples, TRAINING, MIRRORED))
-    assert torch.equal(memorised(nearest(samples, TRAINING, MIRRORED, probes=9)), whole)
 
 
 def test_vectors_far_from_the_origin_keep_their_small_differences() -> None:

@@ -1,6 +1,6 @@
 """Pure functions of tensors that measure generated images, each with its 95% range.
 
-`kid`, `cmmd`, `frechet_distance` and `precision_recall` compare two sets of features; `compare_sets` gives all of them
+`kid`, `cmmd` and `precision_recall` compare two sets of features; `compare_sets` gives all of them
 for random halves, with the same figures of real images. `cosine_gain` and `r_precision` measure whether images follow
 their prompts, `nearest` and `memorised` whether they are copies of training images, `share` any rate of successes.
 """
@@ -12,11 +12,11 @@ from captionless.evaluation.metrics.estimate import difference_low as difference
 from captionless.evaluation.metrics.estimate import percentiles as percentiles
 from captionless.evaluation.metrics.estimate import share as share
 from captionless.evaluation.metrics.fidelity import MINIMUM as MINIMUM
+from captionless.evaluation.metrics.fidelity import MINIMUM_MANIFOLD as MINIMUM_MANIFOLD
 from captionless.evaluation.metrics.fidelity import Comparison as Comparison
 from captionless.evaluation.metrics.fidelity import compare_sets as compare_sets
 from captionless.evaluation.metrics.fidelity import paired_kid as paired_kid
 from captionless.evaluation.metrics.fidelity import random_halves as random_halves
-from captionless.evaluation.metrics.frechet import frechet_distance as frechet_distance
 from captionless.evaluation.metrics.manifold import Manifold as Manifold
 from captionless.evaluation.metrics.manifold import precision_recall as precision_recall
 from captionless.evaluation.metrics.memorisation import ENOUGH_HELD_OUT as ENOUGH_HELD_OUT

@@ -27,7 +27,6 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from captionless.evaluation.metrics.estimate import Estimate, TooFewError, percentiles
-from captionless.evaluation.metrics.frechet import frechet_distance
 from captionless.evaluation.metrics.manifold import distances, overlap
 from captionless.evaluation.metrics.mmd import SCALE, mmd2, polynomial_kernel, rbf_kernel
 
@@ -50,7 +49,7 @@ class Comparison:
     """One figure of a model, and the same figure of real images.
 
     Args:
-        name: ``kid``, ``cmmd``, ``precision``, ``recall``, ``density``, ``coverage`` or ``fid``.
+        name: ``kid``, ``cmmd``, ``precision``, ``recall``, ``density`` or ``coverage``.
         model: generated images against real ones.
         real: real images against other real ones.
     """
@@ -60,8 +59,8 @@ class Comparison:
     real: Estimate
 
 
-def compare_sets(real: Tensor, fake: Tensor, *, seed: int = 0) -> tuple[list[Comparison], dict[str, int]]:
-    """Return all figures of fidelity and diversity, and which could not be computed.
+def compare_sets(real: Tensor, fake: Tensor, *, seed: int = 0) -> list[Comparison]:
+    """Return all figures of fidelity and diversity.
 
     Args:
         real: features of real images, (n, d).
@@ -69,29 +68,19 @@ def compare_sets(real: Tensor, fake: Tensor, *, seed: int = 0) -> tuple[list[Com
         seed: seed of the random halves.
 
     Returns:
-        ``kid`` and ``cmmd`` (both times 1000), ``precision``, ``recall``, ``density``, ``coverage`` from
-        `MINIMUM_MANIFOLD` images on, ``fid`` where each half has more images than a feature has dimensions (its
-        covariance would be singular otherwise); then, for each of the others, the number of images it needs.
+        ``kid`` and ``cmmd`` (both times 1000) and, from `MINIMUM_MANIFOLD` images on, ``precision``, ``recall``,
+        ``density`` and ``coverage``.
 
     Raises:
         TooFewError: fewer than `MINIMUM` images.
     """
-    n, d = real.shape
     splits = _paired_halves(real, fake, seed)
     unit = F.normalize(real.double(), dim=1), F.normalize(fake.double(), dim=1)
     found = _compare(("kid",), _scaled_mmd2, polynomial_kernel, real, fake, splits)
     found += _compare(("cmmd",), _scaled_mmd2, rbf_kernel, *unit, splits)
-    needed = {}
-    if n >= MINIMUM_MANIFOLD:
+    if len(real) >= MINIMUM_MANIFOLD:
         found += _compare(MANIFOLD, overlap, distances, real, fake, splits)
-    else:
-        needed = dict.fromkeys(MANIFOLD, MINIMUM_MANIFOLD)
-    if n // 2 > d:
-        model, reference = ([frechet_distance(real[a], y[b]) for a, b in splits] for y in (fake, real))
-        found.append(Comparison("fid", percentiles(model, n), percentiles(reference, n)))
-    else:
-        needed["fid"] = 2 * d + 2
-    return found, needed
+    return found
 
 
 def paired_kid(real: Tensor, fake: Tensor, *, seed: int = 0) -> Estimate:

@@ -28,6 +28,9 @@ NEIGHBOUR = 5
 """The neighbour whose distance is typical. Not the first, which is at 0 in a folder that holds most images twice; the
 fifth stands up to five copies of everything."""
 
+PROBES = 256
+"""Training images that the typical distance is measured at, at most; a median of so many is known to a few percent."""
+
 ENOUGH_HELD_OUT = 40
 """Held-out images needed to show which share is usual. With 40 of them, if none resembles a copy, 10 copies among 100
 generated images are beyond chance; with 20 it takes 18, and with 3 it takes 57."""
@@ -52,25 +55,14 @@ class Neighbours:
 
 
 @torch.no_grad()
-def nearest(
-    samples: Tensor,
-    training: Tensor,
-    mirrored: Tensor | None = None,
-    *,
-    chunk: int = 256,
-    block: int = 1024,
-    probes: int = 256,
-) -> Neighbours:
+def nearest(samples: Tensor, training: Tensor, mirrored: Tensor | None = None, *, block: int = 1024) -> Neighbours:
     """Find the nearest training image of each sample, and how much nearer it is than the second.
 
     Args:
         samples: generated images as vectors, (n, d): pixels or features.
         training: training images likewise, (m, d).
         mirrored: horizontally flipped training images in the same order, (m, d); None if training did not flip images.
-        chunk: samples compared at a time.
-        block: training images compared at a time; memory grows with ``chunk * m + (chunk + block) * d``.
-        probes: training images that the typical distance is measured at, at least; a median of 256 is known to a few
-            percent.
+        block: training images compared at a time; memory grows with ``n * m + (n + block) * d``.
 
     Raises:
         TooFewError: fewer than 3 training images that are not near-duplicates of each other.
@@ -87,18 +79,14 @@ def nearest(
         parts = [[torch.cdist(x, part.float() - mean) for part in torch.split(images, block)] for images in variants]
         return reduce(torch.minimum, [torch.cat(part, 1) for part in parts])
 
-    near = RATIO * _typical_distance(training, distances, chunk, probes)
+    near = RATIO * _typical_distance(training, distances)
     if near == 0:
         raise _too_few(f"most of the {m} training images are copies of each other")
-    indices, seconds = [], []
-    for part in torch.split(samples, chunk):
-        far = distances(part)
-        index = far.argmin(1)
-        duplicates = distances(training[index]) < near
-        duplicates[torch.arange(len(index)), index] = True
-        indices.append(index)
-        seconds.append(far.masked_fill(duplicates, torch.inf).amin(1))
-    index, second = torch.cat(indices), torch.cat(seconds)
+    far = distances(samples)
+    index = far.argmin(1)
+    duplicates = distances(training[index]) < near
+    duplicates[torch.arange(len(index)), index] = True
+    second = far.masked_fill(duplicates, torch.inf).amin(1)
     if second.isinf().any():
         raise _too_few(f"the {m} training images are nearly the same")
     exact = [(samples.float() - images[index].float()).square().sum(1).sqrt() for images in variants]
@@ -135,15 +123,13 @@ def _significantly_above(generated: Estimate, real: Estimate | None) -> bool:
     return few and generated.low > max(TOLERATED, real.value if real else 0.0)
 
 
-def _typical_distance(training: Tensor, distances: Callable[[Tensor], Tensor], chunk: int, probes: int) -> float:
-    """Return the median distance of a training image to its fifth nearest other (the farthest, of fewer than six)."""
+def _typical_distance(training: Tensor, distances: Callable[[Tensor], Tensor]) -> float:
+    """Return the median distance of training images to their fifth nearest other (the farthest, of fewer than six)."""
     m = len(training)
-    found = []
-    for rows in torch.split(torch.arange(0, m, -(-m // probes)), chunk):
-        others = distances(training[rows])
-        others[torch.arange(len(rows)), rows] = torch.inf
-        found.append(others.topk(min(NEIGHBOUR, m - 1), dim=1, largest=False).values[:, -1])
-    return float(torch.cat(found).median())
+    rows = torch.arange(0, m, -(-m // PROBES))
+    others = distances(training[rows])
+    others[torch.arange(len(rows)), rows] = torch.inf
+    return float(others.topk(min(NEIGHBOUR, m - 1), dim=1, largest=False).values[:, -1].median())
 
 
 def _too_few(there_are: str) -> TooFewError:

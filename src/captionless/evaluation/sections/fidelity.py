@@ -7,7 +7,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from captionless.evaluation.metrics import TooFewError, compare_sets, paired_kid
+from captionless.evaluation.metrics import MINIMUM_MANIFOLD, TooFewError, compare_sets, paired_kid
 from captionless.evaluation.report.results import Figure, ImageGrid, Section
 from captionless.evaluation.samples import EvaluationContext
 from captionless.generation.grids import sample_grid
@@ -20,7 +20,6 @@ MORE = "Raise `samples`, or name a folder with more images."
 FORMATS: dict[str, tuple[str, str, bool, int]] = {
     "kid": ("KID × 1000", "lower", False, 1),
     "cmmd": ("CMMD", "lower", False, 3),
-    "fid": ("Fréchet distance", "lower", False, 1),
     "precision": ("Precision", "higher", True, 1),
     "recall": ("Recall", "higher", True, 1),
     "density": ("Density", "higher", False, 2),
@@ -32,7 +31,6 @@ EXPLANATIONS = {
     "kid": "Unbiased kernel distance between the distributions of features (arXiv:1801.01401). Very sensitive to "
     "texture: read it on the scale of altered photographs.",
     "cmmd": "Unbiased distance with a Gaussian kernel of width 10 on unit vectors, times 1000 (arXiv:2401.09603).",
-    "fid": "Distance of two Gaussians (arXiv:1706.08500); biased upwards.",
     "precision": "Share of generated images that lie among real ones (arXiv:1904.06991): are they plausible?",
     "recall": "Share of real images that lie among generated ones (arXiv:1904.06991): is everything covered?",
     "density": "How deep among real images the generated ones lie (arXiv:2002.09797); about 1 for real images.",
@@ -49,7 +47,7 @@ def fidelity_section(context: EvaluationContext) -> Section:
     grid = sample_grid(rows, ("real images", f"generated from their {asked}"), max(96, real.pixels.shape[-1]))
     grids = (ImageGrid(f"Real images, and images generated from their {asked}", grid),)
     try:
-        comparisons, needed = compare_sets(real.features, generated.features, seed=seed)
+        comparisons = compare_sets(real.features, generated.features, seed=seed)
     except TooFewError as error:
         return Section("fidelity", missing=(("Fidelity and diversity", f"{error} {MORE}"),), grids=grids)
     marks = tuple(
@@ -75,10 +73,9 @@ def fidelity_section(context: EvaluationContext) -> Section:
         f"Every figure compares one half of the real images with images generated from the {asked} of the other half, "
         "over many random halves; for comparison, with the other half itself. Ranges hold 95% of the halves.",
     )
-    missing = tuple(
-        (FORMATS[name][0], f"it needs at least {least} images, and there are {len(real.pixels)}. {MORE}")
-        for name, least in needed.items()
-    )
+    why = f"it needs at least {MINIMUM_MANIFOLD} images, and there are {len(real.pixels)}. {MORE}"
+    found = {figure.key for figure in figures}
+    missing = tuple((shown[0], why) for name, shown in FORMATS.items() if name not in found)
     return Section("fidelity", figures, missing, grids, notes)
 
 
