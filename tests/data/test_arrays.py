@@ -9,7 +9,7 @@ import pytest
 
 import encoder_factory
 from captionless.data.arrays import read_arrays
-from captionless.data.images import SkippedFile, find_images, read_folder
+from captionless.data.images import SkippedFile, read_folder
 from captionless.errors import CaptionlessError
 from progress_cases import Recorded
 
@@ -36,8 +36,8 @@ def test_grey_squares_have_one_channel(folder: Path) -> None:
     assert read_arrays(folder, (8,), grey=True).pixels[8].shape == (3, 8, 8, 1)
 
 
-def test_a_refused_image_counts_as_skipped_for_the_reason_given_and_has_no_row(folder: Path) -> None:
-    found = read_arrays(folder, (8,), reject=lambda picture: "no label: none" if picture.name == "1.png" else "")
+def test_an_image_that_a_visitor_rejects_counts_as_skipped_for_the_reason_given_and_has_no_row(folder: Path) -> None:
+    found = read_arrays(folder, (8,), visit=lambda picture: "no label: none" if picture.name == "1.png" else "")
     assert found.names == ["2.png", "9.png"]
     assert [(entry.name, entry.reason) for entry in found.skipped] == [
         ("1.png", "no label: none"),
@@ -48,7 +48,7 @@ def test_a_refused_image_counts_as_skipped_for_the_reason_given_and_has_no_row(f
 
 def test_progress_counts_every_file(folder: Path) -> None:
     progress = Recorded()
-    read_arrays(folder, (8,), files=find_images(folder), progress=progress)
+    read_arrays(folder, (8,), progress=progress)
     assert progress.advanced == [("Reading images", done, 4) for done in (1, 2, 3, 4)]
 
 

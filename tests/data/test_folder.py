@@ -2,8 +2,10 @@ import os
 import sys
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
-from captionless.data.folder import find_images, relative_name
+from captionless.data.folder import find_images, match_names, relative_name
 from captionless.errors import CaptionlessError
 
 
@@ -87,3 +89,62 @@ def test_a_file_in_place_of_a_folder_is_an_error(tmp_path):
     (tmp_path / "a.jpg").touch()
     with pytest.raises(CaptionlessError, match="is a file"):
         find_images(tmp_path / "a.jpg")
+
+
+# Paths from a table
+
+
+NAMES = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0"), min_size=1)
+
+
+def matched(names, keys, folder="/data/flowers"):
+    return match_names(names, keys, folder)
+
+
+def test_the_same_path_matches():
+    assert matched(["rose/a.jpg", "a.jpg"], ["a.jpg", "rose/a.jpg"]) == {"rose/a.jpg": "rose/a.jpg", "a.jpg": "a.jpg"}
+
+
+@pytest.mark.parametrize(
+    "key",
+    [
+        "/data/flowers/rose/a.jpg",
+        "/another/machine/rose/a.jpg",
+        "flowers/rose/a.jpg",
+        "./rose/a.jpg",
+        "a.jpg",
+        "rose\\a.jpg",
+        "C:\\data\\rose\\a.jpg",
+    ],
+)
+def test_absolute_paths_longer_paths_and_plain_names_match_where_that_is_unambiguous(key):
+    assert matched(["rose/a.jpg", "tulip/b.jpg"], [key]) == {"rose/a.jpg": key}
+
+
+def test_a_plain_name_that_fits_two_images_matches_none():
+    assert matched(["rose/a.jpg", "tulip/a.jpg"], ["a.jpg"]) == {}
+
+
+def test_two_paths_that_fit_one_image_match_none():
+    assert matched(["rose/a.jpg"], ["/x/rose/a.jpg", "/y/rose/a.jpg"]) == {}
+
+
+def test_an_exact_path_wins_over_one_that_only_fits():
+    assert matched(["rose/a.jpg"], ["/x/rose/a.jpg", "rose/a.jpg"]) == {"rose/a.jpg": "rose/a.jpg"}
+
+
+def test_the_folders_own_absolute_path_wins_over_a_longer_likeness():
+    names = ["a.jpg", "flowers/a.jpg"]
+    assert matched(names, ["/data/flowers/a.jpg"]) == {"a.jpg": "/data/flowers/a.jpg"}
+
+
+def test_only_whole_names_match():
+    assert matched(["rose/a.jpg"], ["primrose/a.jpg", "extra.jpg", "aa.jpg"]) == {}
+
+
+@given(st.sets(NAMES, max_size=5), st.sets(NAMES, max_size=5))
+def test_matching_gives_each_vector_to_one_image_at_most(names, keys):
+    result = matched(names, keys)
+    assert set(result) <= names
+    assert set(result.values()) <= keys
+    assert len(set(result.values())) == len(result)

@@ -1,4 +1,5 @@
 import shutil
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -6,11 +7,13 @@ from PIL import Image
 
 import image_zoo as zoo
 from captionless.data.images import write_report
-from captionless.encoders import VectorCache, embed, read_vectors, write_vectors
+from captionless.encoders import VectorCache, embed, load_encoder
 from captionless.errors import CaptionlessError
 from captionless.progress import Silent
 from image_zoo import encoded
 from progress_cases import Recorded
+
+FLOWERS = Path(__file__).parents[2] / "examples" / "flowers"
 
 
 class FakeEncoder:
@@ -21,9 +24,6 @@ class FakeEncoder:
     width = 4
     image_size = 16
 
-    @property
-    def digests(self):
-        return {self.digest}
 
     def __init__(self):
         self.batches = []
@@ -98,19 +98,6 @@ def test_another_encoder_embeds_anew(folder):
     assert embed(folder, other).computed == 5
 
 
-def test_a_cached_vector_of_another_width_is_not_used(folder):
-    wide = FakeEncoder()
-    cache = VectorCache(folder / ".cache", wide.digest)
-    for digest in set(embed(folder, FakeEncoder()).digests):
-        cache.add(digest, "x", [1.0, 0.0])
-    assert embed(folder, wide, cache=cache).computed == 5
-
-
-def test_a_cache_of_another_encoder_is_refused(folder):
-    with pytest.raises(ValueError, match="cache belongs to the encoder"):
-        embed(folder, FakeEncoder(), cache=VectorCache(folder / ".cache", "other"))
-
-
 def test_grey_squares_keep_coloured_vectors(folder):
     grey, color = embed(folder, FakeEncoder(), sizes=[8], grey=True), embed(folder, FakeEncoder())
     assert grey.pixels[8].shape == (6, 8, 8, 1)
@@ -126,13 +113,25 @@ def test_the_encoder_sees_the_images_own_resolution_up_to_twice_its_own(tmp_path
     assert all(image.mode == "RGB" for image in encoder.images)
 
 
-def test_images_are_encoded_in_batches_and_flushed_in_parts(tmp_path, own_cache):
-    zoo.fill(tmp_path, 18)
+def test_images_are_encoded_in_batches_and_kept_in_the_folder_that_is_named(tmp_path):
+    zoo.fill(tmp_path / "photos", 18)
     encoder = FakeEncoder()
-    result = embed(tmp_path, encoder, cache=VectorCache(own_cache, encoder.digest, flush_every=8), batch=4)
+    result = embed(tmp_path / "photos", encoder, cache=tmp_path / "cache", batch=4)
     assert encoder.batches == [4, 4, 4, 4, 2]
-    assert len(list(own_cache.rglob("*.parquet"))) == 3
-    assert np.allclose(result.vectors, [expected(picture.path) for picture in result.images], atol=1e-6)
+    assert len(VectorCache(tmp_path / "cache", encoder.digest)) == 18
+    assert np.allclose(result.vectors, [expected(image.path) for image in result.images], atol=1e-6)
+
+
+def test_an_encoder_may_be_named(tmp_path):
+    shutil.copytree(FLOWERS / "daisy", tmp_path / "daisy")
+    progress = Recorded()
+    chosen = embed(tmp_path, progress=progress)
+    assert progress.said[0].startswith("Encoder: bundled, because the images are in its domain")
+    assert (chosen.encoder.name, chosen.computed) == ("bundled", 30)
+    assert chosen.vectors.shape == (30, 512)
+    named = embed(tmp_path, "bundled", progress=False)
+    assert named.computed == 0
+    assert np.array_equal(named.vectors, embed(tmp_path, load_encoder("bundled")).vectors)
 
 
 @pytest.mark.parametrize("error", [KeyboardInterrupt, RuntimeError])
@@ -162,32 +161,20 @@ def test_several_processes_give_the_same(folder):
     assert np.array_equal(one.pixels[8], two.pixels[8])
 
 
-def test_tensors_of_any_precision_become_float32(folder):
-    torch = pytest.importorskip("torch")
-
-    class TorchEncoder(FakeEncoder):
-        def encode_images(self, images):
-            return torch.tensor(super().encode_images(images), dtype=torch.bfloat16, requires_grad=True)
-
-    result = embed(folder, TorchEncoder())
-    assert result.vectors.dtype == np.float32
-    assert np.allclose(result.vectors[0], expected(folder / result.names[0]), atol=0.01)
-
-
 @pytest.mark.parametrize("bad", [np.full((5, 4), np.nan), np.ones((5, 3)), np.ones((4, 4))])
 def test_an_encoder_that_gives_nonsense_is_an_error_and_nothing_is_cached(folder, own_cache, bad):
     encoder = FakeEncoder()
     encoder.encode_images = lambda images: bad
     with pytest.raises(CaptionlessError, match="encoder fake gave unusable vectors"):
         embed(folder, encoder)
-    assert not list(own_cache.rglob("*.parquet"))
+    assert not list(own_cache.rglob("*.safetensors"))
 
 
 def test_a_damaged_cache_costs_only_time(folder, own_cache):
     first = embed(folder, FakeEncoder())
-    (part,) = own_cache.rglob("*.parquet")
+    (part,) = own_cache.rglob("*.safetensors")
     part.write_bytes(part.read_bytes()[:-50])
-    with pytest.warns(UserWarning, match="set aside"):
+    with pytest.warns(UserWarning, match="damaged"):
         second = embed(folder, FakeEncoder())
     assert second.computed == 5
     assert np.array_equal(first.vectors, second.vectors)
@@ -208,54 +195,3 @@ def test_the_report_is_made_from_the_entries(folder):
     write_report(folder / "report.csv", result.entries)
     statuses = [line.split(",")[1] for line in (folder / "report.csv").read_text("utf-8").splitlines()[1:]]
     assert statuses == ["skipped", *["used"] * 5, "duplicate"]
-
-
-# Vectors from a table
-
-
-def test_a_table_of_vectors_takes_the_encoders_place(folder):
-    computed = embed(folder, FakeEncoder())
-    write_vectors(folder / "clip.csv", computed.names, computed.vectors)
-    encoder = FakeEncoder()
-    result = embed(folder, encoder, sizes=[8], precomputed=read_vectors(folder / "clip.csv", encoder.width))
-    assert encoder.images == []
-    assert result.computed == 0
-    assert result.names == computed.names
-    assert np.array_equal(result.vectors, computed.vectors)
-    assert result.pixels[8].shape == (6, 8, 8, 3)
-
-
-def table(folder, key):
-    names = [f"rose/00{i}.png" for i in range(5)] + ["twin.png"]
-    return {key(folder, name): np.eye(6, 4, dtype=np.float32)[i] + 0.5 for i, name in enumerate(names)}
-
-
-@pytest.mark.parametrize(
-    "key",
-    [lambda folder, name: name, lambda folder, name: str(folder / name), lambda folder, name: name.rpartition("/")[2]],
-    ids=["relative", "absolute", "file name"],
-)
-def test_its_paths_may_be_relative_absolute_or_plain_names(folder, key):
-    result = embed(folder, FakeEncoder(), precomputed=table(folder, key))
-    wanted = np.eye(6, 4) + 0.5
-    assert np.allclose(result.vectors, wanted / np.linalg.norm(wanted, axis=1, keepdims=True))
-
-
-def test_images_without_a_vector_are_an_error_that_names_some(folder):
-    given = table(folder, lambda folder, name: name)
-    del given["rose/002.png"], given["twin.png"]
-    with pytest.raises(CaptionlessError, match=r"no vector for some images .*: rose/002\.png, twin\.png\."):
-        embed(folder, FakeEncoder(), precomputed=given)
-
-
-def test_vectors_without_an_image_are_passed_over_with_a_warning(folder):
-    given = table(folder, lambda folder, name: name) | {"gone.png": np.ones(4, np.float32)}
-    with pytest.warns(UserWarning, match=r"1 vectors of the table match no image .* such as gone\.png"):
-        embed(folder, FakeEncoder(), precomputed=given)
-
-
-@pytest.mark.parametrize(("vector", "message"), [(np.zeros(4), "all zeros"), (np.ones(3), "has 3 numbers")])
-def test_a_given_vector_must_fit_the_encoder(folder, vector, message):
-    given = table(folder, lambda folder, name: name) | {"twin.png": vector.astype(np.float32)}
-    with pytest.raises(CaptionlessError, match=message):
-        embed(folder, FakeEncoder(), precomputed=given)

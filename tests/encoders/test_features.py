@@ -85,7 +85,6 @@ def test_a_model_for_images_gives_each_of_them_its_own_vector(make: object, tmp_
     assert features.name == str(tmp_path)
     torch.testing.assert_close(features.encode_images(images[8:]), vectors[8:])
     assert torch.cdist(vectors, vectors)[~torch.eye(9, dtype=torch.bool)].min() > 1e-4
-    assert features.encode_images([]).shape == (0, 16)
 
 
 def test_vectors_are_what_the_model_pools_of_its_own_preparation(vit_folder: Path) -> None:
@@ -209,7 +208,7 @@ def test_what_neither_disk_nor_hub_has_is_refused(monkeypatch: pytest.MonkeyPatc
     with fake_hub(monkeypatch, tmp_path / "cache", {}):
         assert "nobody/nothing" in refusal("nobody/nothing")
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
-    assert "the model hub cannot be reached" in refusal("nobody/nothing")
+    assert "cannot be downloaded" in refusal("nobody/nothing")
 
 
 def test_code_in_a_folder_is_never_run(vit_folder: Path, tmp_path: Path) -> None:

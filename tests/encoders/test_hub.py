@@ -99,13 +99,6 @@ def test_clip_comes_from_the_commit_that_holds_safetensors(
     assert find_model(CLIP).name == PINNED[CLIP]  # now without the hub
 
 
-def test_clip_comes_from_the_main_branch_where_that_commit_is_gone(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, repository: Path
-) -> None:
-    with fake_hub(monkeypatch, tmp_path / "cache", {CLIP: {"main": repository}}):
-        assert load_encoder(CLIP).width == 24
-
-
 def test_a_model_without_safetensors_is_refused(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, pickled: Path) -> None:
     with fake_hub(monkeypatch, tmp_path / "cache", {NAME: {"main": pickled}}) as hub:
         assert "has no safetensors weights on the model hub" in refusal(NAME)
@@ -130,8 +123,7 @@ def test_where_the_hub_is_out_of_reach_one_sentence_says_two_ways_out(
             find_model(CLIP, timeout=0.2)
         message = str(caught.value)
     assert CLIP in message
-    assert "about 605 MB" in message
-    assert "the model hub cannot be reached" in message
+    assert "cannot be downloaded from the Hugging Face Hub (" in message
     assert "`encoder=FOLDER`" in message
     assert "`encoder=bundled`" in message
 
@@ -141,7 +133,7 @@ def test_a_full_disk_is_named(hub: FakeHub, monkeypatch: pytest.MonkeyPatch) -> 
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr("huggingface_hub.snapshot_download", full)
-    assert "the disk is full" in refusal(NAME)
+    assert "(No space left on device)" in refusal(NAME)
 
 
 # --- folders and names ---
@@ -149,7 +141,7 @@ def test_a_full_disk_is_named(hub: FakeHub, monkeypatch: pytest.MonkeyPatch) -> 
 
 @pytest.mark.parametrize("name", ["", " ", "clpi", "./clip", "a/b/c", "x" * 300, "a\0b", "http://some/where"])
 def test_a_name_that_is_no_encoders_is_refused(name: str) -> None:
-    assert "Use auto, bundled, an existing folder, or a hub id" in refusal(name)
+    assert "neither a folder nor a hub id. Use a transformers dual encoder" in refusal(name)
 
 
 def test_a_missing_folder_is_refused(tmp_path: Path) -> None:
@@ -172,9 +164,7 @@ def test_a_home_folder_may_be_written_with_a_tilde(clip_folder: Path, monkeypatc
 
 
 def test_a_model_of_another_kind_is_refused(tmp_path: Path) -> None:
-    message = refusal(small_bert(tmp_path))
-    assert "not a dual encoder but a model of type 'bert'" in message
-    assert "encodes both images and texts" in message
+    assert "not a dual encoder but a model of type 'bert'" in refusal(small_bert(tmp_path))
 
 
 def test_a_folder_of_something_else_is_refused(clip_folder: Path, tmp_path: Path) -> None:

@@ -26,11 +26,9 @@ def embed(options: EmbedOptions) -> None:
         from captionless.encoders.cache import cache_folder
         from captionless.encoders.embeddings import embed as embed_folder
         from captionless.encoders.table import write_vectors
-        from captionless.training.dataset import pick_encoder, report_images
+        from captionless.training.dataset import report_images
 
-        encoder, reason = pick_encoder(folder, options.encoder, progress)
-        print_remark(f"Encoder: {reason}.")
-        embedded = embed_folder(folder, encoder, progress=progress)
+        embedded = embed_folder(folder, options.encoder, progress=progress)
         report_images(embedded, cache_folder() / "reports" / f"{folder.resolve().name}.csv", print_remark)
         if options.csv is not None:
             write_vectors(options.csv, embedded.names, embedded.vectors)

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import closing
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
-from numpy.typing import DTypeLike, NDArray
 
 from captionless.data.folder import find_images
 from captionless.data.images import ImageFile, Pixels, SkippedFile, find_duplicates, read_folder
@@ -67,59 +66,13 @@ class ImageArrays:
         return list(first.values())
 
 
-class ArrayBuilder:
-    """`ImageArrays` under construction.
-
-    The arrays are allocated for all files at once; the operating system provides memory only for the rows written.
-    """
-
-    def __init__(self, most: int, sizes: Sequence[int], grey: bool) -> None:
-        self.count = 0
-        self.entries: list[ImageFile | SkippedFile] = []
-        self._pixels: dict[int, Pixels] = {
-            size: allocate(most, (size, size, 1 if grey else 3), np.uint8) for size in sizes
-        }
-
-    def add(self, entry: ImageFile | SkippedFile) -> int:
-        """Append an entry and its pixels; return its row, or -1 for a skipped file."""
-        if isinstance(entry, SkippedFile):
-            self.entries.append(entry)
-            return -1
-        for size, pixels in entry.pixels.items():
-            self._pixels[size][self.count] = pixels
-        self.entries.append(replace(entry, pixels={}, full=None))
-        self.count += 1
-        return self.count - 1
-
-    @property
-    def pixels(self) -> dict[int, Pixels]:
-        """The rows added so far, for each size."""
-        return {size: pixels[: self.count] for size, pixels in self._pixels.items()}
-
-
-def allocate(most: int, shape: tuple[int, ...], kind: DTypeLike) -> NDArray[Any]:
-    """Return an uninitialised array of shape (most, *shape).
-
-    Raises:
-        CaptionlessError: the array does not fit into memory.
-    """
-    try:
-        return np.empty((most, *shape), kind)
-    except MemoryError as error:
-        size = " x ".join(map(str, shape))
-        raise CaptionlessError(
-            f"{most:,} images of {size} values each do not fit into memory. Choose a smaller image size, or a folder "
-            "with fewer images."
-        ) from error
-
-
 def read_arrays(
     folder: str | Path,
     sizes: Sequence[int],
     *,
     grey: bool = False,
-    files: Sequence[Path] | None = None,
-    reject: Callable[[ImageFile], str] | None = None,
+    full: int = 0,
+    visit: Callable[[ImageFile], str] | None = None,
     workers: int | None = None,
     progress: Progress | None = None,
 ) -> ImageArrays:
@@ -129,31 +82,39 @@ def read_arrays(
         folder: searched with its sub-folders.
         sizes: sides of the square images, in pixels.
         grey: give one channel instead of three.
-        files: the result of `find_images`, if it was already called.
-        reject: returns why a usable image is not wanted, or an empty string; a rejected image counts as skipped.
+        full: when not 0, ``visit`` gets each image at its own resolution, too; see `read_folder`.
+        visit: called with each usable image and its pixels, in order. A text that it returns is the reason why the
+            image is not wanted: it then counts as skipped.
         workers: decoding processes, see `read_folder`.
         progress: receives the number of files read.
 
     Raises:
-        CaptionlessError: the folder does not exist or has no usable image.
+        CaptionlessError: the folder does not exist or has no usable image, or the images do not fit into memory.
     """
-    files = find_images(folder) if files is None else files
-    arrays = ArrayBuilder(len(files), sizes, grey)
-    with closing(read_folder(folder, sizes, grey=grey, workers=workers, files=files)) as found:
-        for entry in tracked(found, len(files), progress):
-            reason = reject(entry) if reject and isinstance(entry, ImageFile) else ""
-            arrays.add(SkippedFile(entry.path, entry.name, reason, entry.notes) if reason else entry)
-    return ImageArrays(arrays.entries, arrays.pixels)
-
-
-def tracked(
-    found: Iterator[ImageFile | SkippedFile], total: int, progress: Progress | None
-) -> Iterator[ImageFile | SkippedFile]:
-    """Yield the entries, and report the progress after each."""
-    progress = progress or Silent()
-    for done, entry in enumerate(found, start=1):
-        yield entry
-        progress.advance("Reading images", done, total)
+    files, progress = find_images(folder), progress or Silent()
+    try:
+        # Allocated for all files; the operating system provides memory only for the rows written.
+        arrays = {size: np.empty((len(files), size, size, 1 if grey else 3), np.uint8) for size in sizes}
+    except MemoryError as error:
+        raise CaptionlessError(
+            f"{len(files):,} images of {max(sizes)} x {max(sizes)} pixels do not fit into memory. Choose a smaller "
+            "image size, or a folder with fewer images."
+        ) from error
+    entries: list[ImageFile | SkippedFile] = []
+    count = 0
+    with closing(read_folder(folder, sizes, grey=grey, full=full, workers=workers, files=files)) as found:
+        for entry in found:
+            if isinstance(entry, SkippedFile):
+                entries.append(entry)
+            elif reason := visit(entry) if visit else "":
+                entries.append(SkippedFile(entry.path, entry.name, reason, entry.notes))
+            else:
+                for size, pixels in entry.pixels.items():
+                    arrays[size][count] = pixels
+                entries.append(replace(entry, pixels={}, full=None))
+                count += 1
+            progress.advance("Reading images", len(entries), len(files))
+    return ImageArrays(entries, {size: pixels[:count] for size, pixels in arrays.items()})
 
 
 def normalise(pixels: Tensor) -> Tensor:

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from captionless.encoders.hub import VOCABULARIES, weight_files
+from captionless.encoders.hub import weight_files
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -106,22 +106,13 @@ def _config(folder: Path) -> Any:
 
 
 def _tokenizer(folder: Path) -> Iterator[bytes]:
-    """Yield the tokenizer's rules, then ``tokenizer.json`` if there is one, else the vocabulary files.
-
-    Padding and truncation in ``tokenizer.json`` only record how it was called last.
-    """
+    """Yield the tokenizer's rules; padding and truncation in ``tokenizer.json`` only record how it was called last."""
     rules = folder / "tokenizer_config.json"
     if rules.is_file():
         config = json.loads(rules.read_text(encoding="utf-8"))
         yield _canonical({rule: config[rule] for rule in _TOKENIZER_RULES if rule in config})
-    path = folder / "tokenizer.json"
-    if path.is_file():
-        whole = json.loads(path.read_text(encoding="utf-8"))
-        yield _canonical({part: whole.get(part) for part in _TOKENIZER_PARTS})
-        return
-    for name in VOCABULARIES:
-        if (folder / name).is_file():
-            yield name.encode() + b"\n" + (folder / name).read_bytes()
+    whole = json.loads((folder / "tokenizer.json").read_text(encoding="utf-8"))
+    yield _canonical({part: whole.get(part) for part in _TOKENIZER_PARTS})
 
 
 def _image_steps(image_processor: Any) -> dict[str, Any]:

@@ -15,19 +15,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from captionless.encoders.digest import Digests, content_digests
-from captionless.encoders.domain import read_domain
-from captionless.encoders.hub import BUNDLED, CLIP, ENCODER, find_model
-from captionless.encoders.loading import load_network, load_tokenizer, loading, require_complete, what_it_reads
+from captionless.encoders.hub import ENCODER, find_model
+from captionless.encoders.loading import load_network, load_tokenizer, loading, model_inputs
 from captionless.errors import CaptionlessError
 from captionless.progress import Progress
 
 if TYPE_CHECKING:
     from PIL.Image import Image
     from torch import Tensor
-
-AUTO = "auto"
-# These number positions from the padding token on, so that fewer tokens fit than there are positions.
-_OFFSET_POSITIONS = {"roberta", "xlm-roberta", "camembert", "altclip_text_model"}
 
 
 class PromptCut(UserWarning):
@@ -36,7 +31,7 @@ class PromptCut(UserWarning):
 
 @dataclass(frozen=True, eq=False)
 class Encoder:
-    """A loaded dual encoder. Get one from `load_encoder` or `choose_encoder`.
+    """A loaded dual encoder, from `load_encoder`.
 
     Attributes:
         name: the name given by the user: ``"bundled"``, a hub id or a folder.
@@ -62,14 +57,8 @@ class Encoder:
             self.image_processor(images=[image.convert("RGB") for image in batch], return_tensors="pt")
             for batch in batches(images, image_batch(self.device))
         )
-        found = [self._unit(self.model.get_image_features, dict(batch)) for batch in inputs]
-        vectors = torch.cat(found) if found else torch.empty(0, self.width)
-        if vectors.shape[1] != self.width:
-            raise CaptionlessError(
-                f"the encoder {self.name} gives images {vectors.shape[1]} features and texts {self.width}, so they "
-                "share no space. Use another encoder."
-            )
-        return vectors
+        vectors = [self._unit(self.model.get_image_features, dict(batch)) for batch in inputs]
+        return torch.cat(vectors) if vectors else torch.empty(0, self.width)
 
     def encode_texts(self, texts: Sequence[str]) -> Tensor:
         """Encode texts; return (n, width) float32 on the CPU, each of length 1.
@@ -123,11 +112,8 @@ class Encoder:
     def text_limit(self) -> int:
         """Maximum number of tokens per text, including start and end tokens (77 for CLIP)."""
         text = getattr(self.model.config, "text_config", self.model.config)
-        positions = int(getattr(text, "max_position_embeddings", 512))
-        if text.model_type in _OFFSET_POSITIONS:
-            positions -= int(text.pad_token_id or 0) + 1
         # Tokenizers without a limit give 1e30.
-        return int(min(positions, self.tokenizer.model_max_length))
+        return int(min(getattr(text, "max_position_embeddings", 512), self.tokenizer.model_max_length))
 
     @cached_property
     def _digests(self) -> Digests:
@@ -199,54 +185,11 @@ def load_encoder(name: str, device: str = "cpu", *, progress: Progress | None = 
     """
     folder = find_model(name, ENCODER, progress)
     with loading(name, ENCODER, folder):
-        reads = what_it_reads(folder)
-        if not reads.both:
-            raise CaptionlessError(
-                f"{name} is not a dual encoder but a model of type {reads.model_type!r}. Use one that encodes both "
-                "images and texts (get_image_features, get_text_features), such as CLIP or SigLIP."
-            )
-        network, image_processor, missing = load_network(folder, device)
-        require_complete(name, ENCODER, missing)
+        inputs, model_type = model_inputs(folder)
+        if inputs != {"images", "texts"}:
+            raise CaptionlessError(f"{name} is not a dual encoder but a model of type {model_type!r}. {ENCODER.advice}")
+        network, image_processor, _ = load_network(name, ENCODER, folder, device)
         return Encoder(name, folder, network, load_tokenizer(folder), image_processor, device)
-
-
-def choose_encoder(
-    name: str, images: Sequence[Image], *, device: str = "cpu", progress: Progress | None = None
-) -> tuple[Encoder, str]:
-    """Load the encoder ``name``; for ``"auto"``, the one that fits the images.
-
-    ``auto`` takes the bundled encoder if the images are in its domain (see `in_domain_score`), else `CLIP`. A few
-    dozen images of a folder are enough.
-
-    Returns:
-        The encoder, and its name with the reason, to print and to record.
-
-    Raises:
-        CaptionlessError: see `load_encoder`; or ``auto`` without images.
-    """
-    if name != AUTO:
-        return load_encoder(name, device, progress=progress), f"{name}, as requested"
-    if not images:
-        raise CaptionlessError("an encoder cannot be chosen automatically without images. Set `encoder`.")
-    bundled = load_encoder(BUNDLED, device)
-    score, threshold = in_domain_score(bundled, images), read_domain(bundled.folder).threshold
-    figures = f"score {score:.2f}, threshold {threshold:.2f}"
-    if score >= threshold:
-        return bundled, f"bundled, because the images are in its domain ({figures})"
-    reason = f"the images are outside the domain of the bundled encoder ({figures})"
-    try:
-        return load_encoder(CLIP, device, progress=progress), f"{CLIP}, because {reason}"
-    except CaptionlessError as error:
-        raise CaptionlessError(f"{reason}, and {error}") from error
-
-
-def in_domain_score(encoder: Encoder, images: Sequence[Image]) -> float:
-    """Score how near images are to an encoder's training photographs, in -1..1; see `captionless.encoders.domain`.
-
-    Raises:
-        CaptionlessError: the encoder has no record of its domain (only the bundled one has).
-    """
-    return read_domain(encoder.folder).score(encoder.encode_images(images))
 
 
 def check_same(recorded: Mapping[str, Any], encoder: Encoder) -> None:

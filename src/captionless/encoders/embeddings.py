@@ -2,50 +2,21 @@
 
 from __future__ import annotations
 
-import os
-import warnings
-from collections.abc import Collection, Iterator, Mapping, Sequence
-from contextlib import closing
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
 
 import numpy as np
 from PIL import Image
 
-from captionless.data.arrays import ArrayBuilder, ImageArrays, allocate, tracked
-from captionless.data.folder import find_images, match_names, relative_name
-from captionless.data.images import ImageFile, SkippedFile, read_folder
+from captionless.data.arrays import ImageArrays, read_arrays
+from captionless.data.images import ImageFile
+from captionless.device import default_device
 from captionless.encoders.cache import VectorCache, Vectors, cache_folder
-from captionless.errors import CaptionlessError, shorten
-from captionless.progress import Progress
-
-
-class ImageEncoder(Protocol):
-    """The image side of an encoder, as far as `embed` needs it."""
-
-    @property
-    def name(self) -> str:
-        """The name given by the user."""
-
-    @property
-    def digest(self) -> str:
-        """Hash of its image side, part of the cache's key."""
-
-    @property
-    def digests(self) -> Collection[str]:
-        """All hashes by which caches may know it."""
-
-    @property
-    def width(self) -> int:
-        """The dimension of the vectors."""
-
-    @property
-    def image_size(self) -> int:
-        """Side of the images that it reads, in pixels."""
-
-    def encode_images(self, images: Sequence[Image.Image]) -> Any:
-        """Return a vector per image: a tensor or array (n, width)."""
+from captionless.encoders.choice import AUTO, choose_encoder
+from captionless.encoders.dual_encoder import Encoder
+from captionless.errors import CaptionlessError
+from captionless.progress import Progress, choose_progress
 
 
 @dataclass(frozen=True, eq=False)
@@ -53,27 +24,28 @@ class EmbeddedImages(ImageArrays):
     """The usable images of a folder with their vectors.
 
     Args:
-        vectors: float32 (n, width), one for each image.
-        computed: how many vectors were computed now; the others came from the cache or a table.
+        vectors: unit vectors, float32 (n, width), one for each image.
+        computed: how many vectors were computed now; the others came from the cache.
+        encoder: the encoder that computed them.
     """
 
     vectors: Vectors
     computed: int
+    encoder: Encoder
 
 
 def embed(
     folder: str | Path,
-    encoder: ImageEncoder,
+    encoder: Encoder | str | Path = AUTO,
     *,
     sizes: Sequence[int] = (),
     grey: bool = False,
-    precomputed: Mapping[str, Vectors] | None = None,
-    cache: VectorCache | None = None,
-    workers: int | None = None,
+    cache: str | Path | None = None,
     batch: int = 64,
-    progress: Progress | None = None,
+    workers: int | None = None,
+    progress: Progress | bool | None = None,
 ) -> EmbeddedImages:
-    """Read a folder once: its images as arrays, and their vectors, from the cache or else from the encoder.
+    """Read a folder once: its images' vectors, from the cache or else from the encoder, and the images as arrays.
 
     The encoder reads each image's centre square in colour, at the image's own resolution up to twice the encoder's, so
     that the encoder's own resizing decides. New vectors are written to the cache from time to time and at the end, also
@@ -81,130 +53,64 @@ def embed(
 
     Args:
         folder: searched with its sub-folders.
-        encoder: computes the vectors.
+        encoder: a loaded encoder; or a hub id, a local folder, ``bundled`` or ``auto``: the bundled encoder if the
+            images are in its domain, else CLIP.
         sizes: sides of the square images to return, in pixels.
-        grey: return one channel instead of three.
-        precomputed: vectors by path (see `read_vectors`), instead of the encoder's. The paths may be relative to the
-            folder, absolute, or plain file names if those are unambiguous; a path that matches no image causes a
-            warning. Vectors are scaled to length 1.
-        cache: where vectors are kept; by default the cache in `cache_folder`.
-        workers: decoding processes, see `captionless.data.read_folder`.
+        grey: return them with one channel instead of three.
+        cache: the folder where vectors are kept; by default ``captionless.encoders.cache_folder()``.
         batch: images to encode at a time.
-        progress: receives the number of files read.
+        workers: decoding processes; by default one per CPU core.
+        progress: True draws a progress bar, False does not; by default terminals and notebooks do. Or an object that
+            receives remarks and the number of files read.
+
+    Returns:
+        ``names`` (paths inside the folder), ``digests`` (content hashes) and ``vectors``, a row for each of the n
+        usable images; ``pixels``, uint8 (n, size, size, channels) for each of ``sizes``; ``skipped``, the files that
+        are no usable images, with reasons; and ``encoder``.
 
     Raises:
-        CaptionlessError: the folder does not exist or has no usable image, the encoder gives unusable vectors, the
-            cache cannot be written, or an image has no precomputed vector.
+        CaptionlessError: the folder does not exist or has no usable image, the encoder is not found or gives unusable
+            vectors, or the cache cannot be written.
     """
-    files = find_images(folder)
-    arrays, vectors = ArrayBuilder(len(files), sizes, grey), allocate(len(files), (encoder.width,), np.float32)
-    full = 0 if precomputed is not None else 2 * encoder.image_size
-    with closing(read_folder(folder, sizes, grey=grey, full=full, workers=workers, files=files)) as found:
-        entries = tracked(found, len(files), progress)
-        if precomputed is not None:
-            computed = 0
-            _look_up(entries, arrays, vectors, precomputed, folder, files)
-        else:
-            if cache is None:
-                cache = VectorCache(cache_folder(), encoder.digest, encoder.name, also=encoder.digests)
-            computed = _compute(entries, arrays, vectors, encoder, cache, batch)
-    return EmbeddedImages(arrays.entries, arrays.pixels, vectors[: arrays.count], computed)
-
-
-def _compute(
-    found: Iterator[ImageFile | SkippedFile],
-    arrays: ArrayBuilder,
-    vectors: Vectors,
-    encoder: ImageEncoder,
-    cache: VectorCache,
-    batch: int,
-) -> int:
-    """Set each row's vector from the cache or else from the encoder; return how many the encoder computed."""
-    if cache.encoder_digest != encoder.digest:
-        raise ValueError(f"the cache belongs to the encoder {cache.encoder_digest}, not to {encoder.digest}")
-    row_of: dict[str, int] = {}
-    copies: list[tuple[int, int]] = []
-    queue: list[tuple[int, ImageFile]] = []
+    progress = choose_progress(progress)
+    if isinstance(encoder, str | Path):
+        encoder, reason = choose_encoder(str(encoder), folder, device=str(default_device()), progress=progress)
+        progress.say(f"Encoder: {reason}.")
+    known = VectorCache(cache or cache_folder(), encoder.digest)
+    queue: dict[str, ImageFile] = {}
     computed = 0
+
+    def visit(image: ImageFile) -> str:
+        nonlocal computed
+        if known.get(image.digest) is None:
+            queue[image.digest] = image
+        if len(queue) == batch:
+            computed += _encode(queue, encoder, known)
+        return ""
+
     try:
-        for entry in found:
-            row = arrays.add(entry)
-            if isinstance(entry, SkippedFile):
-                continue
-            if (first := row_of.setdefault(entry.digest, row)) != row:
-                copies.append((row, first))
-            elif (known := cache.get(entry.digest)) is not None and len(known) == encoder.width:
-                vectors[row] = known
-            else:
-                queue.append((row, entry))
-            if len(queue) == batch:
-                computed += _encode(queue, vectors, encoder, cache)
-        computed += _encode(queue, vectors, encoder, cache)
+        found = read_arrays(
+            folder, sizes, grey=grey, full=2 * encoder.image_size, visit=visit, workers=workers, progress=progress
+        )
+        computed += _encode(queue, encoder, known)
     finally:
-        cache.flush()
-    for row, first in copies:
-        vectors[row] = vectors[first]
-    return computed
+        known.flush()
+    vectors = np.stack([vector for digest in found.digests if (vector := known.get(digest)) is not None])
+    return EmbeddedImages(found.entries, found.pixels, vectors, computed, encoder)
 
 
-def _encode(queue: list[tuple[int, ImageFile]], vectors: Vectors, encoder: ImageEncoder, cache: VectorCache) -> int:
-    """Encode the images of the queue and empty it; return how many there were."""
+def _encode(queue: dict[str, ImageFile], encoder: Encoder, cache: VectorCache) -> int:
+    """Encode the images of the queue into the cache, and empty the queue; return how many there were."""
     if not queue:
         return 0
-    result = encoder.encode_images([Image.fromarray(image.full) for _, image in queue if image.full is not None])
-    if hasattr(result, "detach"):  # a tensor, perhaps on another device or in another precision
-        result = result.detach().float().cpu()
-    fresh = np.asarray(result, dtype=np.float32)
-    if fresh.shape != (len(queue), encoder.width) or not np.isfinite(fresh).all():
+    result = encoder.encode_images([Image.fromarray(image.full) for image in queue.values() if image.full is not None])
+    vectors = np.asarray(result, dtype=np.float32)
+    if vectors.shape != (len(queue), encoder.width) or not np.isfinite(vectors).all():
         raise CaptionlessError(
-            f"the encoder {encoder.name} gave unusable vectors (shape {fresh.shape}, or not finite) for "
-            f"{queue[0][1].name} and the images after it. Use another encoder."
+            f"the encoder {encoder.name} gave unusable vectors (shape {vectors.shape}, or not finite) for "
+            f"{next(iter(queue.values())).name} and the images after it. Use another encoder."
         )
-    for (row, image), vector in zip(queue, fresh, strict=True):
-        vectors[row] = vector
-        cache.add(image.digest, image.name, vector)
+    for digest, vector in zip(queue, vectors, strict=True):
+        cache.add(digest, vector)
     queue.clear()
-    return len(fresh)
-
-
-def _look_up(
-    found: Iterator[ImageFile | SkippedFile],
-    arrays: ArrayBuilder,
-    vectors: Vectors,
-    precomputed: Mapping[str, Vectors],
-    folder: str | Path,
-    files: Sequence[Path],
-) -> None:
-    """Set each row's vector from the precomputed ones."""
-    root = Path(os.path.abspath(folder))
-    keys = match_names([relative_name(file, root) for file in files], precomputed, root)
-    missing: list[str] = []
-    for entry in found:
-        row = arrays.add(entry)
-        if isinstance(entry, ImageFile):
-            if key := keys.get(entry.name):
-                vectors[row] = _unit(precomputed[key], key, vectors.shape[1])
-            else:
-                missing.append(entry.name)
-    if missing:
-        raise CaptionlessError(
-            f"the table has no vector for some images of {folder}: {', '.join(shorten(missing, 3))}. Add a line for "
-            "each, with its path as it is written here, or leave the table out to embed the folder."
-        )
-    if unused := precomputed.keys() - set(keys.values()):
-        warnings.warn(
-            f"{len(unused)} vectors of the table match no image of {folder}, such as {min(unused)}", stacklevel=3
-        )
-
-
-def _unit(vector: Vectors, name: str, width: int) -> Vectors:
-    """Scale a vector to length 1; one that has (nearly) this length stays as it is."""
-    length = float(np.linalg.norm(vector))
-    if len(vector) != width:
-        raise CaptionlessError(
-            f"the vector of {name} has {len(vector)} numbers, the encoder's have {width}. Set `encoder` to the one "
-            "that made the vectors."
-        )
-    if not length > 0:
-        raise CaptionlessError(f"the vector of {name} is all zeros. Embed that image again.")
-    return vector if abs(length - 1) < 1e-3 else (vector / length).astype(np.float32)
+    return len(vectors)

@@ -1,13 +1,13 @@
-"""Find the files of an encoder: bundled, in a folder, in the local hub cache, or on the model hub.
+"""Find the files of an encoder: bundled, in a folder, in the local hub cache, or on the Hugging Face Hub.
 
 Only safetensors weights are fetched or read, and no code from a repository is run.
 """
 
 from __future__ import annotations
 
-import errno
 import functools
 import json
+import logging
 import os
 import re
 import sys
@@ -16,13 +16,10 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from captionless.errors import CaptionlessError
 from captionless.progress import Progress, Silent
-
-if TYPE_CHECKING:
-    from huggingface_hub import HfApi
 
 BUNDLED = "bundled"
 """The name of the encoder that ships inside the package."""
@@ -31,19 +28,13 @@ CLIP = "openai/clip-vit-base-patch32"
 """The encoder that ``auto`` uses for images outside the domain of the bundled one (512 features)."""
 # The main branch of this repository has pickled weights only; this commit holds the same tensors as safetensors.
 PINNED = {CLIP: "c237dc49a33fc61debc9276459120b7eac67e7ef"}
-_KNOWN_SIZES = {CLIP: 605_000_000}
 
 _HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[\w.-]+")
-_CONFIG = "config.json"
-_WEIGHTS = "model.safetensors"
-_WEIGHTS_INDEX = "model.safetensors.index.json"
-_SHARD = re.compile(r"model-\d+-of-\d+\.safetensors")
+_CONFIG, _TOKENIZER = "config.json", "tokenizer.json"
 _PREPROCESSING = ("preprocessor_config.json", "processor_config.json")
-VOCABULARIES = ("vocab.json", "merges.txt", "vocab.txt", "spiece.model", "sentencepiece.bpe.model", "tokenizer.model")
-"""Vocabulary files of tokenizers that have no ``tokenizer.json``."""
-_TOKENIZER = ("tokenizer.json", *(name for name in VOCABULARIES if name != "merges.txt"))
+_WEIGHTS, _WEIGHTS_INDEX, _SHARDS = "model.safetensors", "model.safetensors.index.json", "model-*-of-*.safetensors"
 _TOKENIZER_RULES = ("tokenizer_config.json", "special_tokens_map.json", "added_tokens.json")
-_SMALL_FILES = {_CONFIG, *_PREPROCESSING, *_TOKENIZER, *VOCABULARIES, *_TOKENIZER_RULES}
+_FILES = [_CONFIG, _TOKENIZER, *_TOKENIZER_RULES, *_PREPROCESSING, _WEIGHTS, _WEIGHTS_INDEX, _SHARDS]
 
 
 @dataclass(frozen=True)
@@ -52,33 +43,26 @@ class ModelKind:
 
     Args:
         noun: the word for it in messages.
-        parameter: the parameter that names it.
         needs: groups of file names; the folder must contain config, weights and one file from each group.
-        expected: a sentence that describes what to provide.
-        instead: an alternative if it is unavailable.
+        advice: what to provide, one sentence.
     """
 
     noun: str
-    parameter: str
     needs: tuple[tuple[str, ...], ...]
-    expected: str
-    instead: str
+    advice: str
 
 
 ENCODER = ModelKind(
     "encoder",
-    "encoder",
-    (_TOKENIZER, _PREPROCESSING),
-    "Give a folder with config.json, model.safetensors, a tokenizer and preprocessor_config.json of a transformers "
-    "dual encoder (CLIP, SigLIP, ...).",
-    "use the small encoder for flowers that ships with captionless (`encoder=bundled`)",
+    ((_TOKENIZER,), _PREPROCESSING),
+    f"Use a transformers dual encoder (CLIP, SigLIP, ...) by its hub id, such as {CLIP}, or a folder that holds its "
+    "files (`encoder=FOLDER`), or the small encoder for flowers that ships with captionless (`encoder=bundled`).",
 )
 IMAGE_MODEL = ModelKind(
     "image model",
-    "features",
     (_PREPROCESSING,),
-    "Use a transformers image model, such as facebook/dinov2-small, or a folder that holds one.",
-    "leave `features` out",
+    "Use a transformers image model, such as facebook/dinov2-small, or a folder that holds one (`features=FOLDER`), or "
+    "leave `features` out.",
 )
 
 
@@ -96,19 +80,14 @@ def find_model(name: str, kind: ModelKind = ENCODER, progress: Progress | None =
     """
     folder = BUNDLED_FOLDER if name == BUNDLED else Path(os.path.expanduser(name))
     # os.path returns False for names that no file can have, where pathlib raises.
-    if name == BUNDLED or (name.strip() and os.path.exists(folder)):
+    if name.strip() and os.path.exists(folder):
         if not folder.is_dir():
-            raise CaptionlessError(f"the {kind.noun} {name} is a file, not a folder. {kind.expected}")
+            raise CaptionlessError(f"the {kind.noun} {name} is a file, not a folder. {kind.advice}")
         if missing := _missing(folder, kind):
-            raise CaptionlessError(
-                f"the {kind.noun} {name} is incomplete: there is no {missing} in it. {kind.expected}"
-            )
+            raise CaptionlessError(f"the {kind.noun} {name} is incomplete: there is no {missing} in it. {kind.advice}")
         return folder.absolute()
     if not _HUB_ID.fullmatch(name):
-        raise CaptionlessError(
-            f"there is no {kind.noun} {name!r}: it is neither a folder nor a hub id. Use auto, bundled, an existing "
-            f"folder, or a hub id such as {CLIP}."
-        )
+        raise CaptionlessError(f"there is no {kind.noun} {name!r}: it is neither a folder nor a hub id. {kind.advice}")
     return _cached(name, kind) or _download(name, kind, progress or Silent(), timeout)
 
 
@@ -118,42 +97,67 @@ def weight_files(folder: Path) -> list[Path]:
     Raises:
         CaptionlessError: the index is damaged.
     """
-    if (folder / _WEIGHTS).is_file():
-        return [folder / _WEIGHTS]
-    if not (folder / _WEIGHTS_INDEX).is_file():
-        return []
+    index = folder / _WEIGHTS_INDEX
+    if (folder / _WEIGHTS).is_file() or not index.is_file():
+        return [path for path in (folder / _WEIGHTS,) if path.is_file()]
     try:
-        shards = json.loads((folder / _WEIGHTS_INDEX).read_text(encoding="utf-8"))["weight_map"].values()
+        shards = json.loads(index.read_text(encoding="utf-8"))["weight_map"].values()
     except (ValueError, KeyError, AttributeError, TypeError) as error:
-        raise CaptionlessError(
-            f"{folder / _WEIGHTS_INDEX} is damaged. Download the encoder again or use another."
-        ) from error
+        raise CaptionlessError(f"{index} is damaged. Download the encoder again or use another.") from error
     return [folder / Path(shard).name for shard in sorted(set(shards))]
+
+
+@contextmanager
+def hub_errors(name: str, noun: str, advice: str) -> Iterator[None]:
+    """Silence the hub's library but for its progress bars, and convert its exceptions into a `CaptionlessError`.
+
+    Args:
+        name: the hub id that is looked up.
+        noun: the word for what it names, for messages.
+        advice: what to do instead, one sentence.
+    """
+    from huggingface_hub.errors import LocalEntryNotFoundError, RepositoryNotFoundError
+
+    try:
+        with quiet(bars=sys.stderr.isatty()):
+            yield
+    except CaptionlessError:
+        raise
+    except RepositoryNotFoundError as error:  # a gated one, too
+        raise CaptionlessError(
+            f"there is no {noun} {name}: neither a folder here nor a public model on the Hugging Face Hub. Check the "
+            f"spelling; for a private or gated model, run `hf auth login` first. {advice}",
+            value=name,
+            code="model_not_found",
+        ) from error
+    except Exception as error:  # refused, timed out, offline mode, disk full: each library below has its own
+        lines = (getattr(error, "strerror", None) or str(error)).strip().splitlines() or ["no answer"]
+        offline = isinstance(error, LocalEntryNotFoundError | ConnectionError)
+        raise CaptionlessError(
+            f"there is no folder {name}, and the {noun} of that name cannot be downloaded from the Hugging Face Hub "
+            f"({'no connection' if offline else lines[0].rstrip('.')}). {advice}",
+            value=name,
+            code="hub_unreachable",
+        ) from error
 
 
 @contextmanager
 def quiet(bars: bool = False) -> Iterator[None]:
     """Silence the advice, load reports and (unless ``bars``) progress bars of transformers and the hub."""
-    from logging import CRITICAL
+    from transformers.utils import logging as transformers_logging
 
-    from huggingface_hub.utils import logging as hub_logging
-    from transformers.utils import logging
-
-    levels = logging.get_verbosity(), hub_logging.get_verbosity()
-    had_bars = logging.is_progress_bar_enabled()
-    logging.set_verbosity(CRITICAL)
-    hub_logging.set_verbosity(CRITICAL)
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        if not bars:
-            logging.disable_progress_bar()  # the hub's bars too
-        try:
+    disabled, had_bars = logging.root.manager.disable, transformers_logging.is_progress_bar_enabled()
+    logging.disable(logging.CRITICAL)
+    if not bars:
+        transformers_logging.disable_progress_bar()  # the hub's bars too
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
             yield
-        finally:
-            logging.set_verbosity(levels[0])
-            hub_logging.set_verbosity(levels[1])
-            if had_bars and not bars:
-                logging.enable_progress_bar()
+    finally:
+        logging.disable(disabled)
+        if had_bars:
+            transformers_logging.enable_progress_bar()
 
 
 def _missing(folder: Path, kind: ModelKind) -> str | None:
@@ -171,75 +175,33 @@ def _missing(folder: Path, kind: ModelKind) -> str | None:
     return absent[0] if absent else None
 
 
-def _revisions(name: str) -> list[str]:
-    return [*filter(None, [PINNED.get(name)]), "main"]
-
-
 def _cached(name: str, kind: ModelKind) -> Path | None:
     """Return the folder of a model in the local hub cache, if it is complete; without network."""
     from huggingface_hub import try_to_load_from_cache
 
-    for revision in _revisions(name):
-        config = try_to_load_from_cache(name, _CONFIG, revision=revision)
-        if isinstance(config, str) and not _missing(Path(config).parent, kind):
-            return Path(config).parent
-    return None
+    config = try_to_load_from_cache(name, _CONFIG, revision=PINNED.get(name))
+    folder = Path(config).parent if isinstance(config, str) else None
+    return folder if folder and not _missing(folder, kind) else None
 
 
 def _download(name: str, kind: ModelKind, progress: Progress, timeout: float) -> Path:
     import huggingface_hub as hub
-    from huggingface_hub.errors import GatedRepoError, RepositoryNotFoundError
 
-    try:
-        with quiet(bars=sys.stderr.isatty()):
-            revision, files = _find_weights(hub.HfApi(), name, timeout)
-            fetch: Callable[..., Any] = functools.partial(
-                hub.snapshot_download, name, revision=revision, allow_patterns=files, etag_timeout=timeout
-            )
-            size = sum(file.file_size or 0 for file in fetch(dry_run=True) if file.will_download)
-            progress.say(
-                f"Downloading the {kind.noun} {name}: {size / 1e6:.0f} MB, kept for the next time in "
-                f"{hub.constants.HF_HUB_CACHE}"
-            )
-            return Path(fetch())
-    except CaptionlessError:
-        raise
-    except GatedRepoError as error:
-        raise CaptionlessError(
-            f"the model hub gives {name} only to those who accepted its terms. Accept them on its page and "
-            f"run `hf auth login`, or use another {kind.noun}."
-        ) from error
-    except RepositoryNotFoundError as error:
-        raise CaptionlessError(
-            f"there is no {kind.noun} {name}: neither a folder here nor a public model on the hub. Check the spelling."
-        ) from error
-    except Exception as error:  # refused, timed out, proxy, offline mode, 5xx: each HTTP library has its own
-        if isinstance(error, OSError) and error.errno == errno.ENOSPC:
+    revision = PINNED.get(name)
+    with hub_errors(name, kind.noun, kind.advice):
+        # snapshot_download has no time limit for the question which files there are; this call has.
+        info = hub.HfApi().model_info(name, revision=revision, timeout=timeout)
+        if not {_WEIGHTS, _WEIGHTS_INDEX} & {file.rfilename for file in info.siblings or ()}:
             raise CaptionlessError(
-                f"the disk is full: {name} cannot be stored. Free some space, or set HF_HOME to a larger disk."
-            ) from error
-        size_known = f" (about {_KNOWN_SIZES[name] / 1e6:.0f} MB)" if name in _KNOWN_SIZES else ""
-        raise CaptionlessError(
-            f"the {kind.noun} {name}{size_known} is neither a folder here nor in the local hub cache, and the model "
-            f"hub cannot be reached. Give a folder that holds it (`{kind.parameter}=FOLDER`), or {kind.instead}."
-        ) from error
-
-
-def _find_weights(api: HfApi, name: str, timeout: float) -> tuple[str, list[str]]:
-    """Return the revision that has safetensors weights, and the files of it to fetch."""
-    from huggingface_hub.errors import RevisionNotFoundError
-
-    for revision in _revisions(name):
-        try:
-            # snapshot_download has no time limit for the question which files there are; this call has.
-            info = api.model_info(name, revision=revision, timeout=timeout)
-        except RevisionNotFoundError:
-            continue
-        files = {file.rfilename for file in info.siblings or ()}
-        weights = {_WEIGHTS} & files or {file for file in files if file == _WEIGHTS_INDEX or _SHARD.fullmatch(file)}
-        if weights:
-            return revision, sorted(weights | (_SMALL_FILES & files))
-    raise CaptionlessError(
-        f"{name} has no safetensors weights on the model hub, and no others are read here (pickles can run "
-        f"code). Use an encoder that has them, such as {CLIP}, or convert it and give the folder."
-    )
+                f"{name} has no safetensors weights on the model hub, and no others are read (pickles can run code). "
+                f"{kind.advice}"
+            )
+        fetch: Callable[..., Any] = functools.partial(
+            hub.snapshot_download, name, revision=revision, allow_patterns=_FILES, etag_timeout=timeout
+        )
+        size = sum(file.file_size or 0 for file in fetch(dry_run=True) if file.will_download)
+        progress.say(
+            f"Downloading the {kind.noun} {name}: {size / 1e6:.0f} MB, kept for the next time in "
+            f"{hub.constants.HF_HUB_CACHE}"
+        )
+        return Path(fetch())

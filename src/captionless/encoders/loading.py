@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -12,15 +11,7 @@ from captionless.encoders.hub import ModelKind, quiet
 from captionless.errors import CaptionlessError
 
 _LOCAL: dict[str, Any] = {"local_files_only": True, "trust_remote_code": False}
-
-
-@dataclass(frozen=True)
-class Reads:
-    """The input modalities of a model configuration, and its model type for error messages."""
-
-    images: bool
-    both: bool
-    model_type: str
+_POOLER = "pooler."
 
 
 @contextmanager
@@ -41,20 +32,30 @@ def loading(name: str, kind: ModelKind, folder: Path) -> Iterator[None]:
             ) from error
 
 
-def what_it_reads(folder: Path) -> Reads:
-    """Return what a model reads, by its ``config.json``: images, or both images and texts (a dual encoder)."""
+def model_inputs(folder: Path) -> tuple[set[str], str]:
+    """Return what a model reads, of "images" and "texts", and its model type, by its ``config.json``.
+
+    Only a dual encoder counts as a reader of texts.
+    """
     from transformers import MODEL_MAPPING, AutoConfig
 
     config = AutoConfig.from_pretrained(folder, **_LOCAL)
     found = MODEL_MAPPING.get(type(config), None)
     classes = found if isinstance(found, list | tuple) else [found]
-    both = any(hasattr(c, "get_image_features") and hasattr(c, "get_text_features") for c in classes)
-    images = any(getattr(c, "main_input_name", None) == "pixel_values" for c in classes)
-    return Reads(images, both, config.model_type)
+    if any(hasattr(one, "get_image_features") and hasattr(one, "get_text_features") for one in classes):
+        return {"images", "texts"}, config.model_type
+    reads_images = any(getattr(one, "main_input_name", None) == "pixel_values" for one in classes)
+    return {"images"} if reads_images else set(), config.model_type
 
 
-def load_network(folder: Path, device: str) -> tuple[Any, Any, list[str]]:
-    """Return a network (float32, in eval mode), its image processor, and the tensors that its weights lack."""
+def load_network(name: str, kind: ModelKind, folder: Path, device: str) -> tuple[Any, Any, bool]:
+    """Return a network (float32, in eval mode), its image processor, and whether its pooler has weights.
+
+    A classifier's file has none for the pooler; transformers fills what is missing with random numbers.
+
+    Raises:
+        CaptionlessError: other tensors are missing from its weights.
+    """
     import torch
     from transformers import AutoModel
 
@@ -66,10 +67,15 @@ def load_network(folder: Path, device: str) -> tuple[Any, Any, list[str]]:
     network, report = AutoModel.from_pretrained(
         folder, dtype=torch.float32, use_safetensors=True, output_loading_info=True, **_LOCAL
     )
+    if missing := sorted(key for key in report["missing_keys"] if not key.startswith(_POOLER)):
+        raise CaptionlessError(
+            f"the {kind.noun} {name} is incomplete: {len(missing)} tensors are missing from its weights, such as "
+            f"{missing[0]}. Download it again, or use another."
+        )
     # The Pillow backend, even if torchvision is installed: the same pixels on every machine.
     processor = AutoImageProcessor.from_pretrained(folder, backend="pil", **_LOCAL)
     network = to_device(network.eval().requires_grad_(False), torch.device(device))
-    return network, processor, sorted(report["missing_keys"])
+    return network, processor, not report["missing_keys"]
 
 
 def load_tokenizer(folder: Path) -> Any:
@@ -80,12 +86,3 @@ def load_tokenizer(folder: Path) -> Any:
     if tokenizer.pad_token is None:
         tokenizer.pad_token = tokenizer.eos_token
     return tokenizer
-
-
-def require_complete(name: str, kind: ModelKind, missing: list[str]) -> None:
-    """Raise if tensors are missing: transformers would fill them with random numbers."""
-    if missing:
-        raise CaptionlessError(
-            f"the {kind.noun} {name} is incomplete: {len(missing)} tensors are missing from its weights, such as "
-            f"{missing[0]}. Download it again, or use another."
-        )

@@ -2,24 +2,24 @@
 
 from __future__ import annotations
 
-import re
-from collections.abc import Sequence
+import csv
+import warnings
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
-from captionless.data.table import Row, read_rows
-from captionless.errors import CaptionlessError
+from captionless.data.folder import match_names
+from captionless.data.table import read_rows
+from captionless.errors import CaptionlessError, shorten
 from captionless.files import atomic_write
 
 Vectors = NDArray[np.float32]
 
-_PLAIN = re.compile(r"[\w./ +=()-]+")
-
 
 def write_vectors(path: str | Path, names: Sequence[str], vectors: Vectors) -> None:
-    """Write one line per image: its name and the numbers of its vector, with digits enough for every float32 bit.
+    """Write one line per image: its name and its vector, with digits enough for every float32 bit.
 
     Args:
         path: the file.
@@ -29,52 +29,63 @@ def write_vectors(path: str | Path, names: Sequence[str], vectors: Vectors) -> N
     Raises:
         CaptionlessError: the file cannot be written.
     """
-    if len(names) != len(vectors):
-        raise ValueError(f"{len(names)} names, but {len(vectors)} vectors")
     with atomic_write(path) as temporary, temporary.open("w", encoding="utf-8", newline="") as file:
+        writer = csv.writer(file)
         for name, vector in zip(names, vectors, strict=True):
-            quoted = name if _PLAIN.fullmatch(name) else '"' + name.replace('"', '""') + '"'
-            file.write(quoted + "".join(f",{number:.9g}" for number in vector.tolist()) + "\n")
+            writer.writerow([name, *(f"{number:.9g}" for number in vector.tolist())])
 
 
-def read_vectors(path: str | Path, width: int | None = None) -> dict[str, Vectors]:
+def read_vectors(path: str | Path, width: int) -> dict[str, Vectors]:
     """Read a file of `write_vectors`: path → vector, float32 (width,).
-
-    Args:
-        path: the file.
-        width: how many numbers a line must have; by default as many as the first line.
 
     Raises:
         CaptionlessError: the file cannot be read, one of its lines is wrong, or it is empty.
     """
     vectors: dict[str, Vectors] = {}
-    lines: dict[str, int] = {}
     for row in read_rows(path):
         name, *numbers = row.values
-        width = width or len(numbers)
-        if not name:
-            raise row.error("the path is empty", "Begin each line with the path of its image.")
-        if len(numbers) != width or not numbers:
+        if name in vectors:
+            raise row.error(f"an earlier line already has {name}", "Remove one of the two.")
+        if len(numbers) != width:
             raise row.error(
-                f"{len(numbers)} numbers instead of {width or 'some'}",
+                f"{len(numbers)} numbers instead of {width}",
                 "Each line needs a path and as many numbers as the vectors of the encoder have.",
             )
-        if name in lines:
-            raise row.error(f"line {lines[name]} already has {name}", "Remove one of the two.")
-        lines[name] = row.line
-        vectors[name] = _vector(numbers, row)
+        try:
+            with np.errstate(over="ignore"):
+                vectors[name] = np.array(numbers, dtype=np.float64).astype(np.float32)
+        except ValueError as error:
+            raise row.error(str(error), "The file needs numbers after the path, and no header.") from error
+        if not (np.isfinite(vectors[name]).all() and vectors[name].any()):
+            raise row.error("its numbers are all zero or not finite", "Embed that image again.")
     if not vectors:
         raise CaptionlessError(f"{path} is empty. Give a CSV with one line per image.")
     return vectors
 
 
-def _vector(texts: list[str], row: Row) -> Vectors:
-    try:
-        with np.errstate(over="ignore"):
-            vector = np.array(texts, dtype=np.float64).astype(np.float32)
-    except ValueError as error:
-        raise row.error(str(error), "The file needs numbers after the path, and no header.") from error
-    if not np.isfinite(vector).all():
-        text = texts[int(np.argmin(np.isfinite(vector)))]
-        raise row.error(f"{text!r} is not a finite number", "Embed that image again.")
-    return vector
+def match_vectors(table: Mapping[str, Vectors], names: Sequence[str], folder: str | Path) -> Vectors:
+    """Return the vectors of a folder's images, (n, width), each scaled to length 1.
+
+    Args:
+        table: vectors by path. The paths may be relative to the folder, absolute, or plain file names if those are
+            unambiguous; a path that matches no image causes a warning.
+        names: names of the n images, relative to the folder.
+        folder: the folder of the images.
+
+    Raises:
+        CaptionlessError: an image has no vector.
+    """
+    keys = match_names(names, table, folder)
+    if missing := [name for name in names if name not in keys]:
+        raise CaptionlessError(
+            f"the table has no vector for some images of {folder}: {', '.join(shorten(missing, 3))}. Add a line for "
+            "each, with its path as it is written here, or leave the table out to embed the folder."
+        )
+    if unused := table.keys() - set(keys.values()):
+        warnings.warn(
+            f"{len(unused)} vectors of the table match no image of {folder}, such as {min(unused)}", stacklevel=2
+        )
+    vectors = np.stack([table[keys[name]] for name in names])
+    lengths = np.linalg.norm(vectors, axis=1, keepdims=True)
+    scaled: Vectors = np.where(abs(lengths - 1) < 1e-3, vectors, vectors / lengths)
+    return scaled

@@ -118,7 +118,7 @@ def _choose_features(generator: Generator, plan: Plan) -> Features:
         return load_features(plan.features, device, own=taught, progress=plan.progress)
     if generator.classes:
         encoder = load_encoder(BUNDLED, device)
-        return replace(own_features(encoder), independent=encoder.digests.isdisjoint(taught))
+        return own_features(encoder, independent=encoder.digests.isdisjoint(taught))
     return own_features(generator.encoder)
 
 

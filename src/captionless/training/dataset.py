@@ -11,17 +11,18 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from captionless.checkpoints.config import EncoderReference, base_folder
+from captionless.checkpoints.config import base_folder
 from captionless.checkpoints.image_list import HELD_OUT, TRAIN, read_image_list, read_labels
 from captionless.checkpoints.model import BANK
 from captionless.checkpoints.tensors import read_tensors
-from captionless.data.arrays import ImageArrays, normalise
-from captionless.data.images import held_out, sample_images, write_report
+from captionless.data.arrays import ImageArrays, normalise, read_arrays
+from captionless.data.images import held_out, write_report
 from captionless.data.labels import normalise_label
 from captionless.encoders.cache import Vectors
-from captionless.encoders.dual_encoder import check_same, choose_encoder, load_encoder
+from captionless.encoders.choice import AUTO, choose_encoder
+from captionless.encoders.dual_encoder import check_same, load_encoder
 from captionless.encoders.embeddings import EmbeddedImages, embed
-from captionless.encoders.table import read_vectors
+from captionless.encoders.table import match_vectors, read_vectors
 from captionless.errors import CaptionlessError, shorten
 from captionless.progress import Progress
 from captionless.training.resolve import Plan
@@ -31,8 +32,6 @@ from captionless.training.step import Batch
 if TYPE_CHECKING:
     from captionless.encoders.dual_encoder import Encoder
 
-DOMAIN_SAMPLE = 48
-"""Images of the folder by which ``auto`` chooses an encoder."""
 REPORT = "images-report.csv"
 
 
@@ -100,21 +99,24 @@ def load_dataset(plan: Plan, progress: Progress, device: torch.device) -> Datase
     """
     request, hold_out = plan.request, plan.config.hold_out
     reference = plan.start.bound.encoder if plan.start.bound else None
-    if request.vectors is not None and request.encoder in (None, "auto") and reference is None:
+    if request.vectors is not None and request.encoder in (None, AUTO) and reference is None:
         raise CaptionlessError(
             f"{request.vectors} does not say which encoder made its vectors. Name it, as in "
             "`encoder=openai/clip-vit-base-patch32`.",
             parameter="encoder",
             code="missing_setting",
         )
-    chosen, reason = pick_encoder(request.folder, request.encoder, progress, reference, str(device))
+    chosen, reason = pick_encoder(plan, progress, str(device))
     progress.say(f"Encoder: {reason}.")
-    table = read_vectors(request.vectors, chosen.width) if request.vectors else None
-    embedded = embed(
-        request.folder, chosen, sizes=plan.sizes, grey=plan.config.grey, precomputed=table, progress=progress
-    )
-    report_images(embedded, request.out / REPORT, progress.say, hold_out)
-    train, aside = split(embedded, embedded.vectors, plan)
+    found: ImageArrays
+    if request.vectors:
+        found = read_arrays(request.folder, plan.sizes, grey=plan.config.grey, progress=progress)
+        vectors = match_vectors(read_vectors(request.vectors, chosen.width), found.names, request.folder)
+    else:
+        found = embed(request.folder, chosen, sizes=plan.sizes, grey=plan.config.grey, progress=progress)
+        vectors = found.vectors
+    report_images(found, request.out / REPORT, progress.say, hold_out)
+    train, aside = split(found, vectors, plan)
     if not len(train.names):
         raise CaptionlessError(
             f"`hold_out={hold_out}` sets all {len(aside.names)} usable images of {request.folder} aside, so no image "
@@ -126,24 +128,18 @@ def load_dataset(plan: Plan, progress: Progress, device: torch.device) -> Datase
     return Dataset(train, aside, chosen, reason)
 
 
-def pick_encoder(
-    folder: Path,
-    name: str | None,
-    progress: Progress,
-    bound: EncoderReference | None = None,
-    device: str = "cpu",
-) -> tuple[Encoder, str]:
-    """Return the encoder for a folder of images and why it was chosen; ``auto`` (also None) looks at some of them.
+def pick_encoder(plan: Plan, progress: Progress, device: str) -> tuple[Encoder, str]:
+    """Return the encoder for the images and why it was chosen.
 
-    If the model that is resumed or started from is ``bound`` to an encoder, ``name`` only says where that is now.
+    A model that is resumed or started from binds to its own encoder; the requested name then only says where it is now.
     """
-    named = None if name == "auto" else name
-    if bound is not None:
-        encoder = load_encoder(named or bound.name, device, progress=progress)
-        check_same(asdict(bound), encoder)
-        return encoder, f"{encoder.name}, the model's own"
-    images = [] if named else sample_images(folder, DOMAIN_SAMPLE)
-    return choose_encoder(named or "auto", images, device=device, progress=progress)
+    named = plan.request.encoder or AUTO
+    bound = plan.start.bound.encoder if plan.start.bound else None
+    if bound is None:
+        return choose_encoder(named, plan.request.folder, device=device, progress=progress)
+    encoder = load_encoder(bound.name if named == AUTO else named, device, progress=progress)
+    check_same(asdict(bound), encoder)
+    return encoder, f"{encoder.name}, the model's own"
 
 
 def split(found: ImageArrays, conditions: Vectors, plan: Plan) -> tuple[Examples, Examples]:

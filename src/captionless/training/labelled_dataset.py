@@ -33,8 +33,7 @@ def load_labelled_dataset(plan: Plan, progress: Progress) -> Dataset:
         folder,
         plan.sizes,
         grey=plan.config.grey,
-        files=files,
-        reject=lambda image: "" if image.name in labels.by_name else labels.missing_reason,
+        visit=lambda image: "" if image.name in labels.by_name else labels.missing_reason,
         progress=progress,
     )
     report_images(found, plan.request.out / REPORT, progress.say, plan.config.hold_out)

@@ -1,0 +1,83 @@
+"""Choose an encoder for a folder of images: the bundled one if the images are in its domain, else CLIP."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from captionless.data.images import sample_images
+from captionless.encoders.dual_encoder import Encoder, load_encoder
+from captionless.encoders.hub import BUNDLED, CLIP
+from captionless.errors import CaptionlessError
+from captionless.progress import Progress
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
+
+AUTO = "auto"
+_SAMPLE = 48
+"""Images of the folder to choose by."""
+
+
+def choose_encoder(
+    name: str, folder: str | Path, *, device: str = "cpu", progress: Progress | None = None
+) -> tuple[Encoder, str]:
+    """Load the encoder ``name``; for ``"auto"``, the one that fits the images.
+
+    ``auto`` takes the bundled encoder if the images are in its domain (see `in_domain_score`), else `CLIP`.
+
+    Args:
+        name: ``"auto"``, or a name that `load_encoder` takes.
+        folder: the images.
+        device: a torch device to compute on.
+        progress: receives one line with the size before a download.
+
+    Returns:
+        The encoder, and its name with the reason, to print and to record.
+
+    Raises:
+        CaptionlessError: see `load_encoder`; or ``auto``, and the folder has no usable image.
+    """
+    if name != AUTO:
+        return load_encoder(name, device, progress=progress), f"{name}, as requested"
+    images = sample_images(folder, _SAMPLE)
+    bundled = load_encoder(BUNDLED, device)
+    score, threshold = in_domain_score(bundled, images)
+    figures = f"score {score:.2f}, threshold {threshold:.2f}"
+    if score >= threshold:
+        return bundled, f"bundled, because the images are in its domain ({figures})"
+    reason = f"the images are outside the domain of the bundled encoder ({figures})"
+    try:
+        return load_encoder(CLIP, device, progress=progress), f"{CLIP}, because {reason}"
+    except CaptionlessError as error:
+        raise CaptionlessError(f"{reason}, and {error}") from error
+
+
+def in_domain_score(encoder: Encoder, images: Sequence[Image]) -> tuple[float, float]:
+    """Score how near images are to the photographs that an encoder was trained on.
+
+    An image's score is its mean cosine to the nearest of some of these photographs, whose vectors the encoder's
+    ``domain.safetensors`` holds. The score of several images is their median, so that a few outliers do not decide.
+
+    Returns:
+        The score, in -1..1, and the threshold from which on the images are in the encoder's domain.
+
+    Raises:
+        CaptionlessError: the encoder has no record of its domain (only the bundled one has), or it is damaged.
+    """
+    from safetensors import safe_open
+
+    path = encoder.folder / "domain.safetensors"
+    try:
+        with safe_open(path, framework="pt") as file:
+            reference, about = file.get_tensor("reference").float(), file.metadata()
+        neighbours, threshold = int(about["neighbours"]), float(about["threshold"])
+    except Exception as error:  # each kind of damage has an exception of its own
+        raise CaptionlessError(
+            f"the encoder's domain cannot be read from {path}. Choose an encoder with `encoder`, or install "
+            "captionless again if this is the bundled one."
+        ) from error
+    cosines = encoder.encode_images(images) @ reference.T
+    nearest = cosines.topk(min(neighbours, len(reference)), dim=1).values
+    return float(nearest.mean(1).quantile(0.5)), threshold
