@@ -48,18 +48,6 @@ def test_without_stderr_only_python_is_listened_to(capfd):
     assert capfd.readouterr().err == "through\n"
 
 
-def test_works_where_standard_error_is_closed():
-    kept = os.dup(2)
-    os.close(2)
-    try:
-        with captured() as notes:
-            warnings.warn("still heard", stacklevel=1)
-    finally:
-        os.dup2(kept, 2)
-        os.close(kept)
-    assert notes == ["still heard"]
-
-
 def test_warning_filters_that_make_errors_do_not_reach_inside():
     with warnings.catch_warnings():
         warnings.simplefilter("error")

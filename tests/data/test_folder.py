@@ -67,7 +67,7 @@ def test_a_sub_folder_that_cannot_be_listed_is_listed_itself(tmp_path, monkeypat
 
     def guarded(path):
         if str(path).endswith("secret"):
-            raise PermissionError(13, "Permission denied")
+            raise PermissionError(13, "Permission denied", str(path))
         return scandir(path)
 
     monkeypatch.setattr(os, "scandir", guarded)

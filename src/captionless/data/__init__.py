@@ -6,7 +6,6 @@ from captionless.data.folder import find_images
 from captionless.data.images import (
     ImageFile,
     SkippedFile,
-    find_duplicates,
     held_out,
     read_folder,
     sample_images,
@@ -21,7 +20,6 @@ __all__ = [
     "SkippedFile",
     "decode_image",
     "denormalise",
-    "find_duplicates",
     "find_images",
     "find_labels",
     "held_out",

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from captionless.data.folder import find_images
-from captionless.data.images import ImageFile, Pixels, SkippedFile, find_duplicates, read_folder
+from captionless.data.images import ImageFile, Pixels, SkippedFile, read_folder
 from captionless.errors import CaptionlessError
 from captionless.progress import Progress, Silent
 
@@ -55,7 +55,10 @@ class ImageArrays:
     @property
     def duplicates(self) -> list[list[str]]:
         """Names of the images with identical content, grouped; each of them has its own row."""
-        return find_duplicates(self.images)
+        names: dict[str, list[str]] = {}
+        for image in self.images:
+            names.setdefault(image.digest, []).append(image.name)
+        return [same for same in names.values() if len(same) > 1]
 
     @property
     def unique(self) -> list[int]:

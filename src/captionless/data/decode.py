@@ -22,7 +22,6 @@ MAX_BYTES = 500_000_000
 
 FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "TIFF", "GIF")
 _TIFF = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
-_SIGNATURES = (b"\xff\xd8\xff", b"\x89PNG\r\n\x1a\n", b"RIFF", b"BM", b"GIF8", *_TIFF)
 _PROFILE_SPACES = {"L": "GRAY", "RGB": "RGB", "RGBA": "RGB", "CMYK": "CMYK"}
 _TIFF_BITS, _TIFF_PHOTOMETRIC = 258, 262
 
@@ -35,7 +34,7 @@ def decode_image(source: str | Path | bytes, *, at_least: int = 0) -> Image.Imag
     """Decode one image: upright, RGB, 8 bits per channel.
 
     The EXIF orientation is applied, an embedded colour profile is converted to sRGB (CMYK as well), grey with 16 bits
-    or floats is scaled to 8 bits, transparency is laid over `BACKGROUND`, and an animation gives its first frame.
+    is scaled to 8 bits, transparency is laid over `BACKGROUND`, and an animation gives its first frame.
 
     Args:
         source: a path, or the bytes of a file.
@@ -49,17 +48,13 @@ def decode_image(source: str | Path | bytes, *, at_least: int = 0) -> Image.Imag
     try:
         data = source if isinstance(source, bytes) else read_bytes(Path(source))
     except UnusableError as error:
-        raise _cannot_use(name, str(error)) from error
+        raise CaptionlessError(f"cannot use {name}: {error}. Choose another image.") from error
     image, notes = decode_quietly(data, at_least)
     for note in notes:
         warnings.warn(f"{name}: {note}", stacklevel=2)
     if isinstance(image, str):
-        raise _cannot_use(name, image)
+        raise CaptionlessError(f"cannot use {name}: {image}. Choose another image.")
     return image
-
-
-def _cannot_use(name: str, reason: str) -> CaptionlessError:
-    return CaptionlessError(f"cannot use {name}: {reason}. Choose another image.")
 
 
 def decode_quietly(
@@ -98,11 +93,6 @@ def read_bytes(path: Path, max_bytes: int = MAX_BYTES) -> bytes:
     return data
 
 
-def has_image_signature(beginning: bytes) -> bool:
-    """Return whether the first 8 bytes of a file are those of a supported format."""
-    return beginning.startswith(_SIGNATURES)
-
-
 def square(image: Image.Image, size: int, resample: Image.Resampling = Image.Resampling.LANCZOS) -> Image.Image:
     """Crop the centre square of an image and resize it to ``size`` x ``size`` pixels, antialiased.
 
@@ -134,14 +124,13 @@ def _decode(data: bytes, at_least: int, max_pixels: int) -> Image.Image:
         raise
     except Exception as error:
         # Parsers of damaged files raise almost anything: OSError, SyntaxError, struct.error, IndexError, …
-        raise UnusableError(_reason(error, data)) from error
+        raise UnusableError(_reason(error)) from error
 
 
-def _reason(error: Exception, data: bytes) -> str:
+def _reason(error: Exception) -> str:
     text = " ".join(str(error).split())[:200]
     if isinstance(error, UnidentifiedImageError):
-        known = has_image_signature(data[:8])
-        return "damaged: its header cannot be read" if known else "not an image: its content has no known format"
+        return "not an image: its content has no known format, or its header is damaged"
     if isinstance(error, Image.DecompressionBombError):
         return f"too large: more than {MAX_PIXELS:,} pixels"
     if isinstance(error, MemoryError):
@@ -159,9 +148,9 @@ def _turn_upright(image: Image.Image) -> None:
 
 
 def _rgb(image: Image.Image) -> Image.Image:
-    if image.mode == "LAB":
-        raise UnusableError("unsupported format: LAB colours; convert it to RGB")
-    if image.mode.startswith("I") or image.mode == "F":
+    if image.mode in ("LAB", "I", "F"):  # of 32-bit numbers a file does not record which is white
+        raise UnusableError(f"unsupported format: pixels of mode {image.mode}; convert it to RGB with 8 bits")
+    if image.mode.startswith("I;16"):
         image = _eight_bits(image)
     elif image.has_transparency_data:
         image = image.convert("RGBA")
@@ -174,27 +163,12 @@ def _rgb(image: Image.Image) -> Image.Image:
 
 
 def _eight_bits(image: Image.Image) -> Image.Image:
-    """Scale grey with 16 or 32 bits to 8 bits.
-
-    16-bit files use their whole range (12-bit TIFFs theirs). Other files do not record which value is white: it is
-    taken to be the smallest of 1, 255 and 65535 that no value exceeds; failing that, the range is stretched.
-    """
-    values = np.asarray(image).astype(np.float32)
+    """Scale 16-bit grey, or the 12 bits of some TIFFs, to 8 bits."""
     tags = getattr(image, "tag_v2", {})
-    finite = np.isfinite(values)
-    if not finite.any():
-        raise UnusableError("damaged: it holds no finite values")
-    low, high = float(values[finite].min()), float(values[finite].max())
-    if image.mode.startswith("I;16"):
-        low, high = 0.0, 2.0 ** tags.get(_TIFF_BITS, (16,))[0] - 1
-    elif low >= 0 and high <= 65535:
-        low, high = 0.0, next(white for white in (1.0, 255.0, 65535.0) if high <= white)
-    else:
-        warnings.warn(f"its values from {low:g} to {high:g} were stretched from black to white", stacklevel=1)
-    scaled = (np.where(finite, values, low) - low) * (255.0 / max(high - low, 1e-12))
+    values = np.asarray(image) * (255 / (2 ** tags.get(_TIFF_BITS, (16,))[0] - 1))
     if tags.get(_TIFF_PHOTOMETRIC) == 0:  # white is zero, which Pillow does not invert beyond 8 bits
-        scaled = 255.0 - scaled
-    result = Image.fromarray(np.clip(np.rint(scaled), 0, 255).astype(np.uint8))
+        values = 255 - values
+    result = Image.fromarray(np.clip(np.rint(values), 0, 255).astype(np.uint8))
     result.info = image.info
     return result
 

@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import logging
-import logging.handlers
 import os
-import queue
 import sys
 import tempfile
 import threading
 import warnings
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager, nullcontext
+from logging.handlers import BufferingHandler
 
 from PIL import Image
 
@@ -36,37 +35,23 @@ def captured(*, stderr: bool = True) -> Iterator[list[str]]:
     """
     notes: list[str] = []
     printed: list[str] = []
-    logged: queue.SimpleQueue[logging.LogRecord] = queue.SimpleQueue()
-    with _LOCK, ExitStack() as stack:
-        caught = stack.enter_context(warnings.catch_warnings(record=True))
+    logger, log = logging.getLogger("PIL"), BufferingHandler(1000)
+    log.setLevel(logging.WARNING)
+    with _LOCK, warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
-        stack.enter_context(_pillow_log(logged))
-        if stderr:
-            stack.enter_context(_standard_error(printed))
+        logger.addHandler(log)
+        propagate, logger.propagate = logger.propagate, False
         try:
-            yield notes
+            with _standard_error(printed) if stderr else nullcontext():
+                yield notes
         finally:
-            stack.close()
+            logger.propagate = propagate
+            logger.removeHandler(log)
             # `decode_image` has a stricter limit of its own.
             warned = [str(w.message) for w in caught if w.category is not Image.DecompressionBombWarning]
-            records = [logged.get().getMessage() for _ in range(logged.qsize())]
-            lines = (" ".join(line.split()) for line in [*warned, *records, *printed])
-            notes += shorten(dict.fromkeys(filter(None, lines)), MAX_NOTES, "more complaints of this kind")
-
-
-@contextmanager
-def _pillow_log(records: queue.SimpleQueue[logging.LogRecord]) -> Iterator[None]:
-    logger = logging.getLogger("PIL")
-    handler = logging.handlers.QueueHandler(records)
-    handler.setLevel(logging.WARNING)
-    propagate = logger.propagate
-    logger.addHandler(handler)
-    logger.propagate = False
-    try:
-        yield
-    finally:
-        logger.propagate = propagate
-        logger.removeHandler(handler)
+            lines = [*warned, *(record.getMessage() for record in log.buffer), *printed]
+            lines = [" ".join(line.split()) for line in lines if line.strip()]
+            notes += shorten(dict.fromkeys(lines), MAX_NOTES, "more complaints of this kind")
 
 
 @contextmanager
@@ -74,11 +59,7 @@ def _standard_error(printed: list[str]) -> Iterator[None]:
     """Redirect the standard error of the process to a temporary file, and read it on leaving."""
     if sys.stderr is not None:
         sys.stderr.flush()
-    try:
-        kept = os.dup(_STDERR)
-    except OSError:  # it is closed, so that nothing can reach a terminal
-        yield
-        return
+    kept = os.dup(_STDERR)
     with tempfile.TemporaryFile() as file:
         os.dup2(file.fileno(), _STDERR)
         try:

@@ -25,32 +25,26 @@ def find_images(folder: str | Path) -> list[Path]:
         raise CaptionlessError(f"there is no folder {folder}. Check the path.")
     if not root.is_dir():
         raise CaptionlessError(f"{folder} is a file. Give the folder that holds the images.")
-    entered: set[tuple[int, int]] = set()
+    entered: set[str] = set()
     files: list[Path] = []
-
-    def enter(directory: Path) -> None:
-        status = directory.stat()
-        if (status.st_dev, status.st_ino) in entered:
-            return
-        entered.add((status.st_dev, status.st_ino))
-        with os.scandir(directory) as scanned:
-            entries = [entry for entry in scanned if not entry.name.startswith(".")]
+    failed: list[OSError] = []
+    for place, folders, names in os.walk(root, onerror=failed.append, followlinks=True):
+        if (real := os.path.realpath(place)) in entered:
+            folders.clear()
+            continue
+        entered.add(real)
         # Real folders first, so that an image gets its own path, not that of a link to it.
-        for entry in sorted(entries, key=lambda entry: (entry.is_symlink(), entry.name)):
-            path = directory / entry.name
-            if entry.is_dir():
-                try:
-                    enter(path)
-                except OSError:
-                    files.append(path)
-            elif entry.is_file() or (entry.is_symlink() and not path.exists()):
-                files.append(path)
-
-    try:
-        enter(root)
-    except OSError as error:
-        raise CaptionlessError(f"cannot list {folder}: {error.strerror or error}. Check its permissions.") from error
+        folders[:] = sorted(_visible(folders), key=lambda name: os.path.islink(os.path.join(place, name)))
+        paths = [Path(place, name) for name in _visible(names)]
+        files += [path for path in paths if path.is_file() or not path.exists()]  # no pipes; broken links
+    files += [Path(error.filename) for error in failed]
+    if root in files:
+        raise CaptionlessError(f"cannot list {folder}. Check its permissions.")
     return sorted(files, key=lambda path: path.relative_to(root).parts)
+
+
+def _visible(names: Iterable[str]) -> list[str]:
+    return [name for name in names if not name.startswith(".")]
 
 
 def relative_name(path: Path, folder: str | Path) -> str:
@@ -62,8 +56,8 @@ def relative_name(path: Path, folder: str | Path) -> str:
 def match_names(names: Iterable[str], keys: Iterable[str], folder: str | Path) -> dict[str, str]:
     """Match file names with paths from a table: name → key; names without a key are left out.
 
-    A key matches the name that it equals, or whose absolute path it is. Failing that, it matches a name that it ends
-    with (a path from another machine) or that ends with it (a plain file name), always at a slash. A key that fits
+    A key matches the name that it equals, or whose absolute path it is. Failing that, it matches a name that ends with
+    it (a plain file name) or that it ends with (a path from another machine), always at a slash. A key that fits
     several names this way, and several keys that fit one name, match nothing.
 
     Args:
@@ -78,17 +72,14 @@ def match_names(names: Iterable[str], keys: Iterable[str], folder: str | Path) -
     exact: dict[str, str] = {}
     loose: defaultdict[str, list[str]] = defaultdict(list)
     for key in keys:
-        if (name := key if key in names else key.removeprefix(root)) in names:
-            exact[name] = key
+        path = (key if "/" in key else key.replace("\\", "/")).removeprefix(root).removeprefix("./")
+        if path in names:
+            exact[path] = key
             continue
-        path = (key if "/" in key else key.replace("\\", "/")).removeprefix("./")
-        fitting = [
-            name
-            for name in by_file.get(path.rpartition("/")[2], ())
-            if name == path or name.endswith("/" + path) or path.endswith("/" + name)
-        ]
+        alike = by_file[path.rpartition("/")[2]]
+        fitting = [name for name in alike if name.endswith("/" + path)]
         # /data/flowers/rose/a.jpg ends with rose/a.jpg and with a.jpg; the longer name is more specific.
-        fitting = [name for name in fitting if not any(other.endswith("/" + name) for other in fitting)]
+        fitting = fitting or sorted((name for name in alike if path.endswith("/" + name)), key=len)[-1:]
         if len(fitting) == 1:
             loose[fitting[0]].append(key)
     return {name: found[0] for name, found in loose.items() if len(found) == 1} | exact

@@ -10,7 +10,7 @@ import functools
 import hashlib
 import os
 from collections import Counter
-from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
+from collections.abc import Generator, Iterable, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -20,7 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from captionless.data.decode import UnusableError, decode_quietly, has_image_signature, read_bytes, square
+from captionless.data.decode import UnusableError, decode_quietly, read_bytes, square
 from captionless.data.folder import find_images, relative_name
 from captionless.data.process_pool import map_in_processes
 from captionless.errors import CaptionlessError
@@ -82,16 +82,6 @@ class SkippedFile:
         return self.reason.partition(":")[0]
 
 
-@dataclass(frozen=True)
-class _Request:
-    """Options for reading each file, sent to the decoding processes."""
-
-    folder: Path
-    sizes: tuple[int, ...]
-    grey: bool
-    full: int
-
-
 def read_folder(
     folder: str | Path,
     sizes: Sequence[int] = (),
@@ -114,23 +104,21 @@ def read_folder(
         files: the result of `find_images`, if it was already called.
 
     Raises:
-        CaptionlessError: immediately, for a wrong folder, size or number of workers; at the end, if no file of the
-            folder is a usable image.
+        CaptionlessError: immediately, for a wrong folder; at the end, if no file of the folder is a usable image.
     """
-    if any(size < 1 for size in (*sizes, full or 1)):
-        raise CaptionlessError(f"images cannot have the sizes {[*sizes]}. Choose sizes of 1 or more.")
-    if workers is not None and workers < 1:
-        raise CaptionlessError(f"`workers` must be 1 or more, not {workers}.")
     files = find_images(folder) if files is None else files
     if workers is None:
         workers = 1 if len(files) < _FEW else min(loky.cpu_count(), _MAX_WORKERS, len(files) // 8)
-    return _read(files, _Request(Path(os.path.abspath(folder)), tuple(sizes), grey, full), workers)
+    root = Path(os.path.abspath(folder))
+    read = functools.partial(_read_file, root, tuple(sizes), grey, full)
+    lost = functools.partial(_skip, root, _KILLED)
+    return _read(root, files, map(read, files) if workers == 1 else map_in_processes(read, files, workers, lost))
 
 
-def _read(files: Sequence[Path], request: _Request, workers: int) -> Generator[ImageFile | SkippedFile, None, None]:
-    read = functools.partial(_read_file, request=request)
-    lost = functools.partial(_skip, request=request, reason=_KILLED)
-    results = map(read, files) if workers == 1 else map_in_processes(read, files, workers=workers, lost=lost)
+def _read(
+    root: Path, files: Sequence[Path], results: Iterable[ImageFile | SkippedFile]
+) -> Generator[ImageFile | SkippedFile, None, None]:
+    """Pass the results on, and raise at the end if there was no image among them."""
     kinds: Counter[str] = Counter()
     for result in results:
         if isinstance(result, SkippedFile):
@@ -140,47 +128,30 @@ def _read(files: Sequence[Path], request: _Request, workers: int) -> Generator[I
         common = ", ".join(f"{kind}: {count}" for kind, count in kinds.most_common(3))
         found = f"none of its {len(files)} files is one ({common})" if files else "it is empty"
         raise CaptionlessError(
-            f"there is no usable image in {request.folder}: {found}. Give a folder with JPEG, PNG, WebP, BMP, TIFF or "
-            "GIF images."
+            f"there is no usable image in {root}: {found}. Give a folder with JPEG, PNG, WebP, BMP, TIFF or GIF images."
         )
 
 
-def _skip(path: Path, *, request: _Request, reason: str, notes: tuple[str, ...] = ()) -> SkippedFile:
-    return SkippedFile(path, relative_name(path, request.folder), reason, notes)
+def _skip(root: Path, reason: str, path: Path, notes: tuple[str, ...] = ()) -> SkippedFile:
+    return SkippedFile(path, relative_name(path, root), reason, notes)
 
 
-def _read_file(path: Path, *, request: _Request) -> ImageFile | SkippedFile:
+def _read_file(root: Path, sizes: tuple[int, ...], grey: bool, full: int, path: Path) -> ImageFile | SkippedFile:
     """Read, hash and decode one file; runs in a decoding process."""
-    skip: Callable[..., SkippedFile] = functools.partial(_skip, path, request=request)
+    suffix = path.suffix.lower()
+    if suffix not in SUFFIXES and not path.is_dir():
+        unsupported = f"unsupported format: {suffix}; convert it to JPEG or PNG"
+        return _skip(root, unsupported if suffix in _UNSUPPORTED else "not an image", path)
     try:
-        if reason := _unsupported(path):
-            return skip(reason=reason)
         data = read_bytes(path)
     except UnusableError as error:
-        return skip(reason=str(error))
-    image, notes = decode_quietly(data, max((*request.sizes, request.full, _DETAIL)))
+        return _skip(root, str(error), path)
+    image, notes = decode_quietly(data, max(*sizes, full, _DETAIL))
     if isinstance(image, str):
-        return skip(reason=image, notes=notes)
-    pixels = {size: _pixels(square(image, size), request.grey) for size in request.sizes}
-    full = _pixels(square(image, min(*image.size, request.full))) if request.full else None
-    digest = hashlib.sha256(data).hexdigest()
-    return ImageFile(path, relative_name(path, request.folder), digest, pixels, notes, full)
-
-
-def _unsupported(path: Path) -> str:
-    """Return why a file is not decoded, by its ending; empty if it is."""
-    suffix = path.suffix.lower()
-    if suffix in _UNSUPPORTED:
-        return f"unsupported format: {suffix}; convert it to JPEG or PNG"
-    if suffix in SUFFIXES or path.is_dir():
-        return ""
-    if suffix == "":  # some programs save images without an ending
-        try:
-            with path.open("rb") as file:
-                return "" if has_image_signature(file.read(8)) else "not an image"
-        except OSError:
-            return ""
-    return "not an image"
+        return _skip(root, image, path, notes)
+    pixels = {size: _pixels(square(image, size), grey) for size in sizes}
+    whole = _pixels(square(image, min(*image.size, full))) if full else None
+    return ImageFile(path, relative_name(path, root), hashlib.sha256(data).hexdigest(), pixels, notes, whole)
 
 
 def _pixels(image: Image.Image, grey: bool = False) -> Pixels:
@@ -191,11 +162,7 @@ def _pixels(image: Image.Image, grey: bool = False) -> Pixels:
 def sample_images(folder: str | Path, count: int) -> list[Image.Image]:
     """Decode up to ``count`` images spread over all of a folder, the same ones each time.
 
-    Returns:
-        Their centre squares in colour, at most 512 pixels wide.
-
-    Raises:
-        CaptionlessError: the folder does not exist or has no usable image.
+    Returns their centre squares in colour, at most 512 pixels wide. Raises as `read_folder`.
     """
     files = find_images(folder)
     files.sort(key=lambda path: hashlib.sha256(relative_name(path, folder).encode()).digest())
@@ -209,31 +176,13 @@ def sample_images(folder: str | Path, count: int) -> list[Image.Image]:
     return images
 
 
-def find_duplicates(images: Iterable[ImageFile]) -> list[list[str]]:
-    """Group the names of images with identical bytes: one list per image that occurs more than once."""
-    names: dict[str, list[str]] = {}
-    for image in images:
-        names.setdefault(image.digest, []).append(image.name)
-    return [same for same in names.values() if len(same) > 1]
-
-
 def held_out(digest: str, share: float) -> bool:
     """Return whether an image belongs to the ``share`` (0 to 1) that is held out from training.
 
     This depends on the content alone: identical images stay together, adding images changes nothing for the others,
     and a larger share holds out everything that a smaller share does.
-
-    Raises:
-        CaptionlessError: ``share`` is not between 0 and 1.
     """
-    if not 0 <= share <= 1:
-        raise CaptionlessError(f"`hold_out` must be between 0 and 1, not {share}. Try `hold_out=0.1`.")
     return int(digest[:13], 16) / 16**13 < share
-
-
-def count_reasons(skipped: Iterable[SkippedFile]) -> dict[str, int]:
-    """Count skipped files by the kind of reason, the most common first."""
-    return dict(Counter(file.kind for file in skipped).most_common())
 
 
 def write_report(path: str | Path, entries: Iterable[ImageFile | SkippedFile], hold_out: float = 0.0) -> None:

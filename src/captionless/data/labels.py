@@ -56,9 +56,8 @@ def find_labels(folder: str | Path, names: Sequence[str], source: str = FOLDERS)
         keys = match_names(names, table, folder)
         if not keys:
             raise CaptionlessError(
-                f"{source} contains no path that matches a file in {folder}. The first path in the table is "
-                f"{next(iter(table))}; the first file in the folder is {next(iter(names), 'none')}. Write paths "
-                "relative to the folder."
+                f"{source} contains no path that matches a file in {folder}. Its first path is {next(iter(table))}. "
+                "Write paths relative to the folder."
             )
         unmatched = tuple(sorted(set(table) - set(keys.values())))
         labels = Labels(source, {name: table[key] for name, key in keys.items() if table[key]}, unmatched)
@@ -90,14 +89,12 @@ def read_label_table(path: str | Path) -> dict[str, str]:
         CaptionlessError: the file cannot be read, one of its lines is wrong, or it has no rows.
     """
     labels: dict[str, str] = {}
-    lines: dict[str, int] = {}
     for row in read_rows(path, ("file", "label")):
         name, label = row.values[0], normalise_label(row.values[1])
         if not name:
             raise row.error("the file is missing", "Each line needs a file and its label, separated by a comma.")
         if labels.setdefault(name, label) != label:
-            raise row.error(f"line {lines[name]} already labels {name} {labels[name]!r}", "Remove one of the lines.")
-        lines.setdefault(name, row.line)
+            raise row.error(f"an earlier line already labels {name} {labels[name]!r}", "Remove one of the lines.")
     if not labels:
         raise CaptionlessError(f"{path} has no labels. Add a line for each image: its file and its label.")
     return labels

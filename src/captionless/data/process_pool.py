@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import faulthandler
 import signal
-import threading
 import time
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
@@ -23,7 +22,7 @@ _ONE_THREAD = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", "MKL_NUM_THR
 
 
 def map_in_processes(
-    function: Callable[[Path], T], files: Sequence[Path], *, workers: int, lost: Callable[[Path], T]
+    function: Callable[[Path], T], files: Sequence[Path], workers: int, lost: Callable[[Path], T]
 ) -> Iterator[T]:
     """Yield ``function(file)`` for each file, in order.
 
@@ -53,7 +52,8 @@ def map_in_processes(
                 pool.shutdown(kill_workers=True)
                 unfinished = [file for chunk, _ in waiting for file in chunk]
                 waiting.clear()
-                yield from _one_by_one(function, unfinished, lost)
+                for file in unfinished:
+                    yield _call_alone(function, file, lost)
                 pool = _start(workers)
             else:
                 yield from results
@@ -61,31 +61,20 @@ def map_in_processes(
         _stop(pool, [future for _, future in waiting])
 
 
-def _one_by_one(function: Callable[[Path], T], files: Sequence[Path], lost: Callable[[Path], T]) -> Iterator[T]:
+def _call_alone(function: Callable[[Path], T], file: Path, lost: Callable[[Path], T]) -> T:
+    """Return ``function(file)``, computed in a process of its own."""
     pool = _start(1)
     try:
-        for file in files:
-            try:
-                results = pool.submit(_call, function, [file]).result()
-            except BrokenExecutor:
-                pool.shutdown(kill_workers=True)
-                pool = _start(1)
-                results = [lost(file)]
-            yield from results
+        results: list[T] = pool.submit(_call, function, [file]).result()
+        return results[0]
+    except BrokenExecutor:
+        return lost(file)
     finally:
         pool.shutdown(kill_workers=True)
 
 
 def _start(workers: int) -> ProcessPoolExecutor:
-    pool = ProcessPoolExecutor(workers, initializer=_ignore_interruption, env=_ONE_THREAD)
-    if threading.current_thread() is threading.main_thread() and (before := signal.getsignal(signal.SIGINT)):
-        # The first task starts the processes; while Ctrl-C is ignored here, they are born ignoring it.
-        signal.signal(signal.SIGINT, signal.SIG_IGN)
-        try:
-            pool.submit(int)
-        finally:
-            signal.signal(signal.SIGINT, before)
-    return pool
+    return ProcessPoolExecutor(workers, initializer=_ignore_interruption, env=_ONE_THREAD)
 
 
 def _stop(pool: ProcessPoolExecutor, futures: Sequence[Future[list[T]]]) -> None:

@@ -12,13 +12,7 @@ from captionless.errors import CaptionlessError
 
 @dataclass(frozen=True)
 class Row:
-    """One line of a table.
-
-    Args:
-        path: the table.
-        line: number of the line in the file, from 1.
-        values: its values.
-    """
+    """One line of a table: its file, its number there (from 1) and its values."""
 
     path: Path
     line: int
@@ -46,10 +40,12 @@ def read_rows(path: str | Path, columns: Sequence[str] = ()) -> Iterator[Row]:
         with path.open(encoding="utf-8-sig", newline="") as file:
             reader = csv.reader(file, strict=True)
             try:
-                places = _places(Row(path, 1, next(reader, [])), columns) if columns else None
+                places = _places(Row(path, 1, next(reader, [])), columns) if columns else []
                 for values in filter(None, reader):
                     row = Row(path, reader.line_num, values)
-                    yield row if places is None else _selected(row, columns, places)
+                    if places and max(places) >= len(values):
+                        raise row.error("a value is missing", f"Each line needs: {', '.join(columns)}.")
+                    yield Row(path, row.line, [values[place].strip() for place in places]) if places else row
             except csv.Error as error:
                 row = Row(path, reader.line_num, [])
                 raise row.error(f"this is not CSV ({error})", "Repair or remove the line.") from error
@@ -60,6 +56,7 @@ def read_rows(path: str | Path, columns: Sequence[str] = ()) -> Iterator[Row]:
 
 
 def _places(header: Row, columns: Sequence[str]) -> list[int]:
+    """Return where the columns stand in a line."""
     names = [name.strip().lower() for name in header.values]
     if missing := [column for column in columns if column not in names]:
         found = ",".join(header.values)[:60] or "nothing"
@@ -67,10 +64,3 @@ def _places(header: Row, columns: Sequence[str]) -> list[int]:
             f"the header lacks {' and '.join(missing)} (it is {found})", f"The first line must be: {','.join(columns)}"
         )
     return [names.index(column) for column in columns]
-
-
-def _selected(row: Row, columns: Sequence[str], places: Sequence[int]) -> Row:
-    for column, place in zip(columns, places, strict=True):
-        if place >= len(row.values):
-            raise row.error(f"the {column} is missing", f"Each line needs: {', '.join(columns)}.")
-    return Row(row.path, row.line, [row.values[place].strip() for place in places])
