@@ -25,7 +25,7 @@ from captionless.checkpoints.config import EncoderReference, base_folder, load_c
 from captionless.checkpoints.image_list import COPY, TRAIN, read_image_list, write_image_list
 from captionless.checkpoints.model import BANK, WEIGHTS, load_model
 from captionless.checkpoints.quantisation import quantised
-from captionless.checkpoints.tensors import half, read_tensors, save_tensors
+from captionless.checkpoints.tensors import read_tensors, save_tensors
 from captionless.encoders.dual_encoder import Encoder, load_encoder
 from captionless.encoders.embeddings import embed
 from captionless.encoders.hub import BUNDLED
@@ -61,6 +61,11 @@ def check_vectors(photos: Path, small: Path, encoder: Encoder) -> None:
     trained = [rows[digest] for _, digest, role in read_image_list(small) if role == TRAIN]
     if not torch.allclose(load_model(small).bank, torch.from_numpy(embedded.vectors[trained]), atol=1e-3):
         sys.exit(f"{small} was trained on other image vectors than the bundled encoder's; train it anew.")
+
+
+def half(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Return the tensors in float16: half the file, no visible difference."""
+    return {name: tensor.to(torch.float16) for name, tensor in tensors.items()}
 
 
 def ship(source: Path, target: Path, encoder: Encoder, photos: Path, pack: Pack) -> None:

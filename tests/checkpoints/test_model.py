@@ -13,13 +13,13 @@ import tiny
 from captionless.checkpoints import tensors as tensor_files
 from captionless.checkpoints.config import save_config
 from captionless.checkpoints.model import BANK, WEIGHTS, Model, load_model
-from captionless.checkpoints.tensors import half, read_metadata, read_tensors, save_tensors
+from captionless.checkpoints.tensors import read_metadata, read_tensors, save_tensors
 from captionless.errors import CaptionlessError
 
 
 def write(folder: Path, model: Model, *, smaller: bool = False) -> Path:
     weights: dict[str, Tensor] = model.denoiser.state_dict()
-    save_tensors(folder / WEIGHTS, half(weights) if smaller else weights)
+    save_tensors(folder / WEIGHTS, {name: tensor.half() for name, tensor in weights.items()} if smaller else weights)
     if model.config.encoder:
         save_tensors(folder / BANK, {"vectors": model.bank})
     save_config(folder, model.config)

@@ -24,7 +24,6 @@ class FakeEncoder:
     width = 4
     image_size = 16
 
-
     def __init__(self):
         self.batches = []
         self.images = []

@@ -10,17 +10,16 @@ from pathlib import Path
 
 from captionless.checkpoints.config import BASE, BUNDLED, ModelConfig, base_folder, model_folder
 from captionless.checkpoints.image_list import TRAIN, read_image_list
+from captionless.checkpoints.summary import model_facts
 from captionless.errors import CaptionlessError
 from captionless.files import atomic_write
-from captionless.models.unet import Denoiser, parameter_count
+from captionless.models.unet import Denoiser
 
 CREDITS = "CREDITS.csv"
 INHERITED_CREDITS = "CREDITS-begun-from.csv"
 """Credits of the model whose weights this one was initialised from: it owes them too."""
 CARD = "README.md"
 _BEGIN, _END = "<!-- evaluation: begin -->", "<!-- evaluation: end -->"
-# Of two beginnings the nearer to the end counts: what a person wrote after a stray one is theirs.
-_EVALUATION = re.compile(f"{_BEGIN}(?:(?!{_BEGIN}).)*?{_END}", re.DOTALL)
 
 
 def write_model_card(folder: Path, config: ModelConfig, denoiser: Denoiser, images_folder: Path) -> None:
@@ -66,73 +65,48 @@ def add_evaluation(folder: Path, text: str) -> None:
 
 def _with_evaluation(card: str, section: str) -> str:
     """Return the card with the section in place of an earlier one, or else before the credits or at the end."""
-    before, *after = _EVALUATION.split(card)
-    before, rest = (part.replace(_BEGIN, "").replace(_END, "") for part in (before, "".join(after)))
-    if after:
-        return before + section + rest
-    at = re.search(r"^## Credits\s*$", before, re.MULTILINE)
-    if at:
-        return f"{before[: at.start()]}{section}\n\n{before[at.start() :]}"
-    return f"{before.rstrip()}\n\n{section}\n"
+    before, begin, rest = card.partition(_BEGIN)
+    _, end, after = rest.partition(_END)
+    if begin and end:
+        return before + section + after
+    if at := re.search(r"^## Credits\s*$", card, re.MULTILINE):
+        return f"{card[: at.start()]}{section}\n\n{card[at.start() :]}"
+    return f"{card.rstrip()}\n\n{section}\n"
 
 
 def _front_matter(config: ModelConfig) -> str:
     """Return the metadata that model hubs read, as YAML between two lines of dashes."""
-    training = config.training
-    tags = ["captionless", "diffusion", "class-conditional" if config.classes else "text-to-image"]
     values: dict[str, object] = {
         "library_name": "captionless",
         "pipeline_tag": "text-to-image",
         "license": "other",
-        "tags": tags,
+        "tags": ["captionless", "diffusion", "class-conditional" if config.classes else "text-to-image"],
     }
-    if training.initialised_from:
-        values["base_model"] = Path(training.initialised_from).name  # a path would tell of the machine
+    if begun := config.training.initialised_from:
+        values["base_model"] = Path(begun).name  # a path would tell of the machine
     # JSON values are valid YAML, whatever characters a name has.
     lines = [f"{name}: {json.dumps(value, ensure_ascii=False)}" for name, value in values.items()]
     return "\n".join(["---", *lines, "---", "", ""])
 
 
 def _body(folder: Path, config: ModelConfig, denoiser: Denoiser) -> str:
-    by_class = bool(config.classes)
+    if config.classes:
+        kind = "A class-conditional image model trained with captionless: it generates images of the class you name."
+        limit = "The names of its classes are the only words it accepts."
+    else:
+        kind = "A text-to-image model trained with captionless from images alone, without captions."
+        limit = "It follows words only as far as its encoder distinguishes them."
     name = BUNDLED if folder.resolve() == model_folder(BUNDLED).resolve() else str(folder)
-    facts = "\n".join(f"- **{label}**: {value}" for label, value in _facts(config, denoiser).items())
+    facts = model_facts(config, denoiser)
+    if base := config.base_size:
+        facts["Super-resolution"] = f"of images of {base} x {base} pixels from the base model in [{BASE}]({BASE})"
+    lines = "\n".join(f"- **{label}**: {value}" for label, value in facts.items())
     return (
-        f"# {folder.name}\n\n{_KIND[by_class]}\n\n{facts}\n\n"
+        f"# {folder.name}\n\n{kind}\n\n{lines}\n\n"
         f"    captionless generate --model {name} {example_request(config)}\n\n"
-        f"It generates what its training images show and little else.\n{_LIMIT[by_class]}\n\n"
+        f"It generates what its training images show and little else.\n{limit}\n\n"
         f"## Credits\n\n{_credits(folder, config)}\n"
     )
-
-
-_KIND = {
-    False: "A text-to-image model trained with captionless from images alone, without captions.",
-    True: "A class-conditional image model trained with captionless: it generates images of the class you name.",
-}
-_LIMIT = {
-    False: "It follows words only as far as its encoder distinguishes them.",
-    True: "The names of its classes are the only words it accepts.",
-}
-
-
-def _facts(config: ModelConfig, denoiser: Denoiser) -> dict[str, str]:
-    training, base = config.training, config.base_size
-    facts = {
-        "Images": f"{config.size} x {config.size} pixels, {'grey' if config.denoiser.channels == 1 else 'colour'}",
-        "Trained on": f"{training.train_images:,} images of the folder `{training.folder}`"
-        f" ({training.held_out:,} more held out)",
-        "Denoiser": f"U-Net, {parameter_count(denoiser) / 1e6:.1f} million weights, {config.prediction}-prediction, "
-        f"{training.settings.get('schedule', 'cosine')} schedule",
-    }
-    if base is not None:
-        facts["Super-resolution"] = f"of images of {base} x {base} pixels from the base model in [{BASE}]({BASE})"
-    if config.encoder:
-        facts["Encoder"] = f"{config.encoder.name} (content hash {config.encoder.digest[:12]})"
-    else:
-        facts["Classes"] = class_counts(config)
-    begun = f", initialised from `{training.initialised_from}`" if training.initialised_from else ""
-    facts["Training"] = f"{training.images_seen:,} images seen in {training.minutes:.0f} minutes{begun}"
-    return facts
 
 
 def _credits(folder: Path, config: ModelConfig) -> str:
@@ -153,12 +127,6 @@ def _credits(folder: Path, config: ModelConfig) -> str:
 def example_request(config: ModelConfig) -> str:
     """Return example arguments of ``captionless generate`` for a model."""
     return f"--class {shlex.quote(config.classes[0])}" if config.classes else '"your prompt"'
-
-
-def class_counts(config: ModelConfig) -> str:
-    """Return the classes of a model, each with its number of training images."""
-    counts = config.training.class_images
-    return ", ".join(f"{name} ({counts[name]:,})" if name in counts else name for name in config.classes)
 
 
 def _inherit_credits(folder: Path, config: ModelConfig) -> None:

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import json
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, fields
 from functools import cache
 from importlib import resources
 from pathlib import Path
-from typing import Any
+from typing import Any, get_type_hints
 
 from pydantic import BaseModel, ConfigDict, ValidationError, create_model
 
@@ -29,7 +29,7 @@ BASE, OLD_BASE = "base", "small"
 
 @dataclass(frozen=True)
 class EncoderReference:
-    """Identify the encoder of a model: its name, for people, and its image side's content hash, for verification."""
+    """The encoder of a model: its name, for people, and its image side's content hash, for verification."""
 
     name: str
     digest: str
@@ -39,7 +39,7 @@ class EncoderReference:
 
 @dataclass(frozen=True)
 class TrainingRecord:
-    """Record how a model was trained, for people and for resuming.
+    """How a model was trained, for people and for resuming.
 
     Args:
         version: version of captionless.
@@ -74,7 +74,7 @@ class TrainingRecord:
 
 @dataclass(frozen=True)
 class ModelConfig:
-    """Hold the content of ``config.json``.
+    """The content of ``config.json``.
 
     Args:
         size: side of the images, in pixels.
@@ -98,7 +98,7 @@ class ModelConfig:
     base_size: int | None = None
 
     def __post_init__(self) -> None:
-        """Check that the parts of the config do not contradict each other."""
+        """Check that the parts do not contradict each other."""
         if (self.encoder is None) != bool(self.classes):
             raise CaptionlessError("a model has either an encoder or classes, and this one has both or neither.")
         if len(set(self.classes)) < len(self.classes) or not all(self.classes):
@@ -123,11 +123,7 @@ class ModelConfig:
         return self.encoder.digest if self.encoder else "", self.classes
 
     def require_encoder(self, name: str = "") -> EncoderReference:
-        """Return the encoder; raise if the model is class-conditional and has none.
-
-        Raises:
-            CaptionlessError: the model (called ``name`` in the message) is class-conditional.
-        """
+        """Return the encoder; raise a `CaptionlessError` that calls the model ``name`` if it is class-conditional."""
         if self.encoder is None:
             raise CaptionlessError(
                 f"the model {name} is class-conditional: it has no encoder, so it takes no prompts, example images "
@@ -139,13 +135,8 @@ class ModelConfig:
 def model_folder(name: str | Path, *, fetch: bool = False) -> Path:
     """Return the folder that a model's name stands for: ``bundled``, a path, or ``user/repo`` on the Hugging Face Hub.
 
-    Args:
-        name: name of the model.
-        fetch: download a model of the Hub. Otherwise its folder is only known once it has been loaded: recorded
-            names, such as that of a folder since deleted, are not looked up on the Hub.
-
-    Raises:
-        CaptionlessError: the model cannot be fetched from the Hub.
+    With ``fetch``, a model of the Hub is downloaded, which can raise a `CaptionlessError`. Otherwise its folder is only
+    known once it has been loaded: recorded names, such as that of a folder since deleted, are not looked up on the Hub.
     """
     if str(name) == BUNDLED:
         return Path(str(resources.files("captionless") / "bundled" / "flowers"))
@@ -197,25 +188,13 @@ def load_config(name: str | Path) -> ModelConfig:
         ) from error
 
 
-class _ModelFile(BaseModel):
-    """The types of the values in ``config.json``."""
-
-    model_config = ConfigDict(strict=True, extra="forbid", allow_inf_nan=False)
-
-    format: int
-    size: int
-    denoiser: DenoiserConfig
-    encoder: EncoderReference | None
-    prediction: str
-    training: TrainingRecord
-    classes: tuple[str, ...]
-    base_size: int | None
-
-
 @cache
-def _file_type(kind: str) -> type[_ModelFile]:
-    """Return the types of a config file with this kind of schedule."""
-    return create_model("_ModelFileOf" + kind, __base__=_ModelFile, schedule=(SCHEDULE_KINDS[kind], ...))
+def _file_type(kind: str) -> type[BaseModel]:
+    """Return the types of the values in a config file with this kind of schedule."""
+    types = {"format": int, **get_type_hints(ModelConfig), "schedule": SCHEDULE_KINDS[kind]}
+    strict = ConfigDict(strict=True, extra="forbid", allow_inf_nan=False)
+    required: dict[str, Any] = {name: (one, ...) for name, one in types.items()}
+    return create_model("ModelFile", __config__=strict, **required)
 
 
 def _validated(values: dict[str, Any], path: Path) -> ModelConfig:
@@ -227,9 +206,8 @@ def _validated(values: dict[str, Any], path: Path) -> ModelConfig:
     try:
         one_of("schedule", kind, tuple(SCHEDULE_KINDS))
         stored = _file_type(kind).model_validate_json(json.dumps(values))
-        one_of("prediction", stored.prediction, PREDICTIONS)
-        fields = {name: getattr(stored, name) for name in type(stored).model_fields if name != "format"}
-        config = ModelConfig(**fields)
+        config = ModelConfig(**{one.name: getattr(stored, one.name) for one in fields(ModelConfig)})
+        one_of("prediction", config.prediction, PREDICTIONS)
     except CaptionlessError as error:
         raise CaptionlessError(f"{path} does not describe a possible model: {error}") from error
     if config.size < 1 or config.size % config.denoiser.total_downsampling:

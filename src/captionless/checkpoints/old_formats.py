@@ -17,12 +17,8 @@ RENAMED: dict[str, dict[str, str]] = {
         "class_pictures": "class_images",
         "images": "images_seen",
     },
-    "settings": {},
 }
-"""Old name: new name, by the part of the file that contains it; ``settings`` is the part inside ``training``."""
-
-RENAMED_LAYERS = {"bypass": "input_skip"}
-"""Old name: new name, of the layers of a denoiser."""
+"""Old name: new name, by the part of the file that contains it."""
 
 ADDED: dict[str, Any] = {"classes": [], "prediction": "v", "base_size": None}
 """Entries that formats 1 to 4 did not have yet, with the values that apply to their models."""
@@ -37,17 +33,15 @@ def translated(values: dict[str, Any]) -> dict[str, Any]:
     """
     values = ADDED | _renamed("", values)
     values |= {part: _renamed(part, values[part]) for part in ("denoiser", "training") if part in values}
-    encoder, training = values.get("encoder"), values.get("training")
+    encoder = values.get("encoder")
     if isinstance(encoder, dict) and isinstance(encoder.get("digest"), str):
         values["encoder"] = encoder | {"digest": IMAGE_SIDES.get(encoder["digest"], encoder["digest"])}
-    if isinstance(training, dict) and "settings" in training:
-        training["settings"] = _renamed("settings", training["settings"])
     return values
 
 
 def renamed_layers(name: str) -> str:
     """Return the current name of a tensor of weights, such as ``bypass.enter.weight``."""
-    return ".".join(RENAMED_LAYERS.get(part, part) for part in name.split("."))
+    return ".".join("input_skip" if part == "bypass" else part for part in name.split("."))
 
 
 def _renamed(part: str, values: Any) -> Any:

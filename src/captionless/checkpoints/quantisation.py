@@ -11,9 +11,7 @@ from torch import Tensor
 
 from captionless.errors import CaptionlessError
 
-LARGEST = 127
-SMALLEST = 1e-30
-SCALE = ".scale"
+_SCALE = ".scale"
 """Suffix that turns the name of a tensor of weights into the name of its scales."""
 
 
@@ -28,10 +26,9 @@ def quantised(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
             stored[name] = tensor.to(torch.float16)
             continue
         # A row of zeros has no largest weight to divide by.
-        largest = tensor.float().flatten(1).abs().amax(1).clamp(min=SMALLEST)
-        scale = largest / LARGEST
+        scale = tensor.float().flatten(1).abs().amax(1).clamp(min=1e-30) / 127
         stored[name] = (tensor.float() / _by_row(scale, tensor)).round().to(torch.int8)
-        stored[name + SCALE] = scale
+        stored[name + _SCALE] = scale
     return stored
 
 
@@ -43,12 +40,12 @@ def restored(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
     Raises:
         CaptionlessError: whole numbers without a scale.
     """
-    scales = {name: tensor for name, tensor in tensors.items() if name.endswith(SCALE)}
+    scales = {name: tensor for name, tensor in tensors.items() if name.endswith(_SCALE)}
     weights: dict[str, Tensor] = {}
     for name, tensor in tensors.items():
         if name in scales:
             continue
-        scale = scales.get(name + SCALE)
+        scale = scales.get(name + _SCALE)
         if scale is None and not tensor.is_floating_point():
             raise CaptionlessError(f"the weights {name} are whole numbers without a scale. Restore the file.")
         weights[name] = tensor.float() if scale is None else tensor.float() * _by_row(scale, tensor)

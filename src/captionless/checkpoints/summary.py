@@ -1,15 +1,35 @@
-"""Describe a model folder in a few lines."""
+"""Describe a model in a few lines: for its card, and for `captionless info`."""
 
 from __future__ import annotations
 
-from captionless.checkpoints.card import class_counts
 from captionless.checkpoints.config import ModelConfig, model_folder
-from captionless.checkpoints.model import Model, load_model
-from captionless.models.unet import parameter_count
+from captionless.checkpoints.model import load_model
+from captionless.models.unet import Denoiser, parameter_count
+
+
+def model_facts(config: ModelConfig, denoiser: Denoiser) -> dict[str, str]:
+    """Return what a model is and how it was trained, by label."""
+    training = config.training
+    if config.encoder:
+        condition = {"Encoder": f"{config.encoder.name} (content hash {config.encoder.digest[:12]})"}
+    else:
+        counts = training.class_images
+        named = [f"{name} ({counts[name]:,})" if name in counts else name for name in config.classes]
+        condition = {"Classes": ", ".join(named)}
+    return {
+        "Images": f"{config.size} x {config.size} pixels, {'grey' if config.denoiser.channels == 1 else 'colour'}",
+        "Denoiser": f"U-Net, {parameter_count(denoiser) / 1e6:.1f} million weights, {config.prediction}-prediction, "
+        f"{training.settings.get('schedule', 'cosine')} schedule",
+        **condition,
+        "Trained on": f"{training.train_images:,} images of the folder {training.folder} ({training.held_out:,} more "
+        "held out)",
+        "Training": f"{training.images_seen:,} images seen in {training.minutes:.0f} minutes, initialised from "
+        f"{training.initialised_from or 'random weights'}",
+    }
 
 
 def model_summary(name: str) -> list[tuple[str, str]]:
-    """Return what a model is and how it was trained, as pairs of label and text.
+    """Return what `captionless info` says of a model, as pairs of label and text.
 
     Args:
         name: a model folder, or ``bundled``.
@@ -18,40 +38,13 @@ def model_summary(name: str) -> list[tuple[str, str]]:
         CaptionlessError: there is no such model, or it cannot be read.
     """
     model = load_model(name)
-    config, training = model.config, model.config.training
-    given = {k: v for k, v in training.settings.items() if v is not None}
-    return [
-        ("model", str(model_folder(name))),
-        ("images", f"{config.size} x {config.size}, {'grey' if config.denoiser.channels == 1 else 'colour'}"),
-        ("denoiser", f"{parameter_count(model.denoiser) / 1e6:.1f} million weights, width {config.denoiser.width}"),
-        *_base_model(model),
-        *_conditions(config),
-        ("trained on", f"{training.folder}: {training.train_images:,} images"),
-        ("held out", f"{training.held_out:,}"),
-        ("initialised from", training.initialised_from or "random weights"),
-        ("seen", f"{training.images_seen:,} images in {training.minutes:.1f} minutes"),
-        ("loss", str(training.loss)),
-        ("settings", ", ".join(f"{k} {v}" for k, v in given.items())),
-    ]
-
-
-def _base_model(model: Model) -> list[tuple[str, str]]:
-    if model.base is None:
-        return []
-    config, training = model.base.config, model.base.config.training
-    facts = [
-        f"images of {config.size} x {config.size}",
-        f"{parameter_count(model.base.denoiser) / 1e6:.1f} million weights, width {config.denoiser.width}",
-        f"{training.images_seen:,} images seen in {training.minutes:.1f} minutes",
-    ]
-    return [("base model", "; ".join(facts))]
-
-
-def _conditions(config: ModelConfig) -> list[tuple[str, str]]:
-    encoder, training = config.encoder, config.training
-    if encoder is None:
-        return [("classes", class_counts(config)), ("labels from", training.labels or "?")]
-    return [
-        ("encoder", f"{encoder.name}, {encoder.width} features, hash {encoder.digest[:12]}"),
-        ("chosen", training.encoder_reason or "?"),
-    ]
+    training = model.config.training
+    facts = model_facts(model.config, model.denoiser)
+    if model.base:
+        base = model_facts(model.base.config, model.base.denoiser)
+        facts["Base model"] = "; ".join(base[label] for label in ("Images", "Denoiser", "Training"))
+    if training.encoder_reason or training.labels:
+        facts["Conditions from"] = training.encoder_reason or training.labels
+    given = {setting: value for setting, value in training.settings.items() if value is not None}
+    facts["Settings"] = ", ".join(f"{setting} {value}" for setting, value in given.items())
+    return [("Model", str(model_folder(name))), *facts.items(), ("Loss", str(training.loss))]

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
 from torch import Tensor
@@ -37,18 +36,12 @@ def read_tensors(path: Path) -> dict[str, Tensor]:
     if not path.is_file():
         raise CaptionlessError(f"{path} is missing: the model folder is incomplete. Restore it, or train again.")
     try:
-        tensors = {renamed_layers(name): tensor for name, tensor in load_file(path).items()}
+        return {renamed_layers(name): tensor for name, tensor in load_file(path).items()}
     except (SafetensorError, OSError) as error:
         raise CaptionlessError(f"{path} is damaged ({error}). Restore it, or train again.") from error
-    return tensors
 
 
 def read_metadata(path: Path) -> dict[str, str]:
     """Return the text stored in the header of a safetensors file."""
     with safe_open(path, framework="pt") as file:
         return dict(file.metadata() or {})
-
-
-def half(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
-    """Return the tensors in float16: half the file, no visible difference."""
-    return {name: tensor.to(torch.float16) for name, tensor in tensors.items()}

@@ -43,16 +43,19 @@ class ModelKind:
 
     Args:
         noun: the word for it in messages.
+        parameter: the parameter that names it.
         needs: groups of file names; the folder must contain config, weights and one file from each group.
         advice: what to provide, one sentence.
     """
 
     noun: str
+    parameter: str
     needs: tuple[tuple[str, ...], ...]
     advice: str
 
 
 ENCODER = ModelKind(
+    "encoder",
     "encoder",
     ((_TOKENIZER,), _PREPROCESSING),
     f"Use a transformers dual encoder (CLIP, SigLIP, ...) by its hub id, such as {CLIP}, or a folder that holds its "
@@ -60,6 +63,7 @@ ENCODER = ModelKind(
 )
 IMAGE_MODEL = ModelKind(
     "image model",
+    "features",
     (_PREPROCESSING,),
     "Use a transformers image model, such as facebook/dinov2-small, or a folder that holds one (`features=FOLDER`), or "
     "leave `features` out.",
@@ -108,14 +112,8 @@ def weight_files(folder: Path) -> list[Path]:
 
 
 @contextmanager
-def hub_errors(name: str, noun: str, advice: str) -> Iterator[None]:
-    """Silence the hub's library but for its progress bars, and convert its exceptions into a `CaptionlessError`.
-
-    Args:
-        name: the hub id that is looked up.
-        noun: the word for what it names, for messages.
-        advice: what to do instead, one sentence.
-    """
+def hub_errors(name: str, kind: ModelKind) -> Iterator[None]:
+    """Silence the hub's library but for its progress bars, and convert its exceptions into a `CaptionlessError`."""
     from huggingface_hub.errors import LocalEntryNotFoundError, RepositoryNotFoundError
 
     try:
@@ -125,8 +123,9 @@ def hub_errors(name: str, noun: str, advice: str) -> Iterator[None]:
         raise
     except RepositoryNotFoundError as error:  # a gated one, too
         raise CaptionlessError(
-            f"there is no {noun} {name}: neither a folder here nor a public model on the Hugging Face Hub. Check the "
-            f"spelling; for a private or gated model, run `hf auth login` first. {advice}",
+            f"there is no {kind.noun} {name}: neither a folder here nor a public model on the Hugging Face Hub. Check "
+            f"the spelling; for a private or gated model, run `hf auth login` first. {kind.advice}",
+            parameter=kind.parameter,
             value=name,
             code="model_not_found",
         ) from error
@@ -134,8 +133,9 @@ def hub_errors(name: str, noun: str, advice: str) -> Iterator[None]:
         lines = (getattr(error, "strerror", None) or str(error)).strip().splitlines() or ["no answer"]
         offline = isinstance(error, LocalEntryNotFoundError | ConnectionError)
         raise CaptionlessError(
-            f"there is no folder {name}, and the {noun} of that name cannot be downloaded from the Hugging Face Hub "
-            f"({'no connection' if offline else lines[0].rstrip('.')}). {advice}",
+            f"there is no folder {name}, and the {kind.noun} of that name cannot be downloaded from the Hugging Face "
+            f"Hub ({'no connection' if offline else lines[0].rstrip('.')}). {kind.advice}",
+            parameter=kind.parameter,
             value=name,
             code="hub_unreachable",
         ) from error
@@ -188,7 +188,7 @@ def _download(name: str, kind: ModelKind, progress: Progress, timeout: float) ->
     import huggingface_hub as hub
 
     revision = PINNED.get(name)
-    with hub_errors(name, kind.noun, kind.advice):
+    with hub_errors(name, kind):
         # snapshot_download has no time limit for the question which files there are; this call has.
         info = hub.HfApi().model_info(name, revision=revision, timeout=timeout)
         if not {_WEIGHTS, _WEIGHTS_INDEX} & {file.rfilename for file in info.siblings or ()}:

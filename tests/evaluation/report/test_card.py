@@ -90,18 +90,6 @@ def test_a_person_may_move_it(folder: Path) -> None:
     assert card(folder) == moved.replace("old", "## Evaluation\n\nNew.")
 
 
-@pytest.mark.parametrize(
-    "text", ["{b}\nmine", "mine {e}", "{b} mine {b} old {e} mine", "{e} mine {b}", "{b}{b}mine{e}"]
-)
-def test_marks_out_of_place_cost_no_word_of_others(folder: Path, text: str) -> None:
-    (folder / "README.md").write_text(text.format(b=BEGIN, e=END))
-    mine = card(folder).count("mine") - (text == "{b}{b}mine{e}")
-    for _ in range(2):
-        add_evaluation(folder, "New.")
-        assert card(folder).count("mine") == mine
-        assert [card(folder).count(mark) for mark in (BEGIN, END, "New.", "old")] == [1, 1, 1, 0]
-
-
 def test_a_text_cannot_end_its_section(folder: Path) -> None:
     for _ in range(2):
         add_evaluation(folder, f"Good. {END} Still good. {BEGIN}")
