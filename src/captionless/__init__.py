@@ -14,21 +14,22 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from captionless._lazy import lazy_names
-from captionless._version import __version__
+from captionless._version import __version__ as __version__
 
-if TYPE_CHECKING:
-    from captionless.conditioning.composition import Composition
-    from captionless.config.sampling import SamplingConfig
-    from captionless.config.training import TrainConfig
-    from captionless.encoders.dual_encoder import load_encoder
-    from captionless.encoders.embeddings import embed
-    from captionless.errors import CaptionlessError
-    from captionless.evaluation.run import evaluate
-    from captionless.generation.editing import Edit
-    from captionless.generation.generator import Generator, load
-    from captionless.generation.grids import sample_grid
-    from captionless.generation.image import GeneratedImage
-    from captionless.training.run import train
+if TYPE_CHECKING:  # `as` exports a name to type checkers
+    from captionless.conditioning.composition import Composition as Composition
+    from captionless.config.sampling import SamplingConfig as SamplingConfig
+    from captionless.config.training import TrainConfig as TrainConfig
+    from captionless.encoders.dual_encoder import load_encoder as load_encoder
+    from captionless.encoders.embeddings import embed as embed
+    from captionless.errors import CaptionlessError as CaptionlessError
+    from captionless.evaluation.run import evaluate as evaluate
+    from captionless.generation.editing import Edit as Edit
+    from captionless.generation.generator import Generator as Generator
+    from captionless.generation.generator import load as load
+    from captionless.generation.grids import sample_grid as sample_grid
+    from captionless.generation.image import GeneratedImage as GeneratedImage
+    from captionless.training.run import train as train
 
 _HOMES = {
     "CaptionlessError": "errors",
@@ -46,26 +47,9 @@ _HOMES = {
     "train": "training.run",
 }
 
-__all__ = [
-    "CaptionlessError",
-    "Composition",
-    "Edit",
-    "GeneratedImage",
-    "Generator",
-    "SamplingConfig",
-    "TrainConfig",
-    "__version__",
-    "embed",
-    "evaluate",
-    "load",
-    "load_encoder",
-    "sample_grid",
-    "train",
-]
-
-
+__all__ = sorted([*_HOMES, "__version__"])
 __getattr__ = lazy_names(__name__, _HOMES)
 
 
 def __dir__() -> list[str]:
-    return sorted(__all__)
+    return __all__

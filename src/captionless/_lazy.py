@@ -8,12 +8,7 @@ from typing import Any
 
 
 def lazy_names(package: str, homes: Mapping[str, str]) -> Callable[[str], Any]:
-    """Return the ``__getattr__`` (PEP 562) of a package.
-
-    Args:
-        package: its dotted name.
-        homes: the module inside the package that defines each public name.
-    """
+    """Return the ``__getattr__`` (PEP 562) of a package, given the module of the package that defines each name."""
 
     def getattr_(name: str) -> Any:
         if name in homes:

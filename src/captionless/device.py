@@ -38,7 +38,10 @@ def resolve_precision(name: str, device: torch.device) -> str:
         return name
     if device.type == "cuda":
         return "bf16" if torch.cuda.is_bf16_supported(including_emulation=False) else "float32"
-    return "bf16" if device.type == "cpu" and _cpu_multiplies_bf16() else "float32"
+    able: dict[str, bool] = {}
+    if device.type == "cpu":  # before torch 2.12 there is no public way to ask
+        able = getattr(torch.cpu, "get_capabilities", dict)()
+    return "bf16" if any(able.get(name) for name in ("amx_bf16", "amx_tile", "avx512_bf16")) else "float32"
 
 
 def autocast(precision: str, device: torch.device) -> AbstractContextManager[object]:
@@ -48,16 +51,6 @@ def autocast(precision: str, device: torch.device) -> AbstractContextManager[obj
     if precision == "bf16":
         return torch.autocast(device.type, dtype=torch.bfloat16)
     return nullcontext()
-
-
-def _cpu_multiplies_bf16() -> bool:
-    import torch
-
-    try:
-        capabilities = torch.cpu.get_capabilities()
-    except AttributeError:  # before torch 2.12 there is no public way to ask
-        return False
-    return any(bool(capabilities.get(name)) for name in ("amx_bf16", "amx_tile", "avx512_bf16"))
 
 
 def to_device(network: Network, device: torch.device) -> Network:

@@ -34,7 +34,8 @@ def atomic_write(path: str | Path) -> Iterator[Path]:
     temporary = Path(name)
     try:
         yield temporary
-        _flush_to_disk(temporary)
+        with temporary.open("rb+") as file:
+            os.fsync(file.fileno())
         # mkstemp makes files private to their owner; a result is an ordinary file.
         temporary.chmod(0o666 & ~_UMASK)
         os.replace(temporary, path)
@@ -44,15 +45,10 @@ def atomic_write(path: str | Path) -> Iterator[Path]:
         temporary.unlink(missing_ok=True)
 
 
-def _flush_to_disk(path: Path) -> None:
-    with path.open("rb+") as file:
-        os.fsync(file.fileno())
-
-
 def _cannot_write(path: Path, error: OSError) -> CaptionlessError:
-    reason = error.strerror or str(error)
     return CaptionlessError(
-        f"cannot write {path}: {reason}. Free some space or choose another folder; nothing was half-written."
+        f"cannot write {path}: {error.strerror or error}. Free some space or choose another folder; nothing was "
+        "half-written."
     )
 
 
@@ -60,10 +56,8 @@ def make_folder(folder: Path) -> None:
     """Create the folder that results go into, unless it exists.
 
     Raises:
-        CaptionlessError: it is a file, or cannot be written to.
+        CaptionlessError: it is a file or cannot be written to.
     """
-    if folder.exists() and not folder.is_dir():
-        raise CaptionlessError(f"`out` {folder} is a file. Choose a folder.")
     try:
         folder.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryFile(dir=folder):

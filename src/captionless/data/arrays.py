@@ -42,7 +42,7 @@ class ImageArrays:
         """The files that were skipped."""
         return [entry for entry in self.entries if isinstance(entry, SkippedFile)]
 
-    @property
+    @cached_property
     def names(self) -> list[str]:
         """Paths relative to the folder, one for each row."""
         return [image.name for image in self.images]
@@ -55,18 +55,19 @@ class ImageArrays:
     @property
     def duplicates(self) -> list[list[str]]:
         """Names of the images with identical content, grouped; each of them has its own row."""
-        names: dict[str, list[str]] = {}
-        for image in self.images:
-            names.setdefault(image.digest, []).append(image.name)
-        return [same for same in names.values() if len(same) > 1]
+        return [[self.names[row] for row in rows] for rows in self._rows.values() if len(rows) > 1]
 
     @property
     def unique(self) -> list[int]:
         """Row numbers, ascending, without copies: of images with identical content, the first."""
-        first: dict[str, int] = {}
+        return [rows[0] for rows in self._rows.values()]
+
+    @cached_property
+    def _rows(self) -> dict[str, list[int]]:
+        rows: dict[str, list[int]] = {}
         for row, digest in enumerate(self.digests):
-            first.setdefault(digest, row)
-        return list(first.values())
+            rows.setdefault(digest, []).append(row)
+        return rows
 
 
 def read_arrays(

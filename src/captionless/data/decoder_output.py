@@ -1,8 +1,7 @@
-"""Capture what image decoders print, warn and log, so that it reaches a report instead of the terminal."""
+"""Capture what image decoders print and warn, so that it reaches a report instead of the terminal."""
 
 from __future__ import annotations
 
-import logging
 import os
 import sys
 import tempfile
@@ -10,7 +9,6 @@ import threading
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
-from logging.handlers import BufferingHandler
 
 from PIL import Image
 
@@ -19,13 +17,13 @@ from captionless.errors import shorten
 MAX_NOTES = 5
 """Different complaints kept per image; libtiff can have hundreds."""
 _STDERR = 2
-# Warnings, logs and standard error belong to the whole process, so one image at a time is captured.
+# Warnings and standard error belong to the whole process, so one image at a time is captured.
 _LOCK = threading.Lock()
 
 
 @contextmanager
 def captured(*, stderr: bool = True) -> Iterator[list[str]]:
-    """Capture Python warnings, Pillow's log and what C code writes to the standard error.
+    """Capture Python warnings and what C code (libtiff) or a log writes to the standard error.
 
     The yielded list is filled when the block is left, also by an exception: one line per complaint, without
     repetitions, at most `MAX_NOTES`, and then the number of the others.
@@ -35,22 +33,15 @@ def captured(*, stderr: bool = True) -> Iterator[list[str]]:
     """
     notes: list[str] = []
     printed: list[str] = []
-    logger, log = logging.getLogger("PIL"), BufferingHandler(1000)
-    log.setLevel(logging.WARNING)
     with _LOCK, warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
-        logger.addHandler(log)
-        propagate, logger.propagate = logger.propagate, False
         try:
             with _standard_error(printed) if stderr else nullcontext():
                 yield notes
         finally:
-            logger.propagate = propagate
-            logger.removeHandler(log)
             # `decode_image` has a stricter limit of its own.
             warned = [str(w.message) for w in caught if w.category is not Image.DecompressionBombWarning]
-            lines = [*warned, *(record.getMessage() for record in log.buffer), *printed]
-            lines = [" ".join(line.split()) for line in lines if line.strip()]
+            lines = [" ".join(line.split()) for line in [*warned, *printed] if line.strip()]
             notes += shorten(dict.fromkeys(lines), MAX_NOTES, "more complaints of this kind")
 
 

@@ -42,7 +42,7 @@ def find_labels(folder: str | Path, names: Sequence[str], source: str = FOLDERS)
 
     Args:
         folder: the folder of the images.
-        names: file names relative to ``folder``.
+        names: file names relative to it.
         source: ``FOLDERS``, or the path of a CSV with the columns ``file`` and ``label``.
 
     Raises:
