@@ -9,7 +9,7 @@ import pytest
 
 import encoder_factory
 from captionless.data.arrays import read_arrays
-from captionless.data.images import SkippedFile, read_folder
+from captionless.data.images import SkippedFile, read_images
 from captionless.errors import CaptionlessError
 from progress_cases import Recorded
 
@@ -28,7 +28,7 @@ def test_every_usable_image_has_its_row_in_the_order_of_the_files(folder: Path) 
     assert found.names == ["1.png", "2.png", "9.png"]
     assert [entry.name for entry in found.entries] == ["1.png", "2.png", "2.txt", "9.png"]
     assert found.pixels[12].shape == (3, 12, 12, 3)
-    expected = [entry.pixels[8] for entry in read_folder(folder, (8,)) if not isinstance(entry, SkippedFile)]
+    expected = [entry.pixels[8] for entry in read_images(folder, (8,)) if not isinstance(entry, SkippedFile)]
     np.testing.assert_array_equal(found.pixels[8], np.stack(expected))
 
 

@@ -19,9 +19,9 @@ from captionless.data.images import (
     ImageFile,
     SkippedFile,
     held_out,
-    read_folder,
+    read_images,
     sample_images,
-    write_report,
+    write_images_report,
 )
 from captionless.errors import CaptionlessError
 from image_zoo import encoded
@@ -81,7 +81,7 @@ REASONS = {
 
 @pytest.mark.parametrize("workers", [1, 2])
 def test_every_file_is_either_an_image_or_skipped_with_its_reason(folder, workers, capfd):
-    found = list(read_folder(folder, [8, 4], full=100, workers=workers))
+    found = list(read_images(folder, [8, 4], full=100, workers=workers))
     assert [one.path for one in found] == find_images(folder)
     assert {one.name for one in found if isinstance(one, ImageFile)} == USABLE
     assert {one.name: one.reason for one in found if isinstance(one, SkippedFile)} == REASONS
@@ -103,7 +103,7 @@ def test_every_file_is_either_an_image_or_skipped_with_its_reason(folder, worker
 
 
 def test_the_pixels_are_those_of_the_image(folder):
-    found = {one.name: one for one in read_folder(folder, [6], full=100) if isinstance(one, ImageFile)}
+    found = {one.name: one for one in read_images(folder, [6], full=100) if isinstance(one, ImageFile)}
     for name, color in {
         "copy/alpha.png": (255, 255, 255),
         "wrong suffix.png": zoo.RED,
@@ -114,21 +114,21 @@ def test_the_pixels_are_those_of_the_image(folder):
 
 def test_grey_is_one_channel_and_the_full_square_stays_in_colour(tmp_path):
     zoo.fill(tmp_path, 1)
-    (one,) = read_folder(tmp_path, [8], grey=True, full=100)
+    (one,) = read_images(tmp_path, [8], grey=True, full=100)
     assert one.pixels[8].shape == (8, 8, 1)
     assert one.full.shape == (20, 20, 3)
 
 
 def test_the_full_square_is_reduced_only_when_it_is_larger_than_asked_for(tmp_path):
     (tmp_path / "a.png").write_bytes(encoded(zoo.noise(30), "PNG"))
-    assert [one.full.shape for one in read_folder(tmp_path, full=64)] == [(30, 30, 3)]
-    assert [one.full.shape for one in read_folder(tmp_path, full=16)] == [(16, 16, 3)]
+    assert [one.full.shape for one in read_images(tmp_path, full=64)] == [(30, 30, 3)]
+    assert [one.full.shape for one in read_images(tmp_path, full=16)] == [(16, 16, 3)]
 
 
 def test_an_image_that_cannot_be_opened_is_skipped_with_the_systems_reason(tmp_path):
     zoo.fill(tmp_path, 1)
     (tmp_path / "gone.jpg").symlink_to(tmp_path / "never.jpg")
-    reasons = [one.reason for one in read_folder(tmp_path) if isinstance(one, SkippedFile)]
+    reasons = [one.reason for one in read_images(tmp_path) if isinstance(one, SkippedFile)]
     assert reasons == ["cannot be read: No such file or directory"]
 
 
@@ -136,7 +136,7 @@ def test_an_image_that_cannot_be_opened_is_skipped_with_the_systems_reason(tmp_p
 def test_an_image_without_permission_is_skipped(tmp_path):
     zoo.fill(tmp_path, 2)
     (tmp_path / "000.png").chmod(0)
-    assert [one.reason for one in read_folder(tmp_path) if isinstance(one, SkippedFile)] == [
+    assert [one.reason for one in read_images(tmp_path) if isinstance(one, SkippedFile)] == [
         "cannot be read: Permission denied"
     ]
 
@@ -146,7 +146,7 @@ def test_a_folder_without_usable_images_is_an_error_that_says_how_many_and_why(t
     (tmp_path / "b.txt").write_text("x")
     (tmp_path / "c.jpg").touch()
     with pytest.raises(CaptionlessError) as caught:
-        list(read_folder(tmp_path))
+        list(read_images(tmp_path))
     assert str(tmp_path) in str(caught.value)
     assert "none of its 3 files is one (not an image: 2, empty file: 1)" in str(caught.value)
     assert "\n" not in str(caught.value)
@@ -154,12 +154,12 @@ def test_a_folder_without_usable_images_is_an_error_that_says_how_many_and_why(t
 
 def test_an_empty_folder_is_an_error(tmp_path):
     with pytest.raises(CaptionlessError, match="it is empty"):
-        list(read_folder(tmp_path))
+        list(read_images(tmp_path))
 
 
 def test_a_wrong_folder_is_an_error_at_once(tmp_path):
     with pytest.raises(CaptionlessError, match="no folder"):
-        read_folder(tmp_path / "nowhere")
+        read_images(tmp_path / "nowhere")
 
 
 def test_reading_images_needs_neither_torch_nor_transformers():
@@ -180,7 +180,7 @@ def test_a_sample_is_small_varied_and_always_the_same(tmp_path):
 def test_the_example_folder_is_read_without_alarm():
     examples = Path(__file__).parents[2] / "examples" / "flowers"
     files = find_images(examples)
-    found = list(read_folder(examples, files=[file for file in files if file.parent == examples] + files[-5:]))
+    found = list(read_images(examples, files=[file for file in files if file.parent == examples] + files[-5:]))
     assert [one.reason for one in found if isinstance(one, SkippedFile)] == ["not an image"] * 2
     assert Counter(file.parent.name for file in files if file.suffix == ".jpg") == dict.fromkeys(
         ("daisy", "dandelion", "rose", "sunflower", "tulip"), 30
@@ -218,8 +218,8 @@ def test_holding_out_follows_from_the_content_alone(digest, share):
 
 def test_the_report_says_of_every_file_what_became_of_it(folder, tmp_path_factory):
     report = tmp_path_factory.mktemp("out") / "new" / "report.csv"
-    entries = list(read_folder(folder, [4]))
-    write_report(report, entries, hold_out=0.4)
+    entries = list(read_images(folder, [4]))
+    write_images_report(report, entries, hold_out=0.4)
     rows = {row["file"]: row for row in csv.DictReader(io.StringIO(report.read_text("utf-8")))}
     assert list(rows) == [entry.name for entry in entries]
     assert {name: row["reason"] for name, row in rows.items() if row["status"] == "skipped"} == REASONS
@@ -235,6 +235,6 @@ def test_the_report_says_of_every_file_what_became_of_it(folder, tmp_path_factor
 def test_a_square_does_not_depend_on_what_else_is_made_of_an_image(tmp_path, full):
     rng = np.random.default_rng(0)
     Image.fromarray(rng.integers(0, 256, (700, 900, 3), dtype=np.uint8)).save(tmp_path / "large.jpg")
-    (alone,) = read_folder(tmp_path, sizes=[32])
-    (beside,) = read_folder(tmp_path, sizes=[64, 32], full=full)
+    (alone,) = read_images(tmp_path, sizes=[32])
+    (beside,) = read_images(tmp_path, sizes=[64, 32], full=full)
     assert np.array_equal(alone.pixels[32], beside.pixels[32])

@@ -10,7 +10,7 @@ import torch
 from PIL import Image
 from transformers import CLIPConfig, CLIPModel
 
-from captionless.encoders.dual_encoder import Encoder, PromptCut, check_same, load_encoder
+from captionless.encoders.dual_encoder import Encoder, PromptCut, check_same_encoder, load_encoder
 from captionless.errors import CaptionlessError
 from encoder_factory import (
     clip_image_processor,
@@ -217,12 +217,12 @@ def test_one_text_in_place_of_a_list_is_a_mistake(clip: Encoder) -> None:
 
 def test_a_model_refuses_another_encoder_than_its_own(clip: Encoder, tmp_path: Path) -> None:
     recorded = {"name": "openai/some-clip", "digest": clip.digest, "width": clip.width}
-    check_same(recorded, clip)  # the digest decides, not the name
+    check_same_encoder(recorded, clip)  # the digest decides, not the name
     for earlier in clip.digests:
-        check_same(recorded | {"digest": earlier}, clip)
+        check_same_encoder(recorded | {"digest": earlier}, clip)
     other = load_encoder(str(small_clip(tmp_path, seed=1, width=16)))
     with pytest.raises(CaptionlessError) as caught:
-        check_same(recorded, other)
+        check_same_encoder(recorded, other)
     message = str(caught.value)
     for part in ("openai/some-clip", "24 features", clip.digest[:12]):
         assert part in message

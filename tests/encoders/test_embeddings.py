@@ -6,7 +6,7 @@ import pytest
 from PIL import Image
 
 import image_zoo as zoo
-from captionless.data.images import write_report
+from captionless.data.images import write_images_report
 from captionless.encoders import VectorCache, embed, load_encoder
 from captionless.errors import CaptionlessError
 from captionless.progress import Silent
@@ -191,6 +191,6 @@ def test_more_than_fits_into_memory_is_a_clear_error(folder):
 
 def test_the_report_is_made_from_the_entries(folder):
     result = embed(folder, FakeEncoder())
-    write_report(folder / "report.csv", result.entries)
+    write_images_report(folder / "report.csv", result.entries)
     statuses = [line.split(",")[1] for line in (folder / "report.csv").read_text("utf-8").splitlines()[1:]]
     assert statuses == ["skipped", *["used"] * 5, "duplicate"]

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from captionless.encoders.dual_encoder import load_encoder
-from captionless.encoders.hub import CLIP, PINNED, find_model
+from captionless.encoders.hub import CLIP, PINNED, find_encoder_folder
 from captionless.errors import CaptionlessError
 from encoder_factory import copy, edit_json, edit_weights, small_bert, small_clip
 from fake_hub import FakeHub, fake_hub
@@ -82,7 +82,7 @@ def test_what_is_in_the_local_cache_needs_no_hub_and_no_announcement(hub: FakeHu
 
 
 def test_an_interrupted_download_is_completed(hub: FakeHub) -> None:
-    snapshot = find_model(NAME)
+    snapshot = find_encoder_folder(NAME)
     (snapshot / "model.safetensors").resolve().unlink()
     (snapshot / "model.safetensors").unlink()
     hub.fetched.clear()
@@ -95,8 +95,8 @@ def test_clip_comes_from_the_commit_that_holds_safetensors(
 ) -> None:
     revisions = {"main": pickled, PINNED[CLIP]: repository}
     with fake_hub(monkeypatch, tmp_path / "cache", {CLIP: revisions}):
-        assert find_model(CLIP).name == PINNED[CLIP]
-    assert find_model(CLIP).name == PINNED[CLIP]  # now without the hub
+        assert find_encoder_folder(CLIP).name == PINNED[CLIP]
+    assert find_encoder_folder(CLIP).name == PINNED[CLIP]  # now without the hub
 
 
 def test_a_model_without_safetensors_is_refused(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, pickled: Path) -> None:
@@ -120,7 +120,7 @@ def test_where_the_hub_is_out_of_reach_one_sentence_says_two_ways_out(
         port = silent.getsockname()[1] if how == "silent" else 1
         monkeypatch.setattr(constants, "ENDPOINT", f"http://127.0.0.1:{port}")
         with pytest.raises(CaptionlessError) as caught:
-            find_model(CLIP, timeout=0.2)
+            find_encoder_folder(CLIP, timeout=0.2)
         message = str(caught.value)
     assert CLIP in message
     assert "cannot be downloaded from the Hugging Face Hub (" in message
@@ -160,7 +160,7 @@ def test_a_file_is_refused(tmp_path: Path) -> None:
 @pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="needs a home folder")
 def test_a_home_folder_may_be_written_with_a_tilde(clip_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HOME", str(clip_folder.parent))
-    assert find_model(f"~/{clip_folder.name}") == clip_folder
+    assert find_encoder_folder(f"~/{clip_folder.name}") == clip_folder
 
 
 def test_a_model_of_another_kind_is_refused(tmp_path: Path) -> None:

@@ -271,7 +271,7 @@ def test_a_download_is_announced_even_while_other_warnings_are_silenced(
     model: Model, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def load_encoder(name: str, *, progress: Progress) -> FakeEncoder:
-        with encoder_files.quiet():
+        with encoder_files.quiet_hub():
             progress.say("downloading the encoder: 605 MB")
         return FakeEncoder()
 

@@ -18,7 +18,7 @@ from captionless.checkpoints.model import load_model
 from captionless.config.sampling import SamplingConfig
 from captionless.encoders.dual_encoder import load_encoder
 from captionless.encoders.embeddings import embed
-from captionless.encoders.table import write_vectors
+from captionless.encoders.vector_csv import write_vectors
 from captionless.errors import CaptionlessError
 from captionless.generation.generator import Generator
 from captionless.training.checkpointer import lock_checkpoints

@@ -7,7 +7,7 @@ import io
 from collections.abc import Iterable
 from pathlib import Path
 
-from captionless.data.table import read_rows
+from captionless.data.csv_rows import read_rows
 from captionless.files import atomic_write
 
 IMAGE_LIST = "pictures.csv"

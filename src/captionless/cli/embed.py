@@ -25,7 +25,7 @@ def embed(options: EmbedOptions) -> None:
     with working() as progress:
         from captionless.encoders.cache import cache_folder
         from captionless.encoders.embeddings import embed as embed_folder
-        from captionless.encoders.table import write_vectors
+        from captionless.encoders.vector_csv import write_vectors
         from captionless.training.dataset import report_images
 
         embedded = embed_folder(folder, options.encoder, progress=progress)

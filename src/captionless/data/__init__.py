@@ -7,9 +7,9 @@ from captionless.data.images import (
     ImageFile,
     SkippedFile,
     held_out,
-    read_folder,
+    read_images,
     sample_images,
-    write_report,
+    write_images_report,
 )
 from captionless.data.labels import Labels, find_labels
 
@@ -25,8 +25,8 @@ __all__ = [
     "held_out",
     "normalise",
     "read_arrays",
-    "read_folder",
+    "read_images",
     "sample_images",
     "square",
-    "write_report",
+    "write_images_report",
 ]

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from captionless.data.folder import find_images
-from captionless.data.images import ImageFile, Pixels, SkippedFile, read_folder
+from captionless.data.images import ImageFile, Pixels, SkippedFile, read_images
 from captionless.errors import CaptionlessError
 from captionless.progress import Progress, Silent
 
@@ -86,10 +86,10 @@ def read_arrays(
         folder: searched with its sub-folders.
         sizes: sides of the square images, in pixels.
         grey: give one channel instead of three.
-        full: when not 0, ``visit`` gets each image at its own resolution, too; see `read_folder`.
+        full: when not 0, ``visit`` gets each image at its own resolution, too; see `read_images`.
         visit: called with each usable image and its pixels, in order. A text that it returns is the reason why the
             image is not wanted: it then counts as skipped.
-        workers: decoding processes, see `read_folder`.
+        workers: decoding processes, see `read_images`.
         progress: receives the number of files read.
 
     Raises:
@@ -106,7 +106,7 @@ def read_arrays(
         ) from error
     entries: list[ImageFile | SkippedFile] = []
     count = 0
-    with closing(read_folder(folder, sizes, grey=grey, full=full, workers=workers, files=files)) as found:
+    with closing(read_images(folder, sizes, grey=grey, full=full, workers=workers, files=files)) as found:
         for entry in found:
             if isinstance(entry, SkippedFile):
                 entries.append(entry)

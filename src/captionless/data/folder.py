@@ -13,7 +13,7 @@ from captionless.errors import CaptionlessError
 def find_images(folder: str | Path) -> list[Path]:
     """List every regular file in a folder and its sub-folders, sorted; hidden ones (a leading dot) are left out.
 
-    Files of any kind are listed, so that `read_folder` can report why it skips some. Links to folders are followed,
+    Files of any kind are listed, so that `read_images` can report why it skips some. Links to folders are followed,
     but no folder is entered twice. A sub-folder that cannot be listed and a broken link are returned like files, so
     that they are reported, too.
 

@@ -82,7 +82,7 @@ class SkippedFile:
         return self.reason.partition(":")[0]
 
 
-def read_folder(
+def read_images(
     folder: str | Path,
     sizes: Sequence[int] = (),
     *,
@@ -162,12 +162,12 @@ def _pixels(image: Image.Image, grey: bool = False) -> Pixels:
 def sample_images(folder: str | Path, count: int) -> list[Image.Image]:
     """Decode up to ``count`` images spread over all of a folder, the same ones each time.
 
-    Returns their centre squares in colour, at most 512 pixels wide. Raises as `read_folder`.
+    Returns their centre squares in colour, at most 512 pixels wide. Raises as `read_images`.
     """
     files = find_images(folder)
     files.sort(key=lambda path: hashlib.sha256(relative_name(path, folder).encode()).digest())
     images: list[Image.Image] = []
-    with closing(read_folder(folder, full=_SAMPLE_SIDE, workers=1, files=files)) as found:
+    with closing(read_images(folder, full=_SAMPLE_SIDE, workers=1, files=files)) as found:
         for entry in found:
             if isinstance(entry, ImageFile) and entry.full is not None:
                 images.append(Image.fromarray(entry.full))
@@ -185,7 +185,7 @@ def held_out(digest: str, share: float) -> bool:
     return int(digest[:13], 16) / 16**13 < share
 
 
-def write_report(path: str | Path, entries: Iterable[ImageFile | SkippedFile], hold_out: float = 0.0) -> None:
+def write_images_report(path: str | Path, entries: Iterable[ImageFile | SkippedFile], hold_out: float = 0.0) -> None:
     """Write a CSV with file, status, reason and notes of each file of a folder.
 
     Status is ``used``, ``held out`` (see `held_out`, with the share ``hold_out``), ``duplicate`` (of an earlier file,

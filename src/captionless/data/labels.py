@@ -7,8 +7,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from captionless.data.csv_rows import read_rows
 from captionless.data.folder import match_names
-from captionless.data.table import read_rows
 from captionless.errors import CaptionlessError
 
 FOLDERS = "sub-folders"

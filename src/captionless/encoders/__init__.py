@@ -9,7 +9,7 @@ from captionless.encoders.dual_encoder import Encoder, PromptCut, load_encoder
 from captionless.encoders.embeddings import EmbeddedImages, embed
 from captionless.encoders.features import Features, load_features, own_features
 from captionless.encoders.hub import BUNDLED, CLIP
-from captionless.encoders.table import match_vectors, read_vectors, write_vectors
+from captionless.encoders.vector_csv import match_vectors, read_vectors, write_vectors
 
 __all__ = [
     "BUNDLED",

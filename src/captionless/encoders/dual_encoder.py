@@ -15,8 +15,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from captionless.encoders.digest import Digests, content_digests
-from captionless.encoders.hub import ENCODER, find_model
-from captionless.encoders.loading import load_network, load_tokenizer, loading, model_inputs
+from captionless.encoders.hub import ENCODER, find_encoder_folder
+from captionless.encoders.loading import load_encoder_network, load_tokenizer, loading_errors, model_inputs
 from captionless.errors import CaptionlessError
 from captionless.progress import Progress
 
@@ -183,16 +183,16 @@ def load_encoder(name: str, device: str = "cpu", *, progress: Progress | None = 
     Raises:
         CaptionlessError: the encoder is not found, damaged or not a dual encoder, or the hub cannot be reached.
     """
-    folder = find_model(name, ENCODER, progress)
-    with loading(name, ENCODER, folder):
+    folder = find_encoder_folder(name, ENCODER, progress)
+    with loading_errors(name, ENCODER, folder):
         inputs, model_type = model_inputs(folder)
         if inputs != {"images", "texts"}:
             raise CaptionlessError(f"{name} is not a dual encoder but a model of type {model_type!r}. {ENCODER.advice}")
-        network, image_processor, _ = load_network(name, ENCODER, folder, device)
+        network, image_processor, _ = load_encoder_network(name, ENCODER, folder, device)
         return Encoder(name, folder, network, load_tokenizer(folder), image_processor, device)
 
 
-def check_same(recorded: Mapping[str, Any], encoder: Encoder) -> None:
+def check_same_encoder(recorded: Mapping[str, Any], encoder: Encoder) -> None:
     """Raise unless an encoder is the one that a model was trained with.
 
     Args:

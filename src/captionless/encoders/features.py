@@ -14,8 +14,8 @@ import torch
 from torch import Tensor
 
 from captionless.encoders.dual_encoder import Encoder, batches, image_batch, load_encoder
-from captionless.encoders.hub import IMAGE_MODEL, find_model
-from captionless.encoders.loading import load_network, loading, model_inputs
+from captionless.encoders.hub import IMAGE_MODEL, find_encoder_folder
+from captionless.encoders.loading import load_encoder_network, loading_errors, model_inputs
 from captionless.errors import CaptionlessError
 from captionless.models.blocks import scaled
 from captionless.progress import Progress
@@ -75,8 +75,8 @@ def load_features(
             or not deterministic.
     """
     name = str(name)
-    folder = find_model(name, IMAGE_MODEL, progress)
-    with loading(name, IMAGE_MODEL, folder):
+    folder = find_encoder_folder(name, IMAGE_MODEL, progress)
+    with loading_errors(name, IMAGE_MODEL, folder):
         inputs, model_type = model_inputs(folder)
         if "texts" in inputs:
             encoder = load_encoder(name, device)
@@ -85,7 +85,7 @@ def load_features(
             raise CaptionlessError(
                 f"{name} is a model of type {model_type!r}, which reads no images. {IMAGE_MODEL.advice}"
             )
-        model = _ImageModel(name, *load_network(name, IMAGE_MODEL, folder, device), device)
+        model = _ImageModel(name, *load_encoder_network(name, IMAGE_MODEL, folder, device), device)
         model.check()
     return Features(name, True, model.encode)
 

@@ -70,7 +70,9 @@ IMAGE_MODEL = ModelKind(
 )
 
 
-def find_model(name: str, kind: ModelKind = ENCODER, progress: Progress | None = None, *, timeout: float = 5.0) -> Path:
+def find_encoder_folder(
+    name: str, kind: ModelKind = ENCODER, progress: Progress | None = None, *, timeout: float = 5.0
+) -> Path:
     """Return the folder of a model, and download it from the hub if it is nowhere else.
 
     Args:
@@ -117,7 +119,7 @@ def hub_errors(name: str, kind: ModelKind) -> Iterator[None]:
     from huggingface_hub.errors import LocalEntryNotFoundError, RepositoryNotFoundError
 
     try:
-        with quiet(bars=sys.stderr.isatty()):
+        with quiet_hub(bars=sys.stderr.isatty()):
             yield
     except CaptionlessError:
         raise
@@ -142,7 +144,7 @@ def hub_errors(name: str, kind: ModelKind) -> Iterator[None]:
 
 
 @contextmanager
-def quiet(bars: bool = False) -> Iterator[None]:
+def quiet_hub(bars: bool = False) -> Iterator[None]:
     """Silence the advice, load reports and (unless ``bars``) progress bars of transformers and the hub."""
     from transformers.utils import logging as transformers_logging
 

@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from captionless.encoders.hub import ModelKind, quiet
+from captionless.encoders.hub import ModelKind, quiet_hub
 from captionless.errors import CaptionlessError
 
 _LOCAL: dict[str, Any] = {"local_files_only": True, "trust_remote_code": False}
@@ -15,12 +15,12 @@ _POOLER = "pooler."
 
 
 @contextmanager
-def loading(name: str, kind: ModelKind, folder: Path) -> Iterator[None]:
+def loading_errors(name: str, kind: ModelKind, folder: Path) -> Iterator[None]:
     """Silence transformers, and convert its exceptions into a `CaptionlessError`.
 
     The type of these exceptions varies with the kind of damage.
     """
-    with quiet():
+    with quiet_hub():
         try:
             yield
         except CaptionlessError:
@@ -48,7 +48,7 @@ def model_inputs(folder: Path) -> tuple[set[str], str]:
     return {"images"} if reads_images else set(), config.model_type
 
 
-def load_network(name: str, kind: ModelKind, folder: Path, device: str) -> tuple[Any, Any, bool]:
+def load_encoder_network(name: str, kind: ModelKind, folder: Path, device: str) -> tuple[Any, Any, bool]:
     """Return a network (float32, in eval mode), its image processor, and whether its pooler has weights.
 
     A classifier's file has none for the pooler; transformers fills what is missing with random numbers.

@@ -316,6 +316,6 @@ class _Announcer(Silent):
 
 
 def _check_encoder(model: Model, encoder: Encoder) -> None:
-    from captionless.encoders.dual_encoder import check_same
+    from captionless.encoders.dual_encoder import check_same_encoder
 
-    check_same(asdict(model.config.require_encoder(model.name)), encoder)
+    check_same_encoder(asdict(model.config.require_encoder(model.name)), encoder)

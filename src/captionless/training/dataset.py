@@ -16,13 +16,13 @@ from captionless.checkpoints.image_list import HELD_OUT, TRAIN, read_image_list,
 from captionless.checkpoints.model import BANK
 from captionless.checkpoints.tensors import read_tensors
 from captionless.data.arrays import ImageArrays, normalise, read_arrays
-from captionless.data.images import held_out, write_report
+from captionless.data.images import held_out, write_images_report
 from captionless.data.labels import normalise_label
 from captionless.encoders.cache import Vectors
 from captionless.encoders.choice import AUTO, choose_encoder
-from captionless.encoders.dual_encoder import check_same, load_encoder
+from captionless.encoders.dual_encoder import check_same_encoder, load_encoder
 from captionless.encoders.embeddings import EmbeddedImages, embed
-from captionless.encoders.table import match_vectors, read_vectors
+from captionless.encoders.vector_csv import match_vectors, read_vectors
 from captionless.errors import CaptionlessError, shorten
 from captionless.progress import Progress
 from captionless.training.resolve import Plan
@@ -138,7 +138,7 @@ def pick_encoder(plan: Plan, progress: Progress, device: str) -> tuple[Encoder, 
     if bound is None:
         return choose_encoder(named, plan.request.folder, device=device, progress=progress)
     encoder = load_encoder(bound.name if named == AUTO else named, device, progress=progress)
-    check_same(asdict(bound), encoder)
+    check_same_encoder(asdict(bound), encoder)
     return encoder, f"{encoder.name}, the model's own"
 
 
@@ -165,7 +165,7 @@ def _take(found: ImageArrays, conditions: Vectors, index: Sequence[int], sizes: 
 
 def report_images(found: ImageArrays, report: Path, say: Callable[[str], None], hold_out: float = 0.0) -> None:
     """Say which images were read and which were not, and write the whole list to ``report``."""
-    write_report(report, found.entries, hold_out)
+    write_images_report(report, found.entries, hold_out)
     fresh = f" ({found.computed:,} newly embedded)" if isinstance(found, EmbeddedImages) else ""
     say(
         f"Images: {len(found.names):,} usable, {len(found.skipped):,} files skipped{fresh}. "

@@ -10,8 +10,8 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from captionless.data.csv_rows import read_rows
 from captionless.data.folder import match_names
-from captionless.data.table import read_rows
 from captionless.errors import CaptionlessError, shorten
 from captionless.files import atomic_write
 

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from captionless.encoders.table import match_vectors, read_vectors, write_vectors
+from captionless.encoders.vector_csv import match_vectors, read_vectors, write_vectors
 from captionless.errors import CaptionlessError
 
 NAMES = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0\ufeff"), min_size=1)
