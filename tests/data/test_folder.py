@@ -109,15 +109,12 @@ def test_the_same_path_matches():
     "key",
     [
         "/data/flowers/rose/a.jpg",
-        "/another/machine/rose/a.jpg",
-        "flowers/rose/a.jpg",
         "./rose/a.jpg",
         "a.jpg",
         "rose\\a.jpg",
-        "C:\\data\\rose\\a.jpg",
     ],
 )
-def test_absolute_paths_longer_paths_and_plain_names_match_where_that_is_unambiguous(key):
+def test_absolute_paths_and_plain_names_match_where_that_is_unambiguous(key):
     assert matched(["rose/a.jpg", "tulip/b.jpg"], [key]) == {"rose/a.jpg": key}
 
 
@@ -126,20 +123,15 @@ def test_a_plain_name_that_fits_two_images_matches_none():
 
 
 def test_two_paths_that_fit_one_image_match_none():
-    assert matched(["rose/a.jpg"], ["/x/rose/a.jpg", "/y/rose/a.jpg"]) == {}
+    assert matched(["rose/a.jpg"], ["/data/flowers/rose/a.jpg", "a.jpg"]) == {}
 
 
-def test_an_exact_path_wins_over_one_that_only_fits():
-    assert matched(["rose/a.jpg"], ["/x/rose/a.jpg", "rose/a.jpg"]) == {"rose/a.jpg": "rose/a.jpg"}
-
-
-def test_the_folders_own_absolute_path_wins_over_a_longer_likeness():
-    names = ["a.jpg", "flowers/a.jpg"]
-    assert matched(names, ["/data/flowers/a.jpg"]) == {"a.jpg": "/data/flowers/a.jpg"}
+def test_the_path_inside_the_folder_comes_before_a_plain_name():
+    assert matched(["a.jpg", "rose/a.jpg"], ["/data/flowers/a.jpg"]) == {"a.jpg": "/data/flowers/a.jpg"}
 
 
 def test_only_whole_names_match():
-    assert matched(["rose/a.jpg"], ["primrose/a.jpg", "extra.jpg", "aa.jpg"]) == {}
+    assert matched(["rose/a.jpg"], ["primrose/a.jpg", "/elsewhere/rose/a.jpg", "aa.jpg"]) == {}
 
 
 @given(st.sets(NAMES, max_size=5), st.sets(NAMES, max_size=5))

@@ -153,13 +153,6 @@ def test_progress_counts_files_up_to_all_of_them(folder):
     assert progress.advanced == [("Reading images", done, 7) for done in range(1, 8)]
 
 
-def test_several_processes_give_the_same(folder):
-    one, two = embed(folder, FakeEncoder(), sizes=[8]), embed(folder, FakeEncoder(), sizes=[8], workers=2)
-    assert one.names == two.names
-    assert np.array_equal(one.vectors, two.vectors)
-    assert np.array_equal(one.pixels[8], two.pixels[8])
-
-
 @pytest.mark.parametrize("bad", [np.full((5, 4), np.nan), np.ones((5, 3)), np.ones((4, 4))])
 def test_an_encoder_that_gives_nonsense_is_an_error_and_nothing_is_cached(folder, own_cache, bad):
     encoder = FakeEncoder()

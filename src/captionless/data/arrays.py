@@ -77,7 +77,6 @@ def read_arrays(
     grey: bool = False,
     full: int = 0,
     visit: Callable[[ImageFile], str] | None = None,
-    workers: int | None = None,
     progress: Progress | None = None,
 ) -> ImageArrays:
     """Read the images of a folder, cropped to their centre square and resized.
@@ -89,7 +88,6 @@ def read_arrays(
         full: when not 0, ``visit`` gets each image at its own resolution, too; see `read_images`.
         visit: called with each usable image and its pixels, in order. A text that it returns is the reason why the
             image is not wanted: it then counts as skipped.
-        workers: decoding processes, see `read_images`.
         progress: receives the number of files read.
 
     Raises:
@@ -106,7 +104,7 @@ def read_arrays(
         ) from error
     entries: list[ImageFile | SkippedFile] = []
     count = 0
-    with closing(read_images(folder, sizes, grey=grey, full=full, workers=workers, files=files)) as found:
+    with closing(read_images(folder, sizes, grey=grey, full=full, files=files)) as found:
         for entry in found:
             if isinstance(entry, SkippedFile):
                 entries.append(entry)

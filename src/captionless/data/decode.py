@@ -30,7 +30,7 @@ class UnusableError(Exception):
     """A file that cannot be decoded. ``str(error)`` is the reason, as ``kind: details``."""
 
 
-def decode_image(source: str | Path | bytes, *, at_least: int = 0) -> Image.Image:
+def decode_image(source: str | Path | bytes) -> Image.Image:
     """Decode one image: upright, RGB, 8 bits per channel.
 
     The EXIF orientation is applied, an embedded colour profile is converted to sRGB (CMYK as well), grey with 16 bits
@@ -38,8 +38,6 @@ def decode_image(source: str | Path | bytes, *, at_least: int = 0) -> Image.Imag
 
     Args:
         source: a path, or the bytes of a file.
-        at_least: when not 0, a JPEG may be decoded at 1/2, 1/4 or 1/8 of its size (much faster), as long as both
-            sides keep at least twice this many pixels.
 
     Raises:
         CaptionlessError: the file cannot be read or decoded.
@@ -49,7 +47,7 @@ def decode_image(source: str | Path | bytes, *, at_least: int = 0) -> Image.Imag
         data = source if isinstance(source, bytes) else read_bytes(Path(source))
     except UnusableError as error:
         raise CaptionlessError(f"cannot use {name}: {error}. Choose another image.") from error
-    image, notes = decode_quietly(data, at_least)
+    image, notes = decode_quietly(data)
     for note in notes:
         warnings.warn(f"{name}: {note}", stacklevel=2)
     if isinstance(image, str):
@@ -61,6 +59,12 @@ def decode_quietly(
     data: bytes, at_least: int = 0, max_pixels: int = MAX_PIXELS
 ) -> tuple[Image.Image | str, tuple[str, ...]]:
     """Decode like `decode_image`, without exceptions or output on the terminal.
+
+    Args:
+        data: the bytes of a file.
+        at_least: when not 0, a JPEG may be decoded at 1/2, 1/4 or 1/8 of its size (much faster), as long as both
+            sides keep at least twice this many pixels.
+        max_pixels: images with more pixels are rejected.
 
     Returns:
         The image, or the reason why there is none; and the complaints of the decoder.

@@ -56,30 +56,22 @@ def relative_name(path: Path, folder: str | Path) -> str:
 def match_names(names: Iterable[str], keys: Iterable[str], folder: str | Path) -> dict[str, str]:
     """Match file names with paths from a table: name → key; names without a key are left out.
 
-    A key matches the name that it equals, or whose absolute path it is. Failing that, it matches a name that ends with
-    it (a plain file name) or that it ends with (a path from another machine), always at a slash. A key that fits
-    several names this way, and several keys that fit one name, match nothing.
+    A key matches the name that it equals, or whose absolute path it is; a plain file name matches the only image of
+    that name. Several keys for one name match nothing.
 
     Args:
         names: paths relative to ``folder``, with forward slashes.
-        keys: paths from a table; backslashes count as slashes if the key has no slash.
+        keys: paths from a table, with slashes or backslashes.
         folder: what the names are relative to.
     """
     names, root = set(names), Path(os.path.abspath(folder)).as_posix() + "/"
-    by_file: defaultdict[str, list[str]] = defaultdict(list)
+    plain: defaultdict[str, list[str]] = defaultdict(list)
     for name in names:
-        by_file[name.rpartition("/")[2]].append(name)
-    exact: dict[str, str] = {}
-    loose: defaultdict[str, list[str]] = defaultdict(list)
+        plain[name.rpartition("/")[2]].append(name)
+    found: defaultdict[str, list[str]] = defaultdict(list)
     for key in keys:
-        path = (key if "/" in key else key.replace("\\", "/")).removeprefix(root).removeprefix("./")
-        if path in names:
-            exact[path] = key
-            continue
-        alike = by_file[path.rpartition("/")[2]]
-        fitting = [name for name in alike if name.endswith("/" + path)]
-        # /data/flowers/rose/a.jpg ends with rose/a.jpg and with a.jpg; the longer name is more specific.
-        fitting = fitting or sorted((name for name in alike if path.endswith("/" + name)), key=len)[-1:]
-        if len(fitting) == 1:
-            loose[fitting[0]].append(key)
-    return {name: found[0] for name, found in loose.items() if len(found) == 1} | exact
+        path = key if key in names else key.replace("\\", "/").removeprefix(root).removeprefix("./")
+        alike = [path] if path in names else plain[path]
+        if len(alike) == 1:
+            found[alike[0]].append(key)
+    return {name: same[0] for name, same in found.items() if len(same) == 1}

@@ -62,14 +62,7 @@ class ImageFile:
 
 @dataclass(frozen=True)
 class SkippedFile:
-    """A file that was skipped because it contains no usable image.
-
-    Args:
-        path: absolute.
-        name: path relative to the folder, with forward slashes.
-        reason: the kind of reason or, for some kinds, ``kind: details``.
-        notes: complaints of the decoder.
-    """
+    """A file that was skipped; its reason is a kind, such as ``truncated``, or ``kind: details``."""
 
     path: Path
     name: str
@@ -78,7 +71,7 @@ class SkippedFile:
 
     @property
     def kind(self) -> str:
-        """The kind of reason, such as ``truncated``."""
+        """The kind of reason."""
         return self.reason.partition(":")[0]
 
 

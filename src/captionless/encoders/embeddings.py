@@ -42,7 +42,6 @@ def embed(
     grey: bool = False,
     cache: str | Path | None = None,
     batch: int = 64,
-    workers: int | None = None,
     progress: Progress | bool | None = None,
 ) -> EmbeddedImages:
     """Read a folder once: its images' vectors, from the cache or else from the encoder, and the images as arrays.
@@ -59,7 +58,6 @@ def embed(
         grey: return them with one channel instead of three.
         cache: the folder where vectors are kept; by default ``captionless.encoders.cache_folder()``.
         batch: images to encode at a time.
-        workers: decoding processes; by default one per CPU core.
         progress: True draws a progress bar, False does not; by default terminals and notebooks do. Or an object that
             receives remarks and the number of files read.
 
@@ -89,9 +87,7 @@ def embed(
         return ""
 
     try:
-        found = read_arrays(
-            folder, sizes, grey=grey, full=2 * encoder.image_size, visit=visit, workers=workers, progress=progress
-        )
+        found = read_arrays(folder, sizes, grey=grey, full=2 * encoder.image_size, visit=visit, progress=progress)
         computed += _encode(queue, encoder, known)
     finally:
         known.flush()
