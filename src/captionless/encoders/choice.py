@@ -4,16 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+
+from PIL.Image import Image
+from safetensors import safe_open
 
 from captionless.data.images import sample_images
 from captionless.encoders.dual_encoder import Encoder, load_encoder
 from captionless.encoders.hub import BUNDLED, CLIP
 from captionless.errors import CaptionlessError
 from captionless.progress import Progress
-
-if TYPE_CHECKING:
-    from PIL.Image import Image
 
 AUTO = "auto"
 _SAMPLE = 48
@@ -66,8 +65,6 @@ def in_domain_score(encoder: Encoder, images: Sequence[Image]) -> tuple[float, f
     Raises:
         CaptionlessError: the encoder has no record of its domain (only the bundled one has), or it is damaged.
     """
-    from safetensors import safe_open
-
     path = encoder.folder / "domain.safetensors"
     try:
         with safe_open(path, framework="pt") as file:

@@ -11,12 +11,12 @@ from collections.abc import Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
+
+from safetensors import safe_open
+from torch import Tensor
 
 from captionless.encoders.hub import weight_files
-
-if TYPE_CHECKING:
-    from torch import Tensor
 
 # Keys of config.json that do not change a vector: the program that wrote it, and how numbers are stored.
 _VOLATILE = {"transformers_version", "_name_or_path", "_commit_hash", "architectures", "dtype", "torch_dtype"}
@@ -87,8 +87,6 @@ def content_digests(folder: Path, image_processor: Any, text_limit: int) -> Dige
 
 
 def _tensors(folder: Path) -> Iterator[tuple[str, Tensor]]:
-    from safetensors import safe_open
-
     with ExitStack() as stack:
         files = [stack.enter_context(safe_open(path, framework="pt")) for path in weight_files(folder)]
         where = {name: file for file in files for name in file.keys()}  # noqa: SIM118 (not a dict)

@@ -12,17 +12,17 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
+
+import torch
+from PIL.Image import Image
+from torch import Tensor
 
 from captionless.encoders.digest import Digests, content_digests
 from captionless.encoders.hub import ENCODER, find_encoder_folder
 from captionless.encoders.loading import load_encoder_network, load_tokenizer, loading_errors, model_inputs
 from captionless.errors import CaptionlessError
 from captionless.progress import Progress
-
-if TYPE_CHECKING:
-    from PIL.Image import Image
-    from torch import Tensor
 
 
 class PromptCut(UserWarning):
@@ -51,8 +51,6 @@ class Encoder:
 
     def encode_images(self, images: Sequence[Image]) -> Tensor:
         """Encode images of any size and mode; return (n, width) float32 on the CPU, each of length 1."""
-        import torch
-
         inputs = (
             self.image_processor(images=[image.convert("RGB") for image in batch], return_tensors="pt")
             for batch in batches(images, image_batch(self.device))
@@ -68,8 +66,6 @@ class Encoder:
         Raises:
             CaptionlessError: a text is empty.
         """
-        import torch
-
         if isinstance(texts, str):
             raise TypeError("encode_texts takes a list of texts, not one text")
         self._check_texts(texts)
@@ -120,8 +116,6 @@ class Encoder:
         return content_digests(self.folder, self.image_processor, self.text_limit)
 
     def _unit(self, features: Callable[..., Any], inputs: Mapping[str, Any]) -> Tensor:
-        import torch
-
         with torch.no_grad():
             found = features(**{name: value.to(self.device) for name, value in inputs.items()})
             vectors = found if isinstance(found, torch.Tensor) else found.pooler_output

@@ -8,9 +8,10 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
+from PIL import Image
 from torch import Tensor
 
 from captionless.encoders.dual_encoder import Encoder, batches, image_batch, load_encoder
@@ -19,9 +20,6 @@ from captionless.encoders.loading import load_encoder_network, loading_errors, m
 from captionless.errors import CaptionlessError
 from captionless.models.blocks import scaled
 from captionless.progress import Progress
-
-if TYPE_CHECKING:
-    from PIL.Image import Image
 
 
 @dataclass(frozen=True)
@@ -37,7 +35,7 @@ class Features:
 
     name: str
     independent: bool
-    encode_images: Callable[[Sequence[Image]], Tensor] = field(repr=False)
+    encode_images: Callable[[Sequence[Image.Image]], Tensor] = field(repr=False)
     encode_texts: Callable[[Sequence[str]], Tensor] | None = field(default=None, repr=False)
 
 
@@ -101,7 +99,7 @@ class _ImageModel:
     device: str
 
     @torch.no_grad()
-    def encode(self, images: Sequence[Image]) -> Tensor:
+    def encode(self, images: Sequence[Image.Image]) -> Tensor:
         """Encode images of any size and mode; return float32 (n, d) on the CPU, not normalised."""
         vectors = torch.cat([self._encode(batch) for batch in batches(images, image_batch(self.device))])
         if len(vectors) != len(images) or not bool(vectors.isfinite().all()):
@@ -113,8 +111,6 @@ class _ImageModel:
 
     def check(self) -> None:
         """Encode an image, and raise if the features are random (ViT-MAE hides a random part of each image)."""
-        from PIL import Image
-
         probe = Image.linear_gradient("L")
         if not torch.allclose(self.encode([probe]), self.encode([probe]), rtol=1e-3, atol=1e-5):
             raise CaptionlessError(
@@ -122,7 +118,7 @@ class _ImageModel:
                 f"{IMAGE_MODEL.advice}"
             )
 
-    def _encode(self, images: Sequence[Image]) -> Tensor:
+    def _encode(self, images: Sequence[Image.Image]) -> Tensor:
         inputs = self.processor(images=[image.convert("RGB") for image in images], return_tensors="pt")
         outputs = self.network(pixel_values=inputs["pixel_values"].to(self.device))
         pooled, hidden = outputs.get("pooler_output"), outputs.get("last_hidden_state")

@@ -7,6 +7,9 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import torch
+
+from captionless.device import to_device
 from captionless.encoders.hub import ModelKind, quiet_hub
 from captionless.errors import CaptionlessError
 
@@ -56,13 +59,10 @@ def load_encoder_network(name: str, kind: ModelKind, folder: Path, device: str) 
     Raises:
         CaptionlessError: other tensors are missing from its weights.
     """
-    import torch
     from transformers import AutoModel
 
     # From its own module: several transformers 5 releases hide the public name where torchvision is missing.
     from transformers.models.auto.image_processing_auto import AutoImageProcessor
-
-    from captionless.device import to_device
 
     network, report = AutoModel.from_pretrained(
         folder, dtype=torch.float32, use_safetensors=True, output_loading_info=True, **_LOCAL
