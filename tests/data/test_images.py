@@ -18,7 +18,7 @@ from captionless.data.folder import find_images
 from captionless.data.images import (
     ImageFile,
     SkippedFile,
-    held_out,
+    is_held_out,
     read_images,
     sample_images,
     write_images_report,
@@ -197,23 +197,23 @@ def test_the_example_folder_is_read_without_alarm():
 def test_about_the_share_asked_for_is_held_out():
     digests = [hashlib.sha256(str(i).encode()).hexdigest() for i in range(5000)]
     for share in (0.05, 0.1, 0.5, 0.9):
-        assert abs(sum(held_out(digest, share) for digest in digests) / 5000 - share) < 0.025
+        assert abs(sum(is_held_out(digest, share) for digest in digests) / 5000 - share) < 0.025
 
 
 @given(DIGESTS, SHARES, SHARES)
 def test_a_larger_share_holds_out_all_that_a_smaller_one_does(digest, a, b):
-    assert held_out(digest, min(a, b)) <= held_out(digest, max(a, b))
+    assert is_held_out(digest, min(a, b)) <= is_held_out(digest, max(a, b))
 
 
 @given(DIGESTS)
 def test_nothing_and_everything_can_be_held_out(digest):
-    assert not held_out(digest, 0)
-    assert held_out(digest, 1)
+    assert not is_held_out(digest, 0)
+    assert is_held_out(digest, 1)
 
 
 @given(DIGESTS, SHARES)
 def test_holding_out_follows_from_the_content_alone(digest, share):
-    assert held_out(digest, share) == held_out(str(digest), share)
+    assert is_held_out(digest, share) == is_held_out(str(digest), share)
 
 
 def test_the_report_says_of_every_file_what_became_of_it(folder, tmp_path_factory):
@@ -228,7 +228,7 @@ def test_the_report_says_of_every_file_what_became_of_it(folder, tmp_path_factor
     assert "JPEGLib" in rows["shout.tif"]["notes"]
     for entry in entries:
         if isinstance(entry, ImageFile) and entry.name != "copy/alpha.png":
-            assert rows[entry.name]["status"] == ("held out" if held_out(entry.digest, 0.4) else "used")
+            assert rows[entry.name]["status"] == ("held out" if is_held_out(entry.digest, 0.4) else "used")
 
 
 @pytest.mark.parametrize("full", [0, 300])

@@ -14,7 +14,7 @@ from PIL import Image
 import encoder_factory
 import tiny
 from captionless.checkpoints.config import load_config, save_config
-from captionless.checkpoints.image_list import read_image_list, read_labels
+from captionless.checkpoints.image_list import listed_labels, read_image_list
 from captionless.checkpoints.model import BANK, WEIGHTS, Model, load_model
 from captionless.checkpoints.tensors import read_tensors, save_tensors
 from captionless.config.sampling import SamplingConfig
@@ -111,7 +111,7 @@ def test_a_model_folder_of_classes_holds_them_and_no_bank(photos: Path, tmp_path
 
 def test_the_label_of_every_image_is_recorded(photos: Path, tmp_path: Path) -> None:
     out = train(photos, tmp_path / "model", classes=True, **TINY)
-    labels = read_labels(out)
+    labels = listed_labels(out)
     assert {name: labels[digest] for name, digest, _ in read_image_list(out)} == {
         f"{colour}/{i}.png": colour for colour in COLOURS for i in range(6)
     }

@@ -32,7 +32,7 @@ def read_image_list(folder: Path) -> list[tuple[str, str, str]]:
     return [(row[0], row[1], row[2]) for row in _read_rows(folder) if len(row) in (3, 4)]
 
 
-def read_labels(folder: Path) -> dict[str, str]:
+def listed_labels(folder: Path) -> dict[str, str]:
     """Return labels by content hash; empty for a text-conditional model."""
     return {row[1]: row[3] for row in _read_rows(folder) if len(row) == 4}
 

@@ -6,7 +6,7 @@ from captionless.data.folder import find_images
 from captionless.data.images import (
     ImageFile,
     SkippedFile,
-    held_out,
+    is_held_out,
     read_images,
     sample_images,
     write_images_report,
@@ -22,7 +22,7 @@ __all__ = [
     "denormalise",
     "find_images",
     "find_labels",
-    "held_out",
+    "is_held_out",
     "normalise",
     "read_arrays",
     "read_images",

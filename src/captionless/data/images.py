@@ -169,7 +169,7 @@ def sample_images(folder: str | Path, count: int) -> list[Image.Image]:
     return images
 
 
-def held_out(digest: str, share: float) -> bool:
+def is_held_out(digest: str, share: float) -> bool:
     """Return whether an image belongs to the ``share`` (0 to 1) that is held out from training.
 
     This depends on the content alone: identical images stay together, adding images changes nothing for the others,
@@ -181,8 +181,8 @@ def held_out(digest: str, share: float) -> bool:
 def write_images_report(path: str | Path, entries: Iterable[ImageFile | SkippedFile], hold_out: float = 0.0) -> None:
     """Write a CSV with file, status, reason and notes of each file of a folder.
 
-    Status is ``used``, ``held out`` (see `held_out`, with the share ``hold_out``), ``duplicate`` (of an earlier file,
-    and counted once) or ``skipped``.
+    Status is ``used``, ``held out`` (see `is_held_out`), ``duplicate`` (of an earlier file, and counted once) or
+    ``skipped``.
 
     Raises:
         CaptionlessError: the report cannot be written.
@@ -197,5 +197,5 @@ def write_images_report(path: str | Path, entries: Iterable[ImageFile | SkippedF
             elif (original := first.setdefault(entry.digest, entry.name)) != entry.name:
                 status, reason = "duplicate", f"same content as {original}"
             else:
-                status, reason = "held out" if held_out(entry.digest, hold_out) else "used", ""
+                status, reason = "held out" if is_held_out(entry.digest, hold_out) else "used", ""
             writer.writerow((entry.name, status, reason, "; ".join(entry.notes)))

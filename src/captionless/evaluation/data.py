@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from captionless.checkpoints.config import model_folder
-from captionless.checkpoints.image_list import read_labels
+from captionless.checkpoints.image_list import listed_labels
 from captionless.data.arrays import ImageArrays, read_arrays
 from captionless.data.labels import find_labels, normalise_label
 from captionless.encoders.embeddings import EmbeddedImages, embed
@@ -108,7 +108,7 @@ def load_evaluation_data(
     key = (config.size, config.denoiser.channels, config.encoder.digest if config.encoder else name)
     if key not in cache:
         images = _read_images(data, generator, progress, labels)
-        recorded = read_labels(model_folder(name)) if labels is None else {}
+        recorded = listed_labels(model_folder(name)) if labels is None else {}
         cache[key] = images if config.encoder else _with_classes(images, generator, recorded)
     everything = cache[key]
     seen, unrecorded = seen_digests(name)

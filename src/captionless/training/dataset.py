@@ -12,11 +12,11 @@ import torch
 from torch import Tensor
 
 from captionless.checkpoints.config import base_folder
-from captionless.checkpoints.image_list import HELD_OUT, TRAIN, read_image_list, read_labels
+from captionless.checkpoints.image_list import HELD_OUT, TRAIN, listed_labels, read_image_list
 from captionless.checkpoints.model import BANK
 from captionless.checkpoints.tensors import read_tensors
 from captionless.data.arrays import ImageArrays, normalise, read_arrays
-from captionless.data.images import held_out, write_images_report
+from captionless.data.images import is_held_out, write_images_report
 from captionless.data.labels import normalise_label
 from captionless.encoders.cache import Vectors
 from captionless.encoders.choice import AUTO, choose_encoder
@@ -144,7 +144,7 @@ def pick_encoder(plan: Plan, progress: Progress, device: str) -> tuple[Encoder, 
 
 def split(found: ImageArrays, conditions: Vectors, plan: Plan) -> tuple[Examples, Examples]:
     """Return training and held-out images; of identical images only the first is kept."""
-    aside = [i for i in found.unique if held_out(found.digests[i], plan.config.hold_out)]
+    aside = [i for i in found.unique if is_held_out(found.digests[i], plan.config.hold_out)]
     train = sorted(set(found.unique) - set(aside))
     return _take(found, conditions, train, plan.sizes), _take(found, conditions, aside, plan.sizes[:1])
 
@@ -190,7 +190,7 @@ def in_recorded_order(plan: Plan, dataset: Dataset) -> Dataset:
     if gone or new:
         raise cannot_resume(out, f"{folder} has changed since ({len(gone):,} images removed, {len(new):,} added)")
     if dataset.classes:
-        before = read_labels(out)
+        before = listed_labels(out)
         for name, digest, label in zip(train.names, train.digests, dataset.labels(train), strict=True):
             if before.get(digest) != label:
                 was = normalise_label(before.get(digest, "nothing"))
