@@ -26,7 +26,7 @@ from captionless.generation.image import GeneratedImage
 from captionless.generation.seeds import image_seeds
 from tiny import FakeEncoder
 
-QUICK = SamplingConfig(steps=4, precision="float32")
+QUICK = SamplingConfig(steps=4, precision="float32", variety=0)
 PHOTO = Image.fromarray(np.random.default_rng(0).integers(0, 256, (30, 50, 3), dtype=np.uint8))
 COLD = Image.fromarray(np.random.default_rng(1).integers(0, 256, (20, 20, 3), dtype=np.uint8))
 
@@ -90,6 +90,24 @@ def test_an_early_switch_samples_the_later_prompt_and_a_late_one_the_prompt(
     assert levels(late, one(painter, "a rose", **more)) <= 1
     assert levels(middle, early) > 1
     assert levels(middle, late) > 1
+
+
+@pytest.mark.parametrize(
+    "composition",
+    [
+        Composition(then="a daisy", switch=1e-9),
+        Composition(towards="a daisy"),
+        Composition(like=PHOTO, like_share=1.0),
+    ],
+    ids=["then", "towards", "like"],
+)
+def test_only_the_prompt_itself_is_drawn_per_image(composition: Composition, painter: Generator) -> None:
+    """Where another prompt or an image alone decides, variety changes nothing."""
+    still, varied = (
+        painter.generate("a rose", 2, sampling=QUICK.replace(variety=v), composition=composition)[-1] for v in (0, 1)
+    )
+    assert levels(still, varied) <= 1
+    assert levels(*(one(painter, "a rose", sampling=QUICK.replace(variety=v)) for v in (0, 1))) > 1
 
 
 def test_a_reference_image_is_sampled_with_words_or_without(painter: Generator) -> None:
@@ -184,7 +202,7 @@ def test_a_composed_image_does_not_depend_on_its_batch(
 
 
 def test_a_plain_prompt_is_one_part_at_all_times() -> None:
-    (part,), negative = compose(["a rose", "a tulip"], 2, Composition(), words, None)
+    (part,), negative = compose(words(["a rose", "a rose", "a tulip", "a tulip"]), 2, Composition(), words)
     assert torch.equal(part.condition, words(["a rose", "a rose", "a tulip", "a tulip"]))
     assert (part.weight, part.interval, negative) == (1.0, (0.0, 1.0), None)
 
@@ -192,7 +210,7 @@ def test_a_plain_prompt_is_one_part_at_all_times() -> None:
 def test_a_switch_divides_the_time_that_is_left_to_sample_in() -> None:
     composition = Composition(then="a daisy", switch=0.25)
     for start, at in ((1.0, 0.75), (0.4, 0.3)):
-        first, second = compose(["a rose"], 1, composition, words, None, start)[0]
+        first, second = compose(words(["a rose"]), 1, composition, words, start)[0]
         assert first.interval == (pytest.approx(at), 1.0)
         assert second.interval == (0.0, pytest.approx(at))
         assert torch.equal(second.condition, words(["a daisy"]))
@@ -200,7 +218,7 @@ def test_a_switch_divides_the_time_that_is_left_to_sample_in() -> None:
 
 def test_further_prompts_and_words_to_avoid_go_with_every_image() -> None:
     composition = Composition("yellow", (("a meadow", 0.5), ("rain", -1.0)))
-    parts, negative = compose(["a rose", "a tulip"], 2, composition, words, None)
+    parts, negative = compose(words(["a rose", "a rose", "a tulip", "a tulip"]), 2, composition, words)
     assert [part.weight for part in parts] == [1.0, 0.5, -1.0]
     assert all(
         torch.equal(part.condition, words([text] * 4))
@@ -213,7 +231,7 @@ def test_further_prompts_and_words_to_avoid_go_with_every_image() -> None:
 def test_the_steps_of_a_walk_are_even() -> None:
     assert towards_shares(5) == [0.0, 0.25, 0.5, 0.75, 1.0]
     assert towards_shares(1) == [0.5]
-    (part,), _ = compose(["a rose"], 5, Composition(towards="a daisy"), words, None)
+    (part,), _ = compose(words(["a rose"] * 5), 5, Composition(towards="a daisy"), words)
     angles = [math.acos(float(a @ b)) for a, b in zip(part.condition, part.condition[1:], strict=False)]
     assert angles == pytest.approx([sum(angles) / 4] * 4, abs=1e-3)
 

@@ -283,10 +283,12 @@ def test_a_download_is_announced_even_while_other_warnings_are_silenced(
 def test_words_become_conditions_through_the_bridge_and_the_models_own_images(painter: Generator) -> None:
     texts = FakeEncoder().encode_texts(["a daisy", "a rose"])
     for bridge in BRIDGES:
-        bridge_data = BridgeData(painter.model.bank, 1 / 20.0, painter.text_mean)
+        bridge_data = BridgeData(painter.model.bank, painter.text_mean)
         sampling = SamplingConfig(bridge=bridge)
         expected = to_condition(texts, bridge_data, sampling)
         torch.testing.assert_close(painter.conditions(["a daisy", "a rose"], sampling), expected)
+        drawn = to_condition(texts[[1, 0, 1]], bridge_data, sampling, [3, 4, 5])
+        torch.testing.assert_close(painter.conditions(["a rose", "a daisy", "a rose"], sampling, [3, 4, 5]), drawn)
 
 
 def test_the_mean_of_texts_is_that_of_prompts_about_the_training_images(model: Model, tmp_path: Path) -> None:

@@ -59,7 +59,7 @@ def test_what_goes_with_a_class_is_a_class_too(generator: Generator, where: str)
 
 
 def test_between_two_classes_lie_their_mixtures(generator: Generator) -> None:
-    parts, _ = generator._composed(["rose"], 3, FEW, Composition(towards="tulip"), 1.0)
+    parts, _ = generator._composed(["rose"], [0, 0, 0], FEW, Composition(towards="tulip"), 1.0)
     conditions = parts[0].condition
     torch.testing.assert_close(conditions[0], torch.tensor([0.0, 1.0, 0.0]))
     torch.testing.assert_close(conditions[1], torch.tensor([0.0, 0.5**0.5, 0.5**0.5]))

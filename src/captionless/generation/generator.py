@@ -124,11 +124,7 @@ class Generator:
     ) -> Tensor:
         """Return one condition vector per prompt, (n, d): from encoder and bridge, or one-hot for class names.
 
-        Args:
-            prompts: texts or class names.
-            sampling: bridge and variety.
-            seeds: one per prompt; each image of a prompt then draws a condition of its own (see ``variety``). Without
-                them, conditions are those that variety 0 gives to every image.
+        With ``seeds``, one per prompt, each is drawn with the variety of ``sampling``; without, all have variety 0.
 
         Raises:
             CaptionlessError: for a class-conditional model, a prompt is not one of its classes, or a bridge was chosen.
