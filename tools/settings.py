@@ -11,17 +11,17 @@ from pathlib import Path
 from types import NoneType, UnionType
 from typing import Any, Literal, get_args, get_origin
 
-from captionless.config.describe import describe_allowed, describe_default
 from captionless.config.evaluation import ClassifierConfig, EvaluationConfig
+from captionless.config.fields import field_default, field_range
 from captionless.config.sampling import SamplingConfig
 from captionless.config.train_request import TrainRequest
 from captionless.config.training import TrainConfig
 
 ROOT = Path(__file__).parents[1]
 OPTIONS = {
-    "TrainOptions": (TrainRequest, TrainConfig),
-    "SamplingOptions": (SamplingConfig,),
-    "EvaluationOptions": (EvaluationConfig,),
+    "TrainKeywords": (TrainRequest, TrainConfig),
+    "SamplingKeywords": (SamplingConfig,),
+    "EvaluationKeywords": (EvaluationConfig,),
 }
 TITLES = {
     "Training: what and where": TrainRequest,
@@ -64,7 +64,7 @@ def keyword_types() -> str:
         lines += ["", "", f"class {name}(TypedDict, total=False):"]
         lines += [f'    """The fields of ``{"`` and ``".join(config.__name__ for config in configs)}``."""', ""]
         lines += [f"    {field}: {spelled(info.annotation)}" for field, info in fields if not info.is_required()]
-    lines += ["", "", "class EvaluateOptions(EvaluationOptions, SamplingOptions, total=False):"]
+    lines += ["", "", "class EvaluateKeywords(EvaluationKeywords, SamplingKeywords, total=False):"]
     lines += ['    """The settings of ``captionless.evaluate``."""']
     return "\n".join(lines) + "\n"
 
@@ -79,7 +79,7 @@ def tables() -> str:
     for title, config in TITLES.items():
         lines += ["", f"## {title}", "", "| setting | default | allowed | effect |", "|---|---|---|---|"]
         for field, info in config.model_fields.items():
-            lines.append(f"| `{field}` | {describe_default(info)} | {describe_allowed(info)} | {info.description} |")
+            lines.append(f"| `{field}` | {field_default(info)} | {field_range(info)} | {info.description} |")
     return "\n".join(lines) + "\n"
 
 

@@ -32,13 +32,14 @@ import captionless
 from captionless.checkpoints.config import base_folder, load_config, model_folder
 from captionless.checkpoints.model import Model
 from captionless.conditioning.composition import slerp
-from captionless.config.keyword_types import TrainOptions
-from captionless.config.sampling import SAMPLERS, SamplingConfig
+from captionless.config.keyword_types import TrainKeywords
+from captionless.config.sampling import SamplingConfig
+from captionless.diffusion.samplers import SAMPLERS
 from captionless.generation.grids import sample_grid
 from captionless.generation.image import GeneratedImage
 from captionless.generation.writer import ImageWriter
 
-TRAINING: TrainOptions = {"size": 32, "images": 40_000}
+TRAINING: TrainKeywords = {"size": 32, "images": 40_000}
 BASE: dict[str, Any] = {"guidance": 3.0, "guidance_interval": (0.0, 1.0), "steps": 10}
 """How rows are sampled, except for what they vary; few steps, since there are many rows."""
 NEIGHBOURS = 20
@@ -66,7 +67,7 @@ class Row:
     bridge: Callable[[Tensor, Model], Tensor] | None = None
 
 
-MODELS: dict[str, TrainOptions] = {
+MODELS: dict[str, TrainKeywords] = {
     "whole": {},
     "element": {"mask": "element"},
     "tokens": {"tokens": 4},

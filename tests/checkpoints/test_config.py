@@ -24,7 +24,7 @@ from captionless.checkpoints.config import (
     save_config,
 )
 from captionless.checkpoints.model import Model
-from captionless.config.describe import choices
+from captionless.config.fields import field_choices
 from captionless.config.training import PREDICTIONS, TrainConfig
 from captionless.diffusion.schedules import SCHEDULE_KINDS, AnySchedule, CosineSchedule, LinearSchedule
 from captionless.encoders.digest import IMAGE_SIDES
@@ -86,7 +86,7 @@ def test_every_schedule_and_prediction_comes_back(
 
 
 def test_the_kinds_of_schedules_are_named_in_the_file_as_in_the_settings(tmp_path: Path, model: Model) -> None:
-    assert set(SCHEDULE_KINDS) == set(choices(TrainConfig.model_fields["schedule"]))
+    assert set(SCHEDULE_KINDS) == set(field_choices(TrainConfig.model_fields["schedule"]))
     save_config(tmp_path, replace(model.config, schedule=LinearSchedule(150)))
     assert json.loads((tmp_path / CONFIG).read_text(encoding="utf-8"))["schedule"] == {
         "kind": "linear",

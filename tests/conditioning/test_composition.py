@@ -18,7 +18,8 @@ from torch import Tensor
 import tiny
 from captionless.checkpoints.model import Model
 from captionless.conditioning.composition import Composition, compose, slerp, towards_shares
-from captionless.config.sampling import SAMPLERS, SamplingConfig
+from captionless.config.sampling import SamplingConfig
+from captionless.diffusion.samplers import SAMPLERS
 from captionless.errors import CaptionlessError
 from captionless.generation.editing import Edit
 from captionless.generation.generator import Generator
@@ -180,7 +181,7 @@ COMPOSITIONS = {
 @hypothesis_settings(max_examples=8)
 @given(
     what=st.sampled_from(sorted(COMPOSITIONS)),
-    sampler=st.sampled_from(SAMPLERS),
+    sampler=st.sampled_from(list(SAMPLERS)),
     batch=st.integers(1, 6),
     n=st.integers(1, 3),
     edited=st.booleans(),

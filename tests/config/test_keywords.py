@@ -11,17 +11,17 @@ import pytest
 import captionless
 import tiny
 from captionless.config.evaluation import EvaluationConfig
-from captionless.config.keyword_types import EvaluateOptions, SamplingOptions, TrainOptions
+from captionless.config.keyword_types import EvaluateKeywords, SamplingKeywords, TrainKeywords
 from captionless.config.sampling import SamplingConfig
 from captionless.config.train_request import TrainRequest
 from captionless.config.training import TrainConfig
 from captionless.errors import CaptionlessError
 
 VERBS: list[tuple[Callable[..., Any], list[Any], Any]] = [
-    (captionless.Generator.generate, [SamplingConfig], SamplingOptions),
-    (captionless.Generator.stream, [SamplingConfig], SamplingOptions),
-    (captionless.evaluate, [EvaluationConfig, SamplingConfig], EvaluateOptions),
-    (captionless.train, [TrainRequest, TrainConfig], TrainOptions),
+    (captionless.Generator.generate, [SamplingConfig], SamplingKeywords),
+    (captionless.Generator.stream, [SamplingConfig], SamplingKeywords),
+    (captionless.evaluate, [EvaluationConfig, SamplingConfig], EvaluateKeywords),
+    (captionless.train, [TrainRequest, TrainConfig], TrainKeywords),
 ]
 
 

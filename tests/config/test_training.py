@@ -8,14 +8,14 @@ from typing import Any
 
 import pytest
 
-from captionless.config.describe import choices
-from captionless.config.training import COURSE, MAX_STEPS, PRESETS, TrainConfig
+from captionless.config.fields import field_choices
+from captionless.config.training import COURSE_TRAINING, MAX_STEPS, TRAINING_PRESETS, TrainConfig
 from captionless.diffusion.schedules import SCHEDULE_KINDS, LinearSchedule
 from captionless.errors import CaptionlessError
 from captionless.models.blocks import GROUP
 from captionless.models.presets import course_denoiser, default_patch
 from captionless.models.unet import DenoiserConfig
-from captionless.training.network import denoiser_config, noise_schedule
+from captionless.training.network import network_config, noise_schedule
 from captionless.training.start import Start
 
 
@@ -69,12 +69,12 @@ def test_grey_images_have_one_channel_and_colour_three() -> None:
 
 # --- the diffusion core ---
 
-SCHEDULES = choices(TrainConfig.model_fields["schedule"])
+SCHEDULES = field_choices(TrainConfig.model_fields["schedule"])
 
 
 @pytest.mark.parametrize("name", ["prediction", "schedule", "weighting", "mask", "network"])
 def test_unknown_names_are_refused_with_those_there_are(name: str) -> None:
-    known = choices(TrainConfig.model_fields[name])
+    known = field_choices(TrainConfig.model_fields[name])
     assert getattr(TrainConfig(), name) == known[0]
     assert str(refused(**{name: "cozy"})) == f"`{name}` must be one of {', '.join(known)}, not cozy."
     for choice in known:
@@ -123,7 +123,7 @@ def test_what_cannot_be_trained_is_refused_with_what_can(given: Any, parameter: 
 def test_what_the_settings_allow_has_a_schedule_and_a_network(given: Any) -> None:
     settings = TrainConfig(**given)
     assert type(noise_schedule(settings)) is SCHEDULE_KINDS[settings.schedule]
-    made = denoiser_config(Start(), settings, 10)
+    made = network_config(Start(), settings, 10)
     assert (made.width, made.tokens, made.condition_width) == (settings.width, settings.tokens, 10)
 
 
@@ -141,29 +141,29 @@ def test_the_command_line_need_not_wait_for_torch_to_know_the_settings() -> None
 # --- presets ---
 
 
-@pytest.mark.parametrize("name", PRESETS)
+@pytest.mark.parametrize("name", TRAINING_PRESETS)
 def test_every_preset_can_be_trained(name: str) -> None:
-    settings = TrainConfig(**PRESETS[name])
-    denoiser_config(Start(), settings, 512).check_size(settings.size)
+    settings = TrainConfig(**TRAINING_PRESETS[name])
+    network_config(Start(), settings, 512).check_size(settings.size)
     noise_schedule(settings)
 
 
 def test_the_course_is_what_introductory_courses_train() -> None:
-    settings = TrainConfig(**COURSE)
+    settings = TrainConfig(**COURSE_TRAINING)
     assert noise_schedule(settings) == LinearSchedule(150, 1e-4, 0.02)
     assert (settings.prediction, settings.mask, settings.weighting) == ("eps", "element", "uniform")
     assert settings.condition_cosine == 1
-    assert denoiser_config(Start(), settings, 10) == course_denoiser(10)
-    assert denoiser_config(Start(), settings.replace(grey=True), 512) == course_denoiser(512, channels=1)
+    assert network_config(Start(), settings, 10) == course_denoiser(10)
+    assert network_config(Start(), settings.replace(grey=True), 512) == course_denoiser(512, channels=1)
 
 
 @pytest.mark.parametrize(
     "own", [{"schedule_steps": 400}, {"prediction": "v", "zero_terminal_snr": True}, {"size": 16}, {"width": 64}]
 )
 def test_single_settings_of_a_preset_may_be_changed(own: Any) -> None:
-    settings = TrainConfig(**{**COURSE, **own})
+    settings = TrainConfig(**{**COURSE_TRAINING, **own})
     assert {name: getattr(settings, name) for name in own} == own
-    assert denoiser_config(Start(), settings, 10).multipliers == (1, 1, 2)
+    assert network_config(Start(), settings, 10).multipliers == (1, 1, 2)
 
 
 # --- on disk ---
@@ -171,7 +171,7 @@ def test_single_settings_of_a_preset_may_be_changed(own: Any) -> None:
 
 def test_settings_survive_a_model_folder() -> None:
     settings = TrainConfig().replace(size=32, images=1000, minutes=None, learning_rate=3e-4, grey=True)
-    for one in (settings, TrainConfig(**COURSE), settings.replace(schedule="linear", zero_terminal_snr=True)):
+    for one in (settings, TrainConfig(**COURSE_TRAINING), settings.replace(schedule="linear", zero_terminal_snr=True)):
         assert TrainConfig.from_record(json.loads(json.dumps(one.model_dump(mode="json")))) == one
 
 

@@ -8,7 +8,6 @@ import pytest
 import torch
 from torch import Tensor
 
-from captionless.config import sampling
 from captionless.diffusion.reverse import ReverseProcess, Sampling, Step, drive
 from captionless.diffusion.samplers import (
     SAMPLERS,
@@ -70,10 +69,6 @@ def run(
     noise = noise or draws(x.shape, dtype=x.dtype)
     process = ReverseProcess(schedule, times, noise)
     return drive(sampler(x, process, **options), spy.denoise, spy.steps.append), spy
-
-
-def test_every_name_of_the_command_line_is_a_sampler() -> None:
-    assert set(SAMPLERS) == set(sampling.SAMPLERS)
 
 
 # --- what is called, and how often ---

@@ -31,7 +31,7 @@ from captionless.models.unet import Denoiser
 from captionless.training import step
 from captionless.training.dataset import Examples
 from captionless.training.loop import loop
-from captionless.training.state import begin
+from captionless.training.state import begin_state
 
 QUICK = SamplingConfig(steps=3, precision="float32")
 SMALL = tiny.model()
@@ -102,7 +102,7 @@ def test_it_learns_to_use_the_small_image() -> None:
     settings = TrainConfig(size=8, width=16, batch=32, images=32 * 60, learning_rate=2e-3, flip=False)
     torch.manual_seed(0)
     network = Denoiser(super_resolution_denoiser(8, 3, 16, tiny.WIDTH, 0.0))
-    state = begin(network, settings, CosineSchedule())
+    state = begin_state(network, settings, CosineSchedule())
     loop(state, examples, [], Accelerator(cpu=True))
     x0, eps = normalise(pixels), tiny.random(64, 3, 8, 8)
 

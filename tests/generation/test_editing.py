@@ -12,8 +12,9 @@ from PIL import Image
 
 import tiny
 from captionless.checkpoints.model import Model
-from captionless.config.sampling import SAMPLERS, SamplingConfig
+from captionless.config.sampling import SamplingConfig
 from captionless.data.decode import square
+from captionless.diffusion.samplers import SAMPLERS
 from captionless.errors import CaptionlessError
 from captionless.generation.editing import STRENGTH, Edit, keep_outside, mask_tensor, photo_tensor
 from captionless.generation.sample import Stage, sample_batches

@@ -20,7 +20,8 @@ from captionless.checkpoints.tensors import save_tensors
 from captionless.conditioning.bridge import BridgeData, to_condition
 from captionless.conditioning.composition import Composition
 from captionless.conditioning.subject import subject_prompts
-from captionless.config.sampling import BRIDGES, SAMPLERS, SamplingConfig
+from captionless.config.sampling import BRIDGES, SamplingConfig
+from captionless.diffusion.samplers import SAMPLERS
 from captionless.encoders import dual_encoder as encoders
 from captionless.encoders import hub as encoder_files
 from captionless.errors import CaptionlessError

@@ -11,8 +11,9 @@ from PIL import Image
 
 import tiny
 from captionless.checkpoints.model import Model
-from captionless.config.sampling import SAMPLERS, SamplingConfig
+from captionless.config.sampling import SamplingConfig
 from captionless.diffusion.reverse import Step
+from captionless.diffusion.samplers import SAMPLERS
 from captionless.generation.editing import Edit
 from captionless.generation.generator import Generator
 from captionless.generation.grids import MARGIN, TEXT_HEIGHT

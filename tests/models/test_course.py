@@ -12,19 +12,19 @@ from torch.overrides import TorchFunctionMode
 import tiny
 from captionless.checkpoints.config import EncoderReference, ModelConfig, TrainingRecord
 from captionless.config.sampling import SamplingConfig
-from captionless.config.training import COURSE, TrainConfig
+from captionless.config.training import COURSE_TRAINING, TrainConfig
 from captionless.diffusion.reverse import Step
 from captionless.generation.sample import Stage, sample_batches
 from captionless.models.presets import course_denoiser
 from captionless.models.unet import Denoiser
-from captionless.training.network import denoiser_config, noise_schedule
+from captionless.training.network import network_config, noise_schedule
 from captionless.training.resolve import resolve_settings
 from captionless.training.start import Start
-from captionless.training.state import begin
+from captionless.training.state import begin_state
 from captionless.training.step import Batch, step_generator, step_loss
 
 CLASSES = 10
-SMALL = TrainConfig(**{**COURSE, "size": 8, "width": 16, "flip": False})
+SMALL = TrainConfig(**{**COURSE_TRAINING, "size": 8, "width": 16, "flip": False})
 
 
 class Operations(TorchFunctionMode):
@@ -116,7 +116,7 @@ def losses(network: nn.Module, steps: int, optimizer: torch.optim.Optimizer | No
 @pytest.fixture(scope="module")
 def trained() -> Denoiser:
     torch.manual_seed(0)
-    training = begin(Denoiser(denoiser_config(Start(), SMALL, CLASSES)).train(), SMALL, noise_schedule(SMALL))
+    training = begin_state(Denoiser(network_config(Start(), SMALL, CLASSES)).train(), SMALL, noise_schedule(SMALL))
     for group in training.optimizer.param_groups:
         group["lr"] = 5e-3
     losses(training.network, 60, training.optimizer)
@@ -151,11 +151,11 @@ def test_ddpm_samples_the_class_asked_for_in_as_many_steps_as_it_was_trained_on(
 
 
 def test_begun_from_a_course_model_it_stays_one_at_a_larger_size() -> None:
-    small = TrainConfig(**(COURSE | {"size": 16, "width": 32}))
+    small = TrainConfig(**(COURSE_TRAINING | {"size": 16, "width": 32}))
     encoder = EncoderReference("fake", "0" * 64, tiny.WIDTH, 20.0)
     network = replace(course_denoiser(tiny.WIDTH), width=32)
     config = ModelConfig(16, network, encoder, training=TrainingRecord(settings=small.model_dump(mode="json")))
     start = Start(config, "course")
     larger = resolve_settings(start, {"size": 32})
     assert (larger.network, larger.mask, larger.prediction, larger.schedule_steps) == ("course", "element", "eps", 150)
-    assert denoiser_config(start, larger, tiny.WIDTH) == network
+    assert network_config(start, larger, tiny.WIDTH) == network

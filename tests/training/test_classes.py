@@ -18,7 +18,7 @@ from captionless.checkpoints.image_list import listed_labels, read_image_list
 from captionless.checkpoints.model import BANK, WEIGHTS, Model, load_model
 from captionless.checkpoints.tensors import read_tensors, save_tensors
 from captionless.config.sampling import SamplingConfig
-from captionless.config.training import COURSE, TrainConfig
+from captionless.config.training import COURSE_TRAINING, TrainConfig
 from captionless.errors import CaptionlessError
 from captionless.generation.generator import Generator
 from captionless.models.unet import CONDITION_LAYERS
@@ -26,7 +26,7 @@ from captionless.training import dataset as dataset_module
 from captionless.training.dataset import Dataset, Examples
 from captionless.training.network import initial_network
 from captionless.training.run import train
-from captionless.training.sample_grid import GridRows, choose_rows
+from captionless.training.sample_grid import GridRows, choose_grid_rows
 from captionless.training.start import Start
 from training_cases import StopsAt, same_state, state_tensors
 
@@ -128,7 +128,7 @@ def test_the_card_names_the_classes_and_how_to_ask_for_one(photos: Path, tmp_pat
 def test_contact_sheets_show_each_class_and_of_very_many_the_first() -> None:
     def rows(classes: tuple[str, ...]) -> GridRows:
         nothing = Examples(torch.empty(0, 3, 8, 8, dtype=torch.uint8), torch.empty(0, len(classes)))
-        return choose_rows(tiny.class_model(classes).config, Dataset(nothing, nothing, classes=classes), ())
+        return choose_grid_rows(tiny.class_model(classes).config, Dataset(nothing, nothing, classes=classes), ())
 
     few = rows(("blue", "green", "red"))
     assert few.labels == ["blue", "green", "red"]
@@ -146,7 +146,7 @@ def test_a_table_of_the_same_labels_trains_the_same_model(photos: Path, tmp_path
 
 
 def test_the_preset_of_courses_trains_on_classes_too(photos: Path, tmp_path: Path) -> None:
-    out = train(photos, tmp_path / "model", classes=True, **{**COURSE, **TINY})  # type: ignore[arg-type]
+    out = train(photos, tmp_path / "model", classes=True, **{**COURSE_TRAINING, **TINY})  # type: ignore[arg-type]
     config = load_config(out)
     assert (config.denoiser.condition_width, config.denoiser.activation, config.prediction) == (2, "gelu", "eps")
     assert Generator(load_model(out)).generate("red", sampling=SamplingConfig(steps=1))

@@ -18,7 +18,7 @@ from captionless.data.labels import FOLDERS
 from captionless.errors import CaptionlessError
 from captionless.training.dataset import Dataset
 from captionless.training.labelled_dataset import load_labelled_dataset
-from captionless.training.resolve import Plan, find_label_source
+from captionless.training.resolve import Plan, resolve_label_source
 from captionless.training.start import Start
 from training_cases import Remembers
 
@@ -144,7 +144,7 @@ def test_more_classes_than_those_of_the_model_begun_from_are_refused_too(photos:
 
 
 def source(start: Start, **given: Any) -> str | None:
-    return find_label_source(TrainRequest(folder=Path(), out=Path(), **given), start)
+    return resolve_label_source(TrainRequest(folder=Path(), out=Path(), **given), start)
 
 
 def test_labels_come_from_the_table_else_from_sub_folders_else_there_are_none() -> None:

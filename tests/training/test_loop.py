@@ -24,8 +24,8 @@ from captionless.models.blocks import Parts
 from captionless.models.unet import Denoiser
 from captionless.training import loop as loop_module
 from captionless.training.dataset import Examples
-from captionless.training.loop import CHECK_EVERY, Callback, StopTraining, loop
-from captionless.training.state import TrainState, begin, restore_state, save_state
+from captionless.training.loop import LOSS_EVERY, Callback, StopTraining, loop
+from captionless.training.state import TrainState, begin_state, restore_state, save_state
 from captionless.training.step import step_generator
 
 SCHEDULE = CosineSchedule()
@@ -70,7 +70,7 @@ def data(n: int = 5) -> Examples:
 def fresh(config: TrainConfig = CONFIG, seed: int = 0, schedule: AnySchedule = SCHEDULE) -> TrainState:
     torch.manual_seed(seed)
     network = Denoiser(replace(tiny.SHAPE, dropout=config.dropout)).train()
-    return begin(network.to(memory_format=torch.channels_last), config, schedule)  # type: ignore[call-overload]
+    return begin_state(network.to(memory_format=torch.channels_last), config, schedule)  # type: ignore[call-overload]
 
 
 def train(
@@ -187,7 +187,7 @@ def test_every_prediction_is_learned_and_the_average_follows(core: Any, schedule
 
 def test_a_network_of_other_parts_is_trained_and_averaged_like_any() -> None:
     parts = Parts(norm=torch.nn.BatchNorm2d, embed_time=lambda t: t[:, None])
-    state = begin(Denoiser(tiny.SHAPE, parts).train(), FAST, SCHEDULE)
+    state = begin_state(Denoiser(tiny.SHAPE, parts).train(), FAST, SCHEDULE)
     train(state)
     statistics = {name: value for name, value in state.network.state_dict().items() if "running_var" in name}
     assert statistics
@@ -288,4 +288,4 @@ def test_a_loss_that_is_not_a_number_stops_the_training_with_advice(images: int)
         train(state, replace(data(), conditions=data().conditions * math.nan))
     assert "\n" not in str(error.value)
     assert "`learning_rate`" in str(error.value)
-    assert state.images_seen <= 4 * CHECK_EVERY
+    assert state.images_seen <= 4 * LOSS_EVERY

@@ -12,12 +12,12 @@ import pytest
 import tiny
 from captionless.checkpoints.config import EncoderReference, ModelConfig, TrainingRecord
 from captionless.config.train_request import TrainRequest
-from captionless.config.training import COURSE, TrainConfig
+from captionless.config.training import COURSE_TRAINING, TrainConfig
 from captionless.diffusion.schedules import SCHEDULE_KINDS, CosineSchedule, FlowSchedule, LinearSchedule
 from captionless.errors import CaptionlessError
 from captionless.models.unet import DenoiserConfig
-from captionless.training.network import denoiser_config, initial_schedule, noise_schedule
-from captionless.training.resolve import BOUND, resolve, resolve_settings
+from captionless.training.network import initial_schedule, network_config, noise_schedule
+from captionless.training.resolve import INHERITED, resolve, resolve_settings
 from captionless.training.start import Start
 from captionless.training.tracking import check_tracker
 from training_cases import Remembers
@@ -33,14 +33,14 @@ OTHERS: dict[str, Any] = {
 
 def initialised(**recorded: Any) -> Start:
     config = TrainConfig(size=8, width=16, **recorded)
-    shape = denoiser_config(Start(), config, tiny.WIDTH)
+    shape = network_config(Start(), config, tiny.WIDTH)
     reference = EncoderReference("fake", "0" * 64, tiny.WIDTH, 20.0)
     record = TrainingRecord(settings=config.model_dump(mode="json"))
     return Start(ModelConfig(8, shape, reference, training=record), "parent")
 
 
 def shape(**settings: Any) -> DenoiserConfig:
-    return denoiser_config(Start(), TrainConfig(**settings), tiny.WIDTH)
+    return network_config(Start(), TrainConfig(**settings), tiny.WIDTH)
 
 
 # --- the network ---
@@ -102,11 +102,11 @@ def test_a_model_expanded_to_larger_images_sees_as_much_noise_at_each_time_as_be
 def test_what_the_weights_mean_is_taken_over_from_the_model_started_from(recorded: Any) -> None:
     config = resolve_settings(initialised(**recorded), {"learning_rate": 1e-4})
     parent = TrainConfig(**recorded)
-    assert {name: getattr(config, name) for name in BOUND} == {name: getattr(parent, name) for name in BOUND}
+    assert {name: getattr(config, name) for name in INHERITED} == {name: getattr(parent, name) for name in INHERITED}
     assert config.tokens == parent.tokens
-    assert set(BOUND) == set(OTHERS)
+    assert set(INHERITED) == set(OTHERS)
     assert (config.learning_rate, config.size, config.width) == (1e-4, 8, 16)
-    again: Any = {name: getattr(parent, name) for name in BOUND}
+    again: Any = {name: getattr(parent, name) for name in INHERITED}
     usual = TrainConfig().learning_rate
     assert resolve_settings(initialised(**recorded), again) == config.replace(learning_rate=usual)
 
@@ -120,7 +120,7 @@ def test_what_contradicts_the_model_started_from_is_refused_with_what_it_was_tra
 
 def test_tokens_may_be_added_to_a_model_without_but_not_changed() -> None:
     config = resolve_settings(initialised(), {"tokens": 4})
-    assert denoiser_config(initialised(), config, tiny.WIDTH).tokens == 4
+    assert network_config(initialised(), config, tiny.WIDTH).tokens == 4
     for tokens in (0, 2):
         with pytest.raises(CaptionlessError, match="tokens"):
             resolve_settings(initialised(tokens=4), {"tokens": tokens})
@@ -128,7 +128,7 @@ def test_tokens_may_be_added_to_a_model_without_but_not_changed() -> None:
 
 def test_a_preset_does_not_fit_on_a_model_of_another_core() -> None:
     with pytest.raises(CaptionlessError, match="conflicts with the model given by `start_from`"):
-        resolve_settings(initialised(), COURSE)
+        resolve_settings(initialised(), COURSE_TRAINING)
 
 
 def test_how_noise_levels_are_weighted_may_change_from_one_training_to_the_next() -> None:
@@ -139,7 +139,7 @@ def test_how_noise_levels_are_weighted_may_change_from_one_training_to_the_next(
 def test_a_model_from_before_there_were_other_cores_is_continued_as_it_was_trained() -> None:
     start = initialised()
     assert start.config is not None
-    old = {name: value for name, value in start.config.training.settings.items() if name not in BOUND}
+    old = {name: value for name, value in start.config.training.settings.items() if name not in INHERITED}
     config = resolve_settings(replace(start, config=replace(start.config, training=TrainingRecord(settings=old))), {})
     assert (config.prediction, config.schedule, config.tokens) == ("v", "cosine", 0)
 

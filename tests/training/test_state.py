@@ -17,7 +17,7 @@ from captionless.config.training import DEFAULT_MINUTES, TrainConfig
 from captionless.diffusion.schedules import CosineSchedule
 from captionless.errors import CaptionlessError
 from captionless.models.unet import Denoiser
-from captionless.training.state import TrainState, begin, restore_state, save_state
+from captionless.training.state import TrainState, begin_state, restore_state, save_state
 
 CONFIG = TrainConfig(size=8, width=16, batch=4, images=24, precision="float32")
 LONG = CONFIG.replace(images=100_000, learning_rate=1.0, batch=64)
@@ -26,7 +26,7 @@ LONG = CONFIG.replace(images=100_000, learning_rate=1.0, batch=64)
 def fresh(config: TrainConfig = CONFIG, seed: int = 0, **shape: Any) -> TrainState:
     torch.manual_seed(seed)
     network = Denoiser(replace(tiny.SHAPE, **shape)).train()
-    return begin(network.to(memory_format=torch.channels_last), config, CosineSchedule())  # type: ignore[call-overload]
+    return begin_state(network.to(memory_format=torch.channels_last), config, CosineSchedule())  # type: ignore[call-overload]
 
 
 def moved(state: TrainState) -> TrainState:

@@ -22,7 +22,7 @@ from captionless.errors import CaptionlessError
 from captionless.evaluation.metrics import Estimate, share
 from captionless.training.dataset import Dataset, Examples
 from captionless.training.run import train
-from captionless.training.state import TrainState, begin
+from captionless.training.state import TrainState, begin_state
 from captionless.training.validation import Validation, ValidationResult, Validator, read_validations
 from training_cases import Remembers
 
@@ -61,7 +61,7 @@ def run(
     validator, tracking = FakeValidator(*seen), SimpleNamespace(log=lambda *_: None)
     validation = Validation(every, validator, checkpointer, tracking, progress)  # type: ignore[arg-type]
     config = TrainConfig(size=8, width=16, images=finished)
-    state = begin(tiny.denoiser().requires_grad_(True), config, CosineSchedule())
+    state = begin_state(tiny.denoiser().requires_grad_(True), config, CosineSchedule())
     state.images_seen = start
     validation.on_start(state)
     for images in [*range(start + 5, max(validator.seen), 5), max(validator.seen)]:

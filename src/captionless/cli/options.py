@@ -14,7 +14,7 @@ from pydantic_core import PydanticUndefined
 from rich.markup import escape
 
 from captionless.config.base import Config
-from captionless.config.describe import about, choices, describe_default, plain_type
+from captionless.config.fields import field_choices, field_default, field_extra, field_type
 from captionless.errors import CaptionlessError
 
 _NAMED = re.compile(r"`([a-z_]+)(?:=([^`]*))?`")
@@ -35,7 +35,7 @@ def add_command(app: typer.Typer, function: Callable[..., None]) -> dict[str, st
     for parameter, config in configs.items():
         panel = None
         for name, field in config.model_fields.items():
-            panel = about(field, "panel") or panel
+            panel = field_extra(field, "panel") or panel
             if name not in fields and not isinstance(field.default, Config):
                 fields[name], owners[name], panels[name] = field, parameter, panel
 
@@ -60,7 +60,7 @@ def add_command(app: typer.Typer, function: Callable[..., None]) -> dict[str, st
 
 def flag(name: str, field: FieldInfo) -> str:
     """Return how the command line spells a setting; a switch that is on by default is ``--name/--no-name``."""
-    own: str | None = about(field, "flag")
+    own: str | None = field_extra(field, "flag")
     spelled = "--" + name.replace("_", "-") if own is None else own
     return f"{spelled}/--no-{spelled[2:]}" if field.default is True else spelled
 
@@ -82,16 +82,16 @@ def with_flags(message: str, flags: Mapping[str, str]) -> str:
 
 def _parameter(name: str, field: FieldInfo, panel: str | None, flags: Mapping[str, str]) -> inspect.Parameter:
     text = field.description or ""
-    if len(choices(field)) > 1:
-        text += f" One of {', '.join(choices(field))}."
+    if len(field_choices(field)) > 1:
+        text += f" One of {', '.join(field_choices(field))}."
     text = escape(with_flags(text, flags))
-    if about(field, "shown") or field.default not in (None, False, (), PydanticUndefined):
-        text += f" [dim]\\[default: {with_flags(describe_default(field), flags)}][/dim]"
+    if field_extra(field, "shown") or field.default not in (None, False, (), PydanticUndefined):
+        text += f" [dim]\\[default: {with_flags(field_default(field), flags)}][/dim]"
     more: dict[str, Any] = {"help": text, "rich_help_panel": panel, "show_default": False}
-    more["metavar"] = about(field, "metavar") or _metavar(plain_type(field))
+    more["metavar"] = field_extra(field, "metavar") or _metavar(field_type(field))
     option: Any = typer.Option(flags[name], **more) if name in flags else typer.Argument(**more)
     # The command line reads text; the config converts it to numbers and reports invalid values.
-    kind: Any = list[str] if _repeated(field) else plain_type(field)
+    kind: Any = list[str] if _repeated(field) else field_type(field)
     kind, required = kind if kind in (bool, Path, list[str]) else str, field.is_required()
     annotation: Any = Annotated[kind if required else kind | None, option]
     default = inspect.Parameter.empty if required else None
@@ -99,7 +99,7 @@ def _parameter(name: str, field: FieldInfo, panel: str | None, flags: Mapping[st
 
 
 def _repeated(field: FieldInfo) -> bool:
-    return bool(plain_type(field) == tuple[str, ...])
+    return bool(field_type(field) == tuple[str, ...])
 
 
 def _metavar(kind: Any) -> str:
@@ -110,6 +110,6 @@ def _metavar(kind: Any) -> str:
 
 
 def _parsed(field: FieldInfo, value: Any) -> Any:
-    if get_origin(plain_type(field)) is tuple and isinstance(value, str):
+    if get_origin(field_type(field)) is tuple and isinstance(value, str):
         return () if value == "none" else tuple(value.split(","))
     return tuple(value) if isinstance(value, list) else value

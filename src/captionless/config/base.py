@@ -8,7 +8,7 @@ from typing import Any, Self
 from annotated_types import MultipleOf
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from captionless.config.describe import about, as_option, choices, describe_allowed
+from captionless.config.fields import field_choices, field_extra, field_range, field_text
 from captionless.errors import CaptionlessError
 
 
@@ -78,11 +78,11 @@ def _explain(config: type[Config], values: dict[str, Any], error: ValidationErro
         message = str(complaint["ctx"]["error"])
     else:
         field = config.model_fields[name]
-        message = f"`{name}` must be {describe_allowed(field)}, not {as_option(value) or repr(value)}."
-        example = about(field, "example") or (None if field.is_required() else field.default)
+        message = f"`{name}` must be {field_range(field)}, not {field_text(value) or repr(value)}."
+        example = field_extra(field, "example") or (None if field.is_required() else field.default)
         step: Any = next((one.multiple_of for one in field.metadata if isinstance(one, MultipleOf)), None)
         if step and isinstance(value, int) and value > 0:
             example = max(1, round(value / step)) * step
-        if not choices(field) and example is not None:
-            message += f" Try `{name}={as_option(example)}`."
+        if not field_choices(field) and example is not None:
+            message += f" Try `{name}={field_text(example)}`."
     return CaptionlessError(message, parameter=name, value=value, code=code)

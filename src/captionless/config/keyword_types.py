@@ -10,7 +10,7 @@ if TYPE_CHECKING:
     from captionless.config.evaluation import ClassifierConfig
 
 
-class TrainOptions(TypedDict, total=False):
+class TrainKeywords(TypedDict, total=False):
     """The fields of ``TrainRequest`` and ``TrainConfig``."""
 
     resume: bool
@@ -58,7 +58,7 @@ class TrainOptions(TypedDict, total=False):
     sample_grids: int
 
 
-class SamplingOptions(TypedDict, total=False):
+class SamplingKeywords(TypedDict, total=False):
     """The fields of ``SamplingConfig``."""
 
     guidance: float
@@ -82,7 +82,7 @@ class SamplingOptions(TypedDict, total=False):
     upsample_noise: float
 
 
-class EvaluationOptions(TypedDict, total=False):
+class EvaluationKeywords(TypedDict, total=False):
     """The fields of ``EvaluationConfig``."""
 
     samples: int
@@ -95,5 +95,5 @@ class EvaluationOptions(TypedDict, total=False):
     classifier: ClassifierConfig
 
 
-class EvaluateOptions(EvaluationOptions, SamplingOptions, total=False):
+class EvaluateKeywords(EvaluationKeywords, SamplingKeywords, total=False):
     """The settings of ``captionless.evaluate``."""

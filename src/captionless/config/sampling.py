@@ -14,10 +14,7 @@ Bridge = Literal["nearest", "mean", "none"]
 Spacing = Literal["even", "karras"]
 Threshold = Literal["static", "dynamic", "none"]
 Variance = Literal["lower", "upper"]
-SAMPLERS: tuple[Sampler, ...] = get_args(Sampler)
 BRIDGES: tuple[Bridge, ...] = get_args(Bridge)
-THRESHOLDS: tuple[Threshold, ...] = get_args(Threshold)
-VARIANCES: tuple[Variance, ...] = get_args(Variance)
 
 OPTIONS: dict[str, tuple[Sampler, ...]] = {
     "eta": ("ddim", "dpmpp-2m-sde", "euler-ancestral"),

@@ -7,7 +7,7 @@ from typing import Any, Literal, Self, get_args
 from pydantic import ValidationInfo, field_validator
 
 from captionless.config.base import Config, setting
-from captionless.config.keyword_types import TrainOptions
+from captionless.config.keyword_types import TrainKeywords
 from captionless.device import Precision
 from captionless.errors import CaptionlessError
 
@@ -24,7 +24,7 @@ DEFAULT_MINUTES = 60.0
 MAX_STEPS = 10_000
 """Maximum T of a linear schedule: beyond it, nothing of the image is left long before t = 1, even in float64."""
 
-COURSE: TrainOptions = {
+COURSE_TRAINING: TrainKeywords = {
     "size": 32,
     "network": "course",
     "width": 256,
@@ -36,7 +36,7 @@ COURSE: TrainOptions = {
 }
 """The model of introductory courses on diffusion: T = 150 linear betas, predicted noise, an element-wise mask."""
 
-PRESETS: dict[str, TrainOptions] = {"course": COURSE}
+TRAINING_PRESETS: dict[str, TrainKeywords] = {"course": COURSE_TRAINING}
 
 
 class TrainConfig(Config):

@@ -15,7 +15,7 @@ from captionless.checkpoints.card import add_evaluation
 from captionless.checkpoints.config import BUNDLED, load_config, model_folder
 from captionless.checkpoints.hub import FETCHED
 from captionless.config.evaluation import EvaluationConfig
-from captionless.config.keyword_types import EvaluateOptions
+from captionless.config.keyword_types import EvaluateKeywords
 from captionless.config.keywords import keywords
 from captionless.config.sampling import SamplingConfig
 from captionless.device import resolve_precision
@@ -46,7 +46,7 @@ def evaluate(
     sampling: SamplingConfig | None = None,
     config: EvaluationConfig | None = None,
     progress: Progress | bool | None = None,
-    **settings: Unpack[EvaluateOptions],
+    **settings: Unpack[EvaluateKeywords],
 ) -> Report:
     """Measure models on a folder of images, and write ``index.html`` and ``report.json`` into ``out``.
 

@@ -21,7 +21,7 @@ from captionless.conditioning.bridge import to_condition
 from captionless.conditioning.classes import one_hot
 from captionless.conditioning.composition import Composition, compose, slerp, towards_shares
 from captionless.conditioning.subject import subject_mean
-from captionless.config.keyword_types import SamplingOptions
+from captionless.config.keyword_types import SamplingKeywords
 from captionless.config.keywords import keywords
 from captionless.config.sampling import BRIDGES, SamplingConfig
 from captionless.data.decode import square
@@ -152,7 +152,7 @@ class Generator:
         trajectory: bool = False,
         progress: Progress | bool | None = None,
         on_step: OnStep | None = None,
-        **settings: Unpack[SamplingOptions],
+        **settings: Unpack[SamplingKeywords],
     ) -> list[GeneratedImage]:
         """Generate ``n`` images of every prompt.
 
@@ -207,7 +207,7 @@ class Generator:
         trajectory: bool = False,
         progress: Progress | bool | None = None,
         on_step: OnStep | None = None,
-        **settings: Unpack[SamplingOptions],
+        **settings: Unpack[SamplingKeywords],
     ) -> Iterator[GeneratedImage]:
         """Generate the images of ``generate``, and yield each as soon as its batch is done.
 

@@ -20,7 +20,7 @@ from captionless.training.step import batch_indices, step_generator, step_loss
 if TYPE_CHECKING:
     from captionless.training.dataset import Examples
 
-CHECK_EVERY = 20
+LOSS_EVERY = 20
 """Steps between computations of the smoothed loss; each waits for the device."""
 
 
@@ -41,7 +41,7 @@ class StopTraining(KeyboardInterrupt):
     """Raised by a callback to end the run between two steps."""
 
 
-class ProgressReport(Callback):
+class LoopProgress(Callback):
     """Report how far the training is, in thousandths, with images seen and loss."""
 
     def __init__(self, progress: Progress) -> None:
@@ -98,7 +98,7 @@ def _steps(state: TrainState, examples: Examples, callbacks: Sequence[Callback],
         state.images_seen += total
         ema.update(state.average, state.network, ema.decay(total, state.images_seen, config.ema_half_life))
         losses.append(loss.detach())
-        if len(losses) == CHECK_EVERY or state.finished:
+        if len(losses) == LOSS_EVERY or state.finished:
             _smooth_loss(state, losses, accelerator)
         state.seconds += _agreed(accelerator, time.perf_counter() - started)
         for callback in callbacks:

@@ -12,10 +12,10 @@ from captionless.errors import CaptionlessError
 from captionless.models.expand import check_expansion, expand
 from captionless.models.presets import course_denoiser, default_patch, super_resolution_denoiser
 from captionless.models.unet import CONDITION_LAYERS, Denoiser, DenoiserConfig
-from captionless.training.start import Start, initial_folder
+from captionless.training.start import Start, start_folder
 
 
-def denoiser_config(start: Start, config: TrainConfig, condition_width: int) -> DenoiserConfig:
+def network_config(start: Start, config: TrainConfig, condition_width: int) -> DenoiserConfig:
     """Return the shape of the network to train: the default one or that of the model started from, with what is given.
 
     Raises:
@@ -70,7 +70,7 @@ def initial_network(start: Start, wanted: DenoiserConfig, *, by_class: bool) -> 
     fresh = Denoiser(wanted)
     if start.initialised_from is None or start.resumed or start.config is None:
         return fresh
-    source = initial_folder(start.initialised_from, upsamples=start.base is not None)
+    source = start_folder(start.initialised_from, upsamples=start.base is not None)
     expanded = expand(load_model(source).denoiser, wanted)
     if bool(start.config.classes) != by_class or not start.same_condition_space:
         new = fresh.state_dict()

@@ -11,14 +11,14 @@ from captionless.config.train_request import TrainRequest
 from captionless.config.training import SUPER_RESOLUTION_WEIGHTING, TrainConfig
 from captionless.data.labels import FOLDERS
 from captionless.errors import CaptionlessError
-from captionless.training.network import denoiser_config
+from captionless.training.network import network_config
 from captionless.training.start import Start, find_start
 from captionless.training.tracking import check_tracker
 
-BOUND = ("prediction", "schedule", "schedule_steps", "zero_terminal_snr", "network")
+INHERITED = ("prediction", "schedule", "schedule_steps", "zero_terminal_snr", "network")
 """Settings that a training run takes over from its initial model: other values would make the weights meaningless."""
 
-LENGTH = frozenset({"images", "minutes", "precision", "checkpoint_minutes", "sample_grids"})
+FREE_ON_RESUME = frozenset({"images", "minutes", "precision", "checkpoint_minutes", "sample_grids"})
 """Settings that may change on resuming: the total length, the number format, and how often output is written."""
 
 
@@ -52,7 +52,7 @@ def resolve(request: TrainRequest, given: dict[str, Any], say: Callable[[str], N
     if request.track:
         check_tracker(request.track)
     start = find_start(request)
-    source = find_label_source(request, start)
+    source = resolve_label_source(request, start)
     _check_kind(request, start, by_class=source is not None)
     config = resolve_settings(start, given, by_class=source is not None)
     if request.evaluate_every and not config.hold_out:
@@ -66,7 +66,7 @@ def resolve(request: TrainRequest, given: dict[str, Any], say: Callable[[str], N
     return plan
 
 
-def find_label_source(request: TrainRequest, start: Start) -> str | None:
+def resolve_label_source(request: TrainRequest, start: Start) -> str | None:
     """Return the source of the labels: ``FOLDERS`` or a table's path; None for text-conditional training.
 
     A table takes precedence over sub-folders; a resumed run takes its recorded source unless another is given.
@@ -119,14 +119,14 @@ def resolve_settings(start: Start, given: dict[str, Any], *, by_class: bool = Fa
         config = TrainConfig(**(_stage_defaults(start) | given))
     elif start.resumed:
         recorded = TrainConfig.from_record(start.config.training.settings)
-        fixed = {name: value for name, value in dict(recorded).items() if name not in LENGTH}
+        fixed = {name: value for name, value in dict(recorded).items() if name not in FREE_ON_RESUME}
         _refuse_changes(given, fixed, "being resumed", "start a new run in another folder with `start_from`")
         config = recorded.replace(**given)
     else:
         config = TrainConfig(**(_stage_defaults(start) | _inherited(start.config, given) | given))
     if start.base_config:
         _check_stage(start.base_config, config)
-    denoiser_config(start, config, start.config.denoiser.condition_width if start.config else 1)  # refuses misfits
+    network_config(start, config, start.config.denoiser.condition_width if start.config else 1)  # refuses misfits
     return config
 
 
@@ -158,7 +158,7 @@ def _stage_defaults(start: Start) -> dict[str, Any]:
 def _inherited(old: ModelConfig, given: Mapping[str, Any]) -> dict[str, Any]:
     """Return the settings that a run inherits from the model it starts from; refuse conflicting ones."""
     recorded = TrainConfig.from_record(old.training.settings)
-    fixed = {"grey": old.denoiser.channels == 1} | {name: getattr(recorded, name) for name in BOUND}
+    fixed = {"grey": old.denoiser.channels == 1} | {name: getattr(recorded, name) for name in INHERITED}
     _refuse_changes(given, fixed, "given by `start_from`", "train without `start_from`")
     shape = {"size": old.size, "width": old.denoiser.width, "tokens": old.denoiser.tokens}
     conditions: dict[str, Any] = {"mask": recorded.mask}

@@ -15,10 +15,10 @@ from accelerate import Accelerator
 from captionless._version import __version__
 from captionless.checkpoints.config import BUNDLED, EncoderReference, ModelConfig, TrainingRecord
 from captionless.checkpoints.model import load_model
-from captionless.config.keyword_types import TrainOptions
+from captionless.config.keyword_types import TrainKeywords
 from captionless.config.keywords import keywords
 from captionless.config.train_request import TrainRequest
-from captionless.config.training import PRESETS, TrainConfig
+from captionless.config.training import TRAINING_PRESETS, TrainConfig
 from captionless.data.labels import FOLDERS
 from captionless.device import to_device
 from captionless.errors import CaptionlessError
@@ -27,19 +27,19 @@ from captionless.progress import Progress, Silent, choose_progress
 from captionless.training.checkpointer import Checkpointer, lock_checkpoints
 from captionless.training.dataset import Dataset, in_recorded_order, load_dataset
 from captionless.training.labelled_dataset import load_labelled_dataset
-from captionless.training.loop import Callback, ProgressReport, StopTraining, loop
-from captionless.training.network import denoiser_config, initial_network, initial_schedule
+from captionless.training.loop import Callback, LoopProgress, StopTraining, loop
+from captionless.training.network import initial_network, initial_schedule, network_config
 from captionless.training.resolve import Plan, resolve
-from captionless.training.sample_grid import SampleGrids, choose_rows
+from captionless.training.sample_grid import SampleGrids, choose_grid_rows
 from captionless.training.signals import StopOnSignal
-from captionless.training.state import TrainState, begin, restore_state
+from captionless.training.state import TrainState, begin_state, restore_state
 from captionless.training.tracking import Tracking, tracked_accelerator
-from captionless.training.validation import Validation, Validator, check_held_out, warn_of_seen
+from captionless.training.validation import Validation, Validator, check_validation_images, warn_of_seen_images
 
 
 @keywords(TrainRequest, TrainConfig)
 def train(
-    folder: str | Path, out: str | Path, *, progress: Progress | bool | None = None, **settings: Unpack[TrainOptions]
+    folder: str | Path, out: str | Path, *, progress: Progress | bool | None = None, **settings: Unpack[TrainKeywords]
 ) -> Path:
     """Train a model to generate what the images in ``folder`` show; write a model folder.
 
@@ -60,7 +60,7 @@ def train(
     given: dict[str, Any] = {**settings}
     asked = {name: given.pop(name) for name in TrainRequest.model_fields if name in given}
     request = TrainRequest(folder=Path(folder), out=Path(out), **asked)
-    preset: dict[str, Any] = {**PRESETS[request.preset]} if request.preset else {}
+    preset: dict[str, Any] = {**TRAINING_PRESETS[request.preset]} if request.preset else {}
     run(request, preset | given, choose_progress(progress))
     return request.out
 
@@ -77,7 +77,7 @@ def run(request: TrainRequest, given: dict[str, Any], progress: Progress) -> Non
         if plan.start.resumed:
             dataset = in_recorded_order(plan, dataset)
         if request.evaluate_every:
-            check_held_out(dataset)
+            check_validation_images(dataset)
         state, config = _begin(plan, dataset, accelerator.device)
         if state.finished:
             progress.say("This training has reached its length; a larger `minutes` or `images` continues it.")
@@ -92,11 +92,11 @@ def _load(plan: Plan, progress: Progress, device: torch.device) -> Dataset:
 def _begin(plan: Plan, dataset: Dataset, device: torch.device) -> tuple[TrainState, ModelConfig]:
     """Return the state, fresh or as it was when the run stopped, and the config of the model that results."""
     start, settings = plan.start, plan.config
-    wanted = denoiser_config(start, settings, dataset.condition_width)
+    wanted = network_config(start, settings, dataset.condition_width)
     schedule = initial_schedule(start, settings, wanted)
     torch.manual_seed(settings.seed)
     network = initial_network(start, wanted, by_class=plan.by_class)
-    state = begin(to_device(network.requires_grad_(True).train(), device), settings, schedule)
+    state = begin_state(to_device(network.requires_grad_(True).train(), device), settings, schedule)
     if start.resumed:
         restore_state(plan.request.out, state)
     encoder, reference = dataset.encoder, None
@@ -147,7 +147,7 @@ def _learn(
         callbacks: list[Callback] = [stop]
         if accelerator.is_main_process:
             writers = _writers(plan, checkpointer, tracking, progress)
-            callbacks = [ProgressReport(progress), tracking, stop, *writers]
+            callbacks = [LoopProgress(progress), tracking, stop, *writers]
         try:
             loop(state, checkpointer.dataset.train, callbacks, accelerator)
         except StopTraining:
@@ -169,10 +169,10 @@ def _writers(plan: Plan, checkpointer: Checkpointer, tracking: Tracking, progres
     stages = [Stage(to_device(base.denoiser, tracking.accelerator.device), base.config)] if base else []
     writers: list[Callback] = [checkpointer]
     if request.evaluate_every:
-        warn_of_seen(start, dataset, progress)
+        warn_of_seen_images(start, dataset, progress)
         validator = Validator(config, stages, dataset, plan.config.flip)
         writers.append(Validation(request.evaluate_every, validator, checkpointer, tracking, progress))
-    rows = choose_rows(config, dataset, request.sample_prompts, base)
+    rows = choose_grid_rows(config, dataset, request.sample_prompts, base)
     return [*writers, SampleGrids(request.out, config, stages, rows, progress)]
 
 

@@ -41,7 +41,9 @@ class GridRows:
     originals: list[Image.Image] = field(default_factory=list)  # shown before each row, if any
 
 
-def choose_rows(config: ModelConfig, dataset: Dataset, prompts: Sequence[str], base: Model | None = None) -> GridRows:
+def choose_grid_rows(
+    config: ModelConfig, dataset: Dataset, prompts: Sequence[str], base: Model | None = None
+) -> GridRows:
     """Return what the sample grids show.
 
     These are the prompts; without any, the model's classes; without those, the names of sub-folders; without those,

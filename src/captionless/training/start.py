@@ -49,7 +49,7 @@ def find_start(request: TrainRequest) -> Start:
     if not (request.out / CONFIG).exists():
         base = None if request.enlarge is None else _base_of(request.enlarge)
         name = None if request.start_from is None else str(request.start_from)
-        config = load_config(initial_folder(name, upsamples=base is not None)) if name else None
+        config = load_config(start_folder(name, upsamples=base is not None)) if name else None
         return Start(config, name, base=base)
     if not request.resume:
         raise CaptionlessError(
@@ -90,7 +90,7 @@ def cannot_resume(out: Path, why: str) -> CaptionlessError:
     )
 
 
-def initial_folder(name: str | Path, upsamples: bool) -> Path:
+def start_folder(name: str | Path, upsamples: bool) -> Path:
     """Return the folder with the initial weights for a training run started from the model ``name``.
 
     Raises:

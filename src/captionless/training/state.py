@@ -57,7 +57,7 @@ class TrainState:
         return self.config.learning_rate * rise * fall
 
 
-def begin(network: Denoiser, config: TrainConfig, schedule: AnySchedule) -> TrainState:
+def begin_state(network: Denoiser, config: TrainConfig, schedule: AnySchedule) -> TrainState:
     """Return the state before the first step."""
     optimizer = torch.optim.AdamW(
         network.parameters(), lr=config.learning_rate, betas=(0.9, 0.99), weight_decay=0.01, fused=False

@@ -9,7 +9,7 @@ from accelerate import Accelerator
 from accelerate.utils import ProjectConfiguration
 
 from captionless.errors import CaptionlessError
-from captionless.training.loop import CHECK_EVERY, Callback
+from captionless.training.loop import LOSS_EVERY, Callback
 from captionless.training.state import TrainState
 
 
@@ -32,7 +32,7 @@ def tracked_accelerator(out: Path, track: str | None) -> Accelerator:
 
 
 class Tracking(Callback):
-    """Log the loss, learning rate and training seconds every ``CHECK_EVERY`` steps, when the smoothed loss is updated.
+    """Log the loss, learning rate and training seconds every ``LOSS_EVERY`` steps, when the smoothed loss is updated.
 
     Other callbacks pass further values to ``log``.
     """
@@ -50,7 +50,7 @@ class Tracking(Callback):
 
     def on_step(self, state: TrainState) -> None:
         """Log the state if the smoothed loss has just been updated."""
-        if state.images_seen // state.config.batch % CHECK_EVERY == 0:
+        if state.images_seen // state.config.batch % LOSS_EVERY == 0:
             self.log({"loss": state.loss, "learning_rate": state.learning_rate, "seconds": state.seconds}, state)
 
     def log(self, values: dict[str, float], state: TrainState) -> None:

@@ -163,7 +163,7 @@ def read_validations(out: Path) -> list[ValidationResult]:
         raise CaptionlessError(f"{path} is damaged. Remove it to start a new record.", code="damaged_file") from error
 
 
-def check_held_out(dataset: Dataset) -> None:
+def check_validation_images(dataset: Dataset) -> None:
     """Raise unless enough images are held out to validate."""
     aside = len(dataset.held_out.names)
     if aside < MINIMUM:
@@ -175,7 +175,7 @@ def check_held_out(dataset: Dataset) -> None:
         )
 
 
-def warn_of_seen(start: Start, dataset: Dataset, progress: Progress) -> None:
+def warn_of_seen_images(start: Start, dataset: Dataset, progress: Progress) -> None:
     """Report how many held-out images were training images of a model that this run starts from or upsamples."""
     for model, role in ((start.initialised_from, "from which this run starts"), (start.base, "the base model")):
         known = seen_digests(model)[0] & set(dataset.held_out.digests) if model else ()

@@ -18,30 +18,30 @@ LIMITS = {
 }
 
 
-def about(field: FieldInfo, what: Literal["panel", "shown", "example", "flag", "metavar"]) -> Any:
+def field_extra(field: FieldInfo, what: Literal["panel", "shown", "example", "flag", "metavar"]) -> Any:
     """Return what was passed to ``setting`` for a field in addition to its default, help and limits."""
     assert isinstance(field.json_schema_extra, dict)
     return field.json_schema_extra[what]
 
 
-def plain_type(field: FieldInfo) -> Any:
+def field_type(field: FieldInfo) -> Any:
     """Return the type of a field without the ``None`` that stands for "chosen automatically"."""
     kinds = [kind for kind in get_args(field.annotation) if kind is not type(None)]
     optional = type(None) in get_args(field.annotation)
     return kinds[0] if optional and len(kinds) == 1 else field.annotation
 
 
-def choices(field: FieldInfo) -> tuple[str, ...]:
+def field_choices(field: FieldInfo) -> tuple[str, ...]:
     """Return the names that a field accepts; empty if it is not a choice among names."""
-    kind = plain_type(field)
+    kind = field_type(field)
     return get_args(kind) if get_origin(kind) is Literal else ()
 
 
-def describe_allowed(field: FieldInfo) -> str:
+def field_range(field: FieldInfo) -> str:
     """Return the values that a field accepts, in words: "a whole number above 0 and a multiple of 16"."""
-    kind = plain_type(field)
-    if choices(field):
-        return f"one of {', '.join(choices(field))}"
+    kind = field_type(field)
+    if field_choices(field):
+        return f"one of {', '.join(field_choices(field))}"
     if kind is bool:
         return "true or false"
     if isinstance(kind, type) and issubclass(kind, BaseModel):
@@ -60,9 +60,9 @@ def describe_allowed(field: FieldInfo) -> str:
     return " ".join(filter(None, [NUMBERS[kind], " and ".join(parts)]))
 
 
-def describe_default(field: FieldInfo) -> str:
+def field_default(field: FieldInfo) -> str:
     """Return the default of a field in words."""
-    if shown := about(field, "shown"):
+    if shown := field_extra(field, "shown"):
         return str(shown)
     if field.is_required():
         return "required"
@@ -70,9 +70,9 @@ def describe_default(field: FieldInfo) -> str:
         return "on" if field.default else "off"
     if field.default is None or field.default == ():
         return "none"
-    return "its defaults" if isinstance(field.default, BaseModel) else as_option(field.default)
+    return "its defaults" if isinstance(field.default, BaseModel) else field_text(field.default)
 
 
-def as_option(value: Any) -> str:
+def field_text(value: Any) -> str:
     """Return a value in command-line form: several numbers separated by commas."""
     return ",".join(map(str, value)) if isinstance(value, tuple) else str(value)
