@@ -18,7 +18,7 @@ from captionless.models.blocks import (
     Upsample,
     group_norm,
     head_width,
-    scaled,
+    scale_condition,
     sinusoidal_embedding,
     zero_weights,
 )
@@ -83,8 +83,8 @@ def test_the_time_may_be_told_in_another_way(numbers: int) -> None:
 
 @pytest.mark.parametrize("width", [4, 512])
 def test_unit_vectors_are_scaled_so_that_their_elements_are_about_1_and_nothing_stays_nothing(width: int) -> None:
-    assert scaled(unit_vectors(3, width)).square().mean(1).tolist() == pytest.approx([1, 1, 1])
-    assert not scaled(torch.zeros(2, width)).any()
+    assert scale_condition(unit_vectors(3, width)).square().mean(1).tolist() == pytest.approx([1, 1, 1])
+    assert not scale_condition(torch.zeros(2, width)).any()
 
 
 # --- normalisation ---

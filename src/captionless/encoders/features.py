@@ -18,7 +18,7 @@ from captionless.encoders.dual_encoder import Encoder, batches, image_batch, loa
 from captionless.encoders.hub import IMAGE_MODEL, find_encoder_folder
 from captionless.encoders.loading import load_encoder_network, loading_errors, model_inputs
 from captionless.errors import CaptionlessError
-from captionless.models.blocks import scaled
+from captionless.models.blocks import scale_condition
 from captionless.progress import Progress
 
 
@@ -48,8 +48,8 @@ def own_features(encoder: Encoder, *, independent: bool = False) -> Features:
     return Features(
         encoder.name,
         independent,
-        lambda images: scaled(encoder.encode_images(images)),
-        lambda texts: scaled(encoder.encode_texts(texts)),
+        lambda images: scale_condition(encoder.encode_images(images)),
+        lambda texts: scale_condition(encoder.encode_texts(texts)),
     )
 
 

@@ -24,15 +24,10 @@ def head_width(channels: int) -> int:
 
 
 def sinusoidal_embedding(t: Tensor, frequencies: int = 64, fastest: float = 1000.0) -> Tensor:
-    """Return cosines and sines of ``t`` at geometrically spaced frequencies.
+    """Return cosines and sines of ``t``, (n,), at ``frequencies`` from 1 to ``fastest``: (n, 2 * frequencies), float32.
 
     The positional encoding of "Attention is all you need" (arXiv:1706.03762, section 3.5), used for
     diffusion time since DDPM (arXiv:2006.11239, app. B).
-
-    Args:
-        t: times, (n,), in [0, 1].
-        frequencies: how many; the result is (n, 2 * frequencies), in float32.
-        fastest: the highest angular frequency; the lowest is 1.
     """
     exponents = torch.arange(frequencies, device=t.device, dtype=torch.float32) / (frequencies - 1)
     angles = t.float()[:, None] * fastest ** exponents[None, :]
@@ -54,14 +49,7 @@ class ResidualBlock(nn.Module):
     """Two 3x3 convolutions with a residual connection; the embedding scales and shifts between them.
 
     Time and condition reach every layer as scale and shift of the second normalisation (adaptive group normalisation,
-    arXiv:2105.05233, section 3).
-
-    Args:
-        channels: input and output channels.
-        embedding: width of the embedding.
-        dropout: share of activations dropped in training.
-        norm: builds a normalisation from its number of channels.
-        activation: the nonlinearity.
+    arXiv:2105.05233, section 3). The arguments are those of ``Parts.block``; ``embedding`` is its width.
     """
 
     def __init__(
@@ -177,14 +165,7 @@ class InputSkip(nn.Module):
 
 
 class Embedding(nn.Module):
-    """Time and condition, each through its own layer, summed and mixed: one vector for all the blocks.
-
-    Args:
-        condition_width: length of the condition vector.
-        width: length of the embedding vector.
-        embed_time: maps times (n,) to k numbers each, (n, k).
-        activation: the nonlinearity.
-    """
+    """Time and condition, each through its own layer, summed and mixed: one vector for all the blocks."""
 
     def __init__(
         self,
@@ -204,12 +185,12 @@ class Embedding(nn.Module):
     def forward(self, t: Tensor, condition: Tensor) -> Tensor:
         """Map times (n,) and conditions (n, condition_width) to (n, width)."""
         h = self.time(self.embed_time(t).to(condition.dtype))
-        h = h + self.condition_mix(self.activation(self.condition(scaled(condition))))
+        h = h + self.condition_mix(self.activation(self.condition(scale_condition(condition))))
         out: Tensor = self.activation(self.mix(self.activation(h)))
         return out
 
 
-def scaled(condition: Tensor) -> Tensor:
+def scale_condition(condition: Tensor) -> Tensor:
     """Multiply unit vectors by ``sqrt(d)``: their elements are about ``1 / sqrt(d)``, layers expect about 1."""
     return condition * math.sqrt(condition.shape[1])
 

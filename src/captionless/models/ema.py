@@ -18,12 +18,9 @@ def average_copy(network: nn.Module) -> nn.Module:
 
 
 def decay(batch: int, images: int, half_life: float) -> float:
-    """Return the share of the average that a step keeps.
+    """Return the share of the average that a step of ``batch`` images keeps, after ``images`` seen so far.
 
-    Args:
-        batch: images in this step.
-        images: images seen so far.
-        half_life: images after which a step's weight in the average has halved, once warmed up.
+    ``half_life`` is the number of images after which a step's weight in the average has halved, once warmed up.
     """
     half_life = max(min(half_life, WARM_UP * images), 1e-8)
     return float(0.5 ** (batch / half_life))

@@ -36,9 +36,7 @@ def super_resolution_denoiser(
 def course_denoiser(condition_width: int = 512, channels: int = 3) -> DenoiserConfig:
     """Return the U-Net that introductory courses build: ``down_chs = (256, 256, 512)``, GELU, no attention.
 
-    Args:
-        condition_width: the course's ``c_embed_dim``: 10 for classes, 512 for CLIP vectors.
-        channels: 3 for colour, 1 for grey.
+    ``condition_width`` is the course's ``c_embed_dim``: 10 for classes, 512 for CLIP vectors.
     """
     return DenoiserConfig(
         channels,

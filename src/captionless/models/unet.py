@@ -28,7 +28,7 @@ from captionless.models.blocks import (
     InputSkip,
     Parts,
     SelfAttention,
-    scaled,
+    scale_condition,
     sinusoidal_embedding,
     zero_weights,
 )
@@ -51,14 +51,11 @@ class DenoiserConfig:
         attention: the levels (0 is the finest) that get self-attention.
         condition_width: length of the condition vector.
         dropout: dropout inside the residual blocks; for tiny folders.
-        tokens: number of tokens made from the condition for cross-attention, in addition to scale and shift, at the
-            levels that have self-attention; 0 for none.
+        tokens: tokens made from the condition for cross-attention, at the levels that have self-attention; 0 for none.
         activation: ``silu`` or ``gelu``.
         time_features: number of cosines and sines that encode the time; even.
-        input_skip: let the pixels of a patch also pass around the network; without it, large patches lose detail in
-            noise.
-        low_res_channels: input channels concatenated to the noisy image, in a super-resolution stage; see
-            ``captionless.diffusion.super_resolution``.
+        input_skip: let the pixels of a patch also pass around the network, see ``InputSkip``.
+        low_res_channels: input channels concatenated to the noisy image, in a super-resolution stage.
 
     Raises:
         CaptionlessError: no network can be built from these values.
@@ -79,29 +76,25 @@ class DenoiserConfig:
     low_res_channels: int = 0
 
     def __post_init__(self) -> None:
-        """Check that a network can be built from the values."""
+        one_of("activation", self.activation, tuple(ACTIVATIONS))
         if self.width < GROUP or self.width % GROUP:
             raise CaptionlessError(
                 f"`width` must be a multiple of {GROUP}, not {self.width}. Try `width=64`.", parameter="width"
             )
         sizes = (self.channels, self.patch, self.blocks, self.condition_width, *self.multipliers)
-        if min(sizes) < 1 or not self.multipliers:
+        if min(sizes) < 1 or not self.multipliers or self.low_res_channels < 0:
             raise CaptionlessError(
                 "channels, patch, blocks, condition_width and every multiplier must be at least 1, and there must be "
                 f"at least one multiplier; got {self}."
             )
-        attended = set(self.attention) & set(range(len(self.multipliers)))
-        if self.low_res_channels < 0:
-            raise CaptionlessError(f"`low_res_channels` must be at least 0, not {self.low_res_channels}.")
-        if self.tokens < 0 or (self.tokens and not attended):
+        if self.tokens < 0 or (self.tokens and not set(self.attention) & set(range(len(self.multipliers)))):
             raise CaptionlessError(
                 f"`tokens` must be at least 0, and 0 if no level of the denoiser has attention; got {self.tokens} with "
-                f"attention at the levels {self.attention} of {len(self.multipliers)} levels. Cross-attention to the "
-                "tokens exists only at levels with self-attention. Set `tokens` to 0, or add attention levels."
+                f"attention at the levels {self.attention} of {len(self.multipliers)} levels. Set `tokens` to 0, or "
+                "add attention levels."
             )
         if self.time_features < 4 or self.time_features % 2:
             raise CaptionlessError(f"`time_features` must be an even number of at least 4, not {self.time_features}.")
-        one_of("activation", self.activation, tuple(ACTIVATIONS))
 
     @property
     def levels(self) -> tuple[int, ...]:
@@ -157,21 +150,18 @@ class Denoiser(nn.Module):
         self.input_skip = InputSkip(pixels + low_res, width, pixels) if config.input_skip else None
 
     def forward(self, xt: Tensor, t: Tensor, condition: Tensor) -> Tensor:
-        """Return the prediction.
+        """Return the prediction, (n, channels, size, size).
 
         Args:
             xt: noisy images, (n, channels + low_res_channels, size, size).
             t: times, (n,), in [0, 1].
             condition: unit vectors, or zeros for the null condition, (n, condition_width).
-
-        Returns:
-            (n, channels, size, size).
         """
         embedding = self.embedding(t, condition)
         tokens = None
         if self.tokens is not None:
             # (n, width, k) before the transpose, so that a wider network appends rows.
-            tokens = self.tokens(scaled(condition)).unflatten(1, (-1, self.config.tokens)).transpose(1, 2)
+            tokens = self.tokens(scale_condition(condition)).unflatten(1, (-1, self.config.tokens)).transpose(1, 2)
         patches = F.pixel_unshuffle(xt, self.config.patch)
         h = self.stem(patches)
         skips: list[Tensor] = []
