@@ -31,7 +31,7 @@ from captionless.evaluation.metrics import (
     share,
 )
 from captionless.evaluation.sections.fidelity import alterations
-from captionless.generation.prompts import photo_of
+from captionless.generation.prompts import label_prompt
 from captionless.generation.sample import to_images
 
 
@@ -51,7 +51,7 @@ def main() -> None:
         print(f"| {one.name} | {shown(one.model)} | {shown(one.real)} |")
     classes = sorted(set(train_kinds))
     targets = [torch.tensor([classes.index(kind) for kind in kinds]) for kinds in (train_kinds, val_kinds)]
-    texts = F.normalize(encoder.encode_texts([photo_of(kind).text for kind in classes]), dim=1)
+    texts = F.normalize(encoder.encode_texts([label_prompt(kind).text for kind in classes]), dim=1)
     parts = (train_features[order], targets[0][order]), (val_features, targets[1])
     for name, measure, scale in (("cosine above shuffled", cosine_gain, 1), ("own prompt", r_precision, 100)):
         row = [shown(measure(F.normalize(seen, dim=1), texts, owner), scale) for seen, owner in parts]

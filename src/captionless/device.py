@@ -53,6 +53,15 @@ def autocast(precision: str, device: torch.device) -> AbstractContextManager[obj
     return nullcontext()
 
 
+def exact_convolutions(precision: str, device: torch.device) -> AbstractContextManager[None]:
+    """Return the context in which float32 on CUDA is float32: by default, convolutions round to TF32's 10 bits."""
+    import torch
+
+    if precision == "float32" and device.type == "cuda":
+        return torch.backends.cudnn.flags(enabled=True, allow_tf32=False)
+    return nullcontext()
+
+
 def to_device(network: Network, device: torch.device) -> Network:
     """Move a network to a device, in the memory layout that convolutions are fastest in there."""
     import torch

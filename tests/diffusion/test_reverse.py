@@ -12,7 +12,7 @@ from torch import Tensor
 
 import tiny
 from captionless.diffusion.guidance import Guidance, GuidedPrediction, WeightedCondition, guided_denoiser
-from captionless.diffusion.reverse import ReverseProcess, Run, Sampling, Step, advance, drive
+from captionless.diffusion.reverse import ReverseProcess, SamplerRun, Sampling, Step, advance, drive
 from captionless.diffusion.samplers import SAMPLERS, ddim, ddpm
 from captionless.diffusion.schedules import CosineSchedule, karras_times, sampling_times
 from captionless.errors import CaptionlessError
@@ -79,14 +79,14 @@ def test_runs_that_differ_in_everything_share_network_calls_and_give_the_same_im
     ]
     rows_alone, network.rows = network.rows, []
 
-    runs: dict[int, Run] = {}
+    runs: dict[int, SamplerRun] = {}
     images: dict[int, Tensor] = {}
     steps: dict[int, list[int]] = {i: [] for i in range(len(REQUESTS))}
     for call in range(100):
         for i, request in enumerate(REQUESTS):
             if request.joins == call:
                 prediction = GuidedPrediction(SCHEDULE, request.prompts(), request.guidance)
-                runs[i] = Run(request.sampling(), prediction)
+                runs[i] = SamplerRun(request.sampling(), prediction)
         for i, step in zip(list(runs), advance(list(runs.values()), network), strict=True):
             steps[i] += [step.number] if step else []
             finished = runs[i].images
@@ -114,7 +114,7 @@ def test_runs_of_a_super_resolution_stage_each_keep_their_own_low_resolution_ima
 
     low_res = [torch.full((n, 4, 8, 8), float(value)) for n, value in ((1, 1), (2, 2))]
     runs = [
-        Run(ddim(tiny.random(len(low), 3, 8, 8), ReverseProcess(SCHEDULE, sampling_times(2))), guided, low)
+        SamplerRun(ddim(tiny.random(len(low), 3, 8, 8), ReverseProcess(SCHEDULE, sampling_times(2))), guided, low)
         for low, guided in (
             (low_res[0], GuidedPrediction(SCHEDULE, torch.zeros(1, 8), 2.0)),
             (low_res[1], GuidedPrediction(SCHEDULE, torch.zeros(2, 8))),

@@ -28,7 +28,7 @@ from captionless.errors import CaptionlessError
 from captionless.generation import generator
 from captionless.generation.generator import Generator, load
 from captionless.generation.image import GeneratedImage
-from captionless.generation.seeds import MAX_SEED
+from captionless.generation.sample import MAX_SEED
 from captionless.progress import Progress, Silent
 from tiny import FakeEncoder
 

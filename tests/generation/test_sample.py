@@ -19,6 +19,7 @@ from torch import Tensor
 import tiny
 from captionless.config.sampling import SamplingConfig
 from captionless.data.arrays import denormalise
+from captionless.device import exact_convolutions
 from captionless.diffusion import samplers
 from captionless.diffusion.guidance import WeightedCondition as Prompt
 from captionless.diffusion.reverse import ReverseProcess, Sampling
@@ -26,8 +27,7 @@ from captionless.diffusion.samplers import SAMPLERS
 from captionless.diffusion.schedules import CosineSchedule, FlowSchedule, KarrasSchedule, LinearSchedule, log_snr
 from captionless.errors import CaptionlessError
 from captionless.generation.editing import Edit
-from captionless.generation.sample import Stage, exact_convolutions, guided_times, sample, sample_batches, to_images
-from captionless.generation.seeds import MAX_SEED
+from captionless.generation.sample import MAX_SEED, Stage, guided_times, sample, sample_batches, to_images
 
 QUICK = SamplingConfig(steps=3, precision="float32")
 MODEL = tiny.model()

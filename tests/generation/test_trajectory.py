@@ -18,7 +18,14 @@ from captionless.generation.editing import Edit
 from captionless.generation.generator import Generator
 from captionless.generation.grids import MARGIN, TEXT_HEIGHT
 from captionless.generation.image import GeneratedImage
-from captionless.generation.trajectory import MAX_FRAMES, PAUSE_MILLISECONDS, Frame, Recorder, Trajectory, evenly
+from captionless.generation.trajectory import (
+    MAX_FRAMES,
+    PAUSE_MILLISECONDS,
+    Frame,
+    Trajectory,
+    TrajectoryRecorder,
+    choose_frames,
+)
 from tiny import FakeEncoder
 
 QUICK = SamplingConfig(steps=4, precision="float32", batch=2)
@@ -80,7 +87,7 @@ def test_grey_images_have_grey_frames() -> None:
 
 
 def test_of_very_many_steps_an_even_choice_is_kept_in_bytes() -> None:
-    recorder, x = Recorder(1000), torch.zeros(1, 3, 8, 8)
+    recorder, x = TrajectoryRecorder(1000), torch.zeros(1, 3, 8, 8)
     for step in range(1000):
         recorder.record(Step(step, 1 - step / 1000, x + 3, x - 0.5))
     (kept,) = recorder.take()
@@ -94,7 +101,7 @@ def test_of_very_many_steps_an_even_choice_is_kept_in_bytes() -> None:
     ("count", "most"), [(1, 10), (9, 10), (10, 10), (11, 10), (20, 10), (1000, 60), (5, 2), (5, 1)]
 )
 def test_an_even_choice_has_the_first_and_the_last(count: int, most: int) -> None:
-    chosen = evenly(count, most)
+    chosen = choose_frames(count, most)
     assert len(chosen) == min(count, most)
     assert chosen[-1] == count - 1
     assert chosen[0] == 0 or most == 1

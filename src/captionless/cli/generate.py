@@ -13,9 +13,9 @@ def generate(request: GenerateRequest, sampling: SamplingConfig) -> None:
     Writes numbered PNGs that hold their settings as text, manifest.jsonl and, of several images, a sample grid.
     """
     with working() as progress:
-        from captionless.generation import ImageWriter, generate_into, load, read_runs
+        from captionless.generation import ImageWriter, generate_into, load, read_request
 
-        runs = read_runs(request, sampling)
+        runs = read_request(request, sampling)
         writer = ImageWriter(request.out)
         generator = load(request.model, request.encoder)
         for path in generate_into(writer, generator, runs, request.guidance, progress):

@@ -57,7 +57,7 @@ from captionless.diffusion.objective import to_x0 as to_x0
 from captionless.diffusion.objective import training_times as training_times
 from captionless.diffusion.reverse import NoiseLevel as NoiseLevel
 from captionless.diffusion.reverse import ReverseProcess as ReverseProcess
-from captionless.diffusion.reverse import Run as Run
+from captionless.diffusion.reverse import SamplerRun as SamplerRun
 from captionless.diffusion.reverse import Sampling as Sampling
 from captionless.diffusion.reverse import Step as Step
 from captionless.diffusion.reverse import advance as advance

@@ -134,7 +134,7 @@ def drive(sampling: Sampling, denoise: Denoise, on_step: OnStep | None = None) -
             return images
 
 
-class Run:
+class SamplerRun:
     """A sampler under way, whose predictions come from a network: its open request ``x, t``; at last its ``images``.
 
     Args:
@@ -178,7 +178,7 @@ class Run:
         return step
 
 
-def advance(runs: Sequence[Run], network: Network) -> list[Step | None]:
+def advance(runs: Sequence[SamplerRun], network: Network) -> list[Step | None]:
     """Take the next prediction of each run, all from one network call; return the step that each took.
 
     None of the runs has finished, and all are for this network. They may differ in anything else.

@@ -24,7 +24,7 @@ from captionless.evaluation.sections.fidelity import fidelity_section
 from captionless.evaluation.sections.memorisation import memorisation_section
 from captionless.evaluation.sections.text_alignment import text_alignment_section
 from captionless.generation.generator import Generator
-from captionless.generation.prompts import Prompt, photo_of
+from captionless.generation.prompts import Prompt, label_prompt
 from captionless.progress import Progress
 
 NO_CLASSES = (
@@ -102,7 +102,7 @@ def choose_prompts(generator: Generator, data: EvaluationData, plan: Plan) -> Pr
         prompts, source = tuple(Prompt(name, name) for name in generator.classes), "the model's classes"
     elif not prompts:
         labels = sorted({label for label in data.everything.labels if label})
-        prompts, source = tuple(photo_of(label) for label in labels), "the folder's labels"
+        prompts, source = tuple(label_prompt(label) for label in labels), "the folder's labels"
     if len(prompts) > config.max_prompts:
         source = f"{source} (a random choice of {len(prompts):,})"
         prompts = tuple(prompts[i] for i in sorted(_shuffled(len(prompts), config.seed)[: config.max_prompts]))

@@ -30,10 +30,10 @@ from captionless.diffusion.guidance import WeightedCondition
 from captionless.diffusion.reverse import OnStep, Step
 from captionless.errors import CaptionlessError
 from captionless.generation.editing import Edit
-from captionless.generation.image import GeneratedImage, describe
+from captionless.generation.image import GeneratedImage, composition_details
+from captionless.generation.prompts import check_prompts
 from captionless.generation.sample import Stage, guided_times, sample, sample_batches, to_images
-from captionless.generation.seeds import check_request, image_seeds
-from captionless.generation.trajectory import Recorder
+from captionless.generation.trajectory import TrajectoryRecorder
 from captionless.progress import Progress, Silent, choose_progress
 
 if TYPE_CHECKING:
@@ -215,12 +215,13 @@ class Generator:
         """
         prompts = [prompts] if isinstance(prompts, str) else list(prompts)
         composition, start = composition or Composition(), edit.start if edit else 1.0
-        check_request(prompts, n, seed, composition)
+        check_prompts(prompts, n, seed, composition)
         config = self.resolve((sampling or SamplingConfig()).replace(**settings), start)
-        seeds = image_seeds(len(prompts), n, seed, composition)
+        # All images of a blend from one prompt to another start from the same noise.
+        seeds = [seed if composition.towards else seed + i for _ in prompts for i in range(n)]
         parts, negative = self._composed(prompts, seeds, config, composition, start)
-        details = {"model": self.model.name, **describe(composition, edit), "version": __version__}
-        recorder = Recorder(self.steps(config)) if trajectory else None
+        details = {"model": self.model.name, **composition_details(composition, edit), "version": __version__}
+        recorder = TrajectoryRecorder(self.steps(config)) if trajectory else None
         bar, done, total = choose_progress(progress), 0, len(seeds) * self.steps(config)
 
         def watch(step: Step) -> None:

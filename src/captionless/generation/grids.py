@@ -103,14 +103,14 @@ def _draw(
     for row, label, texts, height in zip(rows, labels, under, heights, strict=True):
         draw.text((MARGIN, top), _fit(label, width - 2 * MARGIN, large), LABEL_COLOUR, large)
         for left, image, lines in zip(lefts, row, texts, strict=False):
-            grid.paste(scaled(image.convert("RGB"), cell), (left, top + line))
+            grid.paste(resize_to_cell(image.convert("RGB"), cell), (left, top + line))
             for k, text in enumerate(lines):
                 draw.text((left, top + line + cell + k * LINE_HEIGHT), text, LABEL_COLOUR, small)
         top += height
     return grid
 
 
-def scaled(image: Image.Image, cell: int) -> Image.Image:
+def resize_to_cell(image: Image.Image, cell: int) -> Image.Image:
     """Resize a square image to sides of ``cell`` pixels."""
     whole = cell % image.width == 0 and image.width < cell
     return image.resize((cell, cell), Image.Resampling.BICUBIC if whole else Image.Resampling.LANCZOS)

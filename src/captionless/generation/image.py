@@ -116,7 +116,7 @@ def png_text(metadata: dict[str, Any]) -> PngInfo:
     return text
 
 
-def describe(composition: Composition, edit: Edit | None) -> dict[str, Any]:
+def composition_details(composition: Composition, edit: Edit | None) -> dict[str, Any]:
     """Return the parts of a composition and an edit that are in use, by name, as JSON values for records."""
     given: dict[str, Any] = {
         "negative": composition.negative,

@@ -5,13 +5,16 @@ from __future__ import annotations
 import json
 import re
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated
 
 from pydantic import ConfigDict, StringConstraints, ValidationError
 from pydantic.dataclasses import dataclass
 
+from captionless.conditioning.composition import Composition
 from captionless.errors import CaptionlessError
+from captionless.generation.sample import MAX_SEED
 
 Text = Annotated[str, StringConstraints(min_length=1)]
 _EXAMPLE = 'Write {"prompt": "a red rose", "n": 4, "label": "rose"}, or plain text on all lines.'
@@ -38,7 +41,7 @@ class Prompt:
     guidance: float | None = None
 
 
-def photo_of(label: str) -> Prompt:
+def label_prompt(label: str) -> Prompt:
     """Return the prompt "a photo of a LABEL"."""
     return Prompt(f"a photo of a {label}", label)
 
@@ -96,9 +99,26 @@ def _parse(line: str, where: str) -> Prompt:
         raise CaptionlessError(message, parameter=name, value=value) from error
 
 
-def parse_weighted(text: str) -> tuple[str, float]:
+def parse_weighted_prompt(text: str) -> tuple[str, float]:
     """Parse a prompt of --also; a number after its last colon is its weight."""
     words, colon, end = text.rpartition(":")
     if colon and re.fullmatch(r"\s*[-+]?(\d+\.?\d*|\.\d+)\s*", end):
         return words.strip(), float(end)
     return text.strip(), 1.0
+
+
+def check_prompts(prompts: Sequence[str], n: int, seed: int, composition: Composition | None = None) -> None:
+    """Raise unless every prompt has a text (or a reference image) and all ``n`` seeds from ``seed`` on are in range."""
+    wordless = composition is not None and composition.like is not None
+    empty = next((i for i, prompt in enumerate(prompts, 1) if not prompt.strip()), None)
+    if not prompts or (empty and not wordless):
+        where = f" (number {empty} of {len(prompts)})" if len(prompts) > 1 else ""
+        raise CaptionlessError(
+            f'an empty prompt{where}. Describe the image, such as "a red rose".', parameter="prompts", value=prompts
+        )
+    if n < 1:
+        raise CaptionlessError(f"`n` must be at least 1, not {n}.", parameter="n", value=n)
+    if not 0 <= seed <= MAX_SEED - n + 1:
+        raise CaptionlessError(
+            f"`seed` must be a whole number from 0 to {MAX_SEED - n + 1}, not {seed}.", parameter="seed", value=seed
+        )

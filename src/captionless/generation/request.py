@@ -20,8 +20,7 @@ from captionless.generation.editing import Edit
 from captionless.generation.generator import Generator
 from captionless.generation.grids import sample_grid
 from captionless.generation.image import GeneratedImage
-from captionless.generation.prompts import Prompt, parse_weighted, read_prompts
-from captionless.generation.seeds import check_request
+from captionless.generation.prompts import Prompt, check_prompts, parse_weighted_prompt, read_prompts
 from captionless.generation.writer import ImageWriter
 from captionless.progress import Progress
 
@@ -32,7 +31,7 @@ MOST_SHOWN = 480
 
 
 @dataclass(frozen=True)
-class Run:
+class PromptGroup:
     """Prompts of a request that share their settings; ``own_guidance`` is the scale that they bring along."""
 
     prompts: Sequence[Prompt]
@@ -50,7 +49,7 @@ class Run:
         return self.edit.start if self.edit else 1.0
 
 
-def read_runs(request: GenerateRequest, sampling: SamplingConfig) -> list[Run]:
+def read_request(request: GenerateRequest, sampling: SamplingConfig) -> list[PromptGroup]:
     """Read the files of a request, check all that it asks for, and group neighbouring prompts with the same settings.
 
     What a prompt says itself (``n``, ``seed``, ``guidance``, ``negative``) takes precedence.
@@ -71,7 +70,7 @@ def read_runs(request: GenerateRequest, sampling: SamplingConfig) -> list[Run]:
         )
     everywhere = Composition(
         negative=request.negative,
-        also=tuple(parse_weighted(text) for text in request.also),
+        also=tuple(parse_weighted_prompt(text) for text in request.also),
         then=request.then,
         switch=request.switch,
         towards=request.towards,
@@ -81,32 +80,36 @@ def read_runs(request: GenerateRequest, sampling: SamplingConfig) -> list[Run]:
     photo = _photo("init", request.init)
     edit = Edit(photo, request.strength, _photo("mask", request.mask)) if photo else None
     usual = request.n if request.n is not None else BLEND_IMAGES if request.towards else 1
-    runs = []
-    for own, group in groupby(prompts, key=lambda one: (one.n, one.seed, one.guidance, one.negative)):
+    groups = []
+    for own, same in groupby(prompts, key=lambda one: (one.n, one.seed, one.guidance, one.negative)):
         n, seed, guidance, negative = own
         composition = everywhere if negative is None else replace(everywhere, negative=negative)
         n, seed = usual if n is None else n, request.seed if seed is None else seed
-        runs.append(Run(list(group), n, seed, sampling, guidance, composition, edit, request.trajectory))
-        check_request([prompt.text for prompt in runs[-1].prompts], n, seed, composition)
-    return runs
+        groups.append(PromptGroup(list(same), n, seed, sampling, guidance, composition, edit, request.trajectory))
+        check_prompts([prompt.text for prompt in groups[-1].prompts], n, seed, composition)
+    return groups
 
 
 def generate_into(
-    writer: ImageWriter, generator: Generator, runs: Sequence[Run], scales: Sequence[float], progress: Progress
+    writer: ImageWriter,
+    generator: Generator,
+    groups: Sequence[PromptGroup],
+    scales: Sequence[float],
+    progress: Progress,
 ) -> Iterator[Path]:
     """Generate all images of a request, write each at once, and yield its path; last, write a sample grid of several.
 
     Args:
         writer: the folder to write into.
         generator: the model.
-        runs: see ``read_runs``.
+        groups: see ``read_request``.
         scales: guidance scales to compare: every prompt and seed is used at each of them.
         progress: receives the number of images done, and where the sample grid and trajectories are.
     """
-    total, done = len(scales) * sum(len(run.prompts) * run.n for run in runs), 0
+    total, done = len(scales) * sum(len(group.prompts) * group.n for group in groups), 0
     columns: list[list[GeneratedImage]] = [[] for _ in scales]
     for column, scale in zip(columns, scales, strict=True):
-        for image in (image for run in runs for image in _generate(run, generator, scale, scales)):
+        for image in (image for group in groups for image in _generate(group, generator, scale, scales)):
             path = writer.add(image)
             if len(column) < max(1, MOST_SHOWN // len(scales)):
                 column.append(replace(image, trajectory=None))
@@ -117,27 +120,29 @@ def generate_into(
         path, shown = writer.add_grid(_grid(columns, scales)), sum(map(len, columns))
         part = f" (the first {shown:,} of {done:,} images)" if shown < done else ""
         progress.say(f"Sample grid: {path}{part}")
-    if runs[0].trajectory:
+    if groups[0].trajectory:
         progress.say(f"Trajectories: NUMBER-trajectory.png and .gif next to each image in {writer.folder}")
 
 
-def _generate(run: Run, generator: Generator, scale: float, scales: Sequence[float]) -> Iterator[GeneratedImage]:
-    sampling = run.sampling
+def _generate(
+    group: PromptGroup, generator: Generator, scale: float, scales: Sequence[float]
+) -> Iterator[GeneratedImage]:
+    sampling = group.sampling
     if len(scales) > 1:  # the columns of a comparison differ in nothing but their scale
-        sampling = generator.resolve(sampling.replace(guidance=min(scales)), run.start)
+        sampling = generator.resolve(sampling.replace(guidance=min(scales)), group.start)
     images = generator.stream(
-        [prompt.text for prompt in run.prompts],
-        run.n,
-        run.seed,
+        [prompt.text for prompt in group.prompts],
+        group.n,
+        group.seed,
         sampling=sampling,
-        composition=run.composition,
-        edit=run.edit,
-        trajectory=run.trajectory,
+        composition=group.composition,
+        edit=group.edit,
+        trajectory=group.trajectory,
         progress=False,
-        guidance=scale if run.own_guidance is None else run.own_guidance,
+        guidance=scale if group.own_guidance is None else group.own_guidance,
     )
     for i, image in enumerate(images):
-        label = run.prompts[i // run.n].label
+        label = group.prompts[i // group.n].label
         yield replace(image, details={"label": label, **image.details}) if label else image
 
 

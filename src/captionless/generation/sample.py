@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
 
 import torch
@@ -14,10 +13,10 @@ from torch.nn import functional as F
 from captionless.checkpoints.config import ModelConfig
 from captionless.config.sampling import SamplingConfig
 from captionless.data.arrays import denormalise
-from captionless.device import autocast, resolve_precision
+from captionless.device import autocast, exact_convolutions, resolve_precision
 from captionless.diffusion import super_resolution
 from captionless.diffusion.guidance import Guidance, GuidedPrediction, WeightedCondition
-from captionless.diffusion.reverse import OnStep, ReverseProcess, Run, Step, advance
+from captionless.diffusion.reverse import OnStep, ReverseProcess, SamplerRun, Step, advance
 from captionless.diffusion.samplers import SAMPLERS
 from captionless.diffusion.schedules import Schedule, add_noise, karras_times, sampling_times, time_at
 from captionless.errors import CaptionlessError
@@ -25,7 +24,9 @@ from captionless.generation.editing import Edit, keep_outside, mask_tensor, phot
 from captionless.models.unet import Denoiser
 from captionless.progress import Progress
 
-TRACE = 0.05
+MAX_SEED = 2**32 - 1
+"""PyTorch's CPU generator reads 32 bits of a seed: larger seeds would only repeat images."""
+_TRACE = 0.05
 """An ``alpha`` below this at the first time is treated as pure noise."""
 
 
@@ -128,8 +129,8 @@ def _sample_batch(stages: Sequence[Stage], batch: ImageBatch, on_step: OnStep | 
         low_res = None
         if stage is not stages[0]:
             batch = replace(batch, config=batch.config.upsampling())
-            low_res = conditioned_on(stage, images, batch)
-        run = begin(stage, batch, low_res)
+            low_res = low_res_input(stage, images, batch)
+        run = start_stage(stage, batch, low_res)
         while run.images is None:
             (step,) = advance([run], stage.denoiser)
             if step and on_step:
@@ -139,8 +140,8 @@ def _sample_batch(stages: Sequence[Stage], batch: ImageBatch, on_step: OnStep | 
     return images
 
 
-def begin(stage: Stage, batch: ImageBatch, low_res: Tensor | None = None) -> Run:
-    """Start sampling a batch at one stage; ``low_res``, for a super-resolution stage, is ``conditioned_on``."""
+def start_stage(stage: Stage, batch: ImageBatch, low_res: Tensor | None = None) -> SamplerRun:
+    """Start sampling a batch at one stage; ``low_res``, for a super-resolution stage, is ``low_res_input``."""
     model, config, edit = stage.config, batch.config, batch.edit
     channels, schedule = model.denoiser.channels, model.schedule
 
@@ -159,7 +160,7 @@ def begin(stage: Stage, batch: ImageBatch, low_res: Tensor | None = None) -> Run
     else:
         times = sampling_times(config.steps, start)
     # Noise alone, unless much of an image is to be expected there, as at the end of a short linear schedule.
-    pure = start == 1 and float(schedule.alpha_sigma(times[0])[0]) < TRACE
+    pure = start == 1 and float(schedule.alpha_sigma(times[0])[0]) < _TRACE
     if edit is not None:
         known = photo_tensor(edit.photo, model.size, channels).to(x.device)
         if start < 1:
@@ -169,10 +170,10 @@ def begin(stage: Stage, batch: ImageBatch, low_res: Tensor | None = None) -> Run
     if x.device.type != "mps":  # as in captionless.device.to_device
         x = x.to(memory_format=torch.channels_last)
     process = ReverseProcess(schedule, times, noise, pure)
-    return Run(SAMPLERS[config.sampler](x, process, **config.options), prediction, low_res, constrain)
+    return SamplerRun(SAMPLERS[config.sampler](x, process, **config.options), prediction, low_res, constrain)
 
 
-def conditioned_on(stage: Stage, images: Tensor, batch: ImageBatch) -> Tensor:
+def low_res_input(stage: Stage, images: Tensor, batch: ImageBatch) -> Tensor:
     """Return the low-resolution channels of a super-resolution stage for the base stage's images."""
     small = images.clamp(-1, 1)
     level = torch.full((len(small),), batch.config.upsample_noise, device=small.device)
@@ -190,13 +191,6 @@ def guided_times(config: SamplingConfig, schedule: Schedule, start: float = 1.0)
         return 0.0, 1.0
     low, high = time_at(schedule, -2 * torch.tensor(config.guidance_levels, dtype=torch.float64).log()).tolist()
     return start * low, start * high
-
-
-def exact_convolutions(precision: str, device: torch.device) -> AbstractContextManager[None]:
-    """Return the context in which float32 on CUDA is float32: by default, convolutions round to TF32's 10 bits."""
-    if precision == "float32" and device.type == "cuda":
-        return torch.backends.cudnn.flags(enabled=True, allow_tf32=False)
-    return nullcontext()
 
 
 def to_images(pixels: Tensor) -> list[Image.Image]:

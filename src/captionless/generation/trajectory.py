@@ -17,7 +17,7 @@ from PIL import Image
 
 from captionless.data.arrays import denormalise
 from captionless.diffusion.reverse import Step
-from captionless.generation.grids import MARGIN, sample_grid, scaled
+from captionless.generation.grids import MARGIN, resize_to_cell, sample_grid
 from captionless.generation.sample import to_images
 
 CELL = 128
@@ -39,13 +39,13 @@ class Frame:
 
 @dataclass(frozen=True)
 class Trajectory:
-    """The denoising steps of one image: at most 60, evenly chosen."""
+    """The denoising steps of one image: at most 60, choose_frames chosen."""
 
     frames: tuple[Frame, ...]
 
     def strip(self, columns: int = 10) -> Image.Image:
         """Draw the noisy images in one row and the predictions in a second, at most ``columns`` of each."""
-        shown = [self.frames[i] for i in evenly(len(self.frames), columns)]
+        shown = [self.frames[i] for i in choose_frames(len(self.frames), columns)]
         rows = [[frame.xt for frame in shown], [frame.x0 for frame in shown]]
         heads = [f"step {frame.step + 1}, t = {frame.t:.2f}" for frame in shown]
         return sample_grid(rows, ["noisy image xt", "predicted image x0"], self._cell, heads)
@@ -64,7 +64,7 @@ class Trajectory:
         cell = self._cell
         page = Image.new("RGB", (2 * cell + MARGIN, cell), "white")
         for left, image in ((0, frame.xt), (cell + MARGIN, frame.x0)):
-            page.paste(scaled(image.convert("RGB"), cell), (left, 0))
+            page.paste(resize_to_cell(image.convert("RGB"), cell), (left, 0))
         return page
 
     @property
@@ -72,14 +72,14 @@ class Trajectory:
         return max(CELL, self.frames[0].x0.width)
 
 
-class Recorder:
+class TrajectoryRecorder:
     """Records the steps of every image that a generator samples, as its ``on_step``.
 
-    Of the ``steps`` per image at most ``MAX_FRAMES`` are kept, evenly chosen, as pixels of 8 bits.
+    Of the ``steps`` per image at most ``MAX_FRAMES`` are kept, choose_frames chosen, as pixels of 8 bits.
     """
 
     def __init__(self, steps: int) -> None:
-        self._kept = frozenset(evenly(steps, MAX_FRAMES))
+        self._kept = frozenset(choose_frames(steps, MAX_FRAMES))
         self._steps: list[Step] = []
 
     def record(self, step: Step) -> None:
@@ -97,8 +97,8 @@ class Recorder:
         return [Trajectory(frames) for frames in zip(*images, strict=True)]
 
 
-def evenly(count: int, most: int) -> list[int]:
-    """Choose at most ``most`` of the numbers from 0 to ``count - 1``, evenly spaced, the last one included."""
+def choose_frames(count: int, most: int) -> list[int]:
+    """Choose at most ``most`` of the numbers from 0 to ``count - 1``, choose_frames spaced, the last one included."""
     if count <= most or most < 2:
         return list(range(count))[-most:]
     return [round(i * (count - 1) / (most - 1)) for i in range(most)]

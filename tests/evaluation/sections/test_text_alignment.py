@@ -15,7 +15,7 @@ from captionless.evaluation.metrics import share
 from captionless.evaluation.report.results import Section
 from captionless.evaluation.samples import EvaluationContext, PromptSet
 from captionless.evaluation.sections.text_alignment import NO_PROMPTS, text_alignment_section
-from captionless.generation.prompts import Prompt, photo_of
+from captionless.generation.prompts import Prompt, label_prompt
 from evaluation_cases import context, image_set, pixel_features, split
 
 KINDS = ("daisy", "rose")
@@ -57,7 +57,7 @@ def figures(section: Section) -> dict[str, float]:
 
 
 def test_images_that_follow_their_prompts_are_beyond_chance_in_every_figure() -> None:
-    section = text_alignment_section(made(*map(photo_of, KINDS)))
+    section = text_alignment_section(made(*map(label_prompt, KINDS)))
     found = {figure.key: figure for figure in section.figures}
     assert found["cosine_gain"].value.low > 0
     assert (found["r_precision"].value.value, found["recognised"].value.value) == (1, 1)
@@ -69,7 +69,7 @@ def test_images_that_follow_their_prompts_are_beyond_chance_in_every_figure() ->
 
 
 def test_real_images_stand_beside_prompts_that_only_name_their_label() -> None:
-    labels = text_alignment_section(made(*map(photo_of, KINDS)))
+    labels = text_alignment_section(made(*map(label_prompt, KINDS)))
     reals = {figure.key: figure.real for figure in labels.figures}
     assert reals["cosine_gain"] is not None
     assert reals["cosine_gain"].n == reals["r_precision"].n == 50  # type: ignore[union-attr]
@@ -93,14 +93,16 @@ def test_labels_that_the_folder_lacks_are_named() -> None:
 
 
 def test_features_of_images_alone_leave_prompts_to_the_models_own_encoder() -> None:
-    section = text_alignment_section(made(*map(photo_of, KINDS), features=Features("images", True, pixel_features)))
+    section = text_alignment_section(made(*map(label_prompt, KINDS), features=Features("images", True, pixel_features)))
     assert section.figures[0].explanation.endswith("By fake, the model's own encoder: not independent.")
-    both = text_alignment_section(made(*map(photo_of, KINDS), features=Features("both", True, pixel_features, encode)))
+    both = text_alignment_section(
+        made(*map(label_prompt, KINDS), features=Features("both", True, pixel_features, encode))
+    )
     assert both.figures[0].explanation.endswith("By both.")
 
 
 def test_one_prompt_alone_cannot_be_told_from_others() -> None:
-    section = text_alignment_section(made(photo_of("rose")))
+    section = text_alignment_section(made(label_prompt("rose")))
     assert "at least 2 different prompts" in dict(section.missing)["Cosine with the prompt, R-precision"]
     assert set(figures(section)) == {"recognised"}
 
@@ -120,7 +122,7 @@ def test_without_prompts_the_section_says_why() -> None:
 
 @pytest.mark.parametrize(("count", "shown"), [(3, 3), (45, 20)])
 def test_the_grid_shows_prompts_evenly(count: int, shown: int) -> None:
-    section = text_alignment_section(made(*(photo_of(f"rose {i}") for i in range(count)), images=1))
+    section = text_alignment_section(made(*(label_prompt(f"rose {i}") for i in range(count)), images=1))
     (grid,) = section.grids
     assert grid.image.height == 8 + shown * (18 + 96 + 8)
     assert ("Every 2th prompt of 45" in grid.note) == (count == 45)

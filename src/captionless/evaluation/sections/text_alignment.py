@@ -24,7 +24,7 @@ from captionless.evaluation.metrics import (
 from captionless.evaluation.report.results import ClassResult, Figure, ImageGrid, Section
 from captionless.evaluation.samples import EvaluationContext, PromptSet, Samples
 from captionless.generation.grids import sample_grid
-from captionless.generation.prompts import photo_of
+from captionless.generation.prompts import label_prompt
 from captionless.generation.sample import to_images
 
 KEY = "text_alignment"
@@ -102,7 +102,7 @@ def _of_real_images(
     Return (None, None) if a prompt says more than a label: how well a real image should fit it is not known.
     """
     indices = {prompt.label: i for i, prompt in enumerate(prompts.prompts)}
-    if any(prompt.label is None or prompt != photo_of(prompt.label) for prompt in prompts.prompts):
+    if any(prompt.label is None or prompt != label_prompt(prompt.label) for prompt in prompts.prompts):
         return None, None
     rows = [i for i, label in enumerate(context.real.labels) if label in indices]
     owner = [indices[context.real.labels[i]] for i in rows]
