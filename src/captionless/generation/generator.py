@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, replace
 from functools import cached_property
@@ -34,7 +33,8 @@ from captionless.generation.image import GeneratedImage, composition_details
 from captionless.generation.prompts import check_prompts
 from captionless.generation.sample import Stage, guided_times, sample, sample_batches, to_images
 from captionless.generation.trajectory import TrajectoryRecorder
-from captionless.progress import Progress, Silent, choose_progress
+from captionless.models.unet import parameter_count
+from captionless.progress import Progress, ProgressBar, choose_progress
 
 if TYPE_CHECKING:
     from captionless.encoders.dual_encoder import Encoder
@@ -66,15 +66,12 @@ class Generator:
         if encoder is not None:
             model.config.require_encoder(model.name)  # raises where the model has no encoder
         if encoder is not None and not isinstance(encoder, str | Path):
-            _check_encoder(model, encoder)
-            self.encoder = encoder
+            self.encoder = self._checked(encoder)
 
     def __repr__(self) -> str:
         config = self.model.config
         condition = f"encoder {config.encoder.name!r}" if config.encoder else f"{len(self.classes)} classes"
-        weights = " + ".join(
-            f"{sum(p.numel() for p in stage.denoiser.parameters()) / 1e6:.1f}" for stage in self.stages
-        )
+        weights = " + ".join(f"{parameter_count(stage.denoiser) / 1e6:.1f}" for stage in self.stages)
         kind = "grey" if config.denoiser.channels == 1 else "RGB"
         return (
             f"<Generator {self.model.name!r}: {config.size} x {config.size} {kind}, {condition}, "
@@ -83,16 +80,12 @@ class Generator:
 
     @cached_property
     def encoder(self) -> Encoder:
-        """The encoder that the model was trained with.
-
-        Raises:
-            CaptionlessError: it is not found, or what was named is another one.
-        """
+        """The encoder that the model was trained with; an error if it is not found, or what was named is another."""
         from captionless.encoders.dual_encoder import load_encoder
 
         recorded = self.model.config.require_encoder(self.model.name).name
         try:
-            encoder = load_encoder(self.encoder_place or recorded, progress=_Announcer())
+            encoder = load_encoder(self.encoder_place or recorded, progress=ProgressBar())
         except CaptionlessError as error:
             if self.encoder_place:
                 raise
@@ -101,7 +94,12 @@ class Generator:
                 f"the encoder {recorded} of the model {self.model.name} cannot be loaded ({reason}). "
                 "If it is elsewhere now, name its folder with `encoder`."
             ) from error
-        _check_encoder(self.model, encoder)
+        return self._checked(encoder)
+
+    def _checked(self, encoder: Encoder) -> Encoder:
+        from captionless.encoders.dual_encoder import check_same_encoder
+
+        check_same_encoder(asdict(self.model.config.require_encoder(self.model.name)), encoder)
         return encoder
 
     @cached_property
@@ -209,10 +207,7 @@ class Generator:
         on_step: OnStep | None = None,
         **settings: Unpack[SamplingKeywords],
     ) -> Iterator[GeneratedImage]:
-        """Generate the images of ``generate``, and yield each as soon as its batch is done.
-
-        All prompts are checked and encoded before the first image is sampled. For the arguments see ``generate``.
-        """
+        """Yield the images of ``generate``, which has the same arguments, each as soon as its batch is done."""
         prompts = [prompts] if isinstance(prompts, str) else list(prompts)
         composition, start = composition or Composition(), edit.start if edit else 1.0
         check_prompts(prompts, n, seed, composition)
@@ -291,28 +286,9 @@ def load(
 ) -> Generator:
     """Load a model folder, or ``bundled``, the flower model that ships with the package.
 
-    Args:
-        model: its name.
-        encoder: the model's encoder, or the folder where it lies now; only needed where it has moved.
-        device: where to compute; by default the available accelerator, or the CPU if there is none.
+    ``encoder``, only needed where it has moved, and ``device`` are those of ``Generator``.
 
     Raises:
         CaptionlessError: the folder is missing, damaged or not a model of captionless.
     """
     return Generator(load_model(model), encoder, device)
-
-
-class _Announcer(Silent):
-    """Announces downloads by warnings."""
-
-    def say(self, message: str) -> None:
-        """Warn, although `encoders.hub` silences warnings during a download."""
-        with warnings.catch_warnings():
-            warnings.simplefilter("always")
-            warnings.warn(message, stacklevel=2)
-
-
-def _check_encoder(model: Model, encoder: Encoder) -> None:
-    from captionless.encoders.dual_encoder import check_same_encoder
-
-    check_same_encoder(asdict(model.config.require_encoder(model.name)), encoder)
