@@ -198,9 +198,9 @@ def test_the_package_can_be_run_as_a_module() -> None:
 def test_results_go_to_their_pipe_though_a_bar_is_on_the_screen() -> None:
     main, screen = os.openpty()
     termios.tcsetwinsize(screen, (24, 80))
-    code = "from captionless.cli.console import show, working\nwith working() as bar:\n"
+    code = "from captionless.cli.console import print_result, show_progress\nwith show_progress() as bar:\n"
     code += "    bar.advance('Painting', 0, 2)\n    import time; time.sleep(1.2); bar.advance('Painting', 1, 2)\n"
-    code += "    show('picture.png')"
+    code += "    print_result('picture.png')"
     done = subprocess.run([sys.executable, "-c", code], stdout=subprocess.PIPE, stderr=screen, text=True)
     os.close(screen)
     assert done.stdout == "picture.png\n"
@@ -209,8 +209,8 @@ def test_results_go_to_their_pipe_though_a_bar_is_on_the_screen() -> None:
 
 
 def test_a_listener_to_remarks_who_goes_away_does_not_end_the_work() -> None:
-    code = "from captionless.cli.console import print_remark, show\nimport sys\nsys.stdin.read()\n"
-    code += "for i in range(3):\n    print_remark('busy')\nshow('done')"
+    code = "from captionless.cli.console import print_remark, print_result\nimport sys\nsys.stdin.read()\n"
+    code += "for i in range(3):\n    print_remark('busy')\nprint_result('done')"
     pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
     with subprocess.Popen([sys.executable, "-c", code], text=True, **pipes) as process:
         assert process.stderr is not None

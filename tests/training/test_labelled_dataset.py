@@ -18,7 +18,7 @@ from captionless.data.labels import FOLDERS
 from captionless.errors import CaptionlessError
 from captionless.training.dataset import Dataset
 from captionless.training.labelled_dataset import load_labelled_dataset
-from captionless.training.resolve import Plan, resolve_label_source
+from captionless.training.resolve import TrainPlan, resolve_label_source
 from captionless.training.start import Start
 from training_cases import Remembers
 
@@ -41,7 +41,7 @@ def photos(tmp_path: Path) -> Path:
 
 def gather(folder: Path, source: str = FOLDERS, progress: Remembers | None = None, **changes: Any) -> Dataset:
     start = Start(changes.pop("before", None))
-    plan = Plan(TrainRequest(folder=folder, out=folder.parent / "out"), start, CONFIG.replace(**changes), source)
+    plan = TrainPlan(TrainRequest(folder=folder, out=folder.parent / "out"), start, CONFIG.replace(**changes), source)
     return load_labelled_dataset(plan, progress or Remembers())
 
 

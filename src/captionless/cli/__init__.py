@@ -8,7 +8,7 @@ import sys
 import typer
 from typer.exceptions import TyperException
 
-from captionless.cli.console import print_remark, show
+from captionless.cli.console import print_remark, print_result
 from captionless.cli.embed import embed
 from captionless.cli.evaluate import evaluate
 from captionless.cli.generate import generate
@@ -35,7 +35,7 @@ def _version(version: bool = typer.Option(False, "--version", help="Print the ve
     if version:
         import captionless
 
-        show(captionless.__version__)
+        print_result(captionless.__version__)
         raise typer.Exit
 
 
@@ -50,16 +50,12 @@ def main() -> None:
     try:
         sys.exit(app(standalone_mode=False) or 0)
     except CaptionlessError as error:
-        _complain(with_flags(str(error), FLAGS), 2)
+        message = with_flags(str(error), FLAGS)
     except TyperException as error:
-        format_message = getattr(error, "format_message", error.__str__)
-        message = format_message()
-        _complain(f"{message} See captionless --help." if message else "", 2)
+        message = getattr(error, "format_message", error.__str__)()
+        message = message and f"{message} See captionless --help."
     except (KeyboardInterrupt, typer.Abort):
         sys.exit(130)
-
-
-def _complain(message: str, code: int) -> None:
     if message:
         print_remark(f"captionless: {message}")
-    sys.exit(code)
+    sys.exit(2)

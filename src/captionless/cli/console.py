@@ -25,7 +25,7 @@ def print_remark(message: str) -> None:
     _print(message, sys.stderr)
 
 
-def show(result: object) -> None:
+def print_result(result: object) -> None:
     """Print a result to standard output."""
     _print(str(result), sys.stdout)
 
@@ -39,27 +39,20 @@ def _print(text: str, stream: TextIO) -> None:
         os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
 
 
-def show_table(rows: Table) -> None:
-    """Print a table to standard output, as wide as the terminal or, in a pipe, as its content."""
-    show(table_text(rows, None if sys.stdout.isatty() else PIPE_WIDTH))
+def format_table(heads: Sequence[str], rows: Iterable[Sequence[str]], left: tuple[int, ...] = (0,)) -> str:
+    """Return a table as text, as wide as the terminal or, in a pipe, as its content.
 
-
-def table_text(rows: Table, width: int | None = PIPE_WIDTH) -> str:
-    """Return a table as text."""
-    console = Console(width=width, highlight=False)
-    with console.capture() as captured:
-        console.print(rows)
-    return "\n".join(line.rstrip() for line in captured.get().splitlines())
-
-
-def plain_table(heads: Sequence[str], rows: Iterable[Sequence[str]], left: tuple[int, ...] = (0,)) -> Table:
-    """Return a table without lines; the columns numbered ``left`` are aligned to the left, the others to the right."""
+    The columns numbered ``left`` are aligned to the left, the others to the right.
+    """
     table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), show_header=any(heads))
     for i, head in enumerate(heads):
         table.add_column(Text(head), justify="left" if i in left else "right")
     for row in rows:
         table.add_row(*map(Text, row))
-    return table
+    console = Console(width=None if sys.stdout.isatty() else PIPE_WIDTH, highlight=False)
+    with console.capture() as captured:
+        console.print(table)
+    return "\n".join(line.rstrip() for line in captured.get().splitlines())
 
 
 class CommandProgress(ProgressBar):
@@ -71,7 +64,7 @@ class CommandProgress(ProgressBar):
 
 
 @contextmanager
-def working() -> Iterator[CommandProgress]:
+def show_progress() -> Iterator[CommandProgress]:
     """Show progress, and the library's warnings as one plain line each."""
     from captionless.encoders.dual_encoder import PromptCut
 

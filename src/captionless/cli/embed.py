@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from captionless.cli.console import print_remark, show, working
+from captionless.cli.console import print_remark, print_result, show_progress
 from captionless.config.base import Config, setting
 
 
@@ -22,14 +22,14 @@ def embed(options: EmbedOptions) -> None:
     The vectors go to the cache that `train` reads; images already there are not computed again.
     """
     folder = options.folder
-    with working() as progress:
+    with show_progress() as progress:
         from captionless.encoders.cache import cache_folder
         from captionless.encoders.embeddings import embed as embed_folder
         from captionless.encoders.vector_csv import write_vectors
-        from captionless.training.dataset import report_images
+        from captionless.training.dataset import report_dataset_images
 
         embedded = embed_folder(folder, options.encoder, progress=progress)
-        report_images(embedded, cache_folder() / "reports" / f"{folder.resolve().name}.csv", print_remark)
+        report_dataset_images(embedded, cache_folder() / "reports" / f"{folder.resolve().name}.csv", print_remark)
         if options.csv is not None:
             write_vectors(options.csv, embedded.names, embedded.vectors)
-            show(options.csv)
+            print_result(options.csv)

@@ -7,9 +7,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import typer
-from rich.table import Table
 
-from captionless.cli.console import plain_table, show, show_table, working
+from captionless.cli.console import format_table, print_result, show_progress
 from captionless.config.base import Config, setting
 from captionless.config.evaluation import EvaluationConfig
 from captionless.config.sampling import SamplingConfig
@@ -47,7 +46,7 @@ def evaluate(options: EvaluateOptions, config: EvaluationConfig, sampling: Sampl
     Writes OUT/index.html, one page that needs nothing else, and OUT/report.json. With --pass the exit code is 1 if the
     images of a class are recognised too rarely.
     """
-    with working() as progress:
+    with show_progress() as progress:
         from captionless.evaluation.run import evaluate as measure
 
         report = measure(**dict(options), sampling=sampling, config=config, progress=progress)
@@ -61,27 +60,27 @@ def evaluate(options: EvaluateOptions, config: EvaluationConfig, sampling: Sampl
             )
             for one in model.figures.values()
         ]
-        show_table(plain_table((model.name, "value", "95% range", "real images"), rows))
+        print_result(format_table((model.name, "value", "95% range", "real images"), rows))
         if model.classes:
-            show("")
-            show_table(class_table(model.classes))
-            show("")
+            print_result("")
+            print_result(class_table(model.classes))
+            print_result("")
         for section in model.sections:
             for what, why in section.missing:
-                show(f"left out: {what} ({why})")
+                print_result(f"left out: {what} ({why})")
         for warning in model.warnings:
-            show(f"note: {warning}")
-        show(f"{model.verdict.title}. {model.verdict.meaning}")
+            print_result(f"note: {warning}")
+        print_result(f"{model.verdict.title}. {model.verdict.meaning}")
         if model.passed is not None:
             failed = [one.label for one in model.classes if not one.passed]
             missed = f"FAIL: {len(failed)} of {len(model.classes)} classes miss their bar: {', '.join(failed)}."
-            show(missed if failed else f"PASS: each of {len(model.classes)} classes reaches its bar.")
-    show(options.out / "index.html")
+            print_result(missed if failed else f"PASS: each of {len(model.classes)} classes reaches its bar.")
+    print_result(options.out / "index.html")
     if any(model.passed is False for model in report.models):
         raise typer.Exit(1)
 
 
-def class_table(classes: Sequence[ClassResult]) -> Table:
+def class_table(classes: Sequence[ClassResult]) -> str:
     """Return a table of how often the images of each class, and real ones, are recognised."""
     rows = [
         (
@@ -95,4 +94,4 @@ def class_table(classes: Sequence[ClassResult]) -> Table:
         for one in classes
     ]
     heads = ("class", "recognised (95% range)", "bar", "", "real images (95% range)", "most often taken for")
-    return plain_table(heads, rows, left=(0, 3, 5))
+    return format_table(heads, rows, left=(0, 3, 5))

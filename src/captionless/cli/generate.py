@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from captionless.cli.console import show, working
+from captionless.cli.console import print_result, show_progress
 from captionless.config.generate_request import GenerateRequest
 from captionless.config.sampling import SamplingConfig
 
@@ -12,11 +12,11 @@ def generate(request: GenerateRequest, sampling: SamplingConfig) -> None:
 
     Writes numbered PNGs that hold their settings as text, manifest.jsonl and, of several images, a sample grid.
     """
-    with working() as progress:
+    with show_progress() as progress:
         from captionless.generation import ImageWriter, generate_into, load, read_request
 
         runs = read_request(request, sampling)
         writer = ImageWriter(request.out)
         generator = load(request.model, request.encoder)
         for path in generate_into(writer, generator, runs, request.guidance, progress):
-            show(path)
+            print_result(path)

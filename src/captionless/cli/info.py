@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from captionless.cli.console import plain_table, show_table, working
+from captionless.cli.console import format_table, print_result, show_progress
 from captionless.config.base import Config, setting
 from captionless.errors import CaptionlessError
 
@@ -25,6 +25,6 @@ def info(options: InfoOptions) -> None:
     if (folder / CONFIG).exists():
         facts = model_summary(options.name)
     else:
-        with working() as progress:
+        with show_progress() as progress:
             facts = folder_summary(folder, progress)
-    show_table(plain_table(("", ""), facts, left=(0, 1)))
+    print_result(format_table(("", ""), facts, left=(0, 1)))

@@ -91,15 +91,11 @@ def _parameter(name: str, field: FieldInfo, panel: str | None, flags: Mapping[st
     more["metavar"] = field_extra(field, "metavar") or _metavar(field_type(field))
     option: Any = typer.Option(flags[name], **more) if name in flags else typer.Argument(**more)
     # The command line reads text; the config converts it to numbers and reports invalid values.
-    kind: Any = list[str] if _repeated(field) else field_type(field)
+    kind: Any = list[str] if field_type(field) == tuple[str, ...] else field_type(field)
     kind, required = kind if kind in (bool, Path, list[str]) else str, field.is_required()
     annotation: Any = Annotated[kind if required else kind | None, option]
     default = inspect.Parameter.empty if required else None
     return inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, annotation=annotation, default=default)
-
-
-def _repeated(field: FieldInfo) -> bool:
-    return bool(field_type(field) == tuple[str, ...])
 
 
 def _metavar(kind: Any) -> str:

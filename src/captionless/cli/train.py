@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from captionless.cli.console import print_remark, working
+from captionless.cli.console import print_remark, show_progress
 from captionless.config.train_request import TrainRequest
 from captionless.config.training import TrainConfig
 
@@ -12,7 +12,7 @@ def train(request: TrainRequest, config: TrainConfig) -> None:
 
     With --resume, the same command continues exactly where Ctrl-C stopped it; after a crash, at the last checkpoint.
     """
-    with working() as progress:
+    with show_progress() as progress:
         from captionless.checkpoints.card import example_request
         from captionless.checkpoints.config import load_config
         from captionless.training.run import train as train_model

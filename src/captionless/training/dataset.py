@@ -25,7 +25,7 @@ from captionless.encoders.embeddings import EmbeddedImages, embed
 from captionless.encoders.vector_csv import match_vectors, read_vectors
 from captionless.errors import CaptionlessError, shorten
 from captionless.progress import Progress
-from captionless.training.resolve import Plan
+from captionless.training.resolve import TrainPlan
 from captionless.training.start import cannot_resume
 from captionless.training.step import Batch
 
@@ -92,7 +92,7 @@ class Dataset:
         return rows
 
 
-def load_dataset(plan: Plan, progress: Progress, device: torch.device) -> Dataset:
+def load_dataset(plan: TrainPlan, progress: Progress, device: torch.device) -> Dataset:
     """Read, embed (or look up), deduplicate and split the images of a text-conditional run.
 
     Writes ``images-report.csv`` into the model folder: the status of every file.
@@ -106,7 +106,7 @@ def load_dataset(plan: Plan, progress: Progress, device: torch.device) -> Datase
             parameter="encoder",
             code="missing_setting",
         )
-    chosen, reason = pick_encoder(plan, progress, str(device))
+    chosen, reason = dataset_encoder(plan, progress, str(device))
     progress.say(f"Encoder: {reason}.")
     found: ImageArrays
     if request.vectors:
@@ -115,8 +115,8 @@ def load_dataset(plan: Plan, progress: Progress, device: torch.device) -> Datase
     else:
         found = embed(request.folder, chosen, sizes=plan.sizes, grey=plan.config.grey, progress=progress)
         vectors = found.vectors
-    report_images(found, request.out / REPORT, progress.say, hold_out)
-    train, aside = split(found, vectors, plan)
+    report_dataset_images(found, request.out / REPORT, progress.say, hold_out)
+    train, aside = split_dataset(found, vectors, plan)
     if not len(train.names):
         raise CaptionlessError(
             f"`hold_out={hold_out}` sets all {len(aside.names)} usable images of {request.folder} aside, so no image "
@@ -128,7 +128,7 @@ def load_dataset(plan: Plan, progress: Progress, device: torch.device) -> Datase
     return Dataset(train, aside, chosen, reason)
 
 
-def pick_encoder(plan: Plan, progress: Progress, device: str) -> tuple[Encoder, str]:
+def dataset_encoder(plan: TrainPlan, progress: Progress, device: str) -> tuple[Encoder, str]:
     """Return the encoder for the images and why it was chosen.
 
     A model that is resumed or started from binds to its own encoder; the requested name then only says where it is now.
@@ -142,7 +142,7 @@ def pick_encoder(plan: Plan, progress: Progress, device: str) -> tuple[Encoder, 
     return encoder, f"{encoder.name}, the model's own"
 
 
-def split(found: ImageArrays, conditions: Vectors, plan: Plan) -> tuple[Examples, Examples]:
+def split_dataset(found: ImageArrays, conditions: Vectors, plan: TrainPlan) -> tuple[Examples, Examples]:
     """Return training and held-out images; of identical images only the first is kept."""
     aside = [i for i in found.unique if is_held_out(found.digests[i], plan.config.hold_out)]
     train = sorted(set(found.unique) - set(aside))
@@ -163,7 +163,7 @@ def _take(found: ImageArrays, conditions: Vectors, index: Sequence[int], sizes: 
     )
 
 
-def report_images(found: ImageArrays, report: Path, say: Callable[[str], None], hold_out: float = 0.0) -> None:
+def report_dataset_images(found: ImageArrays, report: Path, say: Callable[[str], None], hold_out: float = 0.0) -> None:
     """Say which images were read and which were not, and write the whole list to ``report``."""
     write_images_report(report, found.entries, hold_out)
     fresh = f" ({found.computed:,} newly embedded)" if isinstance(found, EmbeddedImages) else ""
@@ -177,7 +177,7 @@ def report_images(found: ImageArrays, report: Path, say: Callable[[str], None], 
         say(f"  {line}")
 
 
-def in_recorded_order(plan: Plan, dataset: Dataset) -> Dataset:
+def resumed_dataset(plan: TrainPlan, dataset: Dataset) -> Dataset:
     """Put the images of a resumed run into their recorded order, whatever the files are called now.
 
     Raises:

@@ -11,11 +11,11 @@ from captionless.data.folder import find_images, relative_name
 from captionless.data.labels import Labels, find_labels, require_two_classes
 from captionless.errors import CaptionlessError, shorten
 from captionless.progress import Progress
-from captionless.training.dataset import REPORT, Dataset, report_images, split
-from captionless.training.resolve import Plan
+from captionless.training.dataset import REPORT, Dataset, report_dataset_images, split_dataset
+from captionless.training.resolve import TrainPlan
 
 
-def load_labelled_dataset(plan: Plan, progress: Progress) -> Dataset:
+def load_labelled_dataset(plan: TrainPlan, progress: Progress) -> Dataset:
     """Read, deduplicate and split the images that have a label.
 
     Writes ``images-report.csv`` into the model folder: what became of every file.
@@ -36,7 +36,7 @@ def load_labelled_dataset(plan: Plan, progress: Progress) -> Dataset:
         visit=lambda image: "" if image.name in labels.by_name else labels.missing_reason,
         progress=progress,
     )
-    report_images(found, plan.request.out / REPORT, progress.say, plan.config.hold_out)
+    report_dataset_images(found, plan.request.out / REPORT, progress.say, plan.config.hold_out)
     require_two_classes(folder, labels, found.names)
     classes = tuple(sorted({labels.by_name[name] for name in found.names}))
     if before and before.classes:
@@ -44,7 +44,7 @@ def load_labelled_dataset(plan: Plan, progress: Progress) -> Dataset:
             raise _other_classes(before.classes, classes)
         classes = before.classes
     conditions = one_hot([labels.by_name[name] for name in found.names], classes).numpy()
-    train, aside = split(found, conditions, plan)
+    train, aside = split_dataset(found, conditions, plan)
     dataset = Dataset(train, aside, classes=classes, label_source=labels.source)
     empty = [name for name, count in dataset.class_counts().items() if not count]
     if empty:

@@ -23,7 +23,7 @@ FREE_ON_RESUME = frozenset({"images", "minutes", "precision", "checkpoint_minute
 
 
 @dataclass(frozen=True)
-class Plan:
+class TrainPlan:
     """A resolved training request: what to train, from where, with which settings."""
 
     request: TrainRequest
@@ -43,7 +43,7 @@ class Plan:
         return (self.config.size, base.size) if base else (self.config.size,)
 
 
-def resolve(request: TrainRequest, given: dict[str, Any], say: Callable[[str], None]) -> Plan:
+def resolve(request: TrainRequest, given: dict[str, Any], say: Callable[[str], None]) -> TrainPlan:
     """Return the plan of a training run, with every field of ``TrainConfig`` decided, of which some were ``given``.
 
     Raises:
@@ -61,7 +61,7 @@ def resolve(request: TrainRequest, given: dict[str, Any], say: Callable[[str], N
             parameter="hold_out",
             code="conflicting_settings",
         )
-    plan = Plan(request, start, config, source)
+    plan = TrainPlan(request, start, config, source)
     _say_what_starts_afresh(plan, say)
     return plan
 
@@ -182,7 +182,7 @@ def _check_stage(base: ModelConfig, config: TrainConfig) -> None:
     raise CaptionlessError(problem, parameter=parameter, value=getattr(config, parameter), code="contradicts_model")
 
 
-def _say_what_starts_afresh(plan: Plan, say: Callable[[str], None]) -> None:
+def _say_what_starts_afresh(plan: TrainPlan, say: Callable[[str], None]) -> None:
     """Report what starts anew although the user may expect it to continue."""
     start, out = plan.start, plan.request.out
     if plan.request.resume and not start.resumed:

@@ -25,11 +25,11 @@ from captionless.errors import CaptionlessError
 from captionless.generation.sample import Stage
 from captionless.progress import Progress, Silent, choose_progress
 from captionless.training.checkpointer import Checkpointer, lock_checkpoints
-from captionless.training.dataset import Dataset, in_recorded_order, load_dataset
+from captionless.training.dataset import Dataset, load_dataset, resumed_dataset
 from captionless.training.labelled_dataset import load_labelled_dataset
 from captionless.training.loop import Callback, LoopProgress, StopTraining, loop
 from captionless.training.network import initial_network, initial_schedule, network_config
-from captionless.training.resolve import Plan, resolve
+from captionless.training.resolve import TrainPlan, resolve
 from captionless.training.sample_grid import SampleGrids, choose_grid_rows
 from captionless.training.signals import StopOnSignal
 from captionless.training.state import TrainState, begin_state, restore_state
@@ -75,7 +75,7 @@ def run(request: TrainRequest, given: dict[str, Any], progress: Progress) -> Non
         dataset = _load(plan, progress, accelerator.device)
     with lock_checkpoints(request.out) if main else nullcontext():
         if plan.start.resumed:
-            dataset = in_recorded_order(plan, dataset)
+            dataset = resumed_dataset(plan, dataset)
         if request.evaluate_every:
             check_validation_images(dataset)
         state, config = _begin(plan, dataset, accelerator.device)
@@ -85,11 +85,11 @@ def run(request: TrainRequest, given: dict[str, Any], progress: Progress) -> Non
         _learn(plan, state, checkpointer, accelerator, progress)
 
 
-def _load(plan: Plan, progress: Progress, device: torch.device) -> Dataset:
+def _load(plan: TrainPlan, progress: Progress, device: torch.device) -> Dataset:
     return load_labelled_dataset(plan, progress) if plan.by_class else load_dataset(plan, progress, device)
 
 
-def _begin(plan: Plan, dataset: Dataset, device: torch.device) -> tuple[TrainState, ModelConfig]:
+def _begin(plan: TrainPlan, dataset: Dataset, device: torch.device) -> tuple[TrainState, ModelConfig]:
     """Return the state, fresh or as it was when the run stopped, and the config of the model that results."""
     start, settings = plan.start, plan.config
     wanted = network_config(start, settings, dataset.condition_width)
@@ -120,7 +120,7 @@ def _begin(plan: Plan, dataset: Dataset, device: torch.device) -> tuple[TrainSta
     )
 
 
-def _record(plan: Plan, dataset: Dataset) -> TrainingRecord:
+def _record(plan: TrainPlan, dataset: Dataset) -> TrainingRecord:
     """Return what ``config.json`` records of the run before its first step."""
     start, source, base = plan.start, dataset.label_source, plan.request.enlarge
     before = start.config.training if start.resumed and start.config else TrainingRecord()
@@ -139,7 +139,7 @@ def _record(plan: Plan, dataset: Dataset) -> TrainingRecord:
 
 
 def _learn(
-    plan: Plan, state: TrainState, checkpointer: Checkpointer, accelerator: Accelerator, progress: Progress
+    plan: TrainPlan, state: TrainState, checkpointer: Checkpointer, accelerator: Accelerator, progress: Progress
 ) -> None:
     """Run the loop with its callbacks."""
     tracking = Tracking(accelerator, plan.request.out)
@@ -162,7 +162,7 @@ def _learn(
             tracking.close()
 
 
-def _writers(plan: Plan, checkpointer: Checkpointer, tracking: Tracking, progress: Progress) -> list[Callback]:
+def _writers(plan: TrainPlan, checkpointer: Checkpointer, tracking: Tracking, progress: Progress) -> list[Callback]:
     """Return the callbacks that write to the model folder."""
     request, start, config, dataset = plan.request, plan.start, checkpointer.config, checkpointer.dataset
     base = load_model(start.base) if start.base else None
