@@ -21,8 +21,8 @@ from captionless.config.evaluation import ClassifierConfig, EvaluationConfig
 from captionless.config.sampling import SamplingConfig
 from captionless.encoders.features import Features
 from captionless.evaluation.classifier import ReferenceClassifier, train_reference
+from captionless.evaluation.context import EvaluationContext
 from captionless.evaluation.data import EvaluationData, ImageSet
-from captionless.evaluation.samples import EvaluationContext, Samples
 from captionless.generation.generator import Generator
 from captionless.progress import Silent
 
@@ -103,9 +103,8 @@ class FakeContext(EvaluationContext):
 
     images: Sample = noise
 
-    def sample(self, conditions: Tensor, offset: int = 0) -> Samples:
-        pixels = self.images(conditions, offset)
-        return Samples(pixels, self.embed(pixels))
+    def sample_pixels(self, conditions: Tensor, offset: int) -> Tensor:
+        return self.images(conditions, offset)
 
 
 def image_set(n: int, seed: int, labels: Sequence[str | None] | None = None) -> ImageSet:

@@ -13,7 +13,7 @@ import tiny
 from captionless.checkpoints.config import ModelConfig, TrainingRecord, load_config, model_folder, save_config
 from captionless.checkpoints.image_list import write_image_list
 from captionless.evaluation.data import EvaluationData, ImageSet, folder_labels
-from captionless.evaluation.lineage import encoder_digests, lineage, seen_digests, training_images
+from captionless.evaluation.lineage import lineage, lineage_encoders, seen_digests, training_images
 
 
 def write_model(folder: Path, rows: list[tuple[str, str, str]], initialised_from: Path | None = None) -> Path:
@@ -57,12 +57,12 @@ def test_an_ancestor_that_is_gone_is_named(tmp_path: Path) -> None:
 def test_the_encoders_of_all_ancestors_are_encoder_digests(tmp_path: Path) -> None:
     first = write_model(tmp_path / "first", [])
     second = write_model(tmp_path / "second", [], first)
-    assert encoder_digests(second) == {"0" * 64}
+    assert lineage_encoders(second) == {"0" * 64}
     assert [name for name, _ in lineage(second)] == [str(second), str(first)]
     config = load_config(first)
     assert config.encoder is not None
     save_config(first, replace(config, encoder=replace(config.encoder, digest="1" * 64)))
-    assert encoder_digests(second) == {"0" * 64, "1" * 64}
+    assert lineage_encoders(second) == {"0" * 64, "1" * 64}
 
 
 def test_a_model_that_claims_to_descend_from_itself_is_read_once(tmp_path: Path) -> None:

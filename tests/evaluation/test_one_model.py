@@ -11,9 +11,9 @@ import tiny
 from captionless.config.evaluation import EvaluationConfig
 from captionless.evaluation.data import EvaluationData
 from captionless.evaluation.one_model import (
-    Plan,
-    choose_prompts,
+    EvaluationPlan,
     choose_real_images,
+    evaluation_prompts,
     limit_training_images,
     training_conditions,
 )
@@ -28,27 +28,27 @@ SEEN, HELD_OUT = image_set(8, 0, ["rose", "daisy"] * 4), image_set(6, 1, ["rose"
 DATA = split(SEEN, HELD_OUT)
 
 
-def plan(*prompts: Prompt, **sizes: int) -> Plan:
-    return Plan(prompts, "a file", None, FAST, EvaluationConfig(**sizes), Silent())
+def plan(*prompts: Prompt, **sizes: int) -> EvaluationPlan:
+    return EvaluationPlan(prompts, "a file", None, FAST, EvaluationConfig(**sizes), Silent())
 
 
 def test_prompts_are_those_of_the_file_else_the_labels_and_for_classes_always_these() -> None:
     rose = Prompt("a red rose", "rose")
-    of_file, of_labels = choose_prompts(WORDS, DATA, plan(rose)), choose_prompts(WORDS, DATA, plan())
+    of_file, of_labels = evaluation_prompts(WORDS, DATA, plan(rose)), evaluation_prompts(WORDS, DATA, plan())
     assert of_file is not None
     assert (of_file.prompts, of_file.source) == ((rose,), "a file")
     assert of_labels is not None
     assert [prompt.text for prompt in of_labels.prompts] == ["a photo of a daisy", "a photo of a rose"]
-    of_classes = choose_prompts(CLASSES, DATA, plan(rose))
+    of_classes = evaluation_prompts(CLASSES, DATA, plan(rose))
     assert of_classes is not None
     assert of_classes.prompts == (Prompt("daisy", "daisy"), Prompt("rose", "rose"))
     unlabelled = replace(DATA, everything=image_set(8, 0))
-    assert choose_prompts(WORDS, unlabelled, plan()) is None
+    assert evaluation_prompts(WORDS, unlabelled, plan()) is None
 
 
 @pytest.mark.parametrize(("prompts", "used", "images"), [(1, 1, 300), (10, 10, 30), (400, 300, 1)])
 def test_few_prompts_get_many_images_each(prompts: int, used: int, images: int) -> None:
-    chosen = choose_prompts(WORDS, DATA, plan(*(Prompt(str(i)) for i in range(prompts))))
+    chosen = evaluation_prompts(WORDS, DATA, plan(*(Prompt(str(i)) for i in range(prompts))))
     assert chosen is not None
     assert (len(set(chosen.prompts)), chosen.images) == (used, images)
     assert ("a random choice of 400" in chosen.source) == (used < prompts)

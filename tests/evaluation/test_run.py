@@ -18,12 +18,12 @@ from captionless.checkpoints.image_list import read_image_list, write_image_list
 from captionless.checkpoints.model import BANK
 from captionless.checkpoints.tensors import save_tensors
 from captionless.errors import CaptionlessError
-from captionless.evaluation import one_model, samples
+from captionless.evaluation import one_model
+from captionless.evaluation.context import EvaluationContext
 from captionless.evaluation.report.page import charts
 from captionless.evaluation.report.results import ModelEvaluation, Report, Section
 from captionless.evaluation.run import evaluate
 from captionless.evaluation.sections.text_alignment import NO_PROMPTS
-from captionless.generation.generator import Generator
 from evaluation_cases import FAST, Remembers, make_fast, sample_photos, small_config, write_model
 
 
@@ -97,10 +97,10 @@ def test_a_model_that_copies_its_training_images_is_flagged(
     images = [Image.open(place / "photos" / name).resize((8, 8), Image.Resampling.LANCZOS) for name in names]
     pixels = torch.stack([torch.tensor(list(one.tobytes())).reshape(8, 8, 3).permute(2, 0, 1) for one in images])
 
-    def copies(_: Generator, conditions: torch.Tensor, *__: Any) -> torch.Tensor:
+    def copies(_: EvaluationContext, conditions: torch.Tensor, __: int) -> torch.Tensor:
         return pixels[torch.arange(len(conditions)) % len(pixels)].flip(3).to(torch.uint8)
 
-    monkeypatch.setattr(samples, "sample_series", copies)
+    monkeypatch.setattr(EvaluationContext, "sample_pixels", copies)
     found = measured(data=flattened(place / "photos", tmp_path / "flat"))
     assert found.memorises is True
     assert found.figures["memorised"].value.value > 0.9

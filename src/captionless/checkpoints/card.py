@@ -43,7 +43,7 @@ def add_evaluation(folder: Path, text: str) -> None:
 
     Args:
         folder: the model folder.
-        text: Markdown without a heading, such as ``captionless.evaluation.report.card.card_lines`` returns.
+        text: Markdown without a heading, such as ``evaluation.report.markdown`` makes.
 
     Raises:
         CaptionlessError: there is no such folder, or its card cannot be read or written.

@@ -60,11 +60,11 @@ def training_images(model: str | Path) -> dict[str, str]:
     return found
 
 
-def encoder_digests(model: str | Path) -> set[str]:
+def lineage_encoders(model: str | Path) -> set[str]:
     """Return the content hashes of the encoders that a model and those it was initialised from were trained with."""
     return {config.encoder.digest for _, config in lineage(model) if config and config.encoder}
 
 
-def mirrors_images(config: ModelConfig) -> bool:
+def trained_with_flips(config: ModelConfig) -> bool:
     """Tell whether horizontal flips preserve what an image shows: whether the model was trained with them."""
     return bool(config.training.settings.get("flip", True))

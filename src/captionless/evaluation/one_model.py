@@ -15,11 +15,11 @@ from captionless.encoders.features import Features, load_features, own_features
 from captionless.encoders.hub import BUNDLED
 from captionless.errors import CaptionlessError
 from captionless.evaluation.classifier import ReferenceClassifier, train_reference
+from captionless.evaluation.context import EvaluationContext, PromptSet
 from captionless.evaluation.data import EvaluationData, ImageSet
-from captionless.evaluation.lineage import encoder_digests, mirrors_images
+from captionless.evaluation.lineage import lineage_encoders, trained_with_flips
 from captionless.evaluation.metrics import TooFewError
 from captionless.evaluation.report.results import ModelEvaluation, Section
-from captionless.evaluation.samples import EvaluationContext, PromptSet
 from captionless.evaluation.sections.fidelity import fidelity_section
 from captionless.evaluation.sections.memorisation import memorisation_section
 from captionless.evaluation.sections.text_alignment import text_alignment_section
@@ -34,7 +34,7 @@ NO_CLASSES = (
 
 
 @dataclass(frozen=True)
-class Plan:
+class EvaluationPlan:
     """What all models of an evaluation have in common.
 
     Args:
@@ -57,7 +57,7 @@ class Plan:
     classifiers: dict[tuple[int, int, bool], ReferenceClassifier | str] = field(default_factory=dict)
 
 
-def evaluate_model(generator: Generator, data: EvaluationData, plan: Plan) -> ModelEvaluation:
+def evaluate_model(generator: Generator, data: EvaluationData, plan: EvaluationPlan) -> ModelEvaluation:
     """Generate and measure everything of one model.
 
     Raises:
@@ -68,7 +68,7 @@ def evaluate_model(generator: Generator, data: EvaluationData, plan: Plan) -> Mo
         f"{name}: {len(data.seen):,} of these images were trained on, {len(data.held_out):,} are held out."
     )
     data = limit_training_images(data, config)
-    prompts = choose_prompts(generator, data, plan)
+    prompts = evaluation_prompts(generator, data, plan)
     context = EvaluationContext(
         generator,
         plan.sampling,
@@ -95,7 +95,7 @@ def evaluate_model(generator: Generator, data: EvaluationData, plan: Plan) -> Mo
     return ModelEvaluation(name, dict(model_summary(name)), tuple(sections), warnings, memorises)
 
 
-def choose_prompts(generator: Generator, data: EvaluationData, plan: Plan) -> PromptSet | None:
+def evaluation_prompts(generator: Generator, data: EvaluationData, plan: EvaluationPlan) -> PromptSet | None:
     """Return the prompts for a model: its classes, those of the plan, or the folder's labels; None without any."""
     config, prompts, source = plan.config, plan.prompts, plan.source
     if generator.classes:
@@ -111,9 +111,9 @@ def choose_prompts(generator: Generator, data: EvaluationData, plan: Plan) -> Pr
     return PromptSet(prompts, source, max(1, round(config.prompt_images / len(prompts))))
 
 
-def _choose_features(generator: Generator, plan: Plan) -> Features:
+def _choose_features(generator: Generator, plan: EvaluationPlan) -> Features:
     """Return the image features to compare by: of the named model, the model's own encoder, or the bundled encoder."""
-    taught, device = encoder_digests(generator.model.name), str(generator.device)
+    taught, device = lineage_encoders(generator.model.name), str(generator.device)
     if plan.features is not None:
         return load_features(plan.features, device, own=taught, progress=plan.progress)
     if generator.classes:
@@ -153,12 +153,12 @@ def training_conditions(generator: Generator, data: EvaluationData, config: Eval
 
 
 def _classifier(
-    generator: Generator, data: EvaluationData, prompts: PromptSet | None, plan: Plan
+    generator: Generator, data: EvaluationData, prompts: PromptSet | None, plan: EvaluationPlan
 ) -> ReferenceClassifier | str:
     """Return the classifier for images of this size, trained once for all models; or why it cannot be trained."""
     if prompts is None or not any(prompt.label for prompt in prompts.prompts):
         return "the prompts have no labels"
-    images, flip = data.everything, mirrors_images(generator.model.config)
+    images, flip = data.everything, trained_with_flips(generator.model.config)
     key = (images.pixels.shape[2], images.pixels.shape[1], flip)
     if key not in plan.classifiers:
         try:
@@ -181,7 +181,7 @@ def _classifier(
     return plan.classifiers[key]
 
 
-def _warnings(context: EvaluationContext, plan: Plan) -> tuple[str, ...]:
+def _warnings(context: EvaluationContext, plan: EvaluationPlan) -> tuple[str, ...]:
     data, found = context.data, []
     if context.generator.classes and plan.prompts:
         found.append("The model is class-conditional, so it was evaluated on its classes and not on the prompts.")

@@ -23,8 +23,8 @@ from captionless.encoders.dual_encoder import Encoder
 from captionless.errors import CaptionlessError
 from captionless.evaluation.data import EvaluationData, ImageSet, load_evaluation_data
 from captionless.evaluation.metrics import MINIMUM
-from captionless.evaluation.one_model import Plan, evaluate_model
-from captionless.evaluation.report.card import card_lines
+from captionless.evaluation.one_model import EvaluationPlan, evaluate_model
+from captionless.evaluation.report.markdown import evaluation_markdown
 from captionless.evaluation.report.page import write_report
 from captionless.evaluation.report.results import ModelEvaluation, Report
 from captionless.files import make_folder
@@ -84,7 +84,7 @@ def evaluate(
     config = (config or EvaluationConfig()).replace(**{k: v for k, v in settings.items() if k not in for_sampling})
     make_folder(Path(out))
     texts = () if prompts is None else tuple(read_prompts(Path(prompts)))
-    plan = Plan(texts, str(prompts), features, sampling, config, choose_progress(progress))
+    plan = EvaluationPlan(texts, str(prompts), features, sampling, config, choose_progress(progress))
     generators = [load(name, None if load_config(name).classes else encoder) for name in names]
     evaluated = _evaluate_all(generators, data, labels, plan)
     report = Report(str(data), _settings(plan, generators[0]), evaluated)
@@ -95,7 +95,7 @@ def evaluate(
 
 
 def _evaluate_all(
-    generators: Sequence[Generator], data: str | Path, labels: str | Path | None, plan: Plan
+    generators: Sequence[Generator], data: str | Path, labels: str | Path | None, plan: EvaluationPlan
 ) -> tuple[ModelEvaluation, ...]:
     """Evaluate each model, several of them on the same held-out images as far as possible."""
     cache: dict[object, ImageSet] = {}
@@ -142,12 +142,12 @@ def _add_to_card(evaluated: ModelEvaluation, report: Report, progress: Progress)
     if evaluated.name == BUNDLED or evaluated.name in FETCHED:
         return
     try:
-        add_evaluation(model_folder(evaluated.name), card_lines(evaluated, report))
+        add_evaluation(model_folder(evaluated.name), evaluation_markdown(evaluated, report))
     except CaptionlessError as error:
         progress.say(f"The figures were not added to the model card: {error}")
 
 
-def _settings(plan: Plan, generator: Generator) -> dict[str, str]:
+def _settings(plan: EvaluationPlan, generator: Generator) -> dict[str, str]:
     sampling = plan.sampling
     precision = resolve_precision(sampling.precision, generator.device)
     return {

@@ -16,7 +16,7 @@ from PIL import Image
 import report_cases
 from captionless.errors import CaptionlessError
 from captionless.evaluation.metrics import Estimate, share
-from captionless.evaluation.report.page import TITLES, Chart, as_json, charts, data_uri, render, write_report
+from captionless.evaluation.report.page import TITLES, Chart, charts, data_uri, render, report_json, write_report
 from captionless.evaluation.report.results import Figure, ImageGrid, ModelEvaluation, Report, Section
 from report_cases import NASTY
 
@@ -155,8 +155,8 @@ def test_page_and_json_say_whether_memorisation_is_flagged(memorises: bool | Non
     text = Reader(render(report)).text
     assert f"{title}." in text
     assert ("only 3 images are held out; it rains." in text) == (title == "Memorisation inconclusive")
-    assert as_json(report)["models"][0]["verdict"] == title
-    assert as_json(report)["models"][0]["reasons"] == ("only 3 images are held out", "it rains")
+    assert report_json(report)["models"][0]["verdict"] == title
+    assert report_json(report)["models"][0]["reasons"] == ("only 3 images are held out", "it rains")
 
 
 def test_models_stand_side_by_side_at_a_glance() -> None:

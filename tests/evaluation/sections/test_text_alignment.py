@@ -11,9 +11,9 @@ from torch import Tensor
 import tiny
 from captionless.encoders.features import Features
 from captionless.evaluation.classifier import ReferenceClassifier
+from captionless.evaluation.context import EvaluationContext, PromptSet
 from captionless.evaluation.metrics import share
 from captionless.evaluation.report.results import Section
-from captionless.evaluation.samples import EvaluationContext, PromptSet
 from captionless.evaluation.sections.text_alignment import NO_PROMPTS, text_alignment_section
 from captionless.generation.prompts import Prompt, label_prompt
 from evaluation_cases import context, image_set, pixel_features, split

@@ -27,7 +27,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from captionless.evaluation.metrics.estimate import Estimate, TooFewError, percentiles
-from captionless.evaluation.metrics.manifold import distances, overlap
+from captionless.evaluation.metrics.manifold import distances, manifold_overlap
 from captionless.evaluation.metrics.mmd import SCALE, mmd2, polynomial_kernel, rbf_kernel
 
 MINIMUM = 20
@@ -79,7 +79,7 @@ def compare_sets(real: Tensor, fake: Tensor, *, seed: int = 0) -> list[Compariso
     found = _compare(("kid",), _scaled_mmd2, polynomial_kernel, real, fake, splits)
     found += _compare(("cmmd",), _scaled_mmd2, rbf_kernel, *unit, splits)
     if len(real) >= MINIMUM_MANIFOLD:
-        found += _compare(MANIFOLD, overlap, distances, real, fake, splits)
+        found += _compare(MANIFOLD, manifold_overlap, distances, real, fake, splits)
     return found
 
 

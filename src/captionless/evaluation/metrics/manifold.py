@@ -44,10 +44,10 @@ def precision_recall(real: Tensor, fake: Tensor, k: int = K) -> Manifold:
     Raises:
         TooFewError: a set with fewer than k + 1 images.
     """
-    return overlap(distances(real, real), distances(fake, fake), distances(real, fake), k)
+    return manifold_overlap(distances(real, real), distances(fake, fake), distances(real, fake), k)
 
 
-def overlap(rr: Tensor, ff: Tensor, rf: Tensor, k: int = K) -> Manifold:
+def manifold_overlap(rr: Tensor, ff: Tensor, rf: Tensor, k: int = K) -> Manifold:
     """Return `precision_recall`, given the distances among real and generated images, and from one to the other."""
     real_radii, fake_radii = _radii(rr, k), _radii(ff, k)
     inside = rf < real_radii.unsqueeze(1)

@@ -70,7 +70,7 @@ def write_report(out: Path, report: Report) -> Path:
     Raises:
         CaptionlessError: the folder cannot be written to.
     """
-    text = json.dumps(as_json(report), ensure_ascii=False, indent=2) + "\n"
+    text = json.dumps(report_json(report), ensure_ascii=False, indent=2) + "\n"
     for name, content in ((FIGURES, text), (PAGE, render(report))):
         with atomic_write(out / name) as path:
             # A file's name need not be valid text; what is not is written as an escape, in JSON too.
@@ -87,7 +87,7 @@ def render(report: Report) -> str:
     return template.render(report=report, titles=TITLES, charts=by_key, arrows=ARROWS)
 
 
-def as_json(report: Report) -> dict[str, Any]:
+def report_json(report: Report) -> dict[str, Any]:
     """Return the results as ``report.json`` holds them: everything but the images.
 
     ``models`` is a list with, per model, ``name``, ``facts``, ``warnings``, ``memorises`` (true, false or null),

@@ -7,9 +7,9 @@ import torch
 from PIL import Image
 from torch import Tensor
 
+from captionless.evaluation.context import EvaluationContext
 from captionless.evaluation.metrics import MINIMUM_MANIFOLD, TooFewError, compare_sets, paired_kid
 from captionless.evaluation.report.results import Figure, ImageGrid, Section
-from captionless.evaluation.samples import EvaluationContext
 from captionless.generation.grids import sample_grid
 from captionless.generation.sample import to_images
 

@@ -8,8 +8,9 @@ import torch
 from PIL import Image
 from torch import Tensor
 
+from captionless.evaluation.context import EvaluationContext, ImagesWithFeatures
 from captionless.evaluation.data import EvaluationData
-from captionless.evaluation.lineage import mirrors_images
+from captionless.evaluation.lineage import trained_with_flips
 from captionless.evaluation.metrics import (
     ENOUGH_HELD_OUT,
     Estimate,
@@ -21,7 +22,6 @@ from captionless.evaluation.metrics import (
     share,
 )
 from captionless.evaluation.report.results import Figure, ImageGrid, Section
-from captionless.evaluation.samples import EvaluationContext, Samples
 from captionless.generation.grids import sample_grid
 from captionless.generation.sample import to_images
 
@@ -68,10 +68,10 @@ def memorisation_section(context: EvaluationContext) -> tuple[Section, bool | No
     data, held_out = context.data, len(context.data.held_out)
     if not len(data.seen):
         return Section(KEY, missing=(("Memorisation", NO_TRACE if data.trained else UNKNOWN),)), None
-    variants = [Samples(data.seen.pixels, context.embed(data.seen.pixels))]
-    if mirrors_images(context.generator.model.config):  # training may have flipped them horizontally
+    variants = [ImagesWithFeatures(data.seen.pixels, context.embed(data.seen.pixels))]
+    if trained_with_flips(context.generator.model.config):  # training may have flipped them horizontally
         flipped = data.seen.pixels.flip(3)
-        variants.append(Samples(flipped, context.embed(flipped)))
+        variants.append(ImagesWithFeatures(flipped, context.embed(flipped)))
     try:
         real = _match("real", "", context.real_samples, variants).share if held_out else None
         series = [_match(key, label, samples, variants) for key, label, samples in _series(context)]
@@ -87,21 +87,21 @@ def memorisation_section(context: EvaluationContext) -> tuple[Section, bool | No
     return Section(KEY, figures, grids=grids, notes=tuple(notes), reasons=() if proven else tuple(doubts)), proven
 
 
-def _series(context: EvaluationContext) -> list[tuple[str, str, Samples]]:
+def _series(context: EvaluationContext) -> list[tuple[str, str, ImagesWithFeatures]]:
     """Return key, label and images of each series: from new conditions, and from those of training images."""
     held_out = len(context.data.held_out)
     new = [samples for samples in (context.prompted, context.reconstructions if held_out else None) if samples]
     own = context.training_samples if held_out else context.reconstructions
     found = []
     if new:
-        both = Samples(torch.cat([one.pixels for one in new]), torch.cat([one.features for one in new]))
+        both = ImagesWithFeatures(torch.cat([one.pixels for one in new]), torch.cat([one.features for one in new]))
         found.append(("memorised", "asked for something new", both))
     if own:
         found.append(("memorised_own", "asked for what it was trained on", own))
     return found
 
 
-def _match(key: str, label: str, samples: Samples, training: list[Samples]) -> Matches:
+def _match(key: str, label: str, samples: ImagesWithFeatures, training: list[ImagesWithFeatures]) -> Matches:
     """Find the nearest training images of each image; ``training`` holds the images and perhaps their mirror images."""
     features = nearest(samples.features, *(one.features for one in training))
     pixels = nearest(samples.pixels.flatten(1), *(one.pixels.flatten(1) for one in training))

@@ -11,6 +11,7 @@ from torch.nn import functional as F
 from captionless.config.evaluation import Passing
 from captionless.encoders.dual_encoder import Encoder
 from captionless.evaluation.classifier import ReferenceClassifier
+from captionless.evaluation.context import EvaluationContext, ImagesWithFeatures, PromptSet
 from captionless.evaluation.metrics import (
     Estimate,
     TooFewError,
@@ -22,7 +23,6 @@ from captionless.evaluation.metrics import (
     share,
 )
 from captionless.evaluation.report.results import ClassResult, Figure, ImageGrid, Section
-from captionless.evaluation.samples import EvaluationContext, PromptSet, Samples
 from captionless.generation.grids import sample_grid
 from captionless.generation.prompts import label_prompt
 from captionless.generation.sample import to_images
@@ -48,7 +48,7 @@ def text_alignment_section(context: EvaluationContext) -> Section:
     return Section(KEY, figures, missing, (_grid(prompts, samples.pixels),), tuple(notes), recognised.classes)
 
 
-def _by_encoder(context: EvaluationContext, prompts: PromptSet, samples: Samples) -> Section:
+def _by_encoder(context: EvaluationContext, prompts: PromptSet, samples: ImagesWithFeatures) -> Section:
     """Compare images with prompts in the space of a dual encoder: the features' own, or else the model's."""
     features, name = context.features, "Cosine with the prompt, R-precision"
     if context.generator.classes:
@@ -88,7 +88,9 @@ def _by_encoder(context: EvaluationContext, prompts: PromptSet, samples: Samples
     return Section(KEY, (gain_figure, precision_figure))
 
 
-def _measures(encoder: Encoder | None, samples: Samples, texts: Tensor, owner: Tensor) -> tuple[Estimate, Estimate]:
+def _measures(
+    encoder: Encoder | None, samples: ImagesWithFeatures, texts: Tensor, owner: Tensor
+) -> tuple[Estimate, Estimate]:
     """Return the gain of cosine and the R-precision of images whose prompts are ``owner`` (n,) of ``texts`` (m, d)."""
     images = F.normalize(encoder.encode_images(to_images(samples.pixels)) if encoder else samples.features, dim=1)
     return cosine_gain(images, texts, owner), r_precision(images, texts, owner)
@@ -111,7 +113,7 @@ def _of_real_images(
     return _measures(encoder, context.real_samples.take(rows), texts, torch.tensor(owner))
 
 
-def _by_classifier(context: EvaluationContext, prompts: PromptSet, samples: Samples) -> Section:
+def _by_classifier(context: EvaluationContext, prompts: PromptSet, samples: ImagesWithFeatures) -> Section:
     """Let the reference classifier name the images of the prompts with labels."""
     classifier, name = context.classifier, "Recognised as asked"
     if isinstance(classifier, str):

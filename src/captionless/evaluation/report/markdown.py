@@ -11,7 +11,7 @@ from captionless.evaluation.report.results import ARROWS, Figure, ModelEvaluatio
 _SPECIAL = re.compile(r"([\\`*_\[\]|#~])")
 
 
-def card_lines(evaluation: ModelEvaluation, report: Report) -> str:
+def evaluation_markdown(evaluation: ModelEvaluation, report: Report) -> str:
     """Return a model's results as Markdown: warnings, verdict, figures, what is missing, how it was measured.
 
     Returns:

@@ -25,29 +25,16 @@ PROMPT_SEEDS, TRAINING_SEEDS = 1_000_000, 2_000_000
 """Added to the seeds of a series, so that no two series share noise."""
 
 
-def series_seeds(seed: int, n: int) -> list[int]:
-    """Return n successive seeds."""
-    return [(seed + i) % 2**32 for i in range(n)]
-
-
-def sample_series(
-    generator: Generator, conditions: Tensor, sampling: SamplingConfig, seed: int, progress: Progress
-) -> Tensor:
-    """Sample one image for each condition (n, d), with the seeds from ``seed`` on; uint8 (n, channels, size, size)."""
-    seeds = series_seeds(seed, len(conditions))
-    return sample(generator.stages, conditions, seeds, sampling, progress=progress)
-
-
 @dataclass(frozen=True)
-class Samples:
+class ImagesWithFeatures:
     """Images, uint8 (n, channels, size, size), and their features, float32 (n, f)."""
 
     pixels: Tensor
     features: Tensor
 
-    def take(self, index: Sequence[int]) -> Samples:
+    def take(self, index: Sequence[int]) -> ImagesWithFeatures:
         """Return the images at the given indices."""
-        return Samples(self.pixels[list(index)], self.features[list(index)])
+        return ImagesWithFeatures(self.pixels[list(index)], self.features[list(index)])
 
 
 @dataclass(frozen=True)
@@ -95,31 +82,40 @@ class EvaluationContext:
             self.progress.advance("Comparing images", min(start + FEATURE_BATCH, len(pixels)), len(pixels))
         return torch.cat(found) if found else torch.empty(0, 1)
 
-    def sample(self, conditions: Tensor, offset: int = 0) -> Samples:
+    def sample(self, conditions: Tensor, offset: int = 0) -> ImagesWithFeatures:
         """Generate one image for each condition (n, d), n > 0, and compute their features."""
-        pixels = sample_series(self.generator, conditions, self.sampling, self.config.seed + offset, self.progress)
-        return Samples(pixels, self.embed(pixels))
+        pixels = self.sample_pixels(conditions, offset)
+        return ImagesWithFeatures(pixels, self.embed(pixels))
+
+    def sample_pixels(self, conditions: Tensor, offset: int) -> Tensor:
+        """Generate one image for each condition (n, d), uint8 (n, channels, size, size)."""
+        seeds = self.seeds(len(conditions), offset)
+        return sample(self.generator.stages, conditions, seeds, self.sampling, progress=self.progress)
+
+    def seeds(self, n: int, offset: int) -> list[int]:
+        """Return the seeds of a series of ``n`` images."""
+        return [(self.config.seed + offset + i) % 2**32 for i in range(n)]
 
     @cached_property
-    def real_samples(self) -> Samples:
+    def real_samples(self) -> ImagesWithFeatures:
         """The real images with their features."""
-        return Samples(self.real.pixels, self.embed(self.real.pixels))
+        return ImagesWithFeatures(self.real.pixels, self.embed(self.real.pixels))
 
     @cached_property
-    def reconstructions(self) -> Samples:
+    def reconstructions(self) -> ImagesWithFeatures:
         """One image generated from the condition of each real image."""
         return self.sample(self.real.conditions)
 
     @cached_property
-    def prompted(self) -> Samples | None:
+    def prompted(self) -> ImagesWithFeatures | None:
         """Images generated from each prompt in turn; None without prompts."""
         if self.prompts is None:
             return None
         texts = [prompt.text for prompt in self.prompts.prompts for _ in range(self.prompts.images)]
-        seeds = series_seeds(self.config.seed + PROMPT_SEEDS, len(texts))
+        seeds = self.seeds(len(texts), PROMPT_SEEDS)
         return self.sample(self.generator.conditions(texts, self.sampling, seeds), PROMPT_SEEDS)
 
     @cached_property
-    def training_samples(self) -> Samples | None:
+    def training_samples(self) -> ImagesWithFeatures | None:
         """Images generated from training images' own conditions; None if ``training_conditions`` is empty."""
         return self.sample(self.training_conditions, TRAINING_SEEDS) if len(self.training_conditions) else None

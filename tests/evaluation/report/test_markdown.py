@@ -9,7 +9,7 @@ import report_cases
 import tiny
 from captionless.checkpoints.card import add_evaluation, write_model_card
 from captionless.errors import CaptionlessError
-from captionless.evaluation.report.card import card_lines
+from captionless.evaluation.report.markdown import evaluation_markdown
 from captionless.evaluation.report.results import ModelEvaluation
 from report_cases import NASTY
 
@@ -33,7 +33,7 @@ def card(folder: Path) -> str:
 
 
 def test_each_figure_stands_with_its_range_beside_real_photographs() -> None:
-    lines = card_lines(ONE, REPORT).splitlines()
+    lines = evaluation_markdown(ONE, REPORT).splitlines()
     assert "| KID × 1000 ↓ | 14.20 (12.10 – 16.40) | 0.03 (−0.42 – 0.51) | 550 |" in lines
     assert "| Recognised by a classifier ↑ | 62.0% (55.1% – 68.4%) | 87.8% (84.8% – 90.3%) | 200 |" in lines
     assert "| Closer to its own words ↑ | 0.041 (0.032 – 0.049) | — | 200 |" in lines
@@ -41,14 +41,14 @@ def test_each_figure_stands_with_its_range_beside_real_photographs() -> None:
 
 
 def test_verdict_and_warnings_come_first() -> None:
-    assert card_lines(ONE, REPORT).startswith("**Memorisation not flagged.**")
-    lines = card_lines(OTHER, REPORT)
+    assert evaluation_markdown(ONE, REPORT).startswith("**Memorisation not flagged.**")
+    lines = evaluation_markdown(OTHER, REPORT)
     assert lines.startswith("> **Warning:** 24 of the held-out")
     assert lines.index("**Memorisation flagged.**") < lines.index("| KID")
 
 
 def test_it_says_what_was_left_out_and_how_it_was_measured() -> None:
-    lines = card_lines(ONE, REPORT)
+    lines = evaluation_markdown(ONE, REPORT)
     assert "- fid was not measured: it needs more than 768 photographs" in lines
     assert "Measured against the images of: flowers/val; " in lines
     assert "Seeds: 0 to 549" in lines
@@ -59,7 +59,7 @@ def test_names_mean_nothing_in_markdown_and_stay_on_their_line() -> None:
     section = replace(
         ONE.sections[0], figures=(replace(report_cases.accuracy(9), label=nasty),), missing=((nasty,) * 2,)
     )
-    lines = card_lines(ModelEvaluation(nasty, {}, (section,), (nasty,)), replace(REPORT, data=nasty))
+    lines = evaluation_markdown(ModelEvaluation(nasty, {}, (section,), (nasty,)), replace(REPORT, data=nasty))
     assert not any("<script" in line or END in line or " *a* " in line for line in lines.splitlines())
     assert not any(line.startswith("## ") for line in lines.splitlines())
     (row,) = [line for line in lines.splitlines() if line.startswith("| ") and "häßlich" in line]
@@ -112,7 +112,7 @@ def test_new_weights_bring_a_card_without_the_old_evaluation(tmp_path: Path) -> 
     model = tiny.model()
     write_model_card(tmp_path, model.config, model.denoiser, tmp_path)
     fresh = card(tmp_path)
-    add_evaluation(tmp_path, card_lines(ONE, REPORT))
+    add_evaluation(tmp_path, evaluation_markdown(ONE, REPORT))
     assert card(tmp_path) != fresh
     write_model_card(tmp_path, model.config, model.denoiser, tmp_path)
     assert card(tmp_path) == fresh
