@@ -144,17 +144,13 @@ def _inherit_credits(folder: Path, config: ModelConfig) -> None:
 
 def _find_credits(images: Path) -> Path | None:
     """Return the credits in the image folder, or one above (where a data set keeps them next to its splits)."""
-    found = (path / CREDITS for path in (images, images.parent))
-    return next((path for path in found if path.is_file()), None)
+    return next((path for path in (images / CREDITS, images.parent / CREDITS) if path.is_file()), None)
 
 
 def _own_credits(path: Path, names: set[str]) -> str:
     """Return the lines of a credits table that concern the training images (the whole table if none does)."""
-    lines = path.read_text(encoding="utf-8", errors="replace").splitlines()
-    own = [line for line in lines[1:] if _concerns(next(csv.reader([line]), [""])[0], names)]
-    return "\n".join([lines[0], *(own or lines[1:])]) + "\n" if lines else ""
-
-
-def _concerns(file: str, names: set[str]) -> bool:
+    header, *lines = path.read_text(encoding="utf-8", errors="replace").splitlines() or [""]
+    files = [next(csv.reader([line]), [""])[0] for line in lines]
     # A table one folder up names "train/daisy/1.jpg" where the folder itself says "daisy/1.jpg".
-    return file in names or file.partition("/")[2] in names
+    own = [line for line, file in zip(lines, files, strict=True) if {file, file.partition("/")[2]} & names]
+    return "\n".join([header, *(own or lines)]) + "\n"

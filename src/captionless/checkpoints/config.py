@@ -39,63 +39,35 @@ class EncoderReference:
 
 @dataclass(frozen=True)
 class TrainingRecord:
-    """How a model was trained, for people and for resuming.
+    """How a model was trained, for people and for resuming."""
 
-    Args:
-        version: version of captionless.
-        folder: folder of the training images.
-        train_images: number of images it was trained on.
-        held_out: number of images that were held out.
-        initialised_from: name of the model whose weights it started with, if any.
-        base_model: name of the model whose images it upsamples, for a super-resolution stage.
-        encoder_reason: why its encoder was chosen.
-        labels: where the labels of a class-conditional model come from; see ``captionless.data.labels``.
-        class_images: training images per class.
-        settings: the fields of ``captionless.config.training.TrainConfig``.
-        images_seen: training images shown to it in total, repetitions included.
-        minutes: time spent in training steps.
-        loss: the smoothed training loss at the end.
-    """
-
-    version: str = ""
-    folder: str = "?"
+    version: str = ""  # of captionless
+    folder: str = "?"  # of the training images
     train_images: int = 0
     held_out: int = 0
-    initialised_from: str | None = None
-    base_model: str | None = None
-    encoder_reason: str = ""
-    labels: str = ""
-    class_images: dict[str, int] = field(default_factory=dict)
-    settings: dict[str, Any] = field(default_factory=dict)
-    images_seen: int = 0
-    minutes: float = 0.0
-    loss: float | None = None
+    initialised_from: str | None = None  # name of the model whose weights it started with
+    base_model: str | None = None  # of a super-resolution stage: name of the model whose images it upsamples
+    encoder_reason: str = ""  # why its encoder was chosen
+    labels: str = ""  # where those of a class-conditional model come from; see ``captionless.data.labels``
+    class_images: dict[str, int] = field(default_factory=dict)  # training images per class
+    settings: dict[str, Any] = field(default_factory=dict)  # fields of ``captionless.config.training.TrainConfig``
+    images_seen: int = 0  # in training, repetitions included
+    minutes: float = 0.0  # spent in training steps
+    loss: float | None = None  # smoothed, at the end
 
 
 @dataclass(frozen=True)
 class ModelConfig:
-    """The content of ``config.json``.
+    """The content of ``config.json``; a model has either an encoder or classes."""
 
-    Args:
-        size: side of the images, in pixels.
-        denoiser: shape of the network.
-        encoder: the encoder whose vectors are its conditions; None for a class-conditional model.
-        schedule: the noise schedule.
-        prediction: what the denoiser predicts; see ``captionless.diffusion.objective``.
-        training: how it was trained.
-        classes: the names of its classes, in the order of the elements of its one-hot conditions; empty for a
-            text-conditional model. A model has either an encoder or classes.
-        base_size: for a super-resolution stage, side of the base model's images in pixels; else None.
-    """
-
-    size: int
+    size: int  # side of the images, in pixels
     denoiser: DenoiserConfig
-    encoder: EncoderReference | None
+    encoder: EncoderReference | None  # its image vectors are the conditions
     schedule: AnySchedule = field(default_factory=CosineSchedule)
-    prediction: str = "v"
+    prediction: str = "v"  # of the denoiser; see ``captionless.diffusion.objective``
     training: TrainingRecord = field(default_factory=TrainingRecord)
-    classes: tuple[str, ...] = ()
-    base_size: int | None = None
+    classes: tuple[str, ...] = ()  # names, in the order of the elements of its one-hot conditions
+    base_size: int | None = None  # of a super-resolution stage: side of the base model's images, in pixels
 
     def __post_init__(self) -> None:
         """Check that the parts do not contradict each other."""

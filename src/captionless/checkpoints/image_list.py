@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import csv
-import io
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -18,13 +17,11 @@ it, but it does not count as one more image."""
 
 def write_image_list(folder: Path, rows: Iterable[tuple[str, ...]]) -> None:
     """Write the list: name, content hash and role (``TRAIN`` …) of every image, and its label if it has one."""
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
     rows = list(rows)
-    writer.writerow(["file", "sha256", "role", "label"][: len(rows[0]) if rows else 3])
-    writer.writerows(rows)
-    with atomic_write(folder / IMAGE_LIST) as path:
-        path.write_text(text.getvalue(), encoding="utf-8")
+    with atomic_write(folder / IMAGE_LIST) as path, path.open("w", encoding="utf-8", newline="") as file:
+        writer = csv.writer(file, lineterminator="\n")
+        writer.writerow(["file", "sha256", "role", "label"][: len(rows[0]) if rows else 3])
+        writer.writerows(rows)
 
 
 def read_image_list(folder: Path) -> list[tuple[str, str, str]]:

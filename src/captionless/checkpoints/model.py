@@ -38,21 +38,13 @@ _ABOUT = (IMAGE_LIST, "README.md", "CREDITS.csv", "CREDITS-begun-from.csv")
 
 @dataclass(frozen=True)
 class Model:
-    """A model in memory.
+    """A model in memory."""
 
-    Args:
-        name: name or path of the model, as given by the caller.
-        config: the content of ``config.json``.
-        denoiser: the network, in evaluation mode, float32.
-        bank: unit image vectors of training images, (m, d); (0, d) in a class-conditional model.
-        base: for a super-resolution stage, the model whose images it upsamples; else None.
-    """
-
-    name: str
+    name: str  # or path, as given by the caller
     config: ModelConfig
-    denoiser: Denoiser
-    bank: Tensor
-    base: Model | None = None
+    denoiser: Denoiser  # in evaluation mode, float32
+    bank: Tensor  # unit image vectors of training images, (m, d); (0, d) in a class-conditional model
+    base: Model | None = None  # of a super-resolution stage: the model whose images it upsamples
 
     @property
     def bridge_data(self) -> BridgeData:

@@ -22,15 +22,10 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, eq=False)
 class ImageArrays:
-    """The usable images of a folder as arrays, in the order of `find_images`.
+    """The usable images of a folder as arrays, in the order of `find_images`."""
 
-    Args:
-        entries: every file of the folder: usable images, without their pixels, and skipped files.
-        pixels: the images at each requested size, uint8 (n, size, size, 3), or (n, size, size, 1) in grey.
-    """
-
-    entries: list[ImageFile | SkippedFile]
-    pixels: dict[int, Pixels]
+    entries: list[ImageFile | SkippedFile]  # every file of the folder; images without their pixels
+    pixels: dict[int, Pixels]  # the n usable images at each requested size, uint8 (n, size, size, 3), in grey (…, 1)
 
     @cached_property
     def images(self) -> list[ImageFile]:

@@ -41,32 +41,23 @@ Pixels = NDArray[np.uint8]
 
 @dataclass(frozen=True, eq=False)
 class ImageFile:
-    """A usable image file.
+    """A usable image file."""
 
-    Args:
-        path: absolute.
-        name: path relative to the folder, with forward slashes.
-        digest: SHA-256 of the file's bytes, 64 hexadecimal digits.
-        pixels: the centre square at each requested size, uint8 (size, size, 3), or (size, size, 1) in grey.
-        notes: complaints of the decoder.
-        full: if requested, the centre square at the image's own resolution, uint8 (side, side, 3).
-    """
-
-    path: Path
-    name: str
-    digest: str
-    pixels: Mapping[int, Pixels] = field(default_factory=dict)
-    notes: tuple[str, ...] = ()
-    full: Pixels | None = None
+    path: Path  # absolute
+    name: str  # path relative to the folder, with forward slashes
+    digest: str  # SHA-256 of the file's bytes, 64 hexadecimal digits
+    pixels: Mapping[int, Pixels] = field(default_factory=dict)  # the centre square by size, uint8 (size, size, 3 or 1)
+    notes: tuple[str, ...] = ()  # complaints of the decoder
+    full: Pixels | None = None  # the centre square at the image's own resolution, uint8 (side, side, 3)
 
 
 @dataclass(frozen=True)
 class SkippedFile:
-    """A file that was skipped; its reason is a kind, such as ``truncated``, or ``kind: details``."""
+    """A file that was skipped."""
 
     path: Path
     name: str
-    reason: str
+    reason: str  # its kind, such as ``truncated``, or ``kind: details``
     notes: tuple[str, ...] = ()
 
     @property

@@ -17,17 +17,11 @@ FOLDERS = "sub-folders"
 
 @dataclass(frozen=True)
 class Labels:
-    """The labels of a folder's files.
+    """The labels of a folder's files."""
 
-    Args:
-        source: ``FOLDERS``, or the path of the table.
-        by_name: label by file name (relative to the folder, forward slashes); files without a label are left out.
-        unmatched: paths in the table that match no file in the folder, or more than one.
-    """
-
-    source: str
-    by_name: Mapping[str, str]
-    unmatched: tuple[str, ...] = ()
+    source: str  # ``FOLDERS``, or the path of the table
+    by_name: Mapping[str, str]  # by file name, relative to the folder; files without a label are left out
+    unmatched: tuple[str, ...] = ()  # paths in the table that match no file in the folder, or more than one
 
     @property
     def missing_reason(self) -> str:

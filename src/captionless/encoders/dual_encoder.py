@@ -31,22 +31,13 @@ class PromptCut(UserWarning):
 
 @dataclass(frozen=True, eq=False)
 class Encoder:
-    """A loaded dual encoder, from `load_encoder`.
+    """A loaded dual encoder, from `load_encoder`."""
 
-    Attributes:
-        name: the name given by the user: ``"bundled"``, a hub id or a folder.
-        folder: the folder of its files.
-        model: the transformers model, float32, in eval mode.
-        tokenizer: its tokenizer.
-        image_processor: its image processor (Pillow backend).
-        device: where it computes.
-    """
-
-    name: str
-    folder: Path
-    model: Any = field(repr=False)
+    name: str  # the one given by the user: ``"bundled"``, a hub id or a folder
+    folder: Path  # of its files
+    model: Any = field(repr=False)  # the transformers model, float32, in eval mode
     tokenizer: Any = field(repr=False)
-    image_processor: Any = field(repr=False)
+    image_processor: Any = field(repr=False)  # Pillow backend
     device: str = "cpu"
 
     def encode_images(self, images: Sequence[Image]) -> Tensor:

@@ -21,16 +21,10 @@ from captionless.progress import Progress, choose_progress
 
 @dataclass(frozen=True, eq=False)
 class EmbeddedImages(ImageArrays):
-    """The usable images of a folder with their vectors.
+    """The usable images of a folder with their vectors."""
 
-    Args:
-        vectors: unit vectors, float32 (n, width), one for each image.
-        computed: how many vectors were computed now; the others came from the cache.
-        encoder: the encoder that computed them.
-    """
-
-    vectors: Vectors
-    computed: int
+    vectors: Vectors  # unit vectors, float32 (n, width), one for each image
+    computed: int  # how many were computed now; the others came from the cache
     encoder: Encoder
 
 

@@ -24,19 +24,12 @@ from captionless.progress import Progress
 
 @dataclass(frozen=True)
 class Features:
-    """A mapping from images, and with a dual encoder from texts, to feature vectors.
+    """A mapping from images, and with a dual encoder from texts, to feature vectors."""
 
-    Args:
-        name: the name given by the user.
-        independent: whether it was not used to train the evaluated model.
-        encode_images: images of any size and mode → float32 (n, d) on the CPU.
-        encode_texts: texts → vectors in the same space, (n, d); None for a model that reads images only.
-    """
-
-    name: str
-    independent: bool
-    encode_images: Callable[[Sequence[Image.Image]], Tensor] = field(repr=False)
-    encode_texts: Callable[[Sequence[str]], Tensor] | None = field(default=None, repr=False)
+    name: str  # the one given by the user
+    independent: bool  # whether it was not used to train the evaluated model
+    encode_images: Callable[[Sequence[Image.Image]], Tensor] = field(repr=False)  # → float32 (n, d) on the CPU
+    encode_texts: Callable[[Sequence[str]], Tensor] | None = field(default=None, repr=False)  # of the same space
 
 
 def own_features(encoder: Encoder, *, independent: bool = False) -> Features:

@@ -39,19 +39,12 @@ _FILES = [_CONFIG, _TOKENIZER, *_TOKENIZER_RULES, *_PREPROCESSING, _WEIGHTS, _WE
 
 @dataclass(frozen=True)
 class ModelKind:
-    """Requirements on a model's folder, and wording for messages about the model.
-
-    Args:
-        noun: the word for it in messages.
-        parameter: the parameter that names it.
-        needs: groups of file names; the folder must contain config, weights and one file from each group.
-        advice: what to provide, one sentence.
-    """
+    """Requirements on a model's folder, and wording for messages about the model."""
 
     noun: str
-    parameter: str
-    needs: tuple[tuple[str, ...], ...]
-    advice: str
+    parameter: str  # that names it
+    needs: tuple[tuple[str, ...], ...]  # groups of file names: config, weights and one file of each group are needed
+    advice: str  # what to provide, one sentence
 
 
 ENCODER = ModelKind(
