@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import sys
 import time
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import Any, Protocol
 
-if TYPE_CHECKING:
-    from tqdm import tqdm
+from tqdm import tqdm
 
 LOG_SECONDS = 60.0
 """Time between the lines in a log file."""
@@ -46,14 +45,10 @@ class ProgressBar:
 
     def say(self, message: str) -> None:
         """Print the remark above the bars."""
-        from tqdm import tqdm
-
         tqdm.write(message, file=sys.stderr)
 
     def advance(self, task: str, done: int, total: int, detail: str = "") -> None:
         """Draw the bar of a task, with a detail behind it."""
-        from tqdm import tqdm
-
         if not _watched():
             if time.monotonic() - self._logged >= LOG_SECONDS:
                 self._logged = time.monotonic()
@@ -79,9 +74,7 @@ def _watched() -> bool:
 def choose_progress(progress: Progress | bool | None) -> Progress:
     """Return the receiver that a public function's ``progress`` argument stands for.
 
-    Args:
-        progress: a receiver; True for a bar, False for none; None for a bar if a person is there to see it: in a
-            terminal or a notebook.
+    True stands for a bar, False for none, None for a bar if a person is there to see it: in a terminal or a notebook.
     """
     if progress is None:
         progress = _watched()
