@@ -40,7 +40,7 @@ LEVEL_MEAN, LEVEL_STD = -1.2, 1.2
 
 def target(kind: str, x0: Tensor, eps: Tensor, alpha: Coefficient, sigma: Coefficient) -> Tensor:
     """Return the target of a network that predicts ``kind``, in the shape of ``x0``."""
-    a, b = _parts(kind, alpha, sigma)
+    a, b = _coefficients(kind, alpha, sigma)
     return a * x0 + b * eps
 
 
@@ -48,7 +48,7 @@ def to_x0(kind: str, xt: Tensor, value: Tensor, alpha: Coefficient, sigma: Coeff
     """Return the image that the prediction ``value`` of ``kind`` at ``xt`` implies; ``eps`` needs ``alpha > 0``."""
     if kind == "x0":
         return value
-    a, b = _parts(kind, alpha, sigma)
+    a, b = _coefficients(kind, alpha, sigma)
     return (b * xt - sigma * value) / (b * alpha - a * sigma)
 
 
@@ -56,7 +56,7 @@ def to_eps(kind: str, xt: Tensor, value: Tensor, alpha: Coefficient, sigma: Coef
     """Return the noise that the prediction ``value`` of ``kind`` at ``xt`` implies; ``x0`` needs ``sigma > 0``."""
     if kind == "eps":
         return value
-    a, b = _parts(kind, alpha, sigma)
+    a, b = _coefficients(kind, alpha, sigma)
     return (alpha * value - a * xt) / (b * alpha - a * sigma)
 
 
@@ -68,7 +68,7 @@ def min_snr_weight(kind: str, alpha: Tensor, sigma: Tensor) -> Tensor:
     ``x0``, and ``SNR = alpha**2 / sigma**2``.
     """
     alpha, sigma = alpha.clamp(min=1e-9), sigma.clamp(min=1e-9)  # 0 / 0 at the ends
-    a, b = _parts(kind, alpha, sigma)
+    a, b = _coefficients(kind, alpha, sigma)
     return torch.minimum(alpha**2, MIN_SNR * sigma**2) / (b * alpha - a * sigma) ** 2
 
 
@@ -171,7 +171,7 @@ def noise_condition(condition: Tensor, eps: Tensor, cosine: float) -> Tensor:
     return torch.nn.functional.normalize(condition + std * eps, dim=1)
 
 
-def _parts(kind: str, alpha: Coefficient, sigma: Coefficient) -> tuple[Coefficient, Coefficient]:
+def _coefficients(kind: str, alpha: Coefficient, sigma: Coefficient) -> tuple[Coefficient, Coefficient]:
     """Return ``(a, b)`` of a prediction ``a * x0 + b * eps``; with ``xt``, it determines both ``x0`` and ``eps``."""
     match kind:
         case "eps":

@@ -79,14 +79,10 @@ class CosineSchedule:
 
 @dataclass(frozen=True)
 class SigmoidSchedule:
-    """``alpha_bar`` falls as a sigmoid from ``start`` to ``end``, scaled to go from 1 to 0.
+    """``alpha_bar`` falls as a sigmoid of arguments from ``start`` (t = 0) to ``end``, scaled to go from 1 to 0.
 
     Jabri et al., arXiv:2212.11972, and Chen, arXiv:2301.10972, section 2.1 (there with a temperature, by which
     ``start`` and ``end`` are divided here). A wider range spends more time at both ends.
-
-    Args:
-        start: the sigmoid's argument at t = 0.
-        end: the same at t = 1.
     """
 
     start: float = -3.0
@@ -114,10 +110,7 @@ class SigmoidSchedule:
 class KarrasSchedule:
     """The noise levels of EDM, evenly spaced in ``level**(1 / rho)`` (arXiv:2206.00364, eq. 5).
 
-    Args:
-        sigma_min: ``sigma / alpha`` at t = 0.
-        sigma_max: the same at t = 1.
-        rho: how strongly the low levels are favoured.
+    ``sigma_min`` and ``sigma_max`` are ``sigma / alpha`` at t = 0 and 1; a larger ``rho`` favours the low levels.
     """
 
     sigma_min: float = 0.002

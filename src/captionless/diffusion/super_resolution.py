@@ -23,16 +23,13 @@ MAX_NOISE = 0.3
 
 
 def low_res_channels(images: Tensor, size: int, level: Tensor, eps: Tensor) -> Tensor:
-    """Return the channels that condition a super-resolution stage: noisy, upsampled images and their noise level.
+    """Return what conditions a super-resolution stage: noisy, upsampled images and a channel of their noise level.
 
     Args:
-        images: low-resolution images in [-1, 1], (n, channels, side, side).
+        images: low-resolution images in [-1, 1], (n, channels, side, side); the result has one channel more.
         size: side to upsample them to.
         level: std of the noise on each, (n,).
         eps: standard normal noise of the shape of ``images``.
-
-    Returns:
-        (n, channels + 1, size, size).
     """
     noisy = images + level.reshape(-1, 1, 1, 1) * eps
     upsampled = F.interpolate(noisy, size=size, mode="bilinear", align_corners=False)
@@ -41,14 +38,5 @@ def low_res_channels(images: Tensor, size: int, level: Tensor, eps: Tensor) -> T
 
 
 def with_low_res(network: Network, low_res: Tensor) -> Network:
-    """Wrap a super-resolution stage as a network that takes noisy images only, with its low-resolution channels fixed.
-
-    Args:
-        network: the stage, which takes (n, 2 * channels + 1, size, size).
-        low_res: the result of ``low_res_channels``, (n, channels + 1, size, size).
-    """
-
-    def conditioned(xt: Tensor, t: Tensor, condition: Tensor) -> Tensor:
-        return network(torch.cat([xt, low_res.to(xt)], dim=1), t, condition)
-
-    return conditioned
+    """Wrap a super-resolution stage as a network that takes noisy images only: its ``low_res_channels`` are fixed."""
+    return lambda xt, t, condition: network(torch.cat([xt, low_res.to(xt)], dim=1), t, condition)

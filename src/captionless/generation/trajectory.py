@@ -13,6 +13,7 @@ from __future__ import annotations
 import io
 from dataclasses import dataclass
 
+import numpy as np
 from PIL import Image
 
 from captionless.data.arrays import denormalise
@@ -39,7 +40,7 @@ class Frame:
 
 @dataclass(frozen=True)
 class Trajectory:
-    """The denoising steps of one image: at most 60, choose_frames chosen."""
+    """The denoising steps of one image: at most 60, evenly chosen."""
 
     frames: tuple[Frame, ...]
 
@@ -75,7 +76,7 @@ class Trajectory:
 class TrajectoryRecorder:
     """Records the steps of every image that a generator samples, as its ``on_step``.
 
-    Of the ``steps`` per image at most ``MAX_FRAMES`` are kept, choose_frames chosen, as pixels of 8 bits.
+    Of the ``steps`` per image at most ``MAX_FRAMES`` are kept, evenly chosen, as pixels of 8 bits.
     """
 
     def __init__(self, steps: int) -> None:
@@ -98,7 +99,5 @@ class TrajectoryRecorder:
 
 
 def choose_frames(count: int, most: int) -> list[int]:
-    """Choose at most ``most`` of the numbers from 0 to ``count - 1``, choose_frames spaced, the last one included."""
-    if count <= most or most < 2:
-        return list(range(count))[-most:]
-    return [round(i * (count - 1) / (most - 1)) for i in range(most)]
+    """Choose at most ``most`` of the numbers from 0 to ``count - 1``, evenly spaced, the last one included."""
+    return [round(i) for i in np.linspace(count - 1, 0, min(count, most))[::-1]]
