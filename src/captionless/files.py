@@ -58,6 +58,8 @@ def make_folder(folder: Path) -> None:
     Raises:
         CaptionlessError: it is a file or cannot be written to.
     """
+    if folder.is_file():
+        raise CaptionlessError(f"`out` {folder} is a file. Choose a folder.")
     try:
         folder.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryFile(dir=folder):
