@@ -19,7 +19,8 @@ from captionless.evaluation.classifier import (
     held_out_split,
     train_classifier,
 )
-from captionless.evaluation.classifier.network import Muon, augment, orthogonal, whitening
+from captionless.evaluation.classifier.muon import Muon, orthogonal
+from captionless.evaluation.classifier.network import augment, whitening
 from captionless.evaluation.classifier.train import step_count
 from captionless.evaluation.metrics import TooFewError, share
 from captionless.progress import Silent

@@ -1,9 +1,8 @@
-"""The network of the reference classifier, its augmentation, and the optimiser of its convolutions."""
+"""The network of the reference classifier, and the augmentation of the images that it learns from."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
 
 import torch
 from torch import Tensor, nn
@@ -90,49 +89,6 @@ def whitening(images: Tensor, max_patches: int = 200_000, offset: float = 1e-2) 
     values, vectors = torch.linalg.eigh(patches.T @ patches / len(patches))
     filters: Tensor = (vectors / torch.sqrt(values.clamp(min=0) + offset)).T.flip(0)
     return filters.reshape(-1, channels, 3, 3).float()
-
-
-class Muon(torch.optim.Optimizer):
-    """Steepest descent in the spectral norm, with Nesterov momentum (Jordan et al., "Muon", kellerjordan.github.io).
-
-    Each weight's step is its momentum with all singular values brought to about 1. Weights are kept at the norm
-    ``sqrt(outputs)``: the batch normalisation behind each convolution makes their length meaningless.
-    ``torch.optim.Muon`` takes matrices alone and iterates in bfloat16, which on processors without bfloat16
-    instructions takes 20 times as long.
-
-    Args:
-        weights: weights of convolutions, (outputs, inputs, height, width).
-        lr: spectral norm of a step.
-        momentum: share of the momentum that is kept at each step.
-    """
-
-    def __init__(self, weights: Iterable[Tensor], lr: float, momentum: float = 0.9) -> None:
-        super().__init__(weights, {"lr": lr, "momentum": momentum})
-
-    @torch.no_grad()
-    def step(self, closure: None = None) -> None:  # type: ignore[override]
-        """Update each weight once."""
-        for group in self.param_groups:
-            for weight in group["params"]:
-                momentum = self.state[weight].setdefault("momentum", torch.zeros_like(weight))
-                momentum.mul_(group["momentum"]).add_(weight.grad)
-                update = weight.grad + group["momentum"] * momentum
-                weight.mul_(len(weight) ** 0.5 / weight.norm())
-                weight.add_(orthogonal(update.flatten(1)).reshape(weight.shape), alpha=-group["lr"])
-
-
-def orthogonal(matrix: Tensor, rounds: int = 4) -> Tensor:
-    """Return ``matrix`` (m, n) with its singular values brought near 1, by Muon's quintic Newton-Schulz iteration.
-
-    They end between about 0.6 and 1.2, except those that were below a hundredth of the matrix's norm.
-    """
-    wide = matrix if len(matrix) <= matrix.shape[1] else matrix.T
-    x = wide / (wide.norm() + 1e-7)
-    for _ in range(rounds):
-        gram = x @ x.T
-        x = 3.4445 * x + (-4.7750 * gram + 2.0315 * gram @ gram) @ x
-    found: Tensor = x if wide is matrix else x.T
-    return found
 
 
 def augment(

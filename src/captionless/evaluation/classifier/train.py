@@ -17,7 +17,8 @@ from torch.nn import functional as F
 from captionless.config.evaluation import ClassifierConfig
 from captionless.device import to_device
 from captionless.errors import CaptionlessError
-from captionless.evaluation.classifier.network import Muon, PixelNetwork, augment
+from captionless.evaluation.classifier.muon import Muon
+from captionless.evaluation.classifier.network import PixelNetwork, augment
 from captionless.evaluation.metrics.estimate import Estimate, TooFewError, share
 from captionless.models import ema
 from captionless.progress import Progress, Silent

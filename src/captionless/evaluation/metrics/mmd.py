@@ -19,25 +19,12 @@ SCALE = 1000.0
 
 
 def polynomial_kernel(x: Tensor, y: Tensor) -> Tensor:
-    """Return ``(x . y / d + 1)^3``, the kernel of KID (arXiv:1801.01401).
-
-    Args:
-        x: features, (n, d).
-        y: features, (m, d).
-
-    Returns:
-        (n, m), in float64.
-    """
+    """Return ``(x . y / d + 1)^3``, the kernel of KID (arXiv:1801.01401), of (n, d) and (m, d): (n, m) in float64."""
     return (x.double() @ y.double().T / x.shape[1] + 1) ** 3
 
 
 def rbf_kernel(x: Tensor, y: Tensor, sigma: float = 10.0) -> Tensor:
-    """Return ``exp(-|x - y|^2 / (2 sigma^2))``, the kernel of CMMD (arXiv:2401.09603).
-
-    Args:
-        x: features, (n, d).
-        y: features, (m, d).
-        sigma: bandwidth, in the unit of the features.
+    """Return ``exp(-|x - y|^2 / (2 sigma^2))``, the kernel of CMMD (arXiv:2401.09603), of (n, d) and (m, d).
 
     Returns:
         (n, m), in float64.
@@ -60,14 +47,9 @@ def mmd2(kxx: Tensor, kyy: Tensor, kxy: Tensor) -> float:
 
 
 def kid(x: Tensor, y: Tensor) -> float:
-    """Return the kernel inception distance of two sets of features (KID, arXiv:1801.01401), without subsets.
+    """Return the kernel inception distance of features (n, d) and (m, d) (KID, arXiv:1801.01401), without subsets.
 
-    Args:
-        x: features, (n, d).
-        y: features, (m, d).
-
-    Returns:
-        The squared MMD, not scaled; reports usually show it times 1000.
+    It is not scaled; reports usually show it times 1000.
     """
     return mmd2(polynomial_kernel(x, x), polynomial_kernel(y, y), polynomial_kernel(x, y))
 
