@@ -21,7 +21,12 @@ def info(options: InfoOptions) -> None:
 
     folder = model_folder(options.name, fetch=True)
     if not folder.is_dir():
-        raise CaptionlessError(f"there is no folder {folder}. Name a model folder, 'bundled' or a folder of images.")
+        raise CaptionlessError(
+            f"there is no folder {folder}. Name a model folder, 'bundled' or a folder of images.",
+            parameter="name",
+            value=options.name,
+            code="model_not_found",
+        )
     if (folder / CONFIG).exists():
         facts = model_summary(options.name)
     else:

@@ -25,8 +25,8 @@ def load_labelled_dataset(plan: TrainPlan, progress: Progress) -> Dataset:
             than those of the model that the training continues.
     """
     folder, before = plan.request.folder, plan.start.bound
-    files = find_images(folder)
-    labels = find_labels(folder, [relative_name(file, folder) for file in files], plan.label_source or "")
+    names = [relative_name(file, folder) for file in find_images(folder)]
+    labels = find_labels(folder, names, plan.label_source or "")
     if before and not set(before.classes) <= set(labels.by_name.values()):
         raise _other_classes(before.classes, sorted(set(labels.by_name.values())))
     found = read_arrays(
