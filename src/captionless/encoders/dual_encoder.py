@@ -21,6 +21,7 @@ from torch import Tensor
 from captionless.encoders.digest import Digests, content_digests
 from captionless.encoders.hub import ENCODER, find_encoder_folder
 from captionless.encoders.loading import load_encoder_network, load_tokenizer, loading_errors, model_inputs
+from captionless.encoders.vocabulary import EncoderVocabulary, read_vocabulary
 from captionless.errors import CaptionlessError
 from captionless.progress import Progress
 
@@ -101,6 +102,11 @@ class Encoder:
         text = getattr(self.model.config, "text_config", self.model.config)
         # Tokenizers without a limit give 1e30.
         return int(min(getattr(text, "max_position_embeddings", 512), self.tokenizer.model_max_length))
+
+    @cached_property
+    def vocabulary(self) -> EncoderVocabulary | None:
+        """The words that a specialised encoder learned; None if the encoder lists none, as all general ones."""
+        return read_vocabulary(self.folder)
 
     @cached_property
     def _digests(self) -> Digests:

@@ -1,0 +1,82 @@
+"""The words that a specialised encoder learned, so that a prompt about other things can be noticed."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass
+from difflib import get_close_matches
+from pathlib import Path
+
+from captionless.errors import CaptionlessError
+
+VOCABULARY = "vocabulary.json"
+
+
+@dataclass(frozen=True)
+class EncoderVocabulary:
+    """The words of an encoder's training texts, in lower case.
+
+    Attributes:
+        subject: what the encoder is about, in the plural, such as "flowers".
+        kinds: the kinds of it that the encoder distinguishes.
+        subjects: words that name the subject, its kinds or its parts.
+        words: all words.
+    """
+
+    subject: str
+    kinds: tuple[str, ...]
+    subjects: frozenset[str]
+    words: frozenset[str]
+
+    def names_subject(self, text: str) -> bool:
+        """Return whether a word of the text names the subject."""
+        return any(not self.subjects.isdisjoint(singulars(word)) for word in split_words(text))
+
+    def unknown_words(self, text: str) -> list[str]:
+        """Return the words of the text that are in no training text."""
+        return [word for word in split_words(text) if self.words.isdisjoint(singulars(word))]
+
+    def similar_word(self, word: str) -> str | None:
+        """Return the known word that is spelled most like ``word``, if any is."""
+        return next(iter(get_close_matches(word, sorted(self.words), n=1, cutoff=0.75)), None)
+
+
+def split_words(text: str) -> list[str]:
+    """Return the words of a text, in lower case."""
+    return re.findall(r"[^\W_]+(?:'[^\W_]+)?", text.lower())
+
+
+def singulars(word: str) -> set[str]:
+    """Return an English word with the singulars that it can be the plural of."""
+    endings = (("ies", "y"), ("ves", "f"), ("es", ""), ("s", ""))
+    return {word} | {word.removesuffix(plural) + end for plural, end in endings if word.endswith(plural)}
+
+
+def write_vocabulary(
+    folder: Path, subject: str, kinds: Iterable[str], subjects: Iterable[str], words: Iterable[str]
+) -> None:
+    """Write the vocabulary into an encoder's folder."""
+    content = {"subject": subject, "kinds": list(kinds), "subjects": sorted(set(subjects)), "words": sorted(set(words))}
+    (folder / VOCABULARY).write_text(json.dumps(content, indent=0, ensure_ascii=False) + "\n", encoding="utf-8")
+
+
+def read_vocabulary(folder: Path) -> EncoderVocabulary | None:
+    """Read the vocabulary of an encoder's folder; None if it has none.
+
+    Raises:
+        CaptionlessError: the file is damaged.
+    """
+    path = folder / VOCABULARY
+    if not path.is_file():
+        return None
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+        kinds, subjects, words = ([str(word) for word in content[name]] for name in ("kinds", "subjects", "words"))
+        return EncoderVocabulary(str(content["subject"]), tuple(kinds), frozenset(subjects), frozenset(words))
+    except (ValueError, KeyError, TypeError) as error:
+        raise CaptionlessError(
+            f"the encoder's vocabulary {path} is damaged ({error}). Delete it, or install captionless again if this is "
+            "the bundled encoder."
+        ) from error
