@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TypeVar
@@ -16,6 +16,7 @@ from torch.nn import functional as F
 from captionless.checkpoints.config import EncoderReference, ModelConfig, TrainingRecord, save_config
 from captionless.checkpoints.model import BANK, WEIGHTS, Model
 from captionless.checkpoints.tensors import save_tensors
+from captionless.encoders.vocabulary import EncoderVocabulary
 from captionless.models.unet import Denoiser, DenoiserConfig
 
 Module = TypeVar("Module", bound=nn.Module)
@@ -55,6 +56,13 @@ def uniform(*shape: int, seed: int = 0) -> Tensor:
     return torch.rand(shape, generator=torch.Generator().manual_seed(seed))
 
 
+class AllWords(frozenset[str]):
+    """Stands in for a set of all words."""
+
+    def isdisjoint(self, other: Iterable[object]) -> bool:
+        return not any(True for _ in other)
+
+
 @dataclass(frozen=True)
 class FakeEncoder:
     """Stands in for an encoder: every text has its own vector, and every picture."""
@@ -68,6 +76,11 @@ class FakeEncoder:
     @property
     def digests(self) -> set[str]:
         return {self.digest}
+
+    @property
+    def vocabulary(self) -> EncoderVocabulary:
+        """Every word is familiar."""
+        return EncoderVocabulary("things", (), AllWords(), AllWords())
 
     def encode_texts(self, texts: Sequence[str]) -> Tensor:
         seeds = [int(hashlib.sha256(text.encode()).hexdigest()[:8], 16) for text in texts]

@@ -19,10 +19,12 @@ from captionless.checkpoints.model import BANK, WEIGHTS, Model
 from captionless.checkpoints.tensors import save_tensors
 from captionless.conditioning.bridge import BridgeData, to_condition
 from captionless.conditioning.composition import Composition
+from captionless.conditioning.familiarity import UnfamiliarPrompt
 from captionless.conditioning.subject import subject_prompts
 from captionless.config.sampling import BRIDGES, SamplingConfig
 from captionless.diffusion.samplers import SAMPLERS
 from captionless.encoders import dual_encoder as encoders
+from captionless.encoders.vocabulary import EncoderVocabulary
 from captionless.errors import CaptionlessError
 from captionless.generation import generator
 from captionless.generation.generator import Generator, load
@@ -288,6 +290,19 @@ def test_words_become_conditions_through_the_bridge_and_the_models_own_images(pa
         torch.testing.assert_close(painter.conditions(["a daisy", "a rose"], sampling), expected)
         drawn = to_condition(texts[[1, 0, 1]], bridge_data, sampling, [3, 4, 5])
         torch.testing.assert_close(painter.conditions(["a rose", "a daisy", "a rose"], sampling, [3, 4, 5]), drawn)
+
+
+def test_an_unfamiliar_prompt_is_sampled_with_a_warning(model: Model) -> None:
+    class Specialised(FakeEncoder):
+        @property
+        def vocabulary(self) -> EncoderVocabulary:
+            return EncoderVocabulary("flowers", ("rose",), frozenset(["rose"]), frozenset(["a", "rose"]))
+
+    painter = Generator(model, Specialised(), device="cpu")  # type: ignore[arg-type]
+    with pytest.warns(UnfamiliarPrompt, match="a cat") as warned:
+        images = painter.generate(["a rose", "a cat"], n=2, sampling=QUICK)
+    assert len(images) == 4
+    assert len(warned) == 1
 
 
 def test_the_mean_of_texts_is_that_of_prompts_about_the_training_images(model: Model, tmp_path: Path) -> None:

@@ -6,6 +6,7 @@ happens to be nearest.
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -51,6 +52,11 @@ class Familiarity:
             scores = closeness(vectors, self.bank).tolist()
             found = [closeness_remark(*pair, self.images) for pair in zip(prompts, scores, strict=True)]
         return [remark for remark in found if remark]
+
+    def warn(self, prompts: Sequence[str], vectors: Tensor) -> None:
+        """Warn of each prompt that is unfamiliar."""
+        for remark in self.remarks(prompts, vectors):
+            warnings.warn(remark, UnfamiliarPrompt, stacklevel=3)
 
     @cached_property
     def images(self) -> ImageSubject:

@@ -19,6 +19,7 @@ from captionless.checkpoints.model import Model, load_model
 from captionless.conditioning.bridge import to_condition
 from captionless.conditioning.classes import one_hot
 from captionless.conditioning.composition import Composition, compose, slerp, towards_shares
+from captionless.conditioning.familiarity import Familiarity
 from captionless.conditioning.subject import subject_mean
 from captionless.config.keyword_types import SamplingKeywords
 from captionless.config.keywords import keywords
@@ -108,6 +109,11 @@ class Generator:
         listed = read_image_list(model_folder(self.model.name))
         return subject_mean([name for name, _, role in listed if role == TRAIN], self.model.bank, self.encoder)
 
+    @cached_property
+    def familiarity(self) -> Familiarity:
+        """What tells whether a prompt is about things that encoder and training images cover."""
+        return Familiarity(self.encoder, self.model.bank)
+
     @property
     def classes(self) -> tuple[str, ...]:
         """The class names that a class-conditional model takes as prompts; empty for a text-conditional one."""
@@ -123,9 +129,7 @@ class Generator:
         """Return one condition vector per prompt, (n, d): from encoder and bridge, or one-hot for class names.
 
         With ``seeds``, one per prompt, each is drawn with the variety of ``sampling``; without, all have variety 0.
-
-        Raises:
-            CaptionlessError: for a class-conditional model, a prompt is not one of its classes, or a bridge was chosen.
+        A class-conditional model takes only its own classes, and no bridge.
         """
         sampling = sampling or SamplingConfig()
         if self.classes and sampling.bridge == BRIDGES[0]:
@@ -135,6 +139,7 @@ class Generator:
             bridge_data = replace(bridge_data, text_mean=self.text_mean)
         texts = {text: i for i, text in enumerate(dict.fromkeys(prompts))}
         vectors = self.encoder.encode_texts(list(texts))
+        self.familiarity.warn(list(texts), vectors)
         return to_condition(vectors[[texts[text] for text in prompts]], bridge_data, sampling, seeds)
 
     @keywords(SamplingConfig)
