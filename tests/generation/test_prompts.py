@@ -49,7 +49,7 @@ def test_a_byte_order_mark_is_passed_over(tmp_path: Path) -> None:
         ('{"prompt": "a", "n": 1.5}', "line 1: `n` is 1.5: input should be a valid integer"),
         ('{"prompt": "a", "seed": true}', "line 1: `seed` is true: input should be a valid integer"),
         ('{"prompt": "a", "guidance": "3"}', 'line 1: `guidance` is "3": input should be a valid number'),
-        (b"\xff\xfe\x00", "is not UTF-8"),
+        (b"\xff\xfe\x00", "not UTF-8"),
     ],
 )
 def test_a_wrong_line_is_named_with_what_to_write(text: str | bytes, said: str, tmp_path: Path) -> None:

@@ -70,16 +70,10 @@ def _read(file: Path) -> str:
     try:
         data = sys.stdin.buffer.read() if str(file) == "-" else file.read_bytes()
         return data.decode("utf-8-sig")
-    except OSError as error:
-        raise CaptionlessError(
-            f"cannot read the prompts in {file}: {error.strerror}. Name a text file with one prompt per line.",
-            parameter="prompts",
-            value=file,
-        ) from error
-    except UnicodeDecodeError as error:
-        raise CaptionlessError(
-            f"{file} is not UTF-8 text. Save it as UTF-8, one prompt per line.", parameter="prompts", value=file
-        ) from error
+    except (OSError, UnicodeDecodeError) as error:
+        reason = error.strerror if isinstance(error, OSError) else "it is not UTF-8 text"
+        message = f"cannot read the prompts in {file}: {reason}. Name a UTF-8 text file with one prompt per line."
+        raise CaptionlessError(message, parameter="prompts", value=file) from error
 
 
 def _parse(line: str, where: str) -> Prompt:
