@@ -16,7 +16,7 @@ Every file is replaced in one step, so a crash leaves the last good checkpoint.
 from __future__ import annotations
 
 import shutil
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import torch
@@ -45,12 +45,13 @@ class Model:
     denoiser: Denoiser  # in evaluation mode, float32
     bank: Tensor  # unit image vectors of training images, (m, d); (0, d) in a class-conditional model
     base: Model | None = None  # of a super-resolution stage: the model whose images it upsamples
+    inherited: Tensor = field(default_factory=lambda: torch.empty(0, 0))  # those of the models it started from, (k, d)
 
     @property
     def bridge_data(self) -> BridgeData:
         """The data required by the bridge from text vectors to conditions."""
         self.config.require_encoder(self.name)  # raises where the model has no encoder
-        return BridgeData(self.bank)
+        return BridgeData(torch.cat([self.bank, self.inherited]) if len(self.inherited) else self.bank)
 
 
 def load_model(name: str | Path) -> Model:
@@ -64,8 +65,8 @@ def load_model(name: str | Path) -> Model:
     denoiser = Denoiser(config.denoiser)
     _load_weights(denoiser, read_tensors(folder / WEIGHTS), folder / WEIGHTS)
     base = _load_base(folder, config)
-    bank = base.bank if base else _read_bank(folder, config)
-    return Model(str(name), config, denoiser.eval().requires_grad_(False), bank, base)
+    bank, inherited = (base.bank, base.inherited) if base else _read_bank(folder, config)
+    return Model(str(name), config, denoiser.eval().requires_grad_(False), bank, base, inherited)
 
 
 def _load_base(folder: Path, config: ModelConfig) -> Model | None:
@@ -80,14 +81,16 @@ def _load_base(folder: Path, config: ModelConfig) -> Model | None:
     return base
 
 
-def _read_bank(folder: Path, config: ModelConfig) -> Tensor:
+def _read_bank(folder: Path, config: ModelConfig) -> tuple[Tensor, Tensor]:
+    """Return the image vectors of the model's own images, and those inherited from the models it started from."""
+    none = torch.empty(0, config.condition_width)
     if config.encoder is None:
-        return torch.empty(0, config.condition_width)
-    width = config.encoder.width
-    bank = read_tensors(folder / BANK).get("vectors")
-    if bank is None or bank.ndim != 2 or not len(bank) or bank.shape[1] != width:
+        return none, none
+    tensors = read_tensors(folder / BANK)
+    bank, inherited = tensors.get("vectors", none), tensors.get("inherited", none)
+    if not len(bank) or any(one.ndim != 2 or one.shape[1] != config.encoder.width for one in (bank, inherited)):
         raise CaptionlessError(f"{folder / BANK} does not fit {folder / CONFIG}. Restore it, or train again.")
-    return bank.float()
+    return bank.float(), inherited.float()
 
 
 def copy_model(source: Path, target: Path) -> None:

@@ -112,7 +112,7 @@ class Generator:
     @cached_property
     def familiarity(self) -> Familiarity:
         """What tells whether a prompt is about things that encoder and training images cover."""
-        return Familiarity(self.encoder, self.model.bank)
+        return Familiarity(self.encoder, self.model.bridge_data.bank)
 
     @property
     def classes(self) -> tuple[str, ...]:

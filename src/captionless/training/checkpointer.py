@@ -4,13 +4,11 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
-from functools import cached_property
 from pathlib import Path
 
-import torch
 from filelock import FileLock, Timeout
 from torch import Tensor
 
@@ -23,21 +21,26 @@ from captionless.errors import CaptionlessError
 from captionless.training.dataset import Dataset
 from captionless.training.loop import Callback
 from captionless.training.state import TrainState, save_state
-from captionless.training.step import step_generator
-
-BANK_SIZE = 10_000
-"""Maximum number of image vectors in the embedding bank: 10 MB at 512 features."""
 
 
 class Checkpointer(Callback):
     """Write checkpoints into ``out``: at regular times, and at the end.
 
     ``config`` is the model's as known before it is trained, ``folder`` that of the training images, and ``base`` that
-    of the base model, for a super-resolution stage.
+    of the base model, for a super-resolution stage. ``bank`` holds the tensors of ``bank.safetensors``, if any.
     """
 
-    def __init__(self, out: Path, config: ModelConfig, dataset: Dataset, folder: Path, base: Path | None = None):
-        self.out, self.config, self.dataset, self.folder, self.base = out, config, dataset, folder, base
+    def __init__(
+        self,
+        out: Path,
+        config: ModelConfig,
+        dataset: Dataset,
+        folder: Path,
+        bank: Mapping[str, Tensor],
+        base: Path | None = None,
+    ):
+        self.out, self.config, self.dataset, self.folder = out, config, dataset, folder
+        self.bank, self.base = dict(bank), base
         self.saved = time.monotonic()
 
     def on_start(self, state: TrainState) -> None:
@@ -65,8 +68,8 @@ class Checkpointer(Callback):
         save_tensors(folder / WEIGHTS, state.average.state_dict())
         if self.base is not None and not (base_folder(folder) / CONFIG).is_file():
             copy_model(base_folder(self.out), folder / BASE)
-        if self._bank is not None:
-            save_tensors(folder / BANK, {"vectors": self._bank})
+        if self.bank:
+            save_tensors(folder / BANK, self.bank)
         write_image_list(folder, self.dataset.image_list())
         loss = None if math.isnan(state.loss) else round(state.loss, 5)
         minutes = round(state.seconds / 60, 2)
@@ -74,17 +77,6 @@ class Checkpointer(Callback):
         config = replace(self.config, training=record)
         save_config(folder, config)
         write_model_card(folder, config, state.average, self.folder)
-
-    @cached_property
-    def _bank(self) -> Tensor | None:
-        """The embedding bank; None for a class-conditional run or one with a base model."""
-        if self.dataset.encoder is None or self.base is not None:
-            return None
-        bank = self.dataset.train.conditions
-        if len(bank) > BANK_SIZE:
-            seed = int(self.config.training.settings["seed"])
-            bank = bank[torch.randperm(len(bank), generator=step_generator(seed, -2, 0))[:BANK_SIZE]]
-        return bank.to(torch.float16)
 
 
 @contextmanager

@@ -15,6 +15,7 @@ from accelerate import Accelerator
 from captionless._version import __version__
 from captionless.checkpoints.config import BUNDLED, EncoderReference, ModelConfig, TrainingRecord
 from captionless.checkpoints.model import load_model
+from captionless.conditioning.bridge import BridgeData
 from captionless.config.keyword_types import TrainKeywords
 from captionless.config.keywords import keywords
 from captionless.config.train_request import TrainRequest
@@ -26,6 +27,7 @@ from captionless.generation.sample import Stage
 from captionless.progress import Progress, Silent, choose_progress
 from captionless.training.checkpointer import Checkpointer, lock_checkpoints
 from captionless.training.dataset import Dataset, load_dataset, resumed_dataset
+from captionless.training.embedding_bank import embedding_bank
 from captionless.training.labelled_dataset import load_labelled_dataset
 from captionless.training.loop import Callback, LoopProgress, StopTraining, loop
 from captionless.training.network import initial_network, initial_schedule, network_config
@@ -81,7 +83,8 @@ def run(request: TrainRequest, given: dict[str, Any], progress: Progress) -> Non
         state, config = _begin(plan, dataset, accelerator.device)
         if state.finished:
             progress.say("This training has reached its length; a larger `minutes` or `images` continues it.")
-        checkpointer = Checkpointer(request.out, config, dataset, request.folder, plan.start.base)
+        bank = embedding_bank(dataset, plan.start, request.out, plan.config.seed)
+        checkpointer = Checkpointer(request.out, config, dataset, request.folder, bank, plan.start.base)
         _learn(plan, state, checkpointer, accelerator, progress)
 
 
@@ -172,7 +175,9 @@ def _writers(plan: TrainPlan, checkpointer: Checkpointer, tracking: Tracking, pr
         warn_of_seen_images(start, dataset, progress)
         validator = Validator(config, stages, dataset, plan.config.flip)
         writers.append(Validation(request.evaluate_every, validator, checkpointer, tracking, progress))
-    rows = choose_grid_rows(config, dataset, request.sample_prompts, base)
+    bank = [vectors.float() for vectors in checkpointer.bank.values()]
+    bridge_data = base.bridge_data if base and base.config.encoder else BridgeData(torch.cat(bank)) if bank else None
+    rows = choose_grid_rows(dataset, request.sample_prompts, bridge_data)
     return [*writers, SampleGrids(request.out, config, stages, rows, progress)]
 
 

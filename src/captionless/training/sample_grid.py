@@ -12,7 +12,6 @@ from PIL import Image
 from torch import Tensor
 
 from captionless.checkpoints.config import ModelConfig
-from captionless.checkpoints.model import Model
 from captionless.conditioning.bridge import BridgeData, to_condition
 from captionless.conditioning.classes import one_hot
 from captionless.conditioning.subject import folder_words
@@ -41,14 +40,12 @@ class GridRows:
     originals: list[Image.Image] = field(default_factory=list)  # shown before each row, if any
 
 
-def choose_grid_rows(
-    config: ModelConfig, dataset: Dataset, prompts: Sequence[str], base: Model | None = None
-) -> GridRows:
+def choose_grid_rows(dataset: Dataset, prompts: Sequence[str], bridge_data: BridgeData | None = None) -> GridRows:
     """Return what the sample grids show.
 
     These are the prompts; without any, the model's classes; without those, the names of sub-folders; without those,
-    the vectors of held-out images (else of training images), each next to its image. Text is bridged to the embedding
-    bank of the ``base`` model, if there is one.
+    the vectors of held-out images (else of training images), each next to its image. Text is bridged by
+    ``bridge_data``, by default the training images' vectors.
     """
     if dataset.encoder is None:
         labels = list(dataset.classes[:ROWS])
@@ -56,8 +53,8 @@ def choose_grid_rows(
     words = folder_words(dataset.train.names)[:ROWS]
     labels = list(prompts) or [f"a photo of a {word}" for word in words if len(words) > 1]
     if labels:
-        bank = base.bank if base else dataset.train.conditions
-        return GridRows(labels, to_condition(dataset.encoder.encode_texts(labels), BridgeData(bank)))
+        bridge_data = bridge_data or BridgeData(dataset.train.conditions)
+        return GridRows(labels, to_condition(dataset.encoder.encode_texts(labels), bridge_data))
     shown = dataset.held_out if dataset.held_out.names else dataset.train
     few = ROWS // 2
     return GridRows(list(shown.names[:few]), shown.conditions[:few], to_images(shown.pixels[:few]))

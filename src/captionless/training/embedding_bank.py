@@ -1,0 +1,57 @@
+"""The embedding bank that a training run writes: its images' vectors, and those of the model it started from."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from captionless.checkpoints.model import BANK, load_model
+from captionless.checkpoints.tensors import read_tensors
+from captionless.training.dataset import Dataset
+from captionless.training.start import Start, start_folder
+from captionless.training.step import step_generator
+
+BANK_SIZE = 10_000
+"""Maximum number of image vectors in an embedding bank: 10 MB at 512 features."""
+SAME_IMAGE = 0.999
+"""Cosine of two image vectors from which on they count as those of one image."""
+
+
+def embedding_bank(dataset: Dataset, start: Start, out: Path, seed: int, most: int = BANK_SIZE) -> dict[str, Tensor]:
+    """Return the tensors of ``bank.safetensors``; none for a class-conditional run or one with a base model.
+
+    ``vectors`` are those of the run's own images. ``inherited`` are those of the model that it started from, if that
+    has the same encoder, and of that model's ancestors: a few images of one's own seldom agree with every prompt, and
+    what the network learned from the others it still draws. Together they are ``most`` at most.
+    """
+    if dataset.encoder is None or start.base is not None:
+        return {}
+    own = _some(dataset.train.conditions, most, seed)
+    bank = {"vectors": own}
+    inherited = _inherited(start, out)
+    if inherited is not None and not start.resumed:
+        inherited = inherited[(inherited @ own.T).amax(1) < SAME_IMAGE]
+        inherited = _some(inherited, most - len(own), seed)
+    if inherited is not None and len(inherited):
+        bank["inherited"] = inherited
+    return {name: vectors.to(torch.float16) for name, vectors in bank.items()}
+
+
+def _inherited(start: Start, out: Path) -> Tensor | None:
+    if start.resumed:
+        return read_tensors(out / BANK).get("inherited")
+    if start.initialised_from is None or not start.same_condition_space or start.config is None:
+        return None
+    if start.config.encoder is None:
+        return None
+    ancestor = load_model(start_folder(start.initialised_from, upsamples=False))
+    return torch.cat([ancestor.bank, ancestor.inherited])
+
+
+def _some(vectors: Tensor, most: int, seed: int) -> Tensor:
+    """Return all vectors, or a random sample of at most that many."""
+    if len(vectors) <= most:
+        return vectors
+    return vectors[torch.randperm(len(vectors), generator=step_generator(seed, -2, 0))[:most]]
