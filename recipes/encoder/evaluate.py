@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 import torch
 from domain import domain_scores
-from figures import figures
+from figures import attribute_figures, figures, stage_figures
 from lexicon import HELD_OUT
 from paraphrases import kind_and_colour, read_paraphrases
 from photographs import read_records
@@ -97,6 +97,8 @@ def main() -> None:
     images = [Image.open(arguments.photos / record.file).convert("RGB") for record in records]
     vectors = encoder.encode_images(images)
     found: dict[str, float | str] = dict(figures(records, vectors, encoder.encode_texts))
+    found.update(attribute_figures(records, vectors, encoder.encode_texts))
+    found.update(stage_figures(records, vectors, encoder.encode_texts))
     found["inverse temperature"] = encoder.logit_scale
     found.update(paraphrase_figures(encoder))
     found.update(held_out_figures(encoder))

@@ -1,4 +1,4 @@
-"""Figures of merit for an encoder: recall, zero-shot kind and petal colour."""
+"""Figures of merit for an encoder: recall, and zero-shot accuracy by kind, petal colour and every attribute."""
 
 from __future__ import annotations
 
@@ -6,7 +6,8 @@ from collections.abc import Callable, Sequence
 
 import torch
 from photographs import Photograph
-from sentences import GROUP, KINDS, PETALS, article, plural
+from sentences import ATTRIBUTES, GROUP, KINDS, PETALS, article, plural
+from stages import STAGE, stages
 from torch import Tensor
 from torch.nn import functional as F
 
@@ -67,3 +68,51 @@ def figures(records: Sequence[Photograph], images: Tensor, words: Words) -> dict
         "cosine": (images * captions).sum(1).mean().item(),
         "gap": (images.mean(0) - captions.mean(0)).norm().item(),
     }
+
+
+def attribute_figures(records: Sequence[Photograph], images: Tensor, words: Words) -> dict[str, float]:
+    """Return the zero-shot accuracy of each attribute of the records, and of the stage that the captions tell.
+
+    The classes are those that occur, each named by all its wordings. Most flowers are open, so that the stage has a
+    second figure in which every stage counts the same.
+    """
+    found = {}
+    for attribute in (*ATTRIBUTES, STAGE):
+        labels = [attribute.value(record) for record in records]
+        names = sorted({label for label in labels if label is not None})
+        vectors = F.normalize(torch.stack([words(list(attribute.wordings(name))).mean(0) for name in names]), dim=1)
+        found[f"attribute {attribute.name}"] = zero_shot(images, labels, names, vectors)
+        if attribute is STAGE:
+            each = [zero_shot(images, [x if x == name else None for x in labels], names, vectors) for name in names]
+            found["attribute stage, mean of stages"] = sum(each) / len(each)
+    return found
+
+
+def precision(scores: Tensor, right: Tensor) -> float:
+    """Return the average precision of a ranking by ``scores`` (n,) for the rows where ``right`` (n,) is true."""
+    hits = right[scores.argsort(descending=True)].float()
+    return ((hits.cumsum(0) / torch.arange(1, len(hits) + 1) * hits).sum() / hits.sum()).item()
+
+
+STAGE_PROMPTS = (
+    ("a dandelion seed head", "dandelion", "seed head", 12),
+    ("a dandelion clock", "dandelion", "seed head", 12),
+    ("a blowball", "dandelion", "seed head", 12),
+    ("a red rose bud", "rose", "bud", 8),
+    ("a rose bud", "rose", "bud", 8),
+    ("a closed tulip", "tulip", "bud", 8),
+)
+"""Prompt, the flower and stage it means, and how many of the nearest photographs are looked at."""
+
+
+def stage_figures(records: Sequence[Photograph], images: Tensor, words: Words) -> dict[str, str]:
+    """Return how many of the photographs nearest to some prompts show the stage, and the ranking's precision."""
+    found = {}
+    for text, kind, name, count in STAGE_PROMPTS:
+        right = torch.tensor([record.flower == kind and name in stages(record) for record in records])
+        scores = (words([text]) @ images.T)[0]
+        shown = int(right[scores.topk(count).indices].sum())
+        found[text] = (
+            f"{shown} of {count}, average precision {precision(scores, right):.2f} ({int(right.sum())} show it)"
+        )
+    return found

@@ -32,13 +32,11 @@ NAMES: dict[str, tuple[str, ...]] = {
         *("flower with thin rays around a button", "simple lawn flower with a round disc"),
     ),
     "dandelion": (
-        *("taraxacum", "taraxacum officinale", "common dandelion", "dandelion clock", "dandelion puff"),
-        *("dandelion seed head", "puffball", "puff ball of seeds", "wishing flower", "lion's tooth"),
-        *("fluffy seed ball", "seed clock", "pappus of a dandelion", "dandelion fluff", "flower you blow on"),
-        *("head of seeds with parachutes", "round fluffy seed head", "weed of lawns with a milky stem"),
+        *("taraxacum", "taraxacum officinale", "common dandelion", "lion's tooth"),
+        *("weed of lawns with a milky stem",),
     ),
     "rose": (
-        *("rosa", "tea rose", "hybrid tea rose", "rambling rose", "climbing rose", "floribunda", "rosebud"),
+        *("rosa", "tea rose", "hybrid tea rose", "rambling rose", "climbing rose", "floribunda"),
         *("garden rose", "damask rose", "cabbage rose", "briar rose", "dog rose", "rose blossom", "rose bloom"),
         *("rosa damascena", "valentine's flower", "thorny rose"),
     ),
@@ -52,7 +50,7 @@ NAMES: dict[str, tuple[str, ...]] = {
         *("tulip cup", "dutch bulb flower", "tulipa gesneriana", "tulip bloom", "tulip blossom"),
     ),
 }
-"""Other names of the five flowers."""
+"""Other names of the five flowers; those of buds and seed heads are in ``stages.NAMES``."""
 
 SHADES: dict[str, tuple[str, ...]] = {
     "white": (

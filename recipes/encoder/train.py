@@ -28,10 +28,14 @@ from lite1 import load_lite1, without_gates
 from minilm import load_minilm, sentence_vectors
 from photographs import SIDE, Photograph, load_pixels, read_records
 from sentences import field_sentences
+from stage_lesson import SETTINGS, teach_stages
+from stages import cells
 from text_tower import Lesson, TextLearner, TextTraining, student, train_text_tower
 from torch import Tensor
 from vocabulary import caption_words, choose_pieces, near_words, prune_tokenizer, write_words
 from word_teacher import WordTraining, refine_words
+
+from captionless.encoders.dual_encoder import load_encoder
 
 PIECES = 2500
 """The number of word pieces for which 20 MB leave room."""
@@ -39,7 +43,7 @@ PIECES = 2500
 
 @dataclass(frozen=True)
 class Run:
-    """The settings of the three trainings, and the folders."""
+    """The settings of the four trainings, and the folders."""
 
     photos: Path
     work: Path
@@ -47,6 +51,7 @@ class Run:
     image: ImageTraining
     words: WordTraining
     text: TextTraining
+    stages: TextTraining
     records: list[Photograph]
 
 
@@ -108,7 +113,8 @@ def text_stage(
         targets.clone(),
         torch.tensor([sentence.image for sentence in corpus]),
     )
-    needed = [*lesson.texts, *shades(), *names(), *HELD_OUT, *near_words(teacher, tokenizer)]
+    stage_words = (text for cell in cells(run.records) for text in cell.wordings())
+    needed = [*lesson.texts, *stage_words, *shades(), *names(), *HELD_OUT, *near_words(teacher, tokenizer)]
     pieces = choose_pieces(tokenizer, needed, PIECES)
     learner = student(teacher, pieces, run.text.layers)
     small = prune_tokenizer(tokenizer, pieces)
@@ -135,8 +141,6 @@ def export_stage(run: Run, image: dict[str, Any], text: dict[str, Any]) -> None:
     write_words(run.work / "caption_words.txt", caption_words(record.caption for record in run.records))
     card = Path(__file__).with_name("card.md")
     shutil.copyfile(card, run.out / "README.md")
-    total = sum(path.stat().st_size for path in run.out.iterdir())
-    print(f"{run.out}: {total / 1e6:.1f} MB", flush=True)
 
 
 def _as_shipped(learner: ImageLearner) -> None:
@@ -173,13 +177,13 @@ def _embedder(run: Run) -> Callable[[Sequence[str]], Tensor]:
 
 def _settings(arguments: argparse.Namespace) -> Run:
     records = read_records(arguments.photos, "train")
-    image, words, text = ImageTraining(), WordTraining(), TextTraining()
+    image, words, text, stages = ImageTraining(), WordTraining(), TextTraining(), SETTINGS
     if arguments.quick:
         records = records[:: max(1, len(records) // 200)]
         image, words = replace(image, epochs=1, views=1), replace(words, epochs=1)
-        text = replace(text, epochs=0.1)
+        text, stages = replace(text, epochs=0.1), replace(stages, epochs=0.1)
     work = arguments.work or arguments.out.with_name(arguments.out.name + "-work")
-    return Run(arguments.photos, work, arguments.out, image, words, text, records)
+    return Run(arguments.photos, work, arguments.out, image, words, text, stages, records)
 
 
 def main() -> None:
@@ -195,6 +199,10 @@ def main() -> None:
     words = kept(run, "words", lambda: word_stage(run, image, embed))
     text = kept(run, "text", lambda: text_stage(run, image, words, embed))
     export_stage(run, image, text)
+    encoder = load_encoder(str(run.out))
+    teach_stages(encoder, encoder, run.records, image["banks"], run.out, run.stages)
+    total = sum(path.stat().st_size for path in run.out.iterdir())
+    print(f"{run.out}: {total / 1e6:.1f} MB", flush=True)
 
 
 if __name__ == "__main__":

@@ -13,9 +13,12 @@ from pathlib import Path
 import pytest
 import torch
 from PIL import Image
+from safetensors.torch import load_file
 from torch import Tensor
 from torch.nn import functional as F
 
+from captionless.checkpoints.config import BUNDLED, base_folder, model_folder
+from captionless.checkpoints.image_list import read_image_list
 from captionless.encoders.choice import in_domain_score
 from captionless.encoders.dual_encoder import Encoder, load_encoder
 
@@ -30,6 +33,8 @@ GROUP = {
     **{"cream": "white", "peach": "orange", "dark red": "red", "magenta": "pink", "blue": "purple"},
 }
 PARAPHRASES = [json.loads(line) for line in (HERE / "paraphrases.jsonl").read_text("utf-8").splitlines()]
+SEEDS = r"seed|clock|puff|fluff|tuft|parachute|half[- ](bare|blown)"
+BUD = r"\b(rose)?buds?\b"
 ASKED_FOR = ("vermilion", "ruby", "fuchsia", "burgundy", "puffball", "marguerite")
 
 
@@ -175,6 +180,37 @@ def test_a_folder_of_flowers_is_in_its_domain_and_other_images_are_not(encoder: 
     assert score > threshold + 0.05
     assert in_domain_score(encoder, pictures)[0] < threshold - 0.05
     assert all(in_domain_score(encoder, [picture])[0] < threshold for picture in pictures)
+
+
+@pytest.fixture(scope="module")
+def learned() -> tuple[Tensor, list[str]]:
+    """The embedding bank of the flower model, and the captions of its photographs."""
+    lines = (ROOT / "recipes" / "flowers" / "captions.jsonl").read_text("utf-8").splitlines()
+    captions = {Path(line["file"]).name: line["caption"] for line in map(json.loads, lines)}
+    base = base_folder(model_folder(BUNDLED))
+    names = [name for name, _, role in read_image_list(base) if role == "train"]
+    return load_file(base / "bank.safetensors")["vectors"].float(), [captions[Path(name).name] for name in names]
+
+
+@pytest.mark.parametrize(
+    ("text", "shown", "count", "least"),
+    [
+        ("a dandelion seed head", SEEDS, 12, 10),
+        ("a dandelion clock", SEEDS, 12, 10),
+        ("a dandelion gone to seed", SEEDS, 12, 10),
+        ("a puffball", SEEDS, 12, 10),
+        ("a yellow dandelion flower", "yellow|gold", 12, 10),
+        ("a red rose bud", BUD, 8, 5),
+        ("a closed rosebud", BUD, 8, 5),
+    ],
+)
+def test_it_hears_the_stage_of_a_flower(
+    encoder: Encoder, learned: tuple[Tensor, list[str]], text: str, shown: str, count: int, least: int
+) -> None:
+    """By the captions of the nearest training photographs."""
+    bank, captions = learned
+    nearest = (encoder.encode_texts([text]) @ bank.T)[0].topk(count).indices.tolist()
+    assert sum(bool(re.search(shown, captions[k])) for k in nearest) >= least
 
 
 # Figures on photographs that it never saw
