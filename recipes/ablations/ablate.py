@@ -93,6 +93,23 @@ def halfway(text: Tensor, model: Model) -> Tensor:
     return slerp(text, softmax_mean(100, 0, text, model), 0.5)
 
 
+def half_neighbour(text: Tensor, model: Model) -> Tensor:
+    """Return the mean of each text's nearest training vectors, mixed with one of the 40 nearest to that mean."""
+    centre = softmax_mean(100, 2, text, model)
+    nearby = (centre @ model.bank.T).topk(40, dim=1).indices
+    drawn = torch.randint(40, (len(text), 1), generator=torch.Generator().manual_seed(1))
+    return F.normalize(centre + model.bank[nearby.gather(1, drawn).squeeze(1)], dim=1)
+
+
+def anchor_and_neighbours(text: Tensor, model: Model) -> Tensor:
+    """Return one of the 16 training vectors nearest to each text, averaged with its two nearest among those 16."""
+    nearby = model.bank[(text @ model.bank.T).topk(16, dim=1).indices]
+    drawn = torch.randint(16, (len(text),), generator=torch.Generator().manual_seed(1))
+    anchors = nearby[torch.arange(len(text)), drawn]
+    closest = torch.einsum("nkd,nd->nk", nearby, anchors).topk(3, dim=1).indices
+    return F.normalize(nearby.gather(1, closest.unsqueeze(-1).expand(-1, -1, text.shape[1])).mean(1), dim=1)
+
+
 def steps_of(sampler: str, calls: int) -> int:
     """Return the steps that take at most ``calls`` network calls; all but the last of Heun's take two."""
     return (calls + 1) // 2 if sampler == "heun" else calls
@@ -142,6 +159,10 @@ def rows() -> dict[str, Row]:
         upsampling = {"upsample_steps": steps, "upsample_noise": noise}
         way = Row(sampling=usual | upsampling, bridge=shifts)
         table[f"upsampling/{steps} steps, noise {noise:g}"] = way
+    before = {**usual, "variety": 0.0}
+    table["variety/mean of 100, two mean-shift iterations"] = Row(sampling=before, n=8, bridge=shifts)
+    table["variety/half a neighbour"] = Row(sampling=before, n=8, bridge=half_neighbour)
+    table["variety/an anchor and its neighbours"] = Row(sampling=before, n=8, bridge=anchor_and_neighbours)
     for variety in (0.0, 0.1, 0.25, 0.5, 1.0):
         table[f"variety/{variety:g}"] = Row(sampling=usual | {"variety": variety}, n=8)
     table["default/10 steps"] = Row(sampling={"steps": 10}, n=4, seed=1000)
@@ -175,7 +196,7 @@ def measure(name: str, row: Row, photos: Path | None, judge: Path, out: Path) ->
     bridge = row.bridge or (partial(softmax_mean, NEIGHBOURS, 0) if sampling.bridge == "nearest" else None)
     texts = [prompt for prompt in prompts for _ in range(row.n)]
     seeds = [row.seed + i for _ in prompts for i in range(row.n)]
-    if bridge and not name.startswith(("default", "variety")):
+    if bridge and (row.bridge or not name.startswith(("default", "variety"))):
         conditions = bridge(generator.encoder.encode_texts(texts), generator.model)
     else:
         conditions = generator.conditions(texts, sampling, seeds)
