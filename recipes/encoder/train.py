@@ -23,6 +23,7 @@ from corpus import build_corpus
 from domain import NEIGHBOURS, QUANTILE, choose_references
 from export import join, learned_weights, plain_tower, write_domain, write_folder
 from image_tower import AttributeBank, ImageLearner, ImageTraining, WordMap, cached_views, train_image_tower
+from learned_words import write_learned_words
 from lexicon import HELD_OUT, names, shades
 from lite1 import load_lite1, without_gates
 from minilm import load_minilm, sentence_vectors
@@ -138,6 +139,7 @@ def export_stage(run: Run, image: dict[str, Any], text: dict[str, Any]) -> None:
     write_folder(run.out, model, prune_tokenizer(tokenizer, text["pieces"]))
     reference, threshold = choose_references(image["banks"][0])
     write_domain(run.out, reference, NEIGHBOURS, threshold, QUANTILE)
+    write_learned_words(run.out, (record.caption for record in run.records))
     write_words(run.work / "caption_words.txt", caption_words(record.caption for record in run.records))
     card = Path(__file__).with_name("card.md")
     shutil.copyfile(card, run.out / "README.md")

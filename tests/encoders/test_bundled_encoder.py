@@ -19,6 +19,7 @@ from torch.nn import functional as F
 
 from captionless.checkpoints.config import BUNDLED, base_folder, model_folder
 from captionless.checkpoints.image_list import read_image_list
+from captionless.conditioning.familiarity import vocabulary_remark
 from captionless.encoders.choice import in_domain_score
 from captionless.encoders.dual_encoder import Encoder, load_encoder
 
@@ -265,3 +266,26 @@ def test_it_names_the_petal_colour_of_unseen_photographs(
     right = sum(PETALS[g] == GROUP[records[k]["petals"]] for g, k in zip(guesses, rows, strict=True))
     assert len(rows) == 376
     assert right / len(rows) >= 0.84
+
+
+def test_it_lists_the_words_that_it_learned() -> None:
+    vocabulary = load_encoder("bundled").vocabulary
+    assert vocabulary is not None
+    captions = set(CAPTION_WORDS.read_text(encoding="utf-8").split())
+    assert {word for word in captions if len(word) > 1} <= vocabulary.words
+    assert {"rosebud", "puffball", "vermilion"} <= vocabulary.words
+
+
+@pytest.mark.parametrize("prompt", ["a cat", "eine rote Rose", "红玫瑰", "a green potion", "a white horse", "asdf"])
+def test_a_prompt_about_other_things_is_noticed(prompt: str) -> None:
+    vocabulary = load_encoder("bundled").vocabulary
+    assert vocabulary is not None
+    assert vocabulary_remark(prompt, vocabulary)
+
+
+@pytest.mark.parametrize("listed", ["reference_prompts", "varied_prompts"])
+def test_prompts_about_flowers_are_familiar(listed: str) -> None:
+    vocabulary = load_encoder("bundled").vocabulary
+    assert vocabulary is not None
+    prompts = (ROOT / "recipes" / "flowers" / f"{listed}.txt").read_text(encoding="utf-8").splitlines()
+    assert not [prompt for prompt in prompts if vocabulary_remark(prompt, vocabulary)]

@@ -86,14 +86,15 @@ def closeness(texts: Tensor, bank: Tensor) -> Tensor:
 def find_image_subject(encoder: Encoder, bank: Tensor) -> ImageSubject:
     """Compare common words, as "a photo of a …", with the training images.
 
-    Most words are unrelated to the images. Their closeness varies as much above the median as below it, where no
-    related word disturbs the measure. Where no word lies clearly above this range, the images have no narrow subject.
+    Most words are unrelated to images of a narrow subject. So a text that is less close than three quarters of them is
+    unrelated too; this is cautious, as short texts about the subject are often not much closer. Where no word stands
+    out (above the median by twice the distance of the 5th percentile below it), the subject is not narrow.
     """
     scores = closeness(encoder.encode_texts([f"a photo of a {word}" for word in VOCABULARY]), bank)
     median, spread = scores.median(), scores.median() - scores.quantile(0.05)
-    narrow = bool(scores.max() > median + 3 * spread)
+    narrow = bool(scores.max() > median + 2 * spread)
     nearest = tuple(VOCABULARY[i] for i in scores.topk(3).indices.tolist())
-    return ImageSubject(float(median + 2 * spread) if narrow else None, nearest)
+    return ImageSubject(float(scores.quantile(0.75)) if narrow else None, nearest)
 
 
 def vocabulary_remark(prompt: str, vocabulary: EncoderVocabulary) -> str | None:

@@ -44,8 +44,8 @@ class EncoderVocabulary:
 
 
 def split_words(text: str) -> list[str]:
-    """Return the words of a text, in lower case."""
-    return re.findall(r"[^\W_]+(?:'[^\W_]+)?", text.lower())
+    """Return the words of a text, in lower case, without single letters."""
+    return re.findall(r"[^\W_]{2,}", text.lower())
 
 
 def singulars(word: str) -> set[str]:
