@@ -6,7 +6,7 @@
     generator = captionless.load("runs/mine")
     generator.generate("a red rose", n=4)[0].save("rose.png")
 
-The heavy libraries are imported when one of the names below is first used.
+Heavy libraries such as PyTorch are imported only when one of the names below is first used.
 """
 
 from __future__ import annotations

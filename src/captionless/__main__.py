@@ -1,4 +1,4 @@
-"""``python -m captionless`` is the command ``captionless``."""
+"""Run the command line with ``python -m captionless``."""
 
 from captionless.cli import main
 

@@ -1,4 +1,4 @@
-"""Import the public names of a package when they are first used, so that importing the package stays fast."""
+"""Import the public names of a package on first use, so that importing the package stays fast."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any
 
 
 def lazy_names(package: str, homes: Mapping[str, str]) -> Callable[[str], Any]:
-    """Return the ``__getattr__`` (PEP 562) of a package, given the module of the package that defines each name."""
+    """Return a package's ``__getattr__`` (PEP 562), given the module that defines each public name."""
 
     def getattr_(name: str) -> Any:
         if name in homes:

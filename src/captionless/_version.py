@@ -1,3 +1,3 @@
-"""The version of the package; written here alone."""
+"""The package version, defined only here."""
 
 __version__ = "0.1.0"

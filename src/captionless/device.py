@@ -1,4 +1,4 @@
-"""Which number format to compute in, on which device."""
+"""Choose the device and the number format of computations."""
 
 from __future__ import annotations
 
@@ -26,10 +26,10 @@ def default_device() -> torch.device:
 
 
 def resolve_precision(name: str, device: torch.device) -> str:
-    """Turn ``auto`` into the format that computes fastest on ``device``: ``float32`` or ``bf16``.
+    """Return ``float32`` or ``bf16``; ``auto`` selects the faster of the two on ``device``.
 
-    On a CPU, bf16 is worth it only where the processor multiplies it itself (AMX, AVX512-BF16); without, it
-    is emulated and measured 15 times slower than float32.
+    On a CPU, bf16 is faster only with native instructions (AMX or AVX512-BF16). Without them it is emulated, which
+    was measured to be 15 times slower than float32.
     """
     import torch
 
@@ -39,13 +39,13 @@ def resolve_precision(name: str, device: torch.device) -> str:
     if device.type == "cuda":
         return "bf16" if torch.cuda.is_bf16_supported(including_emulation=False) else "float32"
     able: dict[str, bool] = {}
-    if device.type == "cpu":  # before torch 2.12 there is no public way to ask
+    if device.type == "cpu":  # PyTorch before 2.12 cannot report the CPU's features
         able = getattr(torch.cpu, "get_capabilities", dict)()
     return "bf16" if any(able.get(name) for name in ("amx_bf16", "amx_tile", "avx512_bf16")) else "float32"
 
 
 def autocast(precision: str, device: torch.device) -> AbstractContextManager[object]:
-    """Return the context in which a network computes in ``precision`` (``float32`` or ``bf16``)."""
+    """Return a context manager that runs a network in ``precision`` (``float32`` or ``bf16``)."""
     import torch
 
     if precision == "bf16":
@@ -54,7 +54,7 @@ def autocast(precision: str, device: torch.device) -> AbstractContextManager[obj
 
 
 def exact_convolutions(precision: str, device: torch.device) -> AbstractContextManager[None]:
-    """Return the context in which float32 on CUDA is float32: by default, convolutions round to TF32's 10 bits."""
+    """Return a context manager that disables TF32 (10-bit mantissa), CUDA's default for float32 convolutions."""
     import torch
 
     if precision == "float32" and device.type == "cuda":
@@ -63,9 +63,9 @@ def exact_convolutions(precision: str, device: torch.device) -> AbstractContextM
 
 
 def to_device(network: Network, device: torch.device) -> Network:
-    """Move a network to a device, in the memory layout that convolutions are fastest in there."""
+    """Move a network to a device, in the memory format that is fastest for convolutions there."""
     import torch
 
     moved = network.to(device)
-    # Channels-last views have given wrong results on MPS; elsewhere they are faster.
+    # Channels-last is faster, except on MPS, where views in that format have given wrong results.
     return moved if device.type == "mps" else moved.to(memory_format=torch.channels_last)  # type: ignore[call-overload, no-any-return]

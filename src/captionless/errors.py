@@ -1,9 +1,8 @@
-"""The one exception that users are meant to read.
+"""Define ``CaptionlessError``, the exception for problems that the user can solve.
 
-How its messages are written: what is wrong, where, and what to do next, in plain sentences. A parameter stands in
-backticks, spelled as in Python, and a suggestion as an assignment: "`hold_out` must be below 1, not 1.5. Try
-`hold_out=0.1`." The command line turns both into its own spelling (``--hold-out``, ``--hold-out 0.1``); nothing else in
-the package knows about flags.
+Its messages say in plain sentences what is wrong, where, and what to do next. Parameters appear in backticks under
+their Python names, and suggestions as assignments: "`hold_out` must be below 1, not 1.5. Try `hold_out=0.1`." The
+command line converts both to flags (``--hold-out``, ``--hold-out 0.1``).
 """
 
 from __future__ import annotations
@@ -15,13 +14,13 @@ from typing import Any
 class CaptionlessError(Exception):
     """A problem that the user can solve; the command line prints it and exits with code 2.
 
-    Any other exception that escapes is a bug.
+    Any other exception that reaches the user is a bug.
 
     Args:
         message: one line that says what is wrong, where, and what to do next.
-        parameter: name of the parameter that is at fault, as Python spells it.
-        value: what was given for it.
-        code: short name of the kind of problem, for programs: ``invalid_setting``, ``unknown_setting``, …
+        parameter: Python name of the invalid parameter.
+        value: value given for the parameter.
+        code: machine-readable kind of problem, such as ``invalid_setting`` or ``unknown_setting``.
     """
 
     def __init__(
@@ -32,7 +31,7 @@ class CaptionlessError(Exception):
 
 
 def one_of(parameter: str, value: str, choices: Sequence[str]) -> None:
-    """Raise unless the ``value`` of a parameter is among its ``choices``."""
+    """Raise ``CaptionlessError`` unless ``value`` is one of the ``choices``."""
     if value not in choices:
         raise CaptionlessError(
             f"`{parameter}` must be one of {', '.join(choices)}, not {value!r}.",
@@ -43,6 +42,6 @@ def one_of(parameter: str, value: str, choices: Sequence[str]) -> None:
 
 
 def shorten(items: Iterable[str], most: int, rest: str = "more") -> list[str]:
-    """Return the first ``most`` items; if there are more, followed by ``and N more`` (or another ``rest``)."""
+    """Truncate a list to ``most`` items, followed by ``and N more`` (or another ``rest``) if any are left out."""
     items = list(items)
     return items if len(items) <= most else [*items[:most], f"and {len(items) - most:,} {rest}"]

@@ -1,4 +1,4 @@
-"""Writing files so that a crash leaves either the old content or the new, never half of it."""
+"""Write files atomically: after a crash, a file has either its old or its new content, never a part of it."""
 
 from __future__ import annotations
 
@@ -10,16 +10,16 @@ from pathlib import Path
 
 from captionless.errors import CaptionlessError
 
-# There is no way to read the mask but to set it; done once, before there are threads that could notice.
+# The umask can only be read by setting it; done once at import, before other threads could be affected.
 _UMASK = os.umask(0)
 os.umask(_UMASK)
 
 
 @contextmanager
 def atomic_write(path: str | Path) -> Iterator[Path]:
-    """Yield a temporary path beside ``path``; on success it takes the place of ``path`` in one step.
+    """Yield a temporary path in the same folder; on success it atomically replaces ``path``.
 
-    On any error the temporary file is removed and ``path`` stays as it was.
+    On any error the temporary file is removed and ``path`` is left unchanged.
 
     Raises:
         CaptionlessError: the folder cannot be written to, or the disk is full.
@@ -36,7 +36,7 @@ def atomic_write(path: str | Path) -> Iterator[Path]:
         yield temporary
         with temporary.open("rb+") as file:
             os.fsync(file.fileno())
-        # mkstemp makes files private to their owner; a result is an ordinary file.
+        # mkstemp creates private files (mode 600); outputs get the usual permissions.
         temporary.chmod(0o666 & ~_UMASK)
         os.replace(temporary, path)
     except OSError as error:
@@ -47,24 +47,24 @@ def atomic_write(path: str | Path) -> Iterator[Path]:
 
 def _cannot_write(path: Path, error: OSError) -> CaptionlessError:
     return CaptionlessError(
-        f"cannot write {path}: {error.strerror or error}. Free some space or choose another folder; nothing was "
-        "half-written."
+        f"cannot write {path}: {error.strerror or error}. Free some disk space or choose another folder. No "
+        "partial file was left behind."
     )
 
 
 def make_folder(folder: Path) -> None:
-    """Create the folder that results go into, unless it exists.
+    """Create the output folder if it does not exist, and check that it is writable.
 
     Raises:
-        CaptionlessError: it is a file or cannot be written to.
+        CaptionlessError: ``folder`` is a file, or cannot be written to.
     """
     if folder.is_file():
-        raise CaptionlessError(f"`out` {folder} is a file. Choose a folder.")
+        raise CaptionlessError(f"`out={folder}` is a file, not a folder. Choose another path.")
     try:
         folder.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryFile(dir=folder):
             pass
     except OSError as error:
         raise CaptionlessError(
-            f"`out` {folder} cannot be written: {error.strerror or error}. Choose another folder."
+            f"`out={folder}` cannot be written to: {error.strerror or error}. Choose another folder."
         ) from error

@@ -1,4 +1,4 @@
-"""Report the progress of long work: one protocol for reading, embedding, training and evaluating."""
+"""Report progress: one protocol for reading, embedding, training and evaluation."""
 
 from __future__ import annotations
 
@@ -9,34 +9,34 @@ from typing import Any, Protocol
 from tqdm import tqdm
 
 LOG_SECONDS = 60.0
-"""Time between the lines in a log file."""
+"""Minimum time between the progress lines in a log file."""
 BAR = "{desc}: {percentage:3.0f}%|{bar}| {n_fmt}/{total_fmt}, {elapsed} so far, about {remaining} left{postfix}"
 
 
 class Progress(Protocol):
-    """Receives what long work reports; the command line draws it, ``Silent`` drops it."""
+    """Receives progress reports; ``ProgressBar`` displays them, ``Silent`` discards them."""
 
     def say(self, message: str) -> None:
-        """Show a remark, one line that is worth reading afterwards."""
+        """Show a one-line remark, which remains visible after the task has ended."""
 
     def advance(self, task: str, done: int, total: int, detail: str = "") -> None:
-        """Report that ``done`` of ``total`` units of a task, named for people, are complete, with a ``detail``."""
+        """Report that ``done`` of ``total`` units of a task are complete; ``detail`` is shown after the bar."""
 
 
 class Silent:
-    """A ``Progress`` that reports nothing."""
+    """A ``Progress`` that discards all reports."""
 
     def say(self, message: str) -> None:
-        """Drop the remark."""
+        """Discard the remark."""
 
     def advance(self, task: str, done: int, total: int, detail: str = "") -> None:
-        """Drop the report."""
+        """Discard the report."""
 
 
 class ProgressBar:
-    """Draw a ``Progress`` on the standard error: bars in terminals and notebooks, in a log file a line each minute.
+    """Display progress on standard error: as bars in terminals and notebooks, as one line per minute in log files.
 
-    Work of less than a second shows no bar, and a bar disappears when its task is complete.
+    Tasks shorter than a second show no bar, and a bar disappears when its task is complete.
     """
 
     def __init__(self) -> None:
@@ -48,7 +48,7 @@ class ProgressBar:
         tqdm.write(message, file=sys.stderr)
 
     def advance(self, task: str, done: int, total: int, detail: str = "") -> None:
-        """Draw the bar of a task, with a detail behind it."""
+        """Update the bar of a task or, in a log file, print its progress once per minute."""
         if not _watched():
             if time.monotonic() - self._logged >= LOG_SECONDS:
                 self._logged = time.monotonic()
@@ -67,14 +67,14 @@ class ProgressBar:
 
 
 def _watched() -> bool:
-    """Whether a person is there to see the standard error: a terminal or a notebook."""
+    """Return whether standard error is a terminal or a notebook."""
     return sys.stderr.isatty() or type(sys.stderr).__module__.startswith("ipykernel")
 
 
 def choose_progress(progress: Progress | bool | None) -> Progress:
-    """Return the receiver that a public function's ``progress`` argument stands for.
+    """Convert the ``progress`` argument of a public function to a ``Progress``.
 
-    True stands for a bar, False for none, None for a bar if a person is there to see it: in a terminal or a notebook.
+    True shows a progress bar, False shows nothing, and None shows a bar only in a terminal or a notebook.
     """
     if progress is None:
         progress = _watched()

@@ -74,7 +74,7 @@ def test_the_options_reach_the_report(run: Run, place: Path, monkeypatch: pytest
     assert written["settings"]["Seed"] == "3"
 
 
-@pytest.mark.parametrize(("names", "code", "said"), [(CLASSES, 0, "PASS: each of 3"), (SWAPPED, 1, "FAIL: 2 of 3")])
+@pytest.mark.parametrize(("names", "code", "said"), [(CLASSES, 0, "PASS: all 3"), (SWAPPED, 1, "FAIL: 2 of 3")])
 def test_a_pass_is_exit_code_0_and_a_fail_1(
     run: Run,
     tmp_path: Path,
@@ -111,8 +111,8 @@ def test_without_a_model_the_bundled_one_is_measured(run: Run, place: Path, tmp_
         (["--data", "nowhere"], "nowhere"),
         (["nothing", "--data", "{place}/photos"], "the model folder nothing does not exist"),
         (["--data", "{place}/photos", "--sampler", "magic"], "magic"),
-        (["--data", "{place}/photos", "--steps", "0"], "--steps must be a whole number of at least 1"),
-        (["--data", "{place}/photos", "--samples", "0"], "--samples must be a whole number of at least 1"),
+        (["--data", "{place}/photos", "--steps", "0"], "--steps must be an integer of at least 1"),
+        (["--data", "{place}/photos", "--samples", "0"], "--samples must be an integer of at least 1"),
         (["--data", "{place}/photos", "--prompts", "none.txt"], "cannot read the prompts in none.txt"),
         (["--data", "{place}/photos", "--features", "./none"], "none"),
         (["--data", "{place}/photos", "--pass", "most"], "--pass must be a number or ceiling, not most"),

@@ -15,7 +15,7 @@ from captionless.errors import CaptionlessError
 
 REFUSED = [
     ({"steps": 0}, "steps", "Try `steps=20`."),
-    ({"batch": 0}, "batch", "a whole number of at least 1"),
+    ({"batch": 0}, "batch", "an integer of at least 1"),
     ({"guidance": math.nan}, "guidance", "a number of at least -100 and at most 100, not nan"),
     ({"guidance": math.inf}, "guidance", "not inf"),
     ({"guidance": -101.0}, "guidance", "not -101.0"),
@@ -31,7 +31,7 @@ REFUSED = [
     ({"guidance_interval": (0.1,)}, "guidance_interval", "2 numbers"),
     ({"guidance_levels": (0.0, 1.0)}, "guidance_levels", "0 < low"),
     ({"guidance_rescale": 1.5}, "guidance_rescale", "at least 0 and at most 1, not 1.5. Try `guidance_rescale=0.7`."),
-    ({"eta": 1.0}, "eta", "the sampler dpmpp-2m has no `eta`"),
+    ({"eta": 1.0}, "eta", "the sampler dpmpp-2m does not accept `eta`"),
     ({"churn": 1.0}, "churn", "choose `sampler=heun` or `sampler=euler`"),
     ({"variance": "upper"}, "variance", "choose `sampler=ddpm`"),
     ({"sampler": "ddpm", "variance": "middle"}, "variance", "one of lower, upper, not middle"),

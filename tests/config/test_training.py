@@ -86,8 +86,8 @@ def test_unknown_names_are_refused_with_those_there_are(name: str) -> None:
     [
         ({"schedule": "linear", "schedule_steps": 1}, "schedule_steps", "Try `schedule_steps=1000`."),
         ({"schedule": "linear", "schedule_steps": MAX_STEPS + 1}, "schedule_steps", "at least 2 and at most 10,000"),
-        ({"schedule_steps": 150}, "schedule_steps", "the cosine schedule has no steps"),
-        ({"schedule": "flow", "zero_terminal_snr": True}, "zero_terminal_snr", "the flow schedule has no steps"),
+        ({"schedule_steps": 150}, "schedule_steps", "no effect with `schedule=cosine`"),
+        ({"schedule": "flow", "zero_terminal_snr": True}, "zero_terminal_snr", "no effect with `schedule=flow`"),
         (
             {"schedule": "linear", "prediction": "eps", "zero_terminal_snr": True},
             "zero_terminal_snr",
@@ -96,10 +96,10 @@ def test_unknown_names_are_refused_with_those_there_are(name: str) -> None:
         ({"tokens": -1}, "tokens", "Try `tokens=4`."),
         ({"tokens": 65}, "tokens", "at most 64"),
         ({"tokens": 4, "network": "course"}, "tokens", "Choose `network=standard`"),
-        ({"tokens": 4, "attention": ()}, "tokens", "this network has none"),
+        ({"tokens": 4, "attention": ()}, "tokens", "Choose `network=standard`"),
         ({"multipliers": ()}, "multipliers", "not none"),
-        ({"multipliers": (1, 0)}, "multipliers", "from 1, not 1,0"),
-        ({"attention": (-1,)}, "attention", "from 0"),
+        ({"multipliers": (1, 0)}, "multipliers", "at least 1, separated by commas, not 1,0"),
+        ({"attention": (-1,)}, "attention", "at least 0"),
     ],
 )
 def test_what_cannot_be_trained_is_refused_with_what_can(given: Any, parameter: str, hint: str) -> None:

@@ -181,8 +181,8 @@ def test_a_resumed_training_refuses_settings_that_do_not_exist() -> None:
 @pytest.mark.parametrize(
     ("given", "named"),
     [
-        ({"sample_prompts": ["a rose", " "]}, "sample prompt is empty"),
-        ({"evaluate_every": 0}, "`evaluate_every` must be a whole number of at least 1"),
+        ({"sample_prompts": ["a rose", " "]}, "empty prompt"),
+        ({"evaluate_every": 0}, "`evaluate_every` must be an integer of at least 1"),
         ({"evaluate_every": 5}, "Add `hold_out=0.1`"),
         ({"track": "paper"}, "tensorboard, wandb, mlflow, trackio"),
         ({"classes": True, "encoder": "bundled"}, "`encoder` applies only to text-conditional training"),

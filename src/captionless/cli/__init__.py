@@ -1,4 +1,4 @@
-"""The command line: one thin module per command; it parses, shows progress and prints, and does no maths."""
+"""The command line, with one thin module per command that parses options, shows progress and prints results."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from captionless.errors import CaptionlessError
 
 app = typer.Typer(
     name="captionless",
-    help="Train a small text-to-image diffusion model on nothing but a folder of images.",
+    help="Train a small text-to-image diffusion model on a folder of images, without captions.",
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
@@ -40,13 +40,14 @@ def _version(version: bool = typer.Option(False, "--version", help="Print the ve
 
 
 def main() -> None:
-    """Run the command line: exit code 0 on success, 2 with one line on bad input, 130 when interrupted.
+    """Run the command line.
 
-    A command may end with another code by ``typer.Exit``: ``evaluate --pass`` with 1 where a model fails.
+    The exit code is 0 on success, 1 if a model fails ``evaluate --pass``, 2 for invalid input (with a one-line message)
+    and 130 after an interrupt.
     """
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
-            stream.reconfigure(errors="replace")  # a character that a narrow encoding lacks is no reason to fail
+            stream.reconfigure(errors="replace")  # never fail on a character that the encoding lacks
     try:
         sys.exit(app(standalone_mode=False) or 0)
     except CaptionlessError as error:

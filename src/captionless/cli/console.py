@@ -1,4 +1,4 @@
-"""Output for people: progress and remarks on standard error, results on standard output."""
+"""Print progress and remarks to standard error, and results to standard output."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from tqdm import tqdm
 from captionless.progress import ProgressBar
 
 PIPE_WIDTH = 10_000
-"""Width up to which the lines of a table are not broken where the standard output is no terminal."""
+"""Width of tables if standard output is not a terminal; large enough that no line is wrapped."""
 
 
 def print_remark(message: str) -> None:
@@ -31,18 +31,18 @@ def print_result(result: object) -> None:
 
 
 def _print(text: str, stream: TextIO) -> None:
-    """Print above any progress bar. A closed pipe (``| head``) neither stops the command nor makes it fail."""
+    """Print above any progress bar. A closed pipe (``| head``) does not stop the command."""
     try:
         tqdm.write(text, file=stream)
         stream.flush()
-    except BrokenPipeError:  # from now on into the null device, also for Python's final flush
+    except BrokenPipeError:  # redirect all further output, including Python's final flush, to the null device
         os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
 
 
 def format_table(heads: Sequence[str], rows: Iterable[Sequence[str]], left: tuple[int, ...] = (0,)) -> str:
-    """Return a table as text, as wide as the terminal or, in a pipe, as its content.
+    """Format a table as text, wrapped to the width of the terminal; in a pipe, lines are not wrapped.
 
-    The columns numbered ``left`` are aligned to the left, the others to the right.
+    The columns with the indices ``left`` are left-aligned, the others right-aligned.
     """
     table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), show_header=any(heads))
     for i, head in enumerate(heads):
@@ -56,16 +56,16 @@ def format_table(heads: Sequence[str], rows: Iterable[Sequence[str]], left: tupl
 
 
 class CommandProgress(ProgressBar):
-    """A progress bar whose remarks survive a closed pipe."""
+    """A progress bar whose remarks tolerate a closed pipe."""
 
     def say(self, message: str) -> None:
-        """Print a remark above the bars."""
+        """Print the remark above the bars."""
         print_remark(message)
 
 
 @contextmanager
 def show_progress() -> Iterator[CommandProgress]:
-    """Show progress, and the library's warnings as one plain line each."""
+    """Show progress bars, and print each of the library's warnings as a single line."""
     from captionless.encoders.dual_encoder import PromptCut
 
     with warnings.catch_warnings():

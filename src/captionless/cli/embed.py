@@ -1,4 +1,4 @@
-"""`captionless embed`: the vectors of a folder's images, into the cache or a table."""
+"""`captionless embed`: compute the vectors of the images in a folder."""
 
 from __future__ import annotations
 
@@ -11,15 +11,17 @@ from captionless.config.base import Config, setting
 class EmbedOptions(Config):
     """The inputs and outputs of `captionless embed`."""
 
-    folder: Path = setting(..., "A folder of images, in any sub-folders.", flag="", metavar="FOLDER")
-    encoder: str = setting("auto", "bundled, a hub id or a folder; auto chooses by the images.")
-    csv: Path | None = setting(None, "Also write a table: path, then the numbers of its vector.", metavar="FILE")
+    folder: Path = setting(..., "A folder of images, searched recursively.", flag="", metavar="FOLDER")
+    encoder: str = setting("auto", "bundled, a Hugging Face id or a folder; auto chooses an encoder for the images.")
+    csv: Path | None = setting(
+        None, "Also write the vectors to a table (path, then the vector's elements).", metavar="FILE"
+    )
 
 
 def embed(options: EmbedOptions) -> None:
-    """Compute the image vector of every image in FOLDER, once.
+    """Compute the vector of every image in FOLDER.
 
-    The vectors go to the cache that `train` reads; images already there are not computed again.
+    The vectors are stored in the cache that `train` reads; cached images are not computed again.
     """
     folder = options.folder
     with show_progress() as progress:

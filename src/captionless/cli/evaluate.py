@@ -1,4 +1,4 @@
-"""`captionless evaluate`: models and a folder of images in, a report out."""
+"""`captionless evaluate`: evaluate models on a folder of images and write a report."""
 
 from __future__ import annotations
 
@@ -21,30 +21,33 @@ class EvaluateOptions(Config):
     """The inputs and outputs of `captionless evaluate`."""
 
     models: tuple[str, ...] = setting(
-        ("bundled",), "Model folders, side by side; by default the bundled model.", flag="", metavar="MODEL"
+        ("bundled",), "The model folders to compare, or 'bundled'.", flag="", metavar="MODEL"
     )
-    data: Path = setting(..., "A folder of images; those that the model was not trained on count as held out.")
-    out: Path = setting(Path("report"), "The folder to write the report into.")
+    data: Path = setting(..., "A folder of images; images that the model was not trained on count as held out.")
+    out: Path = setting(Path("report"), "The output folder of the report.")
     prompts: Path | None = setting(
         None,
-        "Prompts, one per line, or JSON lines with prompt and label.",
+        "A file of prompts, one per line, or JSON lines with the keys prompt and label.",
         shown="the names of sub-folders",
         metavar="FILE",
     )
     labels: Path | None = setting(
-        None, "Labels from a table with the header file,label.", shown="sub-folders", metavar="FILE.csv"
+        None, "A table of labels with the header file,label.", shown="sub-folders", metavar="FILE.csv"
     )
     features: str | None = setting(
-        None, "Compare images by any transformers image model.", shown="the model's own encoder", metavar="ID|FOLDER"
+        None,
+        "A transformers image model whose features are used to compare images.",
+        shown="the model's own encoder",
+        metavar="ID|FOLDER",
     )
-    encoder: str | None = setting(None, "Where the models' own encoder is now, if it has moved.", metavar="FOLDER")
+    encoder: str | None = setting(None, "The new location of the models' encoder, if it was moved.", metavar="FOLDER")
 
 
 def evaluate(options: EvaluateOptions, config: EvaluationConfig, sampling: SamplingConfig) -> None:
-    """Measure how good models are, and whether they memorise.
+    """Measure the quality of models, and whether they memorise their training images.
 
-    Writes OUT/index.html, one page that needs nothing else, and OUT/report.json. With --pass the exit code is 1 if the
-    images of a class are recognised too rarely.
+    Writes OUT/index.html, a self-contained page, and OUT/report.json. With --pass, the exit code is 1 if a class is
+    recognised too rarely.
     """
     with show_progress() as progress:
         from captionless.evaluation.run import evaluate as measure
@@ -67,21 +70,23 @@ def evaluate(options: EvaluateOptions, config: EvaluationConfig, sampling: Sampl
             print_result("")
         for section in model.sections:
             for what, why in section.missing:
-                print_result(f"left out: {what} ({why})")
+                print_result(f"not measured: {what} ({why})")
         for warning in model.warnings:
             print_result(f"note: {warning}")
         print_result(f"{model.verdict.title}. {model.verdict.meaning}")
         if model.passed is not None:
             failed = [one.label for one in model.classes if not one.passed]
-            missed = f"FAIL: {len(failed)} of {len(model.classes)} classes miss their bar: {', '.join(failed)}."
-            print_result(missed if failed else f"PASS: each of {len(model.classes)} classes reaches its bar.")
+            missed = (
+                f"FAIL: {len(failed)} of {len(model.classes)} classes are below their threshold: {', '.join(failed)}."
+            )
+            print_result(missed if failed else f"PASS: all {len(model.classes)} classes reach their threshold.")
     print_result(options.out / "index.html")
     if any(model.passed is False for model in report.models):
         raise typer.Exit(1)
 
 
 def class_table(classes: Sequence[ClassResult]) -> str:
-    """Return a table of how often the images of each class, and real ones, are recognised."""
+    """Format a table of how often the classifier recognises the sampled and the real images of each class."""
     rows = [
         (
             one.label,
@@ -93,5 +98,5 @@ def class_table(classes: Sequence[ClassResult]) -> str:
         )
         for one in classes
     ]
-    heads = ("class", "recognised (95% range)", "bar", "", "real images (95% range)", "most often taken for")
+    heads = ("class", "recognised (95% range)", "threshold", "", "real images (95% range)", "most often taken for")
     return format_table(heads, rows, left=(0, 3, 5))

@@ -1,4 +1,4 @@
-"""`captionless generate`: prompts in, images out."""
+"""`captionless generate`: generate images from prompts."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ from captionless.config.sampling import SamplingConfig
 
 
 def generate(request: GenerateRequest, sampling: SamplingConfig) -> None:
-    """Generate images from prompts; their paths are printed.
+    """Generate images from prompts, and print their paths.
 
-    Writes numbered PNGs that hold their settings as text, manifest.jsonl and, of several images, a sample grid.
+    Writes numbered PNG files with their settings as metadata, manifest.jsonl and, for several images, a sample grid.
     """
     with show_progress() as progress:
         from captionless.generation import ImageWriter, generate_into, load, read_request

@@ -1,4 +1,4 @@
-"""`captionless info`: what a model folder or a folder of images holds."""
+"""`captionless info`: describe a model or a folder of images."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from captionless.errors import CaptionlessError
 class InfoOptions(Config):
     """The input of `captionless info`."""
 
-    name: str = setting(..., "A model ('bundled' too) or a folder of images.", flag="", metavar="MODEL|FOLDER")
+    name: str = setting(..., "A model folder, 'bundled' or a folder of images.", flag="", metavar="MODEL|FOLDER")
 
 
 def info(options: InfoOptions) -> None:
@@ -22,7 +22,7 @@ def info(options: InfoOptions) -> None:
     folder = model_folder(options.name, fetch=True)
     if not folder.is_dir():
         raise CaptionlessError(
-            f"there is no folder {folder}. Name a model folder, 'bundled' or a folder of images.",
+            f"the folder {folder} does not exist. Pass a model folder, 'bundled' or a folder of images.",
             parameter="name",
             value=options.name,
             code="model_not_found",

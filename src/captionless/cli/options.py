@@ -1,4 +1,4 @@
-"""Commands made from configs: every setting is an option, described where the setting is defined."""
+"""Build commands from configs: every setting becomes an option with the setting's help text."""
 
 from __future__ import annotations
 
@@ -21,12 +21,12 @@ _NAMED = re.compile(r"`([a-z_]+)(?:=([^`]*))?`")
 
 
 def add_command(app: typer.Typer, function: Callable[..., None]) -> dict[str, str]:
-    """Add a function whose parameters are configs as a command: each setting of the configs is one of its options.
+    """Add a command that calls a function whose parameters are configs; each of their settings becomes an option.
 
-    Where two configs have a setting of the same name, the option belongs to the first.
+    If two configs have a setting of the same name, the option belongs to the first.
 
     Returns:
-        How the command line spells each setting.
+        The flag of each setting.
     """
     configs: dict[str, type[Config]] = {k: v for k, v in get_type_hints(function).items() if k != "return"}
     fields: dict[str, FieldInfo] = {}
@@ -46,7 +46,7 @@ def add_command(app: typer.Typer, function: Callable[..., None]) -> dict[str, st
                 values[owners[name]][name] = _parsed(fields[name], value)
         try:
             function(**{parameter: config(**values[parameter]) for parameter, config in configs.items()})
-        except CaptionlessError as error:  # its own flags first: another command may spell the same setting differently
+        except CaptionlessError as error:  # this command's flags; another may name the setting differently
             error.args = (with_flags(str(error), flags),)
             raise
 
@@ -59,14 +59,14 @@ def add_command(app: typer.Typer, function: Callable[..., None]) -> dict[str, st
 
 
 def flag(name: str, field: FieldInfo) -> str:
-    """Return how the command line spells a setting; a switch that is on by default is ``--name/--no-name``."""
+    """Return the flag of a setting; a switch that is on by default becomes ``--name/--no-name``."""
     own: str | None = field_extra(field, "flag")
     spelled = "--" + name.replace("_", "-") if own is None else own
     return f"{spelled}/--no-{spelled[2:]}" if field.default is True else spelled
 
 
 def with_flags(message: str, flags: Mapping[str, str]) -> str:
-    """Return a message with each parameter in backticks, such as `` `hold_out=0.1` ``, as an option with its value."""
+    """Convert the parameters in backticks, such as `` `hold_out=0.1` ``, to options such as ``--hold-out 0.1``."""
 
     def spelled(found: re.Match[str]) -> str:
         name, value = found.groups()
@@ -90,7 +90,7 @@ def _parameter(name: str, field: FieldInfo, panel: str | None, flags: Mapping[st
     more: dict[str, Any] = {"help": text, "rich_help_panel": panel, "show_default": False}
     more["metavar"] = field_extra(field, "metavar") or _metavar(field_type(field))
     option: Any = typer.Option(flags[name], **more) if name in flags else typer.Argument(**more)
-    # The command line reads text; the config converts it to numbers and reports invalid values.
+    # Options are passed as text; the config converts them to numbers and reports invalid values.
     kind: Any = list[str] if field_type(field) == tuple[str, ...] else field_type(field)
     kind, required = kind if kind in (bool, Path, list[str]) else str, field.is_required()
     annotation: Any = Annotated[kind if required else kind | None, option]
@@ -99,7 +99,7 @@ def _parameter(name: str, field: FieldInfo, panel: str | None, flags: Mapping[st
 
 
 def _metavar(kind: Any) -> str:
-    """Return what stands for a value in the help; a switch takes none."""
+    """Return the placeholder of a value in the help; empty for a switch."""
     if get_origin(kind) is tuple and kind != tuple[str, ...]:
         return "N,N,…" if ... in get_args(kind) else "N,N"
     return {int: "INTEGER", float: "NUMBER", Path: "PATH"}.get(kind, "" if kind is bool else "TEXT")

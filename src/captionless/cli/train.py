@@ -1,4 +1,4 @@
-"""`captionless train`: a folder of images in, a model folder out."""
+"""`captionless train`: train a model on a folder of images."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from captionless.config.training import TrainConfig
 def train(request: TrainRequest, config: TrainConfig) -> None:
     """Train a model on the images in FOLDER.
 
-    With --resume, the same command continues exactly where Ctrl-C stopped it; after a crash, at the last checkpoint.
+    With --resume, the same command continues exactly where Ctrl-C stopped it or, after a crash, at the last checkpoint.
     """
     with show_progress() as progress:
         from captionless.checkpoints.card import example_request

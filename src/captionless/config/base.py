@@ -1,4 +1,4 @@
-"""The base of all configs: frozen pydantic models whose errors say what is allowed."""
+"""The base class of all configs: a frozen pydantic model whose errors say which values are valid."""
 
 from __future__ import annotations
 
@@ -23,16 +23,16 @@ def setting(
     metavar: str | None = None,
     **limits: Any,
 ) -> Any:
-    """Define a setting of a ``Config``: the one place where it is described.
+    """Define a setting of a ``Config`` with its default, valid range and help text.
 
     Args:
-        default: its value unless another is given; ``...`` if it must be given.
-        help: one or two sentences about its effect, for the command line, the documentation and ``help()``.
-        panel: heading in the command line's help, for this setting and those after it.
-        shown: the default in words, where it depends on something else.
-        example: a sensible value for error messages; by default the default.
-        flag: how the command line spells it, if not like its name; "" for an argument without a flag.
-        metavar: what stands for its value in the command line's help, if not its type.
+        default: default value; ``...`` makes the setting required.
+        help: the effect in one or two sentences, for the command line, the documentation and ``help()``.
+        panel: heading in the command line's help for this setting and the following ones.
+        shown: the default in words, if it depends on other settings.
+        example: value to suggest in error messages; by default the setting's default.
+        flag: command-line flag, if it differs from the name; "" makes the setting a positional argument.
+        metavar: placeholder for the value in the command line's help; by default the type.
         **limits: ``gt``, ``ge``, ``lt``, ``le``, ``multiple_of``, as in ``pydantic.Field``.
     """
     extra = {"panel": panel, "shown": shown, "example": example, "flag": flag, "metavar": metavar}
@@ -40,12 +40,12 @@ def setting(
 
 
 class Config(BaseModel):
-    """Settings that are checked when they are given, and cannot change afterwards.
+    """Settings that are validated on creation and immutable afterwards.
 
-    Validators raise ``ValueError`` with a whole sentence.
+    Validators raise ``ValueError`` with a complete error message.
 
     Raises:
-        CaptionlessError: an unknown setting or a value out of range; it names the setting and what is allowed.
+        CaptionlessError: a setting is unknown or its value is invalid; the message says what is valid.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
@@ -57,7 +57,7 @@ class Config(BaseModel):
             raise _explain(type(self), values, error) from None
 
     def replace(self, **changes: Any) -> Self:
-        """Return a copy with some settings changed, checked like the original."""
+        """Return a validated copy with some settings changed."""
         return type(self)(**(self.given() | changes))
 
     def given(self) -> dict[str, Any]:
@@ -66,7 +66,7 @@ class Config(BaseModel):
 
 
 def _explain(config: type[Config], values: dict[str, Any], error: ValidationError) -> CaptionlessError:
-    """Turn the first of pydantic's complaints into an error that names what is allowed and what to try."""
+    """Convert the first pydantic error to one that says which values are valid and suggests one."""
     complaint = error.errors()[0]
     name = str(complaint["loc"][0])
     value, code = values.get(name), "invalid_setting"

@@ -1,4 +1,4 @@
-"""The sizes of an evaluation (images sampled, compared and resampled): the one source of these defaults."""
+"""The settings of an evaluation: sample sizes, pass/fail threshold and reference classifier."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from pydantic import field_validator
 from captionless.config.base import Config, setting
 
 MAX_SEED = 2**32 - 1
-"""PyTorch reads 32 bits of a seed."""
+"""Largest seed: PyTorch uses only 32 bits of a seed."""
 
 SIZES = "Sizes of the evaluation"
 
@@ -17,58 +17,57 @@ Passing = float | Literal["ceiling"]
 
 
 class ClassifierConfig(Config):
-    """Training settings of the reference classifier, which learns from real images."""
+    """Training settings of the reference classifier, which is trained on real images."""
 
-    size: int = setting(48, "Side in pixels that images are resized to.", ge=1)
+    size: int = setting(48, "Side to which images are resized, in pixels.", ge=1)
     small_size: int = setting(
-        16, "Used instead of `size` for images whose side is at most this many pixels, where it is sufficient.", ge=1
+        16, "Replaces `size` for images whose side is at most this many pixels, for which it is sufficient.", ge=1
     )
-    passes: int = setting(24, "Number of times that each image is seen in training.", ge=1)
+    passes: int = setting(24, "Number of training epochs, within the limits of `images_seen`.", ge=1)
     images_seen: tuple[int, int] = setting(
         (20_000, 120_000),
-        "Minimum and maximum number of images seen in training (with repetition), regardless of the size of the data "
-        "set.",
+        "Minimum and maximum number of images seen in training, with repetitions, whatever the size of the dataset.",
     )
     batch: int = setting(64, "Images per step.", ge=1)
     growth: tuple[tuple[float, float], ...] = setting(
         ((0.5, 1 / 2), (0.8, 2 / 3), (1.0, 1.0)),
-        "Pairs (fraction of training, fraction of `size`): train at that resolution until that point (progressive "
-        "resizing, arXiv:2104.00298).",
+        "Progressive resizing (arXiv:2104.00298): pairs of a fraction of training and the fraction of `size` used as "
+        "the resolution until then.",
     )
 
 
 class EvaluationConfig(Config):
-    """The sizes of an evaluation: larger values are more certain and slower."""
+    """The settings of an evaluation. Larger sample sizes are more precise and take longer."""
 
     samples: int = setting(
         500,
-        "Maximum number of images sampled from the vectors of held-out images; fewer are faster and less certain.",
+        "Maximum number of images sampled from the vectors of held-out images; fewer is faster but less precise.",
         ge=1,
     )
     seed: int = setting(0, "Seed of all noise and random choices.", ge=0, le=MAX_SEED)
     passing: Passing | None = setting(
         None,
-        "Give a pass or a fail: the share of each class's images that a classifier must recognise; or 'ceiling': the "
-        "share of its held-out real images that the classifier recognises.",
+        "Pass/fail threshold: the minimum share of each class's images that the reference classifier must recognise, "
+        "or 'ceiling' for the share that it recognises of the class's held-out real images.",
         flag="--pass",
         metavar="SHARE|ceiling",
         example=0.95,
     )
     training_samples: int = setting(
         100,
-        "Maximum number of images sampled from training images' own vectors, where copies show first.",
+        "Maximum number of images sampled from the vectors of training images, where memorisation shows first.",
         panel=SIZES,
         ge=1,
     )
     compared: int = setting(
-        20_000, "Maximum number of training images that samples are compared with to find copies.", panel=SIZES, ge=1
+        20_000, "Maximum number of training images that samples are compared with to detect copies.", panel=SIZES, ge=1
     )
     prompt_images: int = setting(300, "Approximate total number of images sampled from prompts.", panel=SIZES, ge=1)
     max_prompts: int = setting(
         300, "Maximum number of prompts; if there are more, a random subset is used.", panel=SIZES, ge=1
     )
     classifier: ClassifierConfig = setting(
-        ClassifierConfig(), "How the reference classifier is trained; only from Python."
+        ClassifierConfig(), "Training settings of the reference classifier; available only from Python."
     )
 
     @field_validator("passing")
@@ -76,6 +75,6 @@ class EvaluationConfig(Config):
     def _check_share(cls, value: Passing | None) -> Passing | None:
         if isinstance(value, float) and not 0 < value <= 1:
             raise ValueError(
-                f"`passing` must be a share above 0 and at most 1, or ceiling, not {value:g}. Try `passing=0.95`."
+                f"`passing` must be above 0 and at most 1, or 'ceiling', not {value:g}. Try `passing=0.95`."
             )
         return value

@@ -1,4 +1,4 @@
-"""Describe the fields of configs in words: what they accept, and their defaults."""
+"""Describe the valid values and defaults of config fields in words."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from annotated_types import Ge, Gt, Le, Lt, MultipleOf
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
-NUMBERS = {int: "a whole number", float: "a number"}
+NUMBERS = {int: "an integer", float: "a number"}
 LIMITS = {
     Ge: ("ge", "of at least"),
     Gt: ("gt", "above"),
@@ -19,26 +19,26 @@ LIMITS = {
 
 
 def field_extra(field: FieldInfo, what: Literal["panel", "shown", "example", "flag", "metavar"]) -> Any:
-    """Return what was passed to ``setting`` for a field in addition to its default, help and limits."""
+    """Return one of the additional arguments that ``setting`` got for a field, such as ``panel``."""
     assert isinstance(field.json_schema_extra, dict)
     return field.json_schema_extra[what]
 
 
 def field_type(field: FieldInfo) -> Any:
-    """Return the type of a field without the ``None`` that stands for "chosen automatically"."""
+    """Return the type of a field without ``None``, which means that the value is chosen automatically."""
     kinds = [kind for kind in get_args(field.annotation) if kind is not type(None)]
     optional = type(None) in get_args(field.annotation)
     return kinds[0] if optional and len(kinds) == 1 else field.annotation
 
 
 def field_choices(field: FieldInfo) -> tuple[str, ...]:
-    """Return the names that a field accepts; empty if it is not a choice among names."""
+    """Return the names that a ``Literal`` field accepts, or an empty tuple for any other field."""
     kind = field_type(field)
     return get_args(kind) if get_origin(kind) is Literal else ()
 
 
 def field_range(field: FieldInfo) -> str:
-    """Return the values that a field accepts, in words: "a whole number above 0 and a multiple of 16"."""
+    """Return the valid values of a field in words, such as "an integer above 0 and a multiple of 16"."""
     kind = field_type(field)
     if field_choices(field):
         return f"one of {', '.join(field_choices(field))}"
@@ -48,7 +48,7 @@ def field_range(field: FieldInfo) -> str:
         return f"a {kind.__name__}"
     if get_origin(kind) is tuple:
         item, *rest = get_args(kind)
-        many = {str: "texts", int: "whole numbers separated by commas"}.get(item, "numbers separated by commas")
+        many = {str: "texts", int: "integers separated by commas"}.get(item, "numbers separated by commas")
         return many if ... in rest else f"{1 + len(rest)} {many}"
     if kind not in NUMBERS:
         words = [
@@ -74,5 +74,5 @@ def field_default(field: FieldInfo) -> str:
 
 
 def field_text(value: Any) -> str:
-    """Return a value in command-line form: several numbers separated by commas."""
+    """Format a value as on the command line: a tuple as numbers separated by commas."""
     return ",".join(map(str, value)) if isinstance(value, tuple) else str(value)

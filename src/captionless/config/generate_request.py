@@ -1,4 +1,4 @@
-"""What a request for images holds beside its sampling settings: the source of these options for the command line."""
+"""The options of ``captionless generate`` besides the sampling settings."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from captionless.config.base import Config, setting
 from captionless.config.sampling import SamplingConfig
 
 _PARTNERS = {"switch": "then", "like_share": "like", "strength": "init", "mask": "init"}
-"""Options that have no effect without another one."""
+"""For each option that has no effect on its own, the option that it requires."""
 
 
 class GenerateRequest(Config):
@@ -19,17 +19,17 @@ class GenerateRequest(Config):
 
     words: tuple[str, ...] = setting((), "What the image shows.", flag="", metavar="PROMPT")
     prompts: Path | None = setting(
-        None, "A file of prompts, one per line, or JSON lines; - reads standard input.", metavar="FILE"
+        None, "A file of prompts, one per line or as JSON lines; - reads standard input.", metavar="FILE"
     )
-    model: str = setting("bundled", "A model folder, or 'bundled', the flower model.")
-    encoder: str | None = setting(None, "Where the model's own encoder is now, if it has moved.", metavar="FOLDER")
+    model: str = setting("bundled", "A model folder, or 'bundled' for the included flower model.")
+    encoder: str | None = setting(None, "The new location of the model's encoder, if it was moved.", metavar="FOLDER")
     n: int | None = setting(None, "Images per prompt.", shown="1; with `towards` 8", flag="-n")
-    seed: int = setting(0, "Seed of a prompt's first image; the next ones have the seeds that follow.")
-    out: Path = setting(Path("images"), "The folder to write into; existing files are never overwritten.")
-    trajectory: bool = setting(False, "Also write the denoising steps of each image: a strip and a GIF.")
+    seed: int = setting(0, "Seed of each prompt's first image; further images use consecutive seeds.")
+    out: Path = setting(Path("images"), "The output folder; existing files are never overwritten.")
+    trajectory: bool = setting(False, "Also write the denoising steps of each image as a strip and as a GIF.")
     classes: tuple[str, ...] = setting(
         (),
-        "A class to show, where the model was trained with --classes. Repeatable.",
+        "A class to show, for a class-conditional model. Repeatable.",
         panel="What to show",
         flag="--class",
         metavar="NAME",
@@ -37,26 +37,34 @@ class GenerateRequest(Config):
     negative: str | None = setting(None, "A prompt to guide away from.", metavar="TEXT")
     also: tuple[str, ...] = setting(
         (),
-        "Another prompt at the same time; its weight is 1 unless given, and below 0 guides away from it. Repeatable.",
+        "Another prompt to combine with the first; its weight is 1 by default, and a negative weight guides away from "
+        "it. Repeatable.",
         metavar="TEXT[:WEIGHT]",
     )
-    then: str | None = setting(None, "Another prompt that takes over on the way.", metavar="TEXT")
-    switch: float = setting(0.5, "Share of the way after which `then` takes over.")
+    then: str | None = setting(None, "A prompt that replaces the first one during sampling.", metavar="TEXT")
+    switch: float = setting(0.5, "Fraction of the time from noise to image after which `then` takes over.")
     towards: str | None = setting(
-        None, "Blend from the prompt to this one in even steps, all from the noise of one seed.", metavar="TEXT"
+        None,
+        "Interpolate from the prompt to this one in even steps, with the same noise for all images.",
+        metavar="TEXT",
     )
-    like: Path | None = setting(None, "An image of what to show, with a prompt or without.", metavar="IMAGE")
-    like_share: float = setting(0.5, "Its share in the mixture with the prompt.")
+    like: Path | None = setting(
+        None, "A reference image to use instead of a prompt or together with one.", metavar="IMAGE"
+    )
+    like_share: float = setting(0.5, "Weight of `like` in its mixture with the prompt, from 0 to 1.")
     init: Path | None = setting(None, "A photograph to start from.", panel="Start from a photograph", metavar="IMAGE")
     strength: float | None = setting(
-        None, "How much of it is replaced, from above 0 (nothing) to 1 (everything).", shown="0.6; with `mask` 1"
+        None, "How much of `init` is replaced, from above 0 (nothing) to 1 (everything).", shown="0.6; with `mask` 1"
     )
     mask: Path | None = setting(
-        None, "An image of its size: only what is white (or transparent) here is replaced.", metavar="IMAGE"
+        None,
+        "An image of the same size as `init`; only its white (or transparent) areas are replaced.",
+        metavar="IMAGE",
     )
     guidance: tuple[float, ...] = setting(
         (SamplingConfig().guidance,),
-        f"{SamplingConfig.model_fields['guidance'].description} Several, such as -1,0,1,3, are compared side by side.",
+        f"{SamplingConfig.model_fields['guidance'].description} Several values, such as -1,0,1,3, "
+        "are compared side by side.",
         panel="Guidance",
         example=(3,),
         metavar="W[,W...]",
@@ -68,6 +76,7 @@ class GenerateRequest(Config):
         partner = _PARTNERS[str(info.field_name)]
         if info.data.get(partner) is None:
             raise ValueError(
-                f"`{info.field_name}` has no effect without `{partner}`. Add `{partner}`, or leave it out."
+                f"`{info.field_name}` has no effect without `{partner}`. Add `{partner}`, or leave "
+                f"`{info.field_name}` out."
             )
         return value

@@ -1,4 +1,4 @@
-"""Settings as keywords: show in ``help()`` and ``inspect.signature`` what ``**settings`` of a function takes."""
+"""Show the valid ``**settings`` of a function in ``help()`` and ``inspect.signature``."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ Function = TypeVar("Function", bound=Callable[..., Any])
 
 
 def keywords(*configs: type[Config]) -> Callable[[Function], Function]:
-    """Return a decorator that lists the fields of configs instead of a function's ``**settings``.
+    """Return a decorator that documents a function's ``**settings`` as the fields of configs.
 
-    A field that has the name of an ordinary parameter is left out. Type checkers take the same keywords from the
-    annotation, ``**settings: Unpack[SamplingKeywords]``, whose typed dictionary is generated from the same fields
+    Fields with the name of an ordinary parameter are left out. Type checkers read the same keywords from the
+    annotation ``**settings: Unpack[SamplingKeywords]``, a ``TypedDict`` generated from the same fields
     (``captionless.config.keyword_types``).
     """
 

@@ -1,4 +1,4 @@
-"""The sampling settings: the one source of these defaults for library, command line and records."""
+"""The sampling settings, with the defaults of both the library and the command line."""
 
 from __future__ import annotations
 
@@ -21,43 +21,47 @@ OPTIONS: dict[str, tuple[Sampler, ...]] = {
     "churn": ("heun", "euler"),
     "variance": ("ddpm",),
 }
-"""The samplers that have an option; the others refuse it."""
+"""For each sampler-specific option, the samplers that accept it."""
 
 
 class SamplingConfig(Config):
-    """The settings for sampling images from noise. The defaults are what measured best: see ``docs/ablations.md``."""
+    """Settings for sampling images from noise. The defaults gave the best results in ``docs/ablations.md``."""
 
     guidance: float = setting(
         5.0,
-        "Guidance scale w of (1+w)·cond − w·uncond: 0 is no guidance; a larger scale follows the prompt more closely "
-        "and varies less.",
+        "Guidance scale w of (1+w)·cond − w·uncond: 0 turns guidance off; a larger scale follows the prompt more "
+        "closely but reduces variety.",
         panel="Guidance",
         ge=-100,
         le=100,
     )
     guidance_interval: tuple[float, float] | None = setting(
         None,
-        "Times, from 0 (image) to 1 (noise), between which guidance acts.",
-        shown="the times of `guidance_levels`; 0,1 with a scale of 0 or less",
+        "Interval of times, from 0 (image) to 1 (noise), in which guidance is applied.",
+        shown="the times of `guidance_levels`; 0,1 if `guidance` is 0 or less",
         example=(0.1, 0.9),
     )
     guidance_levels: tuple[float, float] = setting(
         (0.16, 6.27),
-        "Noise levels sigma/alpha between which guidance acts unless `guidance_interval` is given; on the cosine "
-        "schedule these are the times from 0.1 to 0.9.",
+        "Interval of noise levels sigma/alpha in which guidance is applied, unless `guidance_interval` is given; on "
+        "the cosine schedule this is the time interval from 0.1 to 0.9.",
     )
     guidance_rescale: float = setting(
-        0.0, "Share of the contrast added by guidance that is taken back (arXiv:2305.08891).", ge=0, le=1, example=0.7
+        0.0,
+        "Share of the contrast increase caused by guidance that is removed (arXiv:2305.08891).",
+        ge=0,
+        le=1,
+        example=0.7,
     )
-    threshold: Threshold = setting("static", "How predicted images are kept in the range of pixels.")
+    threshold: Threshold = setting("static", "How the predicted x0 is limited to the pixel range.")
     steps: int = setting(
-        15, "Denoising steps; with `sampler=heun` each takes two network calls.", panel="Sampling", ge=1, example=20
+        15, "Denoising steps; `sampler=heun` takes two network calls per step.", panel="Sampling", ge=1, example=20
     )
     sampler: Sampler = setting("dpmpp-2m", "The sampling algorithm.")
     spacing: Spacing = setting("even", "How the steps are spaced between noise and image.")
     eta: float | None = setting(
         None,
-        "Fresh noise per step, for the samplers ddim, dpmpp-2m-sde and euler-ancestral.",
+        "Amount of fresh noise per step, for the samplers ddim, dpmpp-2m-sde and euler-ancestral.",
         shown="0 for ddim, else 1",
         example=1,
         ge=0,
@@ -72,41 +76,42 @@ class SamplingConfig(Config):
         le=100,
     )
     variance: Variance | None = setting(
-        None, "Variance of the steps of ddpm: the posterior's (lower) or beta (upper).", shown="lower"
+        None, "Variance of each step of ddpm: the posterior variance (lower) or beta (upper).", shown="lower"
     )
     precision: Precision = setting(
-        "auto", "Number format; auto takes bf16 where the processor supports it natively, else float32."
+        "auto", "Number format; auto selects bf16 if the processor supports it natively, else float32."
     )
-    batch: int = setting(32, "Images per network call; changes memory and speed, not the images.", ge=1)
+    batch: int = setting(32, "Images per network call; affects memory use and speed, but not the images.", ge=1)
     variety: float = setting(
         0.25,
-        "How much the images of a prompt differ in what they show: with 0 all have the same condition, with 1 each has "
-        "that of a single training image, drawn among those that agree with the prompt.",
+        "How much the content varies between images of the same prompt: with 0 all have the same condition, with 1 "
+        "each uses the vector of a single training image, drawn from those that match the prompt.",
         panel="From text to image vectors",
         ge=0,
         le=1,
     )
     bridge: Bridge = setting(
         "nearest",
-        "How a text vector becomes a condition: `nearest` draws a mixture of the vectors of training images that agree "
-        "with the prompt, `mean` shifts the text vector by the difference of the means, `none` uses it unchanged.",
+        "How a text vector is converted to a condition: `nearest` draws a mixture of the vectors of training images "
+        "that match the prompt, `mean` adds the difference between the image and text means, `none` uses it unchanged.",
     )
     neighbours: int = setting(
         32,
-        "Largest effective number of training images in the mixtures of `bridge=nearest`; more of them average out the "
-        "peculiarities of single images.",
+        "Maximum effective number of training images in a mixture of `bridge=nearest`; a larger number averages out "
+        "the peculiarities of individual images.",
         ge=1,
     )
     mean_shift_iterations: int = setting(
         2,
-        "How often the search for these images is repeated from their mean; more iterations follow the prompt more "
-        "reliably but lose detail.",
+        "Mean-shift iterations of `bridge=nearest`, each a new search from the mean of the images found. More "
+        "iterations follow the prompt more reliably but lose detail.",
         ge=0,
     )
     upsample_steps: int = setting(8, "Denoising steps of a super-resolution stage.", panel="Super-resolution", ge=1)
     upsample_noise: float = setting(
         0.05,
-        "Standard deviation of the noise on its low-resolution input (pixels in [-1, 1]), which hides small flaws.",
+        "Standard deviation of the noise added to the low-resolution input of a super-resolution stage (pixels in "
+        "[-1, 1]); the noise hides small flaws.",
         ge=0,
         le=1,
     )
@@ -122,7 +127,8 @@ class SamplingConfig(Config):
             )
         if info.field_name == "guidance_levels" and not 0 < low < high:
             raise ValueError(
-                f"`guidance_levels` must be two noise levels with 0 < low < high, not {low},{high}. Leave it out."
+                f"`guidance_levels` must be two noise levels with 0 < low < high, not {low},{high}. Leave "
+                "`guidance_levels` out to use the default."
             )
         return value
 
@@ -132,7 +138,7 @@ class SamplingConfig(Config):
         known = OPTIONS[str(info.field_name)]
         if value is not None and info.data.get("sampler") not in known:
             raise ValueError(
-                f"the sampler {info.data.get('sampler')} has no `{info.field_name}`. Leave it out, or choose "
+                f"the sampler {info.data.get('sampler')} does not accept `{info.field_name}`. Leave it out, or choose "
                 f"{' or '.join(f'`sampler={other}`' for other in known)}."
             )
         return value
@@ -145,19 +151,21 @@ class SamplingConfig(Config):
             and "variety" in info.data
             and info.data["variety"] != cls.model_fields["variety"].default
         ):
-            raise ValueError(f"`bridge={value}` has no `variety`. Leave it out, or choose `bridge=nearest`.")
+            raise ValueError(
+                f"`variety` has no effect with `bridge={value}`. Leave it out, or choose `bridge=nearest`."
+            )
         return value
 
     @property
     def options(self) -> dict[str, Any]:
-        """The given options that only some samplers have."""
+        """The sampler-specific options that were given."""
         return {name: value for name in OPTIONS if (value := getattr(self, name)) is not None}
 
     def upsampling(self) -> SamplingConfig:
-        """Return the sampling settings of the super-resolution stage that go with these settings of the base model.
+        """Return the sampling settings of the super-resolution stage, derived from these for the base model.
 
-        The low-resolution image has settled what the prompt asks for: guidance towards it has nothing to add. A scale
-        of -1, an unconditional image, leaves the prompt out here too.
+        A positive guidance scale becomes 0: the low-resolution image already shows what the prompt asks for, so
+        guidance has nothing to add. A negative scale is kept, down to -1 (unconditional sampling).
         """
         return SamplingConfig(
             guidance=min(0.0, max(-1.0, self.guidance)),

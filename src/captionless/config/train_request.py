@@ -1,4 +1,4 @@
-"""What a training run is asked for beside its settings: the source of these options for library and command line."""
+"""The options of a training run besides the settings in ``TrainConfig``."""
 
 from __future__ import annotations
 
@@ -11,61 +11,70 @@ from captionless.config.base import Config, setting
 
 
 class TrainRequest(Config):
-    """What to train on, from where, and what to write: the arguments of ``captionless.train`` beside the settings."""
+    """The arguments of ``captionless.train`` besides ``TrainConfig``: the data, the initial model and the outputs."""
 
     folder: Path = setting(
-        ..., "A folder of images, in any sub-folders; nothing else is needed.", flag="", metavar="FOLDER"
+        ..., "A folder of images, searched recursively; nothing else is needed.", flag="", metavar="FOLDER"
     )
     out: Path = setting(..., "The model folder to write.")
     resume: bool = setting(
-        False, "Continue the training run in `out`; `images` and `minutes` are totals over all resumes."
+        False, "Continue the training run in `out`; `images` and `minutes` count from its original start."
     )
     preset: Literal["course"] | None = setting(
         None, "A named set of settings, each of which can be overridden; course is the model of introductory courses."
     )
     encoder: str | None = setting(
         None,
-        "bundled, a hub id or a folder; auto takes the bundled encoder if the images are in its domain, else CLIP.",
+        "bundled, a Hugging Face id or a folder; auto selects the bundled encoder if the images are in its domain, "
+        "else CLIP.",
         panel="Encoder and classes",
-        shown="auto; with `start_from` or `resume` that model's",
+        shown="auto; with `start_from` or `resume` the encoder of that model",
     )
     vectors: Path | None = setting(
-        None, "A table of image vectors computed before: path, then numbers; needs `encoder`.", metavar="FILE.csv"
+        None,
+        "A table of precomputed image vectors (path, then the vector's elements); requires `encoder`.",
+        metavar="FILE.csv",
     )
-    classes: bool = setting(False, "Train a class-conditional model: an image's class is its sub-folder.")
+    classes: bool = setting(False, "Train a class-conditional model whose classes are the sub-folders.")
     labels: Path | None = setting(
-        None, "Train a class-conditional model on a table with the header file,label.", metavar="FILE.csv"
+        None, "Train a class-conditional model with labels from a table with the header file,label.", metavar="FILE.csv"
     )
     start_from: str | Path | None = setting(
         None,
-        "Initialise with this model's weights and encoder ('bundled'); `size` and `width` may be larger.",
+        "Initialise from this model (a folder or 'bundled') and use its encoder; `size` and `width` may be larger.",
         panel="Start from another model",
         flag="--from",
         metavar="MODEL",
     )
     enlarge: str | Path | None = setting(
         None,
-        "Train a super-resolution stage for this model; the two become one model that generates at `size`.",
+        "Train a super-resolution stage for this model; together they form one model that generates images of `size`.",
         metavar="MODEL",
     )
     sample_prompts: tuple[str, ...] = setting(
-        (), "A prompt of the sample grids. Repeatable.", panel="While it trains", flag="--sample-prompt", metavar="TEXT"
+        (),
+        "A prompt to show in the sample grids. Repeatable.",
+        panel="While it trains",
+        flag="--sample-prompt",
+        metavar="TEXT",
     )
     evaluate_every: int | None = setting(
         None,
-        "Validate on held-out images (`hold_out`) after every so many images seen: record fidelity and memorisation in "
-        "evaluations.jsonl, and keep the best model in the folder best.",
+        "Number of images seen between validations on held-out images (`hold_out`). Fidelity and memorisation are "
+        "recorded in evaluations.jsonl, and the best model is kept in the folder best.",
         metavar="IMAGES",
         ge=1,
         example=20_000,
     )
     track: Literal["tensorboard", "wandb", "mlflow", "trackio"] | None = setting(
-        None, "Also log to a tracker whose package is installed.", metavar="TRACKER"
+        None, "Also log to this experiment tracker, whose package must be installed.", metavar="TRACKER"
     )
 
     @field_validator("sample_prompts")
     @classmethod
     def _check_prompts(cls, prompts: tuple[str, ...]) -> tuple[str, ...]:
         if not all(prompt.strip() for prompt in prompts):
-            raise ValueError("a sample prompt is empty. Write what the sample grids should show.")
+            raise ValueError(
+                "`sample_prompts` contains an empty prompt. Remove it, or describe what the grids should show."
+            )
         return prompts

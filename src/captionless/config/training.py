@@ -1,4 +1,4 @@
-"""The settings of a training run: the one source of these defaults for library, command line and model folders."""
+"""The settings of a training run, with the defaults of both the library and the command line."""
 
 from __future__ import annotations
 
@@ -20,9 +20,9 @@ WEIGHTINGS: tuple[Weighting, ...] = get_args(Weighting)
 SUPER_RESOLUTION_WEIGHTING: Weighting = "log-normal"
 """The default ``weighting`` of a super-resolution stage."""
 DEFAULT_MINUTES = 60.0
-"""Length of a training run where neither ``minutes`` nor ``images`` is given."""
+"""Length of a training run if neither ``minutes`` nor ``images`` is given."""
 MAX_STEPS = 10_000
-"""Maximum T of a linear schedule: beyond it, nothing of the image is left long before t = 1, even in float64."""
+"""Maximum T of a linear schedule; with a larger T no signal is left long before t = 1, even in float64."""
 
 COURSE_TRAINING: TrainKeywords = {
     "size": 32,
@@ -34,7 +34,7 @@ COURSE_TRAINING: TrainKeywords = {
     "mask": "element",
     "condition_cosine": 1.0,
 }
-"""The model of introductory courses on diffusion: T = 150 linear betas, predicted noise, an element-wise mask."""
+"""The model of introductory diffusion courses: linear betas with T = 150, noise prediction and an element-wise mask."""
 
 TRAINING_PRESETS: dict[str, TrainKeywords] = {"course": COURSE_TRAINING}
 
@@ -45,42 +45,50 @@ class TrainConfig(Config):
     size: int = setting(
         64,
         "Side of the square images, in pixels.",
-        shown="64; with `enlarge` twice the base model's",
+        shown="64; with `enlarge` twice the size of the base model",
         gt=0,
         multiple_of=4,
     )
     minutes: float | None = setting(
-        None, "Training time in all, over all resumes.", shown="60 unless `images` is given", example=60, gt=0
+        None, "Total training time, including resumed runs.", shown="60 unless `images` is given", example=60, gt=0
     )
     images: int | None = setting(
-        None, "Images to see in all, over all resumes.", shown="no limit", example=100_000, gt=0
+        None,
+        "Total number of images to see, counting repetitions and resumed runs.",
+        shown="no limit",
+        example=100_000,
+        gt=0,
     )
     grey: bool = setting(False, "Train on grey images instead of colour.")
     hold_out: float = setting(
-        0.0, "Share of the images to set aside by content hash, for validation.", ge=0, lt=1, example=0.1
+        0.0, "Share of the images to hold out for validation, selected by content hash.", ge=0, lt=1, example=0.1
     )
     flip: bool = setting(
         True,
-        "Flip images horizontally at random (probability 0.5); disable it where left and right differ, as in letters "
-        "or maps.",
+        "Flip images horizontally with probability 0.5; disable it if left and right matter, as in letters or maps.",
     )
     precision: Precision = setting(
-        "auto", "Number format; auto takes bf16 where the processor supports it natively, else float32."
+        "auto", "Number format; auto selects bf16 if the processor supports it natively, else float32."
     )
-    seed: int = setting(0, "Seed of initial weights, order, flips and noise.", ge=0, le=2**63 - 1)
-    batch: int = setting(64, "Images per step (on each process).", panel="Optimisation", gt=0)
+    seed: int = setting(0, "Random seed of the initial weights, image order, flips and noise.", ge=0, le=2**63 - 1)
+    batch: int = setting(64, "Batch size per process.", panel="Optimisation", gt=0)
     learning_rate: float = setting(5e-4, "Learning rate of AdamW after the warm-up.", gt=0)
-    warm_up: int = setting(6_400, "Images over which the learning rate rises from zero.", gt=0)
+    warm_up: int = setting(6_400, "Number of images over which the learning rate rises linearly from zero.", gt=0)
     cool_down: float = setting(
-        0.4, "Final share of the training run over which the learning rate falls to zero.", gt=0, le=1
+        0.4, "Final share of the training run, over which the learning rate falls linearly to zero.", gt=0, le=1
     )
-    ema_half_life: int = setting(50_000, "Images after which a step's weight in the averaged model has halved.", gt=0)
+    ema_half_life: int = setting(50_000, "Half-life of the exponential moving average of the weights, in images.", gt=0)
     condition_drop: float = setting(
-        0.1, "Share of images trained without their vector, for guidance.", panel="Regularisation", ge=0, lt=1
+        0.1,
+        "Probability of dropping an image's condition in training; required for guidance.",
+        panel="Regularisation",
+        ge=0,
+        lt=1,
     )
     mask: Literal["vector", "element"] = setting(
         "vector",
-        "What `condition_drop` drops: the whole vector, or each element by itself (measured useless for guidance).",
+        "What `condition_drop` drops: the whole vector, or each element independently (measured to be "
+        "useless for guidance).",
     )
     condition_cosine: float = setting(
         0.9,
@@ -90,17 +98,17 @@ class TrainConfig(Config):
         le=1,
     )
     dropout: float = setting(
-        0.0, "Dropout in the denoiser's blocks; may help on very small folders.", ge=0, lt=1, example=0.1
+        0.0, "Dropout probability in the denoiser's blocks; may help with very small datasets.", ge=0, lt=1, example=0.1
     )
     augmentation_noise: float = setting(
         0.3,
-        "Largest standard deviation of the noise on the low-resolution input of a super-resolution stage.",
+        "Maximum standard deviation of the noise added to the low-resolution input of a super-resolution stage.",
         gt=0,
         le=1,
     )
     prediction: Prediction = setting("v", "What the network predicts.", panel="Diffusion core")
     schedule: ScheduleName = setting("cosine", "The noise schedule.")
-    schedule_steps: int = setting(1000, "T of the linear schedule.", ge=2, le=MAX_STEPS)
+    schedule_steps: int = setting(1000, "Number of steps T of the linear schedule.", ge=2, le=MAX_STEPS)
     zero_terminal_snr: bool = setting(
         False, "Rescale the linear schedule so that it ends in pure noise (arXiv:2305.08891)."
     )
@@ -112,33 +120,39 @@ class TrainConfig(Config):
     network: Literal["standard", "course"] = setting(
         "standard", "The architecture; course is the U-Net of introductory courses.", panel="Network"
     )
-    width: int = setting(64, "Channels of the finest level; time and quality grow with it.", gt=0, multiple_of=16)
+    width: int = setting(
+        64, "Channels of the finest level; a larger width improves quality and takes longer.", gt=0, multiple_of=16
+    )
     multipliers: tuple[int, ...] | None = setting(
         None,
         "Channels of each level, finest first, as multiples of `width`; each level halves the resolution.",
-        shown="by network: 1,2,3 for standard",
+        shown="depends on `network`: 1,2,3 for standard",
         example=(1, 2, 3),
     )
     attention: tuple[int, ...] | None = setting(
-        None, "Levels that get self-attention; 0 is the finest.", shown="by network: 1,2 for standard", example=(1, 2)
+        None,
+        "Levels with self-attention; 0 is the finest.",
+        shown="depends on `network`: 1,2 for standard",
+        example=(1, 2),
     )
     patch: int | None = setting(
         None,
-        "Side of the square of pixels that the first layer turns into channels.",
-        shown="by size: 1, 2 or 4",
+        "Patch size: the side of the squares of pixels that the first layer folds into channels.",
+        shown="depends on `size`: 1, 2 or 4",
         example=2,
         ge=1,
     )
     blocks: int | None = setting(
         None,
-        "Residual blocks per level on the way down, and as many on the way up.",
-        shown="by network: 2 for standard",
+        "Residual blocks per level, in the downsampling and again in the upsampling path.",
+        shown="depends on `network`: 2 for standard",
         example=2,
         ge=1,
     )
     tokens: int = setting(
         0,
-        "Tokens made of the vector for cross-attention; 0 turns it off. 4 measured better per image, a quarter slower.",
+        "Number of cross-attention tokens made from the condition; 0 turns cross-attention off. 4 tokens gave better "
+        "results for the same number of images, but were 25% slower.",
         ge=0,
         le=64,
         example=4,
@@ -154,13 +168,13 @@ class TrainConfig(Config):
         schedule = info.data.get("schedule")
         if schedule != "linear" and value != cls.model_fields[str(info.field_name)].default:
             raise ValueError(
-                f"the {schedule} schedule has no steps: `schedule_steps` and `zero_terminal_snr` belong to "
+                f"`{info.field_name}` has no effect with `schedule={schedule}`. Leave it out, or choose "
                 "`schedule=linear`."
             )
         if info.field_name == "zero_terminal_snr" and value and info.data.get("prediction") == "eps":
             raise ValueError(
-                "with `zero_terminal_snr` the first xt is pure noise, and predicted noise (eps) says nothing about x0. "
-                "Choose `prediction=v`."
+                "`zero_terminal_snr` makes the first xt pure noise, from which a prediction of the noise (eps) cannot "
+                "recover x0. Choose `prediction=v`."
             )
         return value
 
@@ -170,7 +184,11 @@ class TrainConfig(Config):
         lowest = 1 if info.field_name == "multipliers" else 0
         if value is not None and (min(value, default=lowest) < lowest or (not value and lowest)):
             given = ",".join(map(str, value)) or "none"
-            raise ValueError(f"`{info.field_name}` must be whole numbers from {lowest}, not {given}.")
+            example = "1,2,3" if lowest else "1,2"
+            raise ValueError(
+                f"`{info.field_name}` must be integers of at least {lowest}, separated by commas, not {given}. Try "
+                f"`{info.field_name}={example}`."
+            )
         return value
 
     @field_validator("tokens")
@@ -178,22 +196,23 @@ class TrainConfig(Config):
     def _check_tokens(cls, value: int, info: ValidationInfo) -> int:
         if value and (info.data.get("network") == "course" or info.data.get("attention") == ()):
             raise ValueError(
-                "`tokens` are used by attention, and this network has none. Choose `network=standard`, and leave "
-                "`attention` out."
+                f"`tokens={value}` needs a network with attention, and this one has none. Choose `network=standard` "
+                "and leave `attention` out."
             )
         return value
 
     @property
     def channels(self) -> int:
-        """1 for grey images, 3 for colour."""
+        """Number of image channels: 1 for grey images, 3 for colour."""
         return 1 if self.grey else 3
 
     @classmethod
     def from_record(cls, values: dict[str, Any]) -> Self:
-        """Rebuild the settings that ``config.json`` records; names that this version does not know are dropped."""
+        """Restore the settings recorded in ``config.json``; names unknown to this version are ignored."""
         try:
             return cls(**{name: value for name, value in values.items() if name in cls.model_fields})
         except CaptionlessError as error:
             raise CaptionlessError(
-                f"the settings recorded in config.json are invalid: {error} Restore config.json.", code="damaged_model"
+                f"the settings recorded in config.json are invalid: {error} Restore the original config.json.",
+                code="damaged_model",
             ) from error
