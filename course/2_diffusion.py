@@ -33,9 +33,9 @@ from captionless.diffusion import (
     add_noise,
     ddpm,
     denoising_loss,
-    drive,
     guided_denoiser,
     log_snr,
+    run_sampler,
     sampling_times,
     to_eps,
     training_times,
@@ -152,8 +152,8 @@ assert off_std < 5 / (2 * n) ** 0.5, "the standard deviation of xt given x0 is s
 # `captionless.diffusion.ddpm` does this, and little more: open it, its body is about ten lines. Such a function is
 # called a *sampler*, because what it generates is a *sample* from the distribution of images. It calls no network
 # itself. It is a Python generator: wherever it needs an estimate of `x0`, it yields the noisy images and their noise
-# level, and receives the estimate: `x0 = yield x, t`. The function `captionless.diffusion.drive` connects a sampler
-# with a denoiser, which may be any function `(xt, t) -> x0`, and returns the final images. A
+# level, and receives the estimate: `x0 = yield x, t`. The function `captionless.diffusion.run_sampler` connects a
+# sampler with a denoiser, which may be any function `(xt, t) -> x0`, and returns the final images. A
 # `captionless.diffusion.ReverseProcess` holds what else a sampler needs: the schedule; the falling times, which
 # `sampling_times(steps)` spaces evenly from 1 to 0; and a function that returns fresh noise.
 #
@@ -211,7 +211,7 @@ def sample_points(steps: int, n: int = 4000, on_step=None) -> torch.Tensor:
     def noise() -> torch.Tensor:
         return torch.randn(n, 2, 1, 1, generator=generator)
 
-    return drive(ddpm(noise(), ReverseProcess(schedule, sampling_times(steps), noise)), exact, on_step)
+    return run_sampler(ddpm(noise(), ReverseProcess(schedule, sampling_times(steps), noise)), exact, on_step)
 
 
 # %% [markdown]
@@ -456,7 +456,7 @@ def generate(steps: int, n: int = 600, sampler=ddpm, seed: int = 0, on_step=None
 
     denoise = guided_denoiser(average, schedule, torch.zeros(n, CLASSES), prediction="v")
     process = ReverseProcess(schedule, sampling_times(steps), noise)
-    return drive(sampler(noise(), process), denoise, on_step).clamp(-1, 1)
+    return run_sampler(sampler(noise(), process), denoise, on_step).clamp(-1, 1)
 
 
 trajectory = {f"image {k}, {what}": [] for k in (0, 1) for what in ("the state xt", "the predicted x0")}
@@ -610,7 +610,7 @@ assert 0.85 < copied < 1.4, "generated digits are as far from the training digit
 #     denoise = guided_denoiser(average, schedule, torch.zeros(10, CLASSES), prediction="v")
 #     process = ReverseProcess(schedule, sampling_times(50), lambda: torch.randn(x.shape, generator=fresh))
 #     with torch.no_grad():
-#         return drive(sampler(x, process), denoise)
+#         return run_sampler(sampler(x, process), denoise)
 #
 #
 # twice = {(s.__name__, seed): from_noise(s, seed) for s in (ddpm, ddim) for seed in (0, 1)}
@@ -648,7 +648,7 @@ assert 0.85 < copied < 1.4, "generated digits are as far from the training digit
 #         b = xt.mean((1, 2, 3), keepdim=True)
 #         return (alpha * 0.25 * b / (alpha**2 * 0.25 + sigma**2 / 64)).expand_as(xt)
 #
-#     return drive(ddpm(noise(), ReverseProcess(path, sampling_times(150), noise)), denoise).mean((1, 2, 3))
+#     return run_sampler(ddpm(noise(), ReverseProcess(path, sampling_times(150), noise)), denoise).mean((1, 2, 3))
 #
 #
 # plain, rescaled = LinearSchedule(150), LinearSchedule(150, zero_terminal_snr=True)

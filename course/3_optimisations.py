@@ -33,8 +33,8 @@ from captionless.diffusion import (
     ReverseProcess,
     denoising_loss,
     dpmpp_2m,
-    drive,
     guided_denoiser,
+    run_sampler,
     sampling_times,
     training_times,
 )
@@ -361,7 +361,7 @@ def generate(network: Denoiser, n: int = 14) -> torch.Tensor:
     """Generate digits from the same noise for every network."""
     noise = torch.randn(n, 1, 8, 8, generator=torch.Generator().manual_seed(5))
     denoise = guided_denoiser(network, schedule, torch.zeros(n, 1))
-    return drive(dpmpp_2m(noise, ReverseProcess(schedule, sampling_times(20))), denoise)
+    return run_sampler(dpmpp_2m(noise, ReverseProcess(schedule, sampling_times(20))), denoise)
 
 
 figure, grid = plt.subplots(len(networks), 14, figsize=(12, 6.2))

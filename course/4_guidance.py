@@ -35,10 +35,10 @@ from captionless.diffusion import (
     add_noise,
     denoising_loss,
     dpmpp_2m,
-    drive,
     drop_condition,
     guided_denoiser,
     mask_condition,
+    run_sampler,
     sampling_times,
     training_times,
 )
@@ -217,7 +217,7 @@ def generate(network: Denoiser, c: torch.Tensor, guidance: Guidance | float, see
     noise = torch.randn(len(c), 1, 8, 8, generator=torch.Generator().manual_seed(seed))
     denoise = guided_denoiser(network, schedule, c, guidance)
     process = ReverseProcess(schedule, sampling_times(20))
-    return drive(dpmpp_2m(noise, process), denoise).clamp(-1, 1)
+    return run_sampler(dpmpp_2m(noise, process), denoise).clamp(-1, 1)
 
 
 EACH, SCALES = 30, (-1.0, 0.0, 0.5, 1.0, 2.0, 4.0, 8.0)

@@ -44,10 +44,10 @@ from captionless.diffusion import (
     Schedule,
     denoising_loss,
     dpmpp_2m,
-    drive,
     drop_condition,
     guided_denoiser,
     noise_condition,
+    run_sampler,
     sampling_times,
     stratified_times,
 )
@@ -307,7 +307,7 @@ def sample_flowers(
     predict = guided_denoiser(model.network, model.schedule, condition, Guidance(w), prediction=model.prediction)
     # This sampler adds no fresh noise; one that does would be given it here. `pure`: we start from noise alone.
     process = ReverseProcess(model.schedule, sampling_times(steps), pure=True)
-    images = to_images(denormalise(drive(dpmpp_2m(x, process), predict)))
+    images = to_images(denormalise(run_sampler(dpmpp_2m(x, process), predict)))
     return [images[i : i + n] for i in range(0, len(images), n)]
 
 

@@ -7,7 +7,9 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from captionless.diffusion.reverse import Denoise, ReverseProcess, drive
+from captionless.diffusion.objective import Denoise
+from captionless.diffusion.reverse import ReverseProcess
+from captionless.diffusion.sampler_run import run_sampler
 from captionless.diffusion.samplers import Sampler
 from captionless.diffusion.schedules import Schedule
 
@@ -65,7 +67,7 @@ def sampled_moments(sampler: Sampler, schedule: Schedule, times: Tensor) -> tupl
     for draw in range(draws):
         rows[draw, 1 + 2 * draw : 3 + 2 * draw] = torch.eye(2)
     later = iter(rows[1:])
-    out = drive(sampler(rows[0], ReverseProcess(schedule, times, lambda: next(later))), ideal_denoiser(schedule))
+    out = run_sampler(sampler(rows[0], ReverseProcess(schedule, times, lambda: next(later))), ideal_denoiser(schedule))
     responses = out[1:] - out[0]
     return out[0], responses.T @ responses
 
@@ -126,6 +128,6 @@ def distance_to_mixture(
     """
     shares = even_shares(n)
     sampling = sampler(torch.special.ndtri(shares), ReverseProcess(schedule, times, noise))
-    samples = drive(sampling, mixture_denoiser(schedule))
+    samples = run_sampler(sampling, mixture_denoiser(schedule))
     data = mixture_quantiles(schedule, shares, torch.zeros((), dtype=torch.float64))
     return float((samples.sort(0).values - data).abs().mean())

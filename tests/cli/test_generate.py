@@ -385,8 +385,8 @@ def test_a_model_whose_encoder_moved_is_told_where_it_lies(
 
 BAD = [
     ([], "no prompt given"),
-    ([""], "empty prompt"),
-    (["a", "b", " "], "empty prompt (number 3 of 3)"),
+    ([""], "the prompt is empty"),
+    (["a", "b", " "], "the prompt (number 3 of 3) is empty"),
     (["a", "-n", "0"], "-n must be at least 1"),
     (["a", "--steps", "0"], "--steps must be an integer of at least 1"),
     (["a", "--steps", "many"], "--steps"),

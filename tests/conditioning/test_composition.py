@@ -126,7 +126,7 @@ def test_one_of_several_prompts_may_be_empty_beside_a_reference_image(painter: G
 
 
 def test_without_a_reference_image_an_empty_prompt_is_refused(painter: Generator) -> None:
-    with pytest.raises(CaptionlessError, match="empty prompt"):
+    with pytest.raises(CaptionlessError, match="is empty"):
         one(painter, "", Composition(negative="yellow"))
 
 

@@ -8,7 +8,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from captionless.diffusion.reverse import ReverseProcess, Sampling, Step, drive
+from captionless.diffusion.reverse import ReverseProcess, Sampling
+from captionless.diffusion.sampler_run import Step, run_sampler
 from captionless.diffusion.samplers import (
     SAMPLERS,
     ddim,
@@ -68,7 +69,7 @@ def run(
     spy, times = Spy(), sampling_times(steps) if isinstance(steps, int) else steps
     noise = noise or draws(x.shape, dtype=x.dtype)
     process = ReverseProcess(schedule, times, noise)
-    return drive(sampler(x, process, **options), spy.denoise, spy.steps.append), spy
+    return run_sampler(sampler(x, process, **options), spy.denoise, spy.steps.append), spy
 
 
 # --- what is called, and how often ---

@@ -6,7 +6,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from captionless.diffusion.reverse import ReverseProcess, Sampling, drive
+from captionless.diffusion.reverse import ReverseProcess, Sampling
+from captionless.diffusion.sampler_run import run_sampler
 from captionless.diffusion.samplers import ddpm
 from captionless.diffusion.schedules import CosineSchedule, Schedule, sampling_times
 from gaussian import (
@@ -105,7 +106,7 @@ def test_gaussian_data_are_followed_with_the_order_of_theory(name: str, schedule
     x, errors = random(8, 2).double(), []
     for steps in (40, 80, 160):
         times = uneven_times(0.9, 0.1, steps)
-        end = drive(DETERMINISTIC[name](x, ReverseProcess(schedule, times)), ideal_denoiser(schedule))
+        end = run_sampler(DETERMINISTIC[name](x, ReverseProcess(schedule, times)), ideal_denoiser(schedule))
         errors.append(float((end - exact_flow(schedule, x, times[0], times[-1])).abs().max()))
     assert_order(errors, ORDERS[name])
 
@@ -117,7 +118,7 @@ def test_a_mixture_is_followed_with_the_order_of_theory(name: str, schedule: Sch
     for steps in (40, 80, 160):
         times = uneven_times(0.9, 0.1, steps)
         x = mixture_quantiles(schedule, even_shares(40), times[0])
-        end = drive(DETERMINISTIC[name](x, ReverseProcess(schedule, times)), mixture_denoiser(schedule))
+        end = run_sampler(DETERMINISTIC[name](x, ReverseProcess(schedule, times)), mixture_denoiser(schedule))
         errors.append(float((end - mixture_flow(schedule, x, times[0], times[-1])).abs().max()))
     assert_order(errors, ORDERS[name])
 
@@ -154,7 +155,7 @@ def test_an_ancestral_step_has_the_posterior_mean_and_variance_of_ddpm_equations
         for variance, value in (("lower", (1 - before) / (1 - now) * betas[t]), ("upper", betas[t])):
             for z in (torch.zeros_like(x), torch.ones_like(x)):
                 process = ReverseProcess(Table(), times, lambda z=z: z)
-                end = drive(ddpm(x, process, variance=variance), lambda xt, t: x0)
+                end = run_sampler(ddpm(x, process, variance=variance), lambda xt, t: x0)
                 torch.testing.assert_close(end, mean + value.sqrt() * z, atol=1e-12, rtol=0)
 
 
@@ -169,8 +170,8 @@ def test_the_upper_variance_is_exact_for_white_noise_and_the_lower_for_a_single_
         alpha, sigma = schedule.alpha_sigma(t)
         return alpha / (alpha**2 + sigma**2) * xt
 
-    end = drive(ddpm(x, ReverseProcess(schedule, times, z), variance="upper"), white)
+    end = run_sampler(ddpm(x, ReverseProcess(schedule, times, z), variance="upper"), white)
     assert float(end.var()) == pytest.approx(alpha**2 + sigma**2, rel=0.02)
-    end = drive(ddpm(x, ReverseProcess(schedule, times, z)), lambda xt, t: torch.full_like(xt, 0.5))
+    end = run_sampler(ddpm(x, ReverseProcess(schedule, times, z)), lambda xt, t: torch.full_like(xt, 0.5))
     assert float(end.var()) == pytest.approx(sigma**2, rel=0.02)
     assert float(end.mean()) == pytest.approx(alpha * 0.5, abs=0.02)

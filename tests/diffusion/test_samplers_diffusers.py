@@ -14,7 +14,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from captionless.diffusion.reverse import ReverseProcess, drive
+from captionless.diffusion.reverse import ReverseProcess
+from captionless.diffusion.sampler_run import run_sampler
 from captionless.diffusion.samplers import (
     Sampler,
     ddim,
@@ -132,7 +133,8 @@ def our_trajectory(sampler: Sampler, schedule: Table, x: Tensor, prediction: str
 
     times = sampling_times(len(schedule.alpha))
     sampling = sampler(x, ReverseProcess(schedule, times, draws(x.shape)))
-    return torch.stack([drive(sampling, denoise, lambda step: trajectory.append(step.x)), *trajectory]).roll(-1, 0)
+    end = run_sampler(sampling, denoise, lambda step: trajectory.append(step.x))
+    return torch.stack([*trajectory, end])
 
 
 def deviation(name: str, prediction: str, length: int, steps: int, *, wide: bool = False, **options: Any) -> float:
@@ -201,7 +203,7 @@ def test_churned_euler_is_that_of_diffusers(prediction: str, churn: float) -> No
         """Our state after so many steps, each with its share of the churn."""
         answers.clear()
         process = ReverseProcess(schedule, times[: steps + 1], draws(x.shape))
-        return drive(euler(x, process, churn=churn * steps / 12), denoise)
+        return run_sampler(euler(x, process, churn=churn * steps / 12), denoise)
 
     ours = [x, *map(state, range(1, 13))]
 

@@ -189,7 +189,7 @@ def test_a_stream_refuses_an_empty_last_prompt_before_it_paints(
     painter: Generator, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(generator, "sample_batches", lambda *_, **__: pytest.fail("painted"))
-    with pytest.raises(CaptionlessError, match="empty prompt"):
+    with pytest.raises(CaptionlessError, match="is empty"):
         next(painter.stream(["a daisy", " "], sampling=QUICK.replace(batch=1)))
 
 
@@ -198,7 +198,7 @@ def test_a_stream_refuses_an_empty_last_prompt_before_it_paints(
 
 @pytest.mark.parametrize("prompts", [[], "", "  ", ["a daisy", ""], ["\n"]])
 def test_empty_prompts_are_refused(prompts: Any, painter: Generator) -> None:
-    with pytest.raises(CaptionlessError, match="empty prompt"):
+    with pytest.raises(CaptionlessError, match="is empty"):
         painter.generate(prompts)
 
 
@@ -265,7 +265,7 @@ def test_an_encoder_that_moved_is_found_where_it_is_said_to_lie(model: Model, mo
 
 
 def test_an_encoder_that_is_not_found_asks_where_it_lies(model: Model) -> None:
-    with pytest.raises(CaptionlessError, match=r"encoder fake of the model tiny .* name its folder with `encoder`"):
+    with pytest.raises(CaptionlessError, match=r"encoder fake of the model tiny .* pass its folder as `encoder`"):
         Generator(model, device="cpu").generate("a daisy")
 
 

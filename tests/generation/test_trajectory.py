@@ -12,7 +12,7 @@ from PIL import Image
 import tiny
 from captionless.checkpoints.model import Model
 from captionless.config.sampling import SamplingConfig
-from captionless.diffusion.reverse import Step
+from captionless.diffusion.sampler_run import Step
 from captionless.diffusion.samplers import SAMPLERS
 from captionless.generation.editing import Edit
 from captionless.generation.generator import Generator

@@ -13,7 +13,7 @@ import tiny
 from captionless.checkpoints.config import EncoderReference, ModelConfig, TrainingRecord
 from captionless.config.sampling import SamplingConfig
 from captionless.config.training import COURSE_TRAINING, TrainConfig
-from captionless.diffusion.reverse import Step
+from captionless.diffusion.sampler_run import Step
 from captionless.generation.sample import Stage, sample_batches
 from captionless.models.presets import course_denoiser
 from captionless.models.unet import Denoiser

@@ -87,7 +87,7 @@ def test_an_input_skip_is_not_taken_away() -> None:
 @pytest.mark.parametrize("tokens", [0, 2, 4])
 def test_another_number_of_tokens_is_not_expansion(tokens: int) -> None:
     small = tiny.denoiser(tokens=3)
-    with pytest.raises(CaptionlessError, match="`tokens` may be added if there are none"):
+    with pytest.raises(CaptionlessError, match="`tokens` may be added if the model has none"):
         expand(small, replace(small.config, tokens=tokens))
 
 

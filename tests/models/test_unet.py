@@ -297,7 +297,7 @@ def test_sides_must_divide_by_the_total_downsampling() -> None:
     for size in (16, 64, 80):
         shape.check_size(size)
     for size, advice in ((50, 48), (63, 64), (8, 16), (0, 16)):
-        with pytest.raises(CaptionlessError, match=f"divisible by 16 .* and {size} is not. Try `size={advice}`"):
+        with pytest.raises(CaptionlessError, match=f"divisible by 16 .* but is {size}. Try `size={advice}`"):
             shape.check_size(size)
 
 

@@ -1,4 +1,4 @@
-"""Turn text, images and classes into conditions of the denoiser."""
+"""Turn texts, images and class names into condition vectors for the denoiser."""
 
 from captionless.conditioning.bridge import BridgeData, Neighbourhood, nearest, shift_by_means, to_condition
 from captionless.conditioning.classes import one_hot

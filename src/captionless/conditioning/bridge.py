@@ -1,8 +1,9 @@
-"""From text vectors to conditions: mixtures of the training images' vectors that agree with the words.
+"""The bridge, which maps text embeddings to image embeddings that the denoiser can be conditioned on.
 
-The denoiser is trained on image vectors. A matching text vector points the same way only roughly: texts and images fill
-two separate cones of the shared space (arXiv:2203.02053). And a text fits many images. So what is to be found is not
-one image vector but a distribution of them, from which each image of a prompt draws its condition.
+The denoiser is trained on image embeddings. Text and image embeddings occupy two separate cones of the shared space
+(the modality gap, arXiv:2203.02053), so a text embedding is only roughly aligned with the embeddings of matching
+images. In addition, many images match one text. The bridge therefore maps a text to a distribution over image
+embeddings, from which each generated image draws its condition.
 """
 
 from __future__ import annotations
@@ -19,22 +20,22 @@ from captionless.config.sampling import SamplingConfig
 from captionless.errors import CaptionlessError
 
 BANDWIDTH = 0.2
-"""Bandwidth of the weights, in standard deviations of a text's cosines to all training images."""
+"""Bandwidth of the weights, in standard deviations of a text's cosine similarities to all training images."""
 FEWEST = 4
-"""Smallest effective number of images in a neighbourhood, where there are so many."""
+"""Minimum effective number of images in a neighbourhood, if the training set has as many."""
 LARGEST_SHARE = 0.5
-"""No image has a larger weight, unless it is the only one."""
+"""Maximum weight of an image, unless it is the only one."""
 DRAWS = 0x64726177
-"""Mixed with the seed of an image, so that its condition and its noise come from separate streams."""
+"""Combined with the seed of an image, so that its condition and its noise use independent random streams."""
 
 
 @dataclass(frozen=True)
 class BridgeData:
-    """The data that a model stores for its bridges: where its training images lie in the shared space.
+    """The embeddings that a model stores for its bridges.
 
     Args:
-        bank: unit image vectors of training images, (m, d).
-        text_mean: mean of the unit vectors of prompts about the images' subjects, (d,); None if unknown.
+        bank: unit image vectors of the training images, (m, d).
+        text_mean: mean of the unit text vectors of prompts about the images' subjects, (d,); None if not available.
     """
 
     bank: Tensor
@@ -43,12 +44,12 @@ class BridgeData:
 
 @dataclass(frozen=True)
 class Neighbourhood:
-    """The training images that agree with each of n texts.
+    """The training images that match each of n texts, with weights.
 
     Args:
         bank: unit image vectors of the training images, (m, d).
-        indices: the images of each text, rows of ``bank``, (n, k); the best first.
-        weights: how well each agrees, (n, k); non-negative, with a sum of 1 per text.
+        indices: rows of ``bank`` for each text, best match first, (n, k).
+        weights: non-negative weights, which sum to 1 for each text, (n, k).
     """
 
     bank: Tensor
@@ -56,19 +57,19 @@ class Neighbourhood:
     weights: Tensor
 
     def centre(self) -> Tensor:
-        """Return the weighted mean of each neighbourhood, unit vectors (n, d)."""
+        """Return the normalised weighted mean of each neighbourhood, unit vectors (n, d)."""
         return self._mixtures(self.weights)
 
     def draw(self, variety: float, seeds: Sequence[int]) -> Tensor:
-        """Draw one mixture of each neighbourhood, unit vectors (n, d).
+        """Draw one random mixture of the images in each neighbourhood, unit vectors (n, d).
 
-        The weights of a mixture follow a Dirichlet distribution whose mean is ``weights`` and whose concentration is
-        (1 - variety) / variety: their variance is w(1 - w) times ``variety``. So 0 gives the centre, and 1 a single
-        image, drawn with a probability of its weight.
+        The mixture weights follow a Dirichlet distribution with mean ``weights`` and total concentration
+        (1 - variety) / variety, so a weight w has the variance ``variety`` * w(1 - w). A variety of 0 gives the centre;
+        a variety of 1 gives a single image, drawn with its weight as probability.
 
         Args:
             variety: from 0 to 1.
-            seeds: n whole numbers; a seed draws the same in any batch.
+            seeds: n integers; the result for a seed does not depend on the batch.
         """
         if not variety:
             return self.centre()
@@ -84,21 +85,22 @@ class Neighbourhood:
 
 
 def nearest(text: Tensor, bank: Tensor, neighbours: int = 32, mean_shift_iterations: int = 2) -> Neighbourhood:
-    """Find the training images that agree with each text, and weight them.
+    """Find the training images that match each text, and weight them.
 
-    Retrieved image vectors as conditions follow kNN-Diffusion (arXiv:2204.02849). The weights are a softmax of the
-    cosines in units of their standard deviation over the bank, so that no constant depends on an encoder's scale.
+    Conditioning on retrieved image embeddings follows kNN-Diffusion (arXiv:2204.02849). The weights are a softmax of
+    the cosine similarities, divided by their standard deviation over the bank so that no constant depends on the scale
+    of an encoder.
 
-    For a short text ("a daisy"), images of several kinds can be about equally near, because the gap between texts and
-    images is wider than the distances among images. Mean-shift iterations (Fukunaga & Hostetler, "The estimation of the
-    gradient of a density function", 1975) repeat the search from the centre of the neighbourhood, itself an image
-    vector: they lead to where images are dense, and drop those that do not fit the others.
+    For a short text ("a daisy"), images of several kinds can have similar cosine similarities, because the modality gap
+    is larger than the distances between images. Mean-shift iterations (Fukunaga & Hostetler, "The estimation of the
+    gradient of a density function", 1975) repeat the search from the centre of the neighbourhood. They move towards
+    regions with many images and discard outliers.
 
     Args:
-        text: unit vectors, (n, d).
+        text: unit text vectors, (n, d).
         bank: unit image vectors of the training images, (m, d).
-        neighbours: largest effective number (perplexity) of images in a neighbourhood.
-        mean_shift_iterations: how often the search is repeated.
+        neighbours: maximum effective number (perplexity) of images in a neighbourhood.
+        mean_shift_iterations: number of times that the search is repeated.
     """
     found = _search(text, bank, neighbours)
     for _ in range(mean_shift_iterations):
@@ -107,16 +109,16 @@ def nearest(text: Tensor, bank: Tensor, neighbours: int = 32, mean_shift_iterati
 
 
 def shift_by_means(text: Tensor, text_mean: Tensor, image_mean: Tensor) -> Tensor:
-    """Move text vectors by the difference of the two cones' means, and back to unit length.
+    """Shift text vectors by the difference between the mean image and text vectors, and renormalise.
 
-    The gap is mostly one constant vector (as C3 finds, arXiv:2401.08567, which subtracts both means). Both means must
-    be of the same subjects: with texts about everything and images of flowers, the shift would add what flowers have in
-    common.
+    The modality gap is mostly a constant vector (C3, arXiv:2401.08567, which subtracts both means). Both means must
+    be computed on the same subjects. With texts about arbitrary subjects and images of flowers, the shift would also
+    add the features that all flowers share.
 
     Args:
-        text: unit vectors, (n, d).
-        text_mean: (d,).
-        image_mean: (d,).
+        text: unit text vectors, (n, d).
+        text_mean: mean text vector, (d,).
+        image_mean: mean image vector, (d,).
 
     Returns:
         Unit vectors, (n, d).
@@ -127,17 +129,20 @@ def shift_by_means(text: Tensor, text_mean: Tensor, image_mean: Tensor) -> Tenso
 def to_condition(
     text: Tensor, bridge_data: BridgeData, config: SamplingConfig | None = None, seeds: Sequence[int] | None = None
 ) -> Tensor:
-    """Move unit text vectors (n, d) to conditions (n, d) by the bridge that ``config`` chooses.
+    """Map text vectors to condition vectors with the bridge selected in ``config``.
 
     Args:
-        text: unit vectors, (n, d).
-        bridge_data: of the model.
-        config: bridge and variety.
-        seeds: n whole numbers from which the conditions are drawn; without them, conditions are the centres of the
-            neighbourhoods. Only the bridge ``nearest`` draws.
+        text: unit text vectors, (n, d).
+        bridge_data: the bridge data of the model.
+        config: sampling settings, of which the bridge and its options are used.
+        seeds: n integers from which the bridge ``nearest`` draws the conditions. By default, the conditions are the
+            centres of the neighbourhoods. The other bridges are deterministic.
+
+    Returns:
+        Condition vectors, (n, d).
 
     Raises:
-        CaptionlessError: the model lacks the mean that the bridge ``mean`` needs.
+        CaptionlessError: the bridge ``mean`` is selected, but the model has no mean text vector.
     """
     config = config or SamplingConfig()
     match config.bridge:
@@ -147,7 +152,7 @@ def to_condition(
         case "mean":
             if bridge_data.text_mean is None:
                 raise CaptionlessError(
-                    "the model has no mean of text vectors, which the bridge `mean` needs. Try `bridge=nearest`.",
+                    "the bridge `mean` needs a mean text vector, which the model does not have. Try `bridge=nearest`.",
                     parameter="bridge",
                 )
             return shift_by_means(text, bridge_data.text_mean, bridge_data.bank.mean(0))
@@ -155,10 +160,10 @@ def to_condition(
 
 
 def _search(vectors: Tensor, bank: Tensor, neighbours: int) -> Neighbourhood:
-    """Weight the images of the bank by their cosines to each vector."""
+    """Weight the images of the bank by their cosine similarities to each vector."""
     cosines = vectors @ bank.T
     deviation = cosines.std(dim=1, correction=0, keepdim=True).clamp_min(1e-6)
-    # Beyond eight times the effective number the weights are negligible.
+    # Beyond 8 times the effective number of neighbours, the weights are negligible.
     nearby, indices = cosines.topk(min(8 * neighbours, len(bank)), dim=1)
     scores = (nearby / deviation / BANDWIDTH).double()
     perplexity = _perplexity(torch.softmax(scores, dim=1))
@@ -167,15 +172,15 @@ def _search(vectors: Tensor, bank: Tensor, neighbours: int) -> Neighbourhood:
 
 
 def _perplexity(weights: Tensor) -> Tensor:
-    """Return the effective number of each row's weights, the exponential of their entropy, (n,)."""
+    """Return the perplexity of each row of weights, i.e. the exponential of the entropy, (n,)."""
     perplexity: Tensor = torch.special.entr(weights).sum(1).exp()
     return perplexity
 
 
 def _softmax_of_perplexity(scores: Tensor, perplexity: Tensor) -> Tensor:
-    """Return softmax(scores / T) with the T for each row that gives its perplexity (n,), found by bisection.
+    """Return softmax(scores / T), with T chosen so that each row has the given perplexity, (n,).
 
-    As in t-SNE (van der Maaten & Hinton, "Visualizing data using t-SNE", 2008).
+    T is found by bisection, as in t-SNE (van der Maaten & Hinton, "Visualizing data using t-SNE", 2008).
     """
     low, high = torch.full_like(perplexity, -12.0), torch.full_like(perplexity, 12.0)
     for _ in range(50):
@@ -186,7 +191,7 @@ def _softmax_of_perplexity(scores: Tensor, perplexity: Tensor) -> Tensor:
 
 
 def _limit(weights: Tensor, largest: float) -> Tensor:
-    """Give what exceeds the largest share to the other images, in proportion to their weights."""
+    """Clip the first (largest) weight of each row, and distribute the excess in proportion to the other weights."""
     top, rest = weights[:, :1], weights[:, 1:]
     if not rest.shape[1]:
         return weights

@@ -1,4 +1,4 @@
-"""Map class names to one-hot conditions, and check the classes that a model is asked to generate."""
+"""Map class names to one-hot conditions, and check requested classes."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _MOST_LISTED = 40
 
 
 def one_hot(names: Sequence[str], classes: Sequence[str]) -> Tensor:
-    """Return the conditions for class names, float32 (n, len(classes)): 1 at the class's index, 0 elsewhere.
+    """Return the one-hot conditions for class names, float32, shape (n, len(classes)).
 
     Raises:
         CaptionlessError: a name is not among ``classes``.
@@ -29,7 +29,7 @@ def class_indices(names: Sequence[str], classes: Sequence[str]) -> list[int]:
     """Return the index of each name in ``classes``.
 
     Raises:
-        CaptionlessError: a name is not among ``classes``; the message suggests a similar one and lists them.
+        CaptionlessError: a name is not among ``classes``; the message suggests a similar class.
     """
     indices = {name: index for index, name in enumerate(classes)}
     for name in names:
@@ -42,27 +42,26 @@ def class_indices(names: Sequence[str], classes: Sequence[str]) -> list[int]:
 
 
 def list_classes(classes: Sequence[str]) -> str:
-    """Return a sentence that lists the classes, the first 40 by name."""
+    """Return a sentence that lists at most the first 40 classes."""
     return f"The classes are: {', '.join(shorten(classes, _MOST_LISTED, 'more (`captionless info` lists them)'))}."
 
 
 def check_classes(model: str, classes: Sequence[str], names: Sequence[str], words: bool) -> None:
-    """Raise unless a request fits the kind of model: prompts for a text-conditional model, known classes
-    for a class-conditional one.
+    """Check that a request has prompts for a text-conditional model, or known classes for a class-conditional model.
 
     Args:
         model: the model's name.
         classes: the classes that the model was trained on; empty for a text-conditional model.
-        names: the classes requested.
+        names: the requested classes.
         words: whether the request has prompts.
 
     Raises:
-        CaptionlessError: prompts (or nothing at all) for a class-conditional model, classes for a text-conditional
-            model, or an unknown class.
+        CaptionlessError: the request has classes for a text-conditional model, prompts or nothing for a
+            class-conditional model, or an unknown class.
     """
     if not classes and names:
         raise CaptionlessError(
-            f"the model {model} was trained without classes. Leave `classes` out and write a prompt instead, such as "
+            f"the model {model} was trained without classes. Omit `classes` and write a prompt instead, such as "
             f'"a photo of a {names[0]}".'
         )
     if classes and (words or not names):

@@ -1,7 +1,7 @@
-"""Notice prompts about things that the encoder or the model has not learned, and say so.
+"""Warn about prompts that are out of distribution for the encoder or the training images.
 
-Every text has a vector, and every vector has nearest images: without a word of warning, "a cat" becomes the flower that
-happens to be nearest.
+Every text embedding has nearest training images, so a model of flowers generates some flower even for "a cat". A
+warning tells the user why.
 """
 
 from __future__ import annotations
@@ -21,31 +21,31 @@ if TYPE_CHECKING:
     from captionless.encoders.vocabulary import EncoderVocabulary
 
 UNKNOWN_SHARE = 1 / 3
-"""A prompt is unfamiliar if this share of its words is unknown."""
+"""A prompt is unfamiliar if at least this fraction of its words is unknown."""
 NEAREST = 4
-"""Images whose mean cosine to a text is its closeness to the training images."""
+"""Number of nearest training images over which the cosine similarity of a text is averaged."""
 
 
 class UnfamiliarPrompt(UserWarning):
-    """A prompt names nothing that the encoder knows, or nothing that the training images show."""
+    """Warning about a prompt that is unknown to the encoder or unrelated to the training images."""
 
 
 class Familiarity:
-    """Tell prompts apart that the encoder and the training images cover from prompts about other things.
+    """Detect prompts that are unknown to the encoder or unrelated to the training images.
 
-    Where a specialised encoder has a vocabulary, the words of a prompt decide. With any other encoder, the prompt's
-    closeness to the training images does: common words, most of them unrelated, show how close unrelated texts come.
+    If the encoder is specialised and has a vocabulary, the words of the prompt are looked up. Otherwise the similarity
+    of the prompt to the training images is compared with the similarity of common words, most of which are unrelated.
 
     Args:
-        encoder: the model's encoder.
-        bank: unit image vectors of training images, (m, d).
+        encoder: the encoder of the model.
+        bank: unit image vectors of the training images, (m, d).
     """
 
     def __init__(self, encoder: Encoder, bank: Tensor) -> None:
         self.encoder, self.bank = encoder, bank
 
     def remarks(self, prompts: Sequence[str], vectors: Tensor) -> list[str]:
-        """Return a sentence about each prompt that is unfamiliar, given the unit text vectors (n, d) of all prompts."""
+        """Return a message for each unfamiliar prompt, given the unit text vectors of all prompts, (n, d)."""
         if vocabulary := self.encoder.vocabulary:
             found = [vocabulary_remark(prompt, vocabulary) for prompt in prompts]
         else:
@@ -54,24 +54,24 @@ class Familiarity:
         return [remark for remark in found if remark]
 
     def warn(self, prompts: Sequence[str], vectors: Tensor) -> None:
-        """Warn of each prompt that is unfamiliar."""
+        """Issue an ``UnfamiliarPrompt`` warning for each unfamiliar prompt."""
         for remark in self.remarks(prompts, vectors):
             warnings.warn(remark, UnfamiliarPrompt, stacklevel=3)
 
     @cached_property
     def images(self) -> ImageSubject:
-        """What the training images show, in common words."""
+        """The subject of the training images, computed on first access."""
         return find_image_subject(self.encoder, self.bank)
 
 
 @dataclass(frozen=True)
 class ImageSubject:
-    """What training images show, as far as common words tell.
+    """The subject of the training images, estimated with common words.
 
     Attributes:
-        threshold: texts that are less close than this are about other things; None if the images show so many things
-            that no text is far from all of them.
-        nearest: the three common words that are closest, the closest first.
+        threshold: texts with a lower similarity to the training images are unrelated to them; None if the images are so
+            diverse that unrelated texts cannot be detected.
+        nearest: the three common words most similar to the training images, in descending order.
     """
 
     threshold: float | None
@@ -79,16 +79,17 @@ class ImageSubject:
 
 
 def closeness(texts: Tensor, bank: Tensor) -> Tensor:
-    """Return the mean cosine of each text vector (n, d) to its nearest training images (m, d); shape (n,)."""
+    """Return the mean cosine similarity of each text vector, (n, d), to its nearest vectors in ``bank``, shape (n,)."""
     return (texts @ bank.T).topk(min(NEAREST, len(bank)), dim=1).values.mean(1)
 
 
 def find_image_subject(encoder: Encoder, bank: Tensor) -> ImageSubject:
-    """Compare common words, as "a photo of a …", with the training images.
+    """Estimate the subject of the training images from their similarity to common words, as "a photo of a …".
 
-    Most words are unrelated to images of a narrow subject. So a text that is less close than three quarters of them is
-    unrelated too; this is cautious, as short texts about the subject are often not much closer. Where no word stands
-    out (above the median by twice the distance of the 5th percentile below it), the subject is not narrow.
+    Most words are unrelated to images of a narrow subject. A text is considered unrelated if its similarity is below
+    the 75th percentile of the words. This threshold is cautious, because the similarity of short texts about the
+    subject is often not much higher. The subject is narrow if the similarity of some word exceeds the median by more
+    than twice the distance between the median and the 5th percentile.
     """
     scores = closeness(encoder.encode_texts([f"a photo of a {word}" for word in VOCABULARY]), bank)
     median, spread = scores.median(), scores.median() - scores.quantile(0.05)
@@ -98,27 +99,25 @@ def find_image_subject(encoder: Encoder, bank: Tensor) -> ImageSubject:
 
 
 def vocabulary_remark(prompt: str, vocabulary: EncoderVocabulary) -> str | None:
-    """Return what a specialised encoder does not know of a prompt; None if the prompt is familiar."""
+    """Return a message about a prompt that is unknown to a specialised encoder; None if the prompt is familiar."""
     unknown, named = vocabulary.unknown_words(prompt), vocabulary.names_subject(prompt)
     if named and len(unknown) < UNKNOWN_SHARE * len(prompt.split()):
         return None
     parts = []
     if not named:
-        parts.append(
-            f"it names none of the {vocabulary.subject} that the encoder learned ({_listed(vocabulary.kinds)})"
-        )
+        parts.append(f"it names none of the {vocabulary.subject} that the encoder knows ({_listed(vocabulary.kinds)})")
     if unknown:
-        parts.append(f"the encoder has not learned {_listed([_with_similar(word, vocabulary) for word in unknown])}")
-    return f'The prompt "{prompt}" is unfamiliar: {", and ".join(parts)}. The images will show something else.'
+        parts.append(f"the encoder does not know {_listed([_with_similar(word, vocabulary) for word in unknown])}")
+    return f'The prompt "{prompt}" is unfamiliar: {", and ".join(parts)}. The images will not match it.'
 
 
 def closeness_remark(prompt: str, score: float, images: ImageSubject) -> str | None:
-    """Return that a prompt is about other things than the training images, by its closeness; None if it is not."""
+    """Return a message about a prompt with low similarity to the training images; None if the prompt is familiar."""
     if images.threshold is None or score >= images.threshold:
         return None
     return (
-        f'The prompt "{prompt}" is unfamiliar: it is far from everything that the training images show. Of common '
-        f"words, {_listed(images.nearest)} are closest to them. The images will probably show something else."
+        f'The prompt "{prompt}" is unfamiliar: it is unrelated to the training images, which are closest to the '
+        f"words {_listed(images.nearest)}. The generated images will probably not match it."
     )
 
 

@@ -1,6 +1,6 @@
-"""Infer a folder's subject without captions and build prompts about it.
+"""Infer the subject of a folder without captions, and build prompts about it.
 
-The mean of their text vectors estimates where texts about these images lie in the shared space.
+The mean text embedding of these prompts is used by the bridge ``mean``.
 """
 
 from __future__ import annotations
@@ -15,13 +15,13 @@ if TYPE_CHECKING:
     from captionless.encoders.dual_encoder import Encoder
 
 MODIFIERS = ("", "red ", "yellow ", "white ", "pink ", "small ", "big ")
-"""Each subject is named plainly and with these, so that the mean favours no single colour or size."""
+"""Words added to each subject in turn, so that the mean is not biased towards one colour or size."""
 
 MOST = 100
-"""Approximate maximum number of sub-folders that are named."""
+"""Approximate maximum number of sub-folders whose names are used."""
 
 CHOSEN = 12
-"""Number of words taken from the vocabulary if there are no sub-folders."""
+"""Number of words chosen from ``VOCABULARY`` if there are no sub-folders."""
 
 _WORDS = """
     flower rose daisy sunflower tulip dandelion orchid leaf tree forest mushroom fruit vegetable meadow garden grass
@@ -37,22 +37,22 @@ _WORDS = """
 """
 
 VOCABULARY = tuple(_WORDS.split())
-"""Common things that people take or collect images of."""
+"""Common subjects of image collections."""
 
 
 def subject_prompts(words: Sequence[str]) -> list[str]:
-    """Return prompts that name each of the ``words``, plainly and with each modifier."""
+    """Return a prompt for each combination of word and modifier, such as "a photo of a red rose"."""
     return [f"a photo of a {modifier}{word}" for word in words for modifier in MODIFIERS]
 
 
 def subject_mean(names: Sequence[str], vectors: Tensor, encoder: Encoder) -> Tensor:
-    """Return the mean of the text vectors of prompts about the subjects of images, (d,).
+    """Return the mean text vector of prompts about the subjects of the images, shape (d,).
 
     Args:
-        names: paths of the images, with their sub-folders, which name the subjects if there are at least two.
-        vectors: the images' unit vectors, (n, d); without sub-folders, the words of ``VOCABULARY`` that are
-            closest to their mean are the subjects.
-        encoder: the encoder that computed the vectors.
+        names: relative paths of the images. If there are at least two sub-folders, their names are the subjects.
+        vectors: unit image vectors, (n, d). Otherwise, the subjects are the words of ``VOCABULARY`` with the highest
+            cosine similarity to their mean.
+        encoder: the encoder that computed ``vectors``.
     """
     words: Sequence[str] = folder_words(names)
     words = words[:: max(1, len(words) // MOST)]
@@ -65,6 +65,6 @@ def subject_mean(names: Sequence[str], vectors: Tensor, encoder: Encoder) -> Ten
 
 
 def folder_words(names: Sequence[str]) -> list[str]:
-    """Return the names of the innermost sub-folders of images, as words, each once and sorted."""
+    """Return the distinct names of the images' innermost sub-folders as words, sorted."""
     folders = {name.rpartition("/")[0].rpartition("/")[2] for name in names}
     return sorted({" ".join(folder.replace("_", " ").replace("-", " ").split()) for folder in folders} - {""})

@@ -1,11 +1,11 @@
 """Diffusion: noise schedules, the training objective, guidance, and samplers.
 
-The whole method on one screen: two point clouds, told apart by their class, learned by a small network and sampled with
+A complete example: a small network learns two point clouds, one per class, and is sampled with classifier-free
 guidance. A network is any function ``(xt, t, condition) -> prediction``.
 
     import torch
     from captionless.diffusion import (
-        CosineSchedule, ReverseProcess, add_noise, ddim, drive, guide, sampling_times, to_x0
+        CosineSchedule, ReverseProcess, add_noise, ddim, guide, run_sampler, sampling_times, to_x0
     )
 
     torch.manual_seed(0)
@@ -14,10 +14,10 @@ guidance. A network is any function ``(xt, t, condition) -> prediction``.
     optimiser = torch.optim.Adam(layers.parameters(), lr=1e-2)
     classes = torch.eye(2)  # conditions; zeros are the null condition
 
-    def network(xt, t, c):  # a point is an image of 2 channels and 1 pixel
+    def network(xt, t, c):  # each point is an image with 2 channels and 1 pixel
         return layers(torch.cat([xt.flatten(1), t[:, None], c], dim=1)).reshape(xt.shape)
 
-    for _ in range(300):  # training: predict v from xt, with the condition dropped now and then
+    for _ in range(300):  # training: predict v from xt, with the condition dropped with probability 0.1
         c = classes[torch.randint(2, (256,))]
         x0 = (c @ torch.tensor([[-0.7, 0.0], [0.7, 0.0]]) + 0.1 * torch.randn(256, 2)).reshape(256, 2, 1, 1)
         t, eps = torch.rand(256), torch.randn_like(x0)
@@ -34,9 +34,9 @@ guidance. A network is any function ``(xt, t, condition) -> prediction``.
         return to_x0("v", xt, v, *(float(value) for value in schedule.alpha_sigma(t)))
 
     process = ReverseProcess(schedule, sampling_times(steps=20))
-    points = drive(ddim(torch.randn(500, 2, 1, 1), process), denoise)  # around (1, 0): a little beyond class 1
+    points = run_sampler(ddim(torch.randn(500, 2, 1, 1), process), denoise)  # around (1, 0), slightly beyond class 1
 
-``denoising_loss`` and ``guided_denoiser`` are the loss and the denoiser above with all their options.
+``denoising_loss`` and ``guided_denoiser`` implement this loss and this denoiser with all options.
 """
 
 from captionless.diffusion.guidance import Guidance as Guidance
@@ -57,11 +57,11 @@ from captionless.diffusion.objective import to_x0 as to_x0
 from captionless.diffusion.objective import training_times as training_times
 from captionless.diffusion.reverse import NoiseLevel as NoiseLevel
 from captionless.diffusion.reverse import ReverseProcess as ReverseProcess
-from captionless.diffusion.reverse import SamplerRun as SamplerRun
 from captionless.diffusion.reverse import Sampling as Sampling
-from captionless.diffusion.reverse import Step as Step
-from captionless.diffusion.reverse import advance as advance
-from captionless.diffusion.reverse import drive as drive
+from captionless.diffusion.sampler_run import SamplerRun as SamplerRun
+from captionless.diffusion.sampler_run import Step as Step
+from captionless.diffusion.sampler_run import advance as advance
+from captionless.diffusion.sampler_run import run_sampler as run_sampler
 from captionless.diffusion.samplers import SAMPLERS as SAMPLERS
 from captionless.diffusion.samplers import ddim as ddim
 from captionless.diffusion.samplers import ddpm as ddpm

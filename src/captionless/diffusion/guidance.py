@@ -1,20 +1,22 @@
-"""Classifier-free guidance: guide predictions away from the unconditional one, towards the condition.
+"""Classifier-free guidance: move predictions away from the unconditional prediction, towards the conditional one.
 
-The guidance scale ``w`` here is that of Ho & Salimans (arXiv:2207.12598, eq. 6):
+The guidance scale ``w`` follows Ho & Salimans (arXiv:2207.12598, eq. 6):
 
     guided = (1 + w) * cond - w * uncond
 
-0 is the plain conditional prediction, -1 the unconditional one; useful values lie between 0.5 and 6. ``diffusers``
-and the later papers cited below write ``uncond + g * (cond - uncond)``: their scale ``g`` is ``w + 1``.
+``w = 0`` gives the conditional prediction and ``w = -1`` the unconditional one; useful values lie between 0.5 and 6.
+``diffusers`` and the later papers cited below write ``uncond + g * (cond - uncond)``, where ``g = w + 1``.
 
-With several prompts (Composable Diffusion, arXiv:2206.01714, conjunction and negation) and ``base`` for ``uncond``,
+Several prompts are combined as in Composable Diffusion (arXiv:2206.01714, conjunction and negation), where ``base``
+takes the place of ``uncond``:
 
     guided = base + (1 + w) * sum_i a_i * (cond_i - base),    a_i = weight_i / sum_j |weight_j|
 
-over the prompts active at that time. That paper gives each prompt a weight of its own; it is ``(1 + w) * a_i``
-here, so that several prompts together pull as strongly as one. With positive weights this is ``guided`` from above
-with the weighted mean of the ``cond_i`` for ``cond``. The base is the null condition (zeros), or a negative prompt,
-which then has no effect where ``w`` is 0 (unless a weight is negative).
+The sum runs over the prompts active at the current time. The weight that the paper gives each prompt is
+``(1 + w) * a_i`` here, so that several prompts together have the same strength as one. If all weights are positive,
+this equals the first formula with ``cond`` replaced by the weighted mean of the ``cond_i``. The base is the prediction
+for the null condition (zeros) or for a negative prompt. If all weights are positive, the base has no effect at
+``w = 0``.
 """
 
 from __future__ import annotations
@@ -30,26 +32,26 @@ from captionless.diffusion.objective import Denoise, Network, to_x0
 from captionless.diffusion.schedules import Schedule
 
 ALWAYS = (0.0, 1.0)
-"""The interval of all times."""
+"""The interval that contains all times."""
 
 ROUNDING = 1e-6
-"""A time this little above a bound counts as on it: 0.3 is 0.3 in float32 and float64, summed or counted down."""
+"""Tolerance for comparing a time with the bounds of an interval, because times are subject to rounding errors."""
 
 
 @dataclass(frozen=True)
 class Guidance:
-    """How strongly, when and within which limits an image follows its prompt.
+    """Settings of classifier-free guidance.
 
     Args:
-        scale: ``w``.
-        interval: the times (low, high] at which guidance acts; at others ``w`` is 0, at half the cost. Guidance
-            costs variety at high noise and is largely unnecessary at low noise (arXiv:2404.07724, eq. 6). That paper
-            counts in ``sigma``, the std of the noise on an unscaled image, here ``sigma(t) / alpha(t)``: its bound
-            ``s`` is the time ``time_at(schedule, -2 * log(s))``. On the cosine schedule its (0.28, 2.9], the best FID
-            of a small ImageNet model, is (0.17, 0.79].
-        rescale: ``phi`` of ``rescale``, from 0 (none) to 1.
-        threshold: how predicted images are brought back into [-1, 1], the range of images, beyond which guidance
-            drives colours: ``static`` clips them, ``dynamic`` is ``dynamic_threshold``, ``none`` leaves them
+        scale: the guidance scale ``w``.
+        interval: the times (low, high] at which guidance is applied. At all other times ``w`` is 0, which halves the
+            cost of a step. Guidance reduces diversity at high noise levels and is largely unnecessary at low ones
+            (arXiv:2404.07724, eq. 6). That paper gives the bounds as noise levels ``sigma(t) / alpha(t)``; a noise
+            level ``s`` corresponds to the time ``time_at(schedule, -2 * log(s))``. On the cosine schedule, the
+            paper's interval (0.28, 2.9], which gave the best FID of a small ImageNet model, is (0.17, 0.79].
+        rescale: the factor ``phi`` of ``rescale``, from 0 (no rescaling) to 1.
+        threshold: how predicted images are limited to the pixel range [-1, 1], which guidance tends to exceed:
+            ``static`` clips them, ``dynamic`` applies ``dynamic_threshold``, and ``none`` does not limit them
             (Imagen, arXiv:2205.11487, section 2.3).
     """
 
@@ -61,15 +63,15 @@ class Guidance:
 
 @dataclass(frozen=True, eq=False)
 class WeightedCondition:
-    """One prompt of a composition: its conditions, its weight, and when it is active.
+    """One prompt of a composition, with its weight and the times at which it is active.
 
     Args:
-        condition: (n, d), one row per image.
-        weight: its share among the prompts active at the same time (only ratios count); a negative weight guides away
-            from it.
-        interval: the times (low, high] at which it is active; one that starts at 0 includes 0. A prompt schedule is
-            two prompts with adjoining intervals: times fall from 1, so (0.6, 1) is the early prompt, which sets the
-            layout, and (0, 0.6) the late one, which draws the details.
+        condition: condition vectors, one per image, (n, d).
+        weight: relative weight among the prompts active at the same time; a negative weight guides away from the
+            prompt.
+        interval: the times (low, high] at which the prompt is active; an interval that starts at 0 includes 0. For a
+            prompt schedule, give two prompts adjacent intervals: sampling runs from time 1 to 0, so a prompt with the
+            interval (0.6, 1) determines the layout and one with (0, 0.6) the details.
     """
 
     condition: Tensor
@@ -79,14 +81,14 @@ class WeightedCondition:
 
 def guide(cond: Tensor, uncond: Tensor, w: float) -> Tensor:
     """Return ``(1 + w) * cond - w * uncond``."""
-    return cond + w * (cond - uncond)  # in this form exactly cond where w is 0
+    return cond + w * (cond - uncond)  # written so that w = 0 gives exactly cond
 
 
 def rescale(guided: Tensor, cond: Tensor, phi: float) -> Tensor:
-    """Bring the std of each guided prediction back towards that of the conditional one (arXiv:2305.08891, eq. 14-16).
+    """Rescale guided predictions towards the std of the conditional prediction (arXiv:2305.08891, eq. 14-16).
 
-    Guidance widens predictions, and images come out overexposed. ``phi`` 0 changes nothing, 1 restores the std fully,
-    which looks plain; the paper's choice is 0.7.
+    Guidance increases the std of predictions, which leads to overexposed images. ``phi = 0`` changes nothing;
+    ``phi = 1`` restores the std completely, but the images look plain. The paper uses 0.7.
     """
     std, wanted = (value.std(dim=(1, 2, 3), correction=0, keepdim=True) for value in (guided, cond))
     ratio = torch.where(std > 0, wanted / std, 1.0)
@@ -94,27 +96,29 @@ def rescale(guided: Tensor, cond: Tensor, phi: float) -> Tensor:
 
 
 def dynamic_threshold(x0: Tensor, percentile: float = 0.995) -> Tensor:
-    """Clip each image to [-s, s] and divide by s, a percentile (in (0, 1]) of its absolute values, at least 1.
+    """Apply dynamic thresholding: clip each image to [-s, s] and divide it by ``s``.
 
-    Unlike clipping to [-1, 1] it keeps strongly guided colours apart (Imagen, arXiv:2205.11487, section 2.3).
+    ``s`` is the given percentile, in (0, 1], of the image's absolute values, but at least 1. Unlike clipping to [-1,
+    1], this avoids saturated colours under strong guidance (Imagen, arXiv:2205.11487, section 2.3).
     """
     s = x0.abs().flatten(1).quantile(percentile, dim=1).clamp(min=1).reshape(-1, 1, 1, 1)
     return torch.clamp(x0, -s, s) / s
 
 
 class GuidedPrediction:
-    """The guided, thresholded prediction of ``x0``, in two parts: the network's inputs, and the use of its output.
+    """The guided and thresholded prediction of ``x0``.
 
-    Between the two, any network call that evaluates these rows serves, also one shared with other requests (see
-    ``captionless.diffusion.reverse.advance``). The base is left out where its factor is 0: outside the guidance
-    interval, if no weight is negative. Where no prompt is active, the base is predicted.
+    ``rows`` returns the network inputs, and ``combine`` turns the network output into ``x0``. The caller evaluates the
+    network, possibly in one batch with the rows of other requests (see ``captionless.diffusion.sampler_run.advance``).
+    The base is not evaluated where its factor is 0, which is the case outside the guidance interval if no weight is
+    negative. If no prompt is active, the prediction is that for the base.
 
     Args:
         schedule: the noise schedule that the network was trained with.
-        prompts: one or several weighted conditions; a tensor (n, d) is one prompt per image, at all times.
-        guidance: how; a number is the scale ``w``.
-        prediction: what the network predicts; see ``captionless.diffusion.objective``.
-        negative: conditions (n, d) to guide away from, used as the base instead of the null condition.
+        prompts: weighted conditions, or a tensor of condition vectors (n, d), one prompt per image.
+        guidance: the guidance settings, or only the guidance scale ``w``.
+        prediction: the quantity that the network predicts; see ``captionless.diffusion.objective``.
+        negative: conditions to guide away from, in place of the null condition, (n, d).
     """
 
     def __init__(
@@ -132,7 +136,7 @@ class GuidedPrediction:
         self.base = torch.zeros_like(self.prompts[0].condition) if negative is None else negative
 
     def rows(self, xt: Tensor, t: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Return the network's inputs at time ``t``, k rows per image: images, times (float32) and conditions."""
+        """Return the network inputs at time ``t``, k rows per image: noisy images, times (float32) and conditions."""
         active = self._active(t)
         conditions = [prompt.condition for prompt in active]
         if self._guided(t) or _factors(active)[-1] != 0:
@@ -141,9 +145,9 @@ class GuidedPrediction:
         return torch.cat([xt] * k), t.to(torch.float32).to(xt.device).expand(k * len(xt)), torch.cat(conditions)
 
     def combine(self, xt: Tensor, t: Tensor, output: Tensor) -> Tensor:
-        """Return ``x0``, in float32, from the network's output for these rows."""
+        """Return the predicted ``x0``, in float32, given the network output for ``rows``."""
         outputs = output.float().chunk(len(output) // len(xt))
-        factors = _factors(self._active(t))  # there is one more of them than outputs where the base is left out
+        factors = _factors(self._active(t))  # one more than there are outputs if the base is not evaluated
         value = sum((a * each for a, each in zip(factors, outputs, strict=False)), torch.zeros(()))
         if self._guided(t):
             value = rescale(guide(value, outputs[-1], self.guidance.scale), value, self.guidance.rescale)
@@ -172,18 +176,21 @@ def guided_denoiser(
     prediction: str = "v",
     negative: Tensor | None = None,
 ) -> Denoise:
-    """Turn a network into the guided prediction ``(xt, t) -> x0``, one batched call each; see ``GuidedPrediction``."""
+    """Return a function ``(xt, t) -> x0`` that predicts with guidance in one batched network call.
+
+    The arguments are those of ``GuidedPrediction``.
+    """
     guided = GuidedPrediction(schedule, prompts, guidance, prediction=prediction, negative=negative)
     return lambda xt, t: guided.combine(xt, t, network(*guided.rows(xt, t)))
 
 
 def _factors(prompts: Sequence[WeightedCondition]) -> list[float]:
-    """Return the factor of each prompt, and lastly of the base, in the composed prediction; their sum is 1."""
+    """Return the factors of all prompts and, last, of the base in the combined prediction; they sum to 1."""
     total = sum(abs(prompt.weight) for prompt in prompts) or 1.0
     return [prompt.weight / total for prompt in prompts] + [1 - sum(prompt.weight for prompt in prompts) / total]
 
 
 def _contains(interval: tuple[float, float], t: Tensor) -> bool:
-    """Tell whether ``t`` lies in (low, high]; 0 belongs to the interval that starts there."""
+    """Tell whether ``t`` lies in (low, high], or in [0, high] if ``low`` is 0."""
     low, high = interval
     return (low == 0 or float(t) > low + ROUNDING) and float(t) <= high + ROUNDING

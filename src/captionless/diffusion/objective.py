@@ -1,13 +1,13 @@
-"""The training objective: the prediction, its loss and weighting, and the augmentation of conditions.
+"""The training objective: prediction targets, loss weighting, sampling of times, and augmentation of conditions.
 
-A network may predict any of four quantities; each follows from any other and ``xt``, exactly, for every schedule:
+A network predicts one of four quantities. Given ``xt``, each can be converted exactly into the others:
 
     eps    the noise                          DDPM, arXiv:2006.11239, eq. 14
     x0     the clean image
     v      alpha * eps - sigma * x0           Salimans & Ho, arXiv:2202.00512, section 4 and app. D
     flow   eps - x0                           rectified flow, arXiv:2209.03003, eq. 1
 
-The default is ``v``, which stays well scaled from pure noise to clean image.
+The default is ``v``, which is well scaled at all noise levels.
 """
 
 from __future__ import annotations
@@ -26,26 +26,26 @@ Network = Callable[[Tensor, Tensor, Tensor], Tensor]
 """A denoiser: ``(xt, t, condition) -> prediction``, with shapes (n, c, s, s), (n,), (n, d) -> (n, c, s, s)."""
 
 Denoise = Callable[[Tensor, Tensor], Tensor]
-"""A function ``(xt, t) -> x0``: the predicted clean images, (n, c, s, s), at one time, a scalar tensor."""
+"""A function ``(xt, t) -> x0`` that predicts the clean images, (n, c, s, s), at a time ``t``, a scalar tensor."""
 
 Coefficient = Tensor | float
-"""An ``alpha`` or a ``sigma``: one for all images, or one per image, shaped (n, 1, 1, 1)."""
+"""``alpha`` or ``sigma``: one value for all images, or one per image, shape (n, 1, 1, 1)."""
 
 MIN_SNR = 5.0
 """The gamma of min-SNR weighting (arXiv:2303.09556, section 4.2)."""
 
 LEVEL_MEAN, LEVEL_STD = -1.2, 1.2
-"""Mean and std of ``log(sigma / alpha)`` in training with log-normal levels (EDM, arXiv:2206.00364, table 1)."""
+"""Mean and std of ``log(sigma / alpha)`` for the weighting ``log-normal`` (EDM, arXiv:2206.00364, table 1)."""
 
 
 def target(kind: str, x0: Tensor, eps: Tensor, alpha: Coefficient, sigma: Coefficient) -> Tensor:
-    """Return the target of a network that predicts ``kind``, in the shape of ``x0``."""
+    """Return the training target of a network that predicts ``kind``, shape of ``x0``."""
     a, b = _coefficients(kind, alpha, sigma)
     return a * x0 + b * eps
 
 
 def to_x0(kind: str, xt: Tensor, value: Tensor, alpha: Coefficient, sigma: Coefficient) -> Tensor:
-    """Return the image that the prediction ``value`` of ``kind`` at ``xt`` implies; ``eps`` needs ``alpha > 0``."""
+    """Convert a prediction ``value`` of ``kind`` at ``xt`` to ``x0``; ``kind="eps"`` requires ``alpha > 0``."""
     if kind == "x0":
         return value
     a, b = _coefficients(kind, alpha, sigma)
@@ -53,7 +53,7 @@ def to_x0(kind: str, xt: Tensor, value: Tensor, alpha: Coefficient, sigma: Coeff
 
 
 def to_eps(kind: str, xt: Tensor, value: Tensor, alpha: Coefficient, sigma: Coefficient) -> Tensor:
-    """Return the noise that the prediction ``value`` of ``kind`` at ``xt`` implies; ``x0`` needs ``sigma > 0``."""
+    """Convert a prediction ``value`` of ``kind`` at ``xt`` to ``eps``; ``kind="x0"`` requires ``sigma > 0``."""
     if kind == "eps":
         return value
     a, b = _coefficients(kind, alpha, sigma)
@@ -61,13 +61,13 @@ def to_eps(kind: str, xt: Tensor, value: Tensor, alpha: Coefficient, sigma: Coef
 
 
 def min_snr_weight(kind: str, alpha: Tensor, sigma: Tensor) -> Tensor:
-    """Return the weight of a squared error in ``kind``, so that one in ``x0`` weighs ``min(SNR, gamma)``.
+    """Return the min-SNR weight of the squared error of a prediction of ``kind`` (arXiv:2303.09556, eq. 8 and app.).
 
-    Min-SNR weighting (arXiv:2303.09556, eq. 8 and app.): nearly clean images, whose errors are invisible, no
-    longer outweigh all others. By ``to_x0`` an error in the prediction is ``sigma / (b * alpha - a * sigma)`` of it in
-    ``x0``, and ``SNR = alpha**2 / sigma**2``.
+    In terms of ``x0``, the squared error is weighted by ``min(SNR, gamma)`` with ``SNR = alpha**2 / sigma**2``, so that
+    nearly clean images, whose errors are invisible, do not dominate the loss. By ``to_x0``, an error in the prediction
+    causes an error in ``x0`` that is ``sigma / (b * alpha - a * sigma)`` times as large.
     """
-    alpha, sigma = alpha.clamp(min=1e-9), sigma.clamp(min=1e-9)  # 0 / 0 at the ends
+    alpha, sigma = alpha.clamp(min=1e-9), sigma.clamp(min=1e-9)  # avoids 0 / 0 at the ends
     a, b = _coefficients(kind, alpha, sigma)
     return torch.minimum(alpha**2, MIN_SNR * sigma**2) / (b * alpha - a * sigma) ** 2
 
@@ -82,20 +82,21 @@ def denoising_loss(
     prediction: str = "v",
     weighting: str = "uniform",
 ) -> Tensor:
-    """Return the (weighted) mean squared error of the prediction, a scalar in float32.
+    """Return the weighted mean squared error of the prediction, a float32 scalar.
 
-    With ``t`` uniform and ``prediction="eps"`` this is the simple loss of DDPM (arXiv:2006.11239, eq. 14); with ``v``
-    the same weighted by ``SNR + 1`` (in terms of ``x0``; arXiv:2202.00512, section 4).
+    With uniform ``t`` and ``prediction="eps"`` this is the simple loss of DDPM (arXiv:2006.11239, eq. 14). With
+    ``prediction="v"`` it is the error of ``x0`` weighted by ``SNR + 1`` (arXiv:2202.00512, section 4).
 
     Args:
         network: the denoiser.
         schedule: the noise schedule.
         x0: images, (n, channels, size, size), in [-1, 1].
-        condition: (n, d), with the null condition where the unconditional prediction is to be trained.
+        condition: condition vectors, (n, d); the null condition (zeros) trains the unconditional prediction.
         t: times, (n,), in [0, 1].
-        eps: standard normal noise of the shape of ``x0``.
-        prediction: what the network predicts.
-        weighting: ``uniform``, ``min-snr`` or ``log-normal`` (which weighs by where ``training_times`` puts ``t``).
+        eps: standard normal noise, shape of ``x0``.
+        prediction: the quantity that the network predicts.
+        weighting: ``uniform``, ``min-snr`` or ``log-normal``; the last weights noise levels only through the
+            distribution of ``t``, see ``training_times``.
     """
     one_of("weighting", weighting, WEIGHTINGS)
     alpha, sigma = (value.reshape(-1, 1, 1, 1) for value in schedule.alpha_sigma(t))
@@ -107,27 +108,27 @@ def denoising_loss(
 
 
 def stratified_times(uniform: Tensor) -> Tensor:
-    """Spread n uniform random numbers so that each n-th of [0, 1] holds exactly one, in ascending order.
+    """Turn n uniform random numbers into stratified ones, one in each of n equal parts of [0, 1], in ascending order.
 
-    A batch then covers all noise levels evenly, which lowers the variance of the loss
-    (low-discrepancy sampling of VDM, arXiv:2107.00630, app. I.1). Within its n-th each time stays uniform, so
-    over many batches every time in [0, 1] is equally likely. The order of the batch's images must be random.
+    Each batch then covers all noise levels evenly, which reduces the variance of the loss (low-discrepancy sampling of
+    VDM, arXiv:2107.00630, app. I.1). Within its part each time is uniformly distributed, so over many batches all
+    times in [0, 1] are equally likely. The images of the batch must be in random order.
     """
     n = len(uniform)
     return (torch.arange(n, device=uniform.device) + uniform) / n
 
 
 def training_times(schedule: Schedule, uniform: Tensor, weighting: str = "uniform") -> Tensor:
-    """Return the times of a batch, (n,), from as many uniform random numbers.
+    """Return the times of a batch, (n,), given n uniform random numbers.
 
-    Uniform in time, so that the schedule weights the noise levels; or, for ``log-normal``, such that
-    ``log(sigma / alpha)`` is normal whatever the schedule (EDM, arXiv:2206.00364, eq. 8): middle levels, where
-    images take shape, are trained most.
+    By default, times are uniformly distributed, so that the schedule determines how often each noise level is trained.
+    With ``log-normal``, ``log(sigma / alpha)`` is normally distributed for every schedule (EDM, arXiv:2206.00364,
+    eq. 8), so that the intermediate noise levels, at which images take shape, are trained most often.
     """
     t = stratified_times(uniform)
     if weighting != "log-normal":
         return t
-    # The ends are left out: there the normal distribution runs to infinity.
+    # The normal quantiles of 0 and 1 are infinite.
     normal = torch.special.ndtri(t.double().cpu().clamp(1e-6, 1 - 1e-6))
     return time_at(schedule, -2 * (LEVEL_MEAN + LEVEL_STD * normal)).to(uniform)
 
@@ -136,34 +137,35 @@ def drop_condition(condition: Tensor, uniform: Tensor, share: float) -> Tensor:
     """Replace whole vectors by the null condition (zeros) with probability ``share`` (arXiv:2207.12598, algorithm 1).
 
     Args:
-        condition: (n, d).
+        condition: condition vectors, (n, d).
         uniform: one uniform random number per image, (n,).
-        share: the probability of dropping, in [0, 1].
+        share: the dropout probability, in [0, 1].
     """
     return condition * (uniform >= share).to(condition.dtype).unsqueeze(1)
 
 
 def mask_condition(condition: Tensor, uniform: Tensor, share: float) -> Tensor:
-    """Set single elements to 0 with probability ``share``; ``uniform`` has one random number per element, (n, d).
+    """Set individual elements to 0 with probability ``share``.
 
-    Introductory courses do this. It is right for a one-hot class, whose single 1 is dropped as a whole. A dense vector
-    is almost never dropped completely, so the network hardly learns the null condition that guidance guides away from;
-    ``docs/ablations.md`` measures the difference.
+    ``uniform`` has one uniform random number per element, (n, d). Introductory courses drop conditions this way. It is
+    correct for one-hot class vectors, which have a single non-zero element. A dense vector is almost never dropped
+    completely, so the network hardly learns the unconditional prediction that guidance requires. The difference is
+    measured in ``docs/ablations.md``.
     """
     return condition * (uniform >= share).to(condition.dtype)
 
 
 def noise_condition(condition: Tensor, eps: Tensor, cosine: float) -> Tensor:
-    """Add noise to unit vectors so that their cosine with the original is about ``cosine``, and renormalise.
+    """Add noise to unit vectors, so that their cosine similarity to the originals is about ``cosine``, and renormalise.
 
-    A denoiser trained only on exact image vectors fails on a text vector, which lies near them; noise
-    of std ``sqrt((1 / c**2 - 1) / d)`` per element widens each image's neighbourhood to the wanted
-    cosine ``c`` (CapDec, arXiv:2211.00575; C3, arXiv:2401.08567).
+    A denoiser trained only on exact image vectors does not generalise to text vectors, which lie near the image vectors
+    but do not coincide with them. Noise with std ``sqrt((1 / c**2 - 1) / d)`` per element gives an expected cosine
+    similarity of ``c`` (CapDec, arXiv:2211.00575; C3, arXiv:2401.08567).
 
     Args:
         condition: unit vectors, (n, d).
         eps: standard normal noise, (n, d).
-        cosine: the expected cosine of noisy and true vector, in (0, 1]; 1 leaves the vectors as they are.
+        cosine: expected cosine similarity of noisy and original vectors, in (0, 1]; 1 leaves them unchanged.
     """
     if cosine == 1:
         return condition
@@ -172,7 +174,7 @@ def noise_condition(condition: Tensor, eps: Tensor, cosine: float) -> Tensor:
 
 
 def _coefficients(kind: str, alpha: Coefficient, sigma: Coefficient) -> tuple[Coefficient, Coefficient]:
-    """Return ``(a, b)`` of a prediction ``a * x0 + b * eps``; with ``xt``, it determines both ``x0`` and ``eps``."""
+    """Return ``(a, b)`` such that the predicted quantity is ``a * x0 + b * eps``."""
     match kind:
         case "eps":
             return 0.0, 1.0

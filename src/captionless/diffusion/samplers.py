@@ -1,24 +1,27 @@
-"""Samplers: from noise to images, each a pure generator function of one contract.
+"""Samplers, which turn noise into images. Each is a generator function with the same interface.
 
-    sampler(x, process, *, options)     yields (x, t), is sent x0, returns images in about [-1, 1]
+    sampler(x, process, *, options)     yields (x, t), receives x0, returns images in about [-1, 1]
 
-``x`` is pure noise, or a noisy image, at ``process.times[0]``. Each step leads from the level ``t`` to ``s``; the
-symbols are those of the papers: ``x = alpha * x0 + sigma * eps``, ``lambda = log(alpha / sigma)`` and
-``h = lambda_s - lambda_t``. Nothing assumes ``alpha**2 + sigma**2 = 1``, nor divides by ``alpha_t``, which may be 0.
-``captionless.diffusion.reverse`` drives them: ``images = drive(ddim(x, process), denoise)``.
+``x`` is pure noise, or a noisy image, at ``process.times[0]``. Each step leads from the noise level ``t`` to ``s``. The
+symbols follow the papers: ``x = alpha * x0 + sigma * eps``, ``lambda = log(alpha / sigma)`` and
+``h = lambda_s - lambda_t``. The samplers do not assume ``alpha**2 + sigma**2 = 1`` and do not divide by ``alpha_t``,
+which may be 0. To run a sampler, call ``captionless.diffusion.run_sampler``:
 
-Without noise, all of them solve one equation, and most of it exactly. If the prediction ``x0`` were constant, a step
-would be ``follow``, which is DDIM. It is not, and the solvers differ only in the image they put in its place:
+    images = run_sampler(ddim(x, process), denoise)
 
-    ddim, euler       x0
-    dpmpp_2m          x0 half a step ahead, on the line through this prediction and the last one
-    heun              x0 moved towards a second prediction, made at the end of the step
-    unipc             as dpmpp_2m, and once the end of the step is predicted, the step again with all three
+All deterministic samplers solve the probability-flow ODE, whose linear part they integrate exactly. If the prediction
+``x0`` were constant, ``follow`` would be the exact solution of a step. Because it is not, the samplers call ``follow``
+with different estimates of the mean ``x0`` of the step:
 
-The others replace some of the old noise by fresh noise: ddpm, ddim and euler_ancestral with eta, dpmpp_2m_sde; churn
-adds noise before a step.
+    ddim, euler       the current prediction x0
+    dpmpp_2m          x0, linearly extrapolated from the last two predictions to the middle of the step
+    heun              x0, moved towards a second prediction at the end of the step
+    unipc             as dpmpp_2m; the next prediction then corrects the step, using all three predictions
 
-Each step takes one (guided) prediction, except for ``heun``: two, and one for the last step.
+The stochastic samplers replace part of the noise by new noise: ``ddpm``, ``dpmpp_2m_sde``, and ``ddim`` and
+``euler_ancestral`` with ``eta > 0``. The option ``churn`` of ``heun`` and ``euler`` adds noise before a step.
+
+Each step takes one (guided) prediction, except with ``heun``, which takes two per step and one for the last step.
 """
 
 from __future__ import annotations
@@ -34,19 +37,20 @@ from captionless.diffusion.reverse import NoiseLevel, ReverseProcess, Sampling
 from captionless.diffusion.schedules import time_at
 
 Sampler = Callable[Concatenate[Tensor, ReverseProcess, ...], Sampling]
-"""The contract of every sampler: ``(x, process, **options) -> Sampling``."""
+"""The interface of every sampler: ``(x, process, **options) -> Sampling``."""
 
 
 def ddpm(x: Tensor, process: ReverseProcess, *, variance: str = "lower") -> Sampling:
-    """Ancestral sampling of DDPM, arXiv:2006.11239, eq. 6 and 7, for any spacing of times.
+    """Ancestral sampling of DDPM (arXiv:2006.11239, eq. 6 and 7), for any spacing of times.
 
     Args:
-        variance: the two choices of section 3.2: ``lower``, that of the posterior ``q(xs | xt, x0)``, is right where
-            the data are a single image; ``upper``, ``beta`` if variance is preserved, where they are white noise.
+        variance: one of the two variances of section 3.2. ``lower`` is the variance of the posterior
+            ``q(xs | xt, x0)``, optimal if the data are a single image. ``upper`` is ``beta`` for variance-preserving
+            schedules, optimal if the data are white noise.
     """
     for t, s in process.steps():
         x0 = yield x, t
-        # One step of the chain: alpha_t = a * alpha_s and sigma_t^2 = a^2 * sigma_s^2 + beta.
+        # The forward process from s to t: alpha_t = a * alpha_s and sigma_t^2 = a^2 * sigma_s^2 + beta.
         a, beta = t.alpha / s.alpha, t.sigma**2 * (1 - _decay(t, s) ** 2)
         mean = (a * s.sigma**2 / t.sigma**2) * x + (s.alpha * beta / t.sigma**2) * x0
         std = _posterior_std(t, s)
@@ -57,10 +61,10 @@ def ddpm(x: Tensor, process: ReverseProcess, *, variance: str = "lower") -> Samp
 
 
 def ddim(x: Tensor, process: ReverseProcess, *, eta: float = 0.0) -> Sampling:
-    """Implicit sampling of DDIM, arXiv:2010.02502, eq. 12, with the noise of eq. 16.
+    """Sampling of DDIM (arXiv:2010.02502, eq. 12, with the noise of eq. 16).
 
     Args:
-        eta: 0 is deterministic, 1 is ``ddpm``.
+        eta: scale of the new noise; 0 is deterministic, 1 equals ``ddpm``.
     """
     for t, s in process.steps():
         x0 = yield x, t
@@ -71,11 +75,12 @@ def ddim(x: Tensor, process: ReverseProcess, *, eta: float = 0.0) -> Sampling:
 
 
 def dpmpp_2m(x: Tensor, process: ReverseProcess) -> Sampling:
-    """DPM-Solver++ 2M, arXiv:2211.01095, algorithm 2: of second order, from the last two predictions.
+    """DPM-Solver++ 2M (arXiv:2211.01095, algorithm 2), a second-order method that uses the last two predictions.
 
-    The first step is of first order, and the last, to the clean image: its ``h`` is infinite.
+    The first step has no earlier prediction and the step to the clean image has infinite ``h``, so both are
+    first-order.
     """
-    before, h_before = x, math.inf  # no prediction yet, hence infinitely far away
+    before, h_before = x, math.inf  # no previous prediction; an infinite h_before makes its weight 0
     for t, s in process.steps():
         x0 = yield x, t
         h = s.lam - t.lam
@@ -85,10 +90,10 @@ def dpmpp_2m(x: Tensor, process: ReverseProcess) -> Sampling:
 
 
 def dpmpp_2m_sde(x: Tensor, process: ReverseProcess, *, eta: float = 1.0) -> Sampling:
-    """SDE-DPM-Solver++ 2M, arXiv:2211.01095, section 5: ``dpmpp_2m`` with fresh noise in every step.
+    """SDE-DPM-Solver++ 2M (arXiv:2211.01095, section 5), which is ``dpmpp_2m`` with new noise in every step.
 
     Args:
-        eta: scales the noise, as in k-diffusion: 1 is the paper's reverse SDE, 0 is ``dpmpp_2m``.
+        eta: scale of the new noise, as in k-diffusion; 1 is the reverse SDE of the paper, 0 equals ``dpmpp_2m``.
     """
     before, h_before = x, math.inf
     for t, s in process.steps():
@@ -102,14 +107,15 @@ def dpmpp_2m_sde(x: Tensor, process: ReverseProcess, *, eta: float = 1.0) -> Sam
 
 
 def heun(x: Tensor, process: ReverseProcess, *, churn: float = 0.0) -> Sampling:
-    """Heun's method of EDM, arXiv:2206.00364, algorithms 1 and 2, in its coordinates ``x / alpha``, ``sigma / alpha``.
+    """Heun's method of EDM (arXiv:2206.00364, algorithms 1 and 2).
 
-    There the mean of the slopes ``(x - x0) / sigma`` at both ends of a step is, multiplied out, the image below.
-    Steps to the clean image and from pure noise are Euler's. Where ``sigma / alpha`` falls to a small part in one
-    step, the second prediction weighs heavily: few steps are not its strength, however they are spaced.
+    EDM works in the coordinates ``x / alpha`` and ``sigma / alpha``. There, averaging the slopes ``(x - x0) / sigma``
+    at both ends of a step is equivalent to following the ``x0`` computed below. Steps from pure noise and to the clean
+    image are Euler steps. If ``sigma / alpha`` falls by a large factor in one step, the second prediction gets a large
+    weight, so this sampler is inaccurate with few steps, whatever the spacing of times.
 
     Args:
-        churn: the paper's ``S_churn``, for all noise levels; 0 is deterministic (algorithm 1).
+        churn: ``S_churn`` of the paper, applied at all noise levels; 0 is deterministic (algorithm 1).
     """
     for t, s in process.steps():
         x_hat, hat = _churned(x, t, process, churn)
@@ -122,9 +128,10 @@ def heun(x: Tensor, process: ReverseProcess, *, churn: float = 0.0) -> Sampling:
 
 
 def euler(x: Tensor, process: ReverseProcess, *, churn: float = 0.0) -> Sampling:
-    """Euler's method of EDM, arXiv:2206.00364, algorithm 2 without lines 9 to 11.
+    """Euler's method of EDM (arXiv:2206.00364, algorithm 2 without lines 9 to 11).
 
-    A straight line in ``x / alpha`` over ``sigma / alpha`` is DDIM: without churn this is ``ddim``.
+    An Euler step in the coordinates ``x / alpha`` and ``sigma / alpha`` is a step of DDIM, so with ``churn=0`` the
+    results equal those of ``ddim``.
 
     Args:
         churn: as in ``heun``.
@@ -137,12 +144,13 @@ def euler(x: Tensor, process: ReverseProcess, *, churn: float = 0.0) -> Sampling
 
 
 def euler_ancestral(x: Tensor, process: ReverseProcess, *, eta: float = 1.0) -> Sampling:
-    """Euler ancestral sampling, as in k-diffusion: step below the target noise level, then add fresh noise to reach it.
+    """Euler ancestral sampling, as in k-diffusion.
 
-    The results equal those of ``ddim`` with the same ``eta``, derived in EDM's terms.
+    Each step goes below the target noise level and then adds new noise to reach it. The results equal those of ``ddim``
+    with the same ``eta``.
 
     Args:
-        eta: scales the fresh noise; 0 is ``euler``.
+        eta: scale of the new noise; 0 equals ``euler``.
     """
     for t, s in process.steps():
         x0 = yield x, t
@@ -153,17 +161,17 @@ def euler_ancestral(x: Tensor, process: ReverseProcess, *, eta: float = 1.0) -> 
 
 
 def unipc(x: Tensor, process: ReverseProcess) -> Sampling:
-    """UniPC-2, arXiv:2302.04867, section 3: UniP-2 and UniC-2 of the data prediction with ``B2(h) = e^h - 1``.
+    """UniPC-2 (arXiv:2302.04867, section 3): UniP-2 and UniC-2 for data prediction with ``B2(h) = e^h - 1``.
 
-    Every prediction serves twice: to correct the step that led to it, and to take the next. Of lower order are the
-    first step (UniP-1, UniC-1) and the last, whose end is not predicted again.
+    Each prediction is used twice, to correct the previous step (UniC) and to take the next one (UniP). The first step
+    uses the first-order UniP-1 and UniC-1; the last step is first-order and is not corrected.
     """
-    # Of the step before, which led here from r; none yet. D1 is the change of x0 that was expected of it.
+    # The start r of the previous step, its images x_r and prediction m0, and the expected change D1 of x0 in it.
     r, x_r, m0, D1 = process.level(process.times[0]), x, x, torch.zeros_like(x)
     h, ratio = math.inf, 0.0
     for t, s in process.steps():
         x0 = yield x, t
-        if t.step:  # UniC: that step once more
+        if t.step:  # UniC: repeat the previous step
             slope, end = _unic_weights(h, ratio)
             x = follow(x_r, m0 + slope * D1 + end * (x0 - m0), r, t)
         h, ratio = s.lam - t.lam, _ratio(s.lam - t.lam, h)
@@ -183,37 +191,38 @@ SAMPLERS: dict[str, Sampler] = {
     "euler-ancestral": euler_ancestral,
     "unipc": unipc,
 }
-"""The sampler names that ``captionless.config.sampling`` accepts."""
+"""The samplers by their names in ``captionless.config.sampling``."""
 
 
 def follow(x: Tensor, x0: Tensor, t: NoiseLevel, s: NoiseLevel) -> Tensor:
-    """Return where the probability-flow ODE carries ``x`` from ``t`` to ``s`` while ``x0`` stays the same.
+    """Return the exact solution of the probability-flow ODE from ``t`` to ``s`` for a constant prediction ``x0``.
 
-    ``xs = sigma_s / sigma_t * xt + alpha_s * (1 - e^-h) * x0``: exact, and the one step of DDIM
-    (DPM-Solver++, arXiv:2211.01095, eq. 8 with a constant prediction).
+    ``xs = sigma_s / sigma_t * xt + alpha_s * (1 - e^-h) * x0``, which is a step of DDIM (DPM-Solver++,
+    arXiv:2211.01095, eq. 8 with a constant prediction).
     """
     return (s.sigma / t.sigma) * x + (s.alpha * (1 - _decay(t, s))) * x0
 
 
 def _decay(t: NoiseLevel, s: NoiseLevel) -> float:
-    """``e^-h``, the factor by which ``sigma / alpha`` falls: 0 from pure noise, and to the clean image."""
+    """Return ``e^-h``, the factor by which ``sigma / alpha`` falls; 0 from pure noise and to the clean image."""
     return min((t.alpha * s.sigma) / (t.sigma * s.alpha), 1.0)
 
 
 def _ratio(h: float, h_before: float) -> float:
-    """``h / h_before``, and 0 where no line leads on: either is infinite, or a time came twice."""
+    """Return ``h / h_before``, or 0 if extrapolation is impossible (an infinite step, or two equal noise levels)."""
     return h / h_before if h < math.inf and h_before > 0 else 0.0
 
 
 def _posterior_std(t: NoiseLevel, s: NoiseLevel) -> float:
-    """The standard deviation of ``q(xs | xt, x0)`` (DDPM, arXiv:2006.11239, eq. 7; DDIM, eq. 16 with eta = 1)."""
+    """Return the std of ``q(xs | xt, x0)`` (DDPM, arXiv:2006.11239, eq. 7; DDIM, eq. 16 with eta = 1)."""
     return s.sigma * math.sqrt(1 - _decay(t, s) ** 2)
 
 
 def _unic_weights(h: float, ratio: float) -> tuple[float, float]:
-    """The weights of the slope and of the prediction at the end in UniC-2 (arXiv:2302.04867, theorem 3.1).
+    """Return the UniC-2 weights of the slope and of the prediction at the end (arXiv:2302.04867, theorem 3.1).
 
-    With them a step is exact for every ``x0`` that is a parabola in ``lambda``. Without a slope: UniC-1.
+    With these weights, a step is exact if ``x0`` is quadratic in ``lambda``. If ``ratio`` is 0, they are those of
+    UniC-1.
     """
     if ratio <= 0:
         return 0.0, 0.5
@@ -225,9 +234,9 @@ def _unic_weights(h: float, ratio: float) -> tuple[float, float]:
 
 
 def _churned(x: Tensor, t: NoiseLevel, process: ReverseProcess, churn: float) -> tuple[Tensor, NoiseLevel]:
-    """Add noise until ``sigma / alpha`` is ``1 + gamma`` times as high (EDM, arXiv:2206.00364, alg. 2, lines 4 to 6).
+    """Add noise that raises ``sigma / alpha`` by a factor of ``1 + gamma`` (EDM, arXiv:2206.00364, alg. 2, lines 4-6).
 
-    The schedule's noisiest level is the limit: at time 1 nothing is added.
+    The noise level never exceeds the schedule's maximum, so no noise is added at time 1.
     """
     gamma = min(churn / (len(process.times) - 1), math.sqrt(2) - 1)
     if gamma == 0 or t.alpha == 0:

@@ -1,12 +1,11 @@
-"""Noise schedules: the factors of image and noise at time t.
+"""Noise schedules, which define how much noise an image has at each time.
 
-A schedule maps continuous time ``t`` in [0, 1] (0: image, 1: noise) to the two numbers of the forward
-process, ``xt = alpha(t) * x0 + sigma(t) * eps`` (DDPM, arXiv:2006.11239, eq. 4, with ``alpha = sqrt(alpha_bar)``).
-Training and sampling use a schedule through ``alpha_sigma`` alone, so discrete betas, cosines and straight lines are
-interchangeable.
+A schedule maps the continuous time ``t`` in [0, 1], from image (0) to noise (1), to the coefficients of the forward
+process ``xt = alpha(t) * x0 + sigma(t) * eps`` (DDPM, arXiv:2006.11239, eq. 4, with ``alpha = sqrt(alpha_bar)``).
+Training and sampling only call ``alpha_sigma``, so all schedules are interchangeable.
 
-All but ``FlowSchedule`` preserve variance, ``alpha**2 + sigma**2 = 1``. Dividing ``xt`` by ``alpha`` gives the
-noise levels ``sigma / alpha`` of EDM: the same process in other units, with the same log-SNR.
+All schedules except ``FlowSchedule`` are variance-preserving, ``alpha**2 + sigma**2 = 1``. Dividing ``xt`` by ``alpha``
+gives the variance-exploding form of EDM with the noise level ``sigma / alpha``; the log-SNR is the same in both forms.
 """
 
 from __future__ import annotations
@@ -23,30 +22,34 @@ from captionless.config.training import MAX_STEPS
 from captionless.errors import CaptionlessError
 
 LOG_SNR_LIMIT = 13.0
-"""Where schedules whose log-SNR runs to infinity are cut: an image with noise of std 0.0015, and noise with as much of
-the image, neither visible at 8 bits."""
+"""Schedules whose log-SNR is unbounded are truncated to [-13, 13]. At these limits, ``sigma`` at t = 0
+and ``alpha`` at t = 1 are 0.0015, which is invisible at 8 bits per channel."""
 
 
 class Schedule(Protocol):
     """The interface of a noise schedule."""
 
     def alpha_sigma(self, t: Tensor) -> tuple[Tensor, Tensor]:
-        """Return ``(alpha, sigma)``, each of the shape and type of the times ``t``; strictly falling and rising."""
+        """Return ``(alpha, sigma)``, each with the shape and dtype of ``t``.
+
+        ``alpha`` must be strictly decreasing in ``t``, and ``sigma`` strictly increasing.
+        """
 
 
 @dataclass(frozen=True)
 class CosineSchedule:
-    """``alpha = cos``, ``sigma = sin`` of an angle that grows linearly with time.
+    """The cosine schedule: ``alpha`` and ``sigma`` are the cosine and sine of an angle that is linear in time.
 
-    Nichol & Dhariwal, arXiv:2102.09672, eq. 17, in continuous time with its two ends cut where the
-    log-SNR would run to infinity (as in Salimans & Ho, arXiv:2202.00512, section 3).
+    It is the schedule of Nichol & Dhariwal (arXiv:2102.09672, eq. 17) in continuous time, with the log-SNR truncated at
+    both ends (as in Salimans & Ho, arXiv:2202.00512, section 3).
 
     Args:
-        log_snr_max: ``log(alpha**2 / sigma**2)`` at t = 0; at most 20, beyond which float32 cannot tell the end from 1.
-        log_snr_min: the same at t = 1; at least -20.
-        shift: added to the log-SNR at every time; from -6 to 6. Averaging ``k x k`` pixels raises the log-SNR by
-            ``2 log k``, so with a shift of ``-2 log k`` an image ``k`` times as large shows as much at each time as
-            the small one (simple diffusion, arXiv:2301.11093, eq. 3 and 4). The two ends move with it.
+        log_snr_max: ``log(alpha**2 / sigma**2)`` at t = 0; at most 20, because of the precision of float32.
+        log_snr_min: ``log(alpha**2 / sigma**2)`` at t = 1; at least -20.
+        shift: added to the log-SNR at every time, including both ends; from -6 to 6. Averaging ``k x k`` pixels
+            increases the log-SNR by ``2 log k``. With a shift of ``-2 log k``, an image with ``k`` times the side
+            length therefore loses its content at the same times as the small one (simple diffusion, arXiv:2301.11093,
+            eq. 3 and 4).
     """
 
     log_snr_max: float = LOG_SNR_LIMIT
@@ -56,12 +59,13 @@ class CosineSchedule:
     def __post_init__(self) -> None:
         if not -6 <= self.shift <= 6:
             raise CaptionlessError(
-                f"the shift of a cosine schedule must be from -6 to 6, not {self.shift}. -1.39 suits twice the size."
+                f"`shift` of the cosine schedule must be from -6 to 6, not {self.shift}. For images with twice the "
+                "side length, use -1.39."
             )
         if not 20 >= self.log_snr_max > self.log_snr_min >= -20:
             raise CaptionlessError(
-                f"log_snr_max ({self.log_snr_max}) must exceed log_snr_min ({self.log_snr_min}), and both must be from "
-                "-20 to 20. Leave both out for the default schedule."
+                f"`log_snr_max` ({self.log_snr_max}) must be greater than `log_snr_min` ({self.log_snr_min}), and both "
+                "must be from -20 to 20. Omit both to use the defaults."
             )
 
     def alpha_sigma(self, t: Tensor) -> tuple[Tensor, Tensor]:
@@ -71,7 +75,7 @@ class CosineSchedule:
         angle = first + t * (last - first)
         if self.shift == 0:
             return torch.cos(angle), torch.sin(angle)
-        # sigma / alpha times a constant, and both back to a sum of squares of 1.
+        # Multiply sigma / alpha by a constant, then restore alpha**2 + sigma**2 = 1.
         alpha, sigma = torch.cos(angle), math.exp(-0.5 * self.shift) * torch.sin(angle)
         length = (alpha**2 + sigma**2).sqrt()
         return alpha / length, sigma / length
@@ -79,10 +83,11 @@ class CosineSchedule:
 
 @dataclass(frozen=True)
 class SigmoidSchedule:
-    """``alpha_bar`` falls as a sigmoid of arguments from ``start`` (t = 0) to ``end``, scaled to go from 1 to 0.
+    """The sigmoid schedule: ``alpha_bar`` is a section of a falling sigmoid, rescaled to run from 1 to 0.
 
-    Jabri et al., arXiv:2212.11972, and Chen, arXiv:2301.10972, section 2.1 (there with a temperature, by which
-    ``start`` and ``end`` are divided here). A wider range spends more time at both ends.
+    ``start`` and ``end`` are the arguments of the sigmoid at t = 0 and t = 1 (Jabri et al., arXiv:2212.11972, and Chen,
+    arXiv:2301.10972, section 2.1; the latter divides both by a temperature). A wider range spends more time at the
+    lowest and the highest noise levels.
     """
 
     start: float = -3.0
@@ -91,14 +96,14 @@ class SigmoidSchedule:
     def __post_init__(self) -> None:
         if not (-30 <= self.start <= 10 and self.start + 0.1 <= self.end <= 30):
             raise CaptionlessError(
-                f"a sigmoid schedule needs a start from -30 to 10 and an end from start + 0.1 to 30, not {self.start} "
-                f"and {self.end}. Try -3 and 3."
+                f"`start` of the sigmoid schedule must be from -30 to 10, and `end` from start + 0.1 to 30, not "
+                f"{self.start} and {self.end}. Try -3 and 3."
             )
 
     def alpha_sigma(self, t: Tensor) -> tuple[Tensor, Tensor]:
         """Return ``(alpha, sigma)`` at times ``t``."""
         low, high = _sigmoid(self.start), _sigmoid(self.end)
-        # The times, in the paper's sense, at which the log-SNR is +LIMIT and -LIMIT.
+        # The arguments of the sigmoid at which the log-SNR is +LIMIT and -LIMIT.
         trace = _sigmoid(-LOG_SNR_LIMIT)
         first = _logit(low + trace * (high - low))
         last = _logit(high - trace * (high - low))
@@ -108,9 +113,10 @@ class SigmoidSchedule:
 
 @dataclass(frozen=True)
 class KarrasSchedule:
-    """The noise levels of EDM, evenly spaced in ``level**(1 / rho)`` (arXiv:2206.00364, eq. 5).
+    """The noise levels of EDM, evenly spaced in ``level**(1 / rho)`` (Karras et al., arXiv:2206.00364, eq. 5).
 
-    ``sigma_min`` and ``sigma_max`` are ``sigma / alpha`` at t = 0 and 1; a larger ``rho`` favours the low levels.
+    ``sigma_min`` and ``sigma_max`` are ``sigma / alpha`` at t = 0 and t = 1. A larger ``rho`` spends more time at low
+    noise levels.
     """
 
     sigma_min: float = 0.002
@@ -120,8 +126,8 @@ class KarrasSchedule:
     def __post_init__(self) -> None:
         if not (1e-5 <= self.sigma_min < self.sigma_max <= 1e5 and 1 <= self.rho <= 100):
             raise CaptionlessError(
-                "noise levels need 1e-5 <= sigma_min < sigma_max <= 1e5 and a rho from 1 to 100, not "
-                f"{self.sigma_min}, {self.sigma_max} and {self.rho}. Leave them out for those of EDM."
+                "the karras schedule needs 1e-5 <= sigma_min < sigma_max <= 1e5 and rho from 1 to 100, not "
+                f"{self.sigma_min}, {self.sigma_max} and {self.rho}. Omit all three to use the values of EDM."
             )
 
     def alpha_sigma(self, t: Tensor) -> tuple[Tensor, Tensor]:
@@ -134,18 +140,18 @@ class KarrasSchedule:
 
 @dataclass(frozen=True)
 class LinearSchedule:
-    """The discrete steps of DDPM: betas that rise linearly (arXiv:2006.11239, section 4), for any number of steps.
+    """The linear schedule of DDPM: ``beta`` increases linearly over T discrete steps (arXiv:2006.11239, section 4).
 
-    Step k of T lies at time k / T, where the schedule is exactly ``alpha_bar_k = prod(1 - beta_i)``; at time 0 is the
-    clean image. Between steps ``alpha`` is interpolated linearly. With few steps much of the image
-    is left at t = 1 (T = 150: ``alpha_bar = 0.22``), though sampling starts from pure noise; rescaling to zero terminal
-    SNR corrects that (arXiv:2305.08891, algorithm 1), for every prediction but ``eps``.
+    Step k corresponds to the time k / T, at which ``alpha**2`` is exactly ``alpha_bar_k = prod(1 - beta_i)``; time 0 is
+    the clean image. Between steps, ``alpha`` is interpolated linearly. If T is small, much of the image remains at
+    t = 1 (``alpha_bar = 0.22`` for T = 150), although sampling starts from pure noise. Rescaling to zero terminal SNR
+    corrects this (arXiv:2305.08891, algorithm 1), for all predictions except ``eps``.
 
     Args:
-        steps: T.
-        beta_start: the variance of the first step.
-        beta_end: the variance of the last step.
-        zero_terminal_snr: shift and scale ``alpha`` so that nothing of the image is left at t = 1.
+        steps: number of steps T.
+        beta_start: ``beta`` of the first step.
+        beta_end: ``beta`` of the last step.
+        zero_terminal_snr: shift and scale ``alpha`` so that it is 0 at t = 1.
     """
 
     steps: int = 1000
@@ -154,16 +160,16 @@ class LinearSchedule:
     zero_terminal_snr: bool = False
 
     def __post_init__(self) -> None:
-        possible = 2 <= self.steps <= MAX_STEPS and 0 < self.beta_start <= self.beta_end < 1
-        if not possible or not bool((self.alpha.diff() < 0).all()):
+        valid = 2 <= self.steps <= MAX_STEPS and 0 < self.beta_start <= self.beta_end < 1
+        if not valid or not bool((self.alpha.diff() < 0).all()):
             raise CaptionlessError(
-                f"a linear schedule needs 2 to {MAX_STEPS:,} steps, 0 < beta_start <= beta_end < 1 and an alpha that "
-                f"falls to the end, not {self.steps}, {self.beta_start} and {self.beta_end}. Try 1000, 1e-4 and 0.02."
+                f"the linear schedule needs 2 to {MAX_STEPS:,} steps, 0 < beta_start <= beta_end < 1 and a strictly "
+                f"decreasing alpha, not {self.steps}, {self.beta_start} and {self.beta_end}. Try 1000, 1e-4 and 0.02."
             )
 
     @cached_property
     def alpha(self) -> Tensor:
-        """``alpha`` at the times 0, 1/T, ... 1: (T + 1,), float64."""
+        """``alpha`` at the times 0, 1/T, ..., 1, shape (T + 1,), float64."""
         betas = torch.linspace(self.beta_start, self.beta_end, self.steps, dtype=torch.float64)
         alpha = (1 - betas).cumprod(0).sqrt()
         if self.zero_terminal_snr:
@@ -181,10 +187,10 @@ class LinearSchedule:
 
 @dataclass(frozen=True)
 class FlowSchedule:
-    """The straight line from image to noise: ``alpha = 1 - t``, ``sigma = t``.
+    """Linear interpolation between image and noise: ``alpha = 1 - t``, ``sigma = t``.
 
-    Rectified flow (arXiv:2209.03003) and flow matching with the optimal-transport path (arXiv:2210.02747, eq. 22 with
-    ``sigma_min = 0``), its ends cut at the log-SNR of the other schedules. Variance is not preserved.
+    It is the path of rectified flow (arXiv:2209.03003) and of flow matching with optimal transport (arXiv:2210.02747,
+    eq. 22 with ``sigma_min = 0``), with the log-SNR truncated to ``LOG_SNR_LIMIT``. It is not variance-preserving.
     """
 
     def alpha_sigma(self, t: Tensor) -> tuple[Tensor, Tensor]:
@@ -207,15 +213,16 @@ SCHEDULE_KINDS: dict[str, type[AnySchedule]] = {
 
 
 def log_snr(schedule: Schedule, t: Tensor) -> Tensor:
-    """Return ``log(alpha**2 / sigma**2)`` at times ``t``: the noise level independent of scale."""
+    """Return the log-SNR ``log(alpha**2 / sigma**2)`` at times ``t``."""
     alpha, sigma = schedule.alpha_sigma(t)
     return 2 * (alpha.log() - sigma.log())
 
 
 def time_at(schedule: Schedule, value: Tensor) -> Tensor:
-    """Return the times, float64 in [0, 1], at which the log-SNR is ``value``: the inverse of ``log_snr``.
+    """Return the times, float64 in [0, 1], at which the log-SNR is ``value``; the inverse of ``log_snr``.
 
-    By bisection, since the log-SNR falls strictly; a value outside the schedule's range gives the nearer end.
+    The times are found by bisection, because the log-SNR is strictly decreasing. A value outside the schedule's range
+    gives the nearer end, 0 or 1.
     """
     low = torch.zeros_like(value, dtype=torch.float64)
     high = torch.ones_like(low)
@@ -231,31 +238,31 @@ def add_noise(schedule: Schedule, x0: Tensor, eps: Tensor, t: Tensor) -> Tensor:
 
     Args:
         schedule: the noise schedule.
-        x0: images in [-1, 1], or other data, one per row.
-        eps: standard normal noise of the same shape.
-        t: one time per image, (n,).
+        x0: images in [-1, 1], or other data, one sample per row.
+        eps: standard normal noise, shape of ``x0``.
+        t: times, one per sample, (n,).
     """
     alpha, sigma = (value.to(x0.dtype).reshape(-1, *[1] * (x0.ndim - 1)) for value in schedule.alpha_sigma(t))
     return alpha * x0 + sigma * eps
 
 
 def sampling_times(steps: int, start: float = 1.0) -> Tensor:
-    """Return ``steps + 1`` times from ``start`` (1: pure noise) down to 0 (image), evenly spaced, float64.
+    """Return ``steps + 1`` evenly spaced times from ``start`` (1 is pure noise) down to 0 (the image), float64.
 
-    Float64 keeps differences of log-SNR exact where a solver divides by them.
+    Float64 is needed because some samplers divide by differences of the log-SNR.
     """
     return torch.linspace(start, 0.0, steps + 1, dtype=torch.float64)
 
 
 def karras_times(schedule: Schedule, steps: int, start: float = 1.0) -> Tensor:
-    """Return ``steps + 1`` times from ``start`` to 0 whose noise levels are spaced as EDM's (arXiv:2206.00364, eq. 5).
+    """Return ``steps + 1`` times from ``start`` to 0 with the noise levels of EDM (arXiv:2206.00364, eq. 5).
 
-    The levels are independent of the schedule that the network was trained with; where that one ends, so do they.
-    Where ``start`` is noisier than EDM's highest level, that level comes first.
+    The noise levels do not depend on ``schedule``, except that they are limited to its range. If the noise level at
+    ``start`` is above EDM's highest level, the first time is that of EDM's highest level.
     """
     even, levels = sampling_times(steps, start), KarrasSchedule()
     top, bottom = time_at(levels, log_snr(schedule, even[[0, -1]])).tolist()
-    if top <= bottom:  # less noise at the start than in the lowest level
+    if top <= bottom:  # the noise level at the start is below EDM's lowest
         return even
     times = time_at(schedule, log_snr(levels, torch.linspace(top, bottom, steps, dtype=torch.float64)))
     return torch.cat([times, even[-1:]])
@@ -270,5 +277,5 @@ def _logit(p: float) -> float:
 
 
 def _wide(t: Tensor) -> Tensor:
-    """Return times in float64, in which ``1 - alpha**2`` keeps its digits; MPS has float32 at most."""
+    """Return times in float64, for the precision of ``1 - alpha**2``; in float32 on MPS, which has no float64."""
     return t.float() if t.device.type == "mps" else t.double()

@@ -1,13 +1,15 @@
 """Cascaded super-resolution: a second denoiser upsamples the images of a base model.
 
-Ho et al., "Cascaded Diffusion Models for High Fidelity Image Generation" (arXiv:2106.15282). The super-resolution stage
-is a denoiser like any other, with the low-resolution image concatenated to the noisy one. The content of an image is
-decided at low resolution, where a network is cheap; the rest is detail, which needs no attention and few steps.
+The method follows Ho et al., "Cascaded Diffusion Models for High Fidelity Image Generation" (arXiv:2106.15282). The
+super-resolution stage is a denoiser whose input is the noisy image with the low-resolution image concatenated to it.
+The content of an image is decided at low resolution, where a network is cheap. The super-resolution stage only adds
+detail, so it needs no attention and few steps.
 
-In training, the low-resolution image is the photograph as the base model was trained on it, without flaws. (The mean of
-the large image's pixels would not do: it is softer than generated images are.) Generated images have flaws. So the
-stage is trained on low-resolution images with some noise, at a level that it receives as a channel, and learns to trust
-their finest detail the less (conditioning augmentation, section 4.2 of the paper).
+In training, the low-resolution input is the training image at the size and with the preprocessing of the base model.
+(Averaging the pixels of the large image would make it blurrier than generated images.) In sampling, the input is a
+generated image, which has artefacts. The stage is therefore trained on low-resolution images with added noise, whose
+level it receives as a channel, so that it relies less on their finest detail (conditioning augmentation, section 4.2 of
+the paper).
 """
 
 from __future__ import annotations
@@ -19,17 +21,19 @@ from torch.nn import functional as F
 from captionless.diffusion.objective import Network
 
 MAX_NOISE = 0.3
-"""Std of the noise on low-resolution images, in [-1, 1], that the noise channel shows as 1."""
+"""Std of the noise, on images in [-1, 1], that corresponds to a value of 1 in the noise-level channel."""
 
 
 def low_res_channels(images: Tensor, size: int, level: Tensor, eps: Tensor) -> Tensor:
-    """Return what conditions a super-resolution stage: noisy, upsampled images and a channel of their noise level.
+    """Return the input channels that condition a super-resolution stage, (n, channels + 1, size, size).
+
+    These are the images with noise added, upsampled, and a channel with the noise level.
 
     Args:
-        images: low-resolution images in [-1, 1], (n, channels, side, side); the result has one channel more.
-        size: side to upsample them to.
-        level: std of the noise on each, (n,).
-        eps: standard normal noise of the shape of ``images``.
+        images: low-resolution images in [-1, 1], (n, channels, side, side).
+        size: side length after upsampling, in pixels.
+        level: std of the noise to add to each image, (n,).
+        eps: standard normal noise, shape of ``images``.
     """
     noisy = images + level.reshape(-1, 1, 1, 1) * eps
     upsampled = F.interpolate(noisy, size=size, mode="bilinear", align_corners=False)
@@ -38,5 +42,5 @@ def low_res_channels(images: Tensor, size: int, level: Tensor, eps: Tensor) -> T
 
 
 def with_low_res(network: Network, low_res: Tensor) -> Network:
-    """Wrap a super-resolution stage as a network that takes noisy images only: its ``low_res_channels`` are fixed."""
+    """Return a network that concatenates ``low_res`` to its noisy images and calls the super-resolution ``network``."""
     return lambda xt, t, condition: network(torch.cat([xt, low_res.to(xt)], dim=1), t, condition)

@@ -1,4 +1,4 @@
-"""Generate images from prompts: a model in memory, its results, and requests that end in a folder of files.
+"""Generate images from prompts in Python, or write them into a folder.
 
 generator = load("runs/mine")
 images = generator.generate(["a red rose", "a daisy"], n=4)

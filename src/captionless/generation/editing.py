@@ -1,4 +1,4 @@
-"""Editing of a photograph: start from it with some noise, or resample only a part of it."""
+"""Edit a photograph: add noise to it and denoise it (SDEdit), or resample a masked part (inpainting)."""
 
 from __future__ import annotations
 
@@ -20,17 +20,18 @@ STRENGTH = 0.6
 
 @dataclass(frozen=True)
 class Edit:
-    """A photograph to start from.
+    """A photograph to edit.
 
     Args:
-        photo: cropped to its central square and reduced as training images are.
-        strength: the time to start at, in (0, 1]: how much of the photograph is lost in noise. At 0.3 it gets another
-            texture, at 0.6 other things of the same colours and places (SDEdit, arXiv:2108.01073, algorithm 1).
-            By default ``STRENGTH``, and 1 with a mask, whose white part is then sampled from noise alone.
-        mask: an image of the photograph's size; white is resampled, black is kept. None resamples everything.
+        photo: the photograph; it is cropped to its central square and resized like training images.
+        strength: the time at which denoising starts, in (0, 1]. Higher values add more noise: 0.3 mostly changes the
+            texture, 0.6 also the objects, but keeps colours and layout (SDEdit, arXiv:2108.01073, algorithm 1). The
+            default is ``STRENGTH``, or 1 with a mask, so that the white part is sampled from pure noise.
+        mask: an image with the size of the photograph; white pixels are resampled, black pixels are kept. By default,
+            the whole image is resampled.
 
     Raises:
-        CaptionlessError: a strength out of range, or a mask that does not fit.
+        CaptionlessError: the strength is out of range, the mask has a different size, or it is black everywhere.
     """
 
     photo: Image.Image
@@ -48,49 +49,49 @@ class Edit:
         if self.mask.size != self.photo.size:
             mask, photo = (f"{image.width} x {image.height} pixels" for image in (self.mask, self.photo))
             raise CaptionlessError(
-                f"`mask` is {mask} and the photograph {photo}; they must be of one size. Draw it over the photograph.",
+                f"`mask` is {mask} and the photograph {photo}. Make a mask with the size of the photograph.",
                 parameter="mask",
             )
         if not mask_tensor(self.mask, min(self.mask.size)).any():
             raise CaptionlessError(
                 "`mask` is black everywhere in the photograph's central square, so nothing would change. "
-                "Paint the part to change white.",
+                "Paint the part that should change white.",
                 parameter="mask",
             )
 
     @property
     def start(self) -> float:
-        """The time to start at."""
+        """The time at which denoising starts."""
         if self.strength is not None:
             return self.strength
         return STRENGTH if self.mask is None else 1.0
 
 
 def photo_tensor(photo: Image.Image, size: int, channels: int) -> Tensor:
-    """Return a photograph as a training image: (channels, size, size), in [-1, 1]."""
+    """Preprocess a photograph like a training image; return a tensor in [-1, 1], (channels, size, size)."""
     image = square(photo.convert("RGB"), size).convert("RGB" if channels == 3 else "L")
     pixels = torch.from_numpy(np.array(image, dtype=np.float32)).reshape(size, size, channels)
     return normalise(pixels.permute(2, 0, 1))
 
 
 def mask_tensor(mask: Image.Image, size: int) -> Tensor:
-    """Return a mask reduced like a photograph: (1, size, size), 1 where it is to be resampled, 0 where it is not.
+    """Preprocess a mask like a photograph; return a tensor, (1, size, size), with 1 for pixels to resample.
 
-    Pixels on the edge, partly white, are blended.
+    Pixels at the edges of the mask can have values between 0 and 1.
     """
-    # A box has no overshoot: what is black in the mask stays exactly 0 but for the pixels on its edge.
+    # A box filter does not overshoot, so that black areas stay exactly 0.
     grey = square(mask.convert("L"), size, Image.Resampling.BOX)
     return torch.from_numpy(np.array(grey, dtype=np.float32))[None] / 255
 
 
 def keep_outside(known: Tensor, mask: Tensor) -> Callable[[Tensor], Tensor]:
-    """Return a function that restores the known image in predicted images ``x0`` wherever the mask is 0.
+    """Return a function that replaces predicted images ``x0`` by the known image wherever the mask is 0.
 
-    A sampler then carries the known pixels along with their own noise, as if it had sampled the whole image, and fills
-    in the rest to match (the replacement method, arXiv:2011.13456, app. I.2, in terms of ``x0``).
+    Applied to every prediction of a sampler, this keeps the known pixels and resamples the others to match them (the
+    replacement method, arXiv:2011.13456, app. I.2, in terms of ``x0``).
 
     Args:
-        known: the photograph, (channels, size, size), in [-1, 1].
-        mask: (1, size, size), 1 where it is to be resampled.
+        known: the photograph in [-1, 1], (channels, size, size).
+        mask: 1 for pixels to resample, 0 for pixels to keep, (1, size, size).
     """
     return lambda x0: mask * x0 + (1 - mask) * known

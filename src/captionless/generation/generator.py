@@ -1,4 +1,4 @@
-"""The main user-facing object: a loaded model that generates images from prompts."""
+"""The main class of the Python interface: a loaded model that generates images from prompts."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ from captionless.config.sampling import BRIDGES, SamplingConfig
 from captionless.data.decode import square
 from captionless.device import default_device, resolve_precision, to_device
 from captionless.diffusion.guidance import WeightedCondition
-from captionless.diffusion.reverse import OnStep, Step
+from captionless.diffusion.sampler_run import OnStep, Step
 from captionless.errors import CaptionlessError
 from captionless.generation.editing import Edit
 from captionless.generation.image import GeneratedImage, composition_details
@@ -48,9 +48,9 @@ class Generator:
 
     Args:
         model: a loaded model.
-        encoder: the encoder it was trained with, or the folder (or hub id) where that one is found now; by default,
-            where it was found in training. Unless given as an object, it is loaded when first needed.
-        device: where to compute; by default the available accelerator, or the CPU if there is none.
+        encoder: the encoder that the model was trained with, or its folder or hub id; by default the folder or hub id
+            recorded in training. Unless given as an object, the encoder is loaded when it is first needed.
+        device: the device to run on; by default an accelerator if available, otherwise the CPU.
     """
 
     def __init__(
@@ -81,7 +81,11 @@ class Generator:
 
     @cached_property
     def encoder(self) -> Encoder:
-        """The encoder that the model was trained with; an error if it is not found, or what was named is another."""
+        """The encoder that the model was trained with, loaded on first access.
+
+        Raises:
+            CaptionlessError: the encoder cannot be loaded, or is not the one that the model was trained with.
+        """
         from captionless.encoders.dual_encoder import load_encoder
 
         recorded = self.model.config.require_encoder(self.model.name).name
@@ -93,7 +97,7 @@ class Generator:
             reason = str(error).split(". ")[0].rstrip(".")
             raise CaptionlessError(
                 f"the encoder {recorded} of the model {self.model.name} cannot be loaded ({reason}). "
-                "If it is elsewhere now, name its folder with `encoder`."
+                "If it was moved, pass its folder as `encoder`."
             ) from error
         return self._checked(encoder)
 
@@ -105,13 +109,13 @@ class Generator:
 
     @cached_property
     def text_mean(self) -> Tensor:
-        """Mean of the text vectors of prompts about the training images' subjects, (d,), for the bridge ``mean``."""
+        """The mean text vector of prompts about the training images, shape (d,), which the bridge ``mean`` needs."""
         listed = read_image_list(model_folder(self.model.name))
         return subject_mean([name for name, _, role in listed if role == TRAIN], self.model.bank, self.encoder)
 
     @cached_property
     def familiarity(self) -> Familiarity:
-        """What tells whether a prompt is about things that encoder and training images cover."""
+        """The detector of prompts that are unknown to the encoder or unrelated to the training images."""
         return Familiarity(self.encoder, self.model.bridge_data.bank)
 
     @property
@@ -120,16 +124,17 @@ class Generator:
         return self.model.config.classes
 
     def steps(self, sampling: SamplingConfig) -> int:
-        """Return the denoising steps per image, those of the super-resolution stage included."""
+        """Return the number of denoising steps per image, including those of the super-resolution stage."""
         return sampling.steps + sampling.upsample_steps * len(self.stages[1:])
 
     def conditions(
         self, prompts: Sequence[str], sampling: SamplingConfig | None = None, seeds: Sequence[int] | None = None
     ) -> Tensor:
-        """Return one condition vector per prompt, (n, d): from encoder and bridge, or one-hot for class names.
+        """Return one condition vector per prompt, (n, d).
 
-        With ``seeds``, one per prompt, each is drawn with the variety of ``sampling``; without, all have variety 0.
-        A class-conditional model takes only its own classes, and no bridge.
+        Texts are encoded and mapped by the bridge. With ``seeds``, one per prompt, the conditions are drawn with the
+        variety of ``sampling``; otherwise the variety is 0. For a class-conditional model, prompts must be names of its
+        classes, and the conditions are one-hot vectors.
         """
         sampling = sampling or SamplingConfig()
         if self.classes and sampling.bridge == BRIDGES[0]:
@@ -163,24 +168,25 @@ class Generator:
             images[0].save("rose.png")
 
         Args:
-            prompts: one text or several; for a class-conditional model, class names. A text may be empty where the
+            prompts: one or several texts, or class names for a class-conditional model. A text may be empty if the
                 composition has a reference image.
-            n: images per prompt.
-            seed: image i of a prompt (from 0) uses ``seed + i``, and is the same image in any batch.
-            sampling: sampling settings from which the ``settings`` below differ; by default those that measured best.
-            composition: what every prompt is combined with: other prompts, a reference image, what to avoid.
-            edit: a photograph to start from.
-            trajectory: keep the denoising steps of every image (``GeneratedImage.trajectory``).
-            progress: True draws a progress bar, False does not; by default terminals and notebooks do. Or an object
-                that receives the number of denoising steps done (``captionless.progress.Progress``).
-            on_step: called after every step of every batch; see ``captionless.diffusion.reverse``.
-            **settings: sampling settings, each a keyword of its own.
+            n: number of images per prompt.
+            seed: seed of the first image of each prompt; image i uses ``seed + i``. The image for a seed does not
+                depend on the batch.
+            sampling: sampling settings, which ``settings`` override; by default ``SamplingConfig()``.
+            composition: other prompts, a negative prompt or a reference image to combine with every prompt.
+            edit: a photograph to edit.
+            trajectory: record the denoising steps of every image in ``GeneratedImage.trajectory``.
+            progress: whether to show a progress bar; by default only in terminals and notebooks. Or an object that
+                receives the number of completed denoising steps (``captionless.progress.Progress``).
+            on_step: called after every step of every batch, with a ``captionless.diffusion.Step``.
+            **settings: individual sampling settings as keyword arguments.
 
         Returns:
             All images of the first prompt, then of the second, and so on.
 
         Raises:
-            CaptionlessError: no prompt, an empty prompt, fewer than one image, or a seed out of range.
+            CaptionlessError: there is no prompt, a prompt is empty, or ``n``, ``seed`` or a setting is out of range.
         """
         return list(
             self.stream(
@@ -212,12 +218,12 @@ class Generator:
         on_step: OnStep | None = None,
         **settings: Unpack[SamplingKeywords],
     ) -> Iterator[GeneratedImage]:
-        """Yield the images of ``generate``, which has the same arguments, each as soon as its batch is done."""
+        """Generate images like ``generate``, but yield each as soon as its batch is finished; same arguments."""
         prompts = [prompts] if isinstance(prompts, str) else list(prompts)
         composition, start = composition or Composition(), edit.start if edit else 1.0
         check_prompts(prompts, n, seed, composition)
         config = self.resolve((sampling or SamplingConfig()).replace(**settings), start)
-        # All images of a blend from one prompt to another start from the same noise.
+        # The images of an interpolation between two prompts start from the same noise.
         seeds = [seed if composition.towards else seed + i for _ in prompts for i in range(n)]
         parts, negative = self._composed(prompts, seeds, config, composition, start)
         details = {"model": self.model.name, **composition_details(composition, edit), "version": __version__}
@@ -244,13 +250,13 @@ class Generator:
     def sample(
         self, conditions: Tensor, seeds: Sequence[int], sampling: SamplingConfig | None = None
     ) -> list[Image.Image]:
-        """Sample one image per seed from condition vectors (n, d)."""
+        """Sample one image per seed, given condition vectors (n, d)."""
         return to_images(sample(self.stages, conditions, seeds, sampling))
 
     def resolve(self, sampling: SamplingConfig, start: float = 1.0) -> SamplingConfig:
-        """Return the settings with precision and guidance interval as this model on this device uses them.
+        """Return the settings with precision and guidance interval resolved for this model and device.
 
-        ``start`` is the time at which denoising starts; less than 1 for an edit.
+        ``start`` is the time at which denoising starts, which is less than 1 for an edit.
         """
         interval = guided_times(sampling, self.stages[0].config.schedule, start)
         return sampling.replace(
@@ -265,7 +271,10 @@ class Generator:
         composition: Composition,
         start: float,
     ) -> tuple[list[WeightedCondition], Tensor | None]:
-        """Return the conditions of all images; only that of the prompt itself is drawn by each image's seed."""
+        """Return the weighted conditions of all images, and the negative condition, if any.
+
+        Only the conditions of the prompts are drawn with the seeds; those of the composition have variety 0.
+        """
         n = len(seeds) // len(prompts)
         texts = [text for text in prompts for _ in range(n)]
         if composition.like is None:
@@ -279,7 +288,7 @@ class Generator:
         return compose(vectors, n, composition, lambda texts: self.conditions(texts, sampling), start)
 
     def _vector(self, image: Image.Image) -> Tensor:
-        """Return the image vector, (1, d), of the central square, as training encodes it."""
+        """Encode the central square of an image as in training; return its vector, (1, d)."""
         shown = square(image.convert("RGB"), min(*image.size, 2 * self.encoder.image_size))
         return self.encoder.encode_images([shown])
 
@@ -289,9 +298,12 @@ def load(
     encoder: Encoder | str | Path | None = None,
     device: torch.device | str | None = None,
 ) -> Generator:
-    """Load a model folder, or ``bundled``, the flower model that ships with the package.
+    """Load a model.
 
-    ``encoder``, only needed where it has moved, and ``device`` are those of ``Generator``.
+    Args:
+        model: a model folder, or ``bundled`` for the flower model that is included in the package.
+        encoder: the encoder, only needed if it was moved; see ``Generator``.
+        device: the device to run on; see ``Generator``.
 
     Raises:
         CaptionlessError: the folder is missing, damaged or not a model of captionless.

@@ -1,4 +1,4 @@
-"""Sample grids: many images on one, with a label per row or per image."""
+"""Sample grids: draw several images as one image, with labels."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ TEXT_HEIGHT = 18
 LABEL_COLOUR = (40, 40, 40)
 LINE_HEIGHT = 14
 MAX_LINES = 5
-"""Lines of a label under a single image."""
+"""Maximum number of lines of a label under an image."""
 
 
 def sample_grid(
@@ -29,31 +29,33 @@ def sample_grid(
     heads: Sequence[str] = (),
     columns: int = 8,
 ) -> Image.Image:
-    """Draw images in a grid on white, with labels.
+    """Draw images in a labelled grid on a white background.
 
         sample_grid(generator.generate(["a rose", "a daisy"], n=4))
 
     Args:
-        images: images in reading order, or rows of images, which may differ in length. ``GeneratedImage`` or PIL.
-        labels: one text per image, drawn under it; for rows, one text per row, drawn above it ("" for none). By
-            default the prompts of generated images, and nothing for PIL images.
-        cell: side of a drawn image in pixels; by default that of the first image, but at least 128.
-        heads: for rows, one text above each column.
-        columns: images per row, unless ``images`` are rows.
+        images: ``GeneratedImage`` or PIL images in reading order, or a list of rows, which may differ in length.
+        labels: one text per image, drawn below it. If ``images`` are rows, one text per row, drawn above it. An empty
+            text draws no label. The default labels are the prompts of generated images; PIL images have no default.
+        cell: side length in pixels at which images are drawn; by default that of the first image, but at least 128.
+        heads: column headings, only if ``images`` are rows.
+        columns: number of images per row, unless ``images`` are rows.
 
     Returns:
         An RGB image.
 
     Raises:
-        CaptionlessError: there is no image.
-        ValueError: the number of labels or heads does not fit.
+        CaptionlessError: ``images`` is empty.
+        ValueError: the number of labels or heads does not match the images.
     """
     flat: list[AnyImage] = []
     rows: list[list[AnyImage]] = []
     for one in images:
         flat.append(one) if isinstance(one, AnyImage) else rows.append(list(one))
     if not flat and not any(rows):
-        raise CaptionlessError("a sample grid needs at least 1 image.", parameter="images", value=images)
+        raise CaptionlessError(
+            "a sample grid needs at least 1 image, but `images` is empty.", parameter="images", value=images
+        )
     if flat and labels is None:
         rows = _rows_by_title(flat, columns)
         if max(map(len, rows)) == 1:
@@ -71,7 +73,7 @@ def sample_grid(
 
 
 def _rows_by_title(images: Sequence[AnyImage], columns: int) -> list[list[AnyImage]]:
-    """Arrange images in rows of at most ``columns``; a new title (of generated images) begins a new row."""
+    """Arrange images in rows of at most ``columns`` images; each new title starts a new row."""
     groups = [list(group) for _, group in groupby(images, key=_title)]
     return [group[i : i + columns] for group in groups for i in range(0, len(group), columns)]
 
@@ -87,7 +89,7 @@ def _draw(
     heads: Sequence[str],
     captions: Sequence[str],
 ) -> Image.Image:
-    """Draw rows of images: a head above each column, a label above each row, a caption under each image."""
+    """Draw rows of images with a heading above each column, a label above each row and a caption below each image."""
     large, small = ImageFont.load_default(13), ImageFont.load_default(11)
     wrapped = iter([_wrap(text, cell, small) for text in captions])
     under = [[next(wrapped) for _ in row] for row in rows]
@@ -111,19 +113,19 @@ def _draw(
 
 
 def resize_to_cell(image: Image.Image, cell: int) -> Image.Image:
-    """Resize a square image to sides of ``cell`` pixels."""
+    """Resize a square image to ``cell`` x ``cell`` pixels."""
     whole = cell % image.width == 0 and image.width < cell
     return image.resize((cell, cell), Image.Resampling.BICUBIC if whole else Image.Resampling.LANCZOS)
 
 
 def _wrap(text: str, width: int, font: Font) -> list[str]:
-    """Break ``text`` into at most ``MAX_LINES`` lines of ``width`` pixels, at 6 pixels per letter."""
+    """Wrap ``text`` into at most ``MAX_LINES`` lines of ``width`` pixels, assuming 6 pixels per character."""
     lines = textwrap.wrap(text, max(2, width // 6), max_lines=MAX_LINES, placeholder="…")
     return [_fit(line, width, font) for line in lines]
 
 
 def _fit(text: str, width: int, font: Font) -> str:
-    """Put ``text`` on one line and shorten it with an ellipsis until it is at most ``width`` pixels wide."""
+    """Join the lines of ``text``, and truncate it with an ellipsis to at most ``width`` pixels."""
     kept = text = " ".join(text.split())
     while kept and font.getlength(text) > width:
         kept = kept[:-1]

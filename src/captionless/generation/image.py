@@ -1,4 +1,4 @@
-"""The result of generation: an image together with everything that decided it."""
+"""The generated image with its prompt, seed and settings."""
 
 from __future__ import annotations
 
@@ -21,23 +21,23 @@ if TYPE_CHECKING:
     from captionless.generation.trajectory import Trajectory
 
 ENCODING_ERRORS = "backslashreplace"
-"""The error handler that encodes file names in metadata that are not valid Unicode."""
+"""The error handler for file names in metadata that are not valid Unicode."""
 _DESCRIPTION = 0x010E
 """The EXIF tag ImageDescription."""
 
 
 @dataclass(frozen=True)
 class GeneratedImage:
-    """A generated image with everything needed to reproduce it; notebooks display it as a picture.
+    """A generated image with everything needed to reproduce it. Notebooks display the image.
 
     Args:
-        image: RGB, or L from a grey model.
-        prompt: the text it was generated from, or a class name; empty for a reference image without a text.
-        seed: the seed of all its noise.
+        image: the image, in mode RGB, or L for a grey model.
+        prompt: the prompt or class name; empty if only a reference image was given.
+        seed: the seed of the noise.
         config: the sampling settings, with ``auto`` and other defaults resolved.
-        details: what else determined it, by name: the model, the version of the library, and whatever was used of a
-            composition or an edit.
-        trajectory: its denoising steps, where they were requested.
+        details: everything else that determined the image: the model, the version of the library, and the parts of the
+            composition or edit that were used.
+        trajectory: the denoising steps, if requested.
     """
 
     image: Image.Image
@@ -49,12 +49,12 @@ class GeneratedImage:
 
     @property
     def metadata(self) -> dict[str, Any]:
-        """Return prompt, seed, details and settings in one dictionary of JSON values, as files and manifest hold it."""
+        """Prompt, seed, details and settings as JSON values, as stored in image files and the manifest."""
         return {"prompt": self.prompt, "seed": self.seed, **self.details, **self.config.model_dump(mode="json")}
 
     @property
     def title(self) -> str:
-        """Describe what the image shows: the prompt, and the second prompt if there is one."""
+        """The prompt, followed by the second prompt if there is one."""
         title = self.prompt or f"like {Path(self.details.get('like', '')).name}"
         for name in ("then", "towards"):
             if name in self.details:
@@ -63,22 +63,23 @@ class GeneratedImage:
 
     @property
     def subtitle(self) -> str:
-        """Describe what distinguishes the image from others with the same title: its seed, or its share of a blend."""
+        """The seed, or the interpolation weight, which distinguishes images with the same title."""
         share = self.details.get("towards_share")
         return f"seed {self.seed}" if share is None else f"{share:.0%} of the way"
 
     def save(self, path: str | Path) -> None:
-        """Write the image with its metadata, in the format of the path's suffix; replaces a file of that name.
+        """Write the image with its metadata, in the format given by the file extension. Overwrites an existing file.
 
-        A PNG holds each value as a text chunk, a JPEG or WebP file all values as JSON in its EXIF description.
+        A PNG file stores each metadata value as a text chunk; other formats store all values as JSON in the EXIF
+        description.
 
         Raises:
-            CaptionlessError: the suffix names no image format, or the file cannot be written.
+            CaptionlessError: the path has no image extension, or the file cannot be written.
         """
         kind = Image.registered_extensions().get(Path(path).suffix.lower())
         if kind not in Image.SAVE:
             raise CaptionlessError(
-                f"{path} has no suffix of an image format. Save it as .png, .jpg or .webp.", parameter="path"
+                f"{path} has no image extension. Save the image as .png, .jpg or .webp.", parameter="path"
             )
         with atomic_write(path) as temporary:
             if kind == "PNG":
@@ -89,25 +90,25 @@ class GeneratedImage:
                 self.image.save(temporary, format=kind, exif=exif)
 
     def _repr_png_(self) -> bytes:
-        """Return the image as PNG data, for notebooks."""
+        """Return the image as PNG data, which notebooks display."""
         file = io.BytesIO()
         self.image.save(file, format="PNG")
         return file.getvalue()
 
     def __array__(self, dtype: Any = None, copy: bool | None = None) -> Any:
-        """Return the pixels, uint8 (height, width, 3), or (height, width) of a grey image, for ``numpy.asarray``."""
+        """Support ``numpy.asarray``: return the pixels, uint8, (height, width, 3), or (height, width) if grey."""
         import numpy as np
 
         return np.array(self.image, dtype=dtype)
 
     def __repr__(self) -> str:
-        """Describe the image in one line."""
+        """Return size, title and subtitle."""
         width, height = self.image.size
         return f"<GeneratedImage of {width} x {height} pixels: {self.title!r}, {self.subtitle}>"
 
 
 def png_text(metadata: dict[str, Any]) -> PngInfo:
-    """Return metadata as PNG text chunks; values that are not text become JSON, and None is left out."""
+    """Return metadata as PNG text chunks; values other than strings are stored as JSON, and None is omitted."""
     text = PngInfo()
     for name, value in metadata.items():
         if value is not None:
@@ -117,7 +118,7 @@ def png_text(metadata: dict[str, Any]) -> PngInfo:
 
 
 def composition_details(composition: Composition, edit: Edit | None) -> dict[str, Any]:
-    """Return the parts of a composition and an edit that are in use, by name, as JSON values for records."""
+    """Return the values of a composition and an edit that are in use, as JSON values for the metadata."""
     given: dict[str, Any] = {
         "negative": composition.negative,
         "also": [list(one) for one in composition.also] or None,
@@ -134,5 +135,5 @@ def composition_details(composition: Composition, edit: Edit | None) -> dict[str
 
 
 def _source(image: Image.Image | None) -> str | None:
-    """Return the file that an image was opened from, as Pillow notes it."""
+    """Return the path of the file that Pillow opened an image from."""
     return None if image is None else str(getattr(image, "filename", "") or "an image without a file")

@@ -1,4 +1,4 @@
-"""Prompts and files of prompts: one prompt per line, or JSON lines with settings for each."""
+"""Prompts and prompt files, which contain one prompt per line or JSON lines with settings per prompt."""
 
 from __future__ import annotations
 
@@ -22,11 +22,11 @@ _EXAMPLE = 'Write {"prompt": "a red rose", "n": 4, "label": "rose"}, or plain te
 
 @dataclass(frozen=True, config=ConfigDict(strict=True, str_strip_whitespace=True, allow_inf_nan=False))
 class Prompt:
-    """A prompt and what its line of a file says about it; None where it says nothing.
+    """A prompt with the settings from its line in a prompt file; None means not given.
 
     Args:
         text: the prompt.
-        label: the class of what it describes, for evaluation.
+        label: the class that the prompt describes, for evaluation.
         negative: a prompt to guide away from.
         n: number of images.
         seed: seed of the first image.
@@ -47,20 +47,22 @@ def label_prompt(label: str) -> Prompt:
 
 
 def read_prompts(file: Path) -> list[Prompt]:
-    """Return the prompts of a file, without blank lines.
+    """Read a prompt file; blank lines are ignored.
 
     Args:
-        file: text with one prompt per line; or, if a line begins with ``{``, JSON lines: objects with a ``prompt`` and
-            any of ``label``, ``negative``, ``n``, ``seed``, ``guidance`` (other keys are ignored). ``-`` is the
-            standard input.
+        file: a text file with one prompt per line. If a line starts with ``{``, the file is read as JSON lines, i.e.
+            objects with a ``prompt`` and optionally ``label``, ``negative``, ``n``, ``seed`` and ``guidance`` (other
+            keys are ignored). ``-`` reads from standard input.
 
     Raises:
-        CaptionlessError: the file cannot be read or holds no prompt, or a line is wrong; the message names the line.
+        CaptionlessError: the file cannot be read, contains no prompt, or has an invalid line.
     """
-    # Not splitlines: JSON may hold line separators of Unicode as they are.
+    # Not splitlines, because JSON strings may contain Unicode line separators.
     lines = [(number, line.strip()) for number, line in enumerate(_read(file).split("\n"), 1) if line.strip()]
     if not lines:
-        raise CaptionlessError(f"{file} holds no prompt. Write one per line.", parameter="prompts", value=file)
+        raise CaptionlessError(
+            f"{file} contains no prompt. Write one prompt per line.", parameter="prompts", value=file
+        )
     if any(line.startswith("{") for _, line in lines):
         return [_parse(line, f"{file}, line {number}") for number, line in lines]
     return [Prompt(line) for _, line in lines]
@@ -71,8 +73,8 @@ def _read(file: Path) -> str:
         data = sys.stdin.buffer.read() if str(file) == "-" else file.read_bytes()
         return data.decode("utf-8-sig")
     except (OSError, UnicodeDecodeError) as error:
-        reason = error.strerror if isinstance(error, OSError) else "it is not UTF-8 text"
-        message = f"cannot read the prompts in {file}: {reason}. Name a UTF-8 text file with one prompt per line."
+        reason = error.strerror if isinstance(error, OSError) else "the file is not UTF-8 text"
+        message = f"cannot read the prompts in {file}: {reason}. Pass a UTF-8 text file with one prompt per line."
         raise CaptionlessError(message, parameter="prompts", value=file) from error
 
 
@@ -80,10 +82,10 @@ def _parse(line: str, where: str) -> Prompt:
     try:
         entry = json.loads(line)
     except ValueError as error:
-        raise CaptionlessError(f"{where}: not JSON ({error}). {_EXAMPLE}", parameter="prompts") from error
+        raise CaptionlessError(f"{where}: invalid JSON ({error}). {_EXAMPLE}", parameter="prompts") from error
     text = entry.pop("prompt", None) if isinstance(entry, dict) else None
     if not isinstance(text, str) or not text.strip():
-        raise CaptionlessError(f"{where}: no prompt. {_EXAMPLE}", parameter="prompts")
+        raise CaptionlessError(f"{where}: `prompt` is missing or empty. {_EXAMPLE}", parameter="prompts")
     try:
         return Prompt(**(entry | {"text": text}))
     except ValidationError as error:
@@ -94,7 +96,7 @@ def _parse(line: str, where: str) -> Prompt:
 
 
 def parse_weighted_prompt(text: str) -> tuple[str, float]:
-    """Parse a prompt of --also; a number after its last colon is its weight."""
+    """Parse a prompt of the form ``text:weight``; without a number after the last colon, the weight is 1."""
     words, colon, end = text.rpartition(":")
     if colon and re.fullmatch(r"\s*[-+]?(\d+\.?\d*|\.\d+)\s*", end):
         return words.strip(), float(end)
@@ -102,17 +104,19 @@ def parse_weighted_prompt(text: str) -> tuple[str, float]:
 
 
 def check_prompts(prompts: Sequence[str], n: int, seed: int, composition: Composition | None = None) -> None:
-    """Raise unless every prompt has a text (or a reference image) and all ``n`` seeds from ``seed`` on are in range."""
+    """Raise unless every prompt has a text or a reference image, and all ``n`` seeds are in range."""
     wordless = composition is not None and composition.like is not None
     empty = next((i for i, prompt in enumerate(prompts, 1) if not prompt.strip()), None)
     if not prompts or (empty and not wordless):
         where = f" (number {empty} of {len(prompts)})" if len(prompts) > 1 else ""
         raise CaptionlessError(
-            f'an empty prompt{where}. Describe the image, such as "a red rose".', parameter="prompts", value=prompts
+            f'the prompt{where} is empty. Describe the image, for example "a red rose".',
+            parameter="prompts",
+            value=prompts,
         )
     if n < 1:
-        raise CaptionlessError(f"`n` must be at least 1, not {n}.", parameter="n", value=n)
+        raise CaptionlessError(f"`n` must be at least 1, not {n}. Try `n=1`.", parameter="n", value=n)
     if not 0 <= seed <= MAX_SEED - n + 1:
         raise CaptionlessError(
-            f"`seed` must be a whole number from 0 to {MAX_SEED - n + 1}, not {seed}.", parameter="seed", value=seed
+            f"`seed` must be from 0 to {MAX_SEED - n + 1}, not {seed}. Try `seed=0`.", parameter="seed", value=seed
         )

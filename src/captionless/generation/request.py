@@ -1,4 +1,4 @@
-"""Requests for images: prompts, photographs and options, checked before any work, and generated into a folder."""
+"""Validate a request for images before any work, and generate its images into a folder."""
 
 from __future__ import annotations
 
@@ -25,14 +25,14 @@ from captionless.generation.writer import ImageWriter
 from captionless.progress import Progress
 
 BLEND_IMAGES = 8
-"""Images from a prompt to another unless their number is given: a row of the sample grid."""
+"""Default number of images of an interpolation between two prompts, which is one row of the sample grid."""
 MOST_SHOWN = 480
-"""Images in a sample grid at most."""
+"""Maximum number of images in a sample grid."""
 
 
 @dataclass(frozen=True)
 class PromptGroup:
-    """Prompts of a request that share their settings; ``own_guidance`` is the scale that they bring along."""
+    """Prompts of a request with the same settings; ``own_guidance`` is the guidance scale from the prompt file."""
 
     prompts: Sequence[Prompt]
     n: int
@@ -50,21 +50,21 @@ class PromptGroup:
 
 
 def read_request(request: GenerateRequest, sampling: SamplingConfig) -> list[PromptGroup]:
-    """Read the files of a request, check all that it asks for, and group neighbouring prompts with the same settings.
+    """Read the files of a request, validate it, and group consecutive prompts with the same settings.
 
-    What a prompt says itself (``n``, ``seed``, ``guidance``, ``negative``) takes precedence.
+    The settings of a prompt file (``n``, ``seed``, ``guidance``, ``negative``) override those of the request.
 
     Raises:
-        CaptionlessError: a file cannot be read, a value is out of range, or parts of the request do not fit together
-            or do not fit the model.
+        CaptionlessError: a file cannot be read, a value is out of range, or options of the request are incompatible
+            with each other or with the model.
     """
     for scale in request.guidance:
         sampling.replace(guidance=scale)  # raises if it is out of range
     prompts = _prompts(request)
     if len(request.guidance) > 1 and any(prompt.guidance is not None for prompt in prompts):
         raise CaptionlessError(
-            "a prompt of the file has a guidance scale of its own, so several scales cannot be compared. Give one "
-            "scale, or remove it from the file.",
+            "several guidance scales cannot be compared, because a prompt in the file sets its own scale. Pass one "
+            "guidance scale, or remove the scale from the file.",
             parameter="guidance",
             value=request.guidance,
         )
@@ -97,14 +97,14 @@ def generate_into(
     scales: Sequence[float],
     progress: Progress,
 ) -> Iterator[Path]:
-    """Generate all images of a request, write each at once, and yield its path; last, write a sample grid of several.
+    """Generate and write all images of a request, and yield the path of each. Finally, write a sample grid.
 
     Args:
         writer: the folder to write into.
         generator: the model.
-        groups: see ``read_request``.
-        scales: guidance scales to compare: every prompt and seed is used at each of them.
-        progress: receives the number of images done, and where the sample grid and trajectories are.
+        groups: the prompts, as returned by ``read_request``.
+        scales: guidance scales to compare; every prompt and seed is sampled with each scale.
+        progress: receives the number of finished images, and the paths of the sample grid and trajectories.
     """
     total, done = len(scales) * sum(len(group.prompts) * group.n for group in groups), 0
     columns: list[list[GeneratedImage]] = [[] for _ in scales]
@@ -128,7 +128,7 @@ def _generate(
     group: PromptGroup, generator: Generator, scale: float, scales: Sequence[float]
 ) -> Iterator[GeneratedImage]:
     sampling = group.sampling
-    if len(scales) > 1:  # the columns of a comparison differ in nothing but their scale
+    if len(scales) > 1:  # the columns of a comparison differ only in the guidance scale
         sampling = generator.resolve(sampling.replace(guidance=min(scales)), group.start)
     images = generator.stream(
         [prompt.text for prompt in group.prompts],
@@ -147,7 +147,7 @@ def _generate(
 
 
 def _grid(columns: Sequence[Sequence[GeneratedImage]], scales: Sequence[float]) -> Image.Image:
-    """Draw a sample grid; each guidance scale of a comparison has a column, and each image a row."""
+    """Draw a sample grid. In a comparison of guidance scales, each scale is a column and each image a row."""
     if len(columns) == 1:
         return sample_grid(columns[0])
     titles = [image.title for image in columns[0]]
@@ -157,14 +157,14 @@ def _grid(columns: Sequence[Sequence[GeneratedImage]], scales: Sequence[float]) 
 
 
 def _prompts(request: GenerateRequest) -> list[Prompt]:
-    """Return the prompts given directly and in a file, or the class names if the model is class-conditional."""
+    """Return the prompts of the request and of its prompt file, or the class names for a class-conditional model."""
     classes = load_config(request.model).classes
     check_classes(request.model, classes, request.classes, words=bool(request.words or request.prompts))
     prompts = [Prompt(text) for text in (request.classes if classes else request.words)]
     if request.prompts is not None:
         prompts += read_prompts(request.prompts)
     if not prompts and request.like is None:
-        raise CaptionlessError('no prompt given. Describe the image, such as "a red rose".', parameter="prompts")
+        raise CaptionlessError('no prompt given. Describe the image, for example "a red rose".', parameter="prompts")
     return prompts or [Prompt("")]
 
 
@@ -172,7 +172,7 @@ def _photo(option: str, path: Path | None) -> Image.Image | None:
     if path is None:
         return None
     if path.is_dir():
-        raise CaptionlessError(f"`{option}` is a folder: {path}. Name one image file.", parameter=option, value=path)
+        raise CaptionlessError(f"`{option}` is a folder: {path}. Pass an image file.", parameter=option, value=path)
     image = decode_image(path)
-    image.filename = str(path)  # type: ignore[attr-defined]  # as Image.open does; recorded with each image
+    image.filename = str(path)  # type: ignore[attr-defined]  # as set by Image.open; stored in the metadata
     return image

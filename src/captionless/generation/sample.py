@@ -1,4 +1,4 @@
-"""Sampling of a model: conditions and seeds in, pixels out."""
+"""Sample images from a model, given condition vectors and seeds."""
 
 from __future__ import annotations
 
@@ -16,7 +16,8 @@ from captionless.data.arrays import denormalise
 from captionless.device import autocast, exact_convolutions, resolve_precision
 from captionless.diffusion import super_resolution
 from captionless.diffusion.guidance import Guidance, GuidedPrediction, WeightedCondition
-from captionless.diffusion.reverse import OnStep, ReverseProcess, SamplerRun, Step, advance
+from captionless.diffusion.reverse import ReverseProcess
+from captionless.diffusion.sampler_run import OnStep, SamplerRun, Step, advance
 from captionless.diffusion.samplers import SAMPLERS
 from captionless.diffusion.schedules import Schedule, add_noise, karras_times, sampling_times, time_at
 from captionless.errors import CaptionlessError
@@ -25,14 +26,14 @@ from captionless.models.unet import Denoiser
 from captionless.progress import Progress
 
 MAX_SEED = 2**32 - 1
-"""PyTorch's CPU generator reads 32 bits of a seed: larger seeds would only repeat images."""
+"""PyTorch's CPU generator uses only 32 bits of a seed, so larger seeds would repeat images."""
 _TRACE = 0.05
-"""An ``alpha`` below this at the first time is treated as pure noise."""
+"""If ``alpha`` at the first time is below this value, the initial state is treated as pure noise."""
 
 
 @dataclass(frozen=True)
 class Stage:
-    """A denoiser, on the compute device, and the config of its model: the base stage or super-resolution."""
+    """The denoiser of a base model or super-resolution stage, on its device, with its model config."""
 
     denoiser: Denoiser
     config: ModelConfig
@@ -40,9 +41,10 @@ class Stage:
 
 @dataclass(frozen=True)
 class ImageBatch:
-    """A batch of images to sample with the same settings, one per generator; see ``sample_batches``.
+    """A batch of images to sample with the same settings; see ``sample_batches``.
 
-    The generators, sources of all noise of an image, are on the CPU: a seed gives the same noise on every machine.
+    All noise of an image comes from its own random generator. The generators are on the CPU, so that a seed gives the
+    same noise on every machine.
     """
 
     prompts: Sequence[WeightedCondition]
@@ -52,7 +54,7 @@ class ImageBatch:
     edit: Edit | None = None
 
     def noise(self, channels: int, size: int) -> Tensor:
-        """Draw the next noise of each image, (n, channels, size, size)."""
+        """Draw new noise for each image from its generator, (n, channels, size, size)."""
         rows = [torch.randn(channels, size, size, generator=generator) for generator in self.generators]
         return torch.stack(rows).to(self.prompts[0].condition.device)
 
@@ -64,7 +66,7 @@ def sample(
     config: SamplingConfig | None = None,
     progress: Progress | None = None,
 ) -> Tensor:
-    """Return all images of ``sample_batches`` in one tensor; ``progress`` receives the number of images done."""
+    """Return all images of ``sample_batches`` as one tensor; ``progress`` receives the number of finished images."""
     done: list[Tensor] = []
     for pixels in sample_batches(stages, prompts, seeds, config):
         done.append(pixels)
@@ -84,27 +86,30 @@ def sample_batches(
     edit: Edit | None = None,
     on_step: OnStep | None = None,
 ) -> Iterator[Tensor]:
-    """Run the reverse process once for each seed; a seed gives the same image in any batch.
+    """Sample one image per seed, batch by batch. The image for a seed does not depend on the batch.
 
     Args:
-        stages: the model alone, or the base stage and its super-resolution stage.
-        prompts: what each image shows, conditions (n, d); a plain tensor is one prompt. Zeros sample unconditionally.
-        seeds: n whole numbers.
-        config: how to sample.
-        negative: conditions (n, d) instead of the null condition.
-        edit: a photograph to start from.
-        on_step: receives every step of every batch, numbered through all stages; all at the size of the last stage.
+        stages: the base stage, followed by its super-resolution stage if there is one.
+        prompts: weighted conditions, or a tensor of condition vectors (n, d); zeros sample unconditionally.
+        seeds: n integers.
+        config: the sampling settings.
+        negative: conditions to guide away from, in place of the null condition, (n, d).
+        edit: a photograph to edit.
+        on_step: called after every step of every batch. Steps are numbered consecutively through all stages, and their
+            images are resized to the size of the last stage.
 
     Yields:
-        The images of each batch: uint8 (n, channels, size, size), on the CPU.
+        The images of each batch, uint8, (n, channels, size, size), on the CPU.
 
     Raises:
-        CaptionlessError: the counts of conditions and seeds differ.
+        CaptionlessError: the numbers of conditions and seeds differ, or are 0.
     """
     prompts = [WeightedCondition(prompts)] if torch.is_tensor(prompts) else list(prompts)
     count = len(prompts[0].condition)
     if not count or count != len(seeds):
-        raise CaptionlessError(f"there are {count} conditions and {len(seeds)} seeds. Give one seed per condition.")
+        raise CaptionlessError(
+            f"there are {count} conditions and {len(seeds)} seeds. Pass one seed per condition, and at least one."
+        )
     config = config or SamplingConfig()
     device = next(stages[0].denoiser.parameters()).device
     precision = resolve_precision(config.precision, device)
@@ -123,7 +128,7 @@ def sample_batches(
 
 
 def _sample_batch(stages: Sequence[Stage], batch: ImageBatch, on_step: OnStep | None) -> Tensor:
-    """Return images, (n, channels, size, size), in about [-1, 1]."""
+    """Return the images of a batch, in about [-1, 1], (n, channels, size, size)."""
     images, before, size = torch.empty(0), 0, stages[-1].config.size
     for stage in stages:
         low_res = None
@@ -141,7 +146,7 @@ def _sample_batch(stages: Sequence[Stage], batch: ImageBatch, on_step: OnStep | 
 
 
 def start_stage(stage: Stage, batch: ImageBatch, low_res: Tensor | None = None) -> SamplerRun:
-    """Start sampling a batch at one stage; ``low_res``, for a super-resolution stage, is ``low_res_input``."""
+    """Start sampling a batch with one stage; a super-resolution stage also needs ``low_res_input``."""
     model, config, edit = stage.config, batch.config, batch.edit
     channels, schedule = model.denoiser.channels, model.schedule
 
@@ -159,7 +164,7 @@ def start_stage(stage: Stage, batch: ImageBatch, low_res: Tensor | None = None) 
         times = karras_times(schedule, config.steps, start)
     else:
         times = sampling_times(config.steps, start)
-    # Noise alone, unless much of an image is to be expected there, as at the end of a short linear schedule.
+    # Not pure noise if alpha is large, for example at the end of a short linear schedule.
     pure = start == 1 and float(schedule.alpha_sigma(times[0])[0]) < _TRACE
     if edit is not None:
         known = photo_tensor(edit.photo, model.size, channels).to(x.device)
@@ -174,16 +179,17 @@ def start_stage(stage: Stage, batch: ImageBatch, low_res: Tensor | None = None) 
 
 
 def low_res_input(stage: Stage, images: Tensor, batch: ImageBatch) -> Tensor:
-    """Return the low-resolution channels of a super-resolution stage for the base stage's images."""
+    """Return the low-resolution input channels of a super-resolution stage, given the images of the base stage."""
     small = images.clamp(-1, 1)
     level = torch.full((len(small),), batch.config.upsample_noise, device=small.device)
     return super_resolution.low_res_channels(small, stage.config.size, level, batch.noise(*small.shape[1:3]))
 
 
 def guided_times(config: SamplingConfig, schedule: Schedule, start: float = 1.0) -> tuple[float, float]:
-    """Return the times between which guidance acts; see ``SamplingConfig.guidance_interval``.
+    """Return the interval of times at which guidance is applied.
 
-    Unless chosen, they lie at ``config.guidance_levels``, scaled to the time ``start`` at which sampling begins.
+    This is ``config.guidance_interval`` if given. Otherwise it consists of the times with the noise levels
+    ``config.guidance_levels``, scaled by the time ``start`` at which sampling starts.
     """
     if config.guidance_interval is not None:
         return config.guidance_interval
@@ -194,6 +200,6 @@ def guided_times(config: SamplingConfig, schedule: Schedule, start: float = 1.0)
 
 
 def to_images(pixels: Tensor) -> list[Image.Image]:
-    """Turn uint8 (n, channels, size, size) into PIL images, grey for one channel."""
+    """Convert a uint8 tensor, (n, channels, size, size), to PIL images, in mode RGB or L."""
     arrays = pixels.permute(0, 2, 3, 1).numpy()
     return [Image.fromarray(array.squeeze(-1) if array.shape[-1] == 1 else array) for array in arrays]

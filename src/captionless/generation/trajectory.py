@@ -1,11 +1,11 @@
-"""Denoising trajectories: how an image emerges from noise, as a strip of steps and as an animation.
+"""Denoising trajectories, which show the steps from noise to image as a strip or an animation.
 
     (image,) = generator.generate("a daisy", trajectory=True)
     image.trajectory.strip().save("daisy-trajectory.png")
 
-Every step leads from a noisy image ``xt`` through ``x0``, the clean image that is predicted from it. The prediction of
-the last step is the finished image. The steps of a super-resolution stage follow those of the base model, whose smaller
-images are drawn at the same size.
+Every step has a noisy image ``xt`` and the clean image ``x0`` predicted from it. The prediction of the last step is the
+final image. The steps of a super-resolution stage follow those of the base model, whose images are enlarged to the same
+size.
 """
 
 from __future__ import annotations
@@ -17,20 +17,20 @@ import numpy as np
 from PIL import Image
 
 from captionless.data.arrays import denormalise
-from captionless.diffusion.reverse import Step
+from captionless.diffusion.sampler_run import Step
 from captionless.generation.grids import MARGIN, resize_to_cell, sample_grid
 from captionless.generation.sample import to_images
 
 CELL = 128
-"""Least side of a drawn image, in pixels."""
+"""Minimum side length of a drawn image, in pixels."""
 MAX_FRAMES = 60
-"""Most steps that are kept of an image."""
+"""Maximum number of steps that are kept per image."""
 FRAME_MILLISECONDS, PAUSE_MILLISECONDS = 120, 2500
 
 
 @dataclass(frozen=True)
 class Frame:
-    """One denoising step of an image: its number, its time ``t``, the noisy image, and the image predicted from it."""
+    """One denoising step of an image: its index, its time ``t``, the noisy image, and the predicted clean image."""
 
     step: int
     t: float
@@ -40,21 +40,21 @@ class Frame:
 
 @dataclass(frozen=True)
 class Trajectory:
-    """The denoising steps of one image: at most 60, evenly chosen."""
+    """The denoising steps of one image, at most 60, evenly spaced."""
 
     frames: tuple[Frame, ...]
 
     def strip(self, columns: int = 10) -> Image.Image:
-        """Draw the noisy images in one row and the predictions in a second, at most ``columns`` of each."""
+        """Draw a row of noisy images and a row of predictions, for at most ``columns`` evenly spaced steps."""
         shown = [self.frames[i] for i in choose_frames(len(self.frames), columns)]
         rows = [[frame.xt for frame in shown], [frame.x0 for frame in shown]]
         heads = [f"step {frame.step + 1}, t = {frame.t:.2f}" for frame in shown]
         return sample_grid(rows, ["noisy image xt", "predicted image x0"], self._cell, heads)
 
     def animation(self) -> bytes:
-        """Return a GIF of the noisy image next to the predicted one, which repeats after a pause."""
+        """Return a looping GIF that shows the noisy image next to the predicted image."""
         pages = [self._page(frame) for frame in self.frames]
-        # Pillow's best choice of 256 colours takes longer than sampling, so only the last page, shown longest, gets it.
+        # Pillow's default quantisation takes longer than sampling, so it is only used for the last page.
         pages = [page.quantize(method=Image.Quantize.FASTOCTREE) for page in pages[:-1]] + [pages[-1].quantize()]
         durations = [FRAME_MILLISECONDS] * (len(pages) - 1) + [PAUSE_MILLISECONDS]
         file = io.BytesIO()
@@ -74,9 +74,9 @@ class Trajectory:
 
 
 class TrajectoryRecorder:
-    """Records the steps of every image that a generator samples, as its ``on_step``.
+    """Record the steps of all images that a generator samples; ``record`` is used as its ``on_step``.
 
-    Of the ``steps`` per image at most ``MAX_FRAMES`` are kept, evenly chosen, as pixels of 8 bits.
+    Of the ``steps`` per image, at most ``MAX_FRAMES`` evenly spaced steps are kept, as 8-bit images.
     """
 
     def __init__(self, steps: int) -> None:
@@ -84,7 +84,7 @@ class TrajectoryRecorder:
         self._steps: list[Step] = []
 
     def record(self, step: Step) -> None:
-        """Keep one step of all images of a batch, if it is among the chosen ones."""
+        """Keep a step of all images of a batch, if it is among the steps to keep."""
         if step.number in self._kept:
             self._steps.append(Step(step.number, step.t, denormalise(step.x), denormalise(step.x0)))
 
@@ -99,5 +99,5 @@ class TrajectoryRecorder:
 
 
 def choose_frames(count: int, most: int) -> list[int]:
-    """Choose at most ``most`` of the numbers from 0 to ``count - 1``, evenly spaced, the last one included."""
+    """Return at most ``most`` evenly spaced indices from 0 to ``count - 1``, including the last."""
     return [round(i) for i in np.linspace(count - 1, 0, min(count, most))[::-1]]

@@ -1,4 +1,4 @@
-"""Write images into a folder: numbered files that hold their metadata, and never replace another file."""
+"""Write images into a folder as numbered files with metadata, without overwriting existing files."""
 
 from __future__ import annotations
 
@@ -24,16 +24,16 @@ _GRIDS = r"grid-(\d+)\.png"
 
 
 class ImageWriter:
-    """A folder that images are added to: ``0001.png`` onward, ``grid-0001.png``, ``manifest.jsonl``.
+    """Add images to a folder, as ``0001.png``, ``0002.png`` and so on, ``grid-0001.png``, and ``manifest.jsonl``.
 
-    Each PNG holds as text what its line of the manifest says. Several processes may add to one folder at once: a
-    number belongs to the process that creates its file first.
+    Each PNG file stores the same metadata as its line in the manifest. Several processes can write to the same folder
+    at the same time; they never use the same number.
 
     Args:
-        folder: created on the first write.
+        folder: the folder, which is created on the first write.
 
     Raises:
-        CaptionlessError: the path is a file, or cannot be read.
+        CaptionlessError: ``folder`` is a file, or cannot be read.
     """
 
     def __init__(self, folder: str | Path) -> None:
@@ -41,16 +41,16 @@ class ImageWriter:
         with self._reporting("read"):
             if self.folder.exists() and not self.folder.is_dir():
                 raise CaptionlessError(
-                    f"{self.folder} is a file. Name a folder with `out`.", parameter="out", value=folder
+                    f"{self.folder} is a file. Choose a folder as `out`.", parameter="out", value=folder
                 )
 
     def add(self, image: GeneratedImage) -> Path:
-        """Write an image under the next free number, with its trajectory if it has one; return its path.
+        """Write an image, and its trajectory if it has one, under the next free number; return the path of the image.
 
-        The trajectory becomes two files, ``0001-trajectory.png`` and ``0001-trajectory.gif``.
+        The trajectory is written to two files, such as ``0001-trajectory.png`` and ``0001-trajectory.gif``.
 
         Raises:
-            CaptionlessError: something cannot be written.
+            CaptionlessError: a file cannot be written.
         """
         path = self._write(image.image, "{:04d}.png", _IMAGES, pnginfo=png_text(image.metadata))
         self._append_to_manifest({"file": path.name, **image.metadata})
@@ -62,7 +62,7 @@ class ImageWriter:
         return path
 
     def add_grid(self, grid: Image.Image) -> Path:
-        """Write a sample grid under the next free number; return its path."""
+        """Write a sample grid under the next free number, and return its path."""
         return self._write(grid, "grid-{:04d}.png", _GRIDS)
 
     def _write(self, image: Image.Image, name: str, pattern: str, **options: Any) -> Path:
@@ -76,14 +76,14 @@ class ImageWriter:
         return path
 
     def _next(self, pattern: str) -> int:
-        """Return one more than the highest number among the files of this pattern, in any case."""
+        """Return one more than the highest number among the files that match ``pattern``, ignoring case."""
         with self._reporting("read"):
             names = [path.name for path in self.folder.iterdir()] if self.folder.is_dir() else []
         found = (re.fullmatch(pattern, name, re.IGNORECASE) for name in names)
         return 1 + max((int(match[1]) for match in found if match), default=0)
 
     def _claim(self, name: str, first: int) -> Path:
-        """Create an empty file under the first number, from ``first`` on, that no file has; return its path."""
+        """Create an empty file under the first free number, starting at ``first``; return its path."""
         with self._reporting("write into"):
             self.folder.mkdir(parents=True, exist_ok=True)
             for number in count(first):
@@ -94,11 +94,11 @@ class ImageWriter:
         return path
 
     def _append_to_manifest(self, entry: dict[str, Any]) -> None:
-        """Append a line in one write, so that lines which other processes append meanwhile are kept."""
+        """Append a line with a single write, so that lines from other processes are not lost."""
         data = (json.dumps(entry, ensure_ascii=False) + "\n").encode(errors=ENCODING_ERRORS)
         with self._reporting(f"write {MANIFEST} in"), (self.folder / MANIFEST).open("a+b", buffering=0) as file:
             end = file.seek(0, os.SEEK_END)
-            # If the file was empty, its content now is a line that another process is still writing.
+            # If the file was empty when it was opened, any content now is a line that another process is still writing.
             if end:
                 file.seek(end - 1)
                 if file.read(1) != b"\n":

@@ -1,4 +1,4 @@
-"""The denoising networks, their building blocks and presets, and what is done with their weights."""
+"""The denoiser, its building blocks and presets, weight averaging (EMA), and Net2Net expansion."""
 
 from captionless.models import ema as ema
 from captionless.models.blocks import CrossAttention as CrossAttention

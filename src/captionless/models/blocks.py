@@ -11,23 +11,24 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 GROUP = 16
-"""Channels per normalisation group. A fixed size (not a fixed count) lets a network be widened without changing the
-statistics of the groups it already has."""
+"""Channels per normalisation group. The group size is fixed, rather than the number of groups, so that a network can be
+widened without changing the statistics of its existing groups."""
 
 HEAD = 32
-"""Channels per attention head; fixed for the same reason."""
+"""Channels per attention head, fixed for the same reason."""
 
 
 def head_width(channels: int) -> int:
-    """Return the channels of each attention head: ``HEAD``, or ``GROUP`` if that does not divide."""
+    """Return the channels per attention head: ``HEAD``, or ``GROUP`` if ``HEAD`` does not divide ``channels``."""
     return HEAD if channels % HEAD == 0 else GROUP
 
 
 def sinusoidal_embedding(t: Tensor, frequencies: int = 64, fastest: float = 1000.0) -> Tensor:
-    """Return cosines and sines of ``t``, (n,), at ``frequencies`` from 1 to ``fastest``: (n, 2 * frequencies), float32.
+    """Return the sinusoidal embedding of times ``t``, (n,), with shape (n, 2 * frequencies), float32.
 
-    The positional encoding of "Attention is all you need" (arXiv:1706.03762, section 3.5), used for
-    diffusion time since DDPM (arXiv:2006.11239, app. B).
+    It consists of cosines and sines with frequencies from 1 to ``fastest``. This is the positional encoding of
+    "Attention is all you need" (arXiv:1706.03762, section 3.5), which DDPM uses for the diffusion time
+    (arXiv:2006.11239, app. B).
     """
     exponents = torch.arange(frequencies, device=t.device, dtype=torch.float32) / (frequencies - 1)
     angles = t.float()[:, None] * fastest ** exponents[None, :]
@@ -35,21 +36,22 @@ def sinusoidal_embedding(t: Tensor, frequencies: int = 64, fastest: float = 1000
 
 
 def zero_weights(layer: nn.Module) -> None:
-    """Zero-initialise a layer, so that its residual branch contributes nothing at first."""
+    """Zero-initialise a layer, so that its residual branch initially outputs 0."""
     for weight in layer.parameters():
         nn.init.zeros_(weight)
 
 
 def group_norm(channels: int) -> nn.GroupNorm:
-    """Return a group normalisation with ``GROUP`` channels per group (arXiv:1803.08494)."""
+    """Return a group normalisation layer with ``GROUP`` channels per group (arXiv:1803.08494)."""
     return nn.GroupNorm(max(1, channels // GROUP), channels)
 
 
 class ResidualBlock(nn.Module):
-    """Two 3x3 convolutions with a residual connection; the embedding scales and shifts between them.
+    """Residual block of two 3x3 convolutions, conditioned on the embedding.
 
-    Time and condition reach every layer as scale and shift of the second normalisation (adaptive group normalisation,
-    arXiv:2105.05233, section 3). The arguments are those of ``Parts.block``; ``embedding`` is its width.
+    The embedding of time and condition sets the scale and shift of the second normalisation (adaptive group
+    normalisation, arXiv:2105.05233, section 3). The arguments are those of ``Parts.block``; ``embedding`` is the width
+    of the embedding.
     """
 
     def __init__(
@@ -68,12 +70,12 @@ class ResidualBlock(nn.Module):
         self.norm2 = norm(channels)
         self.dropout = nn.Dropout(dropout)
         self.conv2 = nn.Conv2d(channels, channels, 3, padding=1)
-        # The block starts as the identity, so that a deep stack is trainable from the first step.
+        # The block is initially the identity, so that deep networks train stably from the start.
         zero_weights(self.conv2)
 
     def forward(self, x: Tensor, embedding: Tensor) -> Tensor:
         """Map (n, channels, h, w) and (n, embedding) to (n, channels, h, w)."""
-        # Pairs (scale, shift) lie side by side, so that a wider network appends rows instead of moving them.
+        # Scale and shift of a channel are adjacent, so that widening the network appends rows without moving old ones.
         scale, shift = self.modulation(embedding).unflatten(1, (-1, 2))[..., None, None].unbind(2)
         h = self.conv1(self.activation(self.norm1(x)))
         h = torch.addcmul(shift, self.norm2(h), 1 + scale)
@@ -95,7 +97,7 @@ class SelfAttention(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """Map (n, channels, h, w) to the same shape."""
         n, _, height, width = x.shape
-        # (n, heads, q|k|v, head channels, positions): heads outermost, again so that widening appends.
+        # (n, heads, q|k|v, head channels, positions): heads come first, so that widening the network appends rows.
         qkv = self.qkv(self.norm(x)).reshape(n, self.heads, 3, -1, height * width).transpose(3, 4)
         q, k, v = (part.contiguous() for part in qkv.unbind(2))
         y = F.scaled_dot_product_attention(q, k, v).transpose(2, 3).reshape(n, -1, height, width)
@@ -104,9 +106,10 @@ class SelfAttention(nn.Module):
 
 
 class CrossAttention(nn.Module):
-    """Attention of every position to a few tokens made from the condition, with a residual connection.
+    """Cross-attention from every position to tokens computed from the condition, with a residual connection.
 
-    Latent diffusion conditions on text this way (arXiv:2112.10752, section 3.3); here it adds to scale and shift.
+    It follows latent diffusion (arXiv:2112.10752, section 3.3) and is used in addition to the scale and shift of
+    ``ResidualBlock``.
     """
 
     def __init__(self, channels: int, token_width: int, norm: Callable[[int], nn.Module] = group_norm) -> None:
@@ -122,7 +125,7 @@ class CrossAttention(nn.Module):
         """Map (n, channels, h, w) and tokens (n, k, token_width) to (n, channels, h, w)."""
         n, _, height, width = x.shape
         q = self.query(self.norm(x)).reshape(n, self.heads, -1, height * width).transpose(2, 3)
-        # (n, k, heads, k|v, head channels): heads outermost, as in SelfAttention.
+        # (n, k, heads, k|v, head channels): heads come first, as in SelfAttention.
         k, v = self.key_value(tokens).unflatten(2, (self.heads, 2, -1)).transpose(1, 2).unbind(3)
         y = F.scaled_dot_product_attention(q.contiguous(), k.contiguous(), v.contiguous())
         out: Tensor = x + self.out(y.transpose(2, 3).reshape(n, -1, height, width))
@@ -130,25 +133,25 @@ class CrossAttention(nn.Module):
 
 
 class Downsample(nn.Sequential):
-    """Rearrange each 2x2 patch into channels, then mix them: halving the size loses nothing, unlike pooling."""
+    """Halve the spatial size: space-to-depth, which unlike pooling keeps all information, then a 1x1 convolution."""
 
     def __init__(self, channels: int, out_channels: int) -> None:
         super().__init__(nn.PixelUnshuffle(2), nn.Conv2d(4 * channels, out_channels, 1))
 
 
 class Upsample(nn.Sequential):
-    """The inverse: mix into four times the channels, then rearrange them into 2x2 patches."""
+    """Double the spatial size: a 1x1 convolution to four times the channels, then depth-to-space."""
 
     def __init__(self, channels: int, out_channels: int) -> None:
         super().__init__(nn.Conv2d(channels, 4 * out_channels, 1), nn.PixelShuffle(2))
 
 
 class InputSkip(nn.Module):
-    """A linear path around the network for the pixels of each patch, scaled per channel by time and condition.
+    """Linear skip connection from the input pixels to the output, scaled per channel by time and condition.
 
-    Predicting noise (or ``v``, which contains it) requires reproducing every detail of the input, and noise cannot be
-    compressed: the channels of a narrow network are too few for it. Most of that output is linear in the input, and
-    passes here.
+    To predict the noise (or ``v``, which contains it), a network must reproduce every detail of its input. Noise is
+    incompressible, and a narrow network has too few channels to pass it through. Most of this output is a linear
+    function of the input, which this skip connection provides.
     """
 
     def __init__(self, channels: int, embedding: int, out_channels: int | None = None) -> None:
@@ -165,7 +168,7 @@ class InputSkip(nn.Module):
 
 
 class Embedding(nn.Module):
-    """Time and condition, each through its own layer, summed and mixed: one vector for all the blocks."""
+    """Embed time and condition into one vector, which conditions all blocks."""
 
     def __init__(
         self,
@@ -191,22 +194,23 @@ class Embedding(nn.Module):
 
 
 def scale_condition(condition: Tensor) -> Tensor:
-    """Multiply unit vectors by ``sqrt(d)``: their elements are about ``1 / sqrt(d)``, layers expect about 1."""
+    """Multiply unit vectors by ``sqrt(d)``, so that their elements have a magnitude of about 1."""
     return condition * math.sqrt(condition.shape[1])
 
 
 @dataclass(frozen=True)
 class Parts:
-    """The building blocks of a U-Net. Give ``Denoiser`` others to measure what each of them contributes.
+    """The building blocks of a U-Net. Pass other blocks to ``Denoiser`` for ablation experiments.
 
     Args:
-        norm: builds every normalisation from its number of channels.
-        activation: the nonlinearity, everywhere; None: the one that the config names.
-        block: builds a block from (channels, embedding, dropout, norm, activation); called with features and
-            an embedding.
-        down: builds the layer that halves the size, from (channels, out_channels).
-        up: builds the layer that doubles it.
-        embed_time: maps times (n,) to k numbers each, (n, k); None: the cosines and sines that the config names.
+        norm: builds a normalisation layer from its number of channels.
+        activation: the activation function of all layers; by default ``DenoiserConfig.activation``.
+        block: builds a residual block from (channels, embedding, dropout, norm, activation). The block is called with
+            features and an embedding.
+        down: builds a downsampling layer from (channels, out_channels), which halves the spatial size.
+        up: builds an upsampling layer from (channels, out_channels), which doubles the spatial size.
+        embed_time: maps times (n,) to features (n, k); by default ``sinusoidal_embedding`` with
+            ``DenoiserConfig.time_features`` features.
     """
 
     norm: Callable[[int], nn.Module] = group_norm

@@ -1,4 +1,4 @@
-"""The exponential moving average of the weights, which is used for sampling: smoother than any single step's."""
+"""The exponential moving average (EMA) of the weights, which is used for sampling."""
 
 from __future__ import annotations
 
@@ -8,19 +8,20 @@ import torch
 from torch import nn
 
 WARM_UP = 0.08
-"""The half-life is at most this share of the training so far, so that a short run does not average in its random start
-(the ramp-up of EDM, arXiv:2206.00364, app. F; the share is a little larger than there)."""
+"""Maximum half-life as a fraction of the training so far, so that the average forgets the random initialisation in
+short runs (the ramp-up of EDM, arXiv:2206.00364, app. F, with a slightly larger fraction)."""
 
 
 def average_copy(network: nn.Module) -> nn.Module:
-    """Return a copy of ``network`` to hold the average; it is not trained itself."""
+    """Return a copy of ``network`` for the average, in evaluation mode and without gradients."""
     return copy.deepcopy(network).eval().requires_grad_(False)
 
 
 def decay(batch: int, images: int, half_life: float) -> float:
-    """Return the share of the average that a step of ``batch`` images keeps, after ``images`` seen so far.
+    """Return the decay factor of the average for a step of ``batch`` images, after ``images`` images seen so far.
 
-    ``half_life`` is the number of images after which a step's weight in the average has halved, once warmed up.
+    ``half_life`` is the number of images after which the weight of a step in the average has halved; it is reduced
+    during the warm-up.
     """
     half_life = max(min(half_life, WARM_UP * images), 1e-8)
     return float(0.5 ** (batch / half_life))
@@ -28,7 +29,7 @@ def decay(batch: int, images: int, half_life: float) -> float:
 
 @torch.no_grad()
 def update(average: nn.Module, network: nn.Module, keep: float) -> None:
-    """Move ``average`` towards ``network``: ``average = keep * average + (1 - keep) * network``."""
+    """Update the average in place: ``average = keep * average + (1 - keep) * network``."""
     targets = [p.detach() for p in average.parameters()]
     sources = [p.detach() for p in network.parameters()]
     torch._foreach_lerp_(targets, sources, 1 - keep)

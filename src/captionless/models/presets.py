@@ -1,17 +1,18 @@
-"""Shapes of denoisers: for a size of images, for super-resolution, and the U-Net of introductory courses."""
+"""Preset architectures: patch sizes, the super-resolution stage, and the U-Net of introductory courses."""
 
 from __future__ import annotations
 
 from captionless.models.unet import DenoiserConfig
 
 SUPER_RESOLUTION_MULTIPLIERS = (1, 1, 2)
-"""Detail is made at the finest level, which gets most of the work."""
+"""Channel multipliers of a super-resolution stage, which does most of its work at the finest level."""
 
 
 def default_patch(size: int, positions: int = 16) -> int:
-    """Return the patch size of the stem for images of ``size`` pixels.
+    """Return the patch size of the stem for images with ``size`` pixels per side.
 
-    It is the largest of 4 and 2 that leaves at least ``positions`` positions per side, in a multiple of 4; else 1.
+    It is 4 if that leaves at least ``positions`` positions per side and their number is a multiple of 4; otherwise 2
+    under the same conditions; otherwise 1.
     """
     return next((patch for patch in (4, 2) if size % (4 * patch) == 0 and size // patch >= positions), 1)
 
@@ -19,7 +20,10 @@ def default_patch(size: int, positions: int = 16) -> int:
 def super_resolution_denoiser(
     size: int, channels: int, width: int, condition_width: int, dropout: float = 0.0
 ) -> DenoiserConfig:
-    """Return the shape of a super-resolution stage for ``size`` pixels: all of it convolutions, on a fine grid."""
+    """Return the architecture of a super-resolution stage for images with ``size`` pixels per side.
+
+    It is fully convolutional, without attention, and has smaller patches than a base model.
+    """
     return DenoiserConfig(
         channels,
         default_patch(size, positions=32),
@@ -34,9 +38,9 @@ def super_resolution_denoiser(
 
 
 def course_denoiser(condition_width: int = 512, channels: int = 3) -> DenoiserConfig:
-    """Return the U-Net that introductory courses build: ``down_chs = (256, 256, 512)``, GELU, no attention.
+    """Return the U-Net of introductory courses, with ``down_chs = (256, 256, 512)``, GELU and no attention.
 
-    ``condition_width`` is the course's ``c_embed_dim``: 10 for classes, 512 for CLIP vectors.
+    ``condition_width`` corresponds to ``c_embed_dim`` there: 10 for classes, 512 for CLIP embeddings.
     """
     return DenoiserConfig(
         channels,

@@ -1,13 +1,13 @@
-"""The denoiser: a U-Net that receives time and condition at every scale.
+"""The denoiser, a U-Net that is conditioned on time and condition vector at every level.
 
     xt --stem--> level 0 --down--> level 1 --down--> level 2 (bottom)
                     |                 |                 |
     v  <--head-- level 0 <--up--- level 1 <--up--- middle
-    (and, linearly, straight from xt: the input skip)
+    (optionally also linearly from xt to v, through the input skip)
 
-The stem rearranges ``patch x patch`` pixels into channels (space to depth), so that the costly full-size
-layers disappear; the head rearranges back. Skip connections are added through a 1x1 convolution instead
-of concatenated, which makes the way up as cheap as the way down.
+The stem rearranges ``patch x patch`` pixels into channels (space-to-depth), which avoids costly layers at full
+resolution, and the head reverses this. Skip connections pass a 1x1 convolution and are added rather than concatenated,
+so that the decoder costs as much as the encoder.
 """
 
 from __future__ import annotations
@@ -35,30 +35,31 @@ from captionless.models.blocks import (
 
 ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {"silu": F.silu, "gelu": F.gelu}
 CONDITION_LAYERS = ("embedding.condition.weight", "tokens.weight")
-"""The layers that read the condition itself; they are re-initialised if its width or meaning changes."""
+"""The layers that read the condition vector; they are re-initialised if its width or meaning changes."""
 
 
 @dataclass(frozen=True)
 class DenoiserConfig:
-    """The shape of a denoiser: everything that decides the shape of its weights.
+    """The architecture of a denoiser.
 
     Args:
-        channels: 3 for colour, 1 for grey.
-        patch: side of the square of pixels that the stem turns into channels.
+        channels: image channels; 3 for RGB, 1 for grey.
+        patch: side length in pixels of the patches that the stem rearranges into channels.
         width: channels at level 0; a multiple of 16.
-        multipliers: channels of each level, as multiples of ``width``; each level halves the size.
-        blocks: residual blocks per level on the way down (and as many on the way up).
-        attention: the levels (0 is the finest) that get self-attention.
+        multipliers: channels of each level, as multiples of ``width``; each level halves the spatial size.
+        blocks: residual blocks per level, both in the encoder and in the decoder.
+        attention: the levels with self-attention; level 0 is the finest.
         condition_width: length of the condition vector.
-        dropout: dropout inside the residual blocks; for tiny folders.
-        tokens: tokens made from the condition for cross-attention, at the levels that have self-attention; 0 for none.
+        dropout: dropout probability in the residual blocks, useful for very small folders.
+        tokens: number of tokens computed from the condition for cross-attention, which is added at the levels with
+            self-attention; 0 disables cross-attention.
         activation: ``silu`` or ``gelu``.
-        time_features: number of cosines and sines that encode the time; even.
-        input_skip: let the pixels of a patch also pass around the network, see ``InputSkip``.
-        low_res_channels: input channels concatenated to the noisy image, in a super-resolution stage.
+        time_features: number of sinusoidal features of the time; even.
+        input_skip: add a linear skip connection from input to output; see ``InputSkip``.
+        low_res_channels: number of channels concatenated to the noisy image in a super-resolution stage.
 
     Raises:
-        CaptionlessError: no network can be built from these values.
+        CaptionlessError: a value is invalid.
     """
 
     channels: int = 3
@@ -90,7 +91,7 @@ class DenoiserConfig:
         if self.tokens < 0 or (self.tokens and not set(self.attention) & set(range(len(self.multipliers)))):
             raise CaptionlessError(
                 f"`tokens` must be at least 0, and 0 if no level of the denoiser has attention; got {self.tokens} with "
-                f"attention at the levels {self.attention} of {len(self.multipliers)} levels. Set `tokens` to 0, or "
+                f"attention at levels {self.attention} of {len(self.multipliers)} levels. Set `tokens` to 0, or "
                 "add attention levels."
             )
         if self.time_features < 4 or self.time_features % 2:
@@ -98,31 +99,31 @@ class DenoiserConfig:
 
     @property
     def levels(self) -> tuple[int, ...]:
-        """Channels of each level, the finest first."""
+        """Channels of each level, from fine to coarse."""
         return tuple(self.width * multiplier for multiplier in self.multipliers)
 
     @property
     def total_downsampling(self) -> int:
-        """The number by which an image's side must be divisible."""
+        """The total downsampling factor; the side of an image must be divisible by it."""
         return self.patch * int(2 ** (len(self.multipliers) - 1))
 
     def check_size(self, size: int) -> None:
-        """Raise unless images of ``size`` x ``size`` pixels pass through this network."""
+        """Raise unless the network accepts images of ``size`` x ``size`` pixels."""
         step = self.total_downsampling
         if size < step or size % step:
             near = max(1, round(size / step)) * step
             raise CaptionlessError(
-                f"`size` must be divisible by {step} for this denoiser, and {size} is not. Try `size={near}`.",
+                f"`size` must be divisible by {step} for this denoiser, but is {size}. Try `size={near}`.",
                 parameter="size",
             )
 
 
 class Denoiser(nn.Module):
-    """Predict ``v`` (or whichever target it was trained on) from a noisy image, its time and its condition.
+    """The network, which predicts ``v`` (or another target) from noisy images, times and conditions.
 
     Args:
-        config: the shape of the network.
-        parts: replacements of building blocks, to experiment with; such a network cannot be saved as a model.
+        config: the architecture.
+        parts: other building blocks, for experiments; a network with other building blocks cannot be saved as a model.
     """
 
     def __init__(self, config: DenoiserConfig, parts: Parts | None = None) -> None:
@@ -154,13 +155,13 @@ class Denoiser(nn.Module):
 
         Args:
             xt: noisy images, (n, channels + low_res_channels, size, size).
-            t: times, (n,), in [0, 1].
-            condition: unit vectors, or zeros for the null condition, (n, condition_width).
+            t: times in [0, 1], (n,).
+            condition: condition vectors (unit vectors, or zeros for the null condition), (n, condition_width).
         """
         embedding = self.embedding(t, condition)
         tokens = None
         if self.tokens is not None:
-            # (n, width, k) before the transpose, so that a wider network appends rows.
+            # (n, width, k) before the transpose, so that widening the network appends rows.
             tokens = self.tokens(scale_condition(condition)).unflatten(1, (-1, self.config.tokens)).transpose(1, 2)
         patches = F.pixel_unshuffle(xt, self.config.patch)
         h = self.stem(patches)
@@ -182,7 +183,7 @@ class Denoiser(nn.Module):
 
 
 def _level(config: DenoiserConfig, parts: Parts, level: int) -> nn.ModuleList:
-    """Return the parts of one level: blocks, each followed by attention where wanted."""
+    """Return the layers of one level: residual blocks, each followed by attention if ``level`` has attention."""
     channels = config.levels[level]
     layers: list[nn.Module] = []
     for _ in range(config.blocks):
@@ -210,5 +211,5 @@ def _run(layers: nn.Module, h: Tensor, embedding: Tensor, tokens: Tensor | None)
 
 
 def parameter_count(network: nn.Module) -> int:
-    """Return the number of trained weights."""
+    """Return the number of parameters of a network."""
     return sum(p.numel() for p in network.parameters())

@@ -1,4 +1,4 @@
-"""The contract of captionless.diffusion.reverse: one loop drives every sampler, alone or packed with others."""
+"""The contract of captionless.diffusion.sampler_run: one loop runs every sampler, alone or batched with others."""
 
 from __future__ import annotations
 
@@ -12,7 +12,8 @@ from torch import Tensor
 
 import tiny
 from captionless.diffusion.guidance import Guidance, GuidedPrediction, WeightedCondition, guided_denoiser
-from captionless.diffusion.reverse import ReverseProcess, SamplerRun, Sampling, Step, advance, drive
+from captionless.diffusion.reverse import ReverseProcess, Sampling
+from captionless.diffusion.sampler_run import SamplerRun, Step, advance, run_sampler
 from captionless.diffusion.samplers import SAMPLERS, ddim, ddpm
 from captionless.diffusion.schedules import CosineSchedule, karras_times, sampling_times
 from captionless.errors import CaptionlessError
@@ -74,7 +75,7 @@ class CountedNetwork:
 def test_runs_that_differ_in_everything_share_network_calls_and_give_the_same_images_as_alone() -> None:
     network = CountedNetwork()
     alone = [
-        drive(request.sampling(), guided_denoiser(network, SCHEDULE, request.prompts(), request.guidance))
+        run_sampler(request.sampling(), guided_denoiser(network, SCHEDULE, request.prompts(), request.guidance))
         for request in REQUESTS
     ]
     rows_alone, network.rows = network.rows, []
@@ -137,11 +138,11 @@ def test_a_step_can_be_watched_and_a_sampling_ended_from_outside() -> None:
 
     process = ReverseProcess(SCHEDULE, sampling_times(9))
     with pytest.raises(EnoughError):
-        drive(ddim(tiny.random(1, 3, 4, 4), process), lambda xt, t: xt.clamp(-1, 1), watch)
+        run_sampler(ddim(tiny.random(1, 3, 4, 4), process), lambda xt, t: xt.clamp(-1, 1), watch)
     assert [step.number for step in seen] == [0, 1, 2]
 
 
 def test_a_sampler_that_adds_noise_says_that_it_was_given_none() -> None:
     process = ReverseProcess(SCHEDULE, sampling_times(3))
     with pytest.raises(CaptionlessError, match="`noise`"):
-        drive(ddpm(tiny.random(1, 3, 4, 4), process), lambda xt, t: xt)
+        run_sampler(ddpm(tiny.random(1, 3, 4, 4), process), lambda xt, t: xt)
