@@ -98,8 +98,8 @@ def rescale(guided: Tensor, cond: Tensor, phi: float) -> Tensor:
 def dynamic_threshold(x0: Tensor, percentile: float = 0.995) -> Tensor:
     """Apply dynamic thresholding: clip each image to [-s, s] and divide it by ``s``.
 
-    ``s`` is the given percentile, in (0, 1], of the image's absolute values, but at least 1. Unlike clipping to [-1,
-    1], this avoids saturated colours under strong guidance (Imagen, arXiv:2205.11487, section 2.3).
+    ``s`` is the given percentile, in (0, 1], of the image's absolute values, but at least 1. Unlike static
+    clipping, this avoids saturated colours under strong guidance (Imagen, arXiv:2205.11487, section 2.3).
     """
     s = x0.abs().flatten(1).quantile(percentile, dim=1).clamp(min=1).reshape(-1, 1, 1, 1)
     return torch.clamp(x0, -s, s) / s

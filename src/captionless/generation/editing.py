@@ -49,7 +49,7 @@ class Edit:
         if self.mask.size != self.photo.size:
             mask, photo = (f"{image.width} x {image.height} pixels" for image in (self.mask, self.photo))
             raise CaptionlessError(
-                f"`mask` is {mask} and the photograph {photo}. Make a mask with the size of the photograph.",
+                f"`mask` is {mask} and the photograph {photo}. Use a mask with the size of the photograph.",
                 parameter="mask",
             )
         if not mask_tensor(self.mask, min(self.mask.size)).any():

@@ -22,7 +22,7 @@ def super_resolution_denoiser(
 ) -> DenoiserConfig:
     """Return the architecture of a super-resolution stage for images with ``size`` pixels per side.
 
-    It is fully convolutional, without attention, and has smaller patches than a base model.
+    It is fully convolutional, without attention. If possible, it has at least 32 positions per side.
     """
     return DenoiserConfig(
         channels,
