@@ -355,7 +355,7 @@ def test_a_model_of_classes_paints_its_classes(run: Run, tmp_path: Path, capsys:
 
 def test_a_model_of_words_knows_no_classes(run: Run, model: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert run("generate", "--class", "rose", "--model", model) == 2
-    assert "Leave --class out" in one_line(capsys.readouterr().err)
+    assert "Omit --class" in one_line(capsys.readouterr().err)
 
 
 # --- encoders ---
@@ -400,7 +400,7 @@ BAD = [
     (["a", "--out", "photo.png"], "is a file"),
     (["--prompts", "nowhere.txt"], "nowhere.txt"),
     (["--prompts", "photo.png"], "not UTF-8"),
-    (["--prompts", "own.jsonl", "--guidance", "0,1"], "scale of its own"),
+    (["--prompts", "own.jsonl", "--guidance", "0,1"], "sets its own scale"),
     (["--prompts", "bad.jsonl"], "bad.jsonl, line 2"),
     (["a", "--colour"], "--colour"),
     (["a", "--guidance", "nan"], "--guidance"),

@@ -81,11 +81,7 @@ class Generator:
 
     @cached_property
     def encoder(self) -> Encoder:
-        """The encoder that the model was trained with, loaded on first access.
-
-        Raises:
-            CaptionlessError: the encoder cannot be loaded, or is not the one that the model was trained with.
-        """
+        """The encoder that the model was trained with, loaded and verified on first access."""
         from captionless.encoders.dual_encoder import load_encoder
 
         recorded = self.model.config.require_encoder(self.model.name).name
@@ -254,10 +250,7 @@ class Generator:
         return to_images(sample(self.stages, conditions, seeds, sampling))
 
     def resolve(self, sampling: SamplingConfig, start: float = 1.0) -> SamplingConfig:
-        """Return the settings with precision and guidance interval resolved for this model and device.
-
-        ``start`` is the time at which denoising starts, which is less than 1 for an edit.
-        """
+        """Return the settings with precision and guidance interval resolved, for denoising from time ``start``."""
         interval = guided_times(sampling, self.stages[0].config.schedule, start)
         return sampling.replace(
             precision=resolve_precision(sampling.precision, self.device), guidance_interval=interval
@@ -271,10 +264,7 @@ class Generator:
         composition: Composition,
         start: float,
     ) -> tuple[list[WeightedCondition], Tensor | None]:
-        """Return the weighted conditions of all images, and the negative condition, if any.
-
-        Only the conditions of the prompts are drawn with the seeds; those of the composition have variety 0.
-        """
+        """Return conditions and negative condition of all images; the seeds only affect the prompts' conditions."""
         n = len(seeds) // len(prompts)
         texts = [text for text in prompts for _ in range(n)]
         if composition.like is None:
@@ -300,10 +290,8 @@ def load(
 ) -> Generator:
     """Load a model.
 
-    Args:
-        model: a model folder, or ``bundled`` for the flower model that is included in the package.
-        encoder: the encoder, only needed if it was moved; see ``Generator``.
-        device: the device to run on; see ``Generator``.
+    ``model`` is a folder, or ``bundled`` for the flower model included in the package. For the encoder, which is only
+    needed if it was moved, and the device, see ``Generator``.
 
     Raises:
         CaptionlessError: the folder is missing, damaged or not a model of captionless.
