@@ -201,7 +201,7 @@ def test_a_base_model_is_found_in_the_folder_that_earlier_formats_used(tmp_path:
 
 def test_a_model_of_a_newer_version_requires_an_upgrade(folder: Path) -> None:
     edit(folder, lambda values: values.update(format=FORMAT + 1))
-    assert f"newer captionless (format {FORMAT + 1}). Upgrade" in error_of(lambda: load_config(folder))
+    assert f"newer version of captionless (format {FORMAT + 1}). Upgrade" in error_of(lambda: load_config(folder))
 
 
 # --- what is refused ---
@@ -282,8 +282,8 @@ def test_a_missing_key_is_named(change: Callable[[dict[str, Any]], object], fold
     ("change", "named"),
     [
         ({"classes": []}, "either an encoder or classes"),
-        ({"classes": ["daisy", "daisy"]}, "a name of its own"),
-        ({"classes": ["daisy", ""]}, "a name of its own"),
+        ({"classes": ["daisy", "daisy"]}, "must be unique and not empty"),
+        ({"classes": ["daisy", ""]}, "must be unique and not empty"),
         ({"classes": ["daisy", "rose", "tulip"]}, "denoiser.condition_width: "),
         ({"classes": ["daisy", 2]}, "classes.1: "),
         ({"classes": "daisy"}, "classes: "),
@@ -318,7 +318,7 @@ def test_a_model_of_classes_has_no_encoder_to_offer() -> None:
 )
 def test_a_damaged_or_foreign_config_is_named(content: bytes, folder: Path) -> None:
     (folder / CONFIG).write_bytes(content)
-    assert f"{folder / CONFIG} is damaged or not of a captionless model" in error_of(lambda: load_config(folder))
+    assert f"{folder / CONFIG} is damaged or does not describe" in error_of(lambda: load_config(folder))
 
 
 def test_what_is_no_model_folder_is_named(tmp_path: Path) -> None:

@@ -129,14 +129,14 @@ def test_a_file_of_another_format_is_never_unpickled(folder: Path) -> None:
 
 def test_weights_of_another_shape_are_refused(folder: Path) -> None:
     save_tensors(folder / WEIGHTS, tiny.denoiser(width=32).state_dict())
-    assert f"the weights in {folder / WEIGHTS} do not fit" in error_of(lambda: load_model(folder))
+    assert f"the weights in {folder / WEIGHTS} do not match" in error_of(lambda: load_model(folder))
 
 
 @pytest.mark.parametrize("change", [{"extra": torch.ones(1)}, {"stem.weight": None}], ids=["too many", "too few"])
 def test_weights_of_another_network_are_refused(change: dict[str, Tensor | None], folder: Path) -> None:
     weights = read_tensors(folder / WEIGHTS) | change
     save_tensors(folder / WEIGHTS, {name: tensor for name, tensor in weights.items() if tensor is not None})
-    assert "do not fit" in error_of(lambda: load_model(folder))
+    assert "do not match" in error_of(lambda: load_model(folder))
 
 
 @pytest.mark.parametrize(
@@ -152,7 +152,7 @@ def test_weights_of_another_network_are_refused(change: dict[str, Tensor | None]
 )
 def test_a_bank_that_does_not_fit_is_refused(bank: dict[str, Tensor], folder: Path) -> None:
     save_tensors(folder / BANK, bank)
-    assert f"{folder / BANK} does not fit" in error_of(lambda: load_model(folder))
+    assert f"{folder / BANK} does not match" in error_of(lambda: load_model(folder))
 
 
 # --- writing ---

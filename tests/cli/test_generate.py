@@ -180,7 +180,7 @@ def test_a_prompt_longer_than_the_encoder_reads_is_cut_with_a_remark(
     paint: Callable[..., Path], capsys: pytest.CaptureFixture[str]
 ) -> None:
     paint("a " * 60, steps=1)
-    assert "the rest is left out" in capsys.readouterr().err.replace("\n", " ")
+    assert "the rest is ignored" in capsys.readouterr().err.replace("\n", " ")
 
 
 def test_a_sheet_that_shows_a_part_says_so(

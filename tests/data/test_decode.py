@@ -6,7 +6,8 @@ from PIL import Image
 
 import image_zoo as zoo
 from captionless.data import decode as decoding
-from captionless.data.decode import UnusableError, decode_image, decode_quietly, read_bytes, square
+from captionless.data.crop import crop_square
+from captionless.data.decode import UnusableError, decode_image, decode_quietly, read_bytes
 from captionless.errors import CaptionlessError
 from image_zoo import encoded
 
@@ -131,7 +132,7 @@ def test_12_bit_tiffs_use_their_own_white():
 @pytest.mark.parametrize("kind", [np.float32, np.int32])
 def test_32_bit_grey_is_refused_because_its_white_is_unknown(kind):
     data = encoded(Image.fromarray(np.ones((4, 4), kind)), "TIFF")
-    assert reason(data).startswith("unsupported format: pixels of mode")
+    assert reason(data).startswith("unsupported format: pixel mode")
 
 
 # Orientation and colour profiles
@@ -220,7 +221,7 @@ def test_an_image_above_the_limit_of_pixels_is_rejected():
 
 
 def test_lab_colours_are_refused_with_advice():
-    assert "convert it to RGB" in reason(encoded(Image.new("LAB", (8, 8)), "TIFF"))
+    assert "convert it to 8-bit RGB" in reason(encoded(Image.new("LAB", (8, 8)), "TIFF"))
 
 
 def test_formats_that_run_programs_are_not_even_tried():
@@ -276,7 +277,7 @@ def test_a_large_jpeg_may_be_decoded_smaller_but_never_too_small(at_least, size)
     data = encoded(Image.linear_gradient("L").convert("RGB").resize((400, 800)), "JPEG", quality=95)
     image, _ = decode_quietly(data, at_least)
     assert image.size == size
-    difference = np.asarray(square(decode_image(data), 50), int) - np.asarray(square(image, 50), int)
+    difference = np.asarray(crop_square(decode_image(data), 50), int) - np.asarray(crop_square(image, 50), int)
     assert np.abs(difference).max() <= 4
 
 
@@ -285,7 +286,7 @@ def test_a_large_jpeg_may_be_decoded_smaller_but_never_too_small(at_least, size)
 
 @given(st.integers(1, 60), st.integers(1, 60), st.integers(1, 40))
 def test_a_square_has_the_size_asked_for(width, height, size):
-    assert square(zoo.plain(size=(width, height)), size).size == (size, size)
+    assert crop_square(zoo.plain(size=(width, height)), size).size == (size, size)
 
 
 @given(st.integers(1, 40), st.integers(1, 40))
@@ -293,7 +294,7 @@ def test_a_square_is_the_centre(width, height):
     pixels = np.zeros((height, width, 3), np.uint8)
     pixels[..., 0], pixels[..., 1] = np.arange(width), np.arange(height)[:, None]
     side = min(width, height)
-    cut = np.asarray(square(Image.fromarray(pixels), side)).astype(int)
+    cut = np.asarray(crop_square(Image.fromarray(pixels), side)).astype(int)
     left, top = cut[0, 0, 0], cut[0, 0, 1]
     assert abs(left - (width - side - left)) <= 1
     assert abs(top - (height - side - top)) <= 1
@@ -303,20 +304,20 @@ def test_a_square_is_the_centre(width, height):
 @pytest.mark.parametrize("size", [8, 16, 32, 100])
 def test_reducing_is_antialiased_so_a_fine_checkerboard_becomes_grey(size):
     board = (np.indices((512, 512)).sum(axis=0) % 2 * 255).astype(np.uint8)
-    pixels = np.asarray(square(Image.fromarray(board).convert("RGB"), size)).astype(int)
+    pixels = np.asarray(crop_square(Image.fromarray(board).convert("RGB"), size)).astype(int)
     assert np.abs(pixels - 127.5).max() < 6
 
 
 @given(st.tuples(*[st.integers(0, 255)] * 3), st.integers(1, 80), st.integers(1, 40))
 def test_a_plain_colour_stays_that_colour_at_any_size(color, side, size):
-    assert (np.asarray(square(zoo.plain(color, (side, side + 3)), size)) == color).all()
+    assert (np.asarray(crop_square(zoo.plain(color, (side, side + 3)), size)) == color).all()
 
 
 def test_a_small_image_is_enlarged():
-    assert square(zoo.plain(size=(3, 2)), 32).size == (32, 32)
+    assert crop_square(zoo.plain(size=(3, 2)), 32).size == (32, 32)
 
 
 @pytest.mark.parametrize("size", [0, -1])
 def test_a_square_needs_pixels(size):
     with pytest.raises(CaptionlessError, match="1 or more"):
-        square(zoo.plain(), size)
+        crop_square(zoo.plain(), size)

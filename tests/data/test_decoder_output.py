@@ -36,7 +36,7 @@ def test_hundreds_of_complaints_are_shortened_and_repetitions_told_once():
     with captured() as notes:
         for i in range(300):
             warnings.warn(f"line {i // 2}", stacklevel=1)
-    assert notes == [*(f"line {i}" for i in range(MAX_NOTES)), f"and {150 - MAX_NOTES} more complaints of this kind"]
+    assert notes == [*(f"line {i}" for i in range(MAX_NOTES)), f"and {150 - MAX_NOTES} more messages"]
 
 
 def test_without_stderr_only_python_is_listened_to(capfd):

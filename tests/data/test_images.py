@@ -71,8 +71,8 @@ REASONS = {
     "Thumbs.db": "not an image",
     "bomb.png": "too large: more than 100,000,000 pixels",
     "broken.tif": "damaged: decoder error -2",
-    "cut.jpg": "truncated: its end is missing",
-    "diary.jpg": "not an image: its content has no known format, or its header is damaged",
+    "cut.jpg": "truncated: the end of the file is missing",
+    "diary.jpg": "not an image: the format is unknown, or the header is damaged",
     "empty.webp": "empty file",
     "notes": "not an image",
     "phone.HEIC": "unsupported format: .heic; convert it to JPEG or PNG",
@@ -148,12 +148,12 @@ def test_a_folder_without_usable_images_is_an_error_that_says_how_many_and_why(t
     with pytest.raises(CaptionlessError) as caught:
         list(read_images(tmp_path))
     assert str(tmp_path) in str(caught.value)
-    assert "none of its 3 files is one (not an image: 2, empty file: 1)" in str(caught.value)
+    assert "all 3 files were skipped (not an image: 2, empty file: 1)" in str(caught.value)
     assert "\n" not in str(caught.value)
 
 
 def test_an_empty_folder_is_an_error(tmp_path):
-    with pytest.raises(CaptionlessError, match="it is empty"):
+    with pytest.raises(CaptionlessError, match="the folder is empty"):
         list(read_images(tmp_path))
 
 

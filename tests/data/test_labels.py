@@ -45,7 +45,7 @@ def test_an_image_is_labelled_by_the_folder_directly_under_the_one_that_was_name
 def test_an_image_directly_in_the_folder_has_no_label() -> None:
     labels = find_labels("photos", NAMES)
     assert "cover.jpg" not in labels.by_name
-    assert labels.missing_reason.startswith("no label: it is in no sub-folder")
+    assert labels.missing_reason.startswith("no label: the image is not in a sub-folder")
 
 
 def test_whitespace_and_spellings_of_accents_make_no_further_classes() -> None:
@@ -92,21 +92,21 @@ def test_a_table_may_begin_with_a_byte_order_mark_and_hold_blank_lines_spaces_an
 def test_an_empty_label_is_none(tmp_path: Path) -> None:
     labels = find_labels(tmp_path, NAMES, table(tmp_path, "file,label\nrose/1.jpg,a\nrose/3.jpg,b\ndaisy/1.jpg, \n"))
     assert set(labels.by_name) == {"rose/1.jpg", "rose/3.jpg"}
-    assert "labels.csv has none for it" in labels.missing_reason
+    assert "labels.csv has no label for the image" in labels.missing_reason
 
 
 @pytest.mark.parametrize(
     ("text", "told"),
     [
         ("", "line 1: the header lacks file and label"),
-        ("rose/1.jpg,rose\n", "line 1: the header lacks file and label (it is rose/1.jpg,rose)"),
+        ("rose/1.jpg,rose\n", "line 1: the header lacks file and label (found: rose/1.jpg,rose)"),
         ("file;label\nrose/1.jpg;rose\n", "line 1: the header lacks file and label"),
         ("file,class\n", "line 1: the header lacks label"),
-        ("file,label\n", "has no labels"),
+        ("file,label\n", "contains no labels"),
         ("file,label\nrose/1.jpg\n", "line 2: a value is missing"),
-        ("file,label\n,rose\n", "line 2: the file is missing"),
-        ("file,label\nrose/1.jpg,a\nrose/1.jpg,b\n", "line 3: an earlier line already labels rose/1.jpg 'a'"),
-        ('file,label\n"rose/1.jpg,a\n', "this is not CSV"),
+        ("file,label\n,rose\n", "line 2: the file name is empty"),
+        ("file,label\nrose/1.jpg,a\nrose/1.jpg,b\n", "line 3: an earlier line gives rose/1.jpg the label 'a'"),
+        ('file,label\n"rose/1.jpg,a\n', "the line is not valid CSV"),
         ("file,label\nx.jpg,a\ny.jpg,b\n", "contains no path that matches a file in"),
         ("file,label\nrose/1.jpg,a\nrose/3.jpg,a\n", "only one class (a)"),
         ("file,label\nrose/1.jpg,\n", "no class"),
@@ -122,7 +122,7 @@ def test_a_wrong_table_is_named_with_its_line(tmp_path: Path, text: str, told: s
 def test_a_missing_table_and_one_that_is_no_text_are_named(tmp_path: Path) -> None:
     assert "nowhere.csv: No such file" in error_of(lambda: read_label_table(tmp_path / "nowhere.csv"))
     (tmp_path / "labels.xls").write_bytes(b"\xd0\xcf\x11\xe0\xa1\xb1")
-    assert "labels.xls is not text in UTF-8" in error_of(lambda: read_label_table(tmp_path / "labels.xls"))
+    assert "labels.xls is not UTF-8 text" in error_of(lambda: read_label_table(tmp_path / "labels.xls"))
 
 
 def test_labels_are_read_without_torch() -> None:

@@ -121,7 +121,7 @@ def test_auto_takes_clip_for_other_images_and_announces_the_download(tmp_path: P
     encoder, reason = choose_encoder("auto", saved(UNKNOWN, tmp_path / "photos"), progress=progress)
     assert encoder.name == CLIP
     assert reason.startswith(f"{CLIP}, because the images are outside the domain of the bundled encoder (score")
-    assert f"Downloading the encoder {CLIP}: " in progress.said[0]
+    assert f"Downloading the encoder {CLIP} (" in progress.said[0]
 
 
 @pytest.mark.usefixtures("bundled")
@@ -135,7 +135,7 @@ def test_auto_says_why_it_wants_a_clip_that_cannot_be_had(
         choose_encoder("auto", saved(UNKNOWN, tmp_path / "photos"))
     message = str(caught.value)
     assert "the images are outside the domain of the bundled encoder (score" in message
-    assert "the encoder of that name cannot be downloaded" in message
+    assert "the encoder with this name cannot be downloaded" in message
     assert not hub.fetched
 
 

@@ -157,7 +157,7 @@ def test_progress_counts_files_up_to_all_of_them(folder):
 def test_an_encoder_that_gives_nonsense_is_an_error_and_nothing_is_cached(folder, own_cache, bad):
     encoder = FakeEncoder()
     encoder.encode_images = lambda images: bad
-    with pytest.raises(CaptionlessError, match="encoder fake gave unusable vectors"):
+    with pytest.raises(CaptionlessError, match="encoder fake returned unusable vectors"):
         embed(folder, encoder)
     assert not list(own_cache.rglob("*.safetensors"))
 

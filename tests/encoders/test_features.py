@@ -182,14 +182,14 @@ def test_the_bundled_encoder_has_a_name() -> None:
 
 
 def test_a_text_model_is_refused(tmp_path: Path) -> None:
-    assert "type 'bert', which reads no images. Use a transformers image model" in refusal(small_bert(tmp_path))
+    assert "type 'bert', which does not accept images. Use the hub id" in refusal(small_bert(tmp_path))
 
 
 @pytest.mark.parametrize("lacking", ["config.json", "model.safetensors", "preprocessor_config.json"])
 def test_a_folder_that_lacks_a_part_is_refused(vit_folder: Path, tmp_path: Path, lacking: str) -> None:
     folder = copy(vit_folder, tmp_path / "copy")
     (folder / lacking).unlink()
-    assert f"is incomplete: there is no {lacking}" in refusal(folder)
+    assert f"is incomplete: it has no {lacking}" in refusal(folder)
 
 
 def test_what_neither_disk_nor_hub_has_is_refused(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

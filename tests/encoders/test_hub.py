@@ -64,7 +64,7 @@ def test_a_hub_id_is_announced_with_its_size_and_only_what_is_needed_is_fetched(
     encoder = load_encoder(NAME, progress=progress)
     size = sum((repository / file).stat().st_size for file in NEEDED) / 1e6
     assert len(progress.said) == 1
-    assert f"Downloading the encoder {NAME}: {size:.0f} MB" in progress.said[0]
+    assert f"Downloading the encoder {NAME} ({size:.0f} MB)" in progress.said[0]
     assert sorted(hub.fetched) == NEEDED
     assert encoder.name == NAME
     assert encoder.digest == load_encoder(str(clip_folder)).digest
@@ -141,7 +141,7 @@ def test_a_full_disk_is_named(hub: FakeHub, monkeypatch: pytest.MonkeyPatch) -> 
 
 @pytest.mark.parametrize("name", ["", " ", "clpi", "./clip", "a/b/c", "x" * 300, "a\0b", "http://some/where"])
 def test_a_name_that_is_no_encoders_is_refused(name: str) -> None:
-    assert "neither a folder nor a hub id. Use a transformers dual encoder" in refusal(name)
+    assert "neither a folder nor a hub id. Use the hub id of a transformers dual encoder" in refusal(name)
 
 
 def test_a_missing_folder_is_refused(tmp_path: Path) -> None:
@@ -149,7 +149,7 @@ def test_a_missing_folder_is_refused(tmp_path: Path) -> None:
 
 
 def test_an_empty_folder_is_refused(tmp_path: Path) -> None:
-    assert "there is no config.json in it" in refusal(tmp_path)
+    assert "it has no config.json" in refusal(tmp_path)
 
 
 def test_a_file_is_refused(tmp_path: Path) -> None:
@@ -174,7 +174,7 @@ def test_a_folder_of_something_else_is_refused(clip_folder: Path, tmp_path: Path
 
 
 def test_pickled_weights_are_never_read(pickled: Path) -> None:
-    assert "there is no model.safetensors (no other weights are read) in it" in refusal(pickled)
+    assert "it has no model.safetensors (other weight formats are not supported)" in refusal(pickled)
 
 
 def test_code_in_a_folder_is_never_run(clip_folder: Path, tmp_path: Path) -> None:
@@ -205,7 +205,7 @@ def test_a_damaged_or_incomplete_list_of_shards_is_refused(clip_folder: Path, tm
     index.write_text(
         '{"weight_map": {"a": "model-00001-of-00002.safetensors", "b": "model-00002-of-00002.safetensors"}}'
     )
-    assert "there is no model-00002-of-00002.safetensors in it" in refusal(sharded)
+    assert "it has no model-00002-of-00002.safetensors" in refusal(sharded)
     index.write_text("{")
     assert "index.json is damaged" in refusal(sharded)
 
@@ -216,4 +216,4 @@ def test_a_folder_without_tokenizer_or_image_preparation_is_refused(
 ) -> None:
     partial = copy(clip_folder, tmp_path / "partial")
     (partial / file).unlink()
-    assert f"there is no {file} in it" in refusal(partial)
+    assert f"it has no {file}" in refusal(partial)

@@ -60,11 +60,11 @@ def test_other_programs_ways_of_writing_it_are_understood(tmp_path, text):
         ("a.jpg\n", "line 1: 0 numbers instead of 2"),
         ("path,clip_0,clip_1\na.jpg,1,2\n", "line 1: could not convert string to float: 'clip_0'"),
         ("a.jpg,1,2\nb.jpg,1,\n", "line 2: could not convert string to float: ''"),
-        ("a.jpg,1,nan\n", "line 1: its numbers are all zero or not finite"),
-        ("a.jpg,1,1e39\n", "line 1: its numbers are all zero or not finite"),
-        ("a.jpg,0,0\n", "line 1: its numbers are all zero or not finite"),
+        ("a.jpg,1,nan\n", "line 1: the vector is zero or not finite"),
+        ("a.jpg,1,1e39\n", "line 1: the vector is zero or not finite"),
+        ("a.jpg,0,0\n", "line 1: the vector is zero or not finite"),
         ("a.jpg,1,2\nb.jpg,1,2\na.jpg,3,4\n", "line 3: an earlier line already has a.jpg"),
-        ('"a.jpg,1,2\n', "this is not CSV"),
+        ('"a.jpg,1,2\n', "the line is not valid CSV"),
         ("", "is empty"),
         (b"\xff\xfe\x00", "UTF-8"),
     ],
@@ -102,5 +102,5 @@ def test_images_without_a_vector_are_an_error_that_names_some():
 
 def test_vectors_without_an_image_are_passed_over_with_a_warning():
     table = dict.fromkeys([*FITTING, "gone.png"], np.ones(2, np.float32))
-    with pytest.warns(UserWarning, match=r"1 vectors of the table match no image .* such as gone\.png"):
+    with pytest.warns(UserWarning, match=r"1 vectors in the table match no image .* for example gone\.png"):
         match_vectors(table, IMAGES, "/photos")

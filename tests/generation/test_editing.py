@@ -13,7 +13,7 @@ from PIL import Image
 import tiny
 from captionless.checkpoints.model import Model
 from captionless.config.sampling import SamplingConfig
-from captionless.data.decode import square
+from captionless.data.crop import crop_square
 from captionless.diffusion.samplers import SAMPLERS
 from captionless.errors import CaptionlessError
 from captionless.generation.editing import STRENGTH, Edit, keep_outside, mask_tensor, photo_tensor
@@ -48,7 +48,7 @@ def sampled(edit: Edit, model: Model, sampling: SamplingConfig = QUICK, seeds: t
 
 def as_trained(photo: Image.Image, mode: str = "RGB") -> np.ndarray:
     """The photograph as training would see it."""
-    return np.asarray(square(photo, SIZE).convert(mode), int).reshape(SIZE, SIZE, -1)
+    return np.asarray(crop_square(photo, SIZE).convert(mode), int).reshape(SIZE, SIZE, -1)
 
 
 # --- what is sampled ---

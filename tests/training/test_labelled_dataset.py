@@ -60,7 +60,7 @@ def test_a_image_without_a_label_is_skipped_told_and_reported(photos: Path) -> N
     assert "cover.png" not in dataset.train.names
     assert any("1 images left out, no label" in said and "cover.png" in said for said in progress.said)
     report = (photos.parent / "out" / "images-report.csv").read_text()
-    assert "cover.png,skipped,no label: it is in no sub-folder" in report
+    assert "cover.png,skipped,no label: the image is not in a sub-folder" in report
     assert "notes/read.txt,skipped,not an image" in report
 
 

@@ -343,6 +343,6 @@ def test_a_model_whose_small_one_is_gone_or_another_says_so(large: Path, small: 
 
 
 def test_card_and_info_tell_of_the_small_model(large: Path, run: Callable[..., int], capsys: Any) -> None:
-    assert "of images of 8 x 8 pixels from the base model in [base](base)" in (large / "README.md").read_text()
+    assert "upsamples the 8 x 8 pixel images of the base model in [base](base)" in (large / "README.md").read_text()
     assert run("info", str(large)) == 0
     assert re.search(r"Base model +8 x 8 pixels, colour; U-Net", capsys.readouterr().out)

@@ -1,4 +1,4 @@
-"""Write the model card: what a person who finds a model folder should know."""
+"""Write the model card, the ``README.md`` of a model folder."""
 
 from __future__ import annotations
 
@@ -17,42 +17,42 @@ from captionless.models.unet import Denoiser
 
 CREDITS = "CREDITS.csv"
 INHERITED_CREDITS = "CREDITS-begun-from.csv"
-"""Credits of the model whose weights this one was initialised from: it owes them too."""
+"""Image credits of the model that this model was initialised from; they apply to this model too."""
 CARD = "README.md"
 _BEGIN, _END = "<!-- evaluation: begin -->", "<!-- evaluation: end -->"
 
 
 def write_model_card(folder: Path, config: ModelConfig, denoiser: Denoiser, images_folder: Path) -> None:
-    """Write ``README.md``, and ``CREDITS.csv`` where the image folder has one (weights owe the same credit)."""
+    """Write ``README.md``, and copy the credits of the training images into ``CREDITS.csv`` if there are any."""
     credits = _find_credits(images_folder)
     if credits:
         names = {name for name, _, role in read_image_list(folder) if role == TRAIN}
         with atomic_write(folder / CREDITS) as path:
             path.write_text(_own_credits(credits, names), encoding="utf-8")
     _inherit_credits(folder, config)
-    # Each checkpoint writes the card anew and so removes an evaluation: it was of the weights before.
+    # This also removes an earlier evaluation from the card, because it applied to the previous weights.
     with atomic_write(folder / CARD) as path:
         path.write_text(_front_matter(config) + _body(folder, config, denoiser), encoding="utf-8")
 
 
 def add_evaluation(folder: Path, text: str) -> None:
-    """Write an evaluation into a model's card, in place of an earlier one; all else in the card stays as it is.
+    """Insert an evaluation into a model card or replace an earlier evaluation; the rest of the card is unchanged.
 
-    Two HTML comments mark it. It stands where the earlier one was, or else before the credits, or at the end. A folder
-    without a card gets one.
+    The evaluation is enclosed in two HTML comments. A new one is inserted before the credits, or at the end if there
+    are no credits. A folder without a card gets one.
 
     Args:
         folder: the model folder.
-        text: Markdown without a heading, such as ``evaluation.report.markdown`` makes.
+        text: Markdown without a heading, as returned by ``evaluation.report.markdown.evaluation_markdown``.
 
     Raises:
-        CaptionlessError: there is no such folder, or its card cannot be read or written.
+        CaptionlessError: the folder does not exist, or its card cannot be read or written.
     """
     if not folder.is_dir():
-        raise CaptionlessError(f"there is no model folder {folder}. Name the folder that `captionless train` wrote.")
+        raise CaptionlessError(f"there is no model folder {folder}. Pass a folder written by `captionless train`.")
     path = folder / CARD
     try:
-        # As bytes that need not be text: line ends and all else that people wrote into it stay.
+        # Invalid UTF-8 and line endings in manual edits are preserved.
         card = path.read_bytes().decode(errors="surrogateescape") if path.exists() else f"# {folder.resolve().name}\n"
     except OSError as error:
         raise CaptionlessError(
@@ -64,7 +64,7 @@ def add_evaluation(folder: Path, text: str) -> None:
 
 
 def _with_evaluation(card: str, section: str) -> str:
-    """Return the card with the section in place of an earlier one, or else before the credits or at the end."""
+    """Return the card with its evaluation replaced, or else inserted before the credits or at the end."""
     before, begin, rest = card.partition(_BEGIN)
     _, end, after = rest.partition(_END)
     if begin and end:
@@ -75,7 +75,7 @@ def _with_evaluation(card: str, section: str) -> str:
 
 
 def _front_matter(config: ModelConfig) -> str:
-    """Return the metadata that model hubs read, as YAML between two lines of dashes."""
+    """Return the metadata for model hubs, as YAML front matter."""
     values: dict[str, object] = {
         "library_name": "captionless",
         "pipeline_tag": "text-to-image",
@@ -83,8 +83,8 @@ def _front_matter(config: ModelConfig) -> str:
         "tags": ["captionless", "diffusion", "class-conditional" if config.classes else "text-to-image"],
     }
     if begun := config.training.initialised_from:
-        values["base_model"] = Path(begun).name  # a path would tell of the machine
-    # JSON values are valid YAML, whatever characters a name has.
+        values["base_model"] = Path(begun).name  # not the full path, which is private
+    # JSON is valid YAML, so special characters in names need no further escaping.
     lines = [f"{name}: {json.dumps(value, ensure_ascii=False)}" for name, value in values.items()]
     return "\n".join(["---", *lines, "---", "", ""])
 
@@ -99,7 +99,7 @@ def _body(folder: Path, config: ModelConfig, denoiser: Denoiser) -> str:
     name = BUNDLED if folder.resolve() == model_folder(BUNDLED).resolve() else str(folder)
     facts = model_facts(config, denoiser)
     if base := config.base_size:
-        facts["Super-resolution"] = f"of images of {base} x {base} pixels from the base model in [{BASE}]({BASE})"
+        facts["Super-resolution"] = f"upsamples the {base} x {base} pixel images of the base model in [{BASE}]({BASE})"
     lines = "\n".join(f"- **{label}**: {value}" for label, value in facts.items())
     return (
         f"# {folder.name}\n\n{kind}\n\n{lines}\n\n"
@@ -110,17 +110,17 @@ def _body(folder: Path, config: ModelConfig, denoiser: Denoiser) -> str:
 
 
 def _credits(folder: Path, config: ModelConfig) -> str:
-    """Return where the authors of the training images are listed."""
+    """Return the text of the card's credits section."""
     credit = (
         f"The authors and sources of the training images are listed in [{CREDITS}]({CREDITS})."
         if (folder / CREDITS).exists()
-        else "The image folder held no CREDITS.csv. If its images require credit, name their authors here."
+        else "The image folder had no CREDITS.csv. If its images require attribution, name their authors here."
     )
     if (folder / INHERITED_CREDITS).exists():
-        credit += f"\nThose of the model it was initialised from: [{INHERITED_CREDITS}]({INHERITED_CREDITS})."
+        credit += f"\nCredits of the model that it was initialised from: [{INHERITED_CREDITS}]({INHERITED_CREDITS})."
     if config.base_size and (base_folder(folder) / CREDITS).exists():
         base = f"{base_folder(folder).name}/{CREDITS}"
-        credit += f"\nThose of the base model: [{base}]({base})."
+        credit += f"\nCredits of the base model: [{base}]({base})."
     return credit
 
 
@@ -130,27 +130,27 @@ def example_request(config: ModelConfig) -> str:
 
 
 def _inherit_credits(folder: Path, config: ModelConfig) -> None:
-    """Copy the credits of the model that this one was initialised from."""
+    """Copy the credits of the model that this model was initialised from."""
     begun = config.training.initialised_from
     if not begun:
         return
     parent = model_folder(begun)
     if config.base_size is None and base_folder(parent).is_dir():
-        parent = base_folder(parent)  # the weights came from there: see ``captionless.training.start``
+        parent = base_folder(parent)  # the source of the weights: see ``captionless.training.start``
     if (parent / CREDITS).is_file() and not (folder / INHERITED_CREDITS).exists():
         with atomic_write(folder / INHERITED_CREDITS) as path:
             path.write_bytes((parent / CREDITS).read_bytes())
 
 
 def _find_credits(images: Path) -> Path | None:
-    """Return the credits in the image folder, or one above (where a data set keeps them next to its splits)."""
+    """Return the credits file in the image folder or its parent (where a data set keeps it next to the splits)."""
     return next((path for path in (images / CREDITS, images.parent / CREDITS) if path.is_file()), None)
 
 
 def _own_credits(path: Path, names: set[str]) -> str:
-    """Return the lines of a credits table that concern the training images (the whole table if none does)."""
+    """Return the rows of a credits table for the training images, or the whole table if no row matches."""
     header, *lines = path.read_text(encoding="utf-8", errors="replace").splitlines() or [""]
     files = [next(csv.reader([line]), [""])[0] for line in lines]
-    # A table one folder up names "train/daisy/1.jpg" where the folder itself says "daisy/1.jpg".
+    # A table in the parent folder lists the image "daisy/1.jpg" as "train/daisy/1.jpg".
     own = [line for line, file in zip(lines, files, strict=True) if {file, file.partition("/")[2]} & names]
     return "\n".join([header, *(own or lines)]) + "\n"

@@ -1,4 +1,4 @@
-"""Describe a model on disk: ``config.json``, and the names of the other files in its folder."""
+"""Read and write a model's ``config.json``, and locate model folders."""
 
 from __future__ import annotations
 
@@ -24,12 +24,12 @@ FORMAT = 8
 BUNDLED = "bundled"
 CONFIG = "config.json"
 BASE, OLD_BASE = "base", "small"
-"""The folder of the base model inside that of a super-resolution stage; formats up to 6 called it ``small``."""
+"""Sub-folder of a super-resolution stage that contains its base model; it was called ``small`` up to format 6."""
 
 
 @dataclass(frozen=True)
 class EncoderReference:
-    """The encoder of a model: its name, for people, and its image side's content hash, for verification."""
+    """A reference to a model's encoder: its name for display, and the content hash of its image side to verify it."""
 
     name: str
     digest: str
@@ -39,21 +39,21 @@ class EncoderReference:
 
 @dataclass(frozen=True)
 class TrainingRecord:
-    """How a model was trained, for people and for resuming."""
+    """How a model was trained, for display and for resuming."""
 
-    version: str = ""  # of captionless
+    version: str = ""  # captionless version
     folder: str = "?"  # of the training images
     train_images: int = 0
     held_out: int = 0
-    initialised_from: str | None = None  # name of the model whose weights it started with
-    base_model: str | None = None  # of a super-resolution stage: name of the model whose images it upsamples
-    encoder_reason: str = ""  # why its encoder was chosen
-    labels: str = ""  # where those of a class-conditional model come from; see ``captionless.data.labels``
+    initialised_from: str | None = None  # name of the model that provided the initial weights
+    base_model: str | None = None  # name of the base model, for a super-resolution stage
+    encoder_reason: str = ""  # why the encoder was chosen
+    labels: str = ""  # source of the labels, for a class-conditional model; see ``captionless.data.labels``
     class_images: dict[str, int] = field(default_factory=dict)  # training images per class
     settings: dict[str, Any] = field(default_factory=dict)  # fields of ``captionless.config.training.TrainConfig``
-    images_seen: int = 0  # in training, repetitions included
-    minutes: float = 0.0  # spent in training steps
-    loss: float | None = None  # smoothed, at the end
+    images_seen: int = 0  # during training, counting repetitions
+    minutes: float = 0.0  # total time of the training steps
+    loss: float | None = None  # final loss, smoothed
 
 
 @dataclass(frozen=True)
@@ -62,22 +62,25 @@ class ModelConfig:
 
     size: int  # side of the images, in pixels
     denoiser: DenoiserConfig
-    encoder: EncoderReference | None  # its image vectors are the conditions
+    encoder: EncoderReference | None  # the encoder whose image vectors are the conditions
     schedule: AnySchedule = field(default_factory=CosineSchedule)
-    prediction: str = "v"  # of the denoiser; see ``captionless.diffusion.objective``
+    prediction: str = "v"  # what the denoiser predicts; see ``captionless.diffusion.objective``
     training: TrainingRecord = field(default_factory=TrainingRecord)
-    classes: tuple[str, ...] = ()  # names, in the order of the elements of its one-hot conditions
-    base_size: int | None = None  # of a super-resolution stage: side of the base model's images, in pixels
+    classes: tuple[str, ...] = ()  # class names, in the order of the one-hot conditions
+    base_size: int | None = None  # side of the base model's images in pixels, for a super-resolution stage
 
     def __post_init__(self) -> None:
-        """Check that the parts do not contradict each other."""
+        """Check that the fields are consistent with each other."""
         if (self.encoder is None) != bool(self.classes):
-            raise CaptionlessError("a model has either an encoder or classes, and this one has both or neither.")
+            raise CaptionlessError("a model must have either an encoder or classes, but this one has both or neither.")
         if len(set(self.classes)) < len(self.classes) or not all(self.classes):
-            raise CaptionlessError("each class of a model needs a name of its own.")
+            raise CaptionlessError("the class names of a model must be unique and not empty.")
         base = self.base_size
         if self.denoiser.low_res_channels != (0 if base is None else self.denoiser.channels + 1):
-            raise CaptionlessError("`base_size` must be set for a super-resolution stage, and only then.")
+            raise CaptionlessError(
+                "`base_size` must be set exactly if the denoiser has low-resolution channels, as in a super-resolution "
+                "stage."
+            )
         if base is not None and not (0 < base < self.size and self.size % base == 0):
             raise CaptionlessError(
                 f"cannot upsample from {base} to {self.size} pixels: the size must be an integer multiple of the base "
@@ -86,29 +89,30 @@ class ModelConfig:
 
     @property
     def condition_width(self) -> int:
-        """Length of its condition vectors."""
+        """Length of the condition vectors."""
         return self.encoder.width if self.encoder else len(self.classes)
 
     @property
     def condition_space(self) -> tuple[str, tuple[str, ...]]:
-        """The content hash of its encoder ("" without one) and its classes: equal if conditions are compatible."""
+        """The encoder's content hash ("" if there is none) and the classes; equal if conditions are compatible."""
         return self.encoder.digest if self.encoder else "", self.classes
 
     def require_encoder(self, name: str = "") -> EncoderReference:
-        """Return the encoder; raise a `CaptionlessError` that calls the model ``name`` if it is class-conditional."""
+        """Return the encoder, or raise a `CaptionlessError` about the model ``name`` if it is class-conditional."""
         if self.encoder is None:
             raise CaptionlessError(
-                f"the model {name} is class-conditional: it has no encoder, so it takes no prompts, example images "
-                f"or bridge. {list_classes(self.classes)}"
+                f"the model {name} is class-conditional: it has no encoder, so it does not accept prompts, "
+                f"example images or a bridge. {list_classes(self.classes)}"
             )
         return self.encoder
 
 
 def model_folder(name: str | Path, *, fetch: bool = False) -> Path:
-    """Return the folder that a model's name stands for: ``bundled``, a path, or ``user/repo`` on the Hugging Face Hub.
+    """Return the folder of the model ``name``: ``bundled``, a path, or ``user/repo`` on the Hugging Face Hub.
 
-    With ``fetch``, a model of the Hub is downloaded, which can raise a `CaptionlessError`. Otherwise its folder is only
-    known once it has been loaded: recorded names, such as that of a folder since deleted, are not looked up on the Hub.
+    With ``fetch``, a model on the Hub is downloaded, which can raise a `CaptionlessError`. Without ``fetch``, the Hub
+    is never contacted, and a Hub name resolves to its folder only if this process has already downloaded it. Names
+    recorded in a config may refer to deleted folders and are therefore not looked up on the Hub.
     """
     if str(name) == BUNDLED:
         return Path(str(resources.files("captionless") / "bundled" / "flowers"))
@@ -118,7 +122,7 @@ def model_folder(name: str | Path, *, fetch: bool = False) -> Path:
 
 
 def base_folder(folder: Path) -> Path:
-    """Return the folder of the base model inside the folder of a super-resolution stage."""
+    """Return the base model's folder inside the folder of a super-resolution stage."""
     old = folder / OLD_BASE
     return old if old.is_dir() and not (folder / BASE).is_dir() else folder / BASE
 
@@ -134,35 +138,36 @@ def save_config(folder: Path, config: ModelConfig) -> None:
 
 
 def load_config(name: str | Path) -> ModelConfig:
-    """Read ``config.json`` of a model, of this format or an earlier one.
+    """Read a model's ``config.json``, in the current or an earlier format.
 
     Raises:
-        CaptionlessError: there is no model there, or its config is damaged, foreign or of a newer format.
+        CaptionlessError: the folder does not contain a model, or its config is damaged, invalid or in a newer format.
     """
     folder = model_folder(name, fetch=True)
     path = folder / CONFIG
     if not path.is_file():
-        kind = "is not a captionless model (no config.json in it)" if folder.is_dir() else "does not exist"
-        raise CaptionlessError(f"the model folder {folder} {kind}. Name a folder that `captionless train` wrote.")
+        kind = "is not a captionless model (it has no config.json)" if folder.is_dir() else "does not exist"
+        raise CaptionlessError(f"the model folder {folder} {kind}. Pass a folder written by `captionless train`.")
     try:
         values = json.loads(path.read_text(encoding="utf-8"))
         if not isinstance(values, dict) or not isinstance(values.get("format"), int):
             raise ValueError("it has no `format` number")
         if values["format"] > FORMAT:
             raise CaptionlessError(
-                f"{path} was written by a newer captionless (format {values['format']}). Upgrade yours."
+                f"{path} was written by a newer version of captionless (format {values['format']}). Upgrade "
+                "captionless."
             )
         return _validated(values if values["format"] == FORMAT else translated(values), path)
     except (OSError, ValueError) as error:
         reason = _first_error(error) if isinstance(error, ValidationError) else str(error)
         raise CaptionlessError(
-            f"{path} is damaged or not of a captionless model ({reason}). Restore it, or train again."
+            f"{path} is damaged or does not describe a captionless model ({reason}). Restore the file, or train again."
         ) from error
 
 
 @cache
 def _file_type(kind: str) -> type[BaseModel]:
-    """Return the types of the values in a config file with this kind of schedule."""
+    """Return a pydantic model of ``config.json`` with this kind of schedule."""
     types = {"format": int, **get_type_hints(ModelConfig), "schedule": SCHEDULE_KINDS[kind]}
     strict = ConfigDict(strict=True, extra="forbid", allow_inf_nan=False)
     required: dict[str, Any] = {name: (one, ...) for name, one in types.items()}
@@ -170,7 +175,7 @@ def _file_type(kind: str) -> type[BaseModel]:
 
 
 def _validated(values: dict[str, Any], path: Path) -> ModelConfig:
-    """Return the config in a file of the current format."""
+    """Validate the content of a ``config.json`` in the current format, and return it as a config."""
     schedule, kind = values.get("schedule"), "cosine"
     if isinstance(schedule, dict):
         kind = str(schedule.get("kind", kind))
@@ -181,20 +186,22 @@ def _validated(values: dict[str, Any], path: Path) -> ModelConfig:
         config = ModelConfig(**{one.name: getattr(stored, one.name) for one in fields(ModelConfig)})
         one_of("prediction", config.prediction, PREDICTIONS)
     except CaptionlessError as error:
-        raise CaptionlessError(f"{path} does not describe a possible model: {error}") from error
+        raise CaptionlessError(
+            f"{path} does not describe a valid model: {error} Restore the file, or train again."
+        ) from error
     if config.size < 1 or config.size % config.denoiser.total_downsampling:
-        raise ValueError(f"size: {config.size} does not pass through its denoiser")
+        raise ValueError(f"size: {config.size} is not a positive multiple of {config.denoiser.total_downsampling}")
     if not 0 <= config.denoiser.dropout < 1:
-        raise ValueError(f"denoiser.dropout: it must be from 0 to less than 1, not {config.denoiser.dropout}")
+        raise ValueError(f"denoiser.dropout: must be at least 0 and less than 1, not {config.denoiser.dropout}")
     if config.condition_width != config.denoiser.condition_width:
-        raise ValueError(f"denoiser.condition_width: it does not fit its {'encoder' if config.encoder else 'classes'}")
+        raise ValueError(f"denoiser.condition_width: does not match the {'encoder' if config.encoder else 'classes'}")
     if config.encoder and not config.encoder.logit_scale > 0:
-        raise ValueError("encoder.logit_scale: it must be more than 0")
+        raise ValueError("encoder.logit_scale: must be greater than 0")
     return config
 
 
 def _first_error(error: ValidationError) -> str:
-    """Return key, complaint and value of the first thing that pydantic found wrong."""
+    """Return the key, message and value of pydantic's first error."""
     first = error.errors(include_url=False)[0]
     key = ".".join(str(part) for part in first["loc"])
     value = "" if first["type"] == "missing" else f", not {json.dumps(first['input'], default=str)[:60]}"

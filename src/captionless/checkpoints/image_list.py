@@ -1,4 +1,4 @@
-"""List the images that a model has seen: ``pictures.csv`` in its folder."""
+"""Read and write ``pictures.csv``, the list of a model's training and held-out images."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from captionless.files import atomic_write
 
 IMAGE_LIST = "pictures.csv"
 TRAIN, HELD_OUT, COPY = "train", "held out", "copy"
-"""Roles of an image. A copy is another file (other bytes) of the training image with the same name: the model has seen
-it, but it does not count as one more image."""
+"""Roles of an image. A ``COPY`` is another file (with different bytes) of the training image listed under the same
+name: the model has seen it, but it is not counted as an additional image."""
 
 
 def write_image_list(folder: Path, rows: Iterable[tuple[str, ...]]) -> None:
-    """Write the list: name, content hash and role (``TRAIN`` …) of every image, and its label if it has one."""
+    """Write the name, content hash, role (``TRAIN``, …) and optional label of every image."""
     rows = list(rows)
     with atomic_write(folder / IMAGE_LIST) as path, path.open("w", encoding="utf-8", newline="") as file:
         writer = csv.writer(file, lineterminator="\n")
@@ -25,12 +25,12 @@ def write_image_list(folder: Path, rows: Iterable[tuple[str, ...]]) -> None:
 
 
 def read_image_list(folder: Path) -> list[tuple[str, str, str]]:
-    """Return name, content hash and role of every image; an empty list if the model folder has no list."""
+    """Return the name, content hash and role of every image; empty if the model folder has no list."""
     return [(row[0], row[1], row[2]) for row in _read_rows(folder) if len(row) in (3, 4)]
 
 
 def listed_labels(folder: Path) -> dict[str, str]:
-    """Return labels by content hash; empty for a text-conditional model."""
+    """Return the label of each image by content hash; empty for a text-conditional model."""
     return {row[1]: row[3] for row in _read_rows(folder) if len(row) == 4}
 
 

@@ -1,16 +1,16 @@
 """Load and copy model folders, which have this layout:
 
-    config.json            shape of the denoiser, schedule, encoder (name, content hash), how it was trained
+    config.json            denoiser architecture, schedule, encoder (name, content hash) and training record
     model.safetensors      the averaged weights, used for sampling
-    bank.safetensors       embedding bank: image vectors of training images, for the bridge from text; not in a
+    bank.safetensors       embedding bank: image vectors of training images, used by the bridge from text; absent in a
                            class-conditional model
     pictures.csv           content hash, name and role (train, held out, copy) of every image
     README.md CREDITS.csv  the model card, and the authors of the images
     samples/               sample grids drawn during training
-    training/              what --resume needs; may be deleted from a finished model
-    base/                  in a super-resolution stage: the base model, a whole model folder (with the bank)
+    training/              the training state for --resume; can be deleted once training is complete
+    base/                  only in a super-resolution stage: the complete folder of the base model (with the bank)
 
-Every file is replaced in one step, so a crash leaves the last good checkpoint.
+Every file is replaced atomically, so a crash leaves the last complete checkpoint intact.
 """
 
 from __future__ import annotations
@@ -38,27 +38,27 @@ _ABOUT = (IMAGE_LIST, "README.md", "CREDITS.csv", "CREDITS-begun-from.csv")
 
 @dataclass(frozen=True)
 class Model:
-    """A model in memory."""
+    """A model loaded into memory."""
 
-    name: str  # or path, as given by the caller
+    name: str  # name or path, as passed by the caller
     config: ModelConfig
     denoiser: Denoiser  # in evaluation mode, float32
     bank: Tensor  # unit image vectors of training images, (m, d); (0, d) in a class-conditional model
-    base: Model | None = None  # of a super-resolution stage: the model whose images it upsamples
-    inherited: Tensor = field(default_factory=lambda: torch.empty(0, 0))  # those of the models it started from, (k, d)
+    base: Model | None = None  # the model whose images are upsampled, for a super-resolution stage
+    inherited: Tensor = field(default_factory=lambda: torch.empty(0, 0))  # banks of the models it started from, (k, d)
 
     @property
     def bridge_data(self) -> BridgeData:
         """The data required by the bridge from text vectors to conditions."""
-        self.config.require_encoder(self.name)  # raises where the model has no encoder
+        self.config.require_encoder(self.name)  # raises if the model is class-conditional
         return BridgeData(torch.cat([self.bank, self.inherited]) if len(self.inherited) else self.bank)
 
 
 def load_model(name: str | Path) -> Model:
-    """Read a whole model; nothing is unpickled.
+    """Load a model, including the base model of a super-resolution stage; pickles are never read.
 
     Raises:
-        CaptionlessError: as ``load_config``; or weights are missing, damaged or of another shape.
+        CaptionlessError: as in ``load_config``, or the weights are missing, damaged or do not match the config.
     """
     config = load_config(name)
     folder = model_folder(name)
@@ -76,25 +76,25 @@ def _load_base(folder: Path, config: ModelConfig) -> Model | None:
     fits = base.config.size == config.base_size and base.config.denoiser.channels == config.denoiser.channels
     if not fits or base.config.condition_space != config.condition_space:
         raise CaptionlessError(
-            f"{base_folder(folder)} is not the base model that {folder} was trained for. Restore it, or train again."
+            f"{base_folder(folder)} is not the base model that {folder} was trained with. Restore it, or train again."
         )
     return base
 
 
 def _read_bank(folder: Path, config: ModelConfig) -> tuple[Tensor, Tensor]:
-    """Return the image vectors of the model's own images, and those inherited from the models it started from."""
+    """Return the vectors of the model's own training images, and those inherited from the models it started from."""
     none = torch.empty(0, config.condition_width)
     if config.encoder is None:
         return none, none
     tensors = read_tensors(folder / BANK)
     bank, inherited = tensors.get("vectors", none), tensors.get("inherited", none)
     if not len(bank) or any(one.ndim != 2 or one.shape[1] != config.encoder.width for one in (bank, inherited)):
-        raise CaptionlessError(f"{folder / BANK} does not fit {folder / CONFIG}. Restore it, or train again.")
+        raise CaptionlessError(f"{folder / BANK} does not match {folder / CONFIG}. Restore it, or train again.")
     return bank.float(), inherited.float()
 
 
 def copy_model(source: Path, target: Path) -> None:
-    """Copy the files needed for sampling, and those that document the model.
+    """Copy the files of a model that are needed for sampling, and its documentation.
 
     The config is copied last, because a folder counts as a model only once it has one.
     """
@@ -105,10 +105,10 @@ def copy_model(source: Path, target: Path) -> None:
 
 
 def _load_weights(denoiser: Denoiser, tensors: dict[str, Tensor], path: Path) -> None:
-    """Copy stored weights (of any float type, or in 8 bits) into ``denoiser``; every name and shape must match."""
+    """Load stored weights (of any float type, or 8-bit) into ``denoiser``; all names and shapes must match."""
     try:
         denoiser.load_state_dict(restored(tensors))
     except RuntimeError as error:
         raise CaptionlessError(
-            f"the weights in {path} do not fit the config.json in the same folder. Restore both from one model."
+            f"the weights in {path} do not match the config.json of the model. Restore both files from the same model."
         ) from error

@@ -1,4 +1,4 @@
-"""Translate ``config.json`` and the names of weights of earlier formats into those of the current format."""
+"""Convert the ``config.json`` and weight names of earlier model formats to the current format."""
 
 from __future__ import annotations
 
@@ -18,18 +18,19 @@ RENAMED: dict[str, dict[str, str]] = {
         "images": "images_seen",
     },
 }
-"""Old name: new name, by the part of the file that contains it."""
+"""Old and new names of keys, by the section of ``config.json`` that contains them ("" for the top level)."""
 
 ADDED: dict[str, Any] = {"classes": [], "prediction": "v", "base_size": None}
-"""Entries that formats 1 to 4 did not have yet, with the values that apply to their models."""
+"""Entries missing in formats 1 to 4, with the values that apply to models in these formats."""
 
 
 def translated(values: dict[str, Any]) -> dict[str, Any]:
-    """Return the content of a ``config.json`` of format 1 to 7, translated to the current format.
+    """Return the content of a ``config.json`` in format 1 to 7, converted to the current format.
 
-    Format 1 had only the cosine schedule and v-prediction, 2 no input skip in the denoiser, 3 no shift of the cosine
-    schedule, 4 no super-resolution stage, 5 no weights in 8 bits; 6 used other names. 7 had the hash of the whole
-    encoder in place of its image side's, which is known for the shipped encoder only: others keep it.
+    Format 1 had only the cosine schedule and v-prediction, format 2 had no input skip in the denoiser, format 3 no
+    shift of the cosine schedule, format 4 no super-resolution stage and format 5 no 8-bit weights; format 6 used other
+    names. Format 7 stored the hash of the whole encoder instead of the hash of its image side. The latter is known
+    only for bundled encoders; the hashes of other encoders are left unchanged.
     """
     values = ADDED | _renamed("", values)
     values |= {part: _renamed(part, values[part]) for part in ("denoiser", "training") if part in values}
@@ -40,12 +41,12 @@ def translated(values: dict[str, Any]) -> dict[str, Any]:
 
 
 def renamed_layers(name: str) -> str:
-    """Return the current name of a tensor of weights, such as ``bypass.enter.weight``."""
+    """Return the current name of a weight tensor with an old name such as ``bypass.enter.weight``."""
     return ".".join("input_skip" if part == "bypass" else part for part in name.split("."))
 
 
 def _renamed(part: str, values: Any) -> Any:
-    """Return an object with its keys renamed; anything else is returned unchanged, for validation to reject."""
+    """Rename the keys of a JSON object; any other value is returned unchanged and rejected later by validation."""
     if not isinstance(values, dict):
         return values
     return {RENAMED[part].get(name, name): value for name, value in values.items()}

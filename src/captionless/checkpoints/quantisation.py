@@ -1,7 +1,7 @@
-"""Weights in 8 bits: a quarter of the file.
+"""Quantise weights to 8 bits, which reduces the file size to a quarter.
 
-Each row of a matrix (each filter of a convolution) is stored as whole numbers from -127 to 127 and a scale of its own:
-its largest weight becomes 127. What has one dimension, biases and the like, is small and stored in float16.
+Each row of a matrix (each filter of a convolution) is stored as integers from -127 to 127 with its own scale, so that
+its largest absolute weight becomes 127. One-dimensional tensors, such as biases, are small and stored in float16.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from torch import Tensor
 from captionless.errors import CaptionlessError
 
 _SCALE = ".scale"
-"""Suffix that turns the name of a tensor of weights into the name of its scales."""
+"""Suffix that is appended to the name of a weight tensor to get the name of its scales."""
 
 
 def quantised(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
@@ -25,7 +25,7 @@ def quantised(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
         if tensor.ndim < 2:
             stored[name] = tensor.to(torch.float16)
             continue
-        # A row of zeros has no largest weight to divide by.
+        # The clamp avoids a division by zero for rows of zeros.
         scale = tensor.float().flatten(1).abs().amax(1).clamp(min=1e-30) / 127
         stored[name] = (tensor.float() / _by_row(scale, tensor)).round().to(torch.int8)
         stored[name + _SCALE] = scale
@@ -33,12 +33,12 @@ def quantised(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
 
 
 def restored(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
-    """Return the weights that were stored, in float32: the inverse of ``quantised``, to rounding.
+    """Dequantise stored weights to float32: the inverse of ``quantised``, up to rounding.
 
     Weights that were not quantised keep their values.
 
     Raises:
-        CaptionlessError: whole numbers without a scale.
+        CaptionlessError: a tensor of integers has no scale.
     """
     scales = {name: tensor for name, tensor in tensors.items() if name.endswith(_SCALE)}
     weights: dict[str, Tensor] = {}
@@ -47,7 +47,7 @@ def restored(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
             continue
         scale = scales.get(name + _SCALE)
         if scale is None and not tensor.is_floating_point():
-            raise CaptionlessError(f"the weights {name} are whole numbers without a scale. Restore the file.")
+            raise CaptionlessError(f"the quantised weights {name} have no scale. Restore the file from a copy.")
         weights[name] = tensor.float() if scale is None else tensor.float() * _by_row(scale, tensor)
     return weights
 

@@ -1,4 +1,4 @@
-"""Describe a model in a few lines: for its card, and for `captionless info`."""
+"""Summarise a model for its card and for `captionless info`."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from captionless.models.unet import Denoiser, parameter_count
 
 
 def model_facts(config: ModelConfig, denoiser: Denoiser) -> dict[str, str]:
-    """Return what a model is and how it was trained, by label."""
+    """Return facts about a model and its training, by label."""
     training = config.training
     if config.encoder:
         condition = {"Encoder": f"{config.encoder.name} (content hash {config.encoder.digest[:12]})"}
@@ -29,13 +29,13 @@ def model_facts(config: ModelConfig, denoiser: Denoiser) -> dict[str, str]:
 
 
 def model_summary(name: str) -> list[tuple[str, str]]:
-    """Return what `captionless info` says of a model, as pairs of label and text.
+    """Return the summary of a model that `captionless info` prints, as (label, text) pairs.
 
     Args:
         name: a model folder, or ``bundled``.
 
     Raises:
-        CaptionlessError: there is no such model, or it cannot be read.
+        CaptionlessError: the model does not exist or cannot be read.
     """
     model = load_model(name)
     training = model.config.training

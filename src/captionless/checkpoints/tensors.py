@@ -1,4 +1,4 @@
-"""Save and read safetensors files; nothing is ever unpickled."""
+"""Save and read safetensors files; pickles are never read."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from captionless.files import atomic_write
 
 
 def save_tensors(path: Path, tensors: dict[str, Tensor], metadata: dict[str, str] | None = None) -> None:
-    """Write a safetensors file in one step.
+    """Write a safetensors file atomically.
 
     Raises:
         CaptionlessError: the file cannot be written (no space, no permission).
@@ -28,7 +28,7 @@ def save_tensors(path: Path, tensors: dict[str, Tensor], metadata: dict[str, str
 
 
 def read_tensors(path: Path) -> dict[str, Tensor]:
-    """Read a safetensors file into memory; layers that were renamed since bear their present names.
+    """Read a safetensors file into memory, converting layer names of earlier formats to the current ones.
 
     Raises:
         CaptionlessError: the file is missing or damaged.
@@ -42,6 +42,6 @@ def read_tensors(path: Path) -> dict[str, Tensor]:
 
 
 def read_metadata(path: Path) -> dict[str, str]:
-    """Return the text stored in the header of a safetensors file."""
+    """Return the metadata in the header of a safetensors file."""
     with safe_open(path, framework="pt") as file:
         return dict(file.metadata() or {})

@@ -1,7 +1,8 @@
-"""Read a folder of images: find, decode, check and crop them, and find their labels. Imports no torch."""
+"""Find, check, decode and crop the images of a folder, and find their labels. Does not import torch."""
 
 from captionless.data.arrays import ImageArrays, denormalise, normalise, read_arrays
-from captionless.data.decode import decode_image, square
+from captionless.data.crop import crop_square
+from captionless.data.decode import decode_image
 from captionless.data.folder import find_images
 from captionless.data.images import (
     ImageFile,
@@ -18,6 +19,7 @@ __all__ = [
     "ImageFile",
     "Labels",
     "SkippedFile",
+    "crop_square",
     "decode_image",
     "denormalise",
     "find_images",
@@ -27,6 +29,5 @@ __all__ = [
     "read_arrays",
     "read_images",
     "sample_images",
-    "square",
     "write_images_report",
 ]

@@ -1,4 +1,4 @@
-"""Read a folder of images into one array for each size."""
+"""Read a folder of images into arrays, one for each image size."""
 
 from __future__ import annotations
 
@@ -24,12 +24,12 @@ if TYPE_CHECKING:
 class ImageArrays:
     """The usable images of a folder as arrays, in the order of `find_images`."""
 
-    entries: list[ImageFile | SkippedFile]  # every file of the folder; images without their pixels
-    pixels: dict[int, Pixels]  # the n usable images at each requested size, uint8 (n, size, size, 3), in grey (…, 1)
+    entries: list[ImageFile | SkippedFile]  # one per file of the folder; images have no pixels here
+    pixels: dict[int, Pixels]  # by size: the n usable images, uint8 (n, size, size, 3), or (n, size, size, 1) in grey
 
     @cached_property
     def images(self) -> list[ImageFile]:
-        """The n usable images, one for each row, without their pixels."""
+        """The n usable images in row order, without pixels."""
         return [entry for entry in self.entries if isinstance(entry, ImageFile)]
 
     @property
@@ -39,22 +39,22 @@ class ImageArrays:
 
     @cached_property
     def names(self) -> list[str]:
-        """Paths relative to the folder, one for each row."""
+        """Paths relative to the folder, in row order."""
         return [image.name for image in self.images]
 
     @property
     def digests(self) -> list[str]:
-        """Content hashes, one for each row."""
+        """Content hashes, in row order."""
         return [image.digest for image in self.images]
 
     @property
     def duplicates(self) -> list[list[str]]:
-        """Names of the images with identical content, grouped; each of them has its own row."""
+        """Names of identical images, grouped by content; each duplicate keeps its own row."""
         return [[self.names[row] for row in rows] for rows in self._rows.values() if len(rows) > 1]
 
     @property
     def unique(self) -> list[int]:
-        """Row numbers, ascending, without copies: of images with identical content, the first."""
+        """Row indices in ascending order, without duplicates: only the first of identical images is included."""
         return [rows[0] for rows in self._rows.values()]
 
     @cached_property
@@ -74,15 +74,15 @@ def read_arrays(
     visit: Callable[[ImageFile], str] | None = None,
     progress: Progress | None = None,
 ) -> ImageArrays:
-    """Read the images of a folder, cropped to their centre square and resized.
+    """Read the images of a folder, crop them to their centre square and resize them.
 
     Args:
-        folder: searched with its sub-folders.
-        sizes: sides of the square images, in pixels.
-        grey: give one channel instead of three.
-        full: when not 0, ``visit`` gets each image at its own resolution, too; see `read_images`.
-        visit: called with each usable image and its pixels, in order. A text that it returns is the reason why the
-            image is not wanted: it then counts as skipped.
+        folder: the folder of images, searched recursively.
+        sizes: side lengths of the square images, in pixels.
+        grey: return one channel instead of three.
+        full: if not 0, ``visit`` also receives each image at its original resolution; see `read_images`.
+        visit: called with each usable image, including its pixels, in order. If it returns a non-empty string, the
+            image is skipped for that reason.
         progress: receives the number of files read.
 
     Raises:
@@ -90,7 +90,7 @@ def read_arrays(
     """
     files, progress = find_images(folder), progress or Silent()
     try:
-        # Allocated for all files; the operating system provides memory only for the rows written.
+        # Allocated for all files; the operating system commits memory only for the rows that are written.
         arrays = {size: np.empty((len(files), size, size, 1 if grey else 3), np.uint8) for size in sizes}
     except MemoryError as error:
         raise CaptionlessError(
@@ -120,5 +120,5 @@ def normalise(pixels: Tensor) -> Tensor:
 
 
 def denormalise(x: Tensor) -> Tensor:
-    """Map values in [-1, 1] to uint8 pixels on the CPU, rounded; values outside are clipped."""
+    """Map values in [-1, 1] to uint8 pixels on the CPU; values are rounded, and clipped to the pixel range."""
     return ((x.float().clamp(-1, 1) + 1) * 127.5).round().byte().cpu()

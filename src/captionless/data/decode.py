@@ -14,11 +14,11 @@ from captionless.data.decoder_output import captured
 from captionless.errors import CaptionlessError
 
 BACKGROUND = (255, 255, 255)
-"""The colour (RGB, 0 to 255) behind transparent images."""
+"""Background colour of transparent images (RGB, 0 to 255)."""
 MAX_PIXELS = 100_000_000
-"""Images with more pixels are rejected: a small file can claim any size (a decompression bomb)."""
+"""Images with more pixels are rejected, as a protection against decompression bombs."""
 MAX_BYTES = 500_000_000
-"""Files with more bytes are rejected: a file is read into memory as a whole."""
+"""Files with more bytes are rejected, because each file is read into memory completely."""
 
 FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "TIFF", "GIF")
 _TIFF = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
@@ -27,17 +27,18 @@ _TIFF_BITS, _TIFF_PHOTOMETRIC = 258, 262
 
 
 class UnusableError(Exception):
-    """A file that cannot be decoded. ``str(error)`` is the reason, as ``kind: details``."""
+    """Raised for a file that cannot be decoded; the message is the reason, as ``kind: details``."""
 
 
 def decode_image(source: str | Path | bytes) -> Image.Image:
-    """Decode one image: upright, RGB, 8 bits per channel.
+    """Decode an image file into an upright RGB image with 8 bits per channel.
 
-    The EXIF orientation is applied, an embedded colour profile is converted to sRGB (CMYK as well), grey with 16 bits
-    is scaled to 8 bits, transparency is laid over `BACKGROUND`, and an animation gives its first frame.
+    The EXIF orientation is applied, images with an embedded colour profile (including CMYK) are converted to sRGB,
+    16-bit grey is scaled to 8 bits, transparent images are composited over `BACKGROUND`, and only the first frame of an
+    animation is used.
 
     Args:
-        source: a path, or the bytes of a file.
+        source: the path or the content of an image file.
 
     Raises:
         CaptionlessError: the file cannot be read or decoded.
@@ -58,19 +59,19 @@ def decode_image(source: str | Path | bytes) -> Image.Image:
 def decode_quietly(
     data: bytes, at_least: int = 0, max_pixels: int = MAX_PIXELS
 ) -> tuple[Image.Image | str, tuple[str, ...]]:
-    """Decode like `decode_image`, without exceptions or output on the terminal.
+    """Decode as in `decode_image`, but without raising exceptions or writing to the terminal.
 
     Args:
-        data: the bytes of a file.
-        at_least: when not 0, a JPEG may be decoded at 1/2, 1/4 or 1/8 of its size (much faster), as long as both
+        data: the content of an image file.
+        at_least: if not 0, a JPEG may be decoded at 1/2, 1/4 or 1/8 of its size (much faster), as long as both
             sides keep at least twice this many pixels.
         max_pixels: images with more pixels are rejected.
 
     Returns:
-        The image, or the reason why there is none; and the complaints of the decoder.
+        The image, or the reason why it could not be decoded; and the warnings of the decoder.
     """
     result: Image.Image | str
-    with captured(stderr=data.startswith(_TIFF)) as notes:  # of the decoders, only libtiff prints by itself
+    with captured(stderr=data.startswith(_TIFF)) as notes:  # only libtiff writes to stderr
         try:
             result = _decode(data, at_least, max_pixels)
         except UnusableError as error:
@@ -82,7 +83,7 @@ def read_bytes(path: Path, max_bytes: int = MAX_BYTES) -> bytes:
     """Return the content of a file.
 
     Raises:
-        UnusableError: it cannot be read, is empty, or is too large.
+        UnusableError: the file cannot be read, is empty, or is too large.
     """
     try:
         if path.is_dir():
@@ -95,23 +96,6 @@ def read_bytes(path: Path, max_bytes: int = MAX_BYTES) -> bytes:
     if not data:
         raise UnusableError("empty file")
     return data
-
-
-def square(image: Image.Image, size: int, resample: Image.Resampling = Image.Resampling.LANCZOS) -> Image.Image:
-    """Crop the centre square of an image and resize it to ``size`` x ``size`` pixels, antialiased.
-
-    Raises:
-        CaptionlessError: ``size`` is below 1.
-    """
-    if size < 1:
-        raise CaptionlessError(f"an image cannot be {size} pixels wide. Choose a size of 1 or more.")
-    side = min(image.size)
-    left, top = (image.width - side) // 2, (image.height - side) // 2
-    image = image.crop((left, top, left + side, top + side))
-    if side == size:
-        return image
-    # Pillow widens the filter when it reduces, which is the antialiasing; a gap this large only saves time.
-    return image.resize((size, size), resample, reducing_gap=4.0)
 
 
 def _decode(data: bytes, at_least: int, max_pixels: int) -> Image.Image:
@@ -127,33 +111,33 @@ def _decode(data: bytes, at_least: int, max_pixels: int) -> Image.Image:
     except UnusableError:
         raise
     except Exception as error:
-        # Parsers of damaged files raise almost anything: OSError, SyntaxError, struct.error, IndexError, …
+        # Decoders raise almost any exception on damaged files: OSError, SyntaxError, struct.error, IndexError, …
         raise UnusableError(_reason(error)) from error
 
 
 def _reason(error: Exception) -> str:
     text = " ".join(str(error).split())[:200]
     if isinstance(error, UnidentifiedImageError):
-        return "not an image: its content has no known format, or its header is damaged"
+        return "not an image: the format is unknown, or the header is damaged"
     if isinstance(error, Image.DecompressionBombError):
         return f"too large: more than {MAX_PIXELS:,} pixels"
     if isinstance(error, MemoryError):
         return "too large: there is not enough memory to decode it"
     if "truncated" in text.lower() or isinstance(error, EOFError):
-        return "truncated: its end is missing"
+        return "truncated: the end of the file is missing"
     return f"damaged: {text or type(error).__name__}"
 
 
 def _turn_upright(image: Image.Image) -> None:
     try:
         ImageOps.exif_transpose(image, in_place=True)
-    except Exception as error:  # EXIF is a small TIFF file, and damage raises as much as in `_decode`
+    except Exception as error:  # EXIF is a small TIFF file; damage can raise any exception here too
         warnings.warn(f"EXIF orientation ignored ({error})", stacklevel=1)
 
 
 def _rgb(image: Image.Image) -> Image.Image:
-    if image.mode in ("LAB", "I", "F"):  # of 32-bit numbers a file does not record which is white
-        raise UnusableError(f"unsupported format: pixels of mode {image.mode}; convert it to RGB with 8 bits")
+    if image.mode in ("LAB", "I", "F"):  # the white level of 32-bit pixels is not recorded
+        raise UnusableError(f"unsupported format: pixel mode {image.mode}; convert it to 8-bit RGB")
     if image.mode.startswith("I;16"):
         image = _eight_bits(image)
     elif image.has_transparency_data:
@@ -167,10 +151,10 @@ def _rgb(image: Image.Image) -> Image.Image:
 
 
 def _eight_bits(image: Image.Image) -> Image.Image:
-    """Scale 16-bit grey, or the 12 bits of some TIFFs, to 8 bits."""
+    """Scale 16-bit grey (or the 12-bit grey of some TIFFs) to 8 bits."""
     tags = getattr(image, "tag_v2", {})
     values = np.asarray(image) * (255 / (2 ** tags.get(_TIFF_BITS, (16,))[0] - 1))
-    if tags.get(_TIFF_PHOTOMETRIC) == 0:  # white is zero, which Pillow does not invert beyond 8 bits
+    if tags.get(_TIFF_PHOTOMETRIC) == 0:  # 0 is white; Pillow inverts only images of up to 8 bits
         values = 255 - values
     result = Image.fromarray(np.clip(np.rint(values), 0, 255).astype(np.uint8))
     result.info = image.info
@@ -178,13 +162,13 @@ def _eight_bits(image: Image.Image) -> Image.Image:
 
 
 def _srgb(image: Image.Image) -> Image.Image:
-    """Convert colours from the embedded profile (of a camera or a printer) to sRGB."""
+    """Convert an image with an embedded colour profile (of a camera or printer) to sRGB."""
     if not (data := image.info.get("icc_profile")):
         return image
     try:
         profile = ImageCms.ImageCmsProfile(io.BytesIO(data))
         if profile.profile.xcolor_space.strip() != _PROFILE_SPACES[image.mode]:
-            raise ValueError(f"it is not for {image.mode} images")
+            raise ValueError(f"it is not a profile for {image.mode} images")
         if "sRGB" in ImageCms.getProfileDescription(profile):
             return image
         mode = "RGBA" if image.mode == "RGBA" else "RGB"

@@ -1,4 +1,4 @@
-"""Capture what image decoders print and warn, so that it reaches a report instead of the terminal."""
+"""Capture the warnings and output of image decoders for a report, instead of showing them on the terminal."""
 
 from __future__ import annotations
 
@@ -15,21 +15,21 @@ from PIL import Image
 from captionless.errors import shorten
 
 MAX_NOTES = 5
-"""Different complaints kept per image; libtiff can have hundreds."""
+"""Maximum number of distinct messages kept per image; libtiff can print hundreds."""
 _STDERR = 2
-# Warnings and standard error belong to the whole process, so one image at a time is captured.
+# Warning filters and stderr are global to the process, so only one image is captured at a time.
 _LOCK = threading.Lock()
 
 
 @contextmanager
 def captured(*, stderr: bool = True) -> Iterator[list[str]]:
-    """Capture Python warnings and what C code (libtiff) or a log writes to the standard error.
+    """Capture Python warnings, and what loggers or C libraries such as libtiff write to stderr.
 
-    The yielded list is filled when the block is left, also by an exception: one line per complaint, without
-    repetitions, at most `MAX_NOTES`, and then the number of the others.
+    The yielded list is filled when the block exits, even after an exception. It contains one line per distinct message,
+    at most `MAX_NOTES` of them, followed by the number of omitted messages.
 
     Args:
-        stderr: capture the standard error, too. While the block runs, this includes the output of other threads.
+        stderr: also capture stderr; this includes the output of other threads while the block runs.
     """
     notes: list[str] = []
     printed: list[str] = []
@@ -39,15 +39,15 @@ def captured(*, stderr: bool = True) -> Iterator[list[str]]:
             with _standard_error(printed) if stderr else nullcontext():
                 yield notes
         finally:
-            # `decode_image` has a stricter limit of its own.
+            # `decode_image` enforces a stricter limit.
             warned = [str(w.message) for w in caught if w.category is not Image.DecompressionBombWarning]
             lines = [" ".join(line.split()) for line in [*warned, *printed] if line.strip()]
-            notes += shorten(dict.fromkeys(lines), MAX_NOTES, "more complaints of this kind")
+            notes += shorten(dict.fromkeys(lines), MAX_NOTES, "more messages")
 
 
 @contextmanager
 def _standard_error(printed: list[str]) -> Iterator[None]:
-    """Redirect the standard error of the process to a temporary file, and read it on leaving."""
+    """Redirect the stderr of the process to a temporary file, and read the file when the block exits."""
     if sys.stderr is not None:
         sys.stderr.flush()
     kept = os.dup(_STDERR)
@@ -60,5 +60,5 @@ def _standard_error(printed: list[str]) -> Iterator[None]:
             os.close(kept)
             file.seek(0)
             lines = file.read(1_000_000).decode("utf-8", "replace").splitlines()
-            # libtiff begins its lines with the name of a file that does not exist.
+            # libtiff prefixes its lines with a placeholder file name.
             printed += [line.removeprefix("tempfile.tif: ") for line in lines]

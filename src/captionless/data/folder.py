@@ -1,4 +1,4 @@
-"""Find the files of a folder, and match file names with paths from a table."""
+"""Find the files of a folder, and match file names with the paths in a table."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from captionless.errors import CaptionlessError
 
 
 def find_images(folder: str | Path) -> list[Path]:
-    """List every regular file in a folder and its sub-folders, sorted; hidden ones (a leading dot) are left out.
+    """List all regular files in a folder recursively, sorted by path, without hidden ones (leading dot).
 
-    Files of any kind are listed, so that `read_images` can report why it skips some. Links to folders are followed,
-    but no folder is entered twice. A sub-folder that cannot be listed and a broken link are returned like files, so
-    that they are reported, too.
+    Files of any type are listed, so that `read_images` can report why it skips a file. Symbolic links to folders are
+    followed, but no folder is visited twice. Broken links and sub-folders that cannot be listed are returned like
+    files, so that they are reported too.
 
     Raises:
         CaptionlessError: the folder does not exist, is a file, or cannot be listed.
@@ -24,7 +24,7 @@ def find_images(folder: str | Path) -> list[Path]:
     if not root.exists():
         raise CaptionlessError(f"there is no folder {folder}. Check the path.")
     if not root.is_dir():
-        raise CaptionlessError(f"{folder} is a file. Give the folder that holds the images.")
+        raise CaptionlessError(f"{folder} is a file, not a folder. Pass the folder that contains the images.")
     entered: set[str] = set()
     files: list[Path] = []
     failed: list[OSError] = []
@@ -33,7 +33,7 @@ def find_images(folder: str | Path) -> list[Path]:
             folders.clear()
             continue
         entered.add(real)
-        # Real folders first, so that an image gets its own path, not that of a link to it.
+        # Real folders first, so that an image gets its own path and not the path of a link to it.
         folders[:] = sorted(_visible(folders), key=lambda name: os.path.islink(os.path.join(place, name)))
         paths = [Path(place, name) for name in _visible(names)]
         files += [path for path in paths if path.is_file() or not path.exists()]  # no pipes; broken links
@@ -48,21 +48,24 @@ def _visible(names: Iterable[str]) -> list[str]:
 
 
 def relative_name(path: Path, folder: str | Path) -> str:
-    """Return the name of a file in its folder: relative, with forward slashes, and always valid UTF-8."""
+    """Return the path of a file relative to ``folder``, with forward slashes and always valid UTF-8."""
     name = path.relative_to(os.path.abspath(folder)).as_posix()
     return name.encode("utf-8", "backslashreplace").decode("utf-8")
 
 
 def match_names(names: Iterable[str], keys: Iterable[str], folder: str | Path) -> dict[str, str]:
-    """Match file names with paths from a table: name → key; names without a key are left out.
+    """Match file names with the paths in a table.
 
-    A key matches the name that it equals, or whose absolute path it is; a plain file name matches the only image of
-    that name. Several keys for one name match nothing.
+    A path matches a file if it is the file's name or absolute path. A bare file name matches if only one file has that
+    name. A file that several paths match is left out.
 
     Args:
-        names: paths relative to ``folder``, with forward slashes.
-        keys: paths from a table, with slashes or backslashes.
-        folder: what the names are relative to.
+        names: file paths relative to ``folder``, with forward slashes.
+        keys: paths in a table, with slashes or backslashes.
+        folder: the folder of the files.
+
+    Returns:
+        The matching path (key) of each name; names without a match are left out.
     """
     names, root = set(names), Path(os.path.abspath(folder)).as_posix() + "/"
     plain: defaultdict[str, list[str]] = defaultdict(list)

@@ -1,6 +1,6 @@
-"""Read a folder of image files: check, decode and crop each, and report what was skipped and why.
+"""Read a folder of image files: check, decode and crop each file, and report which files were skipped and why.
 
-Nothing here imports torch, so that decoding processes start fast and stay small.
+This module does not import torch, so that worker processes start fast and use little memory.
 """
 
 from __future__ import annotations
@@ -20,21 +20,23 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from captionless.data.decode import UnusableError, decode_quietly, read_bytes, square
+from captionless.data.crop import crop_square
+from captionless.data.decode import UnusableError, decode_quietly, read_bytes
 from captionless.data.folder import find_images, relative_name
 from captionless.data.process_pool import map_in_processes
 from captionless.errors import CaptionlessError
 from captionless.files import atomic_write
 
 SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff", ".gif"})
-"""Endings (in lower case) of the files that are decoded."""
+"""Supported image extensions, in lower case."""
 _UNSUPPORTED = ".heic .heif .avif .jxl .jp2 .psd .svg .cr2 .cr3 .nef .arw .dng .raf .orf".split()  # noqa: SIM905
-# A JPEG is decoded with enough detail for this size at least, so that smaller ones do not depend on each other.
+# JPEGs are always decoded in enough detail for this size, so that the pixels at a smaller size do not depend on which
+# other sizes are requested.
 _DETAIL = 256
 _FEW = 32
 _MAX_WORKERS = 16
 _SAMPLE_SIDE = 512
-_KILLED = "ended its decoder: the process was stopped or crashed (too little memory?)"
+_KILLED = "crashed the decoder: its worker process crashed or was killed (out of memory?)"
 
 Pixels = NDArray[np.uint8]
 
@@ -46,9 +48,9 @@ class ImageFile:
     path: Path  # absolute
     name: str  # path relative to the folder, with forward slashes
     digest: str  # SHA-256 of the file's bytes, 64 hexadecimal digits
-    pixels: Mapping[int, Pixels] = field(default_factory=dict)  # the centre square by size, uint8 (size, size, 3 or 1)
-    notes: tuple[str, ...] = ()  # complaints of the decoder
-    full: Pixels | None = None  # the centre square at the image's own resolution, uint8 (side, side, 3)
+    pixels: Mapping[int, Pixels] = field(default_factory=dict)  # centre square by size, uint8 (size, size, 3 or 1)
+    notes: tuple[str, ...] = ()  # warnings of the decoder
+    full: Pixels | None = None  # centre square at the original resolution, uint8 (side, side, 3)
 
 
 @dataclass(frozen=True)
@@ -57,12 +59,12 @@ class SkippedFile:
 
     path: Path
     name: str
-    reason: str  # its kind, such as ``truncated``, or ``kind: details``
+    reason: str  # ``kind`` or ``kind: details``, such as ``empty file``
     notes: tuple[str, ...] = ()
 
     @property
     def kind(self) -> str:
-        """The kind of reason."""
+        """The kind of reason, without details."""
         return self.reason.partition(":")[0]
 
 
@@ -75,20 +77,21 @@ def read_images(
     workers: int | None = None,
     files: Sequence[Path] | None = None,
 ) -> Generator[ImageFile | SkippedFile, None, None]:
-    """Decode every image of a folder, in the order of `find_images`, with only a few in memory at a time.
+    """Decode the images of a folder in the order of `find_images`, holding only a few in memory at a time.
 
     Args:
-        folder: searched with its sub-folders.
-        sizes: sides of the square images to make of each file, in pixels.
-        grey: make them (size, size, 1) instead of (size, size, 3).
-        full: when not 0, also give the centre square at the image's own resolution, for an encoder that does its own
-            resizing; a square with more than this many pixels per side is reduced to it.
-        workers: decoding processes; 1 decodes in this process. By default one per CPU core, or this process for a
-            folder of a few files. A file that crashes its process is skipped.
-        files: the result of `find_images`, if it was already called.
+        folder: the folder of images, searched recursively.
+        sizes: side lengths of the square images to produce from each file, in pixels.
+        grey: return pixels (size, size, 1) instead of (size, size, 3).
+        full: if not 0, also return the centre square at its original resolution, for an encoder that resizes images
+            itself; squares with more than ``full`` pixels per side are downsampled to this size.
+        workers: number of worker processes; 1 decodes in the calling process. The default is one per CPU core, or the
+            calling process for a folder with few files. A file that crashes its worker is skipped.
+        files: the result of `find_images`, if already available.
 
     Raises:
-        CaptionlessError: immediately, for a wrong folder; at the end, if no file of the folder is a usable image.
+        CaptionlessError: the folder cannot be read (raised immediately), or it contains no usable image (raised at the
+            end).
     """
     files = find_images(folder) if files is None else files
     if workers is None:
@@ -102,7 +105,7 @@ def read_images(
 def _read(
     root: Path, files: Sequence[Path], results: Iterable[ImageFile | SkippedFile]
 ) -> Generator[ImageFile | SkippedFile, None, None]:
-    """Pass the results on, and raise at the end if there was no image among them."""
+    """Yield the results, and raise at the end if every file was skipped."""
     kinds: Counter[str] = Counter()
     for result in results:
         if isinstance(result, SkippedFile):
@@ -110,9 +113,9 @@ def _read(
         yield result
     if kinds.total() == len(files):
         common = ", ".join(f"{kind}: {count}" for kind, count in kinds.most_common(3))
-        found = f"none of its {len(files)} files is one ({common})" if files else "it is empty"
+        found = f"all {len(files)} files were skipped ({common})" if files else "the folder is empty"
         raise CaptionlessError(
-            f"there is no usable image in {root}: {found}. Give a folder with JPEG, PNG, WebP, BMP, TIFF or GIF images."
+            f"there is no usable image in {root}: {found}. Pass a folder with JPEG, PNG, WebP, BMP, TIFF or GIF images."
         )
 
 
@@ -121,7 +124,7 @@ def _skip(root: Path, reason: str, path: Path, notes: tuple[str, ...] = ()) -> S
 
 
 def _read_file(root: Path, sizes: tuple[int, ...], grey: bool, full: int, path: Path) -> ImageFile | SkippedFile:
-    """Read, hash and decode one file; runs in a decoding process."""
+    """Read, hash and decode one file; runs in a worker process."""
     suffix = path.suffix.lower()
     if suffix not in SUFFIXES and not path.is_dir():
         unsupported = f"unsupported format: {suffix}; convert it to JPEG or PNG"
@@ -133,8 +136,8 @@ def _read_file(root: Path, sizes: tuple[int, ...], grey: bool, full: int, path: 
     image, notes = decode_quietly(data, max(*sizes, full, _DETAIL))
     if isinstance(image, str):
         return _skip(root, image, path, notes)
-    pixels = {size: _pixels(square(image, size), grey) for size in sizes}
-    whole = _pixels(square(image, min(*image.size, full))) if full else None
+    pixels = {size: _pixels(crop_square(image, size), grey) for size in sizes}
+    whole = _pixels(crop_square(image, min(*image.size, full))) if full else None
     return ImageFile(path, relative_name(path, root), hashlib.sha256(data).hexdigest(), pixels, notes, whole)
 
 
@@ -144,9 +147,13 @@ def _pixels(image: Image.Image, grey: bool = False) -> Pixels:
 
 
 def sample_images(folder: str | Path, count: int) -> list[Image.Image]:
-    """Decode up to ``count`` images spread over all of a folder, the same ones each time.
+    """Decode a deterministic sample of at most ``count`` images from all over a folder.
 
-    Returns their centre squares in colour, at most 512 pixels wide. Raises as `read_images`.
+    Returns:
+        The centre squares in RGB, at most 512 pixels per side.
+
+    Raises:
+        CaptionlessError: as in `read_images`.
     """
     files = find_images(folder)
     files.sort(key=lambda path: hashlib.sha256(relative_name(path, folder).encode()).digest())
@@ -161,19 +168,19 @@ def sample_images(folder: str | Path, count: int) -> list[Image.Image]:
 
 
 def is_held_out(digest: str, share: float) -> bool:
-    """Return whether an image belongs to the ``share`` (0 to 1) that is held out from training.
+    """Return whether an image is held out from training when a ``share`` of the images (0 to 1) is held out.
 
-    This depends on the content alone: identical images stay together, adding images changes nothing for the others,
-    and a larger share holds out everything that a smaller share does.
+    The decision depends only on the content hash: identical images stay together, adding images does not change the
+    decision for other images, and a larger share holds out a superset of a smaller share.
     """
     return int(digest[:13], 16) / 16**13 < share
 
 
 def write_images_report(path: str | Path, entries: Iterable[ImageFile | SkippedFile], hold_out: float = 0.0) -> None:
-    """Write a CSV with file, status, reason and notes of each file of a folder.
+    """Write a CSV with the columns ``file``, ``status``, ``reason`` and ``notes``, one row per file of a folder.
 
-    Status is ``used``, ``held out`` (see `is_held_out`), ``duplicate`` (of an earlier file, and counted once) or
-    ``skipped``.
+    The status is ``used``, ``held out`` (see `is_held_out`), ``duplicate`` (identical to an earlier file, so not used
+    again) or ``skipped``.
 
     Raises:
         CaptionlessError: the report cannot be written.

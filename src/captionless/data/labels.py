@@ -1,4 +1,4 @@
-"""Find the class label of each image, by its sub-folder or in a table."""
+"""Find the class label of each image from its sub-folder or from a table."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from captionless.data.folder import match_names
 from captionless.errors import CaptionlessError
 
 FOLDERS = "sub-folders"
-"""The source of labels that do not come from a table."""
+"""Source of labels that are the names of sub-folders."""
 
 
 @dataclass(frozen=True)
@@ -20,27 +20,28 @@ class Labels:
     """The labels of a folder's files."""
 
     source: str  # ``FOLDERS``, or the path of the table
-    by_name: Mapping[str, str]  # by file name, relative to the folder; files without a label are left out
+    by_name: Mapping[str, str]  # label of each file, by path relative to the folder; unlabelled files are left out
     unmatched: tuple[str, ...] = ()  # paths in the table that match no file in the folder, or more than one
 
     @property
     def missing_reason(self) -> str:
-        """The reason why an image has no label, as ``kind: details``."""
+        """The reason for skipping an image without a label, as ``kind: details``."""
         if self.source == FOLDERS:
-            return "no label: it is in no sub-folder"
-        return f"no label: {self.source} has none for it"
+            return "no label: the image is not in a sub-folder"
+        return f"no label: {self.source} has no label for the image"
 
 
 def find_labels(folder: str | Path, names: Sequence[str], source: str = FOLDERS) -> Labels:
-    """Find the label of each file: the outermost sub-folder that it is in, or its entry in a table.
+    """Find the label of each file: the name of its top-level sub-folder, or its entry in a table.
 
     Args:
         folder: the folder of the images.
-        names: file names relative to it.
+        names: file paths relative to ``folder``.
         source: ``FOLDERS``, or the path of a CSV with the columns ``file`` and ``label``.
 
     Raises:
-        CaptionlessError: the table cannot be read, one of its lines is wrong, or there are fewer than 2 classes.
+        CaptionlessError: the table cannot be read, has an invalid line or matches no file, or there are fewer than 2
+            classes.
     """
     if source == FOLDERS:
         by_name = {name: normalise_label(name.split("/")[0]) for name in names if "/" in name}
@@ -60,7 +61,7 @@ def find_labels(folder: str | Path, names: Sequence[str], source: str = FOLDERS)
 
 
 def require_two_classes(folder: str | Path, labels: Labels, names: Iterable[str]) -> None:
-    """Raise unless the files called ``names`` have at least 2 different labels."""
+    """Raise a `CaptionlessError` unless the labels of the files ``names`` form at least 2 classes."""
     classes = sorted({labels.by_name[name] for name in names})
     if len(classes) > 1:
         return
@@ -71,29 +72,32 @@ def require_two_classes(folder: str | Path, labels: Labels, names: Iterable[str]
         )
     inside = f" If the classes are inside {Path(folder) / classes[0]}, use that folder." if classes else ""
     raise CaptionlessError(
-        f"the sub-folders of {folder} make {found}, and at least 2 sub-folders with images are needed to train on "
-        f"`classes`.{inside} Labels can also come from a table: `labels=FILE.csv`."
+        f"the sub-folders of {folder} form {found}, but training on `classes` needs at least 2 sub-folders with "
+        f"images.{inside} Labels can also be read from a table: `labels=FILE.csv`."
     )
 
 
 def read_label_table(path: str | Path) -> dict[str, str]:
-    """Read a CSV with the columns ``file`` and ``label`` among others: path → label, which may be empty.
+    """Read a CSV with the columns ``file`` and ``label``; other columns are ignored.
+
+    Returns:
+        The label of each path; a label may be empty.
 
     Raises:
-        CaptionlessError: the file cannot be read, one of its lines is wrong, or it has no rows.
+        CaptionlessError: the file cannot be read, has an invalid line, or has no rows.
     """
     labels: dict[str, str] = {}
     for row in read_rows(path, ("file", "label")):
         name, label = row.values[0], normalise_label(row.values[1])
         if not name:
-            raise row.error("the file is missing", "Each line needs a file and its label, separated by a comma.")
+            raise row.error("the file name is empty", "Each line needs a file name and a label, separated by a comma.")
         if labels.setdefault(name, label) != label:
-            raise row.error(f"an earlier line already labels {name} {labels[name]!r}", "Remove one of the lines.")
+            raise row.error(f"an earlier line gives {name} the label {labels[name]!r}", "Remove one of the two lines.")
     if not labels:
-        raise CaptionlessError(f"{path} has no labels. Add a line for each image: its file and its label.")
+        raise CaptionlessError(f"{path} contains no labels. Add a line with the file name and label of each image.")
     return labels
 
 
 def normalise_label(label: str) -> str:
-    """Strip a label and compose its letters (Unicode NFC): file systems spell "é" in two ways."""
+    """Strip whitespace and normalise a label to Unicode NFC, because file systems encode "é" in two ways."""
     return unicodedata.normalize("NFC", label).strip()

@@ -1,4 +1,4 @@
-"""Map a function over many files in several processes: in order, a few at a time, tolerating files that crash it."""
+"""Map a function over files in parallel processes, in order and with bounded memory, tolerating crashes of a worker."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ T = TypeVar("T")
 
 _CHUNK = 4
 _AHEAD = 2  # chunks per process
-# Several processes already keep the cores busy; threads of numerical libraries in each only add start-up time.
+# The worker processes already use all cores; additional threads of numerical libraries only add start-up time.
 _ONE_THREAD = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
 
 
@@ -26,15 +26,15 @@ def map_in_processes(
 ) -> Iterator[T]:
     """Yield ``function(file)`` for each file, in order.
 
-    The processes are loky's, which need no ``if __name__ == "__main__"`` in the caller's script. At most
-    ``workers * 8`` results exist at a time, however slowly they are consumed. When a process dies (usually stopped by
-    the operating system for lack of memory), the files that it may have been reading are tried again one by one.
+    Workers are started by loky, so the caller's script needs no ``if __name__ == "__main__"`` guard. At most
+    ``workers * 8`` results are held in memory, however slowly they are consumed. If a worker dies (usually killed by
+    the operating system for lack of memory), the files that it may have been processing are retried one at a time.
 
     Args:
-        function: can be pickled; its own exceptions propagate.
-        files: its arguments.
-        workers: number of processes.
-        lost: result for a file that ends its process even when it is alone.
+        function: a picklable function; its exceptions propagate.
+        files: the files to pass to ``function``.
+        workers: number of worker processes.
+        lost: returns the result for a file that crashes its worker even when it is processed alone.
     """
     chunks = (files[i : i + _CHUNK] for i in range(0, len(files), _CHUNK))
     waiting: deque[tuple[Sequence[Path], Future[list[T]]]] = deque()
@@ -62,7 +62,7 @@ def map_in_processes(
 
 
 def _call_alone(function: Callable[[Path], T], file: Path, lost: Callable[[Path], T]) -> T:
-    """Return ``function(file)``, computed in a process of its own."""
+    """Return ``function(file)``, computed in a separate process."""
     pool = _start(1)
     try:
         results: list[T] = pool.submit(_call, function, [file]).result()
@@ -78,7 +78,7 @@ def _start(workers: int) -> ProcessPoolExecutor:
 
 
 def _stop(pool: ProcessPoolExecutor, futures: Sequence[Future[list[T]]]) -> None:
-    """Shut the pool down; without delay if results are outstanding (an interruption, or a consumer that stopped)."""
+    """Shut down the pool, killing its workers if results are outstanding (interruption, or the consumer stopped)."""
     # Killing a process while a task is being sent to it makes loky print a traceback. Sending takes milliseconds.
     for _ in range(200):
         if all(future.running() or future.done() for future in futures):
@@ -93,5 +93,5 @@ def _call(function: Callable[[Path], T], files: Sequence[Path]) -> list[T]:
 
 
 def _ignore_interruption() -> None:
-    """Ignore Ctrl-C, which reaches every process of a terminal: the main process shuts the others down."""
+    """Ignore Ctrl-C, which the terminal sends to every process; the main process shuts down the workers."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)

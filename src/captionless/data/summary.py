@@ -1,4 +1,4 @@
-"""Describe a folder of images in a few lines."""
+"""Summarise a folder of images."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from captionless.progress import Progress
 
 
 def folder_summary(folder: Path, progress: Progress) -> list[tuple[str, str]]:
-    """Return how many images a folder holds, which are identical and what was skipped, as pairs of label and text."""
+    """Return the numbers of usable, identical and skipped images in a folder, as (label, text) pairs."""
     found = read_arrays(folder, (), progress=progress)
     folders = sorted({name.rpartition("/")[0] for name in found.names} - {""})
     copies = found.duplicates

@@ -1,6 +1,6 @@
-"""Encode images and texts as unit vectors of one space, and keep the image vectors of a folder.
+"""Encode images and texts as unit vectors in a shared space, and cache the image vectors of a folder.
 
-transformers is imported when an encoder is loaded.
+transformers is imported only when an encoder is loaded.
 """
 
 from captionless.encoders.cache import VectorCache, cache_folder

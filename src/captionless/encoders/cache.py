@@ -1,8 +1,8 @@
-"""Keep image vectors on disk, keyed by the content of image and encoder, so that an image is embedded once.
+"""Cache image vectors on disk, keyed by the content hashes of encoder and image, so that each image is embedded once.
 
-Layout: ``<folder>/vectors-2/<encoder digest>/part-<time>-<random>.safetensors``. Each flush adds a part and no part is
-ever changed, so processes that embed at the same time cannot harm each other, and a crash loses only what was not
-flushed.
+Layout: ``<folder>/vectors-2/<encoder digest>/part-<time>-<random>.safetensors``. Each flush writes a new part and
+existing parts are never modified, so concurrent processes do not interfere with each other, and a crash loses only the
+vectors that were not flushed.
 """
 
 from __future__ import annotations
@@ -30,20 +30,20 @@ _LAYOUT = "vectors-2"
 
 
 def cache_folder() -> Path:
-    """Return the folder of the cache: ``$CAPTIONLESS_CACHE``, or the user's cache folder."""
+    """Return the cache folder: ``$CAPTIONLESS_CACHE`` if set, or the default cache folder of the user."""
     return Path(os.environ.get("CAPTIONLESS_CACHE") or platformdirs.user_cache_path("captionless"))
 
 
 class VectorCache:
-    """The image vectors that one encoder has computed.
+    """A cache of the image vectors of one encoder.
 
-    The vectors stay on disk and are mapped into memory. A part that is damaged is left out with a warning, and its
-    images count as not embedded.
+    The vectors stay on disk and are memory-mapped. A damaged part is ignored with a warning, and its images count as
+    not embedded.
 
     Args:
         folder: cache folder, shared by all encoders; created if missing.
         encoder_digest: content hash of the encoder.
-        flush_every: vectors added before they are written by themselves.
+        flush_every: number of added vectors that triggers an automatic flush.
 
     Raises:
         CaptionlessError: the folder cannot be created or listed.
@@ -61,17 +61,17 @@ class VectorCache:
         except OSError as error:
             raise CaptionlessError(
                 f"cannot use the cache folder {folder}: {error.strerror or error}. "
-                "Set the environment variable CAPTIONLESS_CACHE to another one."
+                "Set the environment variable CAPTIONLESS_CACHE to another folder."
             ) from error
         for part in parts:
             self._open(part)
 
     def __len__(self) -> int:
-        """Return how many images have a vector here."""
+        """Return the number of images with a cached vector."""
         return len(self._places.keys() | self._pending.keys())
 
     def get(self, digest: str) -> Vectors | None:
-        """Return the vector, float32 (width,), of the image with this content; None if it must be embedded."""
+        """Return the vector of the image with this content hash, float32 (width,), or None if it is not cached."""
         if digest in self._pending:
             return self._pending[digest].copy()
         if digest not in self._places:
@@ -81,7 +81,7 @@ class VectorCache:
         return vector
 
     def add(self, digest: str, vector: ArrayLike) -> None:
-        """Add an image's vector; it is on disk after the next `flush`, which happens every ``flush_every`` vectors."""
+        """Add the vector of an image, which is written by the next `flush` (at the latest every ``flush_every``)."""
         self._pending[digest] = np.array(vector, dtype=np.float32)
         if len(self._pending) >= self._flush_every:
             self.flush()
@@ -103,13 +103,13 @@ class VectorCache:
         self._open(part)
 
     def _open(self, path: Path) -> None:
-        """Record which images a part holds, without reading its vectors."""
+        """Index the images of a part without reading its vectors."""
         try:
             part: Any = safe_open(path, framework="np")
             digests = json.loads(part.metadata()["digests"])
         except (OSError, SafetensorError) as error:
             warnings.warn(
-                f"a part of the vector cache is damaged, so its images are embedded again; it can be deleted: {path} "
+                f"a file of the vector cache is damaged, so its images will be embedded again; you can delete {path} "
                 f"({error})",
                 stacklevel=2,
             )

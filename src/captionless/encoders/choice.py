@@ -16,27 +16,27 @@ from captionless.progress import Progress
 
 AUTO = "auto"
 _SAMPLE = 48
-"""Images of the folder to choose by."""
+"""Number of images that the choice is based on."""
 
 
 def choose_encoder(
     name: str, folder: str | Path, *, device: str = "cpu", progress: Progress | None = None
 ) -> tuple[Encoder, str]:
-    """Load the encoder ``name``; for ``"auto"``, the one that fits the images.
+    """Load the encoder ``name``, or choose an encoder for the images if ``name`` is ``"auto"``.
 
-    ``auto`` takes the bundled encoder if the images are in its domain (see `in_domain_score`), else `CLIP`.
+    ``auto`` selects the bundled encoder if the images are in its domain (see `in_domain_score`), else `CLIP`.
 
     Args:
-        name: ``"auto"``, or a name that `load_encoder` takes.
-        folder: the images.
-        device: a torch device to compute on.
-        progress: receives one line with the size before a download.
+        name: ``"auto"``, or a name accepted by `load_encoder`.
+        folder: the folder of images.
+        device: the torch device to compute on.
+        progress: receives a message with the download size before a download.
 
     Returns:
-        The encoder, and its name with the reason, to print and to record.
+        The encoder, and its name with the reason for the choice, to be printed and recorded.
 
     Raises:
-        CaptionlessError: see `load_encoder`; or ``auto``, and the folder has no usable image.
+        CaptionlessError: as in `load_encoder`, or the encoder is ``auto`` and the folder has no usable image.
     """
     if name != AUTO:
         return load_encoder(name, device, progress=progress), f"{name}, as requested"
@@ -54,26 +54,27 @@ def choose_encoder(
 
 
 def in_domain_score(encoder: Encoder, images: Sequence[Image]) -> tuple[float, float]:
-    """Score how near images are to the photographs that an encoder was trained on.
+    """Score how similar images are to the photographs that an encoder was trained on.
 
-    An image's score is its mean cosine to the nearest of some of these photographs, whose vectors the encoder's
-    ``domain.safetensors`` holds. The score of several images is their median, so that a few outliers do not decide.
+    The score of an image is its mean cosine similarity to its nearest neighbours among a sample of these photographs,
+    whose vectors are stored in the encoder's ``domain.safetensors``. The score of several images is the median of their
+    scores, which is robust to outliers.
 
     Returns:
-        The score, in -1..1, and the threshold from which on the images are in the encoder's domain.
+        The score, in [-1, 1], and the minimum score of images in the encoder's domain.
 
     Raises:
-        CaptionlessError: the encoder has no record of its domain (only the bundled one has), or it is damaged.
+        CaptionlessError: the encoder's domain file is missing (only the bundled encoder has one) or damaged.
     """
     path = encoder.folder / "domain.safetensors"
     try:
         with safe_open(path, framework="pt") as file:
             reference, about = file.get_tensor("reference").float(), file.metadata()
         neighbours, threshold = int(about["neighbours"]), float(about["threshold"])
-    except Exception as error:  # each kind of damage has an exception of its own
+    except Exception as error:  # the exception depends on the kind of damage
         raise CaptionlessError(
-            f"the encoder's domain cannot be read from {path}. Choose an encoder with `encoder`, or install "
-            "captionless again if this is the bundled one."
+            f"the encoder's domain cannot be read from {path}. Choose an encoder with `encoder`, or "
+            "reinstall captionless if this is the bundled encoder."
         ) from error
     cosines = encoder.encode_images(images) @ reference.T
     nearest = cosines.topk(min(neighbours, len(reference)), dim=1).values

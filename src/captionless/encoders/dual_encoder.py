@@ -1,7 +1,7 @@
-"""Encode images and texts as unit vectors of one space, with any transformers dual encoder.
+"""Encode images and texts as unit vectors in a shared space with any transformers dual encoder.
 
 A dual encoder (CLIP, Radford et al. 2021, arXiv:2103.00020) maps an image and a text that describes it to nearby
-vectors. Training a diffusion model needs the image side only; the text side lets the model generate from text later.
+vectors. Training a diffusion model uses only the image side; generating images from text also uses the text side.
 """
 
 from __future__ import annotations
@@ -32,34 +32,34 @@ class PromptCut(UserWarning):
 
 @dataclass(frozen=True, eq=False)
 class Encoder:
-    """A loaded dual encoder, from `load_encoder`."""
+    """A dual encoder loaded by `load_encoder`."""
 
-    name: str  # the one given by the user: ``"bundled"``, a hub id or a folder
-    folder: Path  # of its files
+    name: str  # as given by the user: ``"bundled"``, a hub id or a folder
+    folder: Path  # the folder that contains its files
     model: Any = field(repr=False)  # the transformers model, float32, in eval mode
     tokenizer: Any = field(repr=False)
     image_processor: Any = field(repr=False)  # Pillow backend
     device: str = "cpu"
 
     def encode_images(self, images: Sequence[Image]) -> Tensor:
-        """Encode images of any size and mode; return (n, width) float32 on the CPU, each of length 1."""
+        """Encode images of any size and mode as unit vectors (n, width), float32 on the CPU."""
         inputs = (
             self.image_processor(images=[image.convert("RGB") for image in batch], return_tensors="pt")
-            for batch in batches(images, image_batch(self.device))
+            for batch in batches(images, encoder_batch_size(self.device))
         )
         vectors = [self._unit(self.model.get_image_features, dict(batch)) for batch in inputs]
         return torch.cat(vectors) if vectors else torch.empty(0, self.width)
 
     def encode_texts(self, texts: Sequence[str]) -> Tensor:
-        """Encode texts; return (n, width) float32 on the CPU, each of length 1.
+        """Encode texts as unit vectors (n, width), float32 on the CPU.
 
-        A text longer than `text_limit` is cut where the tokenizer cuts, with a `PromptCut` warning.
+        A text with more than `text_limit` tokens is truncated by the tokenizer, with a `PromptCut` warning.
 
         Raises:
             CaptionlessError: a text is empty.
         """
         if isinstance(texts, str):
-            raise TypeError("encode_texts takes a list of texts, not one text")
+            raise TypeError("encode_texts expects a list of texts, not a single string")
         self._check_texts(texts)
         vectors = [self._unit(self.model.get_text_features, self._tokens(batch)) for batch in batches(texts)]
         return torch.cat(vectors) if vectors else torch.empty(0, self.width)
@@ -76,13 +76,13 @@ class Encoder:
 
     @cached_property
     def width(self) -> int:
-        """Number of features of the shared space (512 for CLIP ViT-B/32 and for the bundled encoder)."""
-        # Configurations name this differently; encoding a word works for every kind.
+        """Dimension of the shared space (512 for CLIP ViT-B/32 and for the bundled encoder)."""
+        # The name of this setting differs between architectures, but encoding a word always works.
         return int(self.encode_texts(["a"]).shape[1])
 
     @cached_property
     def image_size(self) -> int:
-        """Side in pixels of the square images that the encoder reads."""
+        """Side length in pixels of the encoder's square input images."""
         processor = self.image_processor
         crops = getattr(processor, "do_center_crop", False) and getattr(processor, "crop_size", None)
         size = dict(crops or getattr(processor, "size", None) or {})
@@ -92,7 +92,7 @@ class Encoder:
 
     @cached_property
     def logit_scale(self) -> float:
-        """Inverse temperature of the encoder's contrastive training (100 for CLIP); 100 if it has none."""
+        """Inverse temperature of the encoder's contrastive training (100 for CLIP); 100 if the encoder has none."""
         scale = getattr(self.model, "logit_scale", None)
         return float(scale.detach().exp()) if scale is not None else 100.0
 
@@ -100,12 +100,12 @@ class Encoder:
     def text_limit(self) -> int:
         """Maximum number of tokens per text, including start and end tokens (77 for CLIP)."""
         text = getattr(self.model.config, "text_config", self.model.config)
-        # Tokenizers without a limit give 1e30.
+        # Tokenizers without a limit report 1e30.
         return int(min(getattr(text, "max_position_embeddings", 512), self.tokenizer.model_max_length))
 
     @cached_property
     def vocabulary(self) -> EncoderVocabulary | None:
-        """The words that a specialised encoder learned; None if the encoder lists none, as all general ones."""
+        """The vocabulary of a specialised encoder; None for general encoders, which do not provide one."""
         return read_vocabulary(self.folder)
 
     @cached_property
@@ -120,14 +120,14 @@ class Encoder:
         lengths = vectors.norm(dim=-1, keepdim=True)
         if vectors.ndim != 2 or not bool((lengths.isfinite() & (lengths > 0)).all()):
             raise CaptionlessError(
-                f"the encoder {self.name} gave no usable vectors (shape {tuple(vectors.shape)}, zero or not "
-                "finite). Its weights may be damaged, or it does not give one vector per image: use another."
+                f"the encoder {self.name} returned unusable vectors (shape {tuple(vectors.shape)}, zero or not "
+                "finite). Its weights may be damaged, or it does not return one vector per input. Use another encoder."
             )
         unit: Tensor = vectors / lengths
         return unit
 
     def _tokens(self, texts: Sequence[str]) -> dict[str, Tensor]:
-        """Tokenize as in the encoder's training: SigLIP was trained on texts padded to full length, without mask."""
+        """Tokenize as in training; SigLIP was trained on texts padded to the maximum length, without attention mask."""
         siglip = str(self.model.config.model_type).startswith("siglip")
         tokens = self.tokenizer(
             list(texts),
@@ -146,30 +146,30 @@ class Encoder:
             try:
                 text.encode()
             except UnicodeEncodeError as error:  # surrogates, from bytes that are not UTF-8
-                raise CaptionlessError(f"text {number} is not valid UTF-8. Type or save it again.") from error
+                raise CaptionlessError(f"text {number} is not valid UTF-8. Retype it or save it as UTF-8.") from error
             count = len(self.tokenizer(text, verbose=False)["input_ids"])
             if not text.strip() or count <= special:
-                raise CaptionlessError(f"text {number} is empty ({text!r}). Write what the image should show.")
+                raise CaptionlessError(f"text {number} is empty ({text!r}). Describe what the image should show.")
             if count > self.text_limit:
                 shown = text if len(text) <= 60 else text[:57] + "..."
                 warnings.warn(
-                    f"the text {shown!r} has {count} tokens and the encoder {self.name} reads "
-                    f"{self.text_limit}: the rest is left out",
+                    f"the text {shown!r} has {count} tokens, but the encoder {self.name} reads at most "
+                    f"{self.text_limit}; the rest is ignored",
                     PromptCut,
                     stacklevel=3,
                 )
 
 
 def load_encoder(name: str, device: str = "cpu", *, progress: Progress | None = None) -> Encoder:
-    """Load ``"bundled"``, a hub id (``"openai/clip-vit-base-patch32"``) or a local folder.
+    """Load an encoder: ``"bundled"``, a hub id (``"openai/clip-vit-base-patch32"``) or a local folder.
 
-    Weights come from safetensors only and compute in float32, whatever format they are stored in, and no code of the
-    repository is run. A hub id in the local hub cache needs no network.
+    Weights are read only from safetensors files and are converted to float32; no code from the repository is run. A
+    model in the local hub cache is loaded without network access.
 
     Args:
-        name: which encoder.
-        device: a torch device to compute on.
-        progress: receives one line with the size before a download.
+        name: the encoder.
+        device: the torch device to compute on.
+        progress: receives a message with the download size before a download.
 
     Raises:
         CaptionlessError: the encoder is not found, damaged or not a dual encoder, or the hub cannot be reached.
@@ -202,12 +202,12 @@ def check_same_encoder(recorded: Mapping[str, Any], encoder: Encoder) -> None:
     )
 
 
-def image_batch(device: str) -> int:
-    """Return how many images to encode at a time: on a CPU 8, which stay in its cache (measured 3 times faster)."""
+def encoder_batch_size(device: str) -> int:
+    """Return the batch size for encoding images: 64, or 8 on a CPU, where it fits the cache (measured 3x faster)."""
     return 8 if device == "cpu" else 64
 
 
 def batches(items: Sequence[Any], size: int = 64) -> Iterator[Sequence[Any]]:
-    """Split a sequence into batches of ``size``, the last one shorter."""
+    """Split a sequence into batches of ``size`` items; the last batch may be smaller."""
     for start in range(0, len(items), size):
         yield items[start : start + size]

@@ -23,8 +23,8 @@ from captionless.progress import Progress, choose_progress
 class EmbeddedImages(ImageArrays):
     """The usable images of a folder with their vectors."""
 
-    vectors: Vectors  # unit vectors, float32 (n, width), one for each image
-    computed: int  # how many were computed now; the others came from the cache
+    vectors: Vectors  # unit vectors in row order, float32 (n, width)
+    computed: int  # number of vectors computed in this call; the others were read from the cache
     encoder: Encoder
 
 
@@ -38,31 +38,31 @@ def embed(
     batch: int = 64,
     progress: Progress | bool | None = None,
 ) -> EmbeddedImages:
-    """Read a folder once: its images' vectors, from the cache or else from the encoder, and the images as arrays.
+    """Embed the images of a folder, using cached vectors where available, and read the images into arrays.
 
-    The encoder reads each image's centre square in colour, at the image's own resolution up to twice the encoder's, so
-    that the encoder's own resizing decides. New vectors are written to the cache from time to time and at the end, also
-    when the end is an interruption.
+    The encoder receives the centre square of each image in RGB, at the original resolution but at most twice the
+    encoder's input size, so that the encoder's own preprocessing does the final resizing. New vectors are written to
+    the cache regularly and at the end, even after an interruption.
 
     Args:
-        folder: searched with its sub-folders.
-        encoder: a loaded encoder; or a hub id, a local folder, ``bundled`` or ``auto``: the bundled encoder if the
-            images are in its domain, else CLIP.
-        sizes: sides of the square images to return, in pixels.
-        grey: return them with one channel instead of three.
-        cache: the folder where vectors are kept; by default ``captionless.encoders.cache_folder()``.
-        batch: images to encode at a time.
-        progress: True draws a progress bar, False does not; by default terminals and notebooks do. Or an object that
-            receives remarks and the number of files read.
+        folder: the folder of images, searched recursively.
+        encoder: a loaded encoder, a hub id, a local folder, ``bundled`` or ``auto``; ``auto`` selects the bundled
+            encoder if the images are in its domain, else CLIP.
+        sizes: side lengths of the square images to return, in pixels.
+        grey: return images with one channel instead of three.
+        cache: the cache folder; by default ``captionless.encoders.cache_folder()``.
+        batch: number of images passed to the encoder together.
+        progress: whether to show a progress bar (by default only in terminals and notebooks), or an object that
+            receives messages and the number of files read.
 
     Returns:
-        ``names`` (paths inside the folder), ``digests`` (content hashes) and ``vectors``, a row for each of the n
-        usable images; ``pixels``, uint8 (n, size, size, channels) for each of ``sizes``; ``skipped``, the files that
-        are no usable images, with reasons; and ``encoder``.
+        An object with one row per usable image in ``names`` (paths relative to the folder), ``digests`` (content
+        hashes) and ``vectors``; ``pixels``, uint8 (n, size, size, channels) for each of ``sizes``; ``skipped``, the
+        unusable files with reasons; and ``encoder``.
 
     Raises:
-        CaptionlessError: the folder does not exist or has no usable image, the encoder is not found or gives unusable
-            vectors, or the cache cannot be written.
+        CaptionlessError: the folder does not exist or has no usable image, the encoder is not found or returns
+            unusable vectors, or the cache cannot be written.
     """
     progress = choose_progress(progress)
     if isinstance(encoder, str | Path):
@@ -90,15 +90,15 @@ def embed(
 
 
 def _encode(queue: dict[str, ImageFile], encoder: Encoder, cache: VectorCache) -> int:
-    """Encode the images of the queue into the cache, and empty the queue; return how many there were."""
+    """Encode the queued images into the cache, empty the queue, and return the number of images."""
     if not queue:
         return 0
     result = encoder.encode_images([Image.fromarray(image.full) for image in queue.values() if image.full is not None])
     vectors = np.asarray(result, dtype=np.float32)
     if vectors.shape != (len(queue), encoder.width) or not np.isfinite(vectors).all():
         raise CaptionlessError(
-            f"the encoder {encoder.name} gave unusable vectors (shape {vectors.shape}, or not finite) for "
-            f"{next(iter(queue.values())).name} and the images after it. Use another encoder."
+            f"the encoder {encoder.name} returned unusable vectors (shape {vectors.shape}, or not finite) for the "
+            f"batch of images that starts with {next(iter(queue.values())).name}. Use another encoder."
         )
     for digest, vector in zip(queue, vectors, strict=True):
         cache.add(digest, vector)

@@ -1,6 +1,6 @@
-"""Load models that turn images into feature vectors for comparing them: the model's own encoder, or an independent one.
+"""Load feature extractors for comparing images: the evaluated model's own encoder, or an independent image model.
 
-A diffusion model that was trained with an encoder fits that encoder; only features from elsewhere are independent.
+A diffusion model is fitted to the encoder it was trained with, so only features of other models are independent.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from captionless.encoders.dual_encoder import Encoder, batches, image_batch, load_encoder
+from captionless.encoders.dual_encoder import Encoder, batches, encoder_batch_size, load_encoder
 from captionless.encoders.hub import IMAGE_MODEL, find_encoder_folder
 from captionless.encoders.loading import load_encoder_network, loading_errors, model_inputs
 from captionless.errors import CaptionlessError
@@ -24,19 +24,19 @@ from captionless.progress import Progress
 
 @dataclass(frozen=True)
 class Features:
-    """A mapping from images, and with a dual encoder from texts, to feature vectors."""
+    """A feature extractor for images and, if it is a dual encoder, for texts."""
 
-    name: str  # the one given by the user
-    independent: bool  # whether it was not used to train the evaluated model
-    encode_images: Callable[[Sequence[Image.Image]], Tensor] = field(repr=False)  # → float32 (n, d) on the CPU
-    encode_texts: Callable[[Sequence[str]], Tensor] | None = field(default=None, repr=False)  # of the same space
+    name: str  # as given by the user
+    independent: bool  # whether the evaluated model was trained without it
+    encode_images: Callable[[Sequence[Image.Image]], Tensor] = field(repr=False)  # returns float32 (n, d) on the CPU
+    encode_texts: Callable[[Sequence[str]], Tensor] | None = field(default=None, repr=False)  # in the same space
 
 
 def own_features(encoder: Encoder, *, independent: bool = False) -> Features:
-    """Return the features of the encoder that the evaluated model was trained with.
+    """Return a feature extractor that uses a dual encoder, usually the one the evaluated model was trained with.
 
-    They are its unit vectors scaled to the length ``sqrt(d)``, with elements of about 1: KID's kernel
-    ``(x . y / d + 1)^3`` expects that scale; on unit vectors it is almost constant.
+    Its unit vectors are scaled to length ``sqrt(d)``, so that their elements are about 1. The kernel of KID,
+    ``(x . y / d + 1)^3``, expects this scale and is almost constant on unit vectors.
     """
     return Features(
         encoder.name,
@@ -49,21 +49,22 @@ def own_features(encoder: Encoder, *, independent: bool = False) -> Features:
 def load_features(
     name: str | Path, device: str = "cpu", *, own: Collection[str] = (), progress: Progress | None = None
 ) -> Features:
-    """Load a transformers image model as features; weights from safetensors only, without remote code.
+    """Load a transformers image model as a feature extractor, from safetensors only and without remote code.
 
-    A dual encoder gives its image and text vectors as in `own_features`. Any other image model gives its
-    ``pooler_output`` as it is, or, without pooler weights, the mean of its last hidden state over tokens or positions.
+    A dual encoder returns image and text vectors as in `own_features`. Any other image model returns its
+    ``pooler_output`` unchanged or, if the pooler has no weights, the mean of its last hidden state over tokens or
+    positions.
 
     Args:
         name: a hub id (``"facebook/dinov2-small"``), a local folder, or ``"bundled"``.
-        device: a torch device to compute on.
-        own: content hashes of the encoders that the evaluated model was trained with; they do not count as
-            independent, whatever they are called.
-        progress: receives one line with the size before a download.
+        device: the torch device to compute on.
+        own: content hashes of the encoders that the evaluated model was trained with; these encoders do not count as
+            independent, whatever their name.
+        progress: receives a message with the download size before a download.
 
     Raises:
-        CaptionlessError: the model is not found, incomplete, damaged or not for images, or its features are not finite
-            or not deterministic.
+        CaptionlessError: the model is not found, incomplete, damaged or not an image model, or its features are not
+            finite or not deterministic.
     """
     name = str(name)
     folder = find_encoder_folder(name, IMAGE_MODEL, progress)
@@ -74,7 +75,7 @@ def load_features(
             return own_features(encoder, independent=encoder.digests.isdisjoint(own))
         if not inputs:
             raise CaptionlessError(
-                f"{name} is a model of type {model_type!r}, which reads no images. {IMAGE_MODEL.advice}"
+                f"{name} is a model of type {model_type!r}, which does not accept images. {IMAGE_MODEL.advice}"
             )
         model = _ImageModel(name, *load_encoder_network(name, IMAGE_MODEL, folder, device), device)
         model.check()
@@ -83,7 +84,7 @@ def load_features(
 
 @dataclass(frozen=True, eq=False)
 class _ImageModel:
-    """A transformers model that reads images only; ``pools`` says whether its pooler has weights."""
+    """A transformers model that accepts only images; ``pools`` is True if its pooler has weights."""
 
     name: str
     network: Any
@@ -94,21 +95,21 @@ class _ImageModel:
     @torch.no_grad()
     def encode(self, images: Sequence[Image.Image]) -> Tensor:
         """Encode images of any size and mode; return float32 (n, d) on the CPU, not normalised."""
-        vectors = torch.cat([self._encode(batch) for batch in batches(images, image_batch(self.device))])
+        vectors = torch.cat([self._encode(batch) for batch in batches(images, encoder_batch_size(self.device))])
         if len(vectors) != len(images) or not bool(vectors.isfinite().all()):
             raise CaptionlessError(
-                f"{self.name} gave unusable features (shape {tuple(vectors.shape)}, or not finite). Its weights may be "
-                "damaged: download it again, or use another."
+                f"{self.name} returned unusable features (shape {tuple(vectors.shape)}, or not finite). Its weights "
+                "may be damaged: download the model again, or use another model."
             )
         return vectors
 
     def check(self) -> None:
-        """Encode an image, and raise if the features are random (ViT-MAE hides a random part of each image)."""
+        """Raise if the features are random, as in ViT-MAE, which masks a random part of each image."""
         probe = Image.linear_gradient("L")
         if not torch.allclose(self.encode([probe]), self.encode([probe]), rtol=1e-3, atol=1e-5):
             raise CaptionlessError(
-                f"{self.name} gives different features for the same image on each call, so they cannot be compared. "
-                f"{IMAGE_MODEL.advice}"
+                f"{self.name} returns different features for the same image on each call, so images cannot be compared "
+                f"with it. {IMAGE_MODEL.advice}"
             )
 
     def _encode(self, images: Sequence[Image.Image]) -> Tensor:
@@ -118,5 +119,5 @@ class _ImageModel:
         if self.pools and pooled is not None:
             return torch.as_tensor(pooled).flatten(1).float().cpu()
         if hidden is None or hidden.ndim not in (3, 4):
-            raise CaptionlessError(f"{self.name} gives {', '.join(outputs)} but no features. {IMAGE_MODEL.advice}")
+            raise CaptionlessError(f"{self.name} returns {', '.join(outputs)} but no features. {IMAGE_MODEL.advice}")
         return torch.as_tensor(hidden).mean(1 if hidden.ndim == 3 else (2, 3)).float().cpu()

@@ -1,4 +1,4 @@
-"""Load the parts of a transformers model from a folder: network, image processor, tokenizer."""
+"""Load the network, image processor and tokenizer of a transformers model from a folder."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _POOLER = "pooler."
 def loading_errors(name: str, kind: ModelKind, folder: Path) -> Iterator[None]:
     """Silence transformers, and convert its exceptions into a `CaptionlessError`.
 
-    The type of these exceptions varies with the kind of damage.
+    Their type depends on how the files are damaged.
     """
     with quiet_hub():
         try:
@@ -31,14 +31,15 @@ def loading_errors(name: str, kind: ModelKind, folder: Path) -> Iterator[None]:
         except Exception as error:
             reason = " ".join(str(error).split())[:200] or type(error).__name__
             raise CaptionlessError(
-                f"the {kind.noun} {name} in {folder} cannot be loaded ({reason}). Download it again or use another."
+                f"the {kind.noun} {name} in {folder} cannot be loaded ({reason}). Download it again or use another "
+                f"{kind.noun}."
             ) from error
 
 
 def model_inputs(folder: Path) -> tuple[set[str], str]:
-    """Return what a model reads, of "images" and "texts", and its model type, by its ``config.json``.
+    """Return the inputs that a model accepts ("images", "texts") and its model type, based on its ``config.json``.
 
-    Only a dual encoder counts as a reader of texts.
+    "texts" is included only for dual encoders.
     """
     from transformers import MODEL_MAPPING, AutoConfig
 
@@ -54,14 +55,14 @@ def model_inputs(folder: Path) -> tuple[set[str], str]:
 def load_encoder_network(name: str, kind: ModelKind, folder: Path, device: str) -> tuple[Any, Any, bool]:
     """Return a network (float32, in eval mode), its image processor, and whether its pooler has weights.
 
-    A classifier's file has none for the pooler; transformers fills what is missing with random numbers.
+    The weights of a classifier do not include the pooler, which transformers then initialises randomly.
 
     Raises:
-        CaptionlessError: other tensors are missing from its weights.
+        CaptionlessError: tensors other than those of the pooler are missing from the weights.
     """
     from transformers import AutoModel
 
-    # From its own module: several transformers 5 releases hide the public name where torchvision is missing.
+    # Some transformers 5 releases do not export the public name if torchvision is missing.
     from transformers.models.auto.image_processing_auto import AutoImageProcessor
 
     network, report = AutoModel.from_pretrained(
@@ -70,16 +71,16 @@ def load_encoder_network(name: str, kind: ModelKind, folder: Path, device: str) 
     if missing := sorted(key for key in report["missing_keys"] if not key.startswith(_POOLER)):
         raise CaptionlessError(
             f"the {kind.noun} {name} is incomplete: {len(missing)} tensors are missing from its weights, such as "
-            f"{missing[0]}. Download it again, or use another."
+            f"{missing[0]}. Download it again or use another {kind.noun}."
         )
-    # The Pillow backend, even if torchvision is installed: the same pixels on every machine.
+    # Always use the Pillow backend, so that pixels do not depend on whether torchvision is installed.
     processor = AutoImageProcessor.from_pretrained(folder, backend="pil", **_LOCAL)
     network = to_device(network.eval().requires_grad_(False), torch.device(device))
     return network, processor, not report["missing_keys"]
 
 
 def load_tokenizer(folder: Path) -> Any:
-    """Return the tokenizer of a folder; one without a padding token pads with the end token."""
+    """Return the tokenizer of a folder; the end token is used for padding if there is no padding token."""
     from transformers import AutoTokenizer
 
     tokenizer = AutoTokenizer.from_pretrained(folder, **_LOCAL)

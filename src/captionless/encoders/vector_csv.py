@@ -1,4 +1,4 @@
-"""Read and write vectors as a CSV without header: one line per image, its path and then its numbers."""
+"""Read and write image vectors as CSV files without a header; each line contains an image path and a vector."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ Vectors = NDArray[np.float32]
 
 
 def write_vectors(path: str | Path, names: Sequence[str], vectors: Vectors) -> None:
-    """Write one line per image: its name and its vector, with digits enough for every float32 bit.
+    """Write one line per image with its name and vector, with enough digits to restore the float32 values exactly.
 
     Args:
-        path: the file.
-        names: n names.
-        vectors: (n, width).
+        path: the file to write.
+        names: names of the n images.
+        vectors: their vectors, (n, width).
 
     Raises:
         CaptionlessError: the file cannot be written.
@@ -36,39 +36,39 @@ def write_vectors(path: str | Path, names: Sequence[str], vectors: Vectors) -> N
 
 
 def read_vectors(path: str | Path, width: int) -> dict[str, Vectors]:
-    """Read a file of `write_vectors`: path → vector, float32 (width,).
+    """Read a file written by `write_vectors`; return the vector of each path, float32 (width,).
 
     Raises:
-        CaptionlessError: the file cannot be read, one of its lines is wrong, or it is empty.
+        CaptionlessError: the file cannot be read, has an invalid line, or is empty.
     """
     vectors: dict[str, Vectors] = {}
     for row in read_rows(path):
         name, *numbers = row.values
         if name in vectors:
-            raise row.error(f"an earlier line already has {name}", "Remove one of the two.")
+            raise row.error(f"an earlier line already has {name}", "Remove one of the two lines.")
         if len(numbers) != width:
             raise row.error(
                 f"{len(numbers)} numbers instead of {width}",
-                "Each line needs a path and as many numbers as the vectors of the encoder have.",
+                "Each line needs a path and a vector of the encoder's width.",
             )
         try:
             with np.errstate(over="ignore"):
                 vectors[name] = np.array(numbers, dtype=np.float64).astype(np.float32)
         except ValueError as error:
-            raise row.error(str(error), "The file needs numbers after the path, and no header.") from error
+            raise row.error(str(error), "Only numbers may follow the path, and a header is not allowed.") from error
         if not (np.isfinite(vectors[name]).all() and vectors[name].any()):
-            raise row.error("its numbers are all zero or not finite", "Embed that image again.")
+            raise row.error("the vector is zero or not finite", "Embed the image again.")
     if not vectors:
-        raise CaptionlessError(f"{path} is empty. Give a CSV with one line per image.")
+        raise CaptionlessError(f"{path} is empty. Provide a CSV file with one line per image.")
     return vectors
 
 
 def match_vectors(table: Mapping[str, Vectors], names: Sequence[str], folder: str | Path) -> Vectors:
-    """Return the vectors of a folder's images, (n, width), each scaled to length 1.
+    """Return the unit vectors of a folder's images, (n, width).
 
     Args:
-        table: vectors by path. The paths may be relative to the folder, absolute, or plain file names if those are
-            unambiguous; a path that matches no image causes a warning.
+        table: vectors by path. Paths may be relative to the folder, absolute, or bare file names if these are
+            unambiguous. Paths that match no image cause a warning.
         names: names of the n images, relative to the folder.
         folder: the folder of the images.
 
@@ -79,11 +79,11 @@ def match_vectors(table: Mapping[str, Vectors], names: Sequence[str], folder: st
     if missing := [name for name in names if name not in keys]:
         raise CaptionlessError(
             f"the table has no vector for some images of {folder}: {', '.join(shorten(missing, 3))}. Add a line for "
-            "each, with its path as it is written here, or leave the table out to embed the folder."
+            "each of them, with the path as shown here, or omit the table to embed the folder."
         )
     if unused := table.keys() - set(keys.values()):
         warnings.warn(
-            f"{len(unused)} vectors of the table match no image of {folder}, such as {min(unused)}", stacklevel=2
+            f"{len(unused)} vectors in the table match no image in {folder}, for example {min(unused)}", stacklevel=2
         )
     vectors = np.stack([table[keys[name]] for name in names])
     lengths = np.linalg.norm(vectors, axis=1, keepdims=True)

@@ -1,4 +1,4 @@
-"""The words that a specialised encoder learned, so that a prompt about other things can be noticed."""
+"""The vocabulary of a specialised encoder, which is used to detect prompts about unfamiliar things."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ class EncoderVocabulary:
 
     Attributes:
         subject: what the encoder is about, in the plural, such as "flowers".
-        kinds: the kinds of it that the encoder distinguishes.
-        subjects: words that name the subject, its kinds or its parts.
+        kinds: the kinds of the subject that the encoder distinguishes.
+        subjects: words for the subject, its kinds and its parts.
         words: all words.
     """
 
@@ -31,15 +31,15 @@ class EncoderVocabulary:
     words: frozenset[str]
 
     def names_subject(self, text: str) -> bool:
-        """Return whether a word of the text names the subject."""
+        """Return whether the text contains a word for the subject."""
         return any(not self.subjects.isdisjoint(singulars(word)) for word in split_words(text))
 
     def unknown_words(self, text: str) -> list[str]:
-        """Return the words of the text that are in no training text."""
+        """Return the words of the text that do not occur in the training texts."""
         return [word for word in split_words(text) if self.words.isdisjoint(singulars(word))]
 
     def similar_word(self, word: str) -> str | None:
-        """Return the known word that is spelled most like ``word``, if any is."""
+        """Return the known word with the most similar spelling; None if there is no similar word."""
         return next(iter(get_close_matches(word, sorted(self.words), n=1, cutoff=0.75)), None)
 
 
@@ -49,7 +49,7 @@ def split_words(text: str) -> list[str]:
 
 
 def singulars(word: str) -> set[str]:
-    """Return an English word with the singulars that it can be the plural of."""
+    """Return an English word together with its possible singular forms."""
     endings = (("ies", "y"), ("ves", "f"), ("es", ""), ("s", ""))
     return {word} | {word.removesuffix(plural) + end for plural, end in endings if word.endswith(plural)}
 
@@ -63,7 +63,7 @@ def write_vocabulary(
 
 
 def read_vocabulary(folder: Path) -> EncoderVocabulary | None:
-    """Read the vocabulary of an encoder's folder; None if it has none.
+    """Read the vocabulary from an encoder's folder; None if there is no vocabulary file.
 
     Raises:
         CaptionlessError: the file is damaged.
@@ -77,6 +77,6 @@ def read_vocabulary(folder: Path) -> EncoderVocabulary | None:
         return EncoderVocabulary(str(content["subject"]), tuple(kinds), frozenset(subjects), frozenset(words))
     except (ValueError, KeyError, TypeError) as error:
         raise CaptionlessError(
-            f"the encoder's vocabulary {path} is damaged ({error}). Delete it, or install captionless again if this is "
-            "the bundled encoder."
+            f"the encoder's vocabulary {path} is damaged ({error}). Delete the file, or reinstall captionless if this "
+            "is the bundled encoder."
         ) from error

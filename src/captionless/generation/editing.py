@@ -11,7 +11,7 @@ from PIL import Image
 from torch import Tensor
 
 from captionless.data.arrays import normalise
-from captionless.data.decode import square
+from captionless.data.crop import crop_square
 from captionless.errors import CaptionlessError
 
 STRENGTH = 0.6
@@ -69,7 +69,7 @@ class Edit:
 
 def photo_tensor(photo: Image.Image, size: int, channels: int) -> Tensor:
     """Preprocess a photograph like a training image; return a tensor in [-1, 1], (channels, size, size)."""
-    image = square(photo.convert("RGB"), size).convert("RGB" if channels == 3 else "L")
+    image = crop_square(photo.convert("RGB"), size).convert("RGB" if channels == 3 else "L")
     pixels = torch.from_numpy(np.array(image, dtype=np.float32)).reshape(size, size, channels)
     return normalise(pixels.permute(2, 0, 1))
 
@@ -80,7 +80,7 @@ def mask_tensor(mask: Image.Image, size: int) -> Tensor:
     Pixels at the edges of the mask can have values between 0 and 1.
     """
     # A box filter does not overshoot, so that black areas stay exactly 0.
-    grey = square(mask.convert("L"), size, Image.Resampling.BOX)
+    grey = crop_square(mask.convert("L"), size, Image.Resampling.BOX)
     return torch.from_numpy(np.array(grey, dtype=np.float32))[None] / 255
 
 

@@ -24,7 +24,7 @@ from captionless.conditioning.subject import subject_mean
 from captionless.config.keyword_types import SamplingKeywords
 from captionless.config.keywords import keywords
 from captionless.config.sampling import BRIDGES, SamplingConfig
-from captionless.data.decode import square
+from captionless.data.crop import crop_square
 from captionless.device import default_device, resolve_precision, to_device
 from captionless.diffusion.guidance import WeightedCondition
 from captionless.diffusion.sampler_run import OnStep, Step
@@ -279,7 +279,7 @@ class Generator:
 
     def _vector(self, image: Image.Image) -> Tensor:
         """Encode the central square of an image as in training; return its vector, (1, d)."""
-        shown = square(image.convert("RGB"), min(*image.size, 2 * self.encoder.image_size))
+        shown = crop_square(image.convert("RGB"), min(*image.size, 2 * self.encoder.image_size))
         return self.encoder.encode_images([shown])
 
 

@@ -119,7 +119,7 @@ def test_new_weights_bring_a_card_without_the_old_evaluation(tmp_path: Path) -> 
 
 
 def test_a_folder_that_is_not_there_is_refused_and_not_made(tmp_path: Path) -> None:
-    with pytest.raises(CaptionlessError, match=r"no model folder .*missing.* Name the folder"):
+    with pytest.raises(CaptionlessError, match=r"no model folder .*missing.* Pass a folder"):
         add_evaluation(tmp_path / "missing", "Good.")
     assert not (tmp_path / "missing").exists()
 
