@@ -58,7 +58,7 @@ def test_a_image_without_a_label_is_skipped_told_and_reported(photos: Path) -> N
     progress = Remembers()
     dataset = gather(photos, progress=progress)
     assert "cover.png" not in dataset.train.names
-    assert any("1 images left out, no label" in said and "cover.png" in said for said in progress.said)
+    assert any("1 images skipped (no label" in said and "cover.png" in said for said in progress.said)
     report = (photos.parent / "out" / "images-report.csv").read_text()
     assert "cover.png,skipped,no label: the image is not in a sub-folder" in report
     assert "notes/read.txt,skipped,not an image" in report
@@ -67,7 +67,7 @@ def test_a_image_without_a_label_is_skipped_told_and_reported(photos: Path) -> N
 def test_the_classes_are_told_with_how_many_images_they_have(photos: Path) -> None:
     progress = Remembers()
     gather(photos, progress=progress)
-    assert "Classes, by sub-folders: daisy 3, rose 3." in progress.said
+    assert "Classes from sub-folders: daisy 3, rose 3." in progress.said
 
 
 def test_a_table_goes_before_sub_folders_and_what_it_names_in_vain_is_told(photos: Path) -> None:
@@ -83,7 +83,7 @@ def test_a_table_goes_before_sub_folders_and_what_it_names_in_vain_is_told(photo
     told = "\n".join(progress.said)
     assert "1 lines of" in told
     assert "lost.png" in told
-    assert "4 images left out" in told
+    assert "4 images skipped" in told
 
 
 def test_identical_images_of_different_classes_count_once_as_the_first_and_are_told(photos: Path) -> None:
@@ -92,7 +92,7 @@ def test_identical_images_of_different_classes_count_once_as_the_first_and_are_t
     dataset = gather(photos, progress=progress)
     assert "rose/0.png" not in dataset.train.names
     told = "\n".join(progress.said)
-    assert "of different classes: daisy/0.png (daisy), rose/0.png (rose); counted once, as daisy" in told
+    assert "of different classes: daisy/0.png (daisy), rose/0.png (rose); used once, as daisy" in told
 
 
 def test_of_identical_images_the_labelled_one_counts(photos: Path) -> None:
@@ -108,14 +108,14 @@ def test_held_out_images_keep_their_label(photos: Path) -> None:
 
 
 def test_a_class_that_is_held_out_whole_is_refused(photos: Path) -> None:
-    with pytest.raises(CaptionlessError, match=r"no image of the class \w+ is left to train on.*smaller share"):
+    with pytest.raises(CaptionlessError, match=r"the class \w+ has no training images.*smaller `hold_out`"):
         gather(photos, hold_out=0.95)
 
 
 def test_a_class_whose_images_all_belong_to_another_is_refused(photos: Path) -> None:
     (photos / "tulip").mkdir()
     shutil.copyfile(photos / "rose" / "1.png", photos / "tulip" / "1.png")
-    with pytest.raises(CaptionlessError, match=r"the class tulip .* copies of another"):
+    with pytest.raises(CaptionlessError, match=r"the class tulip .* copies of images of another"):
         gather(photos)
 
 
@@ -127,7 +127,7 @@ def test_a_sub_folder_without_images_is_no_class(photos: Path) -> None:
 
 def test_other_classes_than_those_of_the_model_begun_from_are_refused_and_listed(photos: Path) -> None:
     before = tiny.class_model(("daisy", "tulip")).config
-    with pytest.raises(CaptionlessError, match=r"\(without tulip; with .*rose\)\. The classes are: daisy, tulip\."):
+    with pytest.raises(CaptionlessError, match=r"\(missing: tulip; new: .*rose\)\. The classes are: daisy, tulip\."):
         gather(photos, before=before)
     assert not (photos.parent / "out").exists()
 
@@ -136,7 +136,7 @@ def test_more_classes_than_those_of_the_model_begun_from_are_refused_too(photos:
     (photos / "tulip").mkdir()
     encoder_factory.pictures(1, seed=9)[0].save(photos / "tulip" / "0.png")
     before = tiny.class_model(("daisy", "rose")).config
-    with pytest.raises(CaptionlessError, match=r"\(with tulip\)"):
+    with pytest.raises(CaptionlessError, match=r"\(new: tulip\)"):
         gather(photos, before=before)
 
 

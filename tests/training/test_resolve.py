@@ -57,7 +57,7 @@ def test_the_network_is_the_usual_one_unless_the_settings_say_otherwise() -> Non
 
 def test_fewer_levels_leave_out_the_attention_of_those_that_are_gone() -> None:
     assert shape(multipliers=(1, 2)).attention == (1,)
-    with pytest.raises(CaptionlessError, match="level 2, and the network has the levels 0 to 1"):
+    with pytest.raises(CaptionlessError, match="level 2, but the network only has levels 0 to 1"):
         shape(multipliers=(1, 2), attention=(2,))
 
 

@@ -136,7 +136,7 @@ def test_a_missing_or_truncated_state_is_named(saved: Path) -> None:
 
 
 def test_the_state_of_another_network_does_not_fit(saved: Path) -> None:
-    with pytest.raises(CaptionlessError, match=f"does not fit this model.*start_from={saved}"):
+    with pytest.raises(CaptionlessError, match=f"does not match this model.*start_from={saved}"):
         restore_state(saved, fresh(width=32))
 
 
@@ -144,5 +144,5 @@ def test_the_state_of_another_network_does_not_fit(saved: Path) -> None:
 def test_a_state_without_a_proper_counter_does_not_fit(metadata: dict[str, str] | None, saved: Path) -> None:
     tensors = {name: value for name, value in read_tensors(saved / STATE).items() if not name.startswith("optimizer")}
     save_tensors(saved / STATE, tensors, metadata)
-    with pytest.raises(CaptionlessError, match="does not fit"):
+    with pytest.raises(CaptionlessError, match="does not match"):
         restore_state(saved, fresh())

@@ -10,7 +10,8 @@ import tiny
 from captionless.config.training import PREDICTIONS, WEIGHTINGS, TrainConfig
 from captionless.diffusion.schedules import CosineSchedule
 from captionless.training import step
-from captionless.training.step import Batch, batch_indices, step_generator, step_loss
+from captionless.training.dataset import batch_indices
+from captionless.training.step import Batch, step_generator, step_loss
 
 SCHEDULE = CosineSchedule()
 CONFIG = TrainConfig(size=8, width=16, batch=4, images=24, precision="float32")

@@ -100,7 +100,7 @@ def test_beside_a_few_held_out_images_copies_are_not_excused_and_nobody_is_acqui
     some, none = replace(few, memorised=share(8, 60)), replace(few, memorised=share(1, 60))
     assert (some.memorises, none.memorises) == (True, None)
     assert "begun to memorise" in some.describe()
-    assert none.describe().endswith("Memorisation is inconclusive: that takes 40 held-out images, not 20.")
+    assert none.describe().endswith("Memorisation is inconclusive with 20 held-out images; a verdict needs 40.")
     assert none.rank < replace(some, kid=result(1, 10).kid).rank
     assert "inconclusive" not in result(1, 60).describe()
 

@@ -1,4 +1,4 @@
-"""Keep the model folder of a training run up to date."""
+"""Write the checkpoints of a training run."""
 
 from __future__ import annotations
 
@@ -24,10 +24,15 @@ from captionless.training.state import TrainState, save_state
 
 
 class Checkpointer(Callback):
-    """Write checkpoints into ``out``: at regular times, and at the end.
+    """Write checkpoints at regular intervals and at the end of training.
 
-    ``config`` is the model's as known before it is trained, ``folder`` that of the training images, and ``base`` that
-    of the base model, for a super-resolution stage. ``bank`` holds the tensors of ``bank.safetensors``, if any.
+    Args:
+        out: the model folder to write.
+        config: the config of the model before training.
+        dataset: the training data.
+        folder: the folder of the training images.
+        bank: the tensors of ``bank.safetensors``; empty if the model has no embedding bank.
+        base: the folder of the base model, for a super-resolution stage.
     """
 
     def __init__(
@@ -44,18 +49,18 @@ class Checkpointer(Callback):
         self.saved = time.monotonic()
 
     def on_start(self, state: TrainState) -> None:
-        """Copy the base model into the model folder as it is now; its own training may still be running."""
+        """Copy the base model into the model folder, as its own training may still be running."""
         if self.base is not None and self.base.resolve() != base_folder(self.out).resolve():
             copy_model(self.base, self.out / BASE)
         self.saved = time.monotonic()
 
     def on_step(self, state: TrainState) -> None:
-        """Write a checkpoint if the last one is old enough."""
+        """Write a checkpoint if ``checkpoint_minutes`` have passed since the last one."""
         if time.monotonic() - self.saved >= 60 * state.config.checkpoint_minutes:
             self.on_end(state)
 
     def on_end(self, state: TrainState) -> None:
-        """Write a checkpoint: first what resuming needs, then the model."""
+        """Write a checkpoint: first the train state, then the model."""
         save_state(self.out, state)
         self.save_model(self.out, state)
         self.saved = time.monotonic()
@@ -63,7 +68,8 @@ class Checkpointer(Callback):
     def save_model(self, folder: Path, state: TrainState) -> None:
         """Write a model folder with the current averaged weights.
 
-        The config, which marks it as a complete model, follows all the files it describes; the model card comes last.
+        The config is written after the files it describes, because its presence marks the model as complete. The model
+        card comes last.
         """
         save_tensors(folder / WEIGHTS, state.average.state_dict())
         if self.base is not None and not (base_folder(folder) / CONFIG).is_file():
@@ -81,17 +87,17 @@ class Checkpointer(Callback):
 
 @contextmanager
 def lock_checkpoints(out: Path) -> Iterator[None]:
-    """Reserve a model folder for one training run at a time; the system releases it even after a crash.
+    """Lock a model folder for one training run; the operating system releases the lock even after a crash.
 
     Raises:
-        CaptionlessError: another training run is writing there.
+        CaptionlessError: another training run is writing to the folder.
     """
     (out / "training").mkdir(parents=True, exist_ok=True)
     try:
         lock = FileLock(out / "training" / ".lock").acquire(timeout=0)
     except Timeout:
         raise CaptionlessError(
-            f"another training run is writing to {out}. Wait until it has ended, or choose another `out`.",
+            f"another training run is writing to {out}. Wait until it ends, or choose another `out`.",
             parameter="out",
             value=out,
             code="folder_in_use",

@@ -15,6 +15,7 @@ from captionless.checkpoints.config import base_folder
 from captionless.checkpoints.image_list import HELD_OUT, TRAIN, listed_labels, read_image_list
 from captionless.checkpoints.model import BANK
 from captionless.checkpoints.tensors import read_tensors
+from captionless.config.training import TrainConfig
 from captionless.data.arrays import ImageArrays, normalise, read_arrays
 from captionless.data.images import is_held_out, write_images_report
 from captionless.data.labels import normalise_label
@@ -25,28 +26,28 @@ from captionless.encoders.embeddings import EmbeddedImages, embed
 from captionless.encoders.vector_csv import match_vectors, read_vectors
 from captionless.errors import CaptionlessError, shorten
 from captionless.progress import Progress
-from captionless.training.resolve import TrainPlan
 from captionless.training.start import cannot_resume
-from captionless.training.step import Batch
+from captionless.training.step import Batch, step_generator
 
 if TYPE_CHECKING:
     from captionless.encoders.dual_encoder import Encoder
+    from captionless.training.resolve import TrainPlan
 
 REPORT = "images-report.csv"
 
 
 @dataclass(frozen=True)
 class Examples:
-    """Training images, or held-out ones, in memory."""
+    """Training or held-out images and their conditions, in memory."""
 
     pixels: Tensor  # uint8 (n, channels, size, size)
     conditions: Tensor  # unit vectors or one-hot classes, float32 (n, d)
-    names: tuple[str, ...] = ()  # paths inside the folder
+    names: tuple[str, ...] = ()  # paths relative to the folder
     digests: tuple[str, ...] = ()  # content hashes
-    low_res: Tensor | None = None  # for a super-resolution stage: the images at the base model's size, like ``pixels``
+    low_res: Tensor | None = None  # ``pixels`` at the base model's size, for a super-resolution stage
 
     def batch(self, index: Tensor, device: torch.device) -> Batch:
-        """Return some of the images as the input of a training step."""
+        """Return the images with the given indices as the input of a training step."""
         low_res = None if self.low_res is None else normalise(self.low_res[index].to(device))
         return Batch(normalise(self.pixels[index].to(device)), self.conditions[index].to(device), low_res)
 
@@ -65,16 +66,16 @@ class Dataset:
     held_out: Examples
     encoder: Encoder | None = None
     encoder_reason: str = ""  # why that encoder was chosen
-    classes: tuple[str, ...] = ()  # their names, in the order of the conditions' elements
+    classes: tuple[str, ...] = ()  # class names, in the order of the one-hot elements
     label_source: str = ""  # see ``captionless.data.labels``
 
     @property
     def condition_width(self) -> int:
-        """Length of the conditions."""
+        """Number of elements of each condition."""
         return self.train.conditions.shape[1]
 
     def labels(self, examples: Examples) -> list[str]:
-        """Return the class of each image."""
+        """Return the class name of each image."""
         return [self.classes[index] for index in examples.conditions.argmax(1).tolist()]
 
     def class_counts(self) -> dict[str, int]:
@@ -83,7 +84,7 @@ class Dataset:
         return dict(zip(self.classes, counts, strict=True)) if self.classes else {}
 
     def image_list(self) -> list[tuple[str, ...]]:
-        """Return the rows of ``pictures.csv``: name, content hash, role and, for classes, label."""
+        """Return the rows of ``pictures.csv``: name, content hash, role and, in a class-conditional run, label."""
         rows: list[tuple[str, ...]] = []
         for examples, role in ((self.train, TRAIN), (self.held_out, HELD_OUT)):
             labels = [(label,) for label in self.labels(examples)] if self.classes else [()] * len(examples.names)
@@ -93,16 +94,17 @@ class Dataset:
 
 
 def load_dataset(plan: TrainPlan, progress: Progress, device: torch.device) -> Dataset:
-    """Read, embed (or look up), deduplicate and split the images of a text-conditional run.
+    """Read, embed, deduplicate and split the images of a text-conditional run.
 
-    Writes ``images-report.csv`` into the model folder: the status of every file.
+    Vectors are looked up instead of computed if the request has a table of ``vectors``. The status of every file is
+    written to ``images-report.csv`` in the model folder.
     """
     request, hold_out = plan.request, plan.config.hold_out
     reference = plan.start.bound.encoder if plan.start.bound else None
     if request.vectors is not None and request.encoder in (None, AUTO) and reference is None:
         raise CaptionlessError(
-            f"{request.vectors} does not say which encoder made its vectors. Name it, as in "
-            "`encoder=openai/clip-vit-base-patch32`.",
+            f"the encoder of the vectors in {request.vectors} is unknown. Pass the encoder that computed them, for "
+            "example `encoder=openai/clip-vit-base-patch32`.",
             parameter="encoder",
             code="missing_setting",
         )
@@ -119,8 +121,8 @@ def load_dataset(plan: TrainPlan, progress: Progress, device: torch.device) -> D
     train, aside = split_dataset(found, vectors, plan)
     if not len(train.names):
         raise CaptionlessError(
-            f"`hold_out={hold_out}` sets all {len(aside.names)} usable images of {request.folder} aside, so no image "
-            "is left to train on. Choose a smaller share.",
+            f"`hold_out={hold_out}` holds out all {len(aside.names)} usable images of {request.folder}, so none are "
+            "left for training. Choose a smaller `hold_out`, or add images.",
             parameter="hold_out",
             value=hold_out,
             code="not_enough_images",
@@ -129,9 +131,9 @@ def load_dataset(plan: TrainPlan, progress: Progress, device: torch.device) -> D
 
 
 def dataset_encoder(plan: TrainPlan, progress: Progress, device: str) -> tuple[Encoder, str]:
-    """Return the encoder for the images and why it was chosen.
+    """Return the encoder for the images and the reason for choosing it.
 
-    A model that is resumed or started from binds to its own encoder; the requested name then only says where it is now.
+    A run that continues a model must use that model's encoder; the requested name then only gives its new location.
     """
     named = plan.request.encoder or AUTO
     bound = plan.start.bound.encoder if plan.start.bound else None
@@ -143,14 +145,14 @@ def dataset_encoder(plan: TrainPlan, progress: Progress, device: str) -> tuple[E
 
 
 def split_dataset(found: ImageArrays, conditions: Vectors, plan: TrainPlan) -> tuple[Examples, Examples]:
-    """Return training and held-out images; of identical images only the first is kept."""
+    """Return the training and held-out images; only the first of identical images is kept."""
     aside = [i for i in found.unique if is_held_out(found.digests[i], plan.config.hold_out)]
     train = sorted(set(found.unique) - set(aside))
     return _take(found, conditions, train, plan.sizes), _take(found, conditions, aside, plan.sizes[:1])
 
 
 def _take(found: ImageArrays, conditions: Vectors, index: Sequence[int], sizes: Sequence[int]) -> Examples:
-    # Taking all of them, the usual case, copies nothing: the pixels of a large folder are most of the memory in use.
+    # A slice of all images, the usual case, avoids a copy: the pixels of a large folder dominate the memory use.
     names, digests = found.names, found.digests
     where = slice(None) if len(index) == len(names) else np.asarray(index, dtype=np.int64)
     pixels, *low_res = (torch.from_numpy(found.pixels[size][where]).permute(0, 3, 1, 2) for size in sizes)
@@ -164,7 +166,7 @@ def _take(found: ImageArrays, conditions: Vectors, index: Sequence[int], sizes: 
 
 
 def report_dataset_images(found: ImageArrays, report: Path, say: Callable[[str], None], hold_out: float = 0.0) -> None:
-    """Say which images were read and which were not, and write the whole list to ``report``."""
+    """Report which images were read and which were skipped, and write the full list to ``report``."""
     write_images_report(report, found.entries, hold_out)
     fresh = f" ({found.computed:,} newly embedded)" if isinstance(found, EmbeddedImages) else ""
     say(
@@ -172,34 +174,48 @@ def report_dataset_images(found: ImageArrays, report: Path, say: Callable[[str],
         f"Status of each file: {report}"
     )
     skipped = [f"skipped {one.name}: {one.reason}" for one in found.skipped]
-    identical = [f"identical, counted once: {', '.join(shorten(names, 4))}" for names in found.duplicates]
-    for line in [*shorten(skipped, 5, "more, listed in the report"), *shorten(identical, 3, "more sets of copies")]:
+    identical = [f"identical, used once: {', '.join(shorten(names, 4))}" for names in found.duplicates]
+    for line in [
+        *shorten(skipped, 5, "more, listed in the report"),
+        *shorten(identical, 3, "more groups of identical images"),
+    ]:
         say(f"  {line}")
 
 
+def batch_indices(n: int, images_seen: int, config: TrainConfig, process: int) -> Tensor:
+    """Return the indices of one process's next batch; every epoch over the ``n`` images has its own random order."""
+    first = images_seen + process * config.batch
+    positions = torch.arange(first, first + config.batch)
+    parts = []
+    for epoch in range(int(positions[0]) // n, int(positions[-1]) // n + 1):
+        order = torch.randperm(n, generator=step_generator(config.seed, -1, epoch))
+        parts.append(order[positions[positions // n == epoch] % n])
+    return torch.cat(parts)
+
+
 def resumed_dataset(plan: TrainPlan, dataset: Dataset) -> Dataset:
-    """Put the images of a resumed run into their recorded order, whatever the files are called now.
+    """Restore the recorded order of a resumed run's images, even if files were renamed.
 
     Raises:
-        CaptionlessError: images were added or removed since, or their vectors or labels differ.
+        CaptionlessError: images were added or removed, or their vectors or labels have changed.
     """
     folder, out, train = plan.request.folder, plan.request.out, dataset.train
     recorded = [digest for _, digest, role in read_image_list(out) if role == TRAIN]
     now = {digest: i for i, digest in enumerate(train.digests)}
     gone, new = set(recorded) - set(now), set(now) - set(recorded)
     if gone or new:
-        raise cannot_resume(out, f"{folder} has changed since ({len(gone):,} images removed, {len(new):,} added)")
+        raise cannot_resume(out, f"the images in {folder} have changed ({len(gone):,} removed, {len(new):,} added)")
     if dataset.classes:
         before = listed_labels(out)
         for name, digest, label in zip(train.names, train.digests, dataset.labels(train), strict=True):
             if before.get(digest) != label:
                 was = normalise_label(before.get(digest, "nothing"))
-                raise cannot_resume(out, f"the labels have changed since ({name} was {was}, now it is {label})")
+                raise cannot_resume(out, f"the labels have changed ({name} was {was} and is now {label})")
     order = [now[digest] for digest in recorded]
     if order != sorted(order):
         dataset = replace(dataset, train=train.reordered(order))
-    if dataset.encoder and not base_folder(out).is_dir():  # else the bank is the base model's, of its own images
+    if dataset.encoder and not base_folder(out).is_dir():  # with a base model, the bank contains that model's images
         bank = read_tensors(out / BANK)["vectors"].float()
         if len(bank) == len(order) and not torch.allclose(bank, dataset.train.conditions, atol=2e-3):
-            raise cannot_resume(out, "the images' vectors differ. Pass the `vectors` that it was started with")
+            raise cannot_resume(out, "the image vectors differ from the recorded ones. Pass the original `vectors`")
     return dataset

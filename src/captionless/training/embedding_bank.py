@@ -1,4 +1,4 @@
-"""The embedding bank that a training run writes: its images' vectors, and those of the model it started from."""
+"""Build the embedding bank of a training run from the vectors of its images and of its initial model's images."""
 
 from __future__ import annotations
 
@@ -14,17 +14,17 @@ from captionless.training.start import Start, start_folder
 from captionless.training.step import step_generator
 
 BANK_SIZE = 10_000
-"""Maximum number of image vectors in an embedding bank: 10 MB at 512 features."""
+"""Maximum number of image vectors in an embedding bank; 10 MB for vectors of 512 elements."""
 SAME_IMAGE = 0.999
-"""Cosine of two image vectors from which on they count as those of one image."""
+"""Minimum cosine similarity at which two image vectors count as the same image."""
 
 
 def embedding_bank(dataset: Dataset, start: Start, out: Path, seed: int, most: int = BANK_SIZE) -> dict[str, Tensor]:
-    """Return the tensors of ``bank.safetensors``; none for a class-conditional run or one with a base model.
+    """Return the tensors of ``bank.safetensors``; empty for a class-conditional run or a super-resolution stage.
 
-    ``vectors`` are those of the run's own images. ``inherited`` are those of the model that it started from, if that
-    has the same encoder, and of that model's ancestors: a few images of one's own seldom agree with every prompt, and
-    what the network learned from the others it still draws. Together they are ``most`` at most.
+    ``vectors`` come from the run's own images. ``inherited`` come from the initial model, if it has the same encoder,
+    and from that model's ancestors: a small folder rarely has a match for every prompt, and the network can still
+    generate what it learned from the earlier images. There are at most ``most`` vectors in total.
     """
     if dataset.encoder is None or start.base is not None:
         return {}
@@ -51,7 +51,7 @@ def _inherited(start: Start, out: Path) -> Tensor | None:
 
 
 def _some(vectors: Tensor, most: int, seed: int) -> Tensor:
-    """Return all vectors, or a random sample of at most that many."""
+    """Return a random subset of ``most`` vectors, or all if there are fewer."""
     if len(vectors) <= most:
         return vectors
     return vectors[torch.randperm(len(vectors), generator=step_generator(seed, -2, 0))[:most]]

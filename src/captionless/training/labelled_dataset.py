@@ -1,4 +1,4 @@
-"""Load the data of a class-conditional run: images whose labels are their conditions, without any encoder."""
+"""Load the data of a class-conditional run, whose conditions are one-hot labels instead of image vectors."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ from captionless.training.resolve import TrainPlan
 def load_labelled_dataset(plan: TrainPlan, progress: Progress) -> Dataset:
     """Read, deduplicate and split the images that have a label.
 
-    Writes ``images-report.csv`` into the model folder: what became of every file.
+    The status of every file is written to ``images-report.csv`` in the model folder.
 
     Raises:
-        CaptionlessError: no usable images, fewer than 2 classes, a class without training images, or other classes
-            than those of the model that the training continues.
+        CaptionlessError: there are no usable images, fewer than 2 classes or a class without training images, or the
+            classes differ from those of the model that the run continues.
     """
     folder, before = plan.request.folder, plan.start.bound
     names = [relative_name(file, folder) for file in find_images(folder)]
@@ -49,8 +49,8 @@ def load_labelled_dataset(plan: TrainPlan, progress: Progress) -> Dataset:
     empty = [name for name, count in dataset.class_counts().items() if not count]
     if empty:
         raise CaptionlessError(
-            f"no image of the class {empty[0]} is left to train on: `hold_out={plan.config.hold_out}` sets them aside, "
-            "or they are copies of another class's. Choose a smaller share, or add images to the class.",
+            f"the class {empty[0]} has no training images: all are held out (`hold_out={plan.config.hold_out}`) or are "
+            "copies of images of another class. Choose a smaller `hold_out`, or add images to the class.",
             parameter="hold_out",
             value=plan.config.hold_out,
             code="not_enough_images",
@@ -61,7 +61,7 @@ def load_labelled_dataset(plan: TrainPlan, progress: Progress) -> Dataset:
 
 def _other_classes(before: Sequence[str], now: Sequence[str]) -> CaptionlessError:
     gone, new = ", ".join(sorted(set(before) - set(now))[:5]), ", ".join(sorted(set(now) - set(before))[:5])
-    change = "; ".join([f"without {gone}"] * bool(gone) + [f"with {new}"] * bool(new))
+    change = "; ".join([f"missing: {gone}"] * bool(gone) + [f"new: {new}"] * bool(new))
     return CaptionlessError(
         f"the classes differ from those of the `start_from` model ({change}). {list_classes(before)} Train on the same "
         "classes, start from a text-conditional model such as `start_from=bundled`, or leave `start_from` out.",
@@ -71,22 +71,22 @@ def _other_classes(before: Sequence[str], now: Sequence[str]) -> CaptionlessErro
 
 
 def _report_labels(dataset: Dataset, found: ImageArrays, labels: Labels, say: Callable[[str], None]) -> None:
-    """Say how many images each class has, and which labels and images have no counterpart."""
+    """Report the number of images per class, and the images without a label and labels without an image."""
     counts = [f"{name} {count:,}" for name, count in Counter(dataset.class_counts()).most_common()]
-    say(f"Classes, by {labels.source}: {', '.join(shorten(counts, 10))}.")
+    say(f"Classes from {labels.source}: {', '.join(shorten(counts, 10))}.")
     unlabelled = [entry.name for entry in found.skipped if entry.reason == labels.missing_reason]
     if unlabelled:
-        say(f"  {len(unlabelled):,} images left out, {labels.missing_reason}, such as {unlabelled[0]}")
+        say(f"  {len(unlabelled):,} images skipped ({labels.missing_reason}), such as {unlabelled[0]}")
     if labels.unmatched:
         say(
-            f"  {len(labels.unmatched):,} lines of {labels.source} match no file in the folder, or more than one, such "
+            f"  {len(labels.unmatched):,} lines of {labels.source} match no file or several files in the folder, such "
             f"as {labels.unmatched[0]}"
         )
     mixed = [
-        f"identical, but of different classes: {', '.join(f'{name} ({labels.by_name[name]})' for name in same[:4])}; "
-        f"counted once, as {labels.by_name[same[0]]}"
+        f"identical images of different classes: {', '.join(f'{name} ({labels.by_name[name]})' for name in same[:4])}; "
+        f"used once, as {labels.by_name[same[0]]}"
         for same in found.duplicates
         if len({labels.by_name[name] for name in same}) > 1
     ]
-    for line in shorten(mixed, 3, "more sets of copies of different classes"):
+    for line in shorten(mixed, 3, "more groups of identical images of different classes"):
         say(f"  {line}")

@@ -1,11 +1,10 @@
-"""Run the training loop, on `accelerate`: any device, mixed precision, several processes, exact resume."""
+"""The training loop, built on `accelerate`: any device, mixed precision, several processes and exact resume."""
 
 from __future__ import annotations
 
 import math
 import time
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
 
 import torch
 from accelerate import Accelerator
@@ -14,27 +13,25 @@ from torch import Tensor
 from captionless.device import autocast, resolve_precision
 from captionless.models import ema
 from captionless.progress import Progress
+from captionless.training.dataset import Examples, batch_indices
 from captionless.training.state import TrainState, diverged
-from captionless.training.step import batch_indices, step_generator, step_loss
-
-if TYPE_CHECKING:
-    from captionless.training.dataset import Examples
+from captionless.training.step import step_generator, step_loss
 
 LOSS_EVERY = 20
-"""Steps between computations of the smoothed loss; each waits for the device."""
+"""Steps between updates of the smoothed loss; each update synchronises with the device."""
 
 
 class Callback:
     """Hooks around the training steps; each method does nothing unless overridden."""
 
     def on_start(self, state: TrainState) -> None:
-        """Act before the first step."""
+        """Called before the first step."""
 
     def on_step(self, state: TrainState) -> None:
-        """Act after a step."""
+        """Called after each step."""
 
     def on_end(self, state: TrainState) -> None:
-        """Act after the last step, also when ``StopTraining`` ended the training early."""
+        """Called after the last step, even if ``StopTraining`` ended training early."""
 
 
 class StopTraining(KeyboardInterrupt):
@@ -42,7 +39,7 @@ class StopTraining(KeyboardInterrupt):
 
 
 class LoopProgress(Callback):
-    """Report how far the training is, in thousandths, with images seen and loss."""
+    """Report the training progress in thousandths, with the images seen and the loss."""
 
     def __init__(self, progress: Progress) -> None:
         self.progress = progress
@@ -56,8 +53,8 @@ class LoopProgress(Callback):
 def loop(state: TrainState, examples: Examples, callbacks: Sequence[Callback], accelerator: Accelerator) -> None:
     """Train until the limit set in ``state.config`` (images or minutes) is reached.
 
-    Every process calls the callbacks that it was given; an exception other than ``StopTraining`` ends the training
-    without calling ``on_end``.
+    Each process calls its own callbacks. Any exception other than ``StopTraining`` ends training without calling
+    ``on_end``.
 
     Raises:
         CaptionlessError: the loss became non-finite.
@@ -87,7 +84,7 @@ def _steps(state: TrainState, examples: Examples, callbacks: Sequence[Callback],
             group["lr"] = state.learning_rate
         batch = examples.batch(batch_indices(len(examples.pixels), state.images_seen, config, process), device)
         generator = step_generator(config.seed, process, state.images_seen)
-        torch.manual_seed(generator.initial_seed())  # what dropout draws must not depend on earlier steps either
+        torch.manual_seed(generator.initial_seed())  # makes dropout independent of earlier steps, too
         with autocast(precision, device):
             loss = step_loss(network, state.schedule, batch, config, generator)
         accelerator.backward(loss)
@@ -106,8 +103,8 @@ def _steps(state: TrainState, examples: Examples, callbacks: Sequence[Callback],
 
 
 def _smooth_loss(state: TrainState, losses: list[Tensor], accelerator: Accelerator) -> None:
-    """Fold the latest losses into the smoothed one, and empty the list."""
-    # One number for all processes: they continue or stop together.
+    """Update the smoothed loss (a moving average) with the latest losses, and clear their list."""
+    # All processes get the same mean, so that they continue or stop together.
     mean = float(accelerator.gather(torch.stack(losses).mean().reshape(1)).mean())
     losses.clear()
     if not math.isfinite(mean):
@@ -116,9 +113,9 @@ def _smooth_loss(state: TrainState, losses: list[Tensor], accelerator: Accelerat
 
 
 def _agreed(accelerator: Accelerator, seconds: float) -> float:
-    """Agree on the time of one step, so that all processes stop after the same step.
+    """Return the same step time on all processes, so that all of them stop after the same step.
 
-    The shortest counts: the others waited for that process, such as while it wrote a checkpoint.
+    This is the shortest time: the other processes waited for that one, for example while it wrote a checkpoint.
     """
     if accelerator.num_processes == 1:
         return seconds

@@ -1,4 +1,4 @@
-"""Build the network of a training run from its settings: its shape, initial weights and noise schedule."""
+"""Build the network of a training run: its architecture, initial weights and noise schedule."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ from captionless.training.start import Start, start_folder
 
 
 def network_config(start: Start, config: TrainConfig, condition_width: int) -> DenoiserConfig:
-    """Return the shape of the network to train: the default one or that of the model started from, with what is given.
+    """Return the architecture to train: the default or that of the initial model, with the given settings applied.
 
     Raises:
-        CaptionlessError: the size does not divide, or the model started from cannot expand into this shape.
+        CaptionlessError: the architecture does not fit the image size, or the initial model cannot be expanded to it.
     """
     shape = _default_shape(config, upsamples=start.base is not None)
     if start.config is not None:
@@ -40,8 +40,8 @@ def network_config(start: Start, config: TrainConfig, condition_width: int) -> D
     levels = len(new.multipliers)
     if any(level >= levels for level in config.attention or ()):
         raise CaptionlessError(
-            f"`attention` names level {max(new.attention)}, and the network has the levels 0 to {levels - 1}. Leave "
-            "that level out, or add one to `multipliers`.",
+            f"`attention` contains level {max(new.attention)}, but the network only has levels 0 to {levels - 1}. "
+            "Remove that level, or add a level to `multipliers`.",
             parameter="attention",
             value=config.attention,
             code="invalid_setting",
@@ -62,10 +62,10 @@ def _default_shape(config: TrainConfig, upsamples: bool) -> DenoiserConfig:
 
 
 def initial_network(start: Start, wanted: DenoiserConfig, *, by_class: bool) -> Denoiser:
-    """Return the network before the first step: with random weights, or expanded from the model started from.
+    """Return the network with its initial weights, which are random or expanded from the initial model.
 
-    The layers that read the condition are re-initialised if that model's conditions differ: it is class-conditional and
-    the run is text-conditional or the reverse, or its encoder or its classes are different.
+    The layers that read the condition are re-initialised if the initial model has another encoder, other classes or
+    another kind of condition (text or class).
     """
     fresh = Denoiser(wanted)
     if start.initialised_from is None or start.resumed or start.config is None:
@@ -80,18 +80,18 @@ def initial_network(start: Start, wanted: DenoiserConfig, *, by_class: bool) -> 
 
 
 def noise_schedule(config: TrainConfig) -> AnySchedule:
-    """Return the noise schedule that the settings name."""
+    """Return the noise schedule selected by the settings."""
     if config.schedule == "linear":
         return LinearSchedule(config.schedule_steps, zero_terminal_snr=config.zero_terminal_snr)
     return SCHEDULE_KINDS[config.schedule]()
 
 
 def initial_schedule(start: Start, config: TrainConfig, wanted: DenoiserConfig) -> AnySchedule:
-    """Return the noise schedule of a training run: from its settings, or from the model resumed or started from.
+    """Return the noise schedule of a training run: that of the resumed or initial model, else that of the settings.
 
-    A network expanded to a larger patch averages over ``k x k`` of the new pixels, and thereby over their noise. The
-    cosine schedule is shifted so that it sees as much noise at each time as before; without that it would have to
-    relearn what it knew.
+    A network expanded to a larger patch averages ``k x k`` of the new pixels, and thereby their noise. The cosine
+    schedule is shifted so that the network sees the same noise level at each time as before; otherwise it would have to
+    relearn what it has learned.
     """
     if start.config is None:
         return noise_schedule(config)

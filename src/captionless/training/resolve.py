@@ -1,4 +1,4 @@
-"""Resolve a training request into a plan; whatever can be refused before an image is read is refused here."""
+"""Resolve a training request into a plan, and reject invalid requests before any image is read."""
 
 from __future__ import annotations
 
@@ -16,15 +16,15 @@ from captionless.training.start import Start, find_start
 from captionless.training.tracking import check_tracker
 
 INHERITED = ("prediction", "schedule", "schedule_steps", "zero_terminal_snr", "network")
-"""Settings that a training run takes over from its initial model: other values would make the weights meaningless."""
+"""Settings that a run inherits from its initial model, because the weights are meaningless with other values."""
 
 FREE_ON_RESUME = frozenset({"images", "minutes", "precision", "checkpoint_minutes", "sample_grids"})
-"""Settings that may change on resuming: the total length, the number format, and how often output is written."""
+"""Settings that may change when a run is resumed: its length, number format and output intervals."""
 
 
 @dataclass(frozen=True)
 class TrainPlan:
-    """A resolved training request: what to train, from where, with which settings."""
+    """A resolved training request, with its starting point and all its settings."""
 
     request: TrainRequest
     start: Start
@@ -38,16 +38,16 @@ class TrainPlan:
 
     @property
     def sizes(self) -> tuple[int, ...]:
-        """The sides in pixels at which each image is read: the model's and, for super-resolution, its base model's."""
+        """The sizes in pixels to read images at: the model's and, for a super-resolution stage, its base model's."""
         base = self.start.base_config
         return (self.config.size, base.size) if base else (self.config.size,)
 
 
 def resolve(request: TrainRequest, given: dict[str, Any], say: Callable[[str], None]) -> TrainPlan:
-    """Return the plan of a training run, with every field of ``TrainConfig`` decided, of which some were ``given``.
+    """Return the plan of a training run, in which the ``given`` settings are completed to a full ``TrainConfig``.
 
     Raises:
-        CaptionlessError: the request conflicts with itself, or with the model that it continues.
+        CaptionlessError: options conflict with each other, or with the model that the run continues.
     """
     if request.track:
         check_tracker(request.track)
@@ -57,7 +57,7 @@ def resolve(request: TrainRequest, given: dict[str, Any], say: Callable[[str], N
     config = resolve_settings(start, given, by_class=source is not None)
     if request.evaluate_every and not config.hold_out:
         raise CaptionlessError(
-            "`evaluate_every` needs held-out images, and none are set aside. Add `hold_out=0.1`.",
+            "`evaluate_every` needs held-out images, but `hold_out` is 0. Add `hold_out=0.1`.",
             parameter="hold_out",
             code="conflicting_settings",
         )
@@ -67,18 +67,19 @@ def resolve(request: TrainRequest, given: dict[str, Any], say: Callable[[str], N
 
 
 def resolve_label_source(request: TrainRequest, start: Start) -> str | None:
-    """Return the source of the labels: ``FOLDERS`` or a table's path; None for text-conditional training.
+    """Return the source of the labels: ``FOLDERS``, the path of a table, or None for text-conditional training.
 
-    A table takes precedence over sub-folders; a resumed run takes its recorded source unless another is given.
+    A table takes precedence over sub-folders. A resumed run uses its recorded source unless another is given.
     """
     source = str(request.labels) if request.labels is not None else FOLDERS if request.classes else None
     if not start.resumed or start.config is None:
         return source
     if source and not start.config.classes:
+        name = "labels" if request.labels else "classes"
         raise CaptionlessError(
-            "`classes=True` conflicts with the model being resumed, which is text-conditional. Leave it out, or start "
-            "a new run in another folder with `start_from`.",
-            parameter="labels" if request.labels else "classes",
+            f"`{name}={source if request.labels else True}` conflicts with the model being resumed, which is "
+            "text-conditional. Leave it out, or start a new run in another folder with `start_from`.",
+            parameter=name,
             value=source,
             code="contradicts_model",
         )
@@ -86,17 +87,17 @@ def resolve_label_source(request: TrainRequest, start: Start) -> str | None:
 
 
 def _check_kind(request: TrainRequest, start: Start, by_class: bool) -> None:
-    """Raise if a class-conditional run is given text-conditional options, or the base model is of the other kind."""
+    """Raise if the options or the base model do not fit the kind of run: text-conditional or class-conditional."""
     base = start.base_config
     if base and bool(base.classes) != by_class:
-        hint = "text-conditional. Leave `classes` and `labels` out."
+        hint = "text-conditional, but this run is class-conditional. Leave `classes` and `labels` out."
         if base.classes:
-            hint = "class-conditional. Add `classes=True` or `labels`."
+            hint = "class-conditional, but this run is text-conditional. Add `classes=True` or `labels`."
         raise CaptionlessError(f"the base model is {hint}", parameter="classes", code="contradicts_model")
     for name in ("encoder", "vectors", "sample_prompts"):
         if by_class and getattr(request, name):
             raise CaptionlessError(
-                f"`{name}` applies only to text-conditional training, and this run is class-conditional. Leave it out.",
+                f"`{name}` applies only to text-conditional training, but this run is class-conditional. Leave it out.",
                 parameter=name,
                 value=getattr(request, name),
                 code="conflicting_settings",
@@ -104,12 +105,12 @@ def _check_kind(request: TrainRequest, start: Start, by_class: bool) -> None:
 
 
 def resolve_settings(start: Start, given: dict[str, Any], *, by_class: bool = False) -> TrainConfig:
-    """Return the settings: those recorded (resume), or the given ones over those of the model started from."""
+    """Return the settings of a run, in which given settings override recorded (resumed) or inherited ones."""
     if by_class:
         if given.get("condition_cosine", 1) != 1:
             raise CaptionlessError(
-                f"`condition_cosine={given['condition_cosine']}` adds noise to image vectors, and classes have none. "
-                "Leave it out.",
+                f"`condition_cosine={given['condition_cosine']}` adds noise to image vectors, but a class-conditional "
+                "run has none. Leave it out.",
                 parameter="condition_cosine",
                 value=given["condition_cosine"],
                 code="conflicting_settings",
@@ -126,12 +127,14 @@ def resolve_settings(start: Start, given: dict[str, Any], *, by_class: bool = Fa
         config = TrainConfig(**(_stage_defaults(start) | _inherited(start.config, given) | given))
     if start.base_config:
         _check_stage(start.base_config, config)
-    network_config(start, config, start.config.denoiser.condition_width if start.config else 1)  # refuses misfits
+    network_config(
+        start, config, start.config.denoiser.condition_width if start.config else 1
+    )  # raises if it is invalid
     return config
 
 
 def _refuse_changes(given: Mapping[str, Any], fixed: Mapping[str, Any], which: str, instead: str) -> None:
-    """Raise if a given setting differs from that of a model, where it is ``fixed``."""
+    """Raise if a given setting differs from its ``fixed`` value in a model."""
     for name, value in fixed.items():
         if given.get(name, value) != value:
             raise CaptionlessError(
@@ -144,10 +147,12 @@ def _refuse_changes(given: Mapping[str, Any], fixed: Mapping[str, Any], which: s
 
 
 def _stage_defaults(start: Start) -> dict[str, Any]:
-    """Return the defaults of a super-resolution stage: twice the base model's size, its colour, its own weighting.
+    """Return the defaults of a super-resolution stage: twice the size of the base model, its number of channels, and a
+    log-normal weighting.
 
-    At high noise levels the low-resolution image says nearly all there is to know. Detail is made at low ones: half of
-    the log-normal levels have a std below 0.3, against a fifth of uniform times on a cosine schedule.
+    At high noise levels, the low-resolution image already determines nearly everything. Detail is generated at low
+    noise levels: half of the log-normal levels have a standard deviation below 0.3, compared with a fifth of uniform
+    times on a cosine schedule.
     """
     base = start.base_config
     if base is None:
@@ -156,7 +161,7 @@ def _stage_defaults(start: Start) -> dict[str, Any]:
 
 
 def _inherited(old: ModelConfig, given: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the settings that a run inherits from the model it starts from; refuse conflicting ones."""
+    """Return the settings that a run inherits from its initial model; raise if the given ones conflict."""
     recorded = TrainConfig.from_record(old.training.settings)
     fixed = {"grey": old.denoiser.channels == 1} | {name: getattr(recorded, name) for name in INHERITED}
     _refuse_changes(given, fixed, "given by `start_from`", "train without `start_from`")
@@ -168,14 +173,21 @@ def _inherited(old: ModelConfig, given: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _check_stage(base: ModelConfig, config: TrainConfig) -> None:
-    """Raise if images of the base model cannot be upsampled as the settings say."""
+    """Raise if the settings do not fit the base model of a super-resolution stage."""
     if config.size <= base.size or config.size % base.size:
-        parameter, problem = "size", f"images of {base.size} pixels cannot be upsampled to {config.size}, which is not "
-        problem += f"an integer multiple. Try `size={2 * base.size}`."
+        parameter, problem = (
+            "size",
+            f"`size={config.size}` must be a multiple of the base model's size, {base.size}, and ",
+        )
+        problem += f"larger. Try `size={2 * base.size}`."
     elif config.grey != (base.denoiser.channels == 1):
-        parameter, problem = "grey", "`grey` conflicts with the base model. Leave it out."
+        kind = "colour" if config.grey else "grey"
+        parameter, problem = (
+            "grey",
+            f"`grey` conflicts with the base model, which generates {kind} images. Leave it out.",
+        )
     elif config.network == "course" or config.tokens:
-        parameter, problem = "network", "a super-resolution stage has a network of its own, without attention. Leave "
+        parameter, problem = "network", "a super-resolution stage has its own architecture, without attention. Leave "
         problem += "`network` and `tokens` out."
     else:
         return
@@ -183,14 +195,14 @@ def _check_stage(base: ModelConfig, config: TrainConfig) -> None:
 
 
 def _say_what_starts_afresh(plan: TrainPlan, say: Callable[[str], None]) -> None:
-    """Report what starts anew although the user may expect it to continue."""
+    """Report what is initialised from scratch although the user may expect it to be continued."""
     start, out = plan.start, plan.request.out
     if plan.request.resume and not start.resumed:
         say(f"Nothing to resume in {out} yet: this run starts from the beginning.")
-    anew = "so its condition input layers are re-initialised"
+    anew = "so the condition input layers are re-initialised"
     if start.config and bool(start.config.classes) != plan.by_class:
         kinds = ("text-conditional", "class-conditional")
-        say(f"{start.initialised_from} is {kinds[not plan.by_class]}, and this run is {kinds[plan.by_class]}, {anew}.")
+        say(f"{start.initialised_from} is {kinds[not plan.by_class]}, but this run is {kinds[plan.by_class]}, {anew}.")
     elif not start.same_condition_space:
-        what = "different classes" if plan.by_class else "a different encoder"
-        say(f"{start.initialised_from} was trained with {what} from the base model's, {anew}.")
+        what = "different classes" if plan.by_class else "different encoders"
+        say(f"{start.initialised_from} and the base model were trained with {what}, {anew}.")

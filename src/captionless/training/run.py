@@ -1,6 +1,6 @@
-"""Train a model on a folder of images and write it to a model folder: the public function ``train``.
+"""Define ``train``, which trains a model on a folder of images and writes it to a model folder.
 
-The steps: resolve(request) -> plan -> dataset -> state -> loop(state, dataset, callbacks)
+The steps are: resolve(request) -> plan -> dataset -> state -> loop(state, dataset, callbacks)
 """
 
 from __future__ import annotations
@@ -43,21 +43,21 @@ from captionless.training.validation import Validation, Validator, check_validat
 def train(
     folder: str | Path, out: str | Path, *, progress: Progress | bool | None = None, **settings: Unpack[TrainKeywords]
 ) -> Path:
-    """Train a model to generate what the images in ``folder`` show; write a model folder.
+    """Train a model on the images in ``folder`` and write it to a model folder.
 
     Args:
-        folder: images, in any sub-folders; nothing else is needed.
+        folder: a folder of images, searched recursively; nothing else is needed.
         out: the model folder to write.
-        progress: True draws a progress bar, False does not; by default terminals and notebooks do. Or an object that
-            receives remarks and progress.
-        settings: see below; those of ``captionless.TrainConfig`` are inherited from a model that the run continues.
+        progress: True to show a progress bar, False to show nothing, or an object that receives progress reports. By
+            default, a bar is shown in terminals and notebooks.
+        settings: see below. A run that continues a model inherits its ``captionless.TrainConfig``.
 
     Returns:
         The model folder.
 
     Raises:
-        CaptionlessError: bad input; the message says what to do.
-        KeyboardInterrupt: Ctrl-C was pressed or a termination signal came; a checkpoint has been written first.
+        CaptionlessError: the input is invalid; the message says how to correct it.
+        KeyboardInterrupt: Ctrl-C or a termination signal stopped the run, after a checkpoint was written.
     """
     given: dict[str, Any] = {**settings}
     asked = {name: given.pop(name) for name in TrainRequest.model_fields if name in given}
@@ -68,7 +68,7 @@ def train(
 
 
 def run(request: TrainRequest, given: dict[str, Any], progress: Progress) -> None:
-    """Carry out a request: resolve it, load the dataset, begin or restore the state, run the loop."""
+    """Resolve a request, load the dataset, create or restore the state, and run the loop."""
     accelerator = tracked_accelerator(request.out, request.track)
     main = accelerator.is_main_process
     progress = progress if main else Silent()
@@ -82,7 +82,7 @@ def run(request: TrainRequest, given: dict[str, Any], progress: Progress) -> Non
             check_validation_images(dataset)
         state, config = _begin(plan, dataset, accelerator.device)
         if state.finished:
-            progress.say("This training has reached its length; a larger `minutes` or `images` continues it.")
+            progress.say("This run is already complete. Increase `minutes` or `images` to continue it.")
         bank = embedding_bank(dataset, plan.start, request.out, plan.config.seed)
         checkpointer = Checkpointer(request.out, config, dataset, request.folder, bank, plan.start.base)
         _learn(plan, state, checkpointer, accelerator, progress)
@@ -93,7 +93,7 @@ def _load(plan: TrainPlan, progress: Progress, device: torch.device) -> Dataset:
 
 
 def _begin(plan: TrainPlan, dataset: Dataset, device: torch.device) -> tuple[TrainState, ModelConfig]:
-    """Return the state, fresh or as it was when the run stopped, and the config of the model that results."""
+    """Return the new or restored train state, and the config of the model to train."""
     start, settings = plan.start, plan.config
     wanted = network_config(start, settings, dataset.condition_width)
     schedule = initial_schedule(start, settings, wanted)
@@ -104,10 +104,12 @@ def _begin(plan: TrainPlan, dataset: Dataset, device: torch.device) -> tuple[Tra
         restore_state(plan.request.out, state)
     encoder, reference = dataset.encoder, None
     if encoder is not None:
-        # A folder's name becomes absolute, so that it is valid in any working directory.
+        # A local path becomes absolute, so that it is valid in any working directory.
         local = encoder.name != BUNDLED and Path(encoder.name).is_dir()
         name = str(Path(encoder.name).resolve()) if local else encoder.name
-        bound = start.bound.encoder if start.bound else None  # an old hash stays, for comparisons with its base model
+        bound = (
+            start.bound.encoder if start.bound else None
+        )  # keeps the recorded digest, to stay equal to the base model's
         digest = bound.digest if bound else encoder.digest
         reference = EncoderReference(name, digest, encoder.width, encoder.logit_scale)
     record, base = _record(plan, dataset), start.base_config
@@ -124,7 +126,7 @@ def _begin(plan: TrainPlan, dataset: Dataset, device: torch.device) -> tuple[Tra
 
 
 def _record(plan: TrainPlan, dataset: Dataset) -> TrainingRecord:
-    """Return what ``config.json`` records of the run before its first step."""
+    """Return the training record for ``config.json``, before the first step."""
     start, source, base = plan.start, dataset.label_source, plan.request.enlarge
     before = start.config.training if start.resumed and start.config else TrainingRecord()
     return TrainingRecord(
@@ -144,7 +146,7 @@ def _record(plan: TrainPlan, dataset: Dataset) -> TrainingRecord:
 def _learn(
     plan: TrainPlan, state: TrainState, checkpointer: Checkpointer, accelerator: Accelerator, progress: Progress
 ) -> None:
-    """Run the loop with its callbacks."""
+    """Run the training loop with its callbacks."""
     tracking = Tracking(accelerator, plan.request.out)
     with StopOnSignal(accelerator, progress.say) as stop:
         callbacks: list[Callback] = [stop]
@@ -154,10 +156,10 @@ def _learn(
         try:
             loop(state, checkpointer.dataset.train, callbacks, accelerator)
         except StopTraining:
-            progress.say(f"Stopped. The same command with --resume continues from {state.images_seen:,} images.")
+            progress.say(f"Stopped after {state.images_seen:,} images. Run the same command with --resume to continue.")
             raise
         except (MemoryError, RuntimeError) as error:
-            # On the CPU, torch says so in the text of a RuntimeError.
+            # On the CPU, PyTorch raises a RuntimeError that only its message identifies.
             if isinstance(error, MemoryError | torch.OutOfMemoryError) or "can't allocate memory" in str(error):
                 raise _out_of_memory(state.config) from None
             raise
@@ -183,8 +185,8 @@ def _writers(plan: TrainPlan, checkpointer: Checkpointer, tracking: Tracking, pr
 
 def _out_of_memory(config: TrainConfig) -> CaptionlessError:
     return CaptionlessError(
-        f"there is not enough memory for batches of {config.batch} images of {config.size} pixels. Choose a smaller "
-        "`batch`, `width` or `size`.",
+        f"there is not enough memory for batches of {config.batch} images of {config.size} x {config.size} pixels. "
+        "Choose a smaller `batch`, `width` or `size`.",
         parameter="batch",
         value=config.batch,
         code="out_of_memory",

@@ -1,4 +1,4 @@
-"""Draw sample grids while a model learns: what it makes of prompts, of classes, or of images' own vectors."""
+"""Draw sample grids during training, from prompts, classes or image vectors."""
 
 from __future__ import annotations
 
@@ -26,9 +26,9 @@ from captionless.training.loop import Callback
 from captionless.training.state import TrainState
 
 COLUMNS, ROWS, IMAGES = 6, 16, 48
-"""Maximum columns and rows of a grid, and about how many images: with many rows, each is shorter."""
+"""Maximum columns and rows of a grid, and approximate number of images; many rows leave fewer columns."""
 SHARE = 0.05
-"""Share of the time that drawing may take; a short or slow training draws fewer grids."""
+"""Maximum share of the time spent on drawing; short or slow runs draw fewer grids."""
 
 
 @dataclass(frozen=True)
@@ -36,16 +36,16 @@ class GridRows:
     """The rows of every sample grid of a training run."""
 
     labels: list[str]  # drawn next to each row
-    conditions: Tensor  # of each row, (n, d)
+    conditions: Tensor  # one per row, (n, d)
     originals: list[Image.Image] = field(default_factory=list)  # shown before each row, if any
 
 
 def choose_grid_rows(dataset: Dataset, prompts: Sequence[str], bridge_data: BridgeData | None = None) -> GridRows:
-    """Return what the sample grids show.
+    """Return the rows of the sample grids.
 
-    These are the prompts; without any, the model's classes; without those, the names of sub-folders; without those,
-    the vectors of held-out images (else of training images), each next to its image. Text is bridged by
-    ``bridge_data``, by default the training images' vectors.
+    A class-conditional model shows its classes. A text-conditional model shows the prompts or, without any, the names
+    of the sub-folders or, without those, the vectors of held-out (else training) images, next to the images themselves.
+    Text vectors are converted to conditions with ``bridge_data``, by default the training images' vectors.
     """
     if dataset.encoder is None:
         labels = list(dataset.classes[:ROWS])
@@ -61,9 +61,10 @@ def choose_grid_rows(dataset: Dataset, prompts: Sequence[str], bridge_data: Brid
 
 
 class SampleGrids(Callback):
-    """Draw the same conditions from the same noise at even intervals, so that the grids can be compared.
+    """Draw a grid at even intervals, always with the same conditions and noise, so that grids can be compared.
 
-    They go to ``samples/`` in the model folder, named by images seen. The stages of ``base`` sample before the model.
+    Grids are written to ``samples/`` in the model folder and named by the number of images seen. The stages in ``base``
+    (the base model of a super-resolution stage) sample before the model.
     """
 
     def __init__(self, out: Path, config: ModelConfig, base: Sequence[Stage], rows: GridRows, progress: Progress):
@@ -76,7 +77,7 @@ class SampleGrids(Callback):
         self.passed = math.floor(state.progress * state.config.sample_grids)
 
     def on_step(self, state: TrainState) -> None:
-        """Draw a grid each time training passes the next of its evenly spaced milestones."""
+        """Draw a grid if training has passed the next of the evenly spaced milestones."""
         passed = math.floor(state.progress * state.config.sample_grids)
         due = passed > self.passed and (state.finished or time.monotonic() >= self.not_before)
         self.passed = passed

@@ -1,4 +1,4 @@
-"""Stop a training run between two steps, where its state is consistent."""
+"""Stop a training run between two steps, when its state is consistent."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ from captionless.training.state import TrainState
 class StopOnSignal(Callback):
     """End the run after the step during which any process received Ctrl-C or a termination signal.
 
-    A context manager, and one instance per process. Within it a signal is noted instead of stopping at once, which
-    would leave weights and counters that do not belong together; a second one does stop at once. Outside the main
-    thread, where Python delivers no signals, nothing is changed.
+    Each process uses one instance as a context manager. The first signal only requests a stop, because stopping
+    immediately would leave weights and counters inconsistent; a second signal stops immediately. Outside the main
+    thread, where Python delivers no signals, no handlers are installed.
     """
 
     def __init__(self, accelerator: Accelerator, say: Callable[[str], None]) -> None:
@@ -28,13 +28,13 @@ class StopOnSignal(Callback):
         self._before: dict[int, Any] = {}
 
     def __enter__(self) -> Self:
-        """Take over the signals."""
+        """Install the signal handlers."""
         if threading.current_thread() is threading.main_thread():
             self._before = {number: signal.signal(number, self._note) for number in (signal.SIGINT, signal.SIGTERM)}
         return self
 
     def __exit__(self, *_: object) -> None:
-        """Give them back."""
+        """Restore the previous signal handlers."""
         for number, handler in self._before.items():
             signal.signal(number, handler)
 
@@ -52,5 +52,6 @@ class StopOnSignal(Callback):
             raise KeyboardInterrupt
         self.requested = True
         self.say(
-            "Stopping after this step. Press Ctrl-C again to stop at once and lose what followed the last checkpoint."
+            "Stopping after this step. Press Ctrl-C again to stop immediately and lose the steps since the last "
+            "checkpoint."
         )

@@ -16,34 +16,35 @@ from captionless.errors import CaptionlessError
 
 @dataclass(frozen=True)
 class Start:
-    """What a training run starts from."""
+    """The starting point of a training run."""
 
-    config: ModelConfig | None = None  # of the model that is resumed or started from; None for random weights
-    initialised_from: str | None = None  # the name of the model started from
-    resumed: bool = False  # whether the run that ``config`` belongs to continues
+    config: ModelConfig | None = None  # of the resumed or initial model; None for random weights
+    initialised_from: str | None = None  # the name of the initial model
+    resumed: bool = False  # whether the run of ``config`` is continued
     base: Path | None = None  # the folder of the base model, for a super-resolution stage
 
     @cached_property
     def base_config(self) -> ModelConfig | None:
-        """The config of the base model."""
+        """The config of the base model, if there is one."""
         return load_config(self.base) if self.base else None
 
     @property
     def bound(self) -> ModelConfig | None:
-        """The config of the model whose encoder or classes this run must use: the base model's, if there is one."""
+        """The config of the model whose encoder or classes this run must use; a base model takes precedence."""
         return self.base_config or self.config
 
     @property
     def same_condition_space(self) -> bool:
-        """Whether the model started from, if any, has the encoder or classes of ``bound``."""
+        """Whether the initial model, if any, has the same encoder or classes as ``bound``."""
         own, bound = self.config, self.bound
         return own is None or bound is None or own.condition_space == bound.condition_space
 
 
 def find_start(request: TrainRequest) -> Start:
-    """Decide where to start from what is in the model folder; refuse what would overwrite or mix models.
+    """Return the starting point of a run; raise if the run would overwrite a model or mix two models.
 
-    A super-resolution stage can only start from another one; any other model starts from a base model.
+    A super-resolution stage can only start from another super-resolution stage. Any other run that is given a model
+    with two stages starts from its base model.
     """
     _check_out(request.folder, request.out)
     if not (request.out / CONFIG).exists():
@@ -53,7 +54,7 @@ def find_start(request: TrainRequest) -> Start:
         return Start(config, name, base=base)
     if not request.resume:
         raise CaptionlessError(
-            f"{request.out} already holds a model. Continue its training with `resume=True`, or choose another `out`.",
+            f"{request.out} already contains a model. Resume its training with `resume=True`, or choose another `out`.",
             parameter="out",
             value=request.out,
             code="model_exists",
@@ -80,7 +81,7 @@ def _resumed(request: TrainRequest, out: Path) -> Start:
 
 
 def cannot_resume(out: Path, why: str) -> CaptionlessError:
-    """Return the error for a run that cannot be continued exactly."""
+    """Return the error for a run that cannot be resumed exactly."""
     return CaptionlessError(
         f"the run in {out} cannot be resumed: {why}. To continue from its weights, start a new run in another folder "
         f"with `start_from={out}`.",
@@ -91,17 +92,17 @@ def cannot_resume(out: Path, why: str) -> CaptionlessError:
 
 
 def start_folder(name: str | Path, upsamples: bool) -> Path:
-    """Return the folder with the initial weights for a training run started from the model ``name``.
+    """Return the folder of the weights to start from in the model ``name``.
 
     Raises:
-        CaptionlessError: the run is for a super-resolution stage (it ``upsamples``), and the model is none.
+        CaptionlessError: the run trains a super-resolution stage (``upsamples``), but the model has none.
     """
     if not upsamples:
         return _base_of(name)
     if load_config(name).base_size is None:
         raise CaptionlessError(
-            f"a super-resolution stage cannot start from {name}, which is not one. Leave `start_from` out; `enlarge` "
-            "names the base model.",
+            f"a super-resolution stage cannot start from {name}, which has no such stage. Leave `start_from` "
+            "out, and pass the base model as `enlarge`.",
             parameter="start_from",
             value=name,
             code="contradicts_model",
@@ -110,7 +111,7 @@ def start_folder(name: str | Path, upsamples: bool) -> Path:
 
 
 def _base_of(name: str | Path) -> Path:
-    """Return the folder of the model called ``name`` or, if that is a super-resolution stage, of its base model."""
+    """Return the folder of the model ``name`` or, if it has a super-resolution stage, of its base model."""
     folder = model_folder(name)
     return folder if load_config(name).base_size is None else base_folder(folder)
 
@@ -118,11 +119,11 @@ def _base_of(name: str | Path) -> Path:
 def _check_out(folder: Path, out: Path) -> None:
     nearest = next(path for path in (out, *out.absolute().parents) if path.exists())
     if out.resolve().is_relative_to(folder.resolve()):
-        why = f"is inside {folder}: its sample grids would count as training images. Choose a folder outside"
+        why = f"is inside {folder}: its sample grids would count as training images. Choose a folder outside it"
     elif not nearest.is_dir():
-        why = f"cannot be written: {nearest} is a file. Choose another folder"
+        why = f"cannot be created: {nearest} is a file. Choose another folder"
     elif not os.access(nearest, os.W_OK):
-        why = f"cannot be written: you have no permission to write in {nearest}. Choose another folder"
+        why = f"cannot be written to: you have no write permission for {nearest}. Choose another folder"
     else:
         return
     raise CaptionlessError(f"`out={out}` {why}.", parameter="out", value=out, code="invalid_setting")

@@ -1,4 +1,4 @@
-"""Hold the state of a training run, save it and restore it."""
+"""The state of a training run, and functions that create, save and restore it."""
 
 from __future__ import annotations
 
@@ -22,16 +22,16 @@ from captionless.training.start import cannot_resume
 
 @dataclass
 class TrainState:
-    """Everything that changes while a model is trained, and what decides how it changes."""
+    """Everything that changes during training, with the settings that determine how it changes."""
 
-    network: Denoiser  # the weights that the optimizer moves
+    network: Denoiser  # the weights that the optimizer updates
     average: Denoiser  # their exponential moving average, used for sampling
     optimizer: torch.optim.Optimizer
     config: TrainConfig
     schedule: AnySchedule
-    images_seen: int = 0  # by all processes, repetitions included
+    images_seen: int = 0  # by all processes, counting repetitions
     seconds: float = 0.0  # time spent in training steps
-    loss: float = math.nan  # smoothed; NaN before it was first computed
+    loss: float = math.nan  # smoothed; NaN before the first update
 
     @property
     def progress(self) -> float:
@@ -48,9 +48,9 @@ class TrainState:
 
     @property
     def learning_rate(self) -> float:
-        """Learning rate of the next step: a linear warm-up, a plateau, a linear fall to zero at the end.
+        """Learning rate of the next step: linear warm-up, then constant, then linear cool-down to zero.
 
-        The fall makes it possible to lengthen a finished training: more plateau can follow (arXiv:2405.18392).
+        With this schedule a finished run can be extended by returning to the constant rate (arXiv:2405.18392).
         """
         rise = min(1.0, (self.images_seen + self.config.batch) / self.config.warm_up)
         fall = min(1.0, (1 - self.progress) / self.config.cool_down)
@@ -68,7 +68,7 @@ def begin_state(network: Denoiser, config: TrainConfig, schedule: AnySchedule) -
 
 
 def save_state(folder: Path, state: TrainState) -> None:
-    """Write what an exact resume needs, as one safetensors file, in one step.
+    """Atomically write everything needed for an exact resume to one safetensors file.
 
     Raises:
         CaptionlessError: the weights are not finite (a good checkpoint is never replaced by a bad one), or the file
@@ -85,7 +85,7 @@ def save_state(folder: Path, state: TrainState) -> None:
 
 
 def restore_state(folder: Path, state: TrainState) -> None:
-    """Restore what ``save_state`` wrote into a fresh ``state`` of the same shape."""
+    """Load what ``save_state`` wrote into a newly created ``state`` of the same architecture."""
     tensors = read_tensors(folder / STATE)
     try:
         counter = json.loads(read_metadata(folder / STATE)["counter"])
@@ -99,14 +99,14 @@ def restore_state(folder: Path, state: TrainState) -> None:
         _match_layout(state.optimizer)
         state.images_seen, state.seconds, state.loss = counter["images"], counter["seconds"], counter["loss"]
     except (KeyError, RuntimeError, TypeError, ValueError) as error:
-        raise cannot_resume(folder, f"{STATE} does not fit this model") from error
+        raise cannot_resume(folder, f"{STATE} does not match this model") from error
 
 
 def diverged(state: TrainState) -> CaptionlessError:
     """Return the error for a loss or weights that are not finite."""
     return CaptionlessError(
         f"the loss became non-finite after {state.images_seen:,} images. The last checkpoint is kept. Start a "
-        "new run with a lower `learning_rate`; if this one computed in bf16, `resume=True` with `precision=float32` "
+        "new run with a lower `learning_rate`; if this run used bf16, `resume=True` with `precision=float32` "
         "may continue from the last checkpoint.",
         parameter="learning_rate",
         value=state.config.learning_rate,
@@ -115,7 +115,7 @@ def diverged(state: TrainState) -> CaptionlessError:
 
 
 def _match_layout(optimizer: torch.optim.Optimizer) -> None:
-    """Give restored moments the memory layout of their weights; mixed layouts are slow, and round differently."""
+    """Convert restored moments to the memory format of their weights; mixed formats are slow and round differently."""
     for weights, moments in optimizer.state.items():
         for key, value in moments.items():
             if value.shape == weights.shape:

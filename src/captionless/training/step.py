@@ -1,6 +1,6 @@
-"""Compute the loss of one batch, with randomness that depends on nothing but seed, process and images seen.
+"""Compute the loss of one batch, with random numbers derived only from seed, process and images seen.
 
-A resumed training needs no stored generator state and continues as if it had never stopped (the habit of EDM2).
+A resumed run therefore needs no saved generator state and continues as if it had never stopped (as in EDM2).
 """
 
 from __future__ import annotations
@@ -25,11 +25,11 @@ from captionless.diffusion.super_resolution import low_res_channels, with_low_re
 
 @dataclass(frozen=True)
 class Batch:
-    """Training images of one step."""
+    """The input of one training step."""
 
     x0: Tensor  # in [-1, 1], (n, channels, size, size)
     condition: Tensor  # (n, d)
-    low_res: Tensor | None = None  # for a super-resolution stage: x0 at the base model's size
+    low_res: Tensor | None = None  # x0 at the base model's size, for a super-resolution stage
 
 
 def step_loss(
@@ -37,7 +37,7 @@ def step_loss(
 ) -> Tensor:
     """Return the loss of one batch; flips, times, noise and dropped conditions are drawn from ``generator``.
 
-    Random numbers are drawn on the CPU, so they are the same on every device.
+    Random numbers are drawn on the CPU, so that they are the same for every device.
     """
     x0, condition, low_res = batch.x0, batch.condition, batch.low_res
     n, device = len(x0), x0.device
@@ -66,19 +66,8 @@ def step_loss(
     return denoising_loss(network, schedule, x0, condition, t, eps, config.prediction, config.weighting)
 
 
-def batch_indices(n: int, images_seen: int, config: TrainConfig, process: int) -> Tensor:
-    """Return the indices of the next batch of one process: a new order each time all ``n`` images have been seen."""
-    first = images_seen + process * config.batch
-    positions = torch.arange(first, first + config.batch)
-    parts = []
-    for epoch in range(int(positions[0]) // n, int(positions[-1]) // n + 1):
-        order = torch.randperm(n, generator=step_generator(config.seed, -1, epoch))
-        parts.append(order[positions[positions // n == epoch] % n])
-    return torch.cat(parts)
-
-
 def step_generator(seed: int, process: int, images_seen: int) -> torch.Generator:
-    """Return the generator of one step; its state follows from the three numbers alone."""
-    # Multiplying by large odd numbers spreads neighbouring triples over the seeds; PyTorch reads 32 bits of one.
+    """Return the generator of one step, seeded only with the three arguments."""
+    # Large odd factors spread neighbouring triples over the seeds; PyTorch uses only 32 bits of a seed.
     mixed = seed * 0x9E3779B97F4A7C15 + (process + 1) * 0xC2B2AE3D27D4EB4F + images_seen * 0x165667B19E3779F9
     return torch.Generator().manual_seed(mixed % 2**32)

@@ -25,9 +25,9 @@ def check_tracker(name: str) -> None:
 
 
 def tracked_accelerator(out: Path, track: str | None) -> Accelerator:
-    """Return an accelerator that logs to a tracker, below ``log`` in the model folder; without one it logs nowhere."""
+    """Return an accelerator that logs to a tracker, if one is given, in the sub-folder ``log`` of ``out``."""
     where = ProjectConfiguration(project_dir=str(out), logging_dir=str(out / "log"))
-    # The loop casts by itself, as its own settings say.
+    # The loop applies autocast itself, according to the training settings.
     return Accelerator(mixed_precision="no", log_with=track, project_config=where)
 
 
@@ -58,6 +58,6 @@ class Tracking(Callback):
         self.accelerator.log(values, step=state.images_seen)
 
     def close(self) -> None:
-        """Write what is still pending, however the training run ended."""
+        """Flush pending values and close the trackers, however the run ended."""
         for tracker in self.accelerator.trackers:
             tracker.finish()

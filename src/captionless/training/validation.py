@@ -1,4 +1,4 @@
-"""Validate a model while it learns: its distance to held-out images, and whether it memorises; keep the best."""
+"""Validate a model during training: measure its KID to held-out images and its memorisation, and keep the best."""
 
 from __future__ import annotations
 
@@ -40,47 +40,47 @@ from captionless.training.state import TrainState
 from captionless.training.tracking import Tracking
 
 BEST = "best"
-"""The folder, inside the model's, of the best model so far."""
+"""The sub-folder of the model folder for the best model so far."""
 RECORD = "evaluations.jsonl"
 IMAGES, COPIES, COMPARED, STEPS = 100, 60, 5_000, 10
-"""Held-out conditions and training conditions to sample, training images to compare with, sampling steps."""
+"""Numbers of held-out and training conditions to sample, training images to compare with, and sampling steps."""
 
 
 @dataclass(frozen=True)
 class ValidationResult:
-    """The figures of one validation."""
+    """The metrics of one validation."""
 
-    images: int  # training images seen until then
-    kid: Estimate  # kernel distance times 1000, between held-out images and images sampled from their conditions
-    memorised: Estimate  # share of images sampled from training images' own conditions that repeat a training image
-    real: Estimate  # share of the held-out images that appear to repeat a training image
+    images: int  # images seen in training until then
+    kid: Estimate  # KID x 1000 between held-out images and images sampled from their conditions
+    memorised: Estimate  # share of images sampled from training conditions that are copies of a training image
+    real: Estimate  # share of held-out images that appear to be copies of a training image
 
     @property
     def memorises(self) -> bool | None:
-        """Whether more images are copies than chance explains; None if too few are held out to tell."""
+        """Whether the share of copies is significantly too large; None if too few images are held out to tell."""
         return memorises([self.memorised], self.real, sound=True)
 
     @property
     def rank(self) -> tuple[bool, float]:
-        """Smaller is better: first a model that does not memorise, then one of lower KID."""
+        """Sort key, smaller is better: a model that does not memorise comes first, then the lower KID."""
         return self.memorises is True, self.kid.value
 
     def describe(self) -> str:
-        """Return a remark about the figures."""
+        """Return a summary of the metrics in one line."""
         kid, copies, real = self.kid, self.memorised, self.real
         text = f"At {self.images:,} images: KID x 1000 {kid.value:.0f} ({kid.low:.0f} to {kid.high:.0f}); "
         text += f"copies of training images {copies.value:.0%} (among held-out images {real.value:.0%})."
         if self.memorises:
             text += " The model has begun to memorise: use more images, `dropout=0.1` or a shorter training run."
         elif self.memorises is None:
-            text += f" Memorisation is inconclusive: that takes {ENOUGH_HELD_OUT} held-out images, not {real.n}."
+            text += f" Memorisation is inconclusive with {real.n} held-out images; a verdict needs {ENOUGH_HELD_OUT}."
         return text
 
 
 class Validator:
-    """Compute the validation figures repeatedly, always for the same held-out images and with the same noise.
+    """Compute the validation metrics, always with the same held-out images and noise.
 
-    The stages of ``base`` sample before the model: the base model of a super-resolution stage.
+    The stages in ``base`` (the base model of a super-resolution stage) sample before the model.
     """
 
     def __init__(self, config: ModelConfig, base: Sequence[Stage], dataset: Dataset, flip: bool = True) -> None:
@@ -97,7 +97,7 @@ class Validator:
         self.real_share = self._copies(held_out)
 
     def validate(self, denoiser: Denoiser, images: int) -> ValidationResult:
-        """Sample with the weights as they are now, and compare."""
+        """Sample with the current weights and compute the metrics."""
         device = next(denoiser.parameters()).device
         config = SamplingConfig(steps=STEPS, precision="float32")
         conditions = torch.cat([self.conditions, self.own]).to(device)
@@ -115,7 +115,7 @@ class Validator:
 
 
 class Validation(Callback):
-    """Validate after ``every`` so many images and at the end; record it, and keep the best model in ``best/``."""
+    """Validate every ``every`` images and at the end, record the results, and keep the best model in ``best/``."""
 
     def __init__(
         self, every: int, validator: Validator, checkpointer: Checkpointer, tracking: Tracking, progress: Progress
@@ -126,12 +126,12 @@ class Validation(Callback):
         self.done = 0
 
     def on_start(self, state: TrainState) -> None:
-        """Read the record; forget what came after the checkpoint resumed from: it will come again."""
+        """Read earlier results, without those after the resumed checkpoint, which will be computed again."""
         self.results = [one for one in read_validations(self.out) if one.images <= state.images_seen]
         self.done = state.images_seen // self.every
 
     def on_step(self, state: TrainState) -> None:
-        """Validate if it is time to, or the training is finished; save the model if it is the best so far."""
+        """Validate if due or if training is finished, and save the model if it is the best so far."""
         due = state.images_seen // self.every > self.done
         self.done = state.images_seen // self.every
         if not (due or state.finished) or any(one.images == state.images_seen for one in self.results):
@@ -148,10 +148,10 @@ class Validation(Callback):
 
 
 def read_validations(out: Path) -> list[ValidationResult]:
-    """Read the record in a model folder; an empty list if there is none.
+    """Read the recorded results in a model folder; return an empty list if there are none.
 
     Raises:
-        CaptionlessError: the record is damaged.
+        CaptionlessError: the file is damaged.
     """
     path = out / RECORD
     if not path.is_file():
@@ -164,12 +164,13 @@ def read_validations(out: Path) -> list[ValidationResult]:
 
 
 def check_validation_images(dataset: Dataset) -> None:
-    """Raise unless enough images are held out to validate."""
+    """Raise unless enough images are held out for validation."""
     aside = len(dataset.held_out.names)
     if aside < MINIMUM:
         raise CaptionlessError(
-            f"`evaluate_every` needs at least {MINIMUM} held-out images, and there are {aside} beside "
-            f"{len(dataset.train.names)} to train on. Choose a larger `hold_out`, add images, or leave it out.",
+            f"`evaluate_every` needs at least {MINIMUM} held-out images, but there are only {aside} (and "
+            f"{len(dataset.train.names)} training images). Choose a larger `hold_out`, add images, or leave "
+            "`evaluate_every` out.",
             parameter="hold_out",
             code="not_enough_images",
         )
@@ -182,10 +183,10 @@ def warn_of_seen_images(start: Start, dataset: Dataset, progress: Progress) -> N
         if known:
             progress.say(
                 f"{len(known):,} of the {len(dataset.held_out.names):,} held-out images are among the training images "
-                f"of {model}, {role}: validation results will be too optimistic."
+                f"of {model}, {role}. Validation results will be too optimistic."
             )
 
 
 def _choice(n: int, most: int) -> Tensor:
-    """Return up to ``most`` of the numbers below ``n``, always the same ones."""
+    """Return at most ``most`` random indices below ``n``, always the same ones."""
     return torch.randperm(n, generator=torch.Generator().manual_seed(0))[:most]
