@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 RECIPES = Path(__file__).parents[1] / "recipes"
-SCRIPTS = sorted(RECIPES.rglob("*.py"))
+SCRIPTS = sorted(path for path in RECIPES.rglob("*.py") if path.name != "notebook.py")  # that one installs and runs
 
 
 def names_of(script: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
