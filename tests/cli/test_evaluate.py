@@ -102,7 +102,7 @@ def test_without_a_model_the_bundled_one_is_measured(run: Run, place: Path, tmp_
     written = json.loads(Path("report/report.json").read_text())
     assert written["models"][0]["name"] == "bundled"
     missing = written["models"][0]["missing"]
-    assert "and there are 6" in missing["Fidelity and diversity"]
+    assert "but there are 6" in missing["Fidelity and diversity"]
 
 
 @pytest.mark.parametrize(

@@ -159,7 +159,7 @@ def test_where_nothing_can_be_measured_all_reasons_are_given(
     model = shutil.copytree(place / "model", tmp_path / "model")
     write_image_list(model, [("gone.png", "0" * 64, "train")])
     save_tensors(model / BANK, {"vectors": torch.ones(1, tiny.WIDTH)})
-    with pytest.raises(CaptionlessError, match=r"nothing could be measured: .*at least 20 .*, and there are 1"):
+    with pytest.raises(CaptionlessError, match=r"nothing could be measured: .*at least 20 .*, but there are 1"):
         measured(model, flattened(tmp_path / "one", tmp_path / "flat"))
 
 
@@ -208,7 +208,7 @@ def test_a_model_of_a_table_of_labels_takes_those_it_was_trained_with(place: Pat
     (found,) = measure(model, flat, tmp_path / "r").models
     assert "kid" in found.figures
     without = write_model(tmp_path / "without", place / "photos", model=tiny.class_model())
-    with pytest.raises(CaptionlessError, match="no image of the folder lies in a sub-folder named like"):
+    with pytest.raises(CaptionlessError, match="no sub-folder with images has the name of"):
         measure(without, flat, tmp_path / "r")
 
 
@@ -225,7 +225,7 @@ def test_models_of_other_encoders_and_sizes_are_not_compared_without_a_warning(p
     report = measure(both, place / "photos", tmp_path / "r", encoder=None)
     told = " ".join(report.models[0].warnings)
     assert "Choose one for all with `features`" in told
-    assert "the smaller has the easier task" in told
+    assert "smaller images are an easier task" in told
     (kid,) = [one for one in charts(report.models, "fidelity") if one.figure.key == "kid"]
     assert sum(row.name.startswith("real images (for ") for row in kid.rows) == 2
     shared = measure(both, place / "photos", tmp_path / "s", encoder=None, features=str(encoders[1])).models[0]

@@ -1,8 +1,8 @@
-"""Measure how good a model is, and whether it memorised its training images, in comparison with real images.
+"""Measure the quality of a model in comparison with real images, and test whether it memorised its training images.
 
     prompts ────────────────────────► generated images ──► text alignment, memorisation
     held-out images ──► conditions ──► generated images ──► fidelity and diversity, memorisation
 
-``metrics`` holds pure functions of tensors; ``run`` evaluates models, ``sections`` measure one aspect each, and
-``report`` writes the results. ``classifier`` recognises what images show, and so passes or fails a model.
+``metrics`` contains pure functions of tensors. ``run`` evaluates models, each module of ``sections`` measures one
+aspect, and ``report`` writes the results. ``classifier`` recognises what images show, to test a model class by class.
 """

@@ -1,4 +1,4 @@
-"""Generate the images of an evaluation, and hold everything that its sections measure."""
+"""Generate the images of an evaluation, and provide the data that its sections measure."""
 
 from __future__ import annotations
 
@@ -20,14 +20,14 @@ from captionless.generation.sample import sample, to_images
 from captionless.progress import Progress
 
 FEATURE_BATCH = 64
-"""Images whose features are computed between two reports of progress."""
+"""Number of images whose features are computed between two progress updates."""
 PROMPT_SEEDS, TRAINING_SEEDS = 1_000_000, 2_000_000
-"""Added to the seeds of a series, so that no two series share noise."""
+"""Offsets added to the seeds of a series of images, so that different series do not share noise."""
 
 
 @dataclass(frozen=True)
 class ImagesWithFeatures:
-    """Images, uint8 (n, channels, size, size), and their features, float32 (n, f)."""
+    """Images, uint8 (n, channels, size, size), with their features, float32 (n, f)."""
 
     pixels: Tensor
     features: Tensor
@@ -39,7 +39,7 @@ class ImagesWithFeatures:
 
 @dataclass(frozen=True)
 class PromptSet:
-    """The prompts of an evaluation, where they come from, and the number of images generated from each."""
+    """The prompts of an evaluation, their source, and the number of images generated from each prompt."""
 
     prompts: tuple[Prompt, ...]
     source: str
@@ -48,19 +48,19 @@ class PromptSet:
 
 @dataclass(frozen=True)
 class EvaluationContext:
-    """The data shared by the sections of one model's evaluation; each series of images is generated when first needed.
+    """The data shared by the sections of a model's evaluation; each series of images is generated on first access.
 
     Args:
         generator: the model.
-        sampling: how images are generated.
-        config: the sizes of the evaluation, and its seed.
+        sampling: the sampling settings.
+        config: the evaluation settings, including the seed.
         data: the images of the folder in the model's input format.
-        real: real images whose conditions the model generates from.
+        real: the real images whose conditions the model generates from.
         prompts: the prompts to generate from; None if there are no prompts.
-        features: the image features to compare by.
-        classifier: the reference classifier; or the reason why it could not be trained.
-        training_conditions: conditions of some training images, (m, d); m is 0 where they would add nothing.
-        progress: receives progress.
+        features: the feature extractor for comparing images.
+        classifier: the reference classifier, or the reason why it could not be trained.
+        training_conditions: conditions of some training images, (m, d); empty if they are not needed.
+        progress: receives progress updates.
     """
 
     generator: Generator
@@ -75,7 +75,7 @@ class EvaluationContext:
     progress: Progress
 
     def embed(self, pixels: Tensor) -> Tensor:
-        """Return the features of images, uint8 (n, channels, size, size), as float32 (n, f)."""
+        """Compute the features, float32 (n, f), of images, uint8 (n, channels, size, size)."""
         found = []
         for start in range(0, len(pixels), FEATURE_BATCH):
             found.append(self.features.encode_images(to_images(pixels[start : start + FEATURE_BATCH])))
@@ -83,12 +83,12 @@ class EvaluationContext:
         return torch.cat(found) if found else torch.empty(0, 1)
 
     def sample(self, conditions: Tensor, offset: int = 0) -> ImagesWithFeatures:
-        """Generate one image for each condition (n, d), n > 0, and compute their features."""
+        """Generate one image for each condition (n, d), n > 0, and compute the features of the images."""
         pixels = self.sample_pixels(conditions, offset)
         return ImagesWithFeatures(pixels, self.embed(pixels))
 
     def sample_pixels(self, conditions: Tensor, offset: int) -> Tensor:
-        """Generate one image for each condition (n, d), uint8 (n, channels, size, size)."""
+        """Generate one image for each condition (n, d), as uint8 (n, channels, size, size)."""
         seeds = self.seeds(len(conditions), offset)
         return sample(self.generator.stages, conditions, seeds, self.sampling, progress=self.progress)
 
@@ -108,7 +108,7 @@ class EvaluationContext:
 
     @cached_property
     def prompted(self) -> ImagesWithFeatures | None:
-        """Images generated from each prompt in turn; None without prompts."""
+        """Images generated from each prompt in turn; None if there are no prompts."""
         if self.prompts is None:
             return None
         texts = [prompt.text for prompt in self.prompts.prompts for _ in range(self.prompts.images)]
@@ -117,5 +117,5 @@ class EvaluationContext:
 
     @cached_property
     def training_samples(self) -> ImagesWithFeatures | None:
-        """Images generated from training images' own conditions; None if ``training_conditions`` is empty."""
+        """Images generated from the conditions of training images; None if ``training_conditions`` is empty."""
         return self.sample(self.training_conditions, TRAINING_SEEDS) if len(self.training_conditions) else None

@@ -1,4 +1,4 @@
-"""Read the folder that a model is measured against, split into images it was trained on and held-out images."""
+"""Read the images that a model is evaluated on, and split them into training images and held-out images."""
 
 from __future__ import annotations
 
@@ -20,20 +20,20 @@ from captionless.generation.generator import Generator
 from captionless.progress import Progress
 
 SPLITS = frozenset(["train", "training", "val", "valid", "validation", "dev", "eval", "test", "testing"])
-"""Usual names of the folders that split a data set; they are no labels."""
+"""Common folder names of data set splits, which are not used as labels."""
 
 
 @dataclass(frozen=True)
 class ImageSet:
-    """Images of a folder, with what is known of each.
+    """The images of a folder with their conditions and labels.
 
     Args:
-        names: their paths in the folder, n of them.
-        digests: their content hashes.
-        pixels: at the model's size, uint8 (n, channels, size, size).
-        conditions: the model's condition for each image, (n, d): image vectors, or classes as one-hot rows; a row of
-            zeros for an image that has none of the model's classes.
-        labels: their labels; None for an image without a label.
+        names: paths of the n images relative to the folder.
+        digests: content hashes of the images.
+        pixels: the images at the model's size, uint8 (n, channels, size, size).
+        conditions: the model's condition for each image, (n, d): image vectors, or one-hot classes, with a row of zeros
+            for an image that does not belong to a class of the model.
+        labels: labels of the images; None for an image without a label.
     """
 
     names: tuple[str, ...]
@@ -59,11 +59,11 @@ class EvaluationData:
     """The images of a folder, split into those that one model was trained on and all others.
 
     Args:
-        seen: images that the model, or one it was initialised from, was trained on.
-        held_out: all others.
+        seen: images that the model, or a model it was initialised from, was trained on.
+        held_out: all other images.
         everything: all images of the folder.
         trained: the model's own training images, see ``training_images``; empty if they are not recorded.
-        unrecorded: models whose training images are not recorded; what they were trained on counts as held out.
+        unrecorded: models whose training images are not recorded; these images count as held out.
     """
 
     seen: ImageSet
@@ -74,7 +74,7 @@ class EvaluationData:
 
     @property
     def trained_on(self) -> int:
-        """Number of images that the model itself was trained on; 0 if that is not recorded."""
+        """Number of images that the model itself was trained on; 0 if they are not recorded."""
         return len(set(self.trained.values()))
 
     @property
@@ -93,18 +93,19 @@ def load_evaluation_data(
     """Read a folder in the model's input format and split it into seen and held-out images.
 
     Args:
-        data: the folder.
+        data: the folder of images.
         generator: the model.
-        progress: receives remarks and progress.
-        labels: a table of labels; None takes the sub-folders.
-        cache: images read for other models, by size, channels and encoder; used and filled.
+        progress: receives messages and progress updates.
+        labels: the path of a table of labels; None uses the names of sub-folders.
+        cache: images already read for other models, by size, channels and encoder; new images are added.
 
     Raises:
-        CaptionlessError: a wrong folder, or one without usable images; a wrong table; the model's encoder is not found.
+        CaptionlessError: the folder cannot be read or has no usable images, the table of labels is invalid, or the
+            model's encoder is not found.
     """
     config, name = generator.model.config, generator.model.name
     cache = {} if cache is None else cache
-    # A class-conditional model takes the labels recorded when it was trained.
+    # A class-conditional model uses the labels that were recorded during training.
     key = (config.size, config.denoiser.channels, config.encoder.digest if config.encoder else name)
     if key not in cache:
         images = _read_images(data, generator, progress, labels)
@@ -118,7 +119,7 @@ def load_evaluation_data(
 
 
 def _read_images(data: str | Path, generator: Generator, progress: Progress, labels: str | Path | None) -> ImageSet:
-    """Read images and labels, the first of each set of identical files; conditions are image vectors, or empty."""
+    """Read images and labels without duplicates; conditions are image vectors, or empty without an encoder."""
     size, grey = generator.model.config.size, generator.model.config.denoiser.channels == 1
     found: ImageArrays
     if generator.model.config.encoder:
@@ -126,7 +127,7 @@ def _read_images(data: str | Path, generator: Generator, progress: Progress, lab
     else:
         found = read_arrays(data, (size,), grey=grey, progress=progress)
     kept = found.unique
-    progress.say(f"Images: {len(kept):,} different ones, {len(found.skipped):,} files skipped.")
+    progress.say(f"Found {len(kept):,} distinct images; {len(found.skipped):,} files were skipped.")
     for line in shorten((f"skipped {one.name}: {one.reason}" for one in found.skipped), 5):
         progress.say(f"  {line}")
     names, digests = tuple(found.names[i] for i in kept), tuple(found.digests[i] for i in kept)
@@ -138,17 +139,17 @@ def _read_images(data: str | Path, generator: Generator, progress: Progress, lab
 
 
 def _with_classes(images: ImageSet, generator: Generator, recorded: Mapping[str, str]) -> ImageSet:
-    """Return the images with the classes of a model as conditions; labels that it recorded come before others."""
+    """Return the images with one-hot classes as conditions; labels recorded by the model take precedence."""
     labels = tuple(recorded.get(digest) or name for digest, name in zip(images.digests, images.labels, strict=True))
     conditions = torch.tensor([[label == name for name in generator.classes] for label in labels]).float()
     return replace(images, conditions=conditions, labels=labels)
 
 
 def folder_labels(names: Sequence[str]) -> dict[str, str]:
-    """Return the label of each image that has one: the sub-folder that holds it, at any depth.
+    """Return the label of each image that has one: the name of the top-level sub-folder, ignoring data set splits.
 
-    Folders that split a data set are no labels, but the folders inside them are: a single folder around all others,
-    folders with names of splits (``train``, ``val``), and folders that all hold the same ones.
+    Outer folders are ignored, and the folders inside them used as labels, if there is only one outer folder, if the
+    outer folders are named like splits (``train``, ``val``), or if all of them contain the same sub-folders.
     """
     folders = {name: name.split("/")[:-1] for name in names}
     while _are_splits(list(folders.values())):
@@ -158,7 +159,7 @@ def folder_labels(names: Sequence[str]) -> dict[str, str]:
 
 
 def _are_splits(paths: Sequence[Sequence[str]]) -> bool:
-    """Tell whether the outermost folders only split a data set."""
+    """Return whether the outermost folders are data set splits rather than labels."""
     if any(len(folders) < 2 for folders in paths):
         return False
     inside: dict[str, set[str]] = {}

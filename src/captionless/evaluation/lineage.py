@@ -1,4 +1,4 @@
-"""Find what a model, and the models it was initialised from, were trained on, from the records in their folders."""
+"""Look up the training images of a model and of the models it was initialised from, as recorded in their folders."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ from captionless.errors import CaptionlessError
 
 
 def lineage(model: str | Path) -> list[tuple[str, ModelConfig | None]]:
-    """Return a model and those it was initialised from, in that order: names, and configs where they still exist.
+    """Return the names and configs of a model and, after it, of the models it was initialised from.
 
-    The base model of a super-resolution stage counts among them.
+    The base model of a super-resolution stage is included. The config is None if the model no longer exists.
     """
     found: list[tuple[str, ModelConfig | None]] = []
     waiting, visited = [str(model)], set[Path]()
@@ -35,7 +35,7 @@ def lineage(model: str | Path) -> list[tuple[str, ModelConfig | None]]:
 
 
 def seen_digests(model: str | Path) -> tuple[set[str], tuple[str, ...]]:
-    """Return the content hashes of all images that a model and those it was initialised from were trained on.
+    """Return the content hashes of all images that a model and the models it was initialised from were trained on.
 
     Returns:
         The hashes, and the names of the models that do not record their training images or no longer exist.
@@ -46,10 +46,10 @@ def seen_digests(model: str | Path) -> tuple[set[str], tuple[str, ...]]:
 
 
 def training_images(model: str | Path) -> dict[str, str]:
-    """Return the model's own training files as a mapping from each file's content hash to that of its canonical image.
+    """Map the content hash of each of the model's own training files to the content hash of its canonical image.
 
-    The two differ if a file is a copy: the same image in other bytes. The base model of a super-resolution stage counts
-    as a part of the model.
+    The hashes differ if a file is a copy of an image with different bytes. The base model of a super-resolution stage
+    counts as part of the model.
     """
     found: dict[str, str] = {}
     for folder in (base_folder(model_folder(model)), model_folder(model)):
@@ -61,10 +61,10 @@ def training_images(model: str | Path) -> dict[str, str]:
 
 
 def lineage_encoders(model: str | Path) -> set[str]:
-    """Return the content hashes of the encoders that a model and those it was initialised from were trained with."""
+    """Return the content hashes of the encoders of a model and of the models it was initialised from."""
     return {config.encoder.digest for _, config in lineage(model) if config and config.encoder}
 
 
 def trained_with_flips(config: ModelConfig) -> bool:
-    """Tell whether horizontal flips preserve what an image shows: whether the model was trained with them."""
+    """Return whether the model was trained with horizontal flips, so that flips preserve the content of an image."""
     return bool(config.training.settings.get("flip", True))

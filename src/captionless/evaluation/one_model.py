@@ -1,4 +1,4 @@
-"""Evaluate one model: choose what is generated and compared, then measure section by section."""
+"""Evaluate one model: choose the images to generate and compare, then measure section by section."""
 
 from __future__ import annotations
 
@@ -28,24 +28,23 @@ from captionless.generation.prompts import Prompt, label_prompt
 from captionless.progress import Progress
 
 NO_CLASSES = (
-    "no image of the folder lies in a sub-folder named like one of the model's classes; give a table of labels: "
-    "`labels=FILE.csv`"
+    "no sub-folder with images has the name of one of the model's classes; provide a table of labels: `labels=FILE.csv`"
 )
 
 
 @dataclass(frozen=True)
 class EvaluationPlan:
-    """What all models of an evaluation have in common.
+    """The settings shared by all models of an evaluation.
 
     Args:
-        prompts: the prompts of a file; if empty, prompts are made from the names of labels.
-        source: the file, for the report.
-        features: the name of the image model that images are compared by; None for each model's own encoder.
-        sampling: how images are generated.
-        config: the sizes of the evaluation.
-        progress: receives remarks and progress.
-        classifiers: the classifiers already trained, by image size, channels and horizontal flipping; or the reason
-            why one could not be trained.
+        prompts: the prompts from a file; if empty, prompts are made from the labels.
+        source: path of the prompt file, for the report.
+        features: the name of the image model for comparing images; None uses each model's own encoder.
+        sampling: the sampling settings.
+        config: the evaluation settings.
+        progress: receives messages and progress updates.
+        classifiers: the classifiers trained so far, by image size, channels and horizontal flipping, or the reason why
+            a classifier could not be trained.
     """
 
     prompts: tuple[Prompt, ...]
@@ -58,10 +57,10 @@ class EvaluationPlan:
 
 
 def evaluate_model(generator: Generator, data: EvaluationData, plan: EvaluationPlan) -> ModelEvaluation:
-    """Generate and measure everything of one model.
+    """Generate the images of one model, and measure all sections.
 
     Raises:
-        CaptionlessError: its encoder, or the model that images are compared by, cannot be loaded.
+        CaptionlessError: the model's encoder or the image model for comparing images cannot be loaded.
     """
     name, config = generator.model.name, plan.config
     plan.progress.say(
@@ -85,7 +84,7 @@ def evaluate_model(generator: Generator, data: EvaluationData, plan: EvaluationP
     sections, memorises = [text_alignment_section(context)], None
     if config.passing is not None and not sections[0].classes:
         reasons = "; ".join(why for _, why in sections[0].missing)
-        raise CaptionlessError(f"{name} gets no pass or fail (`passing`): {reasons}.", parameter="passing")
+        raise CaptionlessError(f"{name} cannot be graded with `passing`: {reasons}.", parameter="passing")
     if len(context.real):
         memorisation, memorises = memorisation_section(context)
         sections += [fidelity_section(context), memorisation]
@@ -96,7 +95,7 @@ def evaluate_model(generator: Generator, data: EvaluationData, plan: EvaluationP
 
 
 def evaluation_prompts(generator: Generator, data: EvaluationData, plan: EvaluationPlan) -> PromptSet | None:
-    """Return the prompts for a model: its classes, those of the plan, or the folder's labels; None without any."""
+    """Return the prompts for a model: its classes, the plan's prompts or the folder's labels; None if all are empty."""
     config, prompts, source = plan.config, plan.prompts, plan.source
     if generator.classes:
         prompts, source = tuple(Prompt(name, name) for name in generator.classes), "the model's classes"
@@ -112,7 +111,7 @@ def evaluation_prompts(generator: Generator, data: EvaluationData, plan: Evaluat
 
 
 def _choose_features(generator: Generator, plan: EvaluationPlan) -> Features:
-    """Return the image features to compare by: of the named model, the model's own encoder, or the bundled encoder."""
+    """Return the feature extractor: the requested image model, the model's own encoder, or the bundled encoder."""
     taught, device = lineage_encoders(generator.model.name), str(generator.device)
     if plan.features is not None:
         return load_features(plan.features, device, own=taught, progress=plan.progress)
@@ -123,7 +122,7 @@ def _choose_features(generator: Generator, plan: EvaluationPlan) -> Features:
 
 
 def limit_training_images(data: EvaluationData, config: EvaluationConfig) -> EvaluationData:
-    """Keep at most ``config.compared`` training images, the model's own before those of its ancestor models."""
+    """Keep at most ``config.compared`` training images, preferring the model's own over those of ancestor models."""
     order = sorted(_shuffled(len(data.seen), config.seed), key=lambda i: data.seen.digests[i] not in data.trained)
     return replace(data, seen=data.seen.take(sorted(order[: config.compared])))
 
@@ -131,8 +130,8 @@ def limit_training_images(data: EvaluationData, config: EvaluationConfig) -> Eva
 def choose_real_images(data: EvaluationData, config: EvaluationConfig) -> ImageSet:
     """Choose the real images whose conditions are used for generation.
 
-    Candidates are the held-out images, or the training images if nothing is held out. For a class-conditional model,
-    only images of its classes qualify.
+    They are chosen from the held-out images, or from the training images if no images are held out. A
+    class-conditional model uses only images of its classes.
     """
     images = data.held_out if len(data.held_out) else data.seen
     usable = [i for i, row in enumerate(images.conditions) if bool(row.any())]
@@ -140,10 +139,10 @@ def choose_real_images(data: EvaluationData, config: EvaluationConfig) -> ImageS
 
 
 def training_conditions(generator: Generator, data: EvaluationData, config: EvaluationConfig) -> Tensor:
-    """Return conditions of some training images in the folder, (m, d): the model's own or else its ancestors'.
+    """Return the conditions (m, d) of some training images of the model, or of its ancestor models if it has none.
 
-    Empty (m = 0) for class-conditional models, whose conditions do not identify single images, and when there are no
-    held-out images, because then all images are generated from training conditions anyway.
+    The result is empty for class-conditional models, whose conditions do not identify single images, and if there are
+    no held-out images, because all images are then generated from training conditions anyway.
     """
     own = [i for i, digest in enumerate(data.seen.digests) if digest in data.trained]
     known = data.seen.conditions[own] if own else data.seen.conditions
@@ -155,7 +154,7 @@ def training_conditions(generator: Generator, data: EvaluationData, config: Eval
 def _classifier(
     generator: Generator, data: EvaluationData, prompts: PromptSet | None, plan: EvaluationPlan
 ) -> ReferenceClassifier | str:
-    """Return the classifier for images of this size, trained once for all models; or why it cannot be trained."""
+    """Return the classifier for images of this size, shared by all models, or the reason why it cannot be trained."""
     if prompts is None or not any(prompt.label for prompt in prompts.prompts):
         return "the prompts have no labels"
     images, flip = data.everything, trained_with_flips(generator.model.config)
@@ -187,18 +186,18 @@ def _warnings(context: EvaluationContext, plan: EvaluationPlan) -> tuple[str, ..
         found.append("The model is class-conditional, so it was evaluated on its classes and not on the prompts.")
     if not len(data.held_out):
         found.append(
-            "The model was trained on every image of this folder: fidelity is to images it has seen, which is too "
-            "high, and no held-out images say what is usual. Train with `hold_out=0.1`, or name a folder that has "
-            "other images too."
+            "The model was trained on every image of this folder. Fidelity is overestimated, because it is measured on "
+            "training images, and there are no held-out images as a reference. Train with `hold_out=0.1`, or use a "
+            "folder that contains other images too."
         )
     if data.unrecorded:
         found.append(
-            f"What {', '.join(data.unrecorded)} was trained on is not recorded (no pictures.csv found): images that "
-            "count as held out may have been seen."
+            f"The training images of {', '.join(data.unrecorded)} are not recorded (no pictures.csv found), so some "
+            "images that count as held out may be training images."
         )
     return tuple(found)
 
 
 def _shuffled(n: int, seed: int) -> list[int]:
-    """Return the numbers from 0 to n - 1 in a random order."""
+    """Return a random permutation of 0 to n - 1."""
     return torch.randperm(n, generator=torch.Generator().manual_seed(seed)).tolist()

@@ -48,33 +48,33 @@ def evaluate(
     progress: Progress | bool | None = None,
     **settings: Unpack[EvaluateKeywords],
 ) -> Report:
-    """Measure models on a folder of images, and write ``index.html`` and ``report.json`` into ``out``.
+    """Evaluate models on a folder of images, and write ``index.html`` and ``report.json`` into ``out``.
 
-    Images that a model was not trained on (its folder records their content hashes) are held out; with several models,
-    the images that no model was trained on.
+    Images that a model was not trained on count as held out; a model's folder records the content hashes of its
+    training images. Several models are compared on the images that no model was trained on.
 
     Args:
-        models: one model, or several to compare side by side.
-        data: a folder of images: the one trained on, another one, or one that holds both.
-        out: the folder to write.
-        prompts: a file of prompts, see ``captionless.generation.prompts.read_prompts``; without it, the names of
-            sub-folders.
-        labels: a CSV with the columns ``file`` and ``label``, instead of the sub-folders.
-        features: the image model that images are compared by: a hub id or folder of a transformers model; None for the
+        models: one model, or several models to compare side by side.
+        data: a folder of images, which may contain training images, other images, or both.
+        out: the output folder.
+        prompts: a file of prompts, see ``captionless.generation.prompts.read_prompts``; by default prompts are made
+            from the names of sub-folders.
+        labels: a CSV with the columns ``file`` and ``label``, used instead of the sub-folders.
+        features: the image model for comparing images, as the hub id or folder of a transformers model; by default the
             model's own encoder (for a class-conditional model, the bundled encoder).
-        encoder: the models' own encoder, or where it is now; only needed if it has moved.
-        sampling: how images are generated.
-        config: the sizes of the evaluation, and its seed.
-        progress: True draws a progress bar, False does not; by default terminals and notebooks do. Or an object that
-            receives remarks and progress.
-        **settings: fields of ``EvaluationConfig`` and ``SamplingConfig``, such as ``samples=100``; they replace those
-            of ``config`` and ``sampling``.
+        encoder: the models' own encoder or its location; only needed if the encoder has moved.
+        sampling: the sampling settings.
+        config: the evaluation settings, including the seed.
+        progress: whether to show a progress bar (by default only in terminals and notebooks), or an object that
+            receives messages and progress updates.
+        **settings: fields of ``EvaluationConfig`` and ``SamplingConfig``, such as ``samples=100``; they override the
+            fields of ``config`` and ``sampling``.
 
     Returns:
         The results of all models.
 
     Raises:
-        CaptionlessError: bad input, or nothing could be measured.
+        CaptionlessError: the input is invalid, or nothing could be measured.
     """
     names = [models] if isinstance(models, str | Path) else list(models)
     if len({str(name) for name in names}) < max(1, len(names)):
@@ -97,7 +97,7 @@ def evaluate(
 def _evaluate_all(
     generators: Sequence[Generator], data: str | Path, labels: str | Path | None, plan: EvaluationPlan
 ) -> tuple[ModelEvaluation, ...]:
-    """Evaluate each model, several of them on the same held-out images as far as possible."""
+    """Evaluate each model, if possible on the same held-out images."""
     cache: dict[object, ImageSet] = {}
     folders = [load_evaluation_data(data, generator, plan.progress, labels, cache) for generator in generators]
     folders, remarks = _keep_common(folders)
@@ -106,39 +106,39 @@ def _evaluate_all(
     if not any(one.figures for one in found):
         reasons = (why.rstrip(".") for one in found for section in one.sections for _, why in section.missing)
         raise CaptionlessError(
-            f"nothing could be measured: {'; '.join(dict.fromkeys(reasons))}. Give a folder with more images."
+            f"nothing could be measured: {'; '.join(dict.fromkeys(reasons))}. Use a folder with more images."
         )
     return tuple(replace(one, warnings=(*one.warnings, *remarks)) for one in found)
 
 
 def _keep_common(data: Sequence[EvaluationData]) -> tuple[list[EvaluationData], tuple[str, ...]]:
-    """Restrict several models to the images that none of them was trained on; return a remark if those are too few."""
+    """Restrict the held-out images to those shared by all models; return a warning if there are too few of them."""
     common = set.intersection(*(set(one.held_out.digests) for one in data))
     if len(data) > 1 and len(common) < MINIMUM:
         return list(data), (
-            f"Only {len(common)} images are held out for all of these models, so each was measured on its own "
-            "held-out images: their figures of fidelity are not of the same images.",
+            f"Only {len(common)} images are held out for all of these models, so each model was measured on "
+            "its own held-out images. Their fidelity figures are therefore based on different images.",
         )
     rows = ([i for i, digest in enumerate(one.held_out.digests) if digest in common] for one in data)
     return [replace(one, held_out=one.held_out.take(kept)) for one, kept in zip(data, rows, strict=True)], ()
 
 
 def differences(generators: Sequence[Generator], features: str | None) -> tuple[str, ...]:
-    """Return what a reader must know before comparing the figures of several models."""
+    """Return warnings about differences between models that limit the comparison of their figures."""
     configs = [generator.model.config for generator in generators]
     found = []
     if len({config.encoder and config.encoder.digest for config in configs}) > 1 and features is None:
         found.append(
-            "These models were each measured with their own encoder, and those differ: figures of fidelity and text "
-            "alignment cannot be compared. Choose one for all with `features`."
+            "These models have different encoders and each was measured with its own, so their fidelity and text "
+            "alignment figures cannot be compared. Choose one image model for all with `features`."
         )
     if len({(config.size, config.denoiser.channels) for config in configs}) > 1:
-        found.append("These models generate images of different sizes or colours: the smaller has the easier task.")
+        found.append("These models generate images of different sizes or colours; smaller images are an easier task.")
     return tuple(found)
 
 
 def _add_to_card(evaluated: ModelEvaluation, report: Report, progress: Progress) -> None:
-    """Write the figures into the model's card, unless it is the bundled model or from the Hub; report a failure."""
+    """Write the figures into the model card, except for bundled and Hub models; failures are only reported."""
     if evaluated.name == BUNDLED or evaluated.name in FETCHED:
         return
     try:

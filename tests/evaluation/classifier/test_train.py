@@ -146,7 +146,7 @@ def test_more_images_take_more_steps_within_limits() -> None:
 
 
 def test_images_of_other_channels_are_refused(classifier: PixelClassifier) -> None:
-    with pytest.raises(CaptionlessError, match="of 1 channels, and these have 3"):
+    with pytest.raises(CaptionlessError, match="with 1 channels, but these images have 3"):
         classifier.predict(torch.zeros(2, 3, 8, 8, dtype=torch.uint8))
 
 
@@ -209,7 +209,7 @@ def test_the_choice_depends_on_what_the_images_are_and_not_on_their_order() -> N
 
 def test_a_class_of_too_few_images_is_named() -> None:
     digests = [digest(number) for number in range(104)]
-    with pytest.raises(TooFewError, match="the class rose has 4 images, and a classifier needs 5 of each"):
+    with pytest.raises(TooFewError, match="the class rose has 4 images, but a classifier needs at least 5 of each"):
         held_out_split(digests, ["tulip"] * 100 + ["rose"] * 4)
 
 

@@ -107,7 +107,7 @@ def test_figures_that_need_more_images_are_left_out(n: int, names: tuple[str, ..
 def test_19_images_are_too_few_for_anything() -> None:
     few, enough = random(MINIMUM - 1, 3), random(MINIMUM, 3)
     for measure in (compare_sets, paired_kid):
-        with pytest.raises(TooFewError, match=r"at least 20 images, and there are 19"):
+        with pytest.raises(TooFewError, match=r"at least 20 images, but there are 19"):
             measure(few, few)
         measure(enough, enough)
 

@@ -79,5 +79,5 @@ def test_the_same_image_twice_is_at_no_distance_however_long_its_vector() -> Non
 
 @pytest.mark.parametrize("sizes", [(5, 20), (20, 5)])
 def test_fewer_images_than_neighbours_are_refused(sizes: tuple[int, int]) -> None:
-    with pytest.raises(TooFewError, match=r"5 nearest neighbours need at least 6 images, and there are 5"):
+    with pytest.raises(TooFewError, match=r"5 nearest neighbours need at least 6 images, but there are 5"):
         precision_recall(random(sizes[0], 3), random(sizes[1], 3))

@@ -122,7 +122,7 @@ def test_two_prompts_are_enough() -> None:
 
 @pytest.mark.parametrize("measure", [cosine_gain, r_precision])
 def test_one_prompt_is_too_few(measure: object) -> None:
-    with pytest.raises(TooFewError, match="at least 2 different prompts, and there are 1"):
+    with pytest.raises(TooFewError, match="at least 2 different prompts, but there are 1"):
         measure(flat(0, 1), flat(0), torch.tensor([0, 0]))  # type: ignore[operator]
     with pytest.raises(TooFewError):
         measure(flat(0, 1), flat(30, 30), PAIR)  # type: ignore[operator]

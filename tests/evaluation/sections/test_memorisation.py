@@ -88,7 +88,7 @@ def test_the_share_of_training_images_compared_with_decides(compared: int, verdi
 def test_few_held_out_images_cannot_say_what_is_usual() -> None:
     found, verdict = section(data=split(image_set(60, 0), image_set(30, 1)))
     assert verdict is None
-    assert found.reasons == ("it takes 40 held-out images to say what is usual, and there were 30",)
+    assert found.reasons == ("the reference needs 40 held-out images, but there were 30",)
 
 
 def test_held_out_images_that_are_copies_leave_a_doubt() -> None:

@@ -65,7 +65,7 @@ def test_images_that_follow_their_prompts_are_beyond_chance_in_every_figure() ->
     assert found["recognised"].real == CLASSIFIER.ceiling(torch.tensor([0, 1]))
     assert found["r_precision"].label.endswith("out of 2")
     assert not section.missing
-    assert section.notes[0].startswith("2 prompts from a file, 8 images of each")
+    assert section.notes[0].startswith("2 prompts from a file, 8 images per prompt")
 
 
 def test_real_images_stand_beside_prompts_that_only_name_their_label() -> None:
@@ -86,7 +86,7 @@ def test_prompts_without_labels_leave_the_classifier_out_with_its_reason() -> No
 
 def test_labels_that_the_folder_lacks_are_named() -> None:
     some = text_alignment_section(made(Prompt("a cat", "cat"), Prompt("a rose", "rose")))
-    assert dict(some.missing)["Recognised as asked, for cat"].startswith("the folder has no such label")
+    assert dict(some.missing)["Recognised as asked, for cat"].startswith("the folder has no images with this label")
     assert {figure.key: figure.value.n for figure in some.figures}["recognised"] == 8
     none = text_alignment_section(made(Prompt("a cat", "cat"), Prompt("a dog", "dog")))
     assert "Recognised as asked, for cat, dog" in dict(none.missing)
@@ -94,7 +94,7 @@ def test_labels_that_the_folder_lacks_are_named() -> None:
 
 def test_features_of_images_alone_leave_prompts_to_the_models_own_encoder() -> None:
     section = text_alignment_section(made(*map(label_prompt, KINDS), features=Features("images", True, pixel_features)))
-    assert section.figures[0].explanation.endswith("By fake, the model's own encoder: not independent.")
+    assert section.figures[0].explanation.endswith("Measured with fake, the model's own encoder, so not independent.")
     both = text_alignment_section(
         made(*map(label_prompt, KINDS), features=Features("both", True, pixel_features, encode))
     )
@@ -112,7 +112,7 @@ def test_a_model_of_classes_has_no_cosine() -> None:
     section = text_alignment_section(made(*prompts, model=tiny.class_model(KINDS)))
     assert set(figures(section)) == {"recognised"}
     assert section.missing == (
-        ("Cosine with the prompt, R-precision", "the model is class-conditional and takes no prompts"),
+        ("Cosine with the prompt, R-precision", "the model is class-conditional and does not accept prompts"),
     )
 
 

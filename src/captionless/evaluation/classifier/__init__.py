@@ -1,7 +1,7 @@
-"""A classifier trained on labelled real images alone, which shares nothing with the encoder that a model learned from.
+"""A classifier trained only on labelled real images, and therefore independent of the encoder of the evaluated model.
 
-`train_classifier` trains one from scratch on pixels; `ReferenceClassifier` holds it together with its accuracy on real
-images of each class, the ceiling of what it can recognise in generated ones.
+`train_classifier` trains a classifier from scratch on pixels. `ReferenceClassifier` combines it with its accuracy on
+real images of each class, which is the ceiling for its accuracy on generated images.
 """
 
 from captionless.evaluation.classifier.reference import ReferenceClassifier as ReferenceClassifier

@@ -11,15 +11,15 @@ from torch import Tensor
 class Muon(torch.optim.Optimizer):
     """Steepest descent in the spectral norm, with Nesterov momentum (Jordan et al., "Muon", kellerjordan.github.io).
 
-    Each weight's step is its momentum with all singular values brought to about 1. Weights are kept at the norm
-    ``sqrt(outputs)``: the batch normalisation behind each convolution makes their length meaningless.
-    ``torch.optim.Muon`` takes matrices alone and iterates in bfloat16, which on processors without bfloat16
-    instructions takes 20 times as long.
+    The update of each weight is its momentum with all singular values set to about 1. Weights are kept at the norm
+    ``sqrt(outputs)``, because the batch normalisation after each convolution makes their scale irrelevant.
+    ``torch.optim.Muon`` supports only matrices and iterates in bfloat16, which takes 20 times as long on processors
+    without bfloat16 instructions.
 
     Args:
-        weights: weights of convolutions, (outputs, inputs, height, width).
-        lr: spectral norm of a step.
-        momentum: share of the momentum that is kept at each step.
+        weights: convolution weights, (outputs, inputs, height, width).
+        lr: learning rate, the spectral norm of an update.
+        momentum: decay factor of the momentum.
     """
 
     def __init__(self, weights: Iterable[Tensor], lr: float, momentum: float = 0.9) -> None:
@@ -38,9 +38,9 @@ class Muon(torch.optim.Optimizer):
 
 
 def orthogonal(matrix: Tensor, rounds: int = 4) -> Tensor:
-    """Return ``matrix`` (m, n) with its singular values brought near 1, by Muon's quintic Newton-Schulz iteration.
+    """Return ``matrix`` (m, n) with its singular values moved close to 1 by Muon's quintic Newton-Schulz iteration.
 
-    They end between about 0.6 and 1.2, except those that were below a hundredth of the matrix's norm.
+    The results are about 0.6 to 1.2, except for singular values that were below a hundredth of the matrix norm.
     """
     wide = matrix if len(matrix) <= matrix.shape[1] else matrix.T
     x = wide / (wide.norm() + 1e-7)

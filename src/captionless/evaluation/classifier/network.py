@@ -1,4 +1,4 @@
-"""The network of the reference classifier, and the augmentation of the images that it learns from."""
+"""The network of the reference classifier, and the augmentation of its training images."""
 
 from __future__ import annotations
 
@@ -9,19 +9,20 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 WIDTHS = (32, 64, 128)
-"""Channels of the stages; each stage has half the resolution of the one before."""
+"""Number of channels of each stage; each stage has half the resolution of the previous stage."""
 
 
 class PixelNetwork(nn.Module):
     """A residual network of three stages for images of 8 to 64 pixels per side.
 
-    Its first layer is fixed: whitening filters of 3 x 3 patches and their negatives (Coates & Ng 2012, as in Jordan's
-    airbench, arXiv:2404.00498). Images of more than 16 pixels per side are pooled before the first stage.
+    The first layer is frozen and consists of whitening filters of 3 x 3 patches and their negatives (Coates & Ng 2012,
+    as in Jordan's airbench, arXiv:2404.00498). Images with more than 16 pixels per side are pooled before the first
+    stage.
 
     Args:
-        images: some of the training images, normalised, (n, channels, side, side).
+        images: a sample of the normalised training images, (n, channels, side, side).
         classes: number of classes.
-        generator: random generator of the initial weights.
+        generator: random generator for the initial weights.
     """
 
     def __init__(self, images: Tensor, classes: int, generator: torch.Generator) -> None:
@@ -51,7 +52,7 @@ class PixelNetwork(nn.Module):
 
 
 class _Residual(nn.Module):
-    """Two convolutions with a shortcut (arXiv:1512.03385); initially the shortcut alone."""
+    """Two convolutions with a shortcut (arXiv:1512.03385); at initialisation only the shortcut contributes."""
 
     def __init__(self, inputs: int, outputs: int) -> None:
         super().__init__()
@@ -72,15 +73,16 @@ def _convolution(inputs: int, outputs: int, kernel: int) -> nn.Conv2d:
 
 
 def whitening(images: Tensor, max_patches: int = 200_000, offset: float = 1e-2) -> Tensor:
-    """Return filters whose responses on the images are uncorrelated and of about unit variance, the strongest first.
+    """Return filters whose responses on the images are uncorrelated and have about unit variance.
 
     Args:
-        images: (n, channels, side, side).
-        max_patches: 3 x 3 patches that the covariance is computed from, about.
-        offset: added to the root of each eigenvalue, so that directions without contrast are not amplified.
+        images: images, (n, channels, side, side).
+        max_patches: approximate maximum number of 3 x 3 patches used to estimate the covariance.
+        offset: added to the eigenvalues, so that directions without contrast are not amplified.
 
     Returns:
-        (9 channels, channels, 3, 3): eigenvectors of the patches' covariance over the root of their eigenvalues.
+        The filters, (9 * channels, channels, 3, 3): eigenvectors of the patch covariance divided by the square root of
+        their eigenvalues, in descending order of eigenvalues.
     """
     channels = images.shape[1]
     patches = F.unfold(images, 3).transpose(1, 2).reshape(-1, 9 * channels)
@@ -106,13 +108,13 @@ def augment(
 
     Args:
         x: normalised images, (n, channels, side, side).
-        side: side of the result, in pixels.
+        side: side length of the augmented images, in pixels.
         flip: flip each image horizontally with probability 1/2.
-        generator: generator of the random numbers.
-        rotation: largest angle, in radians.
-        zoom: smallest and largest share of the side that is shown.
-        shift: largest shift, in halves of the side.
-        colour: largest change of contrast (a factor) and of each channel's mean, in standard deviations.
+        generator: random generator.
+        rotation: maximum angle, in radians.
+        zoom: minimum and maximum visible fraction of the side.
+        shift: maximum shift, as a fraction of half the side.
+        colour: maximum relative change of contrast, and maximum change of each channel's mean in standard deviations.
     """
     n = len(x)
 

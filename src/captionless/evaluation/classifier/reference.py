@@ -1,4 +1,4 @@
-"""The reference classifier: trained on a part of the folder's images, tested on the rest, applied to generated ones."""
+"""The reference classifier, which is trained and tested on real images and then applied to generated images."""
 
 from __future__ import annotations
 
@@ -25,12 +25,12 @@ from captionless.progress import Progress
 
 @dataclass(frozen=True)
 class ReferenceClassifier:
-    """A trained classifier of pixels with its accuracy on real images.
+    """A trained pixel classifier with its accuracy on real images.
 
     Args:
-        classifier: the network.
-        classes: its labels, in the order of its outputs.
-        by_class: for each class, its accuracy on held-out real images; None without any.
+        classifier: the trained classifier.
+        classes: the labels, in the order of the classifier's outputs.
+        by_class: accuracy on the held-out real images of each class; None for a class without held-out images.
     """
 
     classifier: PixelClassifier
@@ -38,19 +38,19 @@ class ReferenceClassifier:
     by_class: tuple[Estimate | None, ...]
 
     def classify(self, pixels: Tensor) -> Tensor:
-        """Return the index of each image's most probable class, int64 (n,).
+        """Return the index of the most probable class of each image, int64 (n,).
 
         Args:
-            pixels: uint8 (n, channels, side, side), of any side.
+            pixels: images of any size, uint8 (n, channels, side, side).
         """
         return self.classifier.predict(pixels).argmax(1)
 
     def ceiling(self, wanted: Tensor) -> Estimate | None:
-        """Return its accuracy on held-out real images, with the classes in the proportions of ``wanted`` (n,).
+        """Return the accuracy on held-out real images, with classes weighted by their frequency in ``wanted`` (n,).
 
-        Some classes are easier than others, so generated and real images must be compared in the same proportions. The
-        range combines those of the classes (MOVER; Zou and Donner, Statistics in Medicine 27, 2008). None where a class
-        has no held-out image.
+        Some classes are easier than others, so generated and real images must be compared with the same class
+        frequencies. The range combines the ranges of the classes (MOVER; Zou and Donner, Statistics in Medicine 27,
+        2008). The result is None if a wanted class has no held-out image.
         """
         counts = torch.bincount(wanted, minlength=len(self.classes)).tolist()
         parts = [(count / len(wanted), one) for count, one in zip(counts, self.by_class, strict=True) if count]
@@ -71,12 +71,12 @@ def train_reference(
     flip: bool = True,
     config: ClassifierConfig | None = None,
 ) -> ReferenceClassifier:
-    """Train a classifier on four fifths of the labelled images, and test it on the others.
+    """Train a classifier on four fifths of the labelled images, and test it on the rest.
 
     Args:
-        images: real images; those without a label, or of a label with fewer than `MINIMUM` images, are left out, and
-            so are images with the same pixels as another: it must not be trained on one and tested on the other.
-        progress: receives remarks and the number of finished steps.
+        images: real images. Images without a label and classes with fewer than `MINIMUM` images are left out. Images
+            with identical pixels are used only once, so that no test image is also a training image.
+        progress: receives messages and the number of finished steps.
         seed: seed of the classifier's training.
         flip: whether horizontal flips preserve an image's label.
         config: training settings.
@@ -90,8 +90,9 @@ def train_reference(
     classes = tuple(sorted(label for label, count in counts.items() if count >= MINIMUM))
     if len(classes) < 2:
         raise TooFewError(
-            f"a classifier needs 2 labels with {MINIMUM} different images each, and the folder has {len(classes)} of "
-            "them. Put the images of each class into a sub-folder of their own, or name a table: `labels=FILE.csv`"
+            f"a classifier needs 2 labels with at least {MINIMUM} different images each, but the folder has "
+            f"{len(classes)}. Put the images of each class into a separate sub-folder, or provide a table of labels: "
+            "`labels=FILE.csv`"
         )
     used = different.take([i for i, label in enumerate(different.labels) if label in classes])
     names = [label for label in used.labels if label]

@@ -1,8 +1,8 @@
-"""Pure functions of tensors that measure generated images, each with its 95% range.
+"""Metrics for generated images as pure functions of tensors, with 95% ranges.
 
-`kid`, `cmmd` and `precision_recall` compare two sets of features; `compare_sets` gives all of them
-for random halves, with the same figures of real images. `cosine_gain` and `r_precision` measure whether images follow
-their prompts, `nearest` and `memorised` whether they are copies of training images, `share` any rate of successes.
+`kid`, `cmmd` and `precision_recall` compare two sets of features; `compare_sets` computes all of them over random
+halves, together with the same figures for real images. `cosine_gain` and `r_precision` measure whether images follow
+their prompts, `nearest` and `memorised` detect copies of training images, and `share` estimates a success rate.
 """
 
 from captionless.evaluation.metrics.estimate import Estimate as Estimate

@@ -1,4 +1,4 @@
-"""Estimates with a 95% range: of shares, by Wilson's interval, and of means, by the bootstrap."""
+"""Estimates with a 95% range: shares with Wilson's score interval, and means with a bootstrap interval."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from torch import Tensor
 from captionless.errors import CaptionlessError
 
 Z = 1.959963984540054
-"""Standard deviations to either side that hold 95% of a normal distribution."""
+"""Number of standard deviations on either side of the mean that contain 95% of a normal distribution."""
 
 
 class TooFewError(CaptionlessError):
-    """There are too few images for a figure; the message says how many are needed."""
+    """Raised if there are too few images for a figure; the message says how many are needed."""
 
 
 @dataclass(frozen=True)
@@ -25,9 +25,9 @@ class Estimate:
 
     Args:
         value: the estimate.
-        low: lower end of its 95% range.
-        high: upper end.
-        n: number of images it rests on.
+        low: lower end of the 95% range.
+        high: upper end of the 95% range.
+        n: number of images that the estimate is based on.
     """
 
     value: float
@@ -37,19 +37,19 @@ class Estimate:
 
     @property
     def percent(self) -> str:
-        """A share and its range as text: ``93.5% (91 – 96)``."""
+        """The estimate and its range in percent, such as ``93.5% (91 – 96)``."""
         return f"{100 * self.value:.1f}% ({100 * self.low:.0f} – {100 * self.high:.0f})"
 
 
 def share(hits: int, n: int) -> Estimate:
-    """Return a share with Wilson's score interval (J. Am. Stat. Assoc. 22, 1927), which holds near 0 and 1 too.
+    """Return a share with Wilson's score interval (J. Am. Stat. Assoc. 22, 1927), which is valid near 0 and 1 too.
 
     Args:
         hits: number of successes.
         n: number of trials, at least 1.
     """
     if n < 1:
-        raise TooFewError("a share needs at least 1 image, and there are 0.")
+        raise TooFewError("a share needs at least 1 image, but there are 0.")
     value = hits / n
     centre = (value + Z**2 / (2 * n)) / (1 + Z**2 / n)
     reach = Z / (1 + Z**2 / n) * math.sqrt(value * (1 - value) / n + Z**2 / (4 * n**2))
@@ -60,38 +60,39 @@ def share(hits: int, n: int) -> Estimate:
 def difference_low(one: Estimate, other: Estimate) -> float:
     """Return the lower end of the 95% range of the difference ``one - other`` of two independent shares.
 
-    Newcombe's method 10 (Statistics in Medicine 17, 1998), computed from their Wilson intervals.
+    The range is computed from the Wilson intervals of the shares (Newcombe's method 10, Statistics in Medicine 17,
+    1998).
     """
     difference = one.value - other.value
     return difference - math.hypot(one.value - one.low, other.high - other.value)
 
 
 def percentiles(draws: Sequence[float] | Tensor, n: int, value: float | None = None) -> Estimate:
-    """Return an estimate whose range holds the middle 95% of ``draws``.
+    """Return an estimate whose range contains the middle 95% of ``draws``.
 
     Args:
         draws: repeated measurements of the figure.
-        n: number of images in each of them.
-        value: the estimate itself; None takes the mean of the draws.
+        n: number of images that the estimate is based on.
+        value: the estimate itself; None uses the mean of the draws.
     """
     drawn = torch.as_tensor(draws, dtype=torch.float64)
     value = float(drawn.mean()) if value is None else value
     low, high = drawn.quantile(torch.tensor([0.025, 0.975], dtype=torch.float64)).tolist()
-    # Where all draws are equal, rounding of the mean must not move the value out of its range.
+    # If all draws are equal, rounding of the mean must not move the value out of its range.
     return Estimate(value, min(low, value), max(high, value), n)
 
 
 def cluster_mean(scores: Tensor, cluster: Tensor, seed: int, draws: int = 1000) -> Estimate:
-    """Return the mean score with its range by the cluster bootstrap, which resamples whole clusters.
+    """Return the mean score with a range from the cluster bootstrap, which resamples whole clusters.
 
-    Images of one prompt resemble each other, so prompts are resampled. With few clusters the range is too narrow: with
-    10 it covers the truth 90% of the time, with 5 about 85%, and with 2 half the time.
+    Images of the same prompt resemble each other, so prompts are resampled instead of images. With few clusters the
+    range is too narrow: it covers the true mean 90% of the time with 10 clusters, 85% with 5, and 50% with 2.
 
     Args:
-        scores: one per image, (n,).
-        cluster: the cluster of each image, (n,), any integers.
+        scores: the score of each image, (n,).
+        cluster: the cluster of each image as an arbitrary integer, (n,).
         seed: seed of the bootstrap.
-        draws: bootstrap samples.
+        draws: number of bootstrap samples.
     """
     scores = scores.double()
     names, index = torch.unique(cluster, return_inverse=True)

@@ -1,20 +1,21 @@
-"""Fidelity and diversity of generated images: distances to real images, compared with those between real images.
+"""Fidelity and diversity of generated images: distances to real images, relative to distances between real images.
 
-Generated image ``i`` was sampled from the embedding of real image ``i``. Comparing an image with the one it came from
-would flatter the model, so images are split into random halves A and B:
+Generated image ``i`` was sampled from the embedding of real image ``i``. Comparing the two with each other would
+overestimate the model's quality, so images are split into random halves A and B:
 
     model     = figure(real[A], generated[B])
     reference = figure(real[A], real[B])
 
-All sets have the same size, so the bias of a figure is the same in both columns. A model that copied its images would
-reach the reference exactly; `captionless.evaluation.metrics.memorisation` tells the two apart.
+All sets have the same size, so both figures have the same bias. A model that copies its training images would also
+reach the reference; `captionless.evaluation.metrics.memorisation` detects such copies.
 
-**The range** holds the figure in 95% of the splits. Halves are drawn without replacement, so a mean over half of n
-images has the variance ``(s^2 / (n/2)) * (1 - (n/2)/n) = s^2 / n``, that of the mean over all n: the spread over
-random halves is the standard error of the full sample, for a mean and for figures that behave like one (the delete-d
-jackknife with d = n/2; Shao and Wu, Annals of Statistics 17, 1989). It is rather too wide: generated images resemble
-those they came from, which lie in the other half. In the reference both halves come from one set, so its range is how
-far chance alone sets two such halves apart; a model within it is not distinguishable from real images.
+**The range** contains the figure in 95% of the splits. Halves are drawn without replacement, so the mean over half of n
+images has the variance ``(s^2 / (n/2)) * (1 - (n/2)/n) = s^2 / n``, which equals the variance of the mean over all n
+images. The spread over random halves is therefore the standard error of the full sample, for a mean and for figures
+that behave like a mean (the delete-d jackknife with d = n/2; Shao and Wu, Annals of Statistics 17, 1989). The range is
+slightly too wide, because generated images resemble the real images they came from, which are in the other half. In
+the reference, both halves come from the same set, so its range shows how much two halves differ by chance. A model
+within this range cannot be distinguished from real images.
 """
 
 from __future__ import annotations
@@ -31,11 +32,13 @@ from captionless.evaluation.metrics.manifold import distances, manifold_overlap
 from captionless.evaluation.metrics.mmd import SCALE, mmd2, polynomial_kernel, rbf_kernel
 
 MINIMUM = 20
-"""Images for KID and CMMD. They are unbiased for any number, but with fewer than 10 per half their range is useless."""
+"""Minimum number of images for KID and CMMD. Both are unbiased for any number of images, but with fewer than 10 per
+half their ranges are too wide to be useful."""
 
 MINIMUM_MANIFOLD = 50
-"""Images for precision and the like. They exist from 2 (k + 1) on, but then every ball spans its whole half; with 50
-it holds a fifth of the half, and a share of 25 images is known to within 20 points."""
+"""Minimum number of images for precision, recall, density and coverage. They are defined for at least 2 (k + 1) images,
+but with so few images every ball contains its whole half. With 50 images a ball contains a fifth of the half, and a
+share of 25 images is known to within 20 percentage points."""
 
 MANIFOLD = ("precision", "recall", "density", "coverage")
 
@@ -46,12 +49,12 @@ Measure = Callable[[Tensor, Tensor, Tensor], tuple[float, ...]]
 
 @dataclass(frozen=True)
 class Comparison:
-    """One figure of a model, and the same figure of real images.
+    """One figure of a model, and the same figure for real images.
 
     Args:
         name: ``kid``, ``cmmd``, ``precision``, ``recall``, ``density`` or ``coverage``.
-        model: generated images against real ones.
-        real: real images against other real ones.
+        model: the figure for generated images compared with real images.
+        real: the figure for real images compared with other real images.
     """
 
     name: str
@@ -68,7 +71,7 @@ def compare_sets(real: Tensor, fake: Tensor, *, seed: int = 0) -> list[Compariso
         seed: seed of the random halves.
 
     Returns:
-        ``kid`` and ``cmmd`` (both times 1000) and, from `MINIMUM_MANIFOLD` images on, ``precision``, ``recall``,
+        ``kid`` and ``cmmd`` (both times 1000) and, for at least `MINIMUM_MANIFOLD` images, ``precision``, ``recall``,
         ``density`` and ``coverage``.
 
     Raises:
@@ -103,10 +106,10 @@ def paired_kid(real: Tensor, fake: Tensor, *, seed: int = 0) -> Estimate:
 def random_halves(n: int, seed: int, splits: int = 100) -> list[tuple[Tensor, Tensor]]:
     """Split ``n`` images into two random halves, ``splits`` times; if ``n`` is odd, each split leaves one image out.
 
-    With fewer than 100 splits the outer 2.5% would rest on one or two of them.
+    With fewer than 100 splits, the outer 2.5% would be based on only one or two splits.
 
     Returns:
-        Pairs of indices, both (n // 2,) and in ascending order.
+        Pairs of index tensors, each (n // 2,) and in ascending order.
     """
     generator = torch.Generator().manual_seed(seed)
     orders = [torch.randperm(n, generator=generator) for _ in range(splits)]
@@ -116,7 +119,7 @@ def random_halves(n: int, seed: int, splits: int = 100) -> list[tuple[Tensor, Te
 def _compare(
     names: tuple[str, ...], measure: Measure, pairwise: Pairwise, real: Tensor, fake: Tensor, splits: Splits
 ) -> list[Comparison]:
-    """Measure real against generated, and real against real images, from pairwise values that are computed once."""
+    """Compare real with generated images and real with real images, computing pairwise values only once."""
     rr, ff, rf = pairwise(real, real), pairwise(fake, fake), pairwise(real, fake)
     model, reference = _over_splits(splits, measure, rr, ff, rf), _over_splits(splits, measure, rr, rr, rr)
     n = len(real)
@@ -127,7 +130,7 @@ def _compare(
 
 
 def _over_splits(splits: Splits, measure: Measure, xx: Tensor, yy: Tensor, xy: Tensor) -> list[tuple[float, ...]]:
-    """Measure half A of x against half B of y in every split; return the draws of each figure."""
+    """Compare half A of x with half B of y in every split; return the draws of each figure."""
     draws = [measure(xx[a][:, a], yy[b][:, b], xy[a][:, b]) for a, b in splits]
     return list(zip(*draws, strict=True))
 
@@ -136,7 +139,7 @@ def _paired_halves(real: Tensor, fake: Tensor, seed: int) -> Splits:
     if real.shape != fake.shape:
         raise ValueError(f"generated image i belongs to real image i, but there are {real.shape} and {fake.shape}")
     if len(real) < MINIMUM:
-        raise TooFewError(f"fidelity needs at least {MINIMUM} images, and there are {len(real)}.")
+        raise TooFewError(f"fidelity needs at least {MINIMUM} images, but there are {len(real)}.")
     return random_halves(len(real), seed)
 
 

@@ -1,12 +1,13 @@
-"""Detect whether a model repeats its training images.
+"""Detect whether a model reproduces its training images.
 
-A generated image counts as memorised when its nearest training image is less than a third as far as the second nearest
-(arXiv:2310.02664): a new image is about equally far from many. Two things are taken care of:
+A generated image counts as memorised if the distance to its nearest training image is less than a third of the distance
+to the second nearest (arXiv:2310.02664). A new image, in contrast, is about equally far from many training images. The
+search handles two special cases:
 
-- Folders hold near-duplicates (bursts, crops), so a copy has two near neighbours. Near-duplicates of the nearest image
-  are skipped when searching for the second.
-- Training may flip images horizontally. The distance to a training image is the smaller of the distances to it and to
-  its mirror image.
+- Folders contain near-duplicates (bursts, crops), so a copy can have two near neighbours. Near-duplicates of the
+  nearest image are skipped when searching for the second nearest.
+- Training may flip images horizontally. The distance to a training image is the minimum over the image and its mirror
+  image.
 """
 
 from __future__ import annotations
@@ -21,32 +22,33 @@ from torch import Tensor
 from captionless.evaluation.metrics.estimate import Estimate, TooFewError, difference_low
 
 RATIO = 1 / 3
-"""Nearest over second nearest distance below which an image counts as memorised (arXiv:2310.02664). Near-duplicates
-are closer than the same share of the typical distance between neighbours."""
+"""Ratio of nearest to second nearest distance below which an image counts as memorised (arXiv:2310.02664). Training
+images closer than this fraction of the typical distance between neighbours count as near-duplicates."""
 
 NEIGHBOUR = 5
-"""The neighbour whose distance is typical. Not the first, which is at 0 in a folder that holds most images twice; the
-fifth stands up to five copies of everything."""
+"""Rank of the neighbour that defines the typical distance. The first neighbour is at distance 0 in a folder that
+contains most images twice; the fifth is robust to up to five copies of every image."""
 
 PROBES = 256
-"""Training images that the typical distance is measured at, at most; a median of so many is known to a few percent."""
+"""Maximum number of training images used to measure the typical distance, enough for a precision of a few percent."""
 
 ENOUGH_HELD_OUT = 40
-"""Held-out images needed to show which share is usual. With 40 of them, if none resembles a copy, 10 copies among 100
-generated images are beyond chance; with 20 it takes 18, and with 3 it takes 57."""
+"""Number of held-out images needed to estimate the share of matches by chance. If no held-out image matches, 10 copies
+among 100 generated images are significant with 40 held-out images, while 18 are needed with 20 and 57 with 3."""
 
 TOLERATED = 0.01
-"""With fewer held-out images, a share that is significantly above both this and theirs is flagged too."""
+"""With fewer held-out images, a share significantly above both this value and the held-out share is also flagged."""
 
 
 @dataclass(frozen=True)
 class Neighbours:
-    """Nearest training images of generated images.
+    """The nearest training images of generated images.
 
     Args:
         index: index of the nearest training image, (n,).
-        distance: Euclidean distance to it or to its mirror image, whichever is smaller, (n,).
-        ratio: that over the distance to the second nearest, near-duplicates of the nearest skipped, (n,), 0 to 1.
+        distance: Euclidean distance to the nearest training image or its mirror image, whichever is smaller, (n,).
+        ratio: ``distance`` over the distance to the second nearest training image, ignoring near-duplicates of the
+            nearest, (n,), 0 to 1.
     """
 
     index: Tensor
@@ -56,16 +58,16 @@ class Neighbours:
 
 @torch.no_grad()
 def nearest(samples: Tensor, training: Tensor, mirrored: Tensor | None = None, *, block: int = 1024) -> Neighbours:
-    """Find the nearest training image of each sample, and how much nearer it is than the second.
+    """Find the nearest training image of each sample, and its distance relative to the second nearest.
 
     Args:
-        samples: generated images as vectors, (n, d): pixels or features.
-        training: training images likewise, (m, d).
+        samples: pixels or features of generated images, (n, d).
+        training: pixels or features of training images, (m, d).
         mirrored: horizontally flipped training images in the same order, (m, d); None if training did not flip images.
-        block: training images compared at a time; memory grows with ``n * m + (n + block) * d``.
+        block: number of training images compared at a time; memory grows with ``n * m + (n + block) * d``.
 
     Raises:
-        TooFewError: fewer than 3 training images that are not near-duplicates of each other.
+        TooFewError: there are fewer than 3 training images that are not near-duplicates of each other.
     """
     m = len(training)
     if m < 3:
@@ -74,7 +76,7 @@ def nearest(samples: Tensor, training: Tensor, mirrored: Tensor | None = None, *
     mean = training.mean(0, dtype=torch.float32)
 
     def distances(x: Tensor) -> Tensor:
-        """Return the distances (k, m), float32; about the mean the fast matrix product is right to some 0.1%."""
+        """Return the distances (k, m), float32; centring makes the fast matrix product accurate to about 0.1%."""
         x = x.float() - mean
         parts = [[torch.cdist(x, part.float() - mean) for part in torch.split(images, block)] for images in variants]
         return reduce(torch.minimum, [torch.cat(part, 1) for part in parts])
@@ -95,7 +97,7 @@ def nearest(samples: Tensor, training: Tensor, mirrored: Tensor | None = None, *
 
 
 def memorised(neighbours: Neighbours) -> Tensor:
-    """Return which generated images count as memorised, (n,), bool."""
+    """Return a mask of the generated images that count as memorised, bool (n,)."""
     return torch.lt(neighbours.ratio, RATIO)
 
 
@@ -103,13 +105,13 @@ def memorises(shares: Sequence[Estimate], real: Estimate | None, sound: bool) ->
     """Decide whether a model memorises.
 
     Args:
-        shares: shares of memorised images, one per series of generated images.
-        real: the share of held-out real images that meet the same criterion by chance; None where that is not known.
-        sound: whether copies would have been found, had there been any.
+        shares: share of memorised images in each series of generated images.
+        real: share of held-out real images that meet the same criterion by chance; None if unknown.
+        sound: whether the search could find all copies.
 
     Returns:
-        True (flagged) where a share is significantly above the real one; otherwise False (not flagged), or None
-        (inconclusive) where copies may have been missed or too few images are held out to know what is usual.
+        True (flagged) if a share is significantly above ``real``; otherwise False (not flagged), or None (inconclusive)
+        if copies may have been missed or there are too few held-out images to estimate the share of chance matches.
     """
     if any(_significantly_above(value, real) for value in shares):
         return True
@@ -124,7 +126,7 @@ def _significantly_above(generated: Estimate, real: Estimate | None) -> bool:
 
 
 def _typical_distance(training: Tensor, distances: Callable[[Tensor], Tensor]) -> float:
-    """Return the median distance of training images to their fifth nearest other (the farthest, of fewer than six)."""
+    """Return the median distance of training images to their fifth nearest neighbour (or the farthest, if fewer)."""
     m = len(training)
     rows = torch.arange(0, m, -(-m // PROBES))
     others = distances(training[rows])
@@ -134,6 +136,6 @@ def _typical_distance(training: Tensor, distances: Callable[[Tensor], Tensor]) -
 
 def _too_few(there_are: str) -> TooFewError:
     return TooFewError(
-        f"{there_are}, and a search for memorised images needs at least 3 different ones. Give the whole training "
-        "folder."
+        f"{there_are}, but the search for memorised images needs at least 3 distinct training images. Use the whole "
+        "training folder."
     )

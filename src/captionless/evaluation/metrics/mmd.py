@@ -1,9 +1,9 @@
-"""The maximum mean discrepancy (MMD) of two sets of features: KID and CMMD, unbiased for any number of images.
+"""The maximum mean discrepancy (MMD) between two sets of features: KID and CMMD, unbiased for any number of images.
 
     mmd2 = mean k(x, x') + mean k(y, y') - 2 mean k(x, y)
 
-It is 0 on average for two sets from one distribution, hence slightly negative half of the time; clipping it at 0 would
-bias it.
+It is 0 on average for two sets from the same distribution, so it is slightly negative half of the time. Clipping it at
+0 would introduce a bias.
 """
 
 from __future__ import annotations
@@ -15,19 +15,24 @@ from torch.nn import functional as F
 from captionless.evaluation.metrics.estimate import TooFewError
 
 SCALE = 1000.0
-"""Factor of CMMD (arXiv:2401.09603); KID is usually shown times 1000 too."""
+"""Scale factor of CMMD (arXiv:2401.09603); KID is usually also reported times 1000."""
 
 
 def polynomial_kernel(x: Tensor, y: Tensor) -> Tensor:
-    """Return ``(x . y / d + 1)^3``, the kernel of KID (arXiv:1801.01401), of (n, d) and (m, d): (n, m) in float64."""
+    """Return the kernel of KID (arXiv:1801.01401), ``(x . y / d + 1)^3``, (n, m) in float64 for (n, d) and (m, d)."""
     return (x.double() @ y.double().T / x.shape[1] + 1) ** 3
 
 
 def rbf_kernel(x: Tensor, y: Tensor, sigma: float = 10.0) -> Tensor:
-    """Return ``exp(-|x - y|^2 / (2 sigma^2))``, the kernel of CMMD (arXiv:2401.09603), of (n, d) and (m, d).
+    """Return the kernel of CMMD (arXiv:2401.09603), ``exp(-|x - y|^2 / (2 sigma^2))``.
+
+    Args:
+        x: features, (n, d).
+        y: features, (m, d).
+        sigma: width of the kernel.
 
     Returns:
-        (n, m), in float64.
+        The kernel values, (n, m) in float64.
     """
     return torch.exp(-torch.cdist(x.double(), y.double()).square() / (2 * sigma**2))
 
@@ -36,20 +41,20 @@ def mmd2(kxx: Tensor, kyy: Tensor, kxy: Tensor) -> float:
     """Return the unbiased estimate of the squared MMD (Gretton et al., JMLR 13, 2012, eq. 3).
 
     Args:
-        kxx: kernel within the first set, (n, n).
-        kyy: kernel within the second set, (m, m).
-        kxy: kernel between the two, (n, m).
+        kxx: kernel values within the first set, (n, n).
+        kyy: kernel values within the second set, (m, m).
+        kxy: kernel values between the sets, (n, m).
 
     Raises:
-        TooFewError: fewer than 2 images in a set.
+        TooFewError: a set has fewer than 2 images.
     """
     return float(_off_diagonal_mean(kxx) + _off_diagonal_mean(kyy) - 2 * kxy.mean())
 
 
 def kid(x: Tensor, y: Tensor) -> float:
-    """Return the kernel inception distance of features (n, d) and (m, d) (KID, arXiv:1801.01401), without subsets.
+    """Return the kernel inception distance (KID, arXiv:1801.01401) between features (n, d) and (m, d), without subsets.
 
-    It is not scaled; reports usually show it times 1000.
+    The value is not scaled; it is usually reported times 1000.
     """
     return mmd2(polynomial_kernel(x, x), polynomial_kernel(y, y), polynomial_kernel(x, y))
 
@@ -57,12 +62,12 @@ def kid(x: Tensor, y: Tensor) -> float:
 def cmmd(x: Tensor, y: Tensor) -> float:
     """Return the squared MMD of two sets of normalised features, times 1000 (CMMD, arXiv:2401.09603).
 
-    Unbiased, as in the paper; its published code keeps ``k(x, x)`` in the means, which adds about
-    ``1000 * (E|x - x'|^2 / n + E|y - y'|^2 / m) / (2 sigma^2)``.
+    The estimate is unbiased, as in the paper. The paper's published code includes ``k(x, x)`` in the means, which adds
+    about ``1000 * (E|x - x'|^2 / n + E|y - y'|^2 / m) / (2 sigma^2)``.
 
     Args:
-        x: features, (n, d), of any length but 0.
-        y: features, (m, d), likewise.
+        x: non-zero feature vectors, (n, d).
+        y: non-zero feature vectors, (m, d).
     """
     x, y = F.normalize(x.double(), dim=1), F.normalize(y.double(), dim=1)
     return SCALE * mmd2(rbf_kernel(x, x), rbf_kernel(y, y), rbf_kernel(x, y))
@@ -71,5 +76,5 @@ def cmmd(x: Tensor, y: Tensor) -> float:
 def _off_diagonal_mean(k: Tensor) -> Tensor:
     n = len(k)
     if n < 2:
-        raise TooFewError(f"the MMD needs at least 2 images in each set, and there are {n}.")
+        raise TooFewError(f"the MMD needs at least 2 images in each set, but there are {n}.")
     return (k.sum() - k.diagonal().sum()) / (n * (n - 1))

@@ -1,4 +1,4 @@
-"""Measure whether images follow their prompts: cosine gain and R-precision in the shared space of a dual encoder."""
+"""Measure text alignment by cosine-similarity gain and R-precision in the shared space of a dual encoder."""
 
 from __future__ import annotations
 
@@ -8,23 +8,24 @@ from torch import Tensor
 from captionless.evaluation.metrics.estimate import Estimate, TooFewError, cluster_mean
 
 CHOICES = 30
-"""Prompts to choose among in R-precision; a random choice is right once in 30 times."""
+"""Number of candidate prompts in R-precision; a random choice is right once in 30 times."""
 
 
 def cosine_gain(images: Tensor, texts: Tensor, owner: Tensor, *, seed: int = 0) -> Estimate:
-    """Return the mean cosine of images with their own prompt, minus that with all other prompts.
+    """Return the mean cosine similarity of images to their own prompt, minus their mean similarity to other prompts.
 
-    The second term is what shuffled prompts would give on average, so 0 means that images follow their prompts no
-    better than chance. The cosine alone says little: each encoder has another zero (arXiv:2203.02053).
+    The second term is the expected similarity for shuffled prompts, so a gain of 0 means that images follow their
+    prompts no better than chance. The similarity alone is not meaningful, because its baseline differs between encoders
+    (arXiv:2203.02053).
 
     Args:
         images: unit vectors of generated images, (n, d).
-        texts: unit vectors of prompts, (p, d); prompts of the same vector count as one.
+        texts: unit vectors of prompts, (p, d); prompts with the same vector count as one prompt.
         owner: index of each image's prompt, (n,).
-        seed: seed of the bootstrap over prompts that gives the range.
+        seed: seed of the bootstrap over prompts for the 95% range.
 
     Raises:
-        TooFewError: images of fewer than 2 different prompts.
+        TooFewError: the images have fewer than 2 different prompts.
     """
     cosines, owner, own = _cosines(images, texts, owner)
     others = (cosines.sum(1) - own) / (cosines.shape[1] - 1)
@@ -32,51 +33,51 @@ def cosine_gain(images: Tensor, texts: Tensor, owner: Tensor, *, seed: int = 0) 
 
 
 def r_precision(images: Tensor, texts: Tensor, owner: Tensor, choices: int = CHOICES, *, seed: int = 0) -> Estimate:
-    """Return how often an image is closer to its own prompt than to ``choices - 1`` others drawn at random.
+    """Return how often an image is closer to its own prompt than to ``choices - 1`` randomly drawn other prompts.
 
-    R-precision as in AttnGAN (arXiv:1711.10485, section 4), computed exactly instead of by drawing: if L of the P - 1
-    other prompts have a lower cosine, all c - 1 drawn ones are among those L with the hypergeometric probability
-    ``C(L, c - 1) / C(P - 1, c - 1)``. A tie counts as a miss.
+    This is R-precision as in AttnGAN (arXiv:1711.10485, section 4), computed exactly instead of by sampling. If L of
+    the P - 1 other prompts have a lower cosine similarity, all c - 1 drawn prompts are among these L with the
+    hypergeometric probability ``C(L, c - 1) / C(P - 1, c - 1)``. A tie counts as a miss.
 
     Args:
         images: unit vectors of generated images, (n, d).
-        texts: unit vectors of prompts, (p, d); prompts of the same vector count as one.
+        texts: unit vectors of prompts, (p, d); prompts with the same vector count as one prompt.
         owner: index of each image's prompt, (n,).
-        choices: prompts to choose among, the own one included, at least 2; at most as many as there are.
-        seed: seed of the bootstrap over prompts that gives the range.
+        choices: number of candidate prompts including the image's own, at least 2; limited to the number of prompts.
+        seed: seed of the bootstrap over prompts for the 95% range.
 
     Raises:
-        TooFewError: images of fewer than 2 different prompts.
+        TooFewError: the images have fewer than 2 different prompts.
     """
     cosines, owner, own = _cosines(images, texts, owner)
     lower = (cosines < own.unsqueeze(1)).sum(1, keepdim=True)
     others = cosines.shape[1] - 1
     drawn = torch.arange(choice_count(cosines.shape[1], choices) - 1)
-    # C(L, k) / C(P - 1, k) = prod_j (L - j) / (P - 1 - j) for j < k; where L < k a factor is 0.
+    # C(L, k) / C(P - 1, k) = prod_j (L - j) / (P - 1 - j) for j < k; if L < k, a factor is 0.
     chance = ((lower - drawn).clamp(min=0).double() / (others - drawn)).prod(1)
     return cluster_mean(chance, owner, seed)
 
 
 def choice_count(p: int, choices: int = CHOICES) -> int:
-    """Return the number of prompts that R-precision chooses among when there are ``p`` `distinct_texts`.
+    """Return the number of candidate prompts in R-precision for ``p`` distinct prompts (see `distinct_texts`).
 
     Raises:
-        TooFewError: fewer than 2 prompts.
+        TooFewError: there are fewer than 2 prompts.
     """
     if p < 2:
-        raise TooFewError(f"text alignment needs at least 2 different prompts, and there are {p}.")
+        raise TooFewError(f"text alignment needs at least 2 different prompts, but there are {p}.")
     return min(p, choices)
 
 
 def distinct_texts(texts: Tensor, tolerance: float = 1e-5) -> tuple[Tensor, Tensor]:
-    """Merge prompts of the same vector, so that a prompt is never a wrong answer to itself.
+    """Merge prompts with the same vector, so that a prompt does not compete with itself.
 
     Args:
         texts: unit vectors of prompts, (p, d).
-        tolerance: distance below which two vectors count as equal; rounding in other batch sizes moves them by 1e-6.
+        tolerance: distance below which vectors count as equal; rounding at different batch sizes changes them by 1e-6.
 
     Returns:
-        The distinct vectors (q, d), and for each prompt the index of its vector among them, (p,).
+        The distinct vectors (q, d), and the index of each prompt's vector among them, (p,).
     """
     exact = texts.double()
     alike = torch.cdist(exact, exact, compute_mode="donot_use_mm_for_euclid_dist") < tolerance
@@ -85,7 +86,7 @@ def distinct_texts(texts: Tensor, tolerance: float = 1e-5) -> tuple[Tensor, Tens
 
 
 def _cosines(images: Tensor, texts: Tensor, owner: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """Return cosines with the distinct prompts (n, q), the own prompt's index among them (n,) and its cosine (n,)."""
+    """Return cosines with the distinct prompts (n, q), the index of the own prompt (n,) and its cosine (n,)."""
     texts, index = distinct_texts(texts)
     owner = index[owner]
     choice_count(len(torch.unique(owner)))

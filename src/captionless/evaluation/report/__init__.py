@@ -1,1 +1,1 @@
-"""Present what was measured: a web page, JSON and the model card."""
+"""Present the results of an evaluation as a web page, as JSON and in the model card."""

@@ -1,4 +1,4 @@
-"""The results of an evaluation in a few lines of Markdown, for the model card."""
+"""Format the results of an evaluation as Markdown for the model card."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ _SPECIAL = re.compile(r"([\\`*_\[\]|#~])")
 
 
 def evaluation_markdown(evaluation: ModelEvaluation, report: Report) -> str:
-    """Return a model's results as Markdown: warnings, verdict, figures, what is missing, how it was measured.
+    """Return a model's warnings, verdict, figures, missing figures and evaluation settings as Markdown.
 
     Returns:
-        Lines without a heading, for ``captionless.checkpoints.card.add_evaluation``.
+        Markdown without a heading, for ``captionless.checkpoints.card.add_evaluation``.
     """
     rows = ["| | this model (95% range) | real images | images |", "| :-- | --: | --: | --: |"]
     rows += [_row(figure) for figure in evaluation.figures.values()]
@@ -40,5 +40,5 @@ def _row(figure: Figure) -> str:
 
 
 def _plain(text: str) -> str:
-    """Escape text so that Markdown shows it as it is, on one line."""
+    """Escape Markdown and HTML in a text, and join its lines."""
     return _SPECIAL.sub(r"\\\1", html.escape(" ".join(text.split()), quote=False))

@@ -1,4 +1,4 @@
-"""The report on disk: ``index.html``, one page that needs nothing else, and ``report.json`` for programs."""
+"""Write the report: ``index.html``, a self-contained page, and ``report.json``, which is machine-readable."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from captionless.files import atomic_write
 
 PAGE, FIGURES = "index.html", "report.json"
 FORMAT = 3
-"""Of ``report.json``; incremented when a name or a meaning in it changes."""
+"""Format version of ``report.json``; incremented when the name or the meaning of a field changes."""
 
 TITLES = {
     "text_alignment": ("Text alignment", "Do the images show what the prompts say?"),
@@ -32,13 +32,13 @@ TITLES = {
 
 @dataclass(frozen=True)
 class Row:
-    """One line of a chart: a model, the real images, or a point of comparison.
+    """One row of a chart: a model, the real images, or a point of comparison.
 
     Args:
-        name: whose value it is.
-        estimate: the value; None where it was not measured.
-        band: the value of the real images that it is compared with.
-        tone: number of the model's colour, from 1; 0 for the others.
+        name: label of the row.
+        estimate: the value; None if it was not measured.
+        band: the reference value of real images.
+        tone: number of the model's colour, from 1; 0 for rows that are not models.
     """
 
     name: str
@@ -49,7 +49,7 @@ class Row:
 
 @dataclass(frozen=True)
 class Chart:
-    """A figure of all models, on an axis from ``low`` to ``high`` that holds 0."""
+    """A figure for all models, on an axis from ``low`` to ``high`` that includes 0."""
 
     figure: Figure
     rows: list[Row]
@@ -57,29 +57,29 @@ class Chart:
     high: float
 
     def at(self, value: float) -> float:
-        """Return where a value lies, in percent of the width."""
+        """Return the position of a value in percent of the chart's width."""
         return round(100 * (value - self.low) / (self.high - self.low), 2)
 
 
 def write_report(out: Path, report: Report) -> Path:
-    """Write ``index.html`` and ``report.json`` into a folder, in place of those of an earlier report.
+    """Write ``index.html`` and ``report.json`` into a folder, replacing an earlier report.
 
     Returns:
-        The path of the page. It runs no script and loads nothing.
+        The path of the page, which contains no scripts and loads no other files.
 
     Raises:
-        CaptionlessError: the folder cannot be written to.
+        CaptionlessError: the folder is not writable.
     """
     text = json.dumps(report_json(report), ensure_ascii=False, indent=2) + "\n"
     for name, content in ((FIGURES, text), (PAGE, render(report))):
         with atomic_write(out / name) as path:
-            # A file's name need not be valid text; what is not is written as an escape, in JSON too.
+            # File names may contain invalid Unicode, which is written as an escape sequence.
             path.write_bytes(content.encode(errors="backslashreplace"))
     return out / PAGE
 
 
 def render(report: Report) -> str:
-    """Return the page as HTML; all texts of the report are escaped."""
+    """Render the page as HTML; all text of the report is escaped."""
     environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
     environment.filters["data_uri"] = data_uri
     template = environment.from_string(files(__package__).joinpath("report.html.jinja").read_text(encoding="utf-8"))
@@ -88,12 +88,13 @@ def render(report: Report) -> str:
 
 
 def report_json(report: Report) -> dict[str, Any]:
-    """Return the results as ``report.json`` holds them: everything but the images.
+    """Return the content of ``report.json``: all results except the images.
 
-    ``models`` is a list with, per model, ``name``, ``facts``, ``warnings``, ``memorises`` (true, false or null),
-    ``verdict`` (the same in words), ``reasons`` (why it is null), ``figures`` ({key: fields of `Figure`}), ``missing``
-    ({what: why}), ``notes``, ``classes`` (fields of `ClassResult` and ``passed``) and ``passed``. An estimate is
-    ``{"value", "low", "high", "n"}``: the value, its 95% range, the images it rests on. Shares run from 0 to 1.
+    Each entry of ``models`` has the keys ``name``, ``facts``, ``warnings``, ``memorises`` (true, false or null),
+    ``verdict`` (the same as text), ``reasons`` (why ``memorises`` is null), ``figures`` ({key: fields of `Figure`}),
+    ``missing`` ({figure: reason}), ``notes``, ``classes`` (fields of `ClassResult` and ``passed``) and ``passed``. An
+    estimate is ``{"value", "low", "high", "n"}``: the value, its 95% range, and the number of images. Shares are in
+    [0, 1].
     """
     models = [
         {
@@ -115,7 +116,7 @@ def report_json(report: Report) -> dict[str, Any]:
 
 
 def charts(models: Sequence[ModelEvaluation], section: str) -> list[Chart]:
-    """Return the figures of a section, each for all models."""
+    """Return one chart per figure of a section, each with all models."""
     figures: dict[str, Figure] = {}
     for part in (part for one in models for part in one.sections if part.key == section):
         figures = {figure.key: figure for figure in part.figures} | figures
@@ -138,7 +139,7 @@ def _chart(models: Sequence[ModelEvaluation], figure: Figure) -> Chart:
 
 
 def data_uri(image: Image.Image) -> str:
-    """Return an image as a ``data:`` address."""
+    """Encode an image as a ``data:`` URI."""
     data = io.BytesIO()
     image.save(data, format="WEBP", quality=90, use_sharp_yuv=True)
     return f"data:image/webp;base64,{base64.b64encode(data.getvalue()).decode()}"

@@ -1,4 +1,4 @@
-"""The results of an evaluation as plain values, which the page shows and ``report.json`` keeps."""
+"""The results of an evaluation as plain dataclasses, for the page and ``report.json``."""
 
 from __future__ import annotations
 
@@ -17,15 +17,15 @@ class Figure:
     """One measured figure of one model.
 
     Args:
-        key: its name in ``report.json``, such as ``kid``; the same for every model.
-        label: its name for people.
-        value: what was measured.
-        real: the same figure of real images (held-out halves, the classifier's ceiling …); None without any.
+        key: key in ``report.json``, such as ``kid``; the same for every model.
+        label: name for display.
+        value: the measured value.
+        real: the same figure for real images (held-out halves, the classifier's ceiling, …); None if not available.
         better: ``higher`` or ``lower``.
-        percent: shown as a percentage.
-        digits: decimal places shown.
-        explanation: one or two sentences in plain words.
-        marks: (what, value) of points of comparison, such as real images with a little noise.
+        percent: whether to show the value as a percentage.
+        digits: number of decimal places shown.
+        explanation: one or two sentences in plain language.
+        marks: (description, value) of further points of comparison, such as real images with a little noise.
     """
 
     key: str
@@ -39,12 +39,12 @@ class Figure:
     marks: tuple[tuple[str, Estimate], ...] = ()
 
     def number(self, value: float) -> str:
-        """Format a value with the figure's decimal places, as a percentage where it is one: ``62.3%``, ``−0.4``."""
+        """Format a value with the figure's decimal places and percent sign, such as ``62.3%`` or ``−0.4``."""
         text = f"{value * 100 if self.percent else value:z,.{self.digits}f}"
         return text.replace("-", "−") + ("%" if self.percent else "")
 
     def span(self, estimate: Estimate) -> str:
-        """Format a 95% range: ``10.1 – 14.5``."""
+        """Format a 95% range, such as ``10.1 – 14.5``."""
         return f"{self.number(estimate.low)} – {self.number(estimate.high)}"
 
 
@@ -53,12 +53,12 @@ class ClassResult:
     """How often the reference classifier recognises the images of one class.
 
     Args:
-        label: the class.
-        recognised: share of its images that the classifier recognises as this class, with Wilson's 95% interval.
-        real: the same share of held-out real images; None without any.
-        mistaken: how many of its images were taken for each other class, the most frequent first.
-        bar: the share that passes; None if no pass or fail was asked for. Nothing passes a bar of 0, that of a class
-            that the classifier never recognises.
+        label: the class name.
+        recognised: share of the generated images that are recognised as this class, with Wilson's 95% interval.
+        real: the same share for held-out real images; None if there are none.
+        mistaken: number of generated images classified as each other class, most frequent first.
+        bar: pass/fail threshold for the recognised share; None if no threshold was set. A threshold of 0, which means
+            that the classifier never recognises the class, cannot be passed.
     """
 
     label: str
@@ -69,17 +69,17 @@ class ClassResult:
 
     @property
     def taken_for(self) -> str:
-        """The three classes that it was most often taken for, as text."""
+        """The three most frequent wrong classes with their counts, as text."""
         return ", ".join(f"{label} ({n})" for label, n in list(self.mistaken.items())[:3])
 
     @property
     def passed(self) -> bool | None:
-        """Whether the recognised share reaches the bar; None without a bar."""
+        """Whether the recognised share reaches the threshold ``bar``; None if there is no threshold."""
         return None if self.bar is None else self.recognised.value >= self.bar > 0
 
 
 class ImageGrid(NamedTuple):
-    """A grid of images, with a title above it and a note (perhaps empty) below it."""
+    """A grid of images with a title and an optional note."""
 
     title: str
     image: Image.Image
@@ -92,12 +92,12 @@ class Section:
 
     Args:
         key: ``text_alignment``, ``fidelity`` or ``memorisation``.
-        figures: what was measured.
-        missing: (what, why) of each figure, or of the whole section, that was not measured.
-        grids: images to look at.
-        notes: sentences on how it was measured, or caveats.
-        classes: for ``text_alignment``: how often each class is recognised.
-        reasons: for ``memorisation``: why the result is inconclusive.
+        figures: the measured figures.
+        missing: (name, reason) of each figure, or of the whole section, that was not measured.
+        grids: image grids to show.
+        notes: sentences on the method, and caveats.
+        classes: results by class, in ``text_alignment`` only.
+        reasons: reasons why the result is inconclusive, in ``memorisation`` only.
     """
 
     key: str
@@ -110,7 +110,7 @@ class Section:
 
 
 class Verdict(NamedTuple):
-    """The verdict on memorisation: its kind (``good``, ``bad`` or ``unknown``), a title and a sentence."""
+    """The verdict on memorisation, with a kind (``good``, ``bad`` or ``unknown``), a title and a sentence."""
 
     kind: str
     title: str
@@ -122,11 +122,11 @@ class ModelEvaluation:
     """The results of one model.
 
     Args:
-        name: the model, as it was named in the call.
-        facts: what it is and how it was trained.
-        sections: the parts of the evaluation, in the order they are shown.
-        warnings: what a reader must know before trusting a figure.
-        memorises: True where memorisation is flagged, False where it is not, None where that is inconclusive.
+        name: the name of the model as passed by the caller.
+        facts: facts about the model and its training, by label.
+        sections: the sections of the evaluation, in display order.
+        warnings: caveats that affect how the figures can be interpreted.
+        memorises: True if memorisation is flagged, False if it is not, None if the result is inconclusive.
     """
 
     name: str
@@ -137,17 +137,17 @@ class ModelEvaluation:
 
     @property
     def figures(self) -> dict[str, Figure]:
-        """All its figures, by key."""
+        """All figures of the model, by key."""
         return {figure.key: figure for section in self.sections for figure in section.figures}
 
     @property
     def classes(self) -> tuple[ClassResult, ...]:
-        """How often the images of each class are recognised."""
+        """The results of each class."""
         return tuple(one for section in self.sections for one in section.classes)
 
     @property
     def passed(self) -> bool | None:
-        """Whether every class passes; None if no pass or fail was asked for."""
+        """Whether every class passes; None if no pass/fail threshold was set."""
         verdicts = [one.passed for one in self.classes]
         return None if not verdicts or None in verdicts else all(verdicts)
 
@@ -167,7 +167,9 @@ class ModelEvaluation:
                 else Verdict("good", "Memorisation not flagged", f"No more {chance}.")
             )
         if not {"memorised", "memorised_own"} & set(self.figures):
-            return Verdict("unknown", "Memorisation not measured", "Whether its images are copies is not known.")
+            return Verdict(
+                "unknown", "Memorisation not measured", "It is unknown whether the model's images are copies."
+            )
         because = f": {'; '.join(self.reasons)}" if self.reasons else ""
         meaning = f"No more {chance}, but copies may have been missed{because}."
         return Verdict("unknown", "Memorisation inconclusive", meaning)
@@ -175,12 +177,12 @@ class ModelEvaluation:
 
 @dataclass(frozen=True)
 class Report:
-    """The results of one or several models, measured alike.
+    """The results of one or more models, measured with the same settings.
 
     Args:
-        data: the folder of images, as it was named in the call.
-        settings: how it was measured: sampling, seed, features, versions.
-        models: one per model.
+        data: the folder of images as passed by the caller.
+        settings: the settings of the evaluation (sampling, seed, features, versions), by label.
+        models: the results of each model.
     """
 
     data: str

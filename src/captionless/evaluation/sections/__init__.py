@@ -1,1 +1,1 @@
-"""The sections of an evaluation, one file each."""
+"""The sections of an evaluation, one module per section."""

@@ -1,4 +1,4 @@
-"""Measure fidelity and diversity: are generated images like real ones, and as varied?"""
+"""Measure fidelity and diversity: are generated images as realistic and as varied as real images?"""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ from captionless.generation.grids import sample_grid
 from captionless.generation.sample import to_images
 
 PAIRS = 8
-"""Real images that the page shows, each over the one generated from it."""
-MORE = "Raise `samples`, or name a folder with more images."
+"""Number of real images that the report shows, each above the image generated from it."""
+MORE = "Increase `samples`, or use a folder with more images."
 
 FORMATS: dict[str, tuple[str, str, bool, int]] = {
     "kid": ("KID × 1000", "lower", False, 1),
@@ -25,21 +25,21 @@ FORMATS: dict[str, tuple[str, str, bool, int]] = {
     "density": ("Density", "higher", False, 2),
     "coverage": ("Coverage", "higher", True, 1),
 }
-"""Each figure's label, the better direction, whether it is a share, and its decimal places."""
+"""For each figure: the label, the better direction, whether it is a share, and the number of decimal places."""
 
 EXPLANATIONS = {
-    "kid": "Unbiased kernel distance between the distributions of features (arXiv:1801.01401). Very sensitive to "
-    "texture: read it on the scale of altered photographs.",
+    "kid": "Unbiased kernel distance between the feature distributions (arXiv:1801.01401). It is very sensitive to "
+    "texture; compare it with the values of altered real images.",
     "cmmd": "Unbiased distance with a Gaussian kernel of width 10 on unit vectors, times 1000 (arXiv:2401.09603).",
-    "precision": "Share of generated images that lie among real ones (arXiv:1904.06991): are they plausible?",
-    "recall": "Share of real images that lie among generated ones (arXiv:1904.06991): is everything covered?",
-    "density": "How deep among real images the generated ones lie (arXiv:2002.09797); about 1 for real images.",
-    "coverage": "Share of real images with a generated one close by (arXiv:2002.09797).",
+    "precision": "Share of generated images within the manifold of real images (arXiv:1904.06991): are they plausible?",
+    "recall": "Share of real images within the manifold of generated images (arXiv:1904.06991): is everything covered?",
+    "density": "How densely real images surround the generated images (arXiv:2002.09797); about 1 for real images.",
+    "coverage": "Share of real images with a generated image nearby (arXiv:2002.09797).",
 }
 
 
 def fidelity_section(context: EvaluationContext) -> Section:
-    """Compare images generated from real images' conditions with those real images."""
+    """Compare real images with images generated from their conditions."""
     real, generated, seed = context.real_samples, context.reconstructions, context.config.seed
     asked = "classes" if context.generator.classes else "image vectors"
     some = torch.linspace(0, len(real.pixels) - 1, min(PAIRS, len(real.pixels))).round().long()
@@ -71,22 +71,23 @@ def fidelity_section(context: EvaluationContext) -> Section:
     notes = (
         f"Images are compared by {features.name} ({kind}), at the model's size of {size} pixels.",
         f"Every figure compares one half of the real images with images generated from the {asked} of the other half, "
-        "over many random halves; for comparison, with the other half itself. Ranges hold 95% of the halves.",
+        "over many random halves. The reference compares the two halves of the real images. Ranges contain 95% of the "
+        "splits.",
     )
-    why = f"it needs at least {MINIMUM_MANIFOLD} images, and there are {len(real.pixels)}. {MORE}"
+    why = f"it needs at least {MINIMUM_MANIFOLD} images, but there are {len(real.pixels)}. {MORE}"
     found = {figure.key for figure in figures}
     missing = tuple((shown[0], why) for name, shown in FORMATS.items() if name not in found)
     return Section("fidelity", figures, missing, grids, notes)
 
 
 def alterations(pixels: Tensor) -> list[tuple[str, Tensor]]:
-    """Alter images in several ways whose KID gives a scale: noise, and half the resolution.
+    """Alter images with noise and with half the resolution; the KID of these images serves as a scale.
 
     Args:
         pixels: uint8 (n, channels, size, size).
 
     Returns:
-        For each alteration a description, and the altered images in the shape of ``pixels``.
+        For each alteration, a description and the altered images in the shape of ``pixels``.
     """
     generator = torch.Generator().manual_seed(0)
     found = []

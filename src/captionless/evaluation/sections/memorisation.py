@@ -27,24 +27,25 @@ from captionless.generation.sample import to_images
 
 KEY = "memorisation"
 SHOWN = 8
-"""Number of training images that the page shows, each next to the generated image closest to it."""
+"""Number of training images that the report shows, each next to the generated image closest to it."""
 COPIES = 0.05
-"""If a larger share of held-out images look like copies of training images, they cannot show which share is usual."""
+"""Maximum share of held-out images that may resemble training images; above it they are no valid reference."""
 MOST, HALF = 0.9, 0.5
-"""Shares of the training images: with fewer than the first the report says so, below the second nothing is proven."""
-NO_TRACE = "the folder has none of the images that the model was trained on"
-UNKNOWN = "what the model was trained on is not recorded"
+"""Shares of the training images found in the folder: below the first the report adds a note, below the second the
+result is inconclusive."""
+NO_TRACE = "the folder contains none of the model's training images"
+UNKNOWN = "the model's training images are not recorded"
 
 
 @dataclass(frozen=True)
 class Matches:
-    """A series of images, matched with the training images.
+    """A series of images and their nearest training images.
 
     Args:
-        key: key of its figure in the report.
-        label: what the images were generated from, for the report.
+        key: key of the series' figure in the report.
+        label: description of the conditions that the images were generated from, for the report.
         pixels: the images.
-        neighbours: their nearest training images in ``features`` and in ``pixels``.
+        neighbours: the nearest training images, measured in ``features`` and in ``pixels``.
     """
 
     key: str
@@ -54,7 +55,7 @@ class Matches:
 
     @property
     def share(self) -> Estimate:
-        """The share of images that count as memorised, in pixels or in features."""
+        """The share of images that count as memorised in pixels or in features."""
         flagged = torch.stack([memorised(one) for one in self.neighbours.values()]).any(0)
         return share(int(flagged.sum()), len(flagged))
 
@@ -63,7 +64,7 @@ def memorisation_section(context: EvaluationContext) -> tuple[Section, bool | No
     """Measure how many generated images are copies of training images.
 
     Returns:
-        The section, and whether the model memorises; None where neither is proven.
+        The section, and whether the model memorises (None if the result is inconclusive).
     """
     data, held_out = context.data, len(context.data.held_out)
     if not len(data.seen):
@@ -81,14 +82,14 @@ def memorisation_section(context: EvaluationContext) -> tuple[Section, bool | No
     proven = memorises([one.share for one in series], real, sound=not doubts)
     if real is None or real.n < ENOUGH_HELD_OUT:
         count = real.n if real else "none"
-        doubts.append(f"it takes {ENOUGH_HELD_OUT} held-out images to say what is usual, and there were {count}")
+        doubts.append(f"the reference needs {ENOUGH_HELD_OUT} held-out images, but there were {count}")
     figures = tuple(_figure(one, real) for one in series)
     grids = tuple(_grid(one, data.seen.pixels) for one in series)
     return Section(KEY, figures, grids=grids, notes=tuple(notes), reasons=() if proven else tuple(doubts)), proven
 
 
 def _series(context: EvaluationContext) -> list[tuple[str, str, ImagesWithFeatures]]:
-    """Return key, label and images of each series: from new conditions, and from those of training images."""
+    """Return key, label and images of two series: from new conditions, and from conditions of training images."""
     held_out = len(context.data.held_out)
     new = [samples for samples in (context.prompted, context.reconstructions if held_out else None) if samples]
     own = context.training_samples if held_out else context.reconstructions
@@ -102,14 +103,14 @@ def _series(context: EvaluationContext) -> list[tuple[str, str, ImagesWithFeatur
 
 
 def _match(key: str, label: str, samples: ImagesWithFeatures, training: list[ImagesWithFeatures]) -> Matches:
-    """Find the nearest training images of each image; ``training`` holds the images and perhaps their mirror images."""
+    """Find the nearest training image of each image; ``training`` is [images] or [images, mirror images]."""
     features = nearest(samples.features, *(one.features for one in training))
     pixels = nearest(samples.pixels.flatten(1), *(one.pixels.flatten(1) for one in training))
     return Matches(key, label, samples.pixels, {"features": features, "pixels": pixels})
 
 
 def _caveats(data: EvaluationData, real: Estimate | None) -> tuple[list[str], list[str]]:
-    """Return notes on the images compared with, and the reasons why copies of training images might not be found."""
+    """Return notes on the comparison, and reasons why copies of training images may have been missed."""
     notes, doubts = [], []
     if not data.trained:
         doubts.append(UNKNOWN)
@@ -121,15 +122,15 @@ def _caveats(data: EvaluationData, real: Estimate | None) -> tuple[list[str], li
     if real and real.value > COPIES:
         doubts.append(f"{real.value:.0%} of the held-out images look like copies themselves")
         notes.append(
-            f"{real.value:.0%} of the held-out images are as close to a training image as copies would be. If they are "
-            "copies of training images (resized, or saved again), they are not held out: fidelity to them is too "
-            "high, and they cannot say how many copies are usual."
+            f"{real.value:.0%} of the held-out images are as close to a training image as a copy would be. If they are "
+            "resized or re-encoded training images, they are not really held out. In that case fidelity is "
+            "overestimated, and the share of copies among them is not a valid reference."
         )
     return notes, doubts
 
 
 def _figure(matches: Matches, real: Estimate | None) -> Figure:
-    reference = " For comparison: the same share of real images that were not trained on." if real else ""
+    reference = " The reference is the same share for held-out real images." if real else ""
     return Figure(
         matches.key,
         f"Memorised, {matches.label}",
@@ -137,14 +138,14 @@ def _figure(matches: Matches, real: Estimate | None) -> Figure:
         real,
         "lower",
         percent=True,
-        explanation="Share of images less than a third as far from the nearest training image (or its mirror image) as "
-        "from the second nearest, in pixels or in features (arXiv:2310.02664); near-duplicates of the nearest are left "
-        f"out.{reference}",
+        explanation="Share of images whose distance to the nearest training image (or its mirror image) is less than a "
+        "third of the distance to the second nearest, in pixels or in features (arXiv:2310.02664). Near-duplicates of "
+        f"the nearest image are ignored.{reference}",
     )
 
 
 def closest_pairs(matches: Matches) -> list[tuple[int, int, float]]:
-    """Return (generated index, training index, ratio of distances) of the closest pairs, closest first.
+    """Return (generated index, training index, distance ratio) of the closest pairs in ascending order of the ratio.
 
     Each training image appears only once.
     """
@@ -158,7 +159,7 @@ def closest_pairs(matches: Matches) -> list[tuple[int, int, float]]:
 
 
 def _grid(matches: Matches, training: Tensor) -> ImageGrid:
-    """Draw the images closest to a training image, each next to it."""
+    """Draw the generated images closest to training images, each next to its nearest training image."""
     images: list[Image.Image] = []
     labels: list[str] = []
     for i, index, ratio in closest_pairs(matches)[:SHOWN]:
@@ -166,7 +167,7 @@ def _grid(matches: Matches, training: Tensor) -> ImageGrid:
         labels += [f"generated ({ratio:.2f})", "nearest training image"]
     grid = sample_grid(images, labels, columns=8, cell=max(96, training.shape[-1]))
     note = (
-        "The closest first: the distance to the nearest training image over that to the second, in pixels or in "
-        "features; below 0.33 counts as memorised."
+        "Closest pairs first. The number is the distance to the nearest training image divided by the distance to the "
+        "second nearest, in pixels or in features; values below 0.33 count as memorised."
     )
     return ImageGrid(f"Nearest training images, {matches.label}", grid, note)

@@ -28,32 +28,32 @@ from captionless.generation.prompts import label_prompt
 from captionless.generation.sample import to_images
 
 KEY = "text_alignment"
-NO_PROMPTS = "there are no `prompts`, and no sub-folders whose names could serve as prompts"
+NO_PROMPTS = "there are no `prompts`, and no sub-folders whose names could be used as prompts"
 FEW = 10
-"""Prompts below which the spread over prompts is no estimate of a range."""
+"""Number of prompts below which the spread over prompts underestimates the range."""
 GRID_ROWS, GRID_COLUMNS = 20, 8
 
 
 def text_alignment_section(context: EvaluationContext) -> Section:
-    """Generate images from every prompt, and measure how well they follow it."""
+    """Measure how well the images generated from the prompts follow their prompts."""
     prompts, samples = context.prompts, context.prompted
     if prompts is None or samples is None:
         return Section(KEY, missing=(("Text alignment", NO_PROMPTS),))
     encoded, recognised = _by_encoder(context, prompts, samples), _by_classifier(context, prompts, samples)
     count, bridge = len(prompts.prompts), context.sampling.bridge
-    notes = [f"{count:,} prompts from {prompts.source}, {prompts.images} images of each, bridge {bridge}."]
+    notes = [f"{count:,} prompts from {prompts.source}, {prompts.images} images per prompt, bridge {bridge}."]
     if count < FEW:
-        notes.append(f"The ranges of cosine and own prompt are too narrow for fewer than {FEW} prompts.")
+        notes.append(f"With fewer than {FEW} prompts, the ranges of cosine gain and R-precision are too narrow.")
     figures, missing = encoded.figures + recognised.figures, encoded.missing + recognised.missing
     return Section(KEY, figures, missing, (_grid(prompts, samples.pixels),), tuple(notes), recognised.classes)
 
 
 def _by_encoder(context: EvaluationContext, prompts: PromptSet, samples: ImagesWithFeatures) -> Section:
-    """Compare images with prompts in the space of a dual encoder: the features' own, or else the model's."""
+    """Compare images with prompts using the features' dual encoder, or else the model's own encoder."""
     features, name = context.features, "Cosine with the prompt, R-precision"
     if context.generator.classes:
-        return Section(KEY, missing=((name, "the model is class-conditional and takes no prompts"),))
-    # Features of images alone have no texts; the model's own encoder has.
+        return Section(KEY, missing=((name, "the model is class-conditional and does not accept prompts"),))
+    # Features of an image-only model do not support texts; the model's own encoder does.
     encoder = context.generator.encoder if features.encode_texts is None else None
     encode_texts = encoder.encode_texts if encoder else features.encode_texts
     texts = F.normalize(encode_texts([prompt.text for prompt in prompts.prompts]), dim=1)  # type: ignore[misc]
@@ -64,17 +64,17 @@ def _by_encoder(context: EvaluationContext, prompts: PromptSet, samples: ImagesW
     except TooFewError as error:
         return Section(KEY, missing=((name, str(error)),))
     gain_real, precision_real = _of_real_images(context, prompts, encoder, texts)
-    reference = " For comparison: real images with the prompt of their own label." if gain_real else ""
-    own = ", the model's own encoder: not independent" if encoder or not features.independent else ""
-    by = f"{reference} By {(encoder or features).name}{own}."
+    reference = " The reference is real images with the prompt of their own label." if gain_real else ""
+    own = ", the model's own encoder, so not independent" if encoder or not features.independent else ""
+    by = f"{reference} Measured with {(encoder or features).name}{own}."
     gain_figure = Figure(
         "cosine_gain",
         "Cosine with the prompt, above shuffled",
         gain,
         gain_real,
         digits=3,
-        explanation="Mean cosine of each image with its own prompt, minus that with the other prompts; 0 is no better "
-        f"than chance.{by}",
+        explanation="Mean cosine similarity of images to their own prompt, minus the similarity to other prompts; 0 is "
+        f"no better than chance.{by}",
     )
     precision_figure = Figure(
         "r_precision",
@@ -82,8 +82,8 @@ def _by_encoder(context: EvaluationContext, prompts: PromptSet, samples: ImagesW
         precision,
         precision_real,
         percent=True,
-        explanation=f"How often an image's own prompt is the closest to it among {choices}; {100 / choices:.1f}% by "
-        f"chance.{by}",
+        explanation=f"How often an image is closer to its own prompt than to {choices - 1} other prompts; "
+        f"{100 / choices:.1f}% by chance.{by}",
     )
     return Section(KEY, (gain_figure, precision_figure))
 
@@ -91,7 +91,7 @@ def _by_encoder(context: EvaluationContext, prompts: PromptSet, samples: ImagesW
 def _measures(
     encoder: Encoder | None, samples: ImagesWithFeatures, texts: Tensor, owner: Tensor
 ) -> tuple[Estimate, Estimate]:
-    """Return the gain of cosine and the R-precision of images whose prompts are ``owner`` (n,) of ``texts`` (m, d)."""
+    """Return the cosine-similarity gain and the R-precision of images; the prompt of image i is ``texts[owner[i]]``."""
     images = F.normalize(encoder.encode_images(to_images(samples.pixels)) if encoder else samples.features, dim=1)
     return cosine_gain(images, texts, owner), r_precision(images, texts, owner)
 
@@ -99,9 +99,9 @@ def _measures(
 def _of_real_images(
     context: EvaluationContext, prompts: PromptSet, encoder: Encoder | None, texts: Tensor
 ) -> tuple[Estimate | None, Estimate | None]:
-    """Measure real images under the prompt of their own label.
+    """Measure real images with the prompt of their own label.
 
-    Return (None, None) if a prompt says more than a label: how well a real image should fit it is not known.
+    Return (None, None) if a prompt contains more than a label, because real images need not match such prompts.
     """
     indices = {prompt.label: i for i, prompt in enumerate(prompts.prompts)}
     if any(prompt.label is None or prompt != label_prompt(prompt.label) for prompt in prompts.prompts):
@@ -114,7 +114,7 @@ def _of_real_images(
 
 
 def _by_classifier(context: EvaluationContext, prompts: PromptSet, samples: ImagesWithFeatures) -> Section:
-    """Let the reference classifier name the images of the prompts with labels."""
+    """Classify the images of prompts that have a label with the reference classifier."""
     classifier, name = context.classifier, "Recognised as asked"
     if isinstance(classifier, str):
         return Section(KEY, missing=((name, classifier),))
@@ -122,7 +122,7 @@ def _by_classifier(context: EvaluationContext, prompts: PromptSet, samples: Imag
     labels = [prompt.label for prompt in prompts.prompts]
     strange = sorted({label for label in labels if label and label not in indices})
     usable = sum(label in indices for label in labels)
-    why = "the folder has no such label, or too few images of it"
+    why = "the folder has no images with this label, or too few"
     missing = ((f"{name}, for {', '.join(strange[:5])}", why),) if strange else ()
     if not usable:
         return Section(KEY, missing=missing)
@@ -138,8 +138,8 @@ def _by_classifier(context: EvaluationContext, prompts: PromptSet, samples: Imag
         classifier.ceiling(wanted),
         percent=True,
         explanation="A small network, trained on the pixels of the folder's images and independent of the encoder, "
-        "recognises what was asked for. For comparison: its accuracy on held-out real images of the same labels, "
-        f"in the same proportions. The range is for other {'noise' if few else 'prompts of the kind'}.",
+        "recognises the requested class. The reference is its accuracy on held-out real images with the same class "
+        f"proportions. The range is over {'noise' if few else 'similar prompts'}.",
     )
     results = class_results(classifier, predicted, wanted, context.config.passing)
     return Section(KEY, (figure,), missing, classes=results)
@@ -148,14 +148,14 @@ def _by_classifier(context: EvaluationContext, prompts: PromptSet, samples: Imag
 def class_results(
     classifier: ReferenceClassifier, predicted: Tensor, wanted: Tensor, passing: Passing | None
 ) -> tuple[ClassResult, ...]:
-    """Return how often each class that was asked for is recognised, and whether that is enough.
+    """Return how often each requested class is recognised, and whether it reaches the pass/fail threshold.
 
     Args:
         classifier: the reference classifier.
-        predicted: index of the class that each image was recognised as, (n,).
-        wanted: index of the class that each image was to show, (n,).
-        passing: the share required of every class; ``ceiling`` requires the share recognised of the class's real
-            images (1 if it was not tested on any).
+        predicted: index of the predicted class of each image, (n,).
+        wanted: index of the requested class of each image, (n,).
+        passing: pass/fail threshold for the recognised share of every class; ``ceiling`` uses the classifier's accuracy
+            on real images of the class (1 if there are no such test images).
     """
     found = []
     for index in wanted.unique().tolist():  # type: ignore[no-untyped-call]
@@ -168,7 +168,7 @@ def class_results(
 
 
 def _grid(prompts: PromptSet, pixels: Tensor) -> ImageGrid:
-    """Draw the images of prompts, evenly chosen where there are many."""
+    """Draw the images of the prompts, or of evenly spaced prompts if there are many."""
     each, texts = prompts.images, [prompt.text for prompt in prompts.prompts]
     step = max(1, len(texts) // GRID_ROWS)
     shown = range(0, len(texts), step)[:GRID_ROWS]
