@@ -97,7 +97,7 @@ def test_held_out_images_that_are_copies_leave_a_doubt() -> None:
     found, verdict = section(data=split(seen, held_out), images=copies_of(seen.pixels))
     assert verdict is None
     assert "look like copies themselves" in found.reasons[0]
-    assert "they are not held out" in found.notes[0]
+    assert "they are not really held out" in found.notes[0]
 
 
 @pytest.mark.parametrize(("trained", "why"), [({"gone": "gone"}, NO_TRACE), ({}, UNKNOWN)])

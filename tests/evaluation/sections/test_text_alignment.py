@@ -98,7 +98,7 @@ def test_features_of_images_alone_leave_prompts_to_the_models_own_encoder() -> N
     both = text_alignment_section(
         made(*map(label_prompt, KINDS), features=Features("both", True, pixel_features, encode))
     )
-    assert both.figures[0].explanation.endswith("By both.")
+    assert both.figures[0].explanation.endswith("Measured with both.")
 
 
 def test_one_prompt_alone_cannot_be_told_from_others() -> None:
