@@ -163,7 +163,7 @@ def test_a_prompt_in_a_long_list_is_sampled_as_when_it_is_asked_for_alone(paint:
 def test_a_full_disk_costs_nothing_that_was_there(
     run: Run, model: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert run("generate", "a", "--steps", "1", "--model", model) == 0
+    assert run("generate", "a rose", "--steps", "1", "--model", model) == 0
     before = {path: path.read_bytes() for path in tmp_path.rglob("*.*") if path.is_file()}
 
     def full(*_: object, **__: object) -> None:
@@ -171,7 +171,7 @@ def test_a_full_disk_costs_nothing_that_was_there(
 
     monkeypatch.setattr(Image.Image, "save", full)
     capsys.readouterr()
-    assert run("generate", "a", "--steps", "1", "--model", model) == 2
+    assert run("generate", "a rose", "--steps", "1", "--model", model) == 2
     assert "No space left on device" in one_line(capsys.readouterr().err)
     assert {path: path.read_bytes() for path in tmp_path.rglob("*.*") if path.is_file()} == before
 
@@ -453,3 +453,14 @@ def test_bad_input_is_answered_by_one_line_and_exit_code_2(
     assert line.startswith("captionless: ")
     assert names in line
     assert sorted(tmp_path.rglob("*")) == before
+
+
+def test_an_unfamiliar_prompt_is_generated_with_one_line_about_it(
+    run: Run, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    quick = ["--steps", "1", "--upsample-steps", "1", "--out", str(tmp_path / "flowers")]
+    assert run("generate", "a rose", "a cat", *quick) == 0
+    remarks = [line for line in capsys.readouterr().err.splitlines() if "unfamiliar" in line]
+    assert len(remarks) == 1
+    assert "a cat" in remarks[0]
+    assert "daisies" in remarks[0]
