@@ -460,7 +460,7 @@ def test_an_unfamiliar_prompt_is_generated_with_one_line_about_it(
 ) -> None:
     quick = ["--steps", "1", "--upsample-steps", "1", "--out", str(tmp_path / "flowers")]
     assert run("generate", "a rose", "a cat", *quick) == 0
-    remarks = [line for line in capsys.readouterr().err.splitlines() if "unfamiliar" in line]
+    remarks = [line for line in capsys.readouterr().err.splitlines() if " is unfamiliar: " in line]
     assert len(remarks) == 1
     assert "a cat" in remarks[0]
     assert "daisies" in remarks[0]
