@@ -76,7 +76,7 @@ BAD = [
     (["train", "photos", "--out", "x", "--from", "nowhere"], "nowhere does not exist"),
     (["train", "photos", "--out", "photos/0.png"], "is inside photos"),
     (["train", "empty", "--out", "x"], "empty"),
-    (["train", "photos", "--out", "x", "--classes"], "make no class"),
+    (["train", "photos", "--out", "x", "--classes"], "form no class"),
     (["train", "photos", "--out", "x", "--classes", "--encoder", "bundled"], "--encoder applies only"),
     (["train", "photos", "--out", "x", "--classes", "--vectors", "clip.csv"], "--vectors applies only"),
     (

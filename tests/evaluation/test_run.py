@@ -242,7 +242,7 @@ def test_models_of_other_encoders_and_sizes_are_not_compared_without_a_warning(p
     ("options", "said"),
     [
         ({"data": Path("nowhere")}, "there is no folder nowhere"),
-        ({"out": "/proc/nowhere"}, "`out` /proc/nowhere cannot be written"),
+        ({"out": "/proc/nowhere"}, "`out=/proc/nowhere` cannot be written"),
         ({"prompts": "nowhere.txt"}, "nowhere.txt"),
         ({"features": "./nowhere"}, "neither a folder nor a hub id"),
         ({"labels": "nowhere.csv"}, "nowhere.csv"),

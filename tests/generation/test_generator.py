@@ -94,7 +94,9 @@ def test_every_sampler_and_bridge_paints(sampler: str, bridge: str, painter: Gen
 def test_the_verbs_of_the_package_compose_and_edit(painter: Generator) -> None:
     photo = Image.new("RGB", (20, 30), "red")
     near = captionless.Edit(photo, strength=1e-3)
-    (image,) = painter.generate("a rose", sampling=QUICK, composition=captionless.Composition(negative="a"), edit=near)
+    (image,) = painter.generate(
+        "a rose", sampling=QUICK, composition=captionless.Composition(negative="red"), edit=near
+    )
     assert levels(image, photo.resize((8, 8))) <= 3
 
 
