@@ -12,7 +12,10 @@ class EmbedOptions(Config):
     """The inputs and outputs of `captionless embed`."""
 
     folder: Path = setting(..., "A folder of images, searched recursively.", flag="", metavar="FOLDER")
-    encoder: str = setting("auto", "bundled, a Hugging Face id or a folder; auto chooses an encoder for the images.")
+    encoder: str = setting(
+        "auto",
+        "The encoder: bundled, a Hugging Face id or a local folder; auto takes the bundled one for flowers, else CLIP.",
+    )
     csv: Path | None = setting(
         None, "Also write the vectors to a table (path, then the vector's elements).", metavar="FILE"
     )

@@ -66,12 +66,12 @@ class Familiarity:
 
 @dataclass(frozen=True)
 class ImageSubject:
-    """The subject of the training images, estimated with common words.
+    """The subject of the training images, estimated by comparing them with a vocabulary of everyday words.
 
     Attributes:
-        threshold: texts with a lower similarity to the training images are unrelated to them; None if the images are so
-            diverse that unrelated texts cannot be detected.
-        nearest: the three common words most similar to the training images, in descending order.
+        threshold: texts whose similarity to the training images is below this are treated as unrelated; None if the
+            images are too diverse to tell.
+        nearest: the three everyday words most similar to the training images, most similar first.
     """
 
     threshold: float | None

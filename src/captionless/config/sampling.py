@@ -122,13 +122,13 @@ class SamplingConfig(Config):
         low, high = value or (0.0, 1.0)
         if info.field_name == "guidance_interval" and not 0 <= low < high <= 1:
             raise ValueError(
-                f"`guidance_interval` must be two times with 0 <= low < high <= 1, not {low},{high}. Try "
-                "`guidance_interval=0.1,0.9`."
+                f"`guidance_interval` must be a pair of diffusion times low,high with 0 <= low < high <= 1, not "
+                f"{low},{high}. Try `guidance_interval=0.1,0.9`."
             )
         if info.field_name == "guidance_levels" and not 0 < low < high:
             raise ValueError(
-                f"`guidance_levels` must be two noise levels with 0 < low < high, not {low},{high}. Leave "
-                "`guidance_levels` out to use the default."
+                f"`guidance_levels` must be a pair of noise levels low,high with 0 < low < high, not {low},{high}. "
+                "Leave `guidance_levels` out to use the default."
             )
         return value
 

@@ -55,7 +55,7 @@ class Edit:
         if not mask_tensor(self.mask, min(self.mask.size)).any():
             raise CaptionlessError(
                 "`mask` is black everywhere in the photograph's central square, so nothing would change. "
-                "Paint the part that should change white.",
+                "Use white to mark the area that should change.",
                 parameter="mask",
             )
 

@@ -38,9 +38,11 @@ def super_resolution_denoiser(
 
 
 def course_denoiser(condition_width: int = 512, channels: int = 3) -> DenoiserConfig:
-    """Return the U-Net of introductory courses, with ``down_chs = (256, 256, 512)``, GELU and no attention.
+    """Return the U-Net that introductory courses on diffusion use: channels 256, 256 and 512, no attention.
 
-    ``condition_width`` corresponds to ``c_embed_dim`` there: 10 for classes, 512 for CLIP embeddings.
+    Args:
+        condition_width: features of the condition: the number of classes, or 512 for CLIP embeddings.
+        channels: of the images, 1 or 3.
     """
     return DenoiserConfig(
         channels,

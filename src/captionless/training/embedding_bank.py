@@ -50,8 +50,8 @@ def _inherited(start: Start, out: Path) -> Tensor | None:
     return torch.cat([ancestor.bank, ancestor.inherited])
 
 
-def _some(vectors: Tensor, most: int, seed: int) -> Tensor:
-    """Return a random subset of ``most`` vectors, or all if there are fewer."""
-    if len(vectors) <= most:
+def _some(vectors: Tensor, limit: int, seed: int) -> Tensor:
+    """Return a random sample of at most ``limit`` vectors, drawn without replacement."""
+    if len(vectors) <= limit:
         return vectors
-    return vectors[torch.randperm(len(vectors), generator=step_generator(seed, -2, 0))[:most]]
+    return vectors[torch.randperm(len(vectors), generator=step_generator(seed, -2, 0))[:limit]]

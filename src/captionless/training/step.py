@@ -67,7 +67,7 @@ def step_loss(
 
 
 def step_generator(seed: int, process: int, images_seen: int) -> torch.Generator:
-    """Return the generator of one step, seeded only with the three arguments."""
+    """Return the random number generator of one training step; a resumed run draws the same numbers as before."""
     # Large odd factors spread neighbouring triples over the seeds; PyTorch uses only 32 bits of a seed.
     mixed = seed * 0x9E3779B97F4A7C15 + (process + 1) * 0xC2B2AE3D27D4EB4F + images_seen * 0x165667B19E3779F9
     return torch.Generator().manual_seed(mixed % 2**32)

@@ -83,16 +83,17 @@ def percentiles(draws: Sequence[float] | Tensor, n: int, value: float | None = N
 
 
 def cluster_mean(scores: Tensor, cluster: Tensor, seed: int, draws: int = 1000) -> Estimate:
-    """Return the mean score with a range from the cluster bootstrap, which resamples whole clusters.
+    """Return the mean score and its 95% confidence interval from a cluster bootstrap.
 
-    Images of the same prompt resemble each other, so prompts are resampled instead of images. With few clusters the
-    range is too narrow: it covers the true mean 90% of the time with 10 clusters, 85% with 5, and 50% with 2.
+    Images of the same prompt resemble each other, so whole prompts (clusters) are resampled rather than single images.
+    With few clusters the interval is too narrow: its actual coverage is about 90% with 10 clusters, 85% with 5, and 50%
+    with 2.
 
     Args:
-        scores: the score of each image, (n,).
-        cluster: the cluster of each image as an arbitrary integer, (n,).
+        scores: one score per image, (n,).
+        cluster: the cluster id of each image, any integers, (n,).
         seed: seed of the bootstrap.
-        draws: number of bootstrap samples.
+        draws: number of bootstrap resamples.
     """
     scores = scores.double()
     names, index = torch.unique(cluster, return_inverse=True)

@@ -69,7 +69,7 @@ class ClassResult:
 
     @property
     def taken_for(self) -> str:
-        """The three most frequent wrong classes with their counts, as text."""
+        """The three classes that samples of this class are most often mistaken for, with counts, as text."""
         return ", ".join(f"{label} ({n})" for label, n in list(self.mistaken.items())[:3])
 
     @property
