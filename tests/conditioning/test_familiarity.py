@@ -62,7 +62,7 @@ def test_each_prompt_is_judged_alone() -> None:
 
 
 def test_an_encoder_without_vocabulary_is_asked_how_close_texts_are_to_the_images() -> None:
-    bank = F.normalize(unit_vectors(1, width=64, seed=1) + 0.5 * unit_vectors(40, width=64, seed=2), dim=1)
+    bank = F.normalize(unit_vectors(1, width=64, seed=1) + 0.5 * unit_vectors(120, width=64, seed=2), dim=1)
     familiarity = general(bank, ["rose", "tulip", "daisy"])
     prompts = ["a red rose", "a spaceship"]
     (remark,) = familiarity.remarks(prompts, familiarity.encoder.encode_texts(prompts))
@@ -74,6 +74,11 @@ def test_images_of_everything_make_no_prompt_unfamiliar() -> None:
     familiarity = general(unit_vectors(500, width=8, seed=3), [])
     assert familiarity.images.threshold is None
     assert familiarity.remarks(["anything"], unit_vectors(1)) == []
+
+
+def test_few_images_make_no_prompt_unfamiliar() -> None:
+    bank = F.normalize(unit_vectors(1, width=64, seed=1) + 0.5 * unit_vectors(99, width=64, seed=2), dim=1)
+    assert general(bank, ["rose", "tulip", "daisy"]).images.threshold is None
 
 
 def test_closeness_is_the_mean_cosine_to_the_four_nearest_images() -> None:

@@ -1,6 +1,7 @@
 """The contract of captionless.generation.generator: from words to pictures."""
 
 import re
+import warnings
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -305,6 +306,9 @@ def test_an_unfamiliar_prompt_is_sampled_with_a_warning(model: Model) -> None:
         images = painter.generate(["a rose", "a cat"], n=2, sampling=QUICK)
     assert len(images) == 4
     assert len(warned) == 1
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", UnfamiliarPrompt)
+        painter.generate("a rose", sampling=QUICK, composition=Composition(negative="yellow"))
 
 
 def test_the_mean_of_texts_is_that_of_prompts_about_the_training_images(model: Model, tmp_path: Path) -> None:

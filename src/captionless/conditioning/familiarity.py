@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 
 UNKNOWN_SHARE = 1 / 3
 """A prompt is unfamiliar if at least this fraction of its words is unknown."""
+MIN_IMAGES = 100
+"""With fewer training images, texts about their subject and other texts have much the same similarity."""
 NEAREST = 4
 """Number of nearest training images over which the cosine similarity of a text is averaged."""
 
@@ -89,11 +91,11 @@ def find_image_subject(encoder: Encoder, bank: Tensor) -> ImageSubject:
     Most words are unrelated to images of a narrow subject. A text is considered unrelated if its similarity is below
     the 75th percentile of the words. This threshold is cautious, because the similarity of short texts about the
     subject is often not much higher. The subject is narrow if the similarity of some word exceeds the median by more
-    than twice the distance between the median and the 5th percentile.
+    than twice the distance between the median and the 5th percentile, and there are enough images to tell.
     """
     scores = closeness(encoder.encode_texts([f"a photo of a {word}" for word in VOCABULARY]), bank)
     median, spread = scores.median(), scores.median() - scores.quantile(0.05)
-    narrow = bool(scores.max() > median + 2 * spread)
+    narrow = len(bank) >= MIN_IMAGES and bool(scores.max() > median + 2 * spread)
     nearest = tuple(VOCABULARY[i] for i in scores.topk(3).indices.tolist())
     return ImageSubject(float(scores.quantile(0.75)) if narrow else None, nearest)
 

@@ -140,7 +140,8 @@ class Generator:
             bridge_data = replace(bridge_data, text_mean=self.text_mean)
         texts = {text: i for i, text in enumerate(dict.fromkeys(prompts))}
         vectors = self.encoder.encode_texts(list(texts))
-        self.familiarity.warn(list(texts), vectors)
+        if seeds is not None:  # what a prompt is combined with, such as "yellow", need not name a subject
+            self.familiarity.warn(list(texts), vectors)
         return to_condition(vectors[[texts[text] for text in prompts]], bridge_data, sampling, seeds)
 
     @keywords(SamplingConfig)
