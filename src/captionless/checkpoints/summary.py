@@ -23,7 +23,7 @@ def model_facts(config: ModelConfig, denoiser: Denoiser) -> dict[str, str]:
         **condition,
         "Trained on": f"{training.train_images:,} images of the folder {training.folder} ({training.held_out:,} more "
         "held out)",
-        "Training": f"{training.images_seen:,} images seen in {training.minutes:.0f} minutes, initialised from "
+        "Training": f"{training.images_seen:,} images seen in {training.minutes:.0f} min, initialised from "
         f"{training.initialised_from or 'random weights'}",
     }
 
