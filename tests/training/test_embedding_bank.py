@@ -61,7 +61,7 @@ def test_own_vectors_come_first_where_there_is_little_room(ancestor: Path, tmp_p
 
 def test_a_resumed_run_keeps_what_it_inherited_though_the_ancestor_is_gone(tmp_path: Path) -> None:
     save_tensors(tmp_path / BANK, {"vectors": unit_vectors(7), "inherited": unit_vectors(3, seed=9)})
-    bank = embedding_bank(dataset(unit_vectors(7)), Start(initialised_from="gone", resumed=True), tmp_path, 0)
+    bank = embedding_bank(dataset(unit_vectors(7)), Start(tiny.model().config, "gone", resumed=True), tmp_path, 0)
     torch.testing.assert_close(bank["inherited"].float(), unit_vectors(3, seed=9), atol=1e-3, rtol=0)
 
 

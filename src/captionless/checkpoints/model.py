@@ -65,7 +65,7 @@ def load_model(name: str | Path) -> Model:
     denoiser = Denoiser(config.denoiser)
     _load_weights(denoiser, read_tensors(folder / WEIGHTS), folder / WEIGHTS)
     base = _load_base(folder, config)
-    bank, inherited = (base.bank, base.inherited) if base else _read_bank(folder, config)
+    bank, inherited = (base.bank, base.inherited) if base else read_bank(folder, config)
     return Model(str(name), config, denoiser.eval().requires_grad_(False), bank, base, inherited)
 
 
@@ -81,7 +81,7 @@ def _load_base(folder: Path, config: ModelConfig) -> Model | None:
     return base
 
 
-def _read_bank(folder: Path, config: ModelConfig) -> tuple[Tensor, Tensor]:
+def read_bank(folder: Path, config: ModelConfig) -> tuple[Tensor, Tensor]:
     """Return the vectors of the model's own training images, and those inherited from the models it started from."""
     none = torch.empty(0, config.condition_width)
     if config.encoder is None:

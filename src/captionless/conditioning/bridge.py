@@ -9,7 +9,7 @@ embeddings, from which each generated image draws its condition.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -147,7 +147,10 @@ def to_condition(
     config = config or SamplingConfig()
     match config.bridge:
         case "nearest":
-            found = nearest(text, bridge_data.bank, config.neighbours, config.mean_shift_iterations)
+            # The images of a prompt share one search.
+            distinct, rows = torch.unique(text, dim=0, return_inverse=True)
+            found = nearest(distinct, bridge_data.bank, config.neighbours, config.mean_shift_iterations)
+            found = replace(found, indices=found.indices[rows], weights=found.weights[rows])
             return found.centre() if seeds is None else found.draw(config.variety, seeds)
         case "mean":
             if bridge_data.text_mean is None:

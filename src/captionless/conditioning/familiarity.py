@@ -73,7 +73,8 @@ class ImageSubject:
     Attributes:
         threshold: texts whose similarity to the training images is below this are treated as unrelated; None if the
             images are too diverse to tell.
-        nearest: the three everyday words most similar to the training images, most similar first.
+        nearest: the three everyday words most similar to the training images, most similar first; empty if there are
+            too few images.
     """
 
     threshold: float | None
@@ -93,9 +94,11 @@ def find_image_subject(encoder: Encoder, bank: Tensor) -> ImageSubject:
     subject is often not much higher. The subject is narrow if the similarity of some word exceeds the median by more
     than twice the distance between the median and the 5th percentile, and there are enough images to tell.
     """
+    if len(bank) < MIN_IMAGES:
+        return ImageSubject(None, ())
     scores = closeness(encoder.encode_texts([f"a photo of a {word}" for word in VOCABULARY]), bank)
     median, spread = scores.median(), scores.median() - scores.quantile(0.05)
-    narrow = len(bank) >= MIN_IMAGES and bool(scores.max() > median + 2 * spread)
+    narrow = bool(scores.max() > median + 2 * spread)
     nearest = tuple(VOCABULARY[i] for i in scores.topk(3).indices.tolist())
     return ImageSubject(float(scores.quantile(0.75)) if narrow else None, nearest)
 

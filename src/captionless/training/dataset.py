@@ -13,8 +13,7 @@ from torch import Tensor
 
 from captionless.checkpoints.config import base_folder
 from captionless.checkpoints.image_list import HELD_OUT, TRAIN, listed_labels, read_image_list
-from captionless.checkpoints.model import BANK
-from captionless.checkpoints.tensors import read_tensors
+from captionless.checkpoints.model import read_bank
 from captionless.config.training import TrainConfig
 from captionless.data.arrays import ImageArrays, normalise, read_arrays
 from captionless.data.images import is_held_out, write_images_report
@@ -214,8 +213,9 @@ def resumed_dataset(plan: TrainPlan, dataset: Dataset) -> Dataset:
     order = [now[digest] for digest in recorded]
     if order != sorted(order):
         dataset = replace(dataset, train=train.reordered(order))
-    if dataset.encoder and not base_folder(out).is_dir():  # with a base model, the bank contains that model's images
-        bank = read_tensors(out / BANK)["vectors"].float()
+    config = plan.start.config
+    if dataset.encoder and config and not base_folder(out).is_dir():  # a base model's bank holds that model's images
+        bank, _ = read_bank(out, config)
         if len(bank) == len(order) and not torch.allclose(bank, dataset.train.conditions, atol=2e-3):
             raise cannot_resume(out, "the image vectors differ from the recorded ones. Pass the original `vectors`")
     return dataset

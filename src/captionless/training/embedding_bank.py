@@ -7,8 +7,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from captionless.checkpoints.model import BANK, load_model
-from captionless.checkpoints.tensors import read_tensors
+from captionless.checkpoints.model import read_bank
 from captionless.training.dataset import Dataset
 from captionless.training.start import Start, start_folder
 from captionless.training.step import step_generator
@@ -29,25 +28,21 @@ def embedding_bank(dataset: Dataset, start: Start, out: Path, seed: int, most: i
     if dataset.encoder is None or start.base is not None:
         return {}
     own = _some(dataset.train.conditions, most, seed)
-    bank = {"vectors": own}
     inherited = _inherited(start, out)
-    if inherited is not None and not start.resumed:
+    if len(inherited) and not start.resumed:
         inherited = inherited[(inherited @ own.T).amax(1) < SAME_IMAGE]
         inherited = _some(inherited, most - len(own), seed)
-    if inherited is not None and len(inherited):
-        bank["inherited"] = inherited
+    bank = {"vectors": own, "inherited": inherited} if len(inherited) else {"vectors": own}
     return {name: vectors.to(torch.float16) for name, vectors in bank.items()}
 
 
-def _inherited(start: Start, out: Path) -> Tensor | None:
+def _inherited(start: Start, out: Path) -> Tensor:
+    """Return the vectors of earlier images: those that a resumed run already has, or all of the initial model."""
+    if start.config is None or not start.same_condition_space:
+        return torch.empty(0, 0)
     if start.resumed:
-        return read_tensors(out / BANK).get("inherited")
-    if start.initialised_from is None or not start.same_condition_space or start.config is None:
-        return None
-    if start.config.encoder is None:
-        return None
-    ancestor = load_model(start_folder(start.initialised_from, upsamples=False))
-    return torch.cat([ancestor.bank, ancestor.inherited])
+        return read_bank(out, start.config)[1]
+    return torch.cat(read_bank(start_folder(str(start.initialised_from), upsamples=False), start.config))
 
 
 def _some(vectors: Tensor, limit: int, seed: int) -> Tensor:
