@@ -1,0 +1,1 @@
+"""Measure training, sampling, embedding and start-up beside other libraries; see ``benchmarks/README.md``."""
