@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from captionless.encoders import cache as caches
+from captionless.data import parts as parts_module
 from captionless.encoders.cache import VectorCache, cache_folder
 from captionless.errors import CaptionlessError
 
@@ -122,7 +122,7 @@ def test_a_failed_flush_forgets_nothing(tmp_path, monkeypatch):
         raise OSError(28, "No space left on device")
 
     with monkeypatch.context() as patched:
-        patched.setattr(caches, "save_file", full)
+        patched.setattr(parts_module, "save_file", full)
         with pytest.raises(CaptionlessError, match="No space left"):
             cache.flush()
     assert parts(tmp_path) == []

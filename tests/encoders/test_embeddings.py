@@ -67,7 +67,7 @@ def test_every_image_gets_its_row_vector_and_squares(folder):
     assert {size: pixels.shape for size, pixels in result.pixels.items()} == {8: (6, 8, 8, 3), 4: (6, 4, 4, 3)}
     assert np.array_equal(result.pixels[8][1], result.pixels[8][5])
     assert len(set(result.digests)) == 5
-    assert all(not picture.pixels and picture.full is None for picture in result.images)
+    assert all(picture.whole is None and picture.full is None for picture in result.images)
 
 
 def test_identical_images_are_encoded_once_and_named(folder):
@@ -112,13 +112,34 @@ def test_the_encoder_sees_the_images_own_resolution_up_to_twice_its_own(tmp_path
     assert all(image.mode == "RGB" for image in encoder.images)
 
 
-def test_images_are_encoded_in_batches_and_kept_in_the_folder_that_is_named(tmp_path):
+def test_images_are_encoded_in_batches_and_kept_in_the_cache_folder(tmp_path, own_cache):
     zoo.fill(tmp_path / "photos", 18)
     encoder = FakeEncoder()
-    result = embed(tmp_path / "photos", encoder, cache=tmp_path / "cache", batch=4)
+    result = embed(tmp_path / "photos", encoder, batch=4)
     assert encoder.batches == [4, 4, 4, 4, 2]
-    assert len(VectorCache(tmp_path / "cache", encoder.digest)) == 18
-    assert np.allclose(result.vectors, [expected(image.path) for image in result.images], atol=1e-6)
+    assert len(VectorCache(own_cache, encoder.digest)) == 18
+    assert np.allclose(result.vectors, [expected(tmp_path / "photos" / name) for name in result.names], atol=1e-6)
+
+
+def test_a_second_run_opens_no_image(folder, monkeypatch):
+    first = embed(folder, FakeEncoder(), sizes=(8, 4))
+    monkeypatch.setattr("captionless.data.images.read_bytes", None)  # any reading would fail
+    second = embed(folder, FakeEncoder(), sizes=(8, 4))
+    assert (second.names, second.digests, second.computed) == (first.names, first.digests, 0)
+    np.testing.assert_array_equal(second.vectors, first.vectors)
+    np.testing.assert_array_equal(second.pixels[8], first.pixels[8])
+    np.testing.assert_array_equal(second.pixels[4], first.pixels[4])
+
+
+def test_the_vector_of_an_image_depends_on_the_background_exactly_if_it_is_transparent(tmp_path):
+    Image.new("RGBA", (20, 20), (0, 0, 0, 0)).save(tmp_path / "clear.png")
+    Image.new("RGB", (20, 20), (9, 9, 9)).save(tmp_path / "solid.png")
+    embed(tmp_path, FakeEncoder())
+    black = embed(tmp_path, FakeEncoder(), background="black")
+    assert black.computed == 1
+    np.testing.assert_allclose(black.vectors[0], [0, 0, 0, 1])
+    assert embed(tmp_path, FakeEncoder(), background="#000000").computed == 0
+    assert embed(tmp_path, FakeEncoder()).computed == 0
 
 
 def test_an_encoder_may_be_named(tmp_path):
@@ -177,8 +198,8 @@ def test_a_folder_without_images_is_an_error(tmp_path):
         embed(tmp_path, FakeEncoder())
 
 
-def test_more_than_fits_into_memory_is_a_clear_error(folder):
-    with pytest.raises(CaptionlessError, match="do not fit into memory"):
+def test_more_than_fits_on_the_disk_is_a_clear_error(folder):
+    with pytest.raises(CaptionlessError, match="GB in the cache folder"):
         embed(folder, FakeEncoder(), sizes=[10_000_000])
 
 

@@ -16,6 +16,10 @@ class EmbedOptions(Config):
         "auto",
         "The encoder: bundled, a Hugging Face id or a local folder; auto takes the bundled one for flowers, else CLIP.",
     )
+    background: str = setting("white", "Colour behind transparent images, as a name or #rrggbb.")
+    verify: bool = setting(
+        False, "Read every image file again, even if its size and time of change are those of an earlier run."
+    )
     csv: Path | None = setting(
         None, "Also write the vectors to a table (path, then the vector's elements).", metavar="FILE"
     )
@@ -28,12 +32,14 @@ def embed(options: EmbedOptions) -> None:
     """
     folder = options.folder
     with show_progress() as progress:
-        from captionless.encoders.cache import cache_folder
+        from captionless.data.cache import cache_folder
         from captionless.encoders.embeddings import embed as embed_folder
         from captionless.encoders.vector_csv import write_vectors
         from captionless.training.dataset import report_dataset_images
 
-        embedded = embed_folder(folder, options.encoder, progress=progress)
+        embedded = embed_folder(
+            folder, options.encoder, background=options.background, verify=options.verify, progress=progress
+        )
         report_dataset_images(embedded, cache_folder() / "reports" / f"{folder.resolve().name}.csv", print_remark)
         if options.csv is not None:
             write_vectors(options.csv, embedded.names, embedded.vectors)

@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import os
+from collections.abc import Generator, Sequence
 from contextlib import closing
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import numpy as np
-
+from captionless.data.cache import require_space, writable_cache
+from captionless.data.decode import BACKGROUND
+from captionless.data.file_table import FileTable
 from captionless.data.folder import find_images
-from captionless.data.images import ImageFile, Pixels, SkippedFile, read_images
-from captionless.errors import CaptionlessError
+from captionless.data.image_cache import ImageCache
+from captionless.data.images import ImageFile, Pixels, SkippedFile, decode_files, require_usable
 from captionless.progress import Progress, Silent
 
 if TYPE_CHECKING:
@@ -25,7 +27,20 @@ class ImageArrays:
     """The usable images of a folder as arrays, in the order of `find_images`."""
 
     entries: list[ImageFile | SkippedFile]  # one per file of the folder; images have no pixels here
-    pixels: dict[int, Pixels]  # by size: the n usable images, uint8 (n, size, size, 3), or (n, size, size, 1) in grey
+    sizes: tuple[int, ...]
+    grey: bool
+    cache: ImageCache
+    progress: Progress
+
+    @cached_property
+    def pixels(self) -> dict[int, Pixels]:
+        """By size, the n usable images, uint8 (n, size, size, 3), or (n, size, size, 1) in grey; memory-mapped."""
+        return {size: self.squares(size) for size in self.sizes}
+
+    def squares(self, size: int, rows: Sequence[int] | None = None) -> Pixels:
+        """Return the squares of the images with the given row indices, or of all images; see ``pixels``."""
+        images = self.images if rows is None else [self.images[row] for row in rows]
+        return self.cache.squares(images, size, grey=self.grey, advance=self.progress.advance)
 
     @cached_property
     def images(self) -> list[ImageFile]:
@@ -65,53 +80,85 @@ class ImageArrays:
         return rows
 
 
+class Visitor:
+    """Sees every usable image while a folder is read; subclasses do something with it."""
+
+    full = 0
+    """Maximum side of ``ImageFile.full`` in pixels; 0 if the visitor does not need it."""
+
+    def needs_pixels(self, image: ImageFile) -> bool:
+        """Return whether an image must be decoded although its file is known."""
+        return False
+
+    def visit(self, image: ImageFile) -> str:
+        """Look at an image, in the order of `find_images`; a reason that is returned makes it a skipped file."""
+        return ""
+
+
 def read_arrays(
     folder: str | Path,
     sizes: Sequence[int],
     *,
     grey: bool = False,
-    full: int = 0,
-    visit: Callable[[ImageFile], str] | None = None,
+    background: str = BACKGROUND,
+    verify: bool = False,
+    visitor: Visitor | None = None,
     progress: Progress | None = None,
 ) -> ImageArrays:
     """Read the images of a folder, crop them to their centre square and resize them.
+
+    Decoded images are kept in the cache folder, and files whose size and time of change are known are not read again.
 
     Args:
         folder: the folder of images, searched recursively.
         sizes: side lengths of the square images, in pixels.
         grey: return one channel instead of three.
-        full: if not 0, ``visit`` also receives each image at its original resolution; see `read_images`.
-        visit: called with each usable image, including its pixels, in order. If it returns a non-empty string, the
-            image is skipped for that reason.
+        background: colour behind transparent images: a name or #rrggbb.
+        verify: read every file again, to notice changes that left size and time as they were.
+        visitor: receives each usable image in order.
         progress: receives the number of files read.
 
     Raises:
-        CaptionlessError: the folder does not exist or has no usable image, or the images do not fit into memory.
+        CaptionlessError: the folder does not exist or has no usable image, the background is not a colour, or the disk
+            of the cache folder is full.
     """
-    files, progress = find_images(folder), progress or Silent()
-    try:
-        # Allocated for all files; the operating system commits memory only for the rows that are written.
-        arrays = {size: np.empty((len(files), size, size, 1 if grey else 3), np.uint8) for size in sizes}
-    except MemoryError as error:
-        raise CaptionlessError(
-            f"{len(files):,} images of {max(sizes)} x {max(sizes)} pixels do not fit into memory. Choose a smaller "
-            "image size, or a folder with fewer images."
-        ) from error
+    files, progress, visitor = find_images(folder), progress or Silent(), visitor or Visitor()
+    root, cache = Path(os.path.abspath(folder)), writable_cache(progress.say)
+    images = ImageCache(cache, root, sizes, visitor.full, background)
+    require_space(cache, len(files), sizes)
+    table = FileTable(cache, root, verify=verify)
+    known = {file: one for file in files if (one := table.find(file)) and not _needs_pixels(one, visitor)}
+
+    def decode() -> Generator[ImageFile | SkippedFile, None, None]:
+        for entry in decode_files(root, [file for file in files if file not in known], images.decoding):
+            if isinstance(entry, ImageFile):
+                images.keep(entry)
+            table.remember(entry)
+            yield entry
+
     entries: list[ImageFile | SkippedFile] = []
-    count = 0
-    with closing(read_images(folder, sizes, grey=grey, full=full, files=files)) as found:
-        for entry in found:
-            if isinstance(entry, SkippedFile):
-                entries.append(entry)
-            elif reason := visit(entry) if visit else "":
-                entries.append(SkippedFile(entry.path, entry.name, reason, entry.notes))
-            else:
-                for size, pixels in entry.pixels.items():
-                    arrays[size][count] = pixels
-                entries.append(replace(entry, pixels={}, full=None))
-                count += 1
-            progress.advance("Reading images", len(entries), len(files))
-    return ImageArrays(entries, {size: pixels[:count] for size, pixels in arrays.items()})
+    try:
+        with closing(decode()) as decoded:
+            for entry in require_usable(root, (known.get(file) or next(decoded) for file in files)):
+                entries.append(_visited(entry, visitor))
+                progress.advance("Reading images", len(entries), len(files))
+    finally:
+        images.flush()
+        table.save()
+    return ImageArrays(entries, tuple(sizes), grey, images, progress)
+
+
+def _needs_pixels(entry: ImageFile | SkippedFile, visitor: Visitor) -> bool:
+    return isinstance(entry, ImageFile) and visitor.needs_pixels(entry)
+
+
+def _visited(entry: ImageFile | SkippedFile, visitor: Visitor) -> ImageFile | SkippedFile:
+    """Return an entry without pixels, after the visitor has seen it."""
+    if isinstance(entry, SkippedFile):
+        return entry
+    if reason := visitor.visit(entry):
+        return SkippedFile(entry.name, reason, entry.notes)
+    return replace(entry, whole=None, full=None)
 
 
 def normalise(pixels: Tensor) -> Tensor:

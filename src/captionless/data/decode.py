@@ -8,13 +8,13 @@ from pathlib import Path
 from typing import cast
 
 import numpy as np
-from PIL import Image, ImageCms, ImageOps, UnidentifiedImageError
+from PIL import Image, ImageCms, ImageColor, ImageOps, UnidentifiedImageError
 
 from captionless.data.decoder_output import captured
 from captionless.errors import CaptionlessError
 
-BACKGROUND = (255, 255, 255)
-"""Background colour of transparent images (RGB, 0 to 255)."""
+BACKGROUND = "white"
+"""Default background colour of transparent images."""
 MAX_PIXELS = 100_000_000
 """Images with more pixels are rejected, as a protection against decompression bombs."""
 MAX_BYTES = 500_000_000
@@ -30,18 +30,19 @@ class UnusableError(Exception):
     """Raised for a file that cannot be decoded; the message is the reason, as ``kind: details``."""
 
 
-def decode_image(source: str | Path | bytes) -> Image.Image:
+def decode_image(source: str | Path | bytes, background: str = BACKGROUND) -> Image.Image:
     """Decode an image file into an upright RGB image with 8 bits per channel.
 
     The EXIF orientation is applied, images with an embedded colour profile (including CMYK) are converted to sRGB,
-    16-bit grey is scaled to 8 bits, transparent images are composited over `BACKGROUND`, and only the first frame of an
-    animation is used.
+    16-bit grey is scaled to 8 bits, transparent images are composited over ``background``, and only the first frame of
+    an animation is used.
 
     Args:
         source: the path or the content of an image file.
+        background: a colour name or #rrggbb.
 
     Raises:
-        CaptionlessError: the file cannot be read or decoded.
+        CaptionlessError: the file cannot be read or decoded, or the colour is unknown.
     """
     name = "the image" if isinstance(source, bytes) else str(source)
     try:
@@ -53,13 +54,33 @@ def decode_image(source: str | Path | bytes) -> Image.Image:
         warnings.warn(f"{name}: {note}", stacklevel=2)
     if isinstance(image, str):
         raise CaptionlessError(f"cannot use {name}: {image}. Choose another image.")
-    return image
+    return flatten(image, background)
+
+
+def rgb(colour: str) -> tuple[int, int, int]:
+    """Return the red, green and blue (0 to 255) of a colour name or #rrggbb.
+
+    Raises:
+        CaptionlessError: the colour is unknown.
+    """
+    try:
+        red, green, blue = ImageColor.getrgb(colour)[:3]
+    except ValueError as error:
+        raise CaptionlessError(f"there is no colour {colour}. Pass a colour name or #rrggbb.") from error
+    return red, green, blue
+
+
+def flatten(image: Image.Image, background: str = BACKGROUND) -> Image.Image:
+    """Composite an RGBA image over a background colour; an RGB image is returned as it is."""
+    if image.mode != "RGBA":
+        return image
+    return Image.alpha_composite(Image.new("RGBA", image.size, (*rgb(background), 255)), image).convert("RGB")
 
 
 def decode_quietly(
     data: bytes, at_least: int = 0, max_pixels: int = MAX_PIXELS
 ) -> tuple[Image.Image | str, tuple[str, ...]]:
-    """Decode as in `decode_image`, but without raising exceptions or writing to the terminal.
+    """Decode as in `decode_image`, but without raising exceptions, writing to the terminal or removing transparency.
 
     Args:
         data: the content of an image file.
@@ -68,7 +89,8 @@ def decode_quietly(
         max_pixels: images with more pixels are rejected.
 
     Returns:
-        The image, or the reason why it could not be decoded; and the warnings of the decoder.
+        The image, in RGBA if a part of it is transparent, else in RGB, or the reason why it could not be decoded; and
+        the warnings of the decoder.
     """
     result: Image.Image | str
     with captured(stderr=data.startswith(_TIFF)) as notes:  # only libtiff writes to stderr
@@ -145,9 +167,8 @@ def _rgb(image: Image.Image) -> Image.Image:
     elif image.mode not in ("L", "CMYK"):
         image = image.convert("RGB" if image.mode != "1" else "L")
     image = _srgb(image)
-    if image.mode == "RGBA":
-        image = Image.alpha_composite(Image.new("RGBA", image.size, (*BACKGROUND, 255)), image)
-    return image.convert("RGB")
+    transparent = image.mode == "RGBA" and cast(tuple[int, int], image.getchannel("A").getextrema())[0] < 255
+    return image if transparent else image.convert("RGB")
 
 
 def _eight_bits(image: Image.Image) -> Image.Image:

@@ -1,4 +1,4 @@
-"""Read a folder of image files: check, decode and crop each file, and report which files were skipped and why.
+"""Read a folder of image files: check, decode and reduce each file, and report which files were skipped and why.
 
 This module does not import torch, so that worker processes start fast and use little memory.
 """
@@ -8,11 +8,12 @@ from __future__ import annotations
 import csv
 import functools
 import hashlib
+import itertools
 import os
 from collections import Counter
-from collections.abc import Generator, Iterable, Mapping, Sequence
+from collections.abc import Generator, Iterable, Iterator, Sequence
 from contextlib import closing
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
 import loky
@@ -20,8 +21,8 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from captionless.data.crop import crop_square
-from captionless.data.decode import UnusableError, decode_quietly, read_bytes
+from captionless.data.crop import crop_square, is_pixel_art, reduce_whole
+from captionless.data.decode import BACKGROUND, UnusableError, decode_quietly, flatten, read_bytes, rgb
 from captionless.data.folder import find_images, relative_name
 from captionless.data.process_pool import map_in_processes
 from captionless.errors import CaptionlessError
@@ -30,9 +31,8 @@ from captionless.files import atomic_write
 SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff", ".gif"})
 """Supported image extensions, in lower case."""
 _UNSUPPORTED = ".heic .heif .avif .jxl .jp2 .psd .svg .cr2 .cr3 .nef .arw .dng .raf .orf".split()  # noqa: SIM905
-# JPEGs are always decoded in enough detail for this size, so that the pixels at a smaller size do not depend on which
-# other sizes are requested.
-_DETAIL = 256
+DETAIL = 256
+"""JPEGs are decoded in enough detail for this size, so that smaller sizes do not depend on each other."""
 _FEW = 32
 _MAX_WORKERS = 16
 _SAMPLE_SIDE = 512
@@ -41,23 +41,25 @@ _KILLED = "crashed the decoder: its worker process crashed or was killed (out of
 Pixels = NDArray[np.uint8]
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, slots=True)
 class ImageFile:
     """A usable image file."""
 
-    path: Path  # absolute
     name: str  # path relative to the folder, with forward slashes
     digest: str  # SHA-256 of the file's bytes, 64 hexadecimal digits
-    pixels: Mapping[int, Pixels] = field(default_factory=dict)  # centre square by size, uint8 (size, size, 3 or 1)
+    width: int  # in pixels, of the upright image; a large JPEG may have been decoded at a fraction of its size
+    height: int
+    transparent: bool = False  # whether a part of the image is transparent
+    pixel_art: bool = False  # see ``captionless.data.crop.is_pixel_art``
     notes: tuple[str, ...] = ()  # warnings of the decoder
+    whole: Pixels | None = None  # the image with its shorter side reduced, uint8 (height, width, 3)
     full: Pixels | None = None  # centre square at the original resolution, uint8 (side, side, 3)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class SkippedFile:
     """A file that was skipped."""
 
-    path: Path
     name: str
     reason: str  # ``kind`` or ``kind: details``, such as ``empty file``
     notes: tuple[str, ...] = ()
@@ -68,12 +70,20 @@ class SkippedFile:
         return self.reason.partition(":")[0]
 
 
+@dataclass(frozen=True)
+class Decoding:
+    """How images are decoded: everything that the pixels depend on besides the file."""
+
+    side: int = 0  # shorter side of ``ImageFile.whole`` in pixels; smaller images are not enlarged. 0 leaves it out
+    full: int = 0  # maximum side of ``ImageFile.full`` in pixels; 0 leaves it out
+    background: str = BACKGROUND  # colour behind transparent images: a name or #rrggbb
+    detail: int = DETAIL  # size for which a JPEG must be decoded in full detail
+
+
 def read_images(
     folder: str | Path,
-    sizes: Sequence[int] = (),
+    decoding: Decoding | None = None,
     *,
-    grey: bool = False,
-    full: int = 0,
     workers: int | None = None,
     files: Sequence[Path] | None = None,
 ) -> Generator[ImageFile | SkippedFile, None, None]:
@@ -81,49 +91,58 @@ def read_images(
 
     Args:
         folder: the folder of images, searched recursively.
-        sizes: side lengths of the square images to produce from each file, in pixels.
-        grey: return pixels (size, size, 1) instead of (size, size, 3).
-        full: if not 0, also return the centre square at its original resolution, for an encoder that resizes images
-            itself; squares with more than ``full`` pixels per side are downsampled to this size.
+        decoding: which pixels to return; none by default. ``full`` is meant for an encoder that resizes images itself.
         workers: number of worker processes; 1 decodes in the calling process. The default is one per CPU core, or the
             calling process for a folder with few files. A file that crashes its worker is skipped.
         files: the result of `find_images`, if already available.
 
     Raises:
-        CaptionlessError: the folder cannot be read (raised immediately), or it contains no usable image (raised at the
-            end).
+        CaptionlessError: the folder cannot be read or the background is not a colour (raised immediately), or the
+            folder contains no usable image (raised at the end).
     """
     files = find_images(folder) if files is None else files
+    decoding = decoding or Decoding()
+    rgb(decoding.background)
+    return require_usable(folder, decode_files(folder, files, decoding, workers))
+
+
+def decode_files(
+    folder: str | Path, files: Sequence[Path], decoding: Decoding, workers: int | None = None
+) -> Iterator[ImageFile | SkippedFile]:
+    """Decode some files of a folder, in order; see `read_images`."""
     if workers is None:
         workers = 1 if len(files) < _FEW else min(loky.cpu_count(), _MAX_WORKERS, len(files) // 8)
     root = Path(os.path.abspath(folder))
-    read = functools.partial(_read_file, root, tuple(sizes), grey, full)
+    read = functools.partial(_read_file, root, decoding)
     lost = functools.partial(_skip, root, _KILLED)
-    return _read(root, files, map(read, files) if workers == 1 else map_in_processes(read, files, workers, lost))
+    return map(read, files) if workers == 1 else map_in_processes(read, files, workers, lost)
 
 
-def _read(
-    root: Path, files: Sequence[Path], results: Iterable[ImageFile | SkippedFile]
+def require_usable(
+    folder: str | Path, results: Iterable[ImageFile | SkippedFile]
 ) -> Generator[ImageFile | SkippedFile, None, None]:
     """Yield the results, and raise at the end if every file was skipped."""
     kinds: Counter[str] = Counter()
+    count = 0
     for result in results:
+        count += 1
         if isinstance(result, SkippedFile):
             kinds[result.kind] += 1
         yield result
-    if kinds.total() == len(files):
-        common = ", ".join(f"{kind}: {count}" for kind, count in kinds.most_common(3))
-        found = f"all {len(files)} files were skipped ({common})" if files else "the folder is empty"
+    if kinds.total() == count:
+        common = ", ".join(f"{kind}: {number}" for kind, number in kinds.most_common(3))
+        found = f"all {count} files were skipped ({common})" if count else "the folder is empty"
         raise CaptionlessError(
-            f"there is no usable image in {root}: {found}. Pass a folder with JPEG, PNG, WebP, BMP, TIFF or GIF images."
+            f"there is no usable image in {os.path.abspath(folder)}: {found}. Pass a folder with JPEG, PNG, WebP, BMP, "
+            "TIFF or GIF images."
         )
 
 
 def _skip(root: Path, reason: str, path: Path, notes: tuple[str, ...] = ()) -> SkippedFile:
-    return SkippedFile(path, relative_name(path, root), reason, notes)
+    return SkippedFile(relative_name(path, root), reason, notes)
 
 
-def _read_file(root: Path, sizes: tuple[int, ...], grey: bool, full: int, path: Path) -> ImageFile | SkippedFile:
+def _read_file(root: Path, decoding: Decoding, path: Path) -> ImageFile | SkippedFile:
     """Read, hash and decode one file; runs in a worker process."""
     suffix = path.suffix.lower()
     if suffix not in SUFFIXES and not path.is_dir():
@@ -133,17 +152,21 @@ def _read_file(root: Path, sizes: tuple[int, ...], grey: bool, full: int, path: 
         data = read_bytes(path)
     except UnusableError as error:
         return _skip(root, str(error), path)
-    image, notes = decode_quietly(data, max(*sizes, full, _DETAIL))
+    image, notes = decode_quietly(data, max(decoding.full, decoding.detail))
     if isinstance(image, str):
         return _skip(root, image, path, notes)
-    pixels = {size: _pixels(crop_square(image, size), grey) for size in sizes}
-    whole = _pixels(crop_square(image, min(*image.size, full))) if full else None
-    return ImageFile(path, relative_name(path, root), hashlib.sha256(data).hexdigest(), pixels, notes, whole)
-
-
-def _pixels(image: Image.Image, grey: bool = False) -> Pixels:
-    pixels = np.asarray(image.convert("L") if grey else image)
-    return pixels[..., None] if grey else pixels
+    shown, full = flatten(image, decoding.background), decoding.full
+    return ImageFile(
+        relative_name(path, root),
+        hashlib.sha256(data).hexdigest(),
+        image.width,
+        image.height,
+        image.mode == "RGBA",
+        is_pixel_art(image),
+        notes,
+        np.asarray(reduce_whole(shown, decoding.side)) if decoding.side else None,
+        np.asarray(crop_square(shown, min(*image.size, full))) if full else None,
+    )
 
 
 def sample_images(folder: str | Path, count: int) -> list[Image.Image]:
@@ -155,16 +178,16 @@ def sample_images(folder: str | Path, count: int) -> list[Image.Image]:
     Raises:
         CaptionlessError: as in `read_images`.
     """
+    found = sample_entries(folder, count, Decoding(full=_SAMPLE_SIDE))
+    return [Image.fromarray(entry.full) for entry in found if entry.full is not None]
+
+
+def sample_entries(folder: str | Path, count: int, decoding: Decoding | None = None) -> Iterator[ImageFile]:
+    """Yield a deterministic sample of at most ``count`` images; see `sample_images` and `read_images`."""
     files = find_images(folder)
     files.sort(key=lambda path: hashlib.sha256(relative_name(path, folder).encode()).digest())
-    images: list[Image.Image] = []
-    with closing(read_images(folder, full=_SAMPLE_SIDE, workers=1, files=files)) as found:
-        for entry in found:
-            if isinstance(entry, ImageFile) and entry.full is not None:
-                images.append(Image.fromarray(entry.full))
-                if len(images) >= count:
-                    break
-    return images
+    with closing(read_images(folder, decoding, workers=1, files=files)) as found:
+        yield from itertools.islice((entry for entry in found if isinstance(entry, ImageFile)), count)
 
 
 def is_held_out(digest: str, share: float) -> bool:

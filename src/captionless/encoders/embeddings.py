@@ -9,10 +9,12 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from captionless.data.arrays import ImageArrays, read_arrays
+from captionless.data.arrays import ImageArrays, Visitor, read_arrays
+from captionless.data.cache import mapped_array, writable_cache
+from captionless.data.decode import BACKGROUND, rgb
 from captionless.data.images import ImageFile
 from captionless.device import default_device
-from captionless.encoders.cache import VectorCache, Vectors, cache_folder
+from captionless.encoders.cache import VectorCache, Vectors
 from captionless.encoders.choice import AUTO, choose_encoder
 from captionless.encoders.dual_encoder import Encoder
 from captionless.errors import CaptionlessError
@@ -23,7 +25,7 @@ from captionless.progress import Progress, choose_progress
 class EmbeddedImages(ImageArrays):
     """The usable images of a folder with their vectors."""
 
-    vectors: Vectors  # unit vectors in row order, float32 (n, width)
+    vectors: Vectors  # unit vectors in row order, float32 (n, width), memory-mapped
     computed: int  # number of vectors computed in this call; the others were read from the cache
     encoder: Encoder
 
@@ -34,7 +36,8 @@ def embed(
     *,
     sizes: Sequence[int] = (),
     grey: bool = False,
-    cache: str | Path | None = None,
+    background: str = BACKGROUND,
+    verify: bool = False,
     batch: int = 64,
     progress: Progress | bool | None = None,
 ) -> EmbeddedImages:
@@ -42,7 +45,8 @@ def embed(
 
     The encoder receives the centre square of each image in RGB, at the original resolution but at most twice the
     encoder's input size, so that the encoder's own preprocessing does the final resizing. New vectors are written to
-    the cache regularly and at the end, even after an interruption.
+    the cache regularly and at the end, even after an interruption. Files whose size and time of change are known are
+    not read again.
 
     Args:
         folder: the folder of images, searched recursively.
@@ -50,7 +54,8 @@ def embed(
             encoder if the images are in its domain, else CLIP.
         sizes: side lengths of the square images to return, in pixels.
         grey: return images with one channel instead of three.
-        cache: the cache folder; by default ``captionless.encoders.cache_folder()``.
+        background: colour behind transparent images: a name or #rrggbb.
+        verify: read every file again, to notice changes that left its size and time of change as they were.
         batch: number of images passed to the encoder together.
         progress: whether to show a progress bar (by default only in terminals and notebooks), or an object that
             receives messages and the number of files read.
@@ -62,45 +67,78 @@ def embed(
 
     Raises:
         CaptionlessError: the folder does not exist or has no usable image, the encoder is not found or returns
-            unusable vectors, or the cache cannot be written.
+            unusable vectors, or the disk of the cache folder is full.
     """
     progress = choose_progress(progress)
     if isinstance(encoder, str | Path):
         encoder, reason = choose_encoder(str(encoder), folder, device=str(default_device()), progress=progress)
         progress.say(f"Encoder: {reason}.")
-    known = VectorCache(cache or cache_folder(), encoder.digest)
-    queue: dict[str, ImageFile] = {}
-    computed = 0
+    embedding = _Embedding(encoder, background, batch, writable_cache(progress.say))
+    try:
+        found = read_arrays(
+            folder, sizes, grey=grey, background=background, verify=verify, visitor=embedding, progress=progress
+        )
+        embedding.encode()
+    finally:
+        embedding.known.flush()
+    return EmbeddedImages(
+        found.entries,
+        found.sizes,
+        found.grey,
+        found.cache,
+        found.progress,
+        embedding.vectors(found.images),
+        embedding.computed,
+        encoder,
+    )
 
-    def visit(image: ImageFile) -> str:
-        nonlocal computed
-        if known.get(image.digest) is None:
-            queue[image.digest] = image
-        if len(queue) == batch:
-            computed += _encode(queue, encoder, known)
+
+class _Embedding(Visitor):
+    """Encodes the images whose vectors are not in the cache yet."""
+
+    def __init__(self, encoder: Encoder, background: str, batch: int, cache: Path) -> None:
+        self.encoder, self.full, self.computed = encoder, 2 * encoder.image_size, 0
+        self.known = VectorCache(cache, encoder.digest)
+        self._cache, self._batch, self._background = cache, batch, rgb(background)
+        self._queue: dict[str, ImageFile] = {}
+
+    def key(self, image: ImageFile) -> str:
+        """Return the cache key of an image's vector, which depends on the background if it can be seen."""
+        if not image.transparent or self._background == rgb(BACKGROUND):
+            return image.digest
+        return f"{image.digest} on {self._background}"
+
+    def needs_pixels(self, image: ImageFile) -> bool:
+        """Return whether the image has no vector yet."""
+        return self.key(image) not in self.known
+
+    def visit(self, image: ImageFile) -> str:
+        """Queue an image without a vector, and encode the queue when it is a full batch."""
+        if self.needs_pixels(image):
+            self._queue[self.key(image)] = image
+        if len(self._queue) == self._batch:
+            self.encode()
         return ""
 
-    try:
-        found = read_arrays(folder, sizes, grey=grey, full=2 * encoder.image_size, visit=visit, progress=progress)
-        computed += _encode(queue, encoder, known)
-    finally:
-        known.flush()
-    vectors = np.stack([vector for digest in found.digests if (vector := known.get(digest)) is not None])
-    return EmbeddedImages(found.entries, found.pixels, vectors, computed, encoder)
+    def encode(self) -> None:
+        """Encode the queued images into the cache, and empty the queue."""
+        if not self._queue:
+            return
+        images = [Image.fromarray(image.full) for image in self._queue.values() if image.full is not None]
+        vectors = np.asarray(self.encoder.encode_images(images), dtype=np.float32)
+        if vectors.shape != (len(self._queue), self.encoder.width) or not np.isfinite(vectors).all():
+            raise CaptionlessError(
+                f"the encoder {self.encoder.name} returned unusable vectors (shape {vectors.shape}, or not finite) for "
+                f"the batch of images that starts with {next(iter(self._queue.values())).name}. Use another encoder."
+            )
+        for key, vector in zip(self._queue, vectors, strict=True):
+            self.known.add(key, vector)
+        self.computed += len(vectors)
+        self._queue.clear()
 
-
-def _encode(queue: dict[str, ImageFile], encoder: Encoder, cache: VectorCache) -> int:
-    """Encode the queued images into the cache, empty the queue, and return the number of images."""
-    if not queue:
-        return 0
-    result = encoder.encode_images([Image.fromarray(image.full) for image in queue.values() if image.full is not None])
-    vectors = np.asarray(result, dtype=np.float32)
-    if vectors.shape != (len(queue), encoder.width) or not np.isfinite(vectors).all():
-        raise CaptionlessError(
-            f"the encoder {encoder.name} returned unusable vectors (shape {vectors.shape}, or not finite) for the "
-            f"batch of images that starts with {next(iter(queue.values())).name}. Use another encoder."
-        )
-    for digest, vector in zip(queue, vectors, strict=True):
-        cache.add(digest, vector)
-    queue.clear()
-    return len(vectors)
+    def vectors(self, images: Sequence[ImageFile]) -> Vectors:
+        """Return the vectors of images, float32 (n, width), memory-mapped."""
+        keys = [self.key(image) for image in images]
+        shape = (len(keys), self.encoder.width)
+        rows = (vector for key in keys if (vector := self.known.get(key)) is not None)
+        return mapped_array(self._cache, [self.encoder.digest, *keys], shape, np.float32, lambda: rows)

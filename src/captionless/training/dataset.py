@@ -18,6 +18,7 @@ from captionless.config.training import TrainConfig
 from captionless.data.arrays import ImageArrays, normalise, read_arrays
 from captionless.data.images import is_held_out, write_images_report
 from captionless.data.labels import normalise_label
+from captionless.data.summary import image_remarks
 from captionless.encoders.cache import Vectors
 from captionless.encoders.choice import AUTO, choose_encoder
 from captionless.encoders.dual_encoder import check_same_encoder, load_encoder
@@ -37,9 +38,9 @@ REPORT = "images-report.csv"
 
 @dataclass(frozen=True)
 class Examples:
-    """Training or held-out images and their conditions, in memory."""
+    """Training or held-out images and their conditions; the pixels are memory-mapped."""
 
-    pixels: Tensor  # uint8 (n, channels, size, size)
+    pixels: Tensor  # uint8 (n, channels, size, size), a view of (n, size, size, channels)
     conditions: Tensor  # unit vectors or one-hot classes, float32 (n, d)
     names: tuple[str, ...] = ()  # paths relative to the folder
     digests: tuple[str, ...] = ()  # content hashes
@@ -109,14 +110,25 @@ def load_dataset(plan: TrainPlan, progress: Progress, device: torch.device) -> D
         )
     chosen, reason = dataset_encoder(plan, progress, str(device))
     progress.say(f"Encoder: {reason}.")
+    grey, background, verify = plan.config.grey, plan.config.background, request.verify
     found: ImageArrays
     if request.vectors:
-        found = read_arrays(request.folder, plan.sizes, grey=plan.config.grey, progress=progress)
+        found = read_arrays(
+            request.folder, plan.sizes, grey=grey, background=background, verify=verify, progress=progress
+        )
         vectors = match_vectors(read_vectors(request.vectors, chosen.width), found.names, request.folder)
     else:
-        found = embed(request.folder, chosen, sizes=plan.sizes, grey=plan.config.grey, progress=progress)
+        found = embed(
+            request.folder,
+            chosen,
+            sizes=plan.sizes,
+            grey=grey,
+            background=background,
+            verify=verify,
+            progress=progress,
+        )
         vectors = found.vectors
-    report_dataset_images(found, request.out / REPORT, progress.say, hold_out)
+    report_dataset_images(found, request.out / REPORT, progress.say, plan.config)
     train, aside = split_dataset(found, vectors, plan)
     if not len(train.names):
         raise CaptionlessError(
@@ -151,10 +163,10 @@ def split_dataset(found: ImageArrays, conditions: Vectors, plan: TrainPlan) -> t
 
 
 def _take(found: ImageArrays, conditions: Vectors, index: Sequence[int], sizes: Sequence[int]) -> Examples:
-    # A slice of all images, the usual case, avoids a copy: the pixels of a large folder dominate the memory use.
     names, digests = found.names, found.digests
+    # A slice of all vectors, the usual case, avoids a copy.
     where = slice(None) if len(index) == len(names) else np.asarray(index, dtype=np.int64)
-    pixels, *low_res = (torch.from_numpy(found.pixels[size][where]).permute(0, 3, 1, 2) for size in sizes)
+    pixels, *low_res = (torch.from_numpy(found.squares(size, index)).permute(0, 3, 1, 2) for size in sizes)
     return Examples(
         pixels,
         torch.from_numpy(conditions[where]),
@@ -164,14 +176,23 @@ def _take(found: ImageArrays, conditions: Vectors, index: Sequence[int], sizes: 
     )
 
 
-def report_dataset_images(found: ImageArrays, report: Path, say: Callable[[str], None], hold_out: float = 0.0) -> None:
-    """Report which images were read and which were skipped, and write the full list to ``report``."""
-    write_images_report(report, found.entries, hold_out)
+def report_dataset_images(
+    found: ImageArrays, report: Path, say: Callable[[str], None], config: TrainConfig | None = None
+) -> None:
+    """Report which images were read and which were skipped, and write the full list to ``report``.
+
+    With the ``config`` of a training run, held-out images are marked, and what was done to small or transparent images
+    is reported too.
+    """
+    write_images_report(report, found.entries, config.hold_out if config else 0)
     fresh = f" ({found.computed:,} newly embedded)" if isinstance(found, EmbeddedImages) else ""
     say(
         f"Images: {len(found.names):,} usable, {len(found.skipped):,} files skipped{fresh}. "
         f"Status of each file: {report}"
     )
+    if config:
+        for remark in image_remarks(found.images, config.size, config.background):
+            say(f"  {remark}")
     skipped = [f"skipped {one.name}: {one.reason}" for one in found.skipped]
     identical = [f"identical, used once: {', '.join(shorten(names, 4))}" for names in found.duplicates]
     for line in [

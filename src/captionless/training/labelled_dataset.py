@@ -6,8 +6,9 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 
 from captionless.conditioning.classes import list_classes, one_hot
-from captionless.data.arrays import ImageArrays, read_arrays
+from captionless.data.arrays import ImageArrays, Visitor, read_arrays
 from captionless.data.folder import find_images, relative_name
+from captionless.data.images import ImageFile
 from captionless.data.labels import Labels, find_labels, require_two_classes
 from captionless.errors import CaptionlessError, shorten
 from captionless.progress import Progress
@@ -33,10 +34,12 @@ def load_labelled_dataset(plan: TrainPlan, progress: Progress) -> Dataset:
         folder,
         plan.sizes,
         grey=plan.config.grey,
-        visit=lambda image: "" if image.name in labels.by_name else labels.missing_reason,
+        background=plan.config.background,
+        verify=plan.request.verify,
+        visitor=_Labelled(labels),
         progress=progress,
     )
-    report_dataset_images(found, plan.request.out / REPORT, progress.say, plan.config.hold_out)
+    report_dataset_images(found, plan.request.out / REPORT, progress.say, plan.config)
     require_two_classes(folder, labels, found.names)
     classes = tuple(sorted({labels.by_name[name] for name in found.names}))
     if before and before.classes:
@@ -57,6 +60,17 @@ def load_labelled_dataset(plan: TrainPlan, progress: Progress) -> Dataset:
         )
     _report_labels(dataset, found, labels, progress.say)
     return dataset
+
+
+class _Labelled(Visitor):
+    """Skips the images without a label."""
+
+    def __init__(self, labels: Labels) -> None:
+        self._labels = labels
+
+    def visit(self, image: ImageFile) -> str:
+        """Return why an image has no label, or ""."""
+        return "" if image.name in self._labels.by_name else self._labels.missing_reason
 
 
 def _other_classes(before: Sequence[str], now: Sequence[str]) -> CaptionlessError:

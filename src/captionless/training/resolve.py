@@ -147,8 +147,8 @@ def _refuse_changes(given: Mapping[str, Any], fixed: Mapping[str, Any], which: s
 
 
 def _stage_defaults(start: Start) -> dict[str, Any]:
-    """Return the defaults of a super-resolution stage: twice the size of the base model, its number of channels, and a
-    log-normal weighting.
+    """Return the defaults of a super-resolution stage: twice the size of the base model, its number of channels, its
+    background, and a log-normal weighting.
 
     At high noise levels, the low-resolution image already determines nearly everything. Detail is generated at low
     noise levels: half of the log-normal levels have a standard deviation below 0.3, compared with a fifth of uniform
@@ -157,7 +157,13 @@ def _stage_defaults(start: Start) -> dict[str, Any]:
     base = start.base_config
     if base is None:
         return {}
-    return {"size": 2 * base.size, "grey": base.denoiser.channels == 1, "weighting": SUPER_RESOLUTION_WEIGHTING}
+    background = TrainConfig.from_record(base.training.settings).background
+    return {
+        "size": 2 * base.size,
+        "grey": base.denoiser.channels == 1,
+        "background": background,
+        "weighting": SUPER_RESOLUTION_WEIGHTING,
+    }
 
 
 def _inherited(old: ModelConfig, given: Mapping[str, Any]) -> dict[str, Any]:
@@ -166,7 +172,7 @@ def _inherited(old: ModelConfig, given: Mapping[str, Any]) -> dict[str, Any]:
     fixed = {"grey": old.denoiser.channels == 1} | {name: getattr(recorded, name) for name in INHERITED}
     _refuse_changes(given, fixed, "given by `start_from`", "train without `start_from`")
     shape = {"size": old.size, "width": old.denoiser.width, "tokens": old.denoiser.tokens}
-    conditions: dict[str, Any] = {"mask": recorded.mask}
+    conditions: dict[str, Any] = {"mask": recorded.mask, "background": recorded.background}
     if not old.classes:
         conditions["condition_cosine"] = recorded.condition_cosine
     return fixed | shape | conditions

@@ -1,0 +1,160 @@
+"""Locate the cache folder, keep it below its size limit, and keep arrays in it as memory-mapped files.
+
+Nothing in the cache is needed to be correct: what is missing or damaged is computed again.
+"""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+import os
+import shutil
+import tempfile
+import time
+from collections.abc import Callable, Iterable, Sequence
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import platformdirs
+from numpy.typing import DTypeLike, NDArray
+
+from captionless.errors import CaptionlessError
+from captionless.files import atomic_write
+
+LIMIT_GB = 20.0
+"""Default of ``$CAPTIONLESS_CACHE_GB``, the size in 10^9 bytes above which cached images are removed."""
+IMAGES, ARRAYS, FILES = "images-1", "arrays-1", "files-1"
+"""Sub-folders: decoded images, arrays made from them, and what is known about files. Vectors have their own."""
+_STARTED = time.time()
+
+
+def cache_folder() -> Path:
+    """Return the cache folder: ``$CAPTIONLESS_CACHE`` if set, or the default cache folder of the user."""
+    return Path(os.environ.get("CAPTIONLESS_CACHE") or platformdirs.user_cache_path("captionless"))
+
+
+def writable_cache(say: Callable[[str], None]) -> Path:
+    """Return the cache folder, or a temporary folder for the duration of the process if it cannot be written to."""
+    folder = cache_folder()
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder):
+            return folder
+    except OSError as error:
+        if not _temporary.cache_info().currsize:  # said once
+            say(
+                f"The cache folder {folder} cannot be written to ({error.strerror or error}), so nothing is kept for "
+                "the next run. Set the environment variable CAPTIONLESS_CACHE to another folder."
+            )
+        return Path(_temporary().name)
+
+
+@functools.cache
+def _temporary() -> tempfile.TemporaryDirectory[str]:
+    return tempfile.TemporaryDirectory(prefix="captionless-", ignore_cleanup_errors=True)
+
+
+def require_space(cache: Path, count: int, sizes: Sequence[int]) -> None:
+    """Raise a `CaptionlessError` unless the disk of the cache has room for ``count`` square images of each size."""
+    needed, free = 3 * count * sum(size**2 for size in sizes), shutil.disk_usage(cache).free
+    if needed > free:
+        raise CaptionlessError(
+            f"{count:,} images of {max(sizes):,} x {max(sizes):,} pixels need {needed / 1e9:,.1f} GB in the cache "
+            f"folder {cache}, whose disk has {free / 1e9:,.1f} GB left. Choose a smaller image size, or set the "
+            "environment variable CAPTIONLESS_CACHE to a folder on a larger disk."
+        )
+
+
+def touch(path: Path) -> None:
+    """Mark a file of the cache as used now, so that `trim_cache` removes others first."""
+    with suppress(OSError):  # removed by another process, or read-only
+        os.utime(path)
+
+
+def trim_cache(cache: Path) -> None:
+    """Remove the least recently used images and arrays of the cache while they exceed the size limit.
+
+    Files that this process has used stay, and so do vectors and all files that this library did not name.
+
+    Raises:
+        CaptionlessError: ``$CAPTIONLESS_CACHE_GB`` is not a number.
+    """
+    text = os.environ.get("CAPTIONLESS_CACHE_GB") or str(LIMIT_GB)
+    try:
+        limit = float(text) * 1e9
+    except ValueError:
+        raise CaptionlessError(
+            f"the environment variable CAPTIONLESS_CACHE_GB must be a number of gigabytes, not {text}. Try 20."
+        ) from None
+    found = []
+    for path in (*(cache / IMAGES).glob("*/part-*.safetensors"), *(cache / ARRAYS).glob("*.array")):
+        try:
+            status = path.stat()
+        except OSError:  # removed by another process
+            continue
+        found.append((status.st_mtime, status.st_size, path))
+    total = sum(size for _, size, _ in found)
+    for used, size, path in sorted(found):
+        if total <= limit or used >= _STARTED:
+            break
+        try:
+            path.unlink()
+        except OSError:  # in use, on Windows
+            continue
+        total -= size
+
+
+def mapped_array(
+    cache: Path,
+    key: Iterable[str],
+    shape: tuple[int, ...],
+    dtype: DTypeLike,
+    rows: Callable[[], Iterable[NDArray[Any]]],
+) -> NDArray[Any]:
+    """Map an array from a file of the cache, which is written if it is missing, truncated or altered.
+
+    The file holds the rows followed by the SHA-256 of their bytes. Its pages belong to the operating system's file
+    cache: all processes share them, and they can be dropped when memory is short.
+
+    Args:
+        cache: the cache folder.
+        key: texts that together determine the content.
+        shape: shape of the array; the first element is the number of rows.
+        dtype: data type of the array.
+        rows: returns the rows in order; called only if the file must be written.
+
+    Returns:
+        The array. Changes to it stay in this process.
+    """
+    name = hashlib.sha256()
+    for text in (str(shape), np.dtype(dtype).str, *key):
+        name.update(text.encode() + b"\n")
+    path = cache / ARRAYS / f"{name.hexdigest()[:40]}.array"
+    if not shape[0]:
+        return np.empty(shape, dtype)
+    if not _is_intact(path, int(np.prod(shape)) * np.dtype(dtype).itemsize):
+        digest = hashlib.sha256()
+        with atomic_write(path) as temporary, temporary.open("wb") as file:
+            for row in rows():
+                data = np.ascontiguousarray(row, dtype).tobytes()
+                digest.update(data)
+                file.write(data)
+            file.write(digest.digest())
+    touch(path)
+    return np.memmap(path, dtype, "c", shape=shape)
+
+
+def _is_intact(path: Path, size: int) -> bool:
+    digest = hashlib.sha256()
+    try:
+        if path.stat().st_size != size + digest.digest_size:
+            return False
+        with path.open("rb") as file:
+            while size and (block := file.read(min(size, 1 << 20))):
+                size -= len(block)
+                digest.update(block)
+            return file.read() == digest.digest()
+    except OSError:
+        return False
