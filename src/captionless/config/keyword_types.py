@@ -14,6 +14,7 @@ class TrainKeywords(TypedDict, total=False):
     """The fields of ``TrainRequest`` and ``TrainConfig``."""
 
     resume: bool
+    verify: bool
     preset: Literal["course"] | None
     encoder: str | None
     vectors: str | Path | None
@@ -28,6 +29,7 @@ class TrainKeywords(TypedDict, total=False):
     minutes: float | None
     images: int | None
     grey: bool
+    background: str
     hold_out: float
     flip: bool
     precision: Literal["auto", "float32", "bf16"]
