@@ -28,6 +28,17 @@ PEERS = ("diffusers", "denoising-diffusion-pytorch", "onnxruntime")
 PACKAGES = ("captionless", "torch", "numpy", "pillow", "transformers", "accelerate", *PEERS)
 """The packages whose versions are recorded, if installed."""
 
+STARTER = """
+import json, os, subprocess, sys, time
+started = time.perf_counter()
+with open(sys.argv[1], "wb") as log:
+    process = subprocess.Popen(sys.argv[2:], stdout=log, stderr=log)
+_, status, used = os.wait4(process.pid, 0)
+wall, cpu = time.perf_counter() - started, used.ru_utime + used.ru_stime
+print(json.dumps([os.waitstatus_to_exitcode(status), wall, cpu, used.ru_maxrss]))
+"""
+"""Python code that runs a command and prints its exit status, elapsed and processor seconds, and largest memory."""
+
 
 @dataclass(frozen=True)
 class Usage:
@@ -124,15 +135,14 @@ def run(command: Sequence[str], log: Path, **environ: str) -> Usage:
     Raises:
         RuntimeError: the command failed.
     """
+    # Linux counts the memory of the process that starts a command as the command's own. So a small one starts it.
     log.parent.mkdir(parents=True, exist_ok=True)
-    started = time.perf_counter()
-    with log.open("wb") as output:
-        process = subprocess.Popen(command, cwd=ROOT, env=os.environ | environ, stdout=output, stderr=output)
-    _, status, used = os.wait4(process.pid, 0)
-    process.returncode = os.waitstatus_to_exitcode(status)
-    if process.returncode:
-        raise RuntimeError(f"the command failed with exit status {process.returncode}; its output is in {log}")
-    return Usage(time.perf_counter() - started, used.ru_utime + used.ru_stime, _bytes(used.ru_maxrss))
+    starter = [sys.executable, "-S", "-c", STARTER, str(log), *command]
+    finished = subprocess.run(starter, cwd=ROOT, env=os.environ | environ, stdout=subprocess.PIPE, check=True)
+    status, wall, cpu, maxrss = json.loads(finished.stdout)
+    if status:
+        raise RuntimeError(f"the command failed with exit status {status}; its output is in {log}")
+    return Usage(wall, cpu, _bytes(maxrss))
 
 
 def commit() -> str:
