@@ -30,7 +30,7 @@ PACKAGES = ("captionless", "torch", "numpy", "pillow", "transformers", "accelera
 
 STARTER = """
 import json, os, subprocess, sys, time
-started = time.perf_counter()
+started, os.environ["PROCESS_STARTED"] = time.perf_counter(), str(time.time())
 with open(sys.argv[1], "wb") as log:
     process = subprocess.Popen(sys.argv[2:], stdout=log, stderr=log)
 _, status, used = os.wait4(process.pid, 0)
@@ -94,7 +94,7 @@ def line(
         **asdict(usage),
         "time": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
         "commit": commit(),
-        "command": " ".join([Path(command[0]).name, *(str(word).replace(f"{ROOT}/", "") for word in command[1:])]),
+        "command": " ".join([Path(command[0]).name, *map(_relative, command[1:])]),
         **(where or environment()),
     }
 
@@ -117,7 +117,7 @@ def environment() -> dict[str, Any]:
     device = torch.cuda.get_device_name() if torch and torch.cuda.is_available() else "cpu"
     return {
         "versions": {"python": platform.python_version()} | _versions(),
-        "processor": _processor(),
+        "processor": processor(),
         "cores": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
         "threads": torch.get_num_threads() if torch else None,
         "device": device,
@@ -152,6 +152,11 @@ def commit() -> str:
     return found.stdout.strip() + ("+" if found.stdout and changed.returncode else "")
 
 
+def _relative(word: str) -> str:
+    """Return a word of a command with paths relative to the checkout."""
+    return word.replace(f"{ROOT}/", "").replace(str(ROOT), ".").replace(f"{ROOT.parent}/", "../")
+
+
 def _versions() -> dict[str, str]:
     found = {}
     for package in PACKAGES:
@@ -162,7 +167,7 @@ def _versions() -> dict[str, str]:
     return found
 
 
-def _processor() -> str:
+def processor() -> str:
     """Return the name of the processor and, on Linux, the widest instruction set that matters for neural networks."""
     info = Path("/proc/cpuinfo")
     if not info.is_file():
