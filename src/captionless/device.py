@@ -66,6 +66,6 @@ def to_device(network: Network, device: torch.device) -> Network:
     """Move a network to a device, in the memory format that is fastest for convolutions there."""
     import torch
 
-    moved = network.to(device)
     # Channels-last is faster, except on MPS, where views in that format have given wrong results.
-    return moved if device.type == "mps" else moved.to(memory_format=torch.channels_last)  # type: ignore[call-overload, no-any-return]
+    layout = torch.contiguous_format if device.type == "mps" else torch.channels_last
+    return network.to(device).to(memory_format=layout)  # type: ignore[call-overload, no-any-return]

@@ -62,7 +62,8 @@ def load_model(name: str | Path) -> Model:
     """
     config = load_config(name)
     folder = model_folder(name)
-    denoiser = Denoiser(config.denoiser)
+    with torch.device("meta"):  # no memory, and no random weights, for tensors that are replaced
+        denoiser = Denoiser(config.denoiser)
     _load_weights(denoiser, read_tensors(folder / WEIGHTS), folder / WEIGHTS)
     base = _load_base(folder, config)
     bank, inherited = (base.bank, base.inherited) if base else read_bank(folder, config)
@@ -107,7 +108,7 @@ def copy_model(source: Path, target: Path) -> None:
 def _load_weights(denoiser: Denoiser, tensors: dict[str, Tensor], path: Path) -> None:
     """Load stored weights (of any float type, or 8-bit) into ``denoiser``; all names and shapes must match."""
     try:
-        denoiser.load_state_dict(restored(tensors))
+        denoiser.load_state_dict(restored(tensors), assign=True)
     except RuntimeError as error:
         raise CaptionlessError(
             f"the weights in {path} do not match the config.json of the model. Restore both files from the same model."

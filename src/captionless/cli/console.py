@@ -9,9 +9,6 @@ from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import TextIO
 
-from rich.console import Console
-from rich.table import Table
-from rich.text import Text
 from tqdm import tqdm
 
 from captionless.progress import ProgressBar
@@ -44,6 +41,10 @@ def format_table(heads: Sequence[str], rows: Iterable[Sequence[str]], left: tupl
 
     The columns with the indices ``left`` are left-aligned, the others right-aligned.
     """
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
     table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), show_header=any(heads))
     for i, head in enumerate(heads):
         table.add_column(Text(head), justify="left" if i in left else "right")

@@ -11,12 +11,13 @@ from typing import Annotated, Any, get_args, get_origin, get_type_hints
 import typer
 from pydantic.fields import FieldInfo
 from pydantic_core import PydanticUndefined
-from rich.markup import escape
 
 from captionless.config.base import Config
 from captionless.config.fields import field_choices, field_default, field_extra, field_type
 from captionless.errors import CaptionlessError
 
+_TAG = re.compile(r"\[[a-z#/@]")
+"""What the help would read as markup, as in ``rich.markup.escape``, which takes long to import."""
 _NAMED = re.compile(r"`([a-z_]+)(?:=([^`]*))?`")
 
 
@@ -84,7 +85,7 @@ def _parameter(name: str, field: FieldInfo, panel: str | None, flags: Mapping[st
     text = field.description or ""
     if len(field_choices(field)) > 1:
         text += f" One of {', '.join(field_choices(field))}."
-    text = escape(with_flags(text, flags))
+    text = _TAG.sub(r"\\\g<0>", with_flags(text, flags))
     if field_extra(field, "shown") or field.default not in (None, False, (), PydanticUndefined):
         text += f" [dim]\\[default: {with_flags(field_default(field), flags)}][/dim]"
     more: dict[str, Any] = {"help": text, "rich_help_panel": panel, "show_default": False}

@@ -61,6 +61,10 @@ class Digests:
         return frozenset((self.image, self.whole, *(old for old, new in IMAGE_SIDES.items() if new == self.image)))
 
 
+BUNDLED_DIGESTS = Digests(_SHIPPED, "ecf7ae45ee8c0f8973798d65a79f861d34a00985142d48a3bb189c900eef081f")
+"""The hashes of the bundled encoder, known without reading its weights and image processor; a test compares them."""
+
+
 def content_digests(folder: Path, image_processor: Any, text_limit: int) -> Digests:
     """Hash everything that decides an encoder's vectors.
 

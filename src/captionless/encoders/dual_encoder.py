@@ -6,10 +6,9 @@ vectors. Training a diffusion model uses only the image side; generating images 
 
 from __future__ import annotations
 
-import inspect
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -18,9 +17,16 @@ import torch
 from PIL.Image import Image
 from torch import Tensor
 
-from captionless.encoders.digest import Digests, content_digests
-from captionless.encoders.hub import ENCODER, find_encoder_folder
-from captionless.encoders.loading import load_encoder_network, load_tokenizer, loading_errors, model_inputs
+from captionless.encoders.digest import BUNDLED_DIGESTS, Digests, content_digests
+from captionless.encoders.hub import BUNDLED_FOLDER, ENCODER, find_encoder_folder
+from captionless.encoders.loading import (
+    encoder_errors,
+    load_encoder_network,
+    load_tokenizer,
+    loading_errors,
+    model_inputs,
+)
+from captionless.encoders.text_side import BertText, TextSide, TransformersText
 from captionless.encoders.vocabulary import EncoderVocabulary, read_vocabulary
 from captionless.errors import CaptionlessError
 from captionless.progress import Progress
@@ -36,10 +42,35 @@ class Encoder:
 
     name: str  # as given by the user: ``"bundled"``, a hub id or a folder
     folder: Path  # the folder that contains its files
-    model: Any = field(repr=False)  # the transformers model, float32, in eval mode
-    tokenizer: Any = field(repr=False)
-    image_processor: Any = field(repr=False)  # Pillow backend
     device: str = "cpu"
+
+    @property
+    def model(self) -> Any:
+        """The transformers model, float32, in eval mode."""
+        return self._network[0]
+
+    @property
+    def image_processor(self) -> Any:
+        """The transformers image processor, with its Pillow backend."""
+        return self._network[1]
+
+    @cached_property
+    def tokenizer(self) -> Any:
+        """The transformers tokenizer."""
+        return load_tokenizer(self.folder)
+
+    @cached_property
+    def text(self) -> TextSide:
+        """The text side; that of the bundled encoder does without transformers."""
+        with encoder_errors(self.name, ENCODER, self.folder):
+            if self.folder == BUNDLED_FOLDER:
+                return BertText(self.folder, self.device)
+            return TransformersText(self.model, self.tokenizer)
+
+    @cached_property
+    def _network(self) -> tuple[Any, Any]:
+        with loading_errors(self.name, ENCODER, self.folder):
+            return load_encoder_network(self.name, ENCODER, self.folder, self.device)[:2]
 
     def encode_images(self, images: Sequence[Image]) -> Tensor:
         """Encode images of any size and mode as unit vectors (n, width), float32 on the CPU."""
@@ -47,7 +78,7 @@ class Encoder:
             self.image_processor(images=[image.convert("RGB") for image in batch], return_tensors="pt")
             for batch in batches(images, encoder_batch_size(self.device))
         )
-        vectors = [self._unit(self.model.get_image_features, dict(batch)) for batch in inputs]
+        vectors = [self._unit(self._image_features, batch) for batch in inputs]
         return torch.cat(vectors) if vectors else torch.empty(0, self.width)
 
     def encode_texts(self, texts: Sequence[str]) -> Tensor:
@@ -61,7 +92,7 @@ class Encoder:
         if isinstance(texts, str):
             raise TypeError("encode_texts expects a list of texts, not a single string")
         self._check_texts(texts)
-        vectors = [self._unit(self.model.get_text_features, self._tokens(batch)) for batch in batches(texts)]
+        vectors = [self._unit(self.text.encode, batch) for batch in batches(texts)]
         return torch.cat(vectors) if vectors else torch.empty(0, self.width)
 
     @property
@@ -96,12 +127,10 @@ class Encoder:
         scale = getattr(self.model, "logit_scale", None)
         return float(scale.detach().exp()) if scale is not None else 100.0
 
-    @cached_property
+    @property
     def text_limit(self) -> int:
         """Maximum number of tokens per text, including start and end tokens (77 for CLIP)."""
-        text = getattr(self.model.config, "text_config", self.model.config)
-        # Tokenizers without a limit report 1e30.
-        return int(min(getattr(text, "max_position_embeddings", 512), self.tokenizer.model_max_length))
+        return self.text.limit
 
     @cached_property
     def vocabulary(self) -> EncoderVocabulary | None:
@@ -110,13 +139,17 @@ class Encoder:
 
     @cached_property
     def _digests(self) -> Digests:
+        if self.folder == BUNDLED_FOLDER:
+            return BUNDLED_DIGESTS
         return content_digests(self.folder, self.image_processor, self.text_limit)
 
-    def _unit(self, features: Callable[..., Any], inputs: Mapping[str, Any]) -> Tensor:
+    def _image_features(self, batch: Mapping[str, Tensor]) -> Tensor:
+        found = self.model.get_image_features(**{name: value.to(self.device) for name, value in batch.items()})
+        return found if isinstance(found, Tensor) else torch.as_tensor(found.pooler_output)
+
+    def _unit(self, encode: Callable[[Any], Tensor], inputs: Any) -> Tensor:
         with torch.no_grad():
-            found = features(**{name: value.to(self.device) for name, value in inputs.items()})
-            vectors = found if isinstance(found, torch.Tensor) else found.pooler_output
-            vectors = vectors.float().cpu()
+            vectors = encode(inputs).float().cpu()
         lengths = vectors.norm(dim=-1, keepdim=True)
         if vectors.ndim != 2 or not bool((lengths.isfinite() & (lengths > 0)).all()):
             raise CaptionlessError(
@@ -126,29 +159,14 @@ class Encoder:
         unit: Tensor = vectors / lengths
         return unit
 
-    def _tokens(self, texts: Sequence[str]) -> dict[str, Tensor]:
-        """Tokenize as in training; SigLIP was trained on texts padded to the maximum length, without attention mask."""
-        siglip = str(self.model.config.model_type).startswith("siglip")
-        tokens = self.tokenizer(
-            list(texts),
-            truncation=True,
-            max_length=self.text_limit,
-            padding="max_length" if siglip else True,
-            return_tensors="pt",
-        )
-        accepted = set(inspect.signature(self.model.get_text_features).parameters)
-        accepted -= {"attention_mask"} if siglip else set()
-        return {name: value for name, value in tokens.items() if name in accepted}
-
     def _check_texts(self, texts: Sequence[str]) -> None:
-        special = self.tokenizer.num_special_tokens_to_add()
         for number, text in enumerate(texts, 1):
             try:
                 text.encode()
             except UnicodeEncodeError as error:  # surrogates, from bytes that are not UTF-8
                 raise CaptionlessError(f"text {number} is not valid UTF-8. Retype it or save it as UTF-8.") from error
-            count = len(self.tokenizer(text, verbose=False)["input_ids"])
-            if not text.strip() or count <= special:
+            count = self.text.count(text)
+            if not text.strip() or count <= self.text.special:
                 raise CaptionlessError(f"text {number} is empty ({text!r}). Describe what the image should show.")
             if count > self.text_limit:
                 shown = text if len(text) <= 60 else text[:57] + "..."
@@ -174,13 +192,15 @@ def load_encoder(name: str, device: str = "cpu", *, progress: Progress | None = 
     Raises:
         CaptionlessError: the encoder is not found, damaged or not a dual encoder, or the hub cannot be reached.
     """
-    folder = find_encoder_folder(name, ENCODER, progress)
-    with loading_errors(name, ENCODER, folder):
-        inputs, model_type = model_inputs(folder)
-        if inputs != {"images", "texts"}:
-            raise CaptionlessError(f"{name} is not a dual encoder but a model of type {model_type!r}. {ENCODER.advice}")
-        network, image_processor, _ = load_encoder_network(name, ENCODER, folder, device)
-        return Encoder(name, folder, network, load_tokenizer(folder), image_processor, device)
+    encoder = Encoder(name, find_encoder_folder(name, ENCODER, progress), device)
+    if encoder.folder != BUNDLED_FOLDER:  # its network is loaded when it is first needed, which is not for texts
+        with loading_errors(name, ENCODER, encoder.folder):
+            inputs, kind = model_inputs(encoder.folder)
+            if inputs != {"images", "texts"}:
+                raise CaptionlessError(f"{name} is not a dual encoder but a model of type {kind!r}. {ENCODER.advice}")
+            _ = encoder.model
+    _ = encoder.text
+    return encoder
 
 
 def check_same_encoder(recorded: Mapping[str, Any], encoder: Encoder) -> None:

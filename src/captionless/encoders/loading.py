@@ -18,22 +18,28 @@ _POOLER = "pooler."
 
 
 @contextmanager
-def loading_errors(name: str, kind: ModelKind, folder: Path) -> Iterator[None]:
-    """Silence transformers, and convert its exceptions into a `CaptionlessError`.
+def encoder_errors(name: str, kind: ModelKind, folder: Path) -> Iterator[None]:
+    """Convert the exceptions of reading a model's files into a `CaptionlessError`.
 
     Their type depends on how the files are damaged.
     """
-    with quiet_hub():
-        try:
-            yield
-        except CaptionlessError:
-            raise
-        except Exception as error:
-            reason = " ".join(str(error).split())[:200] or type(error).__name__
-            raise CaptionlessError(
-                f"the {kind.noun} {name} in {folder} cannot be loaded ({reason}). Download it again or use another "
-                f"{kind.noun}."
-            ) from error
+    try:
+        yield
+    except CaptionlessError:
+        raise
+    except Exception as error:
+        reason = " ".join(str(error).split())[:200] or type(error).__name__
+        raise CaptionlessError(
+            f"the {kind.noun} {name} in {folder} cannot be loaded ({reason}). Download it again or use another "
+            f"{kind.noun}."
+        ) from error
+
+
+@contextmanager
+def loading_errors(name: str, kind: ModelKind, folder: Path) -> Iterator[None]:
+    """Silence transformers, and convert its exceptions as in ``encoder_errors``."""
+    with quiet_hub(), encoder_errors(name, kind, folder):
+        yield
 
 
 def model_inputs(folder: Path) -> tuple[set[str], str]:

@@ -180,7 +180,9 @@ class Embedding(nn.Module):
         super().__init__()
         self.condition_width = condition_width
         self.embed_time, self.activation = embed_time, activation
-        self.time = nn.Linear(embed_time(torch.zeros(1)).shape[1], width)
+        self.time = nn.Linear(
+            embed_time(torch.zeros(1, device="cpu")).shape[1], width
+        )  # even in a network on the meta device
         self.condition = nn.Linear(condition_width, width)
         self.condition_mix = nn.Linear(width, width)
         self.mix = nn.Linear(width, width)
