@@ -62,10 +62,17 @@ def exact_convolutions(precision: str, device: torch.device) -> AbstractContextM
     return nullcontext()
 
 
-def to_device(network: Network, device: torch.device) -> Network:
-    """Move a network to a device, in the memory format that is fastest for convolutions there."""
+def memory_format(device: torch.device) -> torch.memory_format:
+    """Return the memory format of images and weights that is fastest on a device.
+
+    Channels-last is faster on CPUs. It was measured to be slower on CUDA for these networks (52 instead of 42 ms a step
+    of 256 images), and views in that format have given wrong results on MPS.
+    """
     import torch
 
-    # Channels-last is faster, except on MPS, where views in that format have given wrong results.
-    layout = torch.contiguous_format if device.type == "mps" else torch.channels_last
-    return network.to(device).to(memory_format=layout)  # type: ignore[call-overload, no-any-return]
+    return torch.channels_last if device.type == "cpu" else torch.contiguous_format
+
+
+def to_device(network: Network, device: torch.device) -> Network:
+    """Move a network to a device, in the memory format that is fastest there."""
+    return network.to(device).to(memory_format=memory_format(device))  # type: ignore[call-overload, no-any-return]

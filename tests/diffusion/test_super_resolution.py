@@ -7,7 +7,6 @@ from typing import Any
 
 import pytest
 import torch
-from accelerate import Accelerator
 from torch import Tensor
 from torch.nn import functional as F
 
@@ -31,6 +30,7 @@ from captionless.models.unet import Denoiser
 from captionless.training import step
 from captionless.training.dataset import Examples
 from captionless.training.loop import loop
+from captionless.training.randomness import Stream
 from captionless.training.state import begin_state
 
 QUICK = SamplingConfig(steps=3, precision="float32")
@@ -103,7 +103,7 @@ def test_it_learns_to_use_the_small_image() -> None:
     torch.manual_seed(0)
     network = Denoiser(super_resolution_denoiser(8, 3, 16, tiny.WIDTH, 0.0))
     state = begin_state(network, settings, CosineSchedule())
-    loop(state, examples, [], Accelerator(cpu=True))
+    loop(state, examples, [])
     x0, eps = normalise(pixels), tiny.random(64, 3, 8, 8)
 
     def loss(small: Tensor) -> float:
@@ -135,12 +135,11 @@ def test_the_small_images_are_mirrored_with_the_large_ones(monkeypatch: pytest.M
         clean.append(xt[:, :3])
         return xt[:, :3]
 
-    monkeypatch.setattr(step, "training_times", lambda schedule, uniform, weighting: torch.zeros(len(uniform)))
+    monkeypatch.setattr(step, "quantile_times", lambda schedule, share, weighting: torch.zeros(len(share)))
     settings = TrainConfig(size=8, condition_drop=0.0, condition_cosine=1.0)
-    generator = torch.Generator().manual_seed(0)
     small = x0[..., ::2, ::2]
     batch = step.Batch(x0, tiny.unit_vectors(16), small)
-    step.step_loss(network, CosineSchedule(), batch, settings, generator)
+    step.step_loss(network, CosineSchedule(), batch, settings, Stream(0, torch.arange(16)))
     # At time 0 there is hardly any noise on the large image.
     mirrored = (clean[0] - x0).abs().amax((1, 2, 3)) > 0.1
     assert 0 < mirrored.sum() < 16

@@ -18,10 +18,11 @@ from captionless.generation.sample import Stage, sample_batches
 from captionless.models.presets import course_denoiser
 from captionless.models.unet import Denoiser
 from captionless.training.network import network_config, noise_schedule
+from captionless.training.randomness import Stream
 from captionless.training.resolve import resolve_settings
 from captionless.training.start import Start
 from captionless.training.state import begin_state
-from captionless.training.step import Batch, step_generator, step_loss
+from captionless.training.step import Batch, step_loss
 
 CLASSES = 10
 SMALL = TrainConfig(**{**COURSE_TRAINING, "size": 8, "width": 16, "flip": False})
@@ -104,7 +105,8 @@ def losses(network: nn.Module, steps: int, optimizer: torch.optim.Optimizer | No
     schedule, found = noise_schedule(SMALL), []
     for step in range(steps):
         x0, condition = classes(16)
-        loss = step_loss(network, schedule, Batch(x0, condition), SMALL, step_generator(0, 0, step))
+        stream = Stream(0, torch.arange(16 * step, 16 * step + 16))
+        loss = step_loss(network, schedule, Batch(x0, condition), SMALL.replace(batch=16), stream)
         if optimizer:
             optimizer.zero_grad()
             loss.backward()

@@ -4,18 +4,17 @@ from __future__ import annotations
 
 import signal
 import threading
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
 from captionless.training.loop import StopTraining
+from captionless.training.processes import Processes
 from captionless.training.signals import StopOnSignal
 
 
 def stopper(said: list[str] | None = None) -> StopOnSignal:
-    accelerator: Any = SimpleNamespace(num_processes=1)
-    return StopOnSignal(accelerator, (said if said is not None else []).append)
+    return StopOnSignal(Processes(), (said if said is not None else []).append)
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])

@@ -17,7 +17,7 @@ from captionless.config.training import DEFAULT_MINUTES, TrainConfig
 from captionless.diffusion.schedules import CosineSchedule
 from captionless.errors import CaptionlessError
 from captionless.models.unet import Denoiser
-from captionless.training.state import TrainState, begin_state, restore_state, save_state
+from captionless.training.state import LOSS_DECAY, TrainState, begin_state, restore_state, save_state
 
 CONFIG = TrainConfig(size=8, width=16, batch=4, images=24, precision="float32")
 LONG = CONFIG.replace(images=100_000, learning_rate=1.0, batch=64)
@@ -35,6 +35,7 @@ def moved(state: TrainState) -> TrainState:
         weights.grad = torch.ones_like(weights)
     state.optimizer.step()
     state.images_seen, state.seconds, state.loss = 4, 12.345678901234, 0.25
+    state.loss_average.fill_(0.1)
     return state
 
 
@@ -91,6 +92,7 @@ def test_restoring_brings_back_all_that_was_saved(saved: Path, tmp_path: Path) -
     restored = fresh(seed=1)
     restore_state(saved, restored)
     assert (restored.images_seen, restored.seconds, restored.loss) == (4, 12.345678901234, 0.25)
+    assert torch.equal(restored.loss_average, torch.tensor(0.1))
     before = read_tensors(saved / STATE)
     save_state(tmp_path / "again", restored)
     again = read_tensors(tmp_path / "again" / STATE)
@@ -146,3 +148,22 @@ def test_a_state_without_a_proper_counter_does_not_fit(metadata: dict[str, str] 
     save_tensors(saved / STATE, tensors, metadata)
     with pytest.raises(CaptionlessError, match="does not match"):
         restore_state(saved, fresh())
+
+
+def test_a_training_of_an_earlier_version_is_not_resumed_with_other_random_numbers(saved: Path) -> None:
+    counter = {"counter": '{"images": 4, "seconds": 1.0, "loss": 0.5}'}
+    save_tensors(saved / STATE, read_tensors(saved / STATE), counter)
+    with pytest.raises(CaptionlessError, match=f"another version.*start_from={saved}"):
+        restore_state(saved, fresh())
+
+
+def test_the_loss_is_the_average_over_the_steps_so_far_without_the_zero_it_starts_from() -> None:
+    state = fresh()
+    for number in range(1, 4):
+        state.loss_average.lerp_(torch.tensor(0.5), 1 - LOSS_DECAY)
+        state.images_seen = 4 * number
+        state.read_loss()
+        assert state.loss == pytest.approx(0.5)
+    state.loss_average.fill_(math.inf)
+    with pytest.raises(CaptionlessError, match="non-finite"):
+        state.read_loss()

@@ -1,4 +1,4 @@
-"""The contract of captionless.training.step: one batch, and what is drawn for it."""
+"""The contract of captionless.training.step: one batch, what is drawn for it, and steps that run by themselves."""
 
 from typing import Any
 
@@ -10,14 +10,14 @@ import tiny
 from captionless.config.training import PREDICTIONS, WEIGHTINGS, TrainConfig
 from captionless.diffusion.schedules import CosineSchedule
 from captionless.training import step
-from captionless.training.dataset import batch_indices
-from captionless.training.step import Batch, step_generator, step_loss
+from captionless.training.randomness import Stream
+from captionless.training.step import Batch, step_loss
 
 SCHEDULE = CosineSchedule()
 CONFIG = TrainConfig(size=8, width=16, batch=4, images=24, precision="float32")
 
 
-def drawn(config: TrainConfig, n: int, seed: int = 0, **tensors: Tensor) -> dict[str, Any]:
+def drawn(config: TrainConfig, n: int, first: int = 0, **tensors: Tensor) -> dict[str, Any]:
     """What reaches the loss of one batch."""
     seen: dict[str, Any] = {}
 
@@ -31,7 +31,8 @@ def drawn(config: TrainConfig, n: int, seed: int = 0, **tensors: Tensor) -> dict
     condition = tensors.get("condition", tiny.unit_vectors(n))
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(step, "denoising_loss", loss)
-        step_loss(torch.nn.Identity(), SCHEDULE, Batch(x0, condition), config, step_generator(0, 0, seed))
+        stream = Stream(config.seed, first + torch.arange(n))
+        step_loss(torch.nn.Identity(), SCHEDULE, Batch(x0, condition), config.replace(batch=n), stream)
     return seen
 
 
@@ -119,53 +120,32 @@ def test_what_is_drawn_for_an_image_is_independent_of_each_other() -> None:
     assert (features.corrcoef() - torch.eye(4)).abs().max() < 0.06
 
 
-def test_a_batch_is_decided_by_its_generator_alone() -> None:
-    first, again, other = drawn(CONFIG, 20, seed=4), drawn(CONFIG, 20, seed=4), drawn(CONFIG, 20, seed=8)
+def test_a_batch_is_decided_by_the_seed_and_its_positions_alone() -> None:
+    first, again, later = drawn(CONFIG, 20), drawn(CONFIG, 20), drawn(CONFIG, 20, first=20)
+    other = drawn(CONFIG.replace(seed=1), 20)
     for name in ("t", "eps"):
         assert torch.equal(first[name], again[name])
+        assert not torch.equal(first[name], later[name])
         assert not torch.equal(first[name], other[name])
 
 
-def test_the_randomness_of_a_step_is_what_it_always_was() -> None:
-    """A training begun with an earlier version continues exactly."""
-    seeds = [step_generator(*key).initial_seed() for key in ((0, 0, 0), (3, 1, 640), (2**40, 3, 10**9), (0, -1, 2))]
-    assert seeds == [668265295, 1480210781, 677127996, 1013904370]
+@pytest.mark.parametrize("mask", ["vector", "element"])
+def test_what_is_drawn_for_an_image_does_not_depend_on_the_others_of_its_part(mask: str) -> None:
+    config, x0, condition = (
+        CONFIG.replace(mask=mask, condition_drop=0.5),
+        tiny.uniform(8, 3, 5, 5),
+        tiny.unit_vectors(8),
+    )
+    whole = drawn(config, 8, x0=x0, condition=condition)
+    seen: dict[str, Any] = {}
 
+    def loss(*given: Any) -> Tensor:
+        seen.update(x0=given[2], condition=given[3], t=given[4], eps=given[5])
+        return torch.zeros(())
 
-# --- the order of the images ---
-
-
-def stream(n: int, batches: int, config: TrainConfig = CONFIG, processes: int = 1) -> list[int]:
-    """The images that all processes together see."""
-    order: list[int] = []
-    for number in range(batches):
-        images = number * config.batch * processes
-        for process in range(processes):
-            order += batch_indices(n, images, config, process).tolist()
-    return order
-
-
-@pytest.mark.parametrize("n", [1, 3, 4, 7, 100])
-@pytest.mark.parametrize("processes", [1, 2, 3])
-def test_every_image_is_seen_once_before_any_is_seen_again(n: int, processes: int) -> None:
-    order = stream(n, 60, processes=processes)
-    assert len(order) == 60 * 4 * processes
-    for epoch in range(len(order) // n):
-        assert sorted(order[epoch * n : (epoch + 1) * n]) == list(range(n))
-
-
-def test_each_epoch_has_an_order_of_its_own_that_the_seed_decides() -> None:
-    order = stream(20, 20)
-    epochs = {tuple(order[i : i + 20]) for i in range(0, 80, 20)}
-    assert len(epochs) == 4
-    assert stream(20, 20) == order
-    assert stream(20, 20, CONFIG.replace(seed=1)) != order
-
-
-def test_the_randomness_of_a_step_follows_from_seed_process_and_images_seen() -> None:
-    def numbers(*key: int) -> list[float]:
-        return torch.rand(4, generator=step_generator(*key)).tolist()
-
-    assert numbers(1, 2, 3) == numbers(1, 2, 3)
-    keys = [(0, 0, 0), (1, 0, 0), (0, 1, 0), (0, 0, 1), (0, -1, 0), (0, 0, 64), (2**40, 3, 10**9)]
-    assert len({tuple(numbers(*key)) for key in keys}) == len(keys)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(step, "denoising_loss", loss)
+        part = Batch(x0[3:6], condition[3:6])
+        step_loss(torch.nn.Identity(), SCHEDULE, part, config.replace(batch=8), Stream(0, torch.arange(3, 6)))
+    for name, value in seen.items():
+        assert torch.equal(value, whole[name][3:6])

@@ -35,6 +35,8 @@ class TrainKeywords(TypedDict, total=False):
     precision: Literal["auto", "float32", "bf16"]
     seed: int
     batch: int
+    accumulate: int
+    checkpoint_activations: bool
     learning_rate: float
     warm_up: int
     cool_down: float

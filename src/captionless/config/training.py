@@ -77,7 +77,18 @@ class TrainConfig(Config):
         "auto", "Number format; auto selects bf16 if the processor supports it natively, else float32."
     )
     seed: int = setting(0, "Random seed of the initial weights, image order, flips and noise.", ge=0, le=2**63 - 1)
-    batch: int = setting(64, "Batch size per process.", panel="Optimisation", gt=0)
+    batch: int = setting(64, "Images per step, over all processes.", panel="Optimisation", gt=0)
+    accumulate: int = setting(
+        1,
+        "Number of micro-batches into which each process divides its part of a step; more need less memory and train "
+        "the same.",
+        ge=1,
+    )
+    checkpoint_activations: bool = setting(
+        False,
+        "Activation checkpointing: compute each block's activations again in the backward pass, which needs less "
+        "memory and more time.",
+    )
     learning_rate: float = setting(5e-4, "Learning rate of AdamW after the warm-up.", gt=0)
     warm_up: int = setting(6_400, "Number of images over which the learning rate rises linearly from zero.", gt=0)
     cool_down: float = setting(
@@ -104,7 +115,11 @@ class TrainConfig(Config):
         le=1,
     )
     dropout: float = setting(
-        0.0, "Dropout probability in the denoiser's blocks; may help with very small datasets.", ge=0, lt=1, example=0.1
+        0.0,
+        "Dropout probability in the denoiser's blocks, in steps of 1/256; may help with very small datasets.",
+        ge=0,
+        lt=1,
+        example=0.1,
     )
     augmentation_noise: float = setting(
         0.3,

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from functools import lru_cache
 
 import torch
 from torch import Tensor
@@ -36,6 +37,10 @@ MIN_SNR = 5.0
 
 LEVEL_MEAN, LEVEL_STD = -1.2, 1.2
 """Mean and std of ``log(sigma / alpha)`` for the weighting ``log-normal`` (EDM, arXiv:2206.00364, table 1)."""
+
+QUANTILE_LIMIT, QUANTILES = 4.8, 4097
+"""The table of log-normal times covers normal quantiles up to this one, at this many points; between them, linear
+interpolation is exact to 1e-6."""
 
 
 def target(kind: str, x0: Tensor, eps: Tensor, alpha: Coefficient, sigma: Coefficient) -> Tensor:
@@ -119,18 +124,32 @@ def stratified_times(uniform: Tensor) -> Tensor:
 
 
 def training_times(schedule: Schedule, uniform: Tensor, weighting: str = "uniform") -> Tensor:
-    """Return the times of a batch, (n,), given n uniform random numbers.
+    """Return the times of a batch, (n,), given n uniform random numbers: stratified, then as ``quantile_times``."""
+    return quantile_times(schedule, stratified_times(uniform), weighting)
+
+
+def quantile_times(schedule: Schedule, share: Tensor, weighting: str = "uniform") -> Tensor:
+    """Return the times, (n,), below which the given shares of training times lie; shares are in [0, 1).
 
     By default, times are uniformly distributed, so that the schedule determines how often each noise level is trained.
     With ``log-normal``, ``log(sigma / alpha)`` is normally distributed for every schedule (EDM, arXiv:2206.00364,
     eq. 8), so that the intermediate noise levels, at which images take shape, are trained most often.
     """
-    t = stratified_times(uniform)
     if weighting != "log-normal":
-        return t
-    # The normal quantiles of 0 and 1 are infinite.
-    normal = torch.special.ndtri(t.double().cpu().clamp(1e-6, 1 - 1e-6))
-    return time_at(schedule, -2 * (LEVEL_MEAN + LEVEL_STD * normal)).to(uniform)
+        return share
+    # The normal quantiles of 0 and 1 are infinite. MPS has the error function's inverse, but not ``ndtri``.
+    normal = math.sqrt(2) * torch.erfinv(2 * share.clamp(1e-6, 1 - 1e-6) - 1)
+    place = (normal + QUANTILE_LIMIT) * ((QUANTILES - 1) / (2 * QUANTILE_LIMIT))
+    below = place.floor().clamp(max=QUANTILES - 2).long()
+    table = _log_normal_times(schedule, share.device)  # type: ignore[arg-type]  # schedules are hashable
+    return torch.lerp(table[below], table[below + 1], (place - below).float())
+
+
+@lru_cache
+def _log_normal_times(schedule: Schedule, device: torch.device) -> Tensor:
+    """Return the times at evenly spaced normal quantiles of the noise level, float32."""
+    normal = torch.linspace(-QUANTILE_LIMIT, QUANTILE_LIMIT, QUANTILES, dtype=torch.float64)
+    return time_at(schedule, -2 * (LEVEL_MEAN + LEVEL_STD * normal)).float().to(device)
 
 
 def drop_condition(condition: Tensor, uniform: Tensor, share: float) -> Tensor:

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, lru_cache
 from typing import Protocol
 
 import torch
@@ -179,10 +179,14 @@ class LinearSchedule:
     def alpha_sigma(self, t: Tensor) -> tuple[Tensor, Tensor]:
         """Return ``(alpha, sigma)`` at times ``t``."""
         place = _wide(t) * self.steps
-        table = self.alpha.to(place.dtype).to(place.device)
+        table = self._table(place.dtype, place.device)
         below = place.floor().clamp(max=self.steps - 1).long()
         alpha = torch.lerp(table[below], table[below + 1], place - below)
         return alpha.to(t), (1 - alpha**2).sqrt().to(t)
+
+    @lru_cache  # noqa: B019  # schedules are few and small; a captured training step cannot copy from the host
+    def _table(self, dtype: torch.dtype, device: torch.device) -> Tensor:
+        return self.alpha.to(dtype).to(device)
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,7 @@ from torch.nn import functional as F
 from captionless.checkpoints.config import ModelConfig
 from captionless.config.sampling import SamplingConfig
 from captionless.data.arrays import denormalise
-from captionless.device import autocast, exact_convolutions, resolve_precision
+from captionless.device import autocast, exact_convolutions, memory_format, resolve_precision
 from captionless.diffusion import super_resolution
 from captionless.diffusion.guidance import Guidance, GuidedPrediction, WeightedCondition
 from captionless.diffusion.reverse import ReverseProcess
@@ -172,8 +172,7 @@ def start_stage(stage: Stage, batch: ImageBatch, low_res: Tensor | None = None) 
             x = add_noise(schedule, known.expand_as(x), x, times[:1].to(x).expand(len(x)))
         if edit.mask is not None:
             constrain = keep_outside(known, mask_tensor(edit.mask, model.size).to(x.device))
-    if x.device.type != "mps":  # as in captionless.device.to_device
-        x = x.to(memory_format=torch.channels_last)
+    x = x.to(memory_format=memory_format(x.device))
     process = ReverseProcess(schedule, times, noise, pure)
     return SamplerRun(SAMPLERS[config.sampler](x, process, **config.options), prediction, low_res, constrain)
 

@@ -41,9 +41,43 @@ def zero_weights(layer: nn.Module) -> None:
         nn.init.zeros_(weight)
 
 
+class GroupNorm(nn.GroupNorm):
+    """Group normalisation that keeps the number format of its input under autocast.
+
+    Statistics are computed in float32 in any case. Autocast would convert every activation to float32 and back.
+    """
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Normalise (n, channels, ...), which keeps its shape and dtype."""
+        with torch.autocast(x.device.type, enabled=False):
+            return F.group_norm(x, self.num_groups, self.weight.to(x.dtype), self.bias.to(x.dtype), self.eps)
+
+
 def group_norm(channels: int) -> nn.GroupNorm:
     """Return a group normalisation layer with ``GROUP`` channels per group (arXiv:1803.08494)."""
-    return nn.GroupNorm(max(1, channels // GROUP), channels)
+    return GroupNorm(max(1, channels // GROUP), channels)
+
+
+class Dropout(nn.Module):
+    """Zero elements with probability ``p`` in training, and scale the others so that the expectation stays the same.
+
+    Attributes:
+        draw: maps a number of bytes to random bytes for each of n images, uint8 (n, number); ``p`` is then rounded to
+            1/256. Without it, the global generator draws the mask.
+    """
+
+    def __init__(self, p: float) -> None:
+        super().__init__()
+        self.p = p
+        self.draw: Callable[[int], Tensor] | None = None
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map (n, channels, h, w) to the same shape."""
+        if self.draw is None or not (self.training and self.p):
+            return F.dropout(x, self.p, self.training)
+        threshold = round(256 * self.p)
+        kept = self.draw(x[0].numel()).reshape(x.shape) >= threshold
+        return x * (kept * (256 / (256 - threshold))).to(x.dtype)
 
 
 class ResidualBlock(nn.Module):
@@ -68,7 +102,7 @@ class ResidualBlock(nn.Module):
         self.conv1 = nn.Conv2d(channels, channels, 3, padding=1)
         self.modulation = nn.Linear(embedding, 2 * channels)
         self.norm2 = norm(channels)
-        self.dropout = nn.Dropout(dropout)
+        self.dropout = Dropout(dropout)
         self.conv2 = nn.Conv2d(channels, channels, 3, padding=1)
         # The block is initially the identity, so that deep networks train stably from the start.
         zero_weights(self.conv2)

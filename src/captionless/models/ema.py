@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 WARM_UP = 0.08
 """Maximum half-life as a fraction of the training so far, so that the average forgets the random initialisation in
@@ -28,10 +28,14 @@ def decay(batch: int, images: int, half_life: float) -> float:
 
 
 @torch.no_grad()
-def update(average: nn.Module, network: nn.Module, keep: float) -> None:
-    """Update the average in place: ``average = keep * average + (1 - keep) * network``."""
+def update(average: nn.Module, network: nn.Module, keep: float | Tensor) -> None:
+    """Update the average in place: ``average = keep * average + (1 - keep) * network``.
+
+    A tensor ``keep``, of no dimensions and on the device of the weights, may change between replays of a captured step.
+    """
     targets = [p.detach() for p in average.parameters()]
     sources = [p.detach() for p in network.parameters()]
-    torch._foreach_lerp_(targets, sources, 1 - keep)
+    weight = [1 - keep] * len(targets) if isinstance(keep, Tensor) else 1 - keep
+    torch._foreach_lerp_(targets, sources, weight)
     for target, source in zip(average.buffers(), network.buffers(), strict=True):
         target.copy_(source)

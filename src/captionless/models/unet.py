@@ -17,8 +17,10 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import partial
 
+import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
+from torch.utils.checkpoint import checkpoint
 
 from captionless.errors import CaptionlessError, one_of
 from captionless.models.blocks import (
@@ -149,6 +151,7 @@ class Denoiser(nn.Module):
         zero_weights(self.head)
         self.tokens = nn.Linear(config.condition_width, config.tokens * width) if config.tokens else None
         self.input_skip = InputSkip(pixels + low_res, width, pixels) if config.input_skip else None
+        self.checkpoint_activations = False  # recompute each block's activations in the backward pass, to save memory
 
     def forward(self, xt: Tensor, t: Tensor, condition: Tensor) -> Tensor:
         """Return the prediction, (n, channels, size, size).
@@ -169,17 +172,27 @@ class Denoiser(nn.Module):
         for i, level in enumerate(self.down):
             if i:
                 h = self.downsample[i - 1](h)
-            h = _run(level, h, embedding, tokens)
+            h = self._run(level, h, embedding, tokens)
             skips.append(h)
-        h = _run(self.middle, h, embedding, tokens)
+        h = self._run(self.middle, h, embedding, tokens)
         for i in reversed(range(len(self.up))):
-            h = _run(self.up[i], h + self.skip[i](skips[i]), embedding, tokens)
+            h = self._run(self.up[i], h + self.skip[i](skips[i]), embedding, tokens)
             if i:
                 h = self.upsample[i - 1](h)
         out = self.head(self.activation(self.norm(h)))
         if self.input_skip is not None:
             out = out + self.input_skip(patches, embedding)
         return F.pixel_shuffle(out, self.config.patch)
+
+    def _run(self, layers: nn.Module, h: Tensor, embedding: Tensor, tokens: Tensor | None) -> Tensor:
+        for layer in layers.children():
+            given = (tokens,) if isinstance(layer, CrossAttention) else (embedding,)
+            inputs = (h,) if isinstance(layer, SelfAttention) else (h, *given)
+            if self.checkpoint_activations and torch.is_grad_enabled():
+                h = checkpoint(layer, *inputs, use_reentrant=False, preserve_rng_state=False)
+            else:
+                h = layer(*inputs)
+        return h
 
 
 def _level(config: DenoiserConfig, parts: Parts, level: int) -> nn.ModuleList:
@@ -197,17 +210,6 @@ def _level(config: DenoiserConfig, parts: Parts, level: int) -> nn.ModuleList:
 
 def _block(config: DenoiserConfig, parts: Parts, channels: int) -> nn.Module:
     return parts.block(channels, 4 * config.width, config.dropout, parts.norm, parts.activation)
-
-
-def _run(layers: nn.Module, h: Tensor, embedding: Tensor, tokens: Tensor | None) -> Tensor:
-    for layer in layers.children():
-        if isinstance(layer, SelfAttention):
-            h = layer(h)
-        elif isinstance(layer, CrossAttention):
-            h = layer(h, tokens)
-        else:
-            h = layer(h, embedding)
-    return h
 
 
 def parameter_count(network: nn.Module) -> int:

@@ -15,7 +15,7 @@ from captionless.checkpoints.config import base_folder
 from captionless.checkpoints.image_list import HELD_OUT, TRAIN, listed_labels, read_image_list
 from captionless.checkpoints.model import read_bank
 from captionless.config.training import TrainConfig
-from captionless.data.arrays import ImageArrays, normalise, read_arrays
+from captionless.data.arrays import ImageArrays, read_arrays
 from captionless.data.images import is_held_out, write_images_report
 from captionless.data.labels import normalise_label
 from captionless.data.summary import image_remarks
@@ -27,7 +27,6 @@ from captionless.encoders.vector_csv import match_vectors, read_vectors
 from captionless.errors import CaptionlessError, shorten
 from captionless.progress import Progress
 from captionless.training.start import cannot_resume
-from captionless.training.step import Batch, step_generator
 
 if TYPE_CHECKING:
     from captionless.encoders.dual_encoder import Encoder
@@ -45,11 +44,6 @@ class Examples:
     names: tuple[str, ...] = ()  # paths relative to the folder
     digests: tuple[str, ...] = ()  # content hashes
     low_res: Tensor | None = None  # ``pixels`` at the base model's size, for a super-resolution stage
-
-    def batch(self, index: Tensor, device: torch.device) -> Batch:
-        """Return the images with the given indices as the input of a training step."""
-        low_res = None if self.low_res is None else normalise(self.low_res[index].to(device))
-        return Batch(normalise(self.pixels[index].to(device)), self.conditions[index].to(device), low_res)
 
     def reordered(self, order: Sequence[int]) -> Examples:
         """Return the images in another order."""
@@ -200,17 +194,6 @@ def report_dataset_images(
         *shorten(identical, 3, "more groups of identical images"),
     ]:
         say(f"  {line}")
-
-
-def batch_indices(n: int, images_seen: int, config: TrainConfig, process: int) -> Tensor:
-    """Return the indices of one process's next batch; every epoch over the ``n`` images has its own random order."""
-    first = images_seen + process * config.batch
-    positions = torch.arange(first, first + config.batch)
-    parts = []
-    for epoch in range(int(positions[0]) // n, int(positions[-1]) // n + 1):
-        order = torch.randperm(n, generator=step_generator(config.seed, -1, epoch))
-        parts.append(order[positions[positions // n == epoch] % n])
-    return torch.cat(parts)
 
 
 def resumed_dataset(plan: TrainPlan, dataset: Dataset) -> Dataset:

@@ -9,8 +9,8 @@ from torch import Tensor
 
 from captionless.checkpoints.model import read_bank
 from captionless.training.dataset import Dataset
+from captionless.training.randomness import keyed_generator
 from captionless.training.start import Start, start_folder
-from captionless.training.step import step_generator
 
 BANK_SIZE = 10_000
 """Maximum number of image vectors in an embedding bank; 10 MB for vectors of 512 elements."""
@@ -49,4 +49,4 @@ def _some(vectors: Tensor, limit: int, seed: int) -> Tensor:
     """Return a random sample of at most ``limit`` vectors, drawn without replacement."""
     if len(vectors) <= limit:
         return vectors
-    return vectors[torch.randperm(len(vectors), generator=step_generator(seed, -2, 0))[:limit]]
+    return vectors[torch.randperm(len(vectors), generator=keyed_generator(seed, -2, 0))[:limit]]

@@ -1,24 +1,23 @@
-"""The training loop, built on `accelerate`: any device, mixed precision, several processes and exact resume."""
+"""The training loop: any device, mixed precision, several processes and exact resume."""
 
 from __future__ import annotations
 
 import math
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import torch
-from accelerate import Accelerator
-from torch import Tensor
 
-from captionless.device import autocast, resolve_precision
-from captionless.models import ema
+from captionless.config.training import TrainConfig
+from captionless.errors import CaptionlessError
 from captionless.progress import Progress
-from captionless.training.dataset import Examples, batch_indices
-from captionless.training.state import TrainState, diverged
-from captionless.training.step import step_generator, step_loss
+from captionless.training.dataset import Examples
+from captionless.training.processes import Processes
+from captionless.training.state import TrainState
+from captionless.training.step import TrainStep
 
 LOSS_EVERY = 20
-"""Steps between updates of the smoothed loss; each update synchronises with the device."""
+"""Steps between readings of the smoothed loss; each waits for the device."""
 
 
 class Callback:
@@ -50,73 +49,70 @@ class LoopProgress(Callback):
         self.progress.advance("Training", round(1000 * state.progress), 1000, detail)
 
 
-def loop(state: TrainState, examples: Examples, callbacks: Sequence[Callback], accelerator: Accelerator) -> None:
+def loop(
+    state: TrainState,
+    examples: Examples,
+    callbacks: Sequence[Callback],
+    processes: Processes | None = None,
+    say: Callable[[str], None] = lambda _: None,
+) -> None:
     """Train until the limit set in ``state.config`` (images or minutes) is reached.
 
     Each process calls its own callbacks. Any exception other than ``StopTraining`` ends training without calling
     ``on_end``.
 
+    Args:
+        state: the state to start from, which is updated.
+        examples: the training images.
+        callbacks: called around the steps, in this order.
+        processes: the processes that train together; by default, this one alone.
+        say: receives remarks.
+
     Raises:
-        CaptionlessError: the loss became non-finite.
+        CaptionlessError: the loss became non-finite, the memory is too small, or the batch is too small to be divided.
         StopTraining: a callback raised it; ``on_end`` has been called.
     """
     for callback in callbacks:
         callback.on_start(state)
     stopped: StopTraining | None = None
     try:
-        _steps(state, examples, callbacks, accelerator)
+        _steps(state, TrainStep(state, examples, processes, say), callbacks)
     except StopTraining as stop:
         stopped = stop
+    except (MemoryError, RuntimeError) as error:
+        # Only CUDA has an exception of its own for this; elsewhere, only the message tells.
+        known = isinstance(error, MemoryError | torch.OutOfMemoryError)
+        if known or "can't allocate memory" in str(error) or "out of memory" in str(error):
+            raise _out_of_memory(state.config) from None
+        raise
     for callback in callbacks:
         callback.on_end(state)
     if stopped:
         raise stopped
 
 
-def _steps(state: TrainState, examples: Examples, callbacks: Sequence[Callback], accelerator: Accelerator) -> None:
-    network, optimizer = accelerator.prepare(state.network, state.optimizer)
-    config, device, process = state.config, accelerator.device, accelerator.process_index
-    precision = resolve_precision(config.precision, device)
-    losses: list[Tensor] = []
+def _steps(state: TrainState, step: TrainStep, callbacks: Sequence[Callback]) -> None:
     while not state.finished:
         started = time.perf_counter()
-        for group in optimizer.param_groups:
-            group["lr"] = state.learning_rate
-        batch = examples.batch(batch_indices(len(examples.pixels), state.images_seen, config, process), device)
-        generator = step_generator(config.seed, process, state.images_seen)
-        torch.manual_seed(generator.initial_seed())  # makes dropout independent of earlier steps, too
-        with autocast(precision, device):
-            loss = step_loss(network, state.schedule, batch, config, generator)
-        accelerator.backward(loss)
-        accelerator.clip_grad_norm_(network.parameters(), 1.0)
-        optimizer.step()
-        optimizer.zero_grad()
-        total = config.batch * accelerator.num_processes
-        state.images_seen += total
-        ema.update(state.average, state.network, ema.decay(total, state.images_seen, config.ema_half_life))
-        losses.append(loss.detach())
-        if len(losses) == LOSS_EVERY or state.finished:
-            _smooth_loss(state, losses, accelerator)
-        state.seconds += _agreed(accelerator, time.perf_counter() - started)
+        step()
+        if state.steps % LOSS_EVERY == 0 or state.finished:
+            state.read_loss()
+        # All processes stop after the same step. The shortest time counts, because the other processes waited for the
+        # one that took it, for example while it wrote a checkpoint.
+        state.seconds += step.processes.least(time.perf_counter() - started)
         for callback in callbacks:
             callback.on_step(state)
 
 
-def _smooth_loss(state: TrainState, losses: list[Tensor], accelerator: Accelerator) -> None:
-    """Update the smoothed loss (a moving average) with the latest losses, and clear their list."""
-    # All processes get the same mean, so that they continue or stop together.
-    mean = float(accelerator.gather(torch.stack(losses).mean().reshape(1)).mean())
-    losses.clear()
-    if not math.isfinite(mean):
-        raise diverged(state)
-    state.loss = mean if math.isnan(state.loss) else 0.8 * state.loss + 0.2 * mean
-
-
-def _agreed(accelerator: Accelerator, seconds: float) -> float:
-    """Return the same step time on all processes, so that all of them stop after the same step.
-
-    This is the shortest time: the other processes waited for that one, for example while it wrote a checkpoint.
-    """
-    if accelerator.num_processes == 1:
-        return seconds
-    return float(accelerator.gather(torch.tensor([seconds], device=accelerator.device)).min())
+def _out_of_memory(config: TrainConfig) -> CaptionlessError:
+    remedies = [f"`accumulate={2 * config.accumulate}`, which divides the batch and trains the same"]
+    if not config.checkpoint_activations:
+        remedies.append("`checkpoint_activations=True`, which is slower")
+    return CaptionlessError(
+        f"there is not enough memory for steps of {config.batch} images of {config.size} x {config.size} pixels. "
+        f"Choose {'; '.join(remedies)}; or a smaller `batch`, `width` or `size`. The last checkpoint is "
+        "kept: `resume=True` continues from it.",
+        parameter="accumulate",
+        value=config.accumulate,
+        code="out_of_memory",
+    )

@@ -18,8 +18,18 @@ from captionless.training.tracking import check_tracker
 INHERITED = ("prediction", "schedule", "schedule_steps", "zero_terminal_snr", "network")
 """Settings that a run inherits from its initial model, because the weights are meaningless with other values."""
 
-FREE_ON_RESUME = frozenset({"images", "minutes", "precision", "checkpoint_minutes", "sample_grids"})
-"""Settings that may change when a run is resumed: its length, number format and output intervals."""
+FREE_ON_RESUME = frozenset(
+    {
+        "images",
+        "minutes",
+        "precision",
+        "accumulate",
+        "checkpoint_activations",
+        "checkpoint_minutes",
+        "sample_grids",
+    }
+)
+"""Settings that may change when a run is resumed: its length, number format, use of memory and output intervals."""
 
 
 @dataclass(frozen=True)

@@ -22,7 +22,6 @@ from captionless.config.train_request import TrainRequest
 from captionless.config.training import TRAINING_PRESETS, TrainConfig
 from captionless.data.labels import FOLDERS
 from captionless.device import to_device
-from captionless.errors import CaptionlessError
 from captionless.generation.sample import Stage
 from captionless.progress import Progress, Silent, choose_progress
 from captionless.training.checkpointer import Checkpointer, lock_checkpoints
@@ -31,6 +30,7 @@ from captionless.training.embedding_bank import embedding_bank
 from captionless.training.labelled_dataset import load_labelled_dataset
 from captionless.training.loop import Callback, LoopProgress, StopTraining, loop
 from captionless.training.network import initial_network, initial_schedule, network_config
+from captionless.training.processes import Processes
 from captionless.training.resolve import TrainPlan, resolve
 from captionless.training.sample_grid import SampleGrids, choose_grid_rows
 from captionless.training.signals import StopOnSignal
@@ -148,20 +148,16 @@ def _learn(
 ) -> None:
     """Run the training loop with its callbacks."""
     tracking = Tracking(accelerator, plan.request.out)
-    with StopOnSignal(accelerator, progress.say) as stop:
+    processes = Processes(accelerator)
+    with StopOnSignal(processes, progress.say) as stop:
         callbacks: list[Callback] = [stop]
         if accelerator.is_main_process:
             writers = _writers(plan, checkpointer, tracking, progress)
             callbacks = [LoopProgress(progress), tracking, stop, *writers]
         try:
-            loop(state, checkpointer.dataset.train, callbacks, accelerator)
+            loop(state, checkpointer.dataset.train, callbacks, processes, progress.say)
         except StopTraining:
             progress.say(f"Stopped after {state.images_seen:,} images. Run the same command with --resume to continue.")
-            raise
-        except (MemoryError, RuntimeError) as error:
-            # On the CPU, PyTorch raises a RuntimeError that only its message identifies.
-            if isinstance(error, MemoryError | torch.OutOfMemoryError) or "can't allocate memory" in str(error):
-                raise _out_of_memory(state.config) from None
             raise
         finally:
             tracking.close()
@@ -181,13 +177,3 @@ def _writers(plan: TrainPlan, checkpointer: Checkpointer, tracking: Tracking, pr
     bridge_data = base.bridge_data if base and base.config.encoder else BridgeData(torch.cat(bank)) if bank else None
     rows = choose_grid_rows(dataset, request.sample_prompts, bridge_data)
     return [*writers, SampleGrids(request.out, config, stages, rows, progress)]
-
-
-def _out_of_memory(config: TrainConfig) -> CaptionlessError:
-    return CaptionlessError(
-        f"there is not enough memory for batches of {config.batch} images of {config.size} x {config.size} pixels. "
-        "Choose a smaller `batch`, `width` or `size`.",
-        parameter="batch",
-        value=config.batch,
-        code="out_of_memory",
-    )

@@ -8,10 +8,8 @@ from collections.abc import Callable
 from types import FrameType
 from typing import Any, Self
 
-import torch
-from accelerate import Accelerator
-
 from captionless.training.loop import Callback, StopTraining
+from captionless.training.processes import Processes
 from captionless.training.state import TrainState
 
 
@@ -23,8 +21,8 @@ class StopOnSignal(Callback):
     thread, where Python delivers no signals, no handlers are installed.
     """
 
-    def __init__(self, accelerator: Accelerator, say: Callable[[str], None]) -> None:
-        self.accelerator, self.say, self.requested = accelerator, say, False
+    def __init__(self, processes: Processes, say: Callable[[str], None]) -> None:
+        self.processes, self.say, self.requested = processes, say, False
         self._before: dict[int, Any] = {}
 
     def __enter__(self) -> Self:
@@ -40,11 +38,7 @@ class StopOnSignal(Callback):
 
     def on_step(self, state: TrainState) -> None:
         """Raise ``StopTraining`` if any process was asked to stop."""
-        stop = self.requested
-        if self.accelerator.num_processes > 1:
-            flag = torch.tensor([float(stop)], device=self.accelerator.device)
-            stop = bool(self.accelerator.gather(flag).max())
-        if stop:
+        if self.processes.least(-float(self.requested)) < 0:
             raise StopTraining
 
     def _note(self, number: int, frame: FrameType | None) -> None:

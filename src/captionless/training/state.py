@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import torch
@@ -19,6 +19,12 @@ from captionless.models import ema
 from captionless.models.unet import Denoiser
 from captionless.training.start import cannot_resume
 
+FORMAT = 2
+"""Number of the state's format; another number means that a resumed run would draw other random numbers."""
+
+LOSS_DECAY = 0.99
+"""Decay of the smoothed loss in a step."""
+
 
 @dataclass
 class TrainState:
@@ -31,7 +37,17 @@ class TrainState:
     schedule: AnySchedule
     images_seen: int = 0  # by all processes, counting repetitions
     seconds: float = 0.0  # time spent in training steps
-    loss: float = math.nan  # smoothed; NaN before the first update
+    loss: float = math.nan  # smoothed, as last read; NaN before
+    loss_average: Tensor = field(init=False)  # of the losses of all steps, from 0, on the device
+
+    def __post_init__(self) -> None:
+        """Put the loss where the weights are."""
+        self.loss_average = torch.zeros((), device=next(self.network.parameters()).device)
+
+    @property
+    def steps(self) -> int:
+        """Number of steps taken."""
+        return self.images_seen // self.config.batch
 
     @property
     def progress(self) -> float:
@@ -56,11 +72,28 @@ class TrainState:
         fall = min(1.0, (1 - self.progress) / self.config.cool_down)
         return self.config.learning_rate * rise * fall
 
+    def read_loss(self) -> None:
+        """Update ``loss`` from the device, for which this waits.
+
+        Raises:
+            CaptionlessError: the loss became non-finite.
+        """
+        # The average starts at 0, which the division corrects (as in Adam, arXiv:1412.6980, section 3).
+        self.loss = float(self.loss_average) / (1 - LOSS_DECAY**self.steps)
+        if not math.isfinite(self.loss):
+            raise diverged(self)
+
 
 def begin_state(network: Denoiser, config: TrainConfig, schedule: AnySchedule) -> TrainState:
     """Return the state before the first step."""
+    device = next(network.parameters()).device
     optimizer = torch.optim.AdamW(
-        network.parameters(), lr=config.learning_rate, betas=(0.9, 0.99), weight_decay=0.01, fused=False
+        network.parameters(),
+        lr=torch.tensor(config.learning_rate, device=device),
+        betas=(0.9, 0.99),
+        weight_decay=0.01,
+        capturable=device.type == "cuda",
+        fused=True,
     )
     average = ema.average_copy(network)
     assert isinstance(average, Denoiser)
@@ -80,7 +113,8 @@ def save_state(folder: Path, state: TrainState) -> None:
     tensors |= {f"average.{k}": v for k, v in state.average.state_dict().items()}
     for index, moments in state.optimizer.state_dict()["state"].items():
         tensors |= {f"optimizer.{index}.{k}": torch.as_tensor(v) for k, v in moments.items()}
-    counter = {"images": state.images_seen, "seconds": state.seconds, "loss": state.loss}
+    counter = {"format": FORMAT, "images": state.images_seen, "seconds": state.seconds, "loss": state.loss}
+    counter["loss_average"] = float(state.loss_average)
     save_tensors(folder / STATE, tensors, {"counter": json.dumps(counter)})
 
 
@@ -89,6 +123,8 @@ def restore_state(folder: Path, state: TrainState) -> None:
     tensors = read_tensors(folder / STATE)
     try:
         counter = json.loads(read_metadata(folder / STATE)["counter"])
+        if "images" in counter and counter.get("format") != FORMAT:
+            raise cannot_resume(folder, "another version of captionless began it, whose random numbers were different")
         state.network.load_state_dict(_below("network.", tensors))
         state.average.load_state_dict(_below("average.", tensors))
         optimizer = state.optimizer.state_dict()
@@ -98,6 +134,7 @@ def restore_state(folder: Path, state: TrainState) -> None:
         state.optimizer.load_state_dict(optimizer)
         _match_layout(state.optimizer)
         state.images_seen, state.seconds, state.loss = counter["images"], counter["seconds"], counter["loss"]
+        state.loss_average.fill_(counter["loss_average"])
     except (KeyError, RuntimeError, TypeError, ValueError) as error:
         raise cannot_resume(folder, f"{STATE} does not match this model") from error
 

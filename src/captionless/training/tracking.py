@@ -50,7 +50,7 @@ class Tracking(Callback):
 
     def on_step(self, state: TrainState) -> None:
         """Log the state if the smoothed loss has just been updated."""
-        if state.images_seen // state.config.batch % LOSS_EVERY == 0:
+        if state.steps % LOSS_EVERY == 0:
             self.log({"loss": state.loss, "learning_rate": state.learning_rate, "seconds": state.seconds}, state)
 
     def log(self, values: dict[str, float], state: TrainState) -> None:
