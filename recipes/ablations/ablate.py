@@ -154,7 +154,7 @@ def rows() -> dict[str, Row]:
         table[f"mean-shift/{times} iterations"] = Row(sampling=usual, bridge=partial(softmax_mean, 100, times))
     small = str(base_folder(model_folder("bundled")))
     shifts = partial(softmax_mean, 100, 2)
-    table["upsampling/none, at 32 pixels"] = Row(small, usual, bridge=shifts)
+    table["upsampling/none, at the size of the base model"] = Row(small, usual, bridge=shifts)
     for steps, noise in ((2, 0.05), (4, 0.05), (8, 0.05), (15, 0.05), (8, 0.0), (8, 0.1), (8, 0.2)):
         upsampling = {"upsample_steps": steps, "upsample_noise": noise}
         way = Row(sampling=usual | upsampling, bridge=shifts)

@@ -1,26 +1,24 @@
 """Join two finished model folders, a base model and its super-resolution stage, into the one that ships in the package.
 
-    python recipes/flowers/ship.py PHOTOS runs/small runs/large src/captionless/bundled/flowers
+    python recipes/flowers/ship.py PHOTOS/train runs/base runs/large src/captionless/bundled/flowers
 
 Embeds the photographs once more, and stops unless the bundled encoder gives exactly the vectors that the models were
-trained on. Keeps what generation needs: base weights and bank in float16, super-resolution weights in 8 bits, config,
-card, credits and content hashes. Leaves out the training states and the sample grids.
+trained on. Keeps what generation needs: the weights in 8 bits, the bank in float16, config, card, credits and content
+hashes. Leaves out the training states and the sample grids.
 """
 
 from __future__ import annotations
 
 import hashlib
-import shutil
 import sys
 import zlib
-from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
 import torch
 from torch import Tensor
 
-from captionless.checkpoints.card import CREDITS, write_model_card
+from captionless.checkpoints.card import write_model_card
 from captionless.checkpoints.config import EncoderReference, base_folder, load_config, save_config
 from captionless.checkpoints.image_list import COPY, TRAIN, read_image_list, write_image_list
 from captionless.checkpoints.model import BANK, WEIGHTS, load_model
@@ -32,7 +30,6 @@ from captionless.encoders.hub import BUNDLED
 
 LIMIT = 43_000_000
 """Bytes, compressed as in a wheel, of all that ships beside the code."""
-Pack = Callable[[dict[str, Tensor]], dict[str, Tensor]]
 EXAMPLES = Path(__file__).parents[2] / "examples" / "flowers"
 
 
@@ -42,12 +39,10 @@ def main() -> None:
         sys.exit(f"{large} does not upsample images of the size that {small} generates.")
     encoder = load_encoder(BUNDLED)
     check_vectors(photos, small, encoder)
-    ship(small, base_folder(target), encoder, photos, half)
+    ship(small, base_folder(target), encoder, photos)
     # The bank is that of the base model, with its own images.
     save_tensors(base_folder(target) / BANK, half(read_tensors(small / BANK)))
-    ship(large, target, encoder, photos, quantised)
-    # Some of the small model's photographs lie in another sub-folder than in the table of credits: it gets them all.
-    shutil.copyfile(target / CREDITS, base_folder(target) / CREDITS)
+    ship(large, target, encoder, photos)
     size = sum(len(zlib.compress(path.read_bytes())) for path in target.parent.rglob("*") if path.is_file())
     print(f"{target.parent}: {size:,} bytes, compressed")
     if size > LIMIT:
@@ -68,8 +63,8 @@ def half(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
     return {name: tensor.to(torch.float16) for name, tensor in tensors.items()}
 
 
-def ship(source: Path, target: Path, encoder: Encoder, photos: Path, pack: Pack) -> None:
-    """Write one of the two models, without its bank, its weights as ``pack`` turns them."""
+def ship(source: Path, target: Path, encoder: Encoder, photos: Path) -> None:
+    """Write one of the two models without its bank, its weights in 8 bits."""
     config = load_config(source)
     reference = EncoderReference(BUNDLED, encoder.digest, encoder.width, encoder.logit_scale)
     # The model it was initialised from does not ship; the image list of the larger model includes that one's.
@@ -78,7 +73,7 @@ def ship(source: Path, target: Path, encoder: Encoder, photos: Path, pack: Pack)
     target.mkdir(parents=True, exist_ok=True)
     save_config(target, shipped)
     denoiser = load_model(source).denoiser
-    save_tensors(target / WEIGHTS, pack(denoiser.state_dict()))
+    save_tensors(target / WEIGHTS, quantised(denoiser.state_dict()))
     names = [name for name, _, role in read_image_list(source) if role == TRAIN]
     write_image_list(target, [*read_image_list(source), *reduced_copies(names)])
     write_model_card(target, shipped, denoiser, photos)

@@ -150,7 +150,7 @@ def test_info_tells_of_models_and_of_folders(
     assert "not an image" in told
     assert "6" in told
     assert run("info", "bundled") == 0
-    assert "32 x 32" in capsys.readouterr().out
+    assert "64 x 64" in capsys.readouterr().out
 
 
 def test_a_table_of_labels_makes_a_model_of_classes_that_info_describes_and_generate_paints(

@@ -21,7 +21,7 @@ from captionless.generation.generator import Generator, load
 from captionless.generation.image import GeneratedImage
 
 PROMPTS = ["a white daisy", "a yellow dandelion", "a red rose", "a yellow sunflower", "a pink tulip"]
-N = 4
+N, BASE_SIZE = 2, 64
 FOLDERS = (model_folder(BUNDLED), base_folder(model_folder(BUNDLED)))
 
 
@@ -32,8 +32,8 @@ def generator() -> Generator:
 
 @pytest.fixture(scope="module")
 def sampled(generator: Generator) -> list[GeneratedImage]:
-    """Four pictures of each prompt, at the default settings."""
-    return generator.generate(PROMPTS, n=N, seed=100)
+    """Two images of each prompt by the base model, in few steps."""
+    return generator.generate(PROMPTS, n=N, seed=100, size=BASE_SIZE, steps=8)
 
 
 @pytest.fixture(scope="module")
@@ -42,14 +42,15 @@ def reference() -> dict[str, Tensor]:
     return load_file(Path(__file__).with_name("bundled_conditions.safetensors"))
 
 
+@pytest.mark.parametrize(("size", "count"), [(64, 5), (128, 1)])
 def test_the_reference_conditions_give_the_same_images_as_ever(
-    generator: Generator, reference: dict[str, Tensor]
+    generator: Generator, reference: dict[str, Tensor], size: int, count: int
 ) -> None:
     """In float32, with seed 0, to one level: whatever is rebuilt around the weights, they draw what they drew."""
-    sampling = generator.resolve(SamplingConfig(precision="float32"))
-    conditions = reference["conditions"]
-    images = generator.sample(conditions, [0] * len(conditions), sampling)
-    expected = np.asarray(Image.open(Path(__file__).with_name("bundled_images.png")))
+    sampling = SamplingConfig(precision="float32", guidance=3, steps=6, upsample_steps=4, size=size)
+    conditions = reference["conditions"][:count]
+    images = generator.sample(conditions, [0] * count, sampling)
+    expected = np.asarray(Image.open(Path(__file__).with_name(f"bundled_images_{size}.png")))
     found = np.concatenate([np.asarray(image) for image in images], axis=1)
     assert np.abs(found.astype(int) - expected).max() <= 1
 
@@ -68,17 +69,17 @@ def test_it_was_trained_with_the_encoder_that_ships_beside_it() -> None:
         assert (reference.name, reference.digest, reference.width) == ("bundled", encoder.digest, encoder.width)
 
 
-def test_it_paints_32_pixels_and_enlarges_them_to_64() -> None:
+def test_it_generates_64_pixels_and_upsamples_them_to_128() -> None:
     config = load_config(BUNDLED)
-    assert (config.size, config.base_size, load_config(FOLDERS[1]).size) == (64, 32, 32)
+    assert (config.size, config.base_size, load_config(FOLDERS[1]).size) == (128, 64, 64)
 
 
 def test_every_photograph_it_learned_from_is_credited() -> None:
-    for folder, count in zip(FOLDERS, (2192, 1823), strict=True):
+    for folder in FOLDERS:
         with (folder / "CREDITS.csv").open(encoding="utf-8", newline="") as file:
             credited = {Path(row["file"]).name for row in csv.DictReader(file)}
         learned = [Path(name).name for name, _, role in read_image_list(folder) if role == "train"]
-        assert len(learned) == count
+        assert len(learned) == 2192
         assert set(learned) <= credited
 
 

@@ -22,6 +22,7 @@ from captionless.config.sampling import SamplingConfig
 from captionless.errors import CaptionlessError
 from captionless.evaluation.data import load_evaluation_data
 from captionless.evaluation.lineage import lineage, seen_digests, training_images
+from captionless.evaluation.run import load_for_size
 from captionless.generation.generator import Generator, load
 from captionless.models.unet import Denoiser
 from captionless.progress import Silent
@@ -73,6 +74,26 @@ def test_the_two_become_one_model_that_paints_twice_as_large(large: Path, small:
     assert torch.equal(model.bank, load_model(small).bank)
     (image,) = Generator(model).generate(["a daisy"], sampling=SamplingConfig(steps=2))
     assert image.image.size == (16, 16)
+
+
+def test_the_size_of_the_base_model_stops_before_the_super_resolution_stage(large: Path, small: Path) -> None:
+    generator, quick = load(large), SamplingConfig(steps=2)
+    steps = []
+    (stopped,) = generator.generate("a daisy", size=8, sampling=quick, on_step=steps.append)
+    (alone,) = load(small).generate("a daisy", sampling=quick)
+    assert stopped.image.tobytes() == alone.image.tobytes()
+    assert len(steps) == generator.steps(quick.replace(size=8)) == 2
+    (whole,) = generator.generate("a daisy", size=16, sampling=quick)
+    assert whole.image.size == (16, 16)
+    with pytest.raises(CaptionlessError, match=r"images of 8 or 16 pixels, not 32\. .* `size=8` or `size=16`"):
+        generator.generate("a daisy", size=32)
+
+
+def test_the_base_model_alone_is_evaluated_on_images_of_its_own_size(large: Path) -> None:
+    half = load_for_size(large, None, 8)
+    assert [stage.config.size for stage in half.stages] == [half.model.config.size] == [8]
+    assert half.model.name == str(large)
+    assert load_for_size(large, None, None).model.config.size == 16
 
 
 def test_it_is_trained_most_where_detail_is_made_unless_told_otherwise(

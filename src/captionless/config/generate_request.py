@@ -66,7 +66,7 @@ class GenerateRequest(Config):
         f"{SamplingConfig.model_fields['guidance'].description} Several values, such as -1,0,1,3, "
         "are compared side by side.",
         panel="Guidance",
-        example=(3,),
+        example=(2,),
         metavar="W[,W...]",
     )
 

@@ -82,6 +82,7 @@ class SamplingKeywords(TypedDict, total=False):
     bridge: Literal["nearest", "mean", "none"]
     neighbours: int
     mean_shift_iterations: int
+    size: int | None
     upsample_steps: int
     upsample_noise: float
 

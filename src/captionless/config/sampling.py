@@ -28,7 +28,7 @@ class SamplingConfig(Config):
     """Settings for sampling images from noise. The defaults gave the best results in ``docs/ablations.md``."""
 
     guidance: float = setting(
-        5.0,
+        3.0,
         "Guidance scale w of (1+w)·cond − w·uncond: 0 turns guidance off; a larger scale follows the prompt more "
         "closely but reduces variety.",
         panel="Guidance",
@@ -107,7 +107,15 @@ class SamplingConfig(Config):
         "iterations follow the prompt more reliably but lose detail.",
         ge=0,
     )
-    upsample_steps: int = setting(8, "Denoising steps of a super-resolution stage.", panel="Super-resolution", ge=1)
+    size: int | None = setting(
+        None,
+        "Side of the images in pixels: of a model with a super-resolution stage, the size of its base model stops "
+        "before that stage.",
+        shown="the model's size",
+        example=64,
+        panel="Super-resolution",
+    )
+    upsample_steps: int = setting(8, "Denoising steps of a super-resolution stage.", ge=1)
     upsample_noise: float = setting(
         0.05,
         "Standard deviation of the noise added to the low-resolution input of a super-resolution stage (pixels in "

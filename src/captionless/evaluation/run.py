@@ -30,6 +30,7 @@ from captionless.evaluation.report.results import ModelEvaluation, Report
 from captionless.files import make_folder
 from captionless.generation.generator import Generator, load
 from captionless.generation.prompts import read_prompts
+from captionless.generation.sample import stages_up_to
 from captionless.progress import Progress, choose_progress
 
 
@@ -85,13 +86,23 @@ def evaluate(
     make_folder(Path(out))
     texts = () if prompts is None else tuple(read_prompts(Path(prompts)))
     plan = EvaluationPlan(texts, str(prompts), features, sampling, config, choose_progress(progress))
-    generators = [load(name, None if load_config(name).classes else encoder) for name in names]
+    generators = [load_for_size(name, encoder, sampling.size) for name in names]
     evaluated = _evaluate_all(generators, data, labels, plan)
     report = Report(str(data), _settings(plan, generators[0]), evaluated)
     write_report(Path(out), report)
     for one in evaluated:
         _add_to_card(one, report, plan.progress)
     return report
+
+
+def load_for_size(name: str | Path, encoder: Encoder | str | Path | None, size: int | None) -> Generator:
+    """Load a model, or only its base model if the images are to have that one's ``size``."""
+    encoder = None if load_config(name).classes else encoder
+    generator = load(name, encoder)
+    model = stages_up_to(generator.stages, size)[-1].config
+    if model is generator.model.config or generator.model.base is None:
+        return generator
+    return Generator(replace(generator.model.base, name=generator.model.name), encoder)
 
 
 def _evaluate_all(
@@ -150,8 +161,9 @@ def _add_to_card(evaluated: ModelEvaluation, report: Report, progress: Progress)
 def _settings(plan: EvaluationPlan, generator: Generator) -> dict[str, str]:
     sampling = plan.sampling
     precision = resolve_precision(sampling.precision, generator.device)
+    size = f", size {sampling.size}" if sampling.size else ""
     return {
-        "Sampling": f"{sampling.sampler}, {sampling.steps} steps, guidance {sampling.guidance:g}, {precision}",
+        "Sampling": f"{sampling.sampler}, {sampling.steps} steps, guidance {sampling.guidance:g}, {precision}{size}",
         "Seed": str(plan.config.seed),
         "Images generated from held-out images": f"at most {plan.config.samples:,}",
         "Compared by": plan.features or "the model's own encoder",

@@ -32,7 +32,7 @@ from captionless.errors import CaptionlessError
 from captionless.generation.editing import Edit
 from captionless.generation.image import GeneratedImage, composition_details
 from captionless.generation.prompts import check_prompts
-from captionless.generation.sample import Stage, guided_times, sample, sample_batches, to_images
+from captionless.generation.sample import Stage, guided_times, sample, sample_batches, stages_up_to, to_images
 from captionless.generation.trajectory import TrajectoryRecorder
 from captionless.models.unet import parameter_count
 from captionless.progress import Progress, ProgressBar, choose_progress
@@ -120,8 +120,8 @@ class Generator:
         return self.model.config.classes
 
     def steps(self, sampling: SamplingConfig) -> int:
-        """Return the number of denoising steps per image, including those of the super-resolution stage."""
-        return sampling.steps + sampling.upsample_steps * len(self.stages[1:])
+        """Return the number of denoising steps per image, including those of a super-resolution stage that is used."""
+        return sampling.steps + sampling.upsample_steps * len(stages_up_to(self.stages, sampling.size)[1:])
 
     def conditions(
         self, prompts: Sequence[str], sampling: SamplingConfig | None = None, seeds: Sequence[int] | None = None

@@ -102,7 +102,7 @@ def sample_batches(
         The images of each batch, uint8, (n, channels, size, size), on the CPU.
 
     Raises:
-        CaptionlessError: the numbers of conditions and seeds differ, or are 0.
+        CaptionlessError: the numbers of conditions and seeds differ or are 0, or no stage has the requested size.
     """
     prompts = [WeightedCondition(prompts)] if torch.is_tensor(prompts) else list(prompts)
     count = len(prompts[0].condition)
@@ -111,6 +111,7 @@ def sample_batches(
             f"there are {count} conditions and {len(seeds)} seeds. Pass one seed per condition, and at least one."
         )
     config = config or SamplingConfig()
+    stages = stages_up_to(stages, config.size)
     device = next(stages[0].denoiser.parameters()).device
     precision = resolve_precision(config.precision, device)
     for start in range(0, len(seeds), config.batch):
@@ -125,6 +126,25 @@ def sample_batches(
         with autocast(precision, device), exact_convolutions(precision, device):
             pixels = denormalise(_sample_batch(stages, batch, on_step))
         yield pixels
+
+
+def stages_up_to(stages: Sequence[Stage], size: int | None) -> list[Stage]:
+    """Return the first stages, up to the one whose images have ``size`` pixels a side; all of them for None.
+
+    Raises:
+        CaptionlessError: no stage has this size.
+    """
+    sizes = [stage.config.size for stage in stages]
+    if size is None:
+        return list(stages)
+    if size not in sizes:
+        raise CaptionlessError(
+            f"the model generates images of {' or '.join(map(str, sizes))} pixels, not {size}. Leave `size` out, or "
+            f"choose {' or '.join(f'`size={each}`' for each in sizes)}.",
+            parameter="size",
+            value=size,
+        )
+    return list(stages[: sizes.index(size) + 1])
 
 
 def _sample_batch(stages: Sequence[Stage], batch: ImageBatch, on_step: OnStep | None) -> Tensor:
