@@ -3,45 +3,46 @@
     python recipes/flowers/ship.py PHOTOS/train runs/base runs/large src/captionless/bundled/flowers
 
 Embeds the photographs once more, and stops unless the bundled encoder gives exactly the vectors that the models were
-trained on. Keeps what generation needs: the weights in 8 bits, the bank in float16, config, card, credits and content
-hashes. Leaves out the training states and the sample grids.
+trained on. Keeps what generation needs: the weights in 8 bits, the vectors of the clear photographs in float16, config,
+card, credits and content hashes. Leaves out the training states and the sample grids.
 """
 
 from __future__ import annotations
 
 import hashlib
+import json
 import sys
 import zlib
 from dataclasses import replace
 from pathlib import Path
 
 import torch
-from torch import Tensor
 
 from captionless.checkpoints.card import write_model_card
 from captionless.checkpoints.config import EncoderReference, base_folder, load_config, save_config
 from captionless.checkpoints.image_list import COPY, TRAIN, read_image_list, write_image_list
 from captionless.checkpoints.model import BANK, WEIGHTS, load_model
 from captionless.checkpoints.quantisation import quantised
-from captionless.checkpoints.tensors import read_tensors, save_tensors
+from captionless.checkpoints.tensors import save_tensors
 from captionless.encoders.dual_encoder import Encoder, load_encoder
 from captionless.encoders.embeddings import embed
 from captionless.encoders.hub import BUNDLED
 
 LIMIT = 43_000_000
 """Bytes, compressed as in a wheel, of all that ships beside the code."""
+CAPTIONS = Path(__file__).with_name("captions.jsonl")
 EXAMPLES = Path(__file__).parents[2] / "examples" / "flowers"
 
 
 def main() -> None:
-    photos, small, large, target = map(Path, sys.argv[1:5])
-    if load_config(large).base_size != load_config(small).size:
-        sys.exit(f"{large} does not upsample images of the size that {small} generates.")
+    photos, base, large, target = map(Path, sys.argv[1:5])
+    if load_config(large).base_size != load_config(base).size:
+        sys.exit(f"{large} does not upsample images of the size that {base} generates.")
     encoder = load_encoder(BUNDLED)
-    check_vectors(photos, small, encoder)
-    ship(small, base_folder(target), encoder, photos)
-    # The bank is that of the base model, with its own images.
-    save_tensors(base_folder(target) / BANK, half(read_tensors(small / BANK)))
+    check_vectors(photos, base, encoder)
+    ship(base, base_folder(target), encoder, photos)
+    vectors = load_model(base).bank[clear_rows(base)]
+    save_tensors(base_folder(target) / BANK, {"vectors": vectors.to(torch.float16)})
     ship(large, target, encoder, photos)
     size = sum(len(zlib.compress(path.read_bytes())) for path in target.parent.rglob("*") if path.is_file())
     print(f"{target.parent}: {size:,} bytes, compressed")
@@ -49,18 +50,22 @@ def main() -> None:
         sys.exit(f"more than the {LIMIT:,} bytes that may ship: train narrower models.")
 
 
-def check_vectors(photos: Path, small: Path, encoder: Encoder) -> None:
+def check_vectors(photos: Path, base: Path, encoder: Encoder) -> None:
     """Stop unless the encoder gives the photographs the vectors that the model was trained on."""
     embedded = embed(photos, encoder)
     rows = {digest: row for row, digest in enumerate(embedded.digests)}
-    trained = [rows[digest] for _, digest, role in read_image_list(small) if role == TRAIN]
-    if not torch.allclose(load_model(small).bank, torch.from_numpy(embedded.vectors[trained]), atol=1e-3):
-        sys.exit(f"{small} was trained on other image vectors than the bundled encoder's; train it anew.")
+    trained = [rows[digest] for _, digest, role in read_image_list(base) if role == TRAIN]
+    if not torch.allclose(load_model(base).bank, torch.from_numpy(embedded.vectors[trained]), atol=1e-3):
+        sys.exit(f"{base} was trained on other image vectors than the bundled encoder's; train it anew.")
 
 
-def half(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
-    """Return the tensors in float16: half the file, no visible difference."""
-    return {name: tensor.to(torch.float16) for name, tensor in tensors.items()}
+def clear_rows(base: Path) -> list[int]:
+    """Return the rows of the bank whose photographs show one of the kinds at a glance, by ``captions.jsonl``."""
+    records = [json.loads(line) for line in CAPTIONS.read_text(encoding="utf-8").splitlines()]
+    kinds = {Path(one["file"]).parent.name for one in records}
+    clear = {Path(one["file"]).name for one in records if one["clear"] and one["flower"] in kinds}
+    names = [name for name, _, role in read_image_list(base) if role == TRAIN]
+    return [row for row, name in enumerate(names) if Path(name).name in clear]
 
 
 def ship(source: Path, target: Path, encoder: Encoder, photos: Path) -> None:

@@ -185,12 +185,16 @@ def test_a_folder_of_flowers_is_in_its_domain_and_other_images_are_not(encoder: 
 
 @pytest.fixture(scope="module")
 def learned() -> tuple[Tensor, list[str]]:
-    """The embedding bank of the flower model, and the captions of its photographs."""
+    """The embedding bank of the flower model, and the captions of its photographs, in order of kind and name."""
     lines = (ROOT / "recipes" / "flowers" / "captions.jsonl").read_text("utf-8").splitlines()
-    captions = {Path(line["file"]).name: line["caption"] for line in map(json.loads, lines)}
     base = base_folder(model_folder(BUNDLED))
-    names = [name for name, _, role in read_image_list(base) if role == "train"]
-    return load_file(base / "bank.safetensors")["vectors"].float(), [captions[Path(name).name] for name in names]
+    trained = {Path(name).name for name, _, role in read_image_list(base) if role == "train"}
+    captions = {
+        (line["flower"], Path(line["file"]).name): line["caption"]
+        for line in map(json.loads, lines)
+        if line["clear"] and line["flower"] in KINDS and Path(line["file"]).name in trained
+    }
+    return load_file(base / "bank.safetensors")["vectors"].float(), [captions[key] for key in sorted(captions)]
 
 
 @pytest.mark.parametrize(
