@@ -57,7 +57,7 @@ class ImageArrays:
         """Paths relative to the folder, in row order."""
         return [image.name for image in self.images]
 
-    @property
+    @cached_property
     def digests(self) -> list[str]:
         """Content hashes, in row order."""
         return [image.digest for image in self.images]
@@ -65,19 +65,24 @@ class ImageArrays:
     @property
     def duplicates(self) -> list[list[str]]:
         """Names of identical images, grouped by content; each duplicate keeps its own row."""
-        return [[self.names[row] for row in rows] for rows in self._rows.values() if len(rows) > 1]
+        groups: dict[str, list[str]] = {}
+        for row, digest in enumerate(self.digests):
+            if (first := self._first[digest]) != row:
+                groups.setdefault(digest, [self.names[first]]).append(self.names[row])
+        return list(groups.values())
 
     @property
     def unique(self) -> list[int]:
         """Row indices in ascending order, without duplicates: only the first of identical images is included."""
-        return [rows[0] for rows in self._rows.values()]
+        return list(self._first.values())
 
     @cached_property
-    def _rows(self) -> dict[str, list[int]]:
-        rows: dict[str, list[int]] = {}
+    def _first(self) -> dict[str, int]:
+        """The first row with each content hash, in ascending order of rows."""
+        first: dict[str, int] = {}
         for row, digest in enumerate(self.digests):
-            rows.setdefault(digest, []).append(row)
-        return rows
+            first.setdefault(digest, row)
+        return first
 
 
 class Visitor:
@@ -127,10 +132,11 @@ def read_arrays(
     images = ImageCache(cache, root, sizes, visitor.full, background)
     require_space(cache, len(files), sizes)
     table = FileTable(cache, root, verify=verify)
-    known = {file: one for file in files if (one := table.find(file)) and not _needs_pixels(one, visitor)}
+    known = [_enough(table.find(file), visitor) for file in files]
 
     def decode() -> Generator[ImageFile | SkippedFile, None, None]:
-        for entry in decode_files(root, [file for file in files if file not in known], images.decoding):
+        unknown = [file for file, entry in zip(files, known, strict=True) if entry is None]
+        for entry in decode_files(root, unknown, images.decoding):
             if isinstance(entry, ImageFile):
                 images.keep(entry)
             table.remember(entry)
@@ -139,7 +145,7 @@ def read_arrays(
     entries: list[ImageFile | SkippedFile] = []
     try:
         with closing(decode()) as decoded:
-            for entry in require_usable(root, (known.get(file) or next(decoded) for file in files)):
+            for entry in require_usable(root, (entry or next(decoded) for entry in known)):
                 entries.append(_visited(entry, visitor))
                 progress.advance("Reading images", len(entries), len(files))
     finally:
@@ -148,8 +154,9 @@ def read_arrays(
     return ImageArrays(entries, tuple(sizes), grey, images, progress)
 
 
-def _needs_pixels(entry: ImageFile | SkippedFile, visitor: Visitor) -> bool:
-    return isinstance(entry, ImageFile) and visitor.needs_pixels(entry)
+def _enough(entry: ImageFile | SkippedFile | None, visitor: Visitor) -> ImageFile | SkippedFile | None:
+    """Return a known entry, or None if the visitor needs pixels as well."""
+    return None if isinstance(entry, ImageFile) and visitor.needs_pixels(entry) else entry
 
 
 def _visited(entry: ImageFile | SkippedFile, visitor: Visitor) -> ImageFile | SkippedFile:
@@ -158,7 +165,7 @@ def _visited(entry: ImageFile | SkippedFile, visitor: Visitor) -> ImageFile | Sk
         return entry
     if reason := visitor.visit(entry):
         return SkippedFile(entry.name, reason, entry.notes)
-    return replace(entry, whole=None, full=None)
+    return entry if entry.whole is None and entry.full is None else replace(entry, whole=None, full=None)
 
 
 def normalise(pixels: Tensor) -> Tensor:

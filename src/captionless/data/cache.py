@@ -13,6 +13,7 @@ import tempfile
 import time
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -129,7 +130,7 @@ def mapped_array(
         The array. Changes to it stay in this process.
     """
     name = hashlib.sha256()
-    for text in (str(shape), np.dtype(dtype).str, *key):
+    for text in chain((str(shape), np.dtype(dtype).str), key):
         name.update(text.encode() + b"\n")
     path = cache / ARRAYS / f"{name.hexdigest()[:40]}.array"
     if not shape[0]:

@@ -40,7 +40,7 @@ def find_images(folder: str | Path) -> list[Path]:
     files += [Path(error.filename) for error in failed]
     if root in files:
         raise CaptionlessError(f"cannot list {folder}. Check its permissions.")
-    return sorted(files, key=lambda path: path.relative_to(root).parts)
+    return sorted(files, key=lambda path: str(path).replace(os.sep, "\0"))  # folder by folder: no name contains \0
 
 
 def _visible(names: Iterable[str]) -> list[str]:

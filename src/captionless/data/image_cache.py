@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from functools import cached_property
+from itertools import chain
 from pathlib import Path
 
 import numpy as np
@@ -80,8 +81,8 @@ class ImageCache:
                 assert whole is not None  # by `_complete`
                 yield square_pixels(whole, image, size, self.decoding.background, grey)
 
-        key = [self._recipe, "grey" if grey else "colour"]
-        key += [f"{image.digest} {image.pixel_art:d} {image.transparent:d}" for image in images]
+        contents = (f"{image.digest} {image.pixel_art:d} {image.transparent:d}" for image in images)
+        key = chain((self._recipe, "grey" if grey else "colour"), contents)
         pixels = mapped_array(self.cache, key, (len(images), size, size, 1 if grey else 3), np.uint8, rows)
         trim_cache(self.cache)
         return pixels

@@ -40,7 +40,7 @@ class Parts:
         CaptionlessError: the folder cannot be created or listed.
     """
 
-    def __init__(self, folder: Path, what: str, flush_bytes: int = 1 << 25) -> None:
+    def __init__(self, folder: Path, what: str, flush_bytes: int = 1 << 23) -> None:
         self.folder, self.what = folder, what
         self._flush_bytes = flush_bytes
         self._places: dict[str, tuple[_Part, int]] = {}
@@ -140,8 +140,8 @@ class _Part:
         self._file, about = opened, opened.metadata()
         self.keys: list[str] = json.loads(about["digests"])
         self._sha256 = about.get("sha256")  # vectors written by earlier versions have none
-        self._shapes = json.loads(about["shapes"]) if "shapes" in about else None
-        self._starts = np.cumsum([0, *(int(np.prod(shape)) for shape in self._shapes or ())])
+        self._shapes = np.array(json.loads(about["shapes"])) if "shapes" in about else None
+        self._starts = np.cumsum([0, *([] if self._shapes is None else self._shapes.prod(1))])
 
     def is_intact(self) -> bool:
         """Return whether the arrays have the recorded checksum."""
