@@ -25,6 +25,8 @@ BUNDLED = "bundled"
 CONFIG = "config.json"
 BASE, OLD_BASE = "base", "small"
 """Sub-folder of a super-resolution stage that contains its base model; it was called ``small`` up to format 6."""
+LEARNED = "encoder"
+"""Sub-folder of a model with the encoder that was learned from the names of its images."""
 
 
 @dataclass(frozen=True)
@@ -125,6 +127,12 @@ def base_folder(folder: Path) -> Path:
     """Return the base model's folder inside the folder of a super-resolution stage."""
     old = folder / OLD_BASE
     return old if old.is_dir() and not (folder / BASE).is_dir() else folder / BASE
+
+
+def encoder_place(folder: Path, reference: EncoderReference) -> str:
+    """Return where to load a model's encoder from: its own folder, even if it was moved, or the recorded name."""
+    own = folder / LEARNED
+    return str(own) if own.is_dir() else reference.name
 
 
 def save_config(folder: Path, config: ModelConfig) -> None:

@@ -6,6 +6,7 @@
                            class-conditional model
     pictures.csv           content hash, name and role (train, held out, copy) of every image
     README.md CREDITS.csv  the model card, and the authors of the images
+    encoder/               the encoder, if it was learned from the names of the images
     samples/               sample grids drawn during training
     training/              the training state for --resume; can be deleted once training is complete
     base/                  only in a super-resolution stage: the complete folder of the base model (with the bank)

@@ -10,6 +10,7 @@ from typer.exceptions import TyperException
 
 from captionless.cli.console import print_remark, print_result
 from captionless.cli.embed import embed
+from captionless.cli.encoder import encoder
 from captionless.cli.evaluate import evaluate
 from captionless.cli.generate import generate
 from captionless.cli.info import info
@@ -26,7 +27,7 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 FLAGS: dict[str, str] = {}
-for command in (generate, train, evaluate, embed, info):
+for command in (generate, train, evaluate, embed, encoder, info):
     FLAGS |= add_command(app, command)
 
 

@@ -14,7 +14,8 @@ class EmbedOptions(Config):
     folder: Path = setting(..., "A folder of images, searched recursively.", flag="", metavar="FOLDER")
     encoder: str = setting(
         "auto",
-        "The encoder: bundled, a Hugging Face id or a local folder; auto takes the bundled one for flowers, else CLIP.",
+        "The encoder: bundled, a Hugging Face id or a local folder; auto takes the bundled one for flowers, else CLIP "
+        "if it is in the local cache.",
     )
     background: str = setting("white", "Colour behind transparent images, as a name or #rrggbb.")
     verify: bool = setting(

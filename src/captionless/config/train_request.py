@@ -29,7 +29,7 @@ class TrainRequest(Config):
     encoder: str | None = setting(
         None,
         "bundled, a Hugging Face id or a folder; auto selects the bundled encoder if the images are in its domain, "
-        "else CLIP.",
+        "else CLIP if it is in the local cache, else it learns one from the names of the images.",
         panel="Encoder and classes",
         shown="auto; with `start_from` or `resume` the encoder of that model",
     )

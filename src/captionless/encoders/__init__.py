@@ -9,6 +9,7 @@ from captionless.encoders.dual_encoder import Encoder, PromptCut, load_encoder
 from captionless.encoders.embeddings import EmbeddedImages, embed
 from captionless.encoders.features import Features, load_features, own_features
 from captionless.encoders.hub import BUNDLED, CLIP
+from captionless.encoders.learning import NameQuality, learn_encoder
 from captionless.encoders.vector_csv import match_vectors, read_vectors, write_vectors
 
 __all__ = [
@@ -17,12 +18,14 @@ __all__ = [
     "EmbeddedImages",
     "Encoder",
     "Features",
+    "NameQuality",
     "PromptCut",
     "VectorCache",
     "cache_folder",
     "choose_encoder",
     "embed",
     "in_domain_score",
+    "learn_encoder",
     "load_encoder",
     "load_features",
     "match_vectors",

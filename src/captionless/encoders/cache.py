@@ -8,9 +8,11 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from captionless.data.cache import cache_folder
+from captionless.data.decode import BACKGROUND, rgb
+from captionless.data.images import ImageFile
 from captionless.data.parts import Parts
 
-__all__ = ["VectorCache", "Vectors", "cache_folder"]
+__all__ = ["VectorCache", "Vectors", "cache_folder", "vector_key"]
 
 Vectors = NDArray[np.float32]
 
@@ -35,3 +37,10 @@ class VectorCache(Parts):
     def add(self, key: str, array: ArrayLike) -> None:
         """Add the vector of an image by its content hash; it is written by the next `flush`."""
         super().add(key, np.array(array, dtype=np.float32))
+
+
+def vector_key(image: ImageFile, background: str) -> str:
+    """Return the cache key of an image's vector, which depends on the background if it can be seen."""
+    if not image.transparent or rgb(background) == rgb(BACKGROUND):
+        return image.digest
+    return f"{image.digest} on {rgb(background)}"

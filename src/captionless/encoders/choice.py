@@ -1,4 +1,4 @@
-"""Choose an encoder for a folder of images: the bundled one if the images are in its domain, else CLIP."""
+"""Choose an encoder for a folder of images: the bundled one, CLIP, or one learned from the names of the images."""
 
 from __future__ import annotations
 
@@ -8,11 +8,14 @@ from pathlib import Path
 from PIL.Image import Image
 from safetensors import safe_open
 
+from captionless.data.decode import BACKGROUND
 from captionless.data.images import sample_images
 from captionless.encoders.dual_encoder import Encoder, load_encoder
-from captionless.encoders.hub import BUNDLED, CLIP
+from captionless.encoders.hub import BUNDLED, CLIP, cached_folder, is_name_encoder
+from captionless.encoders.image_texts import image_names
+from captionless.encoders.learning import learn_encoder, missing_words
 from captionless.errors import CaptionlessError
-from captionless.progress import Progress
+from captionless.progress import Progress, Silent
 
 AUTO = "auto"
 _SAMPLE = 48
@@ -20,23 +23,36 @@ _SAMPLE = 48
 
 
 def choose_encoder(
-    name: str, folder: str | Path, *, device: str = "cpu", progress: Progress | None = None
+    name: str,
+    folder: str | Path,
+    *,
+    device: str = "cpu",
+    learned: Path | None = None,
+    hold_out: float = 0.0,
+    background: str = BACKGROUND,
+    progress: Progress | None = None,
 ) -> tuple[Encoder, str]:
     """Load the encoder ``name``, or choose an encoder for the images if ``name`` is ``"auto"``.
 
-    ``auto`` selects the bundled encoder if the images are in its domain (see `in_domain_score`), else `CLIP`.
+    ``auto`` selects the bundled encoder if the images are in its domain (see `in_domain_score`), else `CLIP` if it is
+    in the local hub cache, else an encoder learned from the names of the images. It never uses the network.
 
     Args:
         name: ``"auto"``, or a name accepted by `load_encoder`.
         folder: the folder of images.
         device: the torch device to compute on.
-        progress: receives a message with the download size before a download.
+        learned: where an encoder learned from names is written, or was by an interrupted run; by default ``auto`` does
+            not learn one.
+        hold_out: share of the images not to learn from.
+        background: colour behind transparent images, if an encoder is learned.
+        progress: receives progress and messages, such as the download size before a download.
 
     Returns:
         The encoder, and its name with the reason for the choice, to be printed and recorded.
 
     Raises:
-        CaptionlessError: as in `load_encoder`, or the encoder is ``auto`` and the folder has no usable image.
+        CaptionlessError: as in `load_encoder`; or the encoder is ``auto``, and the folder has no usable image or no
+            encoder is at hand. The message then lists the ways to get one.
     """
     if name != AUTO:
         return load_encoder(name, device, progress=progress), f"{name}, as requested"
@@ -47,10 +63,34 @@ def choose_encoder(
     if score >= threshold:
         return bundled, f"bundled, because the images are in its domain ({figures})"
     reason = f"the images are outside the domain of the bundled encoder ({figures})"
-    try:
-        return load_encoder(CLIP, device, progress=progress), f"{CLIP}, because {reason}"
-    except CaptionlessError as error:
-        raise CaptionlessError(f"{reason}, and {error}") from error
+    if cached_folder(CLIP):
+        return load_encoder(CLIP, device), f"{CLIP}, because {reason}"
+    missing = missing_words(folder)
+    if learned is not None and not missing:
+        quality = None
+        if not is_name_encoder(learned):
+            progress = progress or Silent()
+            _, quality = learn_encoder(folder, learned, hold_out=hold_out, background=background, progress=progress)
+        how = f"because {reason}; {quality}" if quality else "by an earlier run (delete it to learn it again)"
+        return load_encoder(str(learned), device), f"{learned}, learned from the names of the images {how}"
+    raise CaptionlessError(
+        f"{reason}, and {CLIP}, which knows most things, is not in the local cache. "
+        + (f"{missing} " if missing else "")
+        + _ways_to_an_encoder(folder, named=not missing),
+        parameter="encoder",
+        code="no_encoder",
+    )
+
+
+def _ways_to_an_encoder(folder: str | Path, named: bool) -> str:
+    """List the ways to train without the bundled encoder, the easiest first."""
+    ways = [f"learn an encoder from the names of the images: `captionless encoder {folder} --out ENCODER`, then "
+            "`encoder=ENCODER`"] if named else []  # fmt: skip
+    if len({name.split("/")[0] for name in image_names(folder) if "/" in name}) > 1:
+        ways.append("train on the sub-folders as classes: `classes=True`")
+    ways.append("use a folder with the files of CLIP or another dual encoder: `encoder=FOLDER`")
+    ways.append(f"download CLIP (605 MB): `encoder={CLIP}`")
+    return "You can " + "; ".join(f"({number}) {way}" for number, way in enumerate(ways, 1)) + "."
 
 
 def in_domain_score(encoder: Encoder, images: Sequence[Image]) -> tuple[float, float]:

@@ -18,7 +18,7 @@ from PIL.Image import Image
 from torch import Tensor
 
 from captionless.encoders.digest import BUNDLED_DIGESTS, Digests, content_digests
-from captionless.encoders.hub import BUNDLED_FOLDER, ENCODER, find_encoder_folder
+from captionless.encoders.hub import BUNDLED_FOLDER, ENCODER, find_encoder_folder, is_name_encoder
 from captionless.encoders.loading import (
     encoder_errors,
     load_encoder_network,
@@ -192,8 +192,14 @@ def load_encoder(name: str, device: str = "cpu", *, progress: Progress | None = 
     Raises:
         CaptionlessError: the encoder is not found, damaged or not a dual encoder, or the hub cannot be reached.
     """
-    encoder = Encoder(name, find_encoder_folder(name, ENCODER, progress), device)
-    if encoder.folder != BUNDLED_FOLDER:  # its network is loaded when it is first needed, which is not for texts
+    folder = find_encoder_folder(name, ENCODER, progress)
+    if is_name_encoder(folder):
+        from captionless.encoders.name_encoder import NameEncoder
+
+        with encoder_errors(name, ENCODER, folder):
+            return NameEncoder(name, folder, device).checked()
+    encoder = Encoder(name, folder, device)
+    if folder != BUNDLED_FOLDER:  # its network is loaded when it is first needed, which is not for texts
         with loading_errors(name, ENCODER, encoder.folder):
             inputs, kind = model_inputs(encoder.folder)
             if inputs != {"images", "texts"}:

@@ -11,10 +11,10 @@ from PIL import Image
 
 from captionless.data.arrays import ImageArrays, Visitor, read_arrays
 from captionless.data.cache import mapped_array, writable_cache
-from captionless.data.decode import BACKGROUND, rgb
+from captionless.data.decode import BACKGROUND
 from captionless.data.images import ImageFile
 from captionless.device import default_device
-from captionless.encoders.cache import VectorCache, Vectors
+from captionless.encoders.cache import VectorCache, Vectors, vector_key
 from captionless.encoders.choice import AUTO, choose_encoder
 from captionless.encoders.dual_encoder import Encoder
 from captionless.errors import CaptionlessError
@@ -51,7 +51,7 @@ def embed(
     Args:
         folder: the folder of images, searched recursively.
         encoder: a loaded encoder, a hub id, a local folder, ``bundled`` or ``auto``; ``auto`` selects the bundled
-            encoder if the images are in its domain, else CLIP.
+            encoder if the images are in its domain, else CLIP if it is in the local hub cache.
         sizes: side lengths of the square images to return, in pixels.
         grey: return images with one channel instead of three.
         background: colour behind transparent images: a name or #rrggbb.
@@ -71,7 +71,8 @@ def embed(
     """
     progress = choose_progress(progress)
     if isinstance(encoder, str | Path):
-        encoder, reason = choose_encoder(str(encoder), folder, device=str(default_device()), progress=progress)
+        device = str(default_device())
+        encoder, reason = choose_encoder(str(encoder), folder, device=device, progress=progress)
         progress.say(f"Encoder: {reason}.")
     embedding = _Embedding(encoder, background, batch, writable_cache(progress.say))
     try:
@@ -99,14 +100,12 @@ class _Embedding(Visitor):
     def __init__(self, encoder: Encoder, background: str, batch: int, cache: Path) -> None:
         self.encoder, self.full, self.computed = encoder, 2 * encoder.image_size, 0
         self.known = VectorCache(cache, encoder.digest)
-        self._cache, self._batch, self._background = cache, batch, rgb(background)
+        self._cache, self._batch, self._background = cache, batch, background
         self._queue: dict[str, ImageFile] = {}
 
     def key(self, image: ImageFile) -> str:
-        """Return the cache key of an image's vector, which depends on the background if it can be seen."""
-        if not image.transparent or self._background == rgb(BACKGROUND):
-            return image.digest
-        return f"{image.digest} on {self._background}"
+        """Return the cache key of an image's vector."""
+        return vector_key(image, self._background)
 
     def needs_pixels(self, image: ImageFile) -> bool:
         """Return whether the image has no vector yet."""

@@ -26,6 +26,8 @@ BUNDLED = "bundled"
 BUNDLED_FOLDER = Path(__file__).parents[1] / "bundled" / "encoder"
 CLIP = "openai/clip-vit-base-patch32"
 """Encoder that ``auto`` selects for images outside the domain of the bundled encoder (512 features)."""
+NAME_ENCODER = "captionless_names"
+"""Model type in the ``config.json`` of an encoder that was learned from names."""
 # The main branch of this repository contains only pickled weights; this commit has the same tensors as safetensors.
 PINNED = {CLIP: "c237dc49a33fc61debc9276459120b7eac67e7ef"}
 
@@ -52,7 +54,8 @@ ENCODER = ModelKind(
     "encoder",
     ((_TOKENIZER,), _PREPROCESSING),
     f"Use the hub id of a transformers dual encoder (CLIP, SigLIP, ...), such as {CLIP}, a local folder with its files "
-    "(`encoder=FOLDER`), or the small encoder for flowers that ships with captionless (`encoder=bundled`).",
+    "(`encoder=FOLDER`; `captionless encoder` learns one from names), or the small encoder for flowers that ships with "
+    "captionless (`encoder=bundled`).",
 )
 IMAGE_MODEL = ModelKind(
     "image model",
@@ -87,7 +90,16 @@ def find_encoder_folder(
         return folder.absolute()
     if not _HUB_ID.fullmatch(name):
         raise CaptionlessError(f"there is no {kind.noun} {name!r}: it is neither a folder nor a hub id. {kind.advice}")
-    return _cached(name, kind) or _download(name, kind, progress or Silent(), timeout)
+    return cached_folder(name, kind) or _download(name, kind, progress or Silent(), timeout)
+
+
+def is_name_encoder(folder: Path) -> bool:
+    """Return whether the encoder in this folder was learned from names, by ``captionless.encoders.learning``."""
+    try:
+        config = json.loads((folder / _CONFIG).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return False
+    return isinstance(config, dict) and config.get("model_type") == NAME_ENCODER
 
 
 def weight_files(folder: Path) -> list[Path]:
@@ -170,7 +182,7 @@ def _missing(folder: Path, kind: ModelKind) -> str | None:
     return absent[0] if absent else None
 
 
-def _cached(name: str, kind: ModelKind) -> Path | None:
+def cached_folder(name: str, kind: ModelKind = ENCODER) -> Path | None:
     """Return the folder of a model in the local hub cache, without network access; None if it is incomplete."""
     from huggingface_hub import try_to_load_from_cache
 

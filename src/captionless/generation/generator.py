@@ -13,7 +13,7 @@ from PIL import Image
 from torch import Tensor
 
 from captionless._version import __version__
-from captionless.checkpoints.config import model_folder
+from captionless.checkpoints.config import encoder_place, model_folder
 from captionless.checkpoints.image_list import TRAIN, read_image_list
 from captionless.checkpoints.model import Model, load_model
 from captionless.conditioning.bridge import to_condition
@@ -84,7 +84,7 @@ class Generator:
         """The encoder that the model was trained with, loaded and verified on first access."""
         from captionless.encoders.dual_encoder import load_encoder
 
-        recorded = self.model.config.require_encoder(self.model.name).name
+        recorded = encoder_place(model_folder(self.model.name), self.model.config.require_encoder(self.model.name))
         try:
             encoder = load_encoder(self.encoder_place or recorded, progress=ProgressBar())
         except CaptionlessError as error:

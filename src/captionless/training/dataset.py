@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from captionless.checkpoints.config import base_folder
+from captionless.checkpoints.config import LEARNED, base_folder, encoder_place
 from captionless.checkpoints.image_list import HELD_OUT, TRAIN, listed_labels, read_image_list
 from captionless.checkpoints.model import read_bank
 from captionless.config.training import TrainConfig
@@ -143,8 +143,18 @@ def dataset_encoder(plan: TrainPlan, progress: Progress, device: str) -> tuple[E
     named = plan.request.encoder or AUTO
     bound = plan.start.bound.encoder if plan.start.bound else None
     if bound is None:
-        return choose_encoder(named, plan.request.folder, device=device, progress=progress)
-    encoder = load_encoder(bound.name if named == AUTO else named, device, progress=progress)
+        config = plan.config
+        return choose_encoder(
+            named,
+            plan.request.folder,
+            device=device,
+            learned=plan.request.out / LEARNED,
+            hold_out=config.hold_out,
+            background=config.background,
+            progress=progress,
+        )
+    recorded = encoder_place(plan.request.out, bound)
+    encoder = load_encoder(recorded if named == AUTO else named, device, progress=progress)
     check_same_encoder(asdict(bound), encoder)
     return encoder, f"{encoder.name}, the model's own"
 

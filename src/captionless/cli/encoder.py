@@ -1,0 +1,29 @@
+"""`captionless encoder`: learn an encoder from the names of the images in a folder."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from captionless.cli.console import print_remark, print_result, show_progress
+from captionless.config.base import Config, setting
+
+
+class EncoderOptions(Config):
+    """The inputs and outputs of `captionless encoder`."""
+
+    folder: Path = setting(..., "A folder of images, searched recursively.", flag="", metavar="FOLDER")
+    out: Path = setting(..., "The folder to write the encoder to.")
+
+
+def encoder(options: EncoderOptions) -> None:
+    """Learn an encoder from the names of the images in FOLDER and its sub-folders.
+
+    Texts in .txt files beside the images, or in metadata.jsonl, are used too. `train` learns such an encoder by itself
+    if no other encoder at hand knows the images.
+    """
+    with show_progress() as progress:
+        from captionless.encoders.learning import learn_encoder
+
+        _, quality = learn_encoder(options.folder, options.out, progress=progress)
+    print_remark(f"Learned from names: {quality}.")
+    print_result(options.out)

@@ -1,0 +1,91 @@
+"""Find the words that a folder already has for its images: names of sub-folders and files, and texts beside them."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Sequence
+from pathlib import Path, PurePosixPath
+
+from captionless.data.folder import find_images, relative_name
+from captionless.data.images import SUFFIXES
+from captionless.errors import CaptionlessError
+
+METADATA = "metadata.jsonl"
+"""Texts for the images of its folder, one JSON object a line, as in the image folders of Hugging Face datasets."""
+_TEXT_KEYS = ("text", "caption", "description", "prompt", "label")
+_VOWELS = frozenset("aeiouy")
+_NOT_WORDS = frozenset(
+    ["img", "image", "images", "photo", "picture", "screenshot", "untitled", "unnamed", "copy", "file", "scan"]
+)
+
+
+def name_words(name: str) -> list[str]:
+    """Return the words of a relative path in lower case, in order and without repetition.
+
+    ``weapon/longSword_03.png`` gives ``weapon long sword``. Numbers, single letters, identifiers that mix letters and
+    digits, tokens without a vowel (``DSC``), and words that cameras and programs write (``IMG``) are left out.
+    """
+    split = re.sub(r"(?<=[^\W\d_A-Z])(?=[A-Z])", " ", str(PurePosixPath(name).with_suffix("")))
+    tokens = (re.fullmatch(r"([^\W\d_]{2,})\d*", token.lower()) for token in re.split(r"[\W_]+", split))
+    words = [found.group(1) for found in tokens if found]
+    return list(
+        dict.fromkeys(word for word in words if word not in _NOT_WORDS and (not word.isascii() or _VOWELS & set(word)))
+    )
+
+
+def image_names(folder: str | Path) -> list[str]:
+    """Return the relative paths of the files in a folder whose extension is that of an image.
+
+    Raises:
+        CaptionlessError: the folder does not exist or cannot be listed.
+    """
+    return [relative_name(path, folder) for path in find_images(folder) if path.suffix.lower() in SUFFIXES]
+
+
+def image_texts(folder: str | Path, names: Sequence[str]) -> list[str]:
+    """Return a text for each image: the words of its path, then those of ``metadata.jsonl`` or its ``.txt`` file.
+
+    Args:
+        folder: the folder of the images.
+        names: the paths of the images relative to ``folder``, with forward slashes.
+
+    Raises:
+        CaptionlessError: a text file or ``metadata.jsonl`` cannot be read, or a line of it is invalid.
+    """
+    root, tables = Path(folder), dict[Path, dict[str, str]]()
+    texts = []
+    for name in names:
+        path = root / name
+        if path.parent not in tables:
+            tables[path.parent] = _metadata(path.parent / METADATA)
+        written, beside = tables[path.parent].get(path.name, ""), path.with_suffix(".txt")
+        if not written and beside.is_file():
+            written = _read(beside)
+        texts.append(" ".join([*name_words(name), *written.split()]))
+    return texts
+
+
+def _metadata(path: Path) -> dict[str, str]:
+    """Return the text of each file in ``metadata.jsonl``; empty if there is no such file."""
+    found: dict[str, str] = {}
+    for number, line in enumerate(_read(path).splitlines() if path.is_file() else (), 1):
+        if not line.strip():
+            continue
+        try:
+            row = json.loads(line)
+            text = next(row[key] for key in _TEXT_KEYS if key in row)
+            found[str(row["file_name"])] = text if isinstance(text, str) else " ".join(map(str, text))
+        except (ValueError, KeyError, TypeError, StopIteration) as error:
+            raise CaptionlessError(
+                f"{path}, line {number}: not a JSON object with `file_name` and a text ({', '.join(_TEXT_KEYS)}). "
+                "Correct the line or delete the file."
+            ) from error
+    return found
+
+
+def _read(path: Path) -> str:
+    try:
+        return path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise CaptionlessError(f"cannot read {path} ({error}). Save it as UTF-8 text, or delete it.") from error
