@@ -211,3 +211,11 @@ def test_a_tracker_whose_package_is_missing_is_refused_with_the_command_that_ins
     monkeypatch.setattr("captionless.training.tracking.find_spec", lambda _: None)
     with pytest.raises(CaptionlessError, match="pip install wandb"):
         check_tracker("wandb")
+
+
+def test_the_background_is_that_of_the_model_continued_unless_another_is_given() -> None:
+    start = initialised(background="black")
+    assert resolve_settings(start, {}).background == "black"
+    assert resolve_settings(start, {"background": "red"}).background == "red"
+    with pytest.raises(CaptionlessError, match="`background=red` conflicts with the model being resumed"):
+        resolve_settings(replace(start, resumed=True), {"background": "red"})

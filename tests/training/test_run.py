@@ -12,16 +12,21 @@ import torch
 from PIL import Image
 
 import encoder_factory
+import image_zoo as zoo
 from captionless.checkpoints.config import load_config
 from captionless.checkpoints.image_list import read_image_list
 from captionless.checkpoints.model import load_model
 from captionless.config.sampling import SamplingConfig
+from captionless.config.train_request import TrainRequest
 from captionless.encoders.dual_encoder import load_encoder
 from captionless.encoders.embeddings import embed
 from captionless.encoders.vector_csv import write_vectors
 from captionless.errors import CaptionlessError
 from captionless.generation.generator import Generator
+from captionless.progress import Silent
 from captionless.training.checkpointer import lock_checkpoints
+from captionless.training.dataset import load_dataset
+from captionless.training.resolve import resolve
 from captionless.training.run import train
 from training_cases import Remembers, StopsAt, same_state, state_tensors
 
@@ -268,3 +273,38 @@ def test_holding_out_everything_is_refused(photos: Path, encoder: Path, tmp_path
 def test_a_tensorboard_log_is_written_if_wanted(photos: Path, encoder: Path, tmp_path: Path) -> None:
     out = train(photos, tmp_path / "model", encoder=str(encoder), track="tensorboard", **(TINY | {"images": 88}))
     assert list((out / "log").rglob("events*"))
+
+
+def test_transparent_and_small_images_are_told_and_shown_on_the_background_that_the_model_records(
+    encoder: Path, tmp_path: Path
+) -> None:
+    folder = tmp_path / "sprites"
+    folder.mkdir()
+    for i in range(4):
+        sprite = Image.new("RGBA", (4, 4), (40 * i, 0, 0, 255))
+        sprite.putpixel((0, 0), (0, 0, 0, 0))
+        sprite.save(folder / f"{i}.png")
+    zoo.noise(6).save(folder / "photograph.png")
+    progress = Remembers()
+    out = train(folder, tmp_path / "model", encoder=str(encoder), background="#00ff00", progress=progress, **TINY)
+    assert "  4 images are partly transparent, shown on #00ff00 (setting `background`)." in progress.said
+    assert "  4 images are pixel art smaller than 8 px, enlarged by a whole factor." in progress.said
+    assert "  1 image is smaller than 8 px, enlarged smoothly." in progress.said
+    assert load_config(out).training.settings["background"] == "#00ff00"
+    plan = resolve(TrainRequest(folder=folder, out=out, resume=True), {}, print)
+    train_images = load_dataset(plan, Silent(), torch.device("cpu")).train
+    corner = train_images.pixels[[name.endswith("0.png") for name in train_images.names], :, 0, 0]
+    assert corner.tolist() == [[0, 255, 0]]
+
+
+@pytest.mark.skipif(not Path("/proc/self/maps").exists(), reason="needs Linux, which lists what is mapped")
+def test_training_reads_squares_from_mapped_memory(photos: Path, encoder: Path, tmp_path: Path) -> None:
+    plan = resolve(
+        TrainRequest(folder=photos, out=tmp_path / "model", encoder=str(encoder)), {"size": 8, "hold_out": 0.4}, print
+    )
+    dataset = load_dataset(plan, Silent(), torch.device("cpu"))
+    maps = [line.split() for line in Path("/proc/self/maps").read_text("utf-8").splitlines() if "arrays-1" in line]
+    ranges = [[int(address, 16) for address in line[0].split("-")] for line in maps]
+    for examples in (dataset.train, dataset.held_out):
+        assert len(examples.pixels)
+        assert any(start <= examples.pixels.data_ptr() < end for start, end in ranges)
