@@ -28,7 +28,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
             throughput(bench, chosen, options.repeats, options.seconds, _precisions())
         elif part == "quality":
             seconds, every = 60 * options.minutes, 60 * options.minutes / 5
-            time_to_quality(bench, cases.QUALITY, options.repeats, seconds, every, options.images, options.features)
+            chosen = cases.SMOKE if options.smoke else cases.QUALITY
+            time_to_quality(bench, chosen, options.repeats, seconds, every, options.images, options.features)
         else:
             _script(part, bench, options)
         print(f"{part}: {time.perf_counter() - started:.0f} s", flush=True)

@@ -14,6 +14,7 @@ from pathlib import Path
 from benchmarks.record import ROOT
 
 COMMON = ("torch==2.13.0", "numpy", "pillow", "accelerate", "safetensors")
+RUNTIMES = ("onnx==1.23.2", "onnxscript==0.7.2", "onnxruntime==1.32.0")
 DENOISING_DIFFUSION = (*COMMON, "einops==0.8.2", "ema-pytorch==0.8.3", "scipy", "tqdm")
 
 
@@ -31,9 +32,7 @@ class Environment:
 
 
 ENVIRONMENTS = {
-    "captionless": Environment(
-        ("torch==2.13.0", "-e", str(ROOT), "onnx==1.23.2", "onnxscript==0.7.2", "onnxruntime==1.32.0")
-    ),
+    "captionless": Environment(("torch==2.13.0", ".", *RUNTIMES)),
     # Without torchvision and pytorch-fid: the former does not load beside a CPU build of PyTorch, the latter needs it.
     "denoising_diffusion": Environment(DENOISING_DIFFUSION, ("denoising-diffusion-pytorch==2.3.4",)),
     "diffusers_unconditional": Environment((*COMMON, "diffusers==0.42.1")),
@@ -51,7 +50,7 @@ def python(peer: str, work: Path) -> str:
         subprocess.run([sys.executable, "-m", "venv", "--clear", str(folder)], check=True)
         install = [str(interpreter), "-m", "pip", "install", "--quiet"]
         constraints = ["--constraint", str(ROOT / "constraints.txt")]
-        subprocess.run([*install, *constraints, *wanted.packages], check=True)
+        subprocess.run([*install, *constraints, *wanted.packages], cwd=ROOT, check=True)
         if wanted.alone:
             subprocess.run([*install, "--no-deps", *wanted.alone], check=True)
         complete.write_text(listed, encoding="utf-8")

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import shutil
-from functools import cached_property
+from collections.abc import Sequence
+from functools import cache, cached_property
 from pathlib import Path
 
 import numpy as np
@@ -39,7 +40,7 @@ class Judge:
     """Compares images with the photographs of a folder.
 
     Args:
-        folder: photographs, one sub-folder per class.
+        folder: photographs, one sub-folder per class; the held-out ones of `split`, if the classifier is asked.
         size: side of the images in pixels.
         features: the feature extractor of KID, see ``captionless.encoders.load_features``. The bundled encoder also
             made the conditions of captionless and of the course's recipe, so it is not independent of them.
@@ -49,19 +50,9 @@ class Judge:
         self.folder, self.size, self.features = folder, size, load_features(features)
 
     @cached_property
-    def paths(self) -> list[Path]:
-        """The photographs."""
-        return image_paths(self.folder)
-
-    @cached_property
-    def pixels(self) -> np.ndarray:
-        """The photographs at the size of the images, uint8 (n, size, size, 3)."""
-        return to_uint8(torch.stack([read_square(path, self.size) for path in self.paths]))
-
-    @cached_property
     def real(self) -> Tensor:
         """The features of the photographs, (n, d)."""
-        return self._features(self.pixels)
+        return self._features(_read(image_paths(self.folder), self.size))
 
     def kid(self, images: np.ndarray) -> float:
         """Return KID x 1000 between images, uint8 (n, size, size, 3), and the photographs; unbiased."""
@@ -73,13 +64,24 @@ class Judge:
 
     @cached_property
     def _classifier(self) -> ReferenceClassifier:
-        names = tuple(str(path.relative_to(self.folder)) for path in self.paths)
-        digests, labels = tuple(map(_digest, self.paths)), tuple(path.parent.name for path in self.paths)
-        pixels = _channels_first(self.pixels)
+        paths = image_paths(self.folder.parent)  # those that the libraries were trained on, too
+        names, digests = tuple(map(str, paths)), tuple(map(_digest, paths))
+        pixels, labels = _channels_first(_read(paths, self.size)), tuple(path.parent.name for path in paths)
         return train_reference(ImageSet(names, digests, pixels, torch.zeros(len(pixels), 1), labels), Silent())
 
     def _features(self, pixels: np.ndarray) -> Tensor:
         return self.features.encode_images([Image.fromarray(one) for one in pixels])
+
+
+@cache
+def judge(folder: Path, size: int, features: str) -> Judge:
+    """Return the judge of these photographs, the same one for the same arguments: it has a classifier to train."""
+    return Judge(folder, size, features)
+
+
+def _read(paths: Sequence[Path], size: int) -> np.ndarray:
+    """Return images as uint8 (n, size, size, 3)."""
+    return to_uint8(torch.stack([read_square(path, size) for path in paths]))
 
 
 def _digest(path: Path) -> str:

@@ -132,12 +132,15 @@ def peak_memory() -> int:
 def run(command: Sequence[str], log: Path, **environ: str) -> Usage:
     """Run a command from the root of the checkout and return what it used; its output goes to the file ``log``.
 
+    ``import captionless`` finds the package of this checkout, whatever is installed.
+
     Raises:
         RuntimeError: the command failed.
     """
     # Linux counts the memory of the process that starts a command as the command's own. So a small one starts it.
     log.parent.mkdir(parents=True, exist_ok=True)
     starter = [sys.executable, "-S", "-c", STARTER, str(log), *command]
+    environ = {"PYTHONPATH": str(ROOT / "src"), **environ}
     finished = subprocess.run(starter, cwd=ROOT, env=os.environ | environ, stdout=subprocess.PIPE, check=True)
     status, wall, cpu, maxrss = json.loads(finished.stdout)
     if status:

@@ -100,11 +100,11 @@ def _judge(
     """Sample from one snapshot and judge the samples against the held-out images."""
     import numpy as np
 
-    from benchmarks.judge import Judge
+    from benchmarks.judge import judge
     from benchmarks.peers.captionless import class_names
 
     held_out, features = judging
-    judge, names = Judge(held_out, case.size, features), class_names(held_out.with_name("train"))
+    judged, names = judge(held_out, case.size, features), class_names(held_out.with_name("train"))
     for sampling, measures in cases.JUDGED[case.name]:
         record = case.record("float32") | {"snapshot": snapshot[1].name, "sampling": sampling, "images": images}
         if bench.known("quality", record, seed):
@@ -115,9 +115,9 @@ def _judge(
         shown = np.load(work / "images.npy", allow_pickle=False)
         figures = {"seconds": snapshot[0], "features": features}
         if cases.KID in measures:
-            figures["kid"] = judge.kid(shown)
+            figures["kid"] = judged.kid(shown)
         if cases.ACCURACY in measures:
-            figures["accuracy"] = judge.accuracy(shown, np.arange(len(shown)) % len(names))
+            figures["accuracy"] = judged.accuracy(shown, np.arange(len(shown)) % len(names))
         found[0]["figures"] |= figures
         bench.write("quality", record, seed, found)
         print(f"{case.name}, seed {seed}, after {snapshot[0]:.0f} s: {figures}")
