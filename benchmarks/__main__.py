@@ -13,14 +13,15 @@ from benchmarks.train import Bench, throughput, time_to_quality
 
 TRAININGS = {"train": cases.TRAINING, "large": cases.LARGE, "growth": cases.GROWING}
 SCRIPTS = ("sample", "embed", "runtimes", "start", "memory")
-QUICK = ("train", "sample", "embed", "runtimes", "start")
+QUICK = ("train", "start", "embed", "runtimes", "sample")
 """What is measured by default; the others take hours."""
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run the chosen parts one after the other."""
     options = _options(arguments)
-    bench = Bench(options.data.resolve(), options.work.resolve(), options.results / "train.jsonl", options.interpreter)
+    results = options.results.resolve() / "train.jsonl"
+    bench = Bench(options.data.resolve(), options.work.resolve(), results, options.interpreter)
     for part in options.parts:
         started = time.perf_counter()
         if part in TRAININGS:
@@ -38,14 +39,14 @@ def main(arguments: Sequence[str] | None = None) -> None:
 def _script(part: str, bench: Bench, options: argparse.Namespace) -> None:
     """Run a script that measures captionless alone, in its environment."""
     python = bench.interpreter or environments.python("captionless", bench.work)
-    command = [python, "-m", f"benchmarks.{part}", "--results", str(bench.results.with_name(f"{part}.jsonl"))]
+    command = [python, "-m", f"benchmarks.{part}"]
     if part in ("sample", "embed"):
         command += ["--data", str(bench.data)]
     if part == "sample" and options.course:
         command += ["--course", str(options.course)]
     if part == "sample" and options.smoke:
         command += ["--smoke", "--images", "5"]
-    run(command, bench.work / f"{part}.log")
+    run(command, bench.work / f"{part}.log", BENCHMARK_RESULTS=str(bench.results.parent))
 
 
 def _precisions() -> tuple[str, ...]:

@@ -26,7 +26,7 @@ def main() -> None:
                 os.environ["CAPTIONLESS_CACHE"] = str(Path(place) / "cache")
                 grow(options.data, folder, n)
                 for run in ("first", "again"):
-                    with measured(options.results, "embed", seed, images=n, run=run) as figures:
+                    with measured(RESULTS / "embed.jsonl", "embed", seed, images=n, run=run) as figures:
                         started = time.perf_counter()
                         found = captionless.embed(folder, encoder, progress=False)
                         figures["images_per_second"] = n / (time.perf_counter() - started)
@@ -49,7 +49,6 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--data", type=Path, default=ROOT / "examples" / "flowers", help="photographs")
     parser.add_argument("--images", type=int, nargs="+", default=[150, 600], help="sizes of the folders")
     parser.add_argument("--repeats", type=int, default=1)
-    parser.add_argument("--results", type=Path, default=RESULTS / "embed.jsonl")
     return parser.parse_args()
 
 

@@ -23,7 +23,8 @@ from pathlib import Path
 from typing import Any
 
 ROOT = Path(__file__).parents[1]
-RESULTS = ROOT / "benchmarks" / "results"
+RESULTS = Path(os.environ.get("BENCHMARK_RESULTS", ROOT / "benchmarks" / "results"))
+"""The folder of the JSON lines."""
 PEERS = ("diffusers", "denoising-diffusion-pytorch", "onnxruntime")
 PACKAGES = ("captionless", "torch", "numpy", "pillow", "transformers", "accelerate", *PEERS)
 """The packages whose versions are recorded, if installed."""

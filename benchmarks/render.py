@@ -137,28 +137,33 @@ def _plot_quality(judged: Sequence[Line], measure: str, folder: Path) -> str:
 
 
 def _sampling(lines: Sequence[Line], folder: Path) -> str:
-    """Return the time and quality of each sampler, and plot their Pareto curve."""
+    """Return the cost and quality of each sampler, and plot their Pareto curve."""
     found = _grouped((one for one in lines if one["benchmark"] == "sample"), lambda one: one["case"])
-    if not found:
-        return ""
-    default = next((s for c, s in found if (c["model"], c["sampler"], c["steps"]) == ("bundled", "dpmpp-2m", 15)), None)
+    default = {"model": "bundled", "sampler": "dpmpp-2m", "steps": 15}
+    usual = next((_seconds(several) for case, several in found if default.items() <= case.items()), None)
     rows = []
     for case, several in found:
-        figures, seconds = several[0]["figures"], mean(one["figures"]["seconds_per_image"] for one in several)
-        ratio = seconds / mean(one["figures"]["seconds_per_image"] for one in default) if default else float("nan")
+        figures = several[0]["figures"]
+        network = f"{case['model']}, {case['size']} px, {figures['weights'] / 1e6:.1f} M weights"
+        cost = [f"{figures['evaluations']:.1f}", f"{figures['flops_per_image'] / 1e9:,.0f}", f"{_seconds(several):.3f}"]
+        ratio = f"x {_seconds(several) / usual:.2f}" if usual else ""
         quality = ", ".join(f"{one['figures']['kid']:.1f}" for one in several if "kid" in one["figures"]) or "–"
-        network = f"{case['model']}, {figures['size']} px, {figures['weights'] / 1e6:.1f} M weights"
-        calls = str(figures["network_calls"])
-        rows.append([network, case["sampler"], str(case["steps"]), calls, f"{seconds:.3f}", f"x {ratio:.2f}", quality])
-    heads = ["model", "sampler", "steps", "network calls", "seconds an image", "time of the default", "KID x 1000"]
-    figure, axes = _axes("seconds an image", "KID x 1000")
-    axes.set_xscale("log")
+        rows.append([network, case["sampler"], str(case["steps"]), *cost, ratio, quality])
     judged = [(case, several) for case, several in found if "kid" in several[0]["figures"]]
+    if not judged:
+        return ""
+    figure, axes = _axes("seconds an image", AXES["kid"])
+    axes.set_xscale("log")
     for name, points in _grouped(judged, lambda one: f"{one[0]['model']}, {one[0]['sampler']}"):
-        pairs = [[mean(o["figures"][key] for o in s) for key in ("seconds_per_image", "kid")] for _, s in points]
+        pairs = [(_seconds(several), mean(one["figures"]["kid"] for one in several)) for _, several in points]
         axes.plot(*zip(*sorted(pairs), strict=True), "o-", label=name)
-    plot = _save(figure, axes, folder, "sampling.png")
-    return f"## Sampling: quality against seconds\n\n{_table(heads, rows)}{plot}"
+    heads = ["model", "sampler", "steps", "evaluations of the network", "GFLOPs an image", "seconds an image"]
+    heads += ["time of the default", f"KID x 1000 ({found[0][1][0]['figures']['images']} images)"]
+    return f"## Sampling: quality against seconds\n\n{_table(heads, rows)}{_save(figure, axes, folder, 'sampling.png')}"
+
+
+def _seconds(several: Sequence[Line]) -> float:
+    return mean(one["figures"]["seconds_per_image"] for one in several)
 
 
 def _embedding(lines: Sequence[Line]) -> str:

@@ -14,6 +14,8 @@ import captionless
 from benchmarks.peers.peer import count
 from benchmarks.record import RESULTS, measured
 
+OUT = RESULTS / "runtimes.jsonl"
+
 
 def main() -> None:
     """Measure one call of every stage in every runtime in turn, ``--repeats`` times."""
@@ -34,7 +36,7 @@ def main() -> None:
             network.requires_grad_(False).eval()
             for seed in range(options.repeats):
                 for name, call in runtimes.items():
-                    with measured(options.results, "runtimes", seed, runtime=name, size=size, batch=batch) as figures:
+                    with measured(OUT, "runtimes", seed, runtime=name, size=size, batch=batch) as figures:
                         figures["images_per_second"] = batch / _fastest(call, options.seconds)
                         figures |= {"largest_difference": difference, **counts}
                     print(size, batch, name, figures, flush=True)
@@ -71,7 +73,6 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--batches", type=int, nargs="+", default=[1, 16])
     parser.add_argument("--seconds", type=float, default=4.0, help="length of each measurement")
     parser.add_argument("--repeats", type=int, default=1)
-    parser.add_argument("--results", type=Path, default=RESULTS / "runtimes.jsonl")
     return parser.parse_args()
 
 

@@ -8,76 +8,87 @@ among others. The course's recipe is 150 ancestral steps of the course's network
 from __future__ import annotations
 
 import argparse
+import copy
 import tempfile
 import time
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from torch import nn
+import torch
+from torch import Tensor
 
 import captionless
 from benchmarks.cases import COURSE_SAMPLING
 from benchmarks.judge import Judge
 from benchmarks.peers.captionless import class_names
+from benchmarks.peers.peer import count
 from benchmarks.record import RESULTS, ROOT, measured, read
+from captionless.models.unet import DenoiserConfig
+
+OUT = RESULTS / "sample.jsonl"
 
 GRID = {
     "dpmpp-2m": (4, 8, 15, 30),
-    "euler": (8, 15, 30),
-    "ddim": (8, 15, 30),
-    "ddpm": (15, 150),
+    "euler": (15,),
+    "ddim": (15,),
+    "ddpm": (15, 50),
 }
 """Samplers and numbers of steps; dpmpp-2m with 15 steps is the default."""
+SIZE = 64
+"""Side of the bundled model's images: those of its base model, without super-resolution."""
 
 
 def main() -> None:
     """Measure every sampler and number of steps once in turn, ``--repeats`` times with other seeds."""
     options = _options()
-    generator = captionless.load("bundled")
-    judge = Judge(options.data, generator.model.config.size)
+    generator, judge = captionless.load("bundled"), Judge(options.data, SIZE)
     grid = {"dpmpp-2m": (2,)} if options.smoke else GRID
     for seed in range(options.repeats):
         for sampler, several in grid.items():
             for steps in several:
-                case = {"model": "bundled", "sampler": sampler, "steps": steps}
-                pareto_point(generator, judge, case, options, seed)
+                case = {"model": "bundled", "size": SIZE, "sampler": sampler, "steps": steps, "images": options.images}
+                pareto_point(generator, judge, case, options.data, seed)
         with tempfile.TemporaryDirectory() as folder:
             course = captionless.load(options.course or _untrained_course(options.data, Path(folder)))
-            judged = Judge(options.data, course.model.config.size) if options.course else None
-            shown = options.images if options.course else 2
-            settings = COURSE_SAMPLING | ({"steps": 2} if options.smoke else {})
-            case = {"model": "course" if options.course else "course, untrained", **settings}
-            pareto_point(course, judged, case, argparse.Namespace(**vars(options) | {"images": shown}), seed)
+            size = course.model.config.size
+            case = {"model": "course", "size": size, **COURSE_SAMPLING, "images": options.images}
+            if not options.course:
+                case |= {"model": "course, untrained", "images": 2}
+            if options.smoke:
+                case["steps"] = 2
+            pareto_point(course, Judge(options.data, size) if options.course else None, case, options.data, seed)
 
 
 def pareto_point(
-    generator: captionless.Generator, judge: Judge | None, case: dict[str, Any], options: Any, seed: int
+    generator: captionless.Generator, judge: Judge | None, case: dict[str, Any], data: Path, seed: int
 ) -> None:
-    """Sample once and write the seconds an image, the network calls and the KID of the images."""
-    settings = {name: case[name] for name in ("sampler", "steps")}
-    names, case = class_names(options.data), case | {"images": options.images}
-    if any((one["benchmark"], one["case"], one["seed"]) == ("sample", case, seed) for one in read(options.results)):
+    """Sample once, with the default guidance, and write the cost of an image and the KID of all.
+
+    The cost is stated in seconds, in evaluations of the network (a guided step needs two, in one call) and in FLOPs.
+    """
+    if any((one["benchmark"], one["case"], one["seed"]) == ("sample", case, seed) for one in read(OUT)):
         return
-    generator.generate(names[:1], progress=False, sampler=settings["sampler"], steps=2)  # memory, kernels, encoder
-    calls: list[int] = []
-    each = -(-options.images // len(names))
-    hooks = [stage.denoiser.register_forward_hook(lambda *_: calls.append(1)) for stage in generator.stages]
-    with measured(options.results, "sample", seed, **case) as figures:
+    names, network = class_names(data)[: case["images"]], generator.stages[0].denoiser
+    counts = count(copy.deepcopy(network), *_inputs(network.config, case["size"]))
+    settings = {name: case[name] for name in ("sampler", "steps", "size")}
+    generator.generate(names, progress=False, **settings | {"steps": 2})  # allocates memory, loads the encoder
+    rows: list[int] = []
+    hook = network.register_forward_pre_hook(lambda _, given: rows.append(len(given[0])))
+    with measured(OUT, "sample", seed, **case) as figures:
         started = time.perf_counter()
-        found = generator.generate(names[: options.images], n=each, seed=seed, progress=False, **settings)
+        found = generator.generate(names, n=-(-case["images"] // len(names)), seed=seed, progress=False, **settings)
         figures["seconds_per_image"] = (time.perf_counter() - started) / len(found)
-        figures |= {"size": found[0].image.width, "images": len(found), "network_calls": len(calls)}
-        figures["weights"] = sum(_weights(stage.denoiser) for stage in generator.stages)
+        figures |= {"images": len(found), "network_calls": len(rows), "evaluations": sum(rows) / len(found)}
+        figures |= {"weights": counts["weights"], "flops_per_image": counts["flops"] * sum(rows) / len(found)}
         if judge:
             figures["kid"] = judge.kid(np.stack([np.asarray(one.image) for one in found]))
-    for hook in hooks:
-        hook.remove()
+    hook.remove()
     print(case, figures, flush=True)
 
 
-def _weights(network: nn.Module) -> int:
-    return sum(p.numel() for p in network.parameters())
+def _inputs(config: DenoiserConfig, size: int) -> tuple[Tensor, ...]:
+    return torch.zeros(1, config.channels, size, size), torch.zeros(1), torch.zeros(1, config.condition_width)
 
 
 def _untrained_course(data: Path, folder: Path) -> Path:
@@ -91,9 +102,8 @@ def _options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.sample", description=(__doc__ or "").split("\n")[0])
     parser.add_argument("--data", type=Path, default=ROOT / "examples" / "flowers", help="photographs, by class")
     parser.add_argument("--course", type=Path, help="a model trained with preset course")
-    parser.add_argument("--images", type=int, default=25, help="images of each point")
+    parser.add_argument("--images", type=int, default=20, help="images of each point")
     parser.add_argument("--repeats", type=int, default=1)
-    parser.add_argument("--results", type=Path, default=RESULTS / "sample.jsonl")
     parser.add_argument("--smoke", action="store_true", help="one sampler with two steps")
     return parser.parse_args()
 
