@@ -56,7 +56,15 @@ class ProgressBar:
             return
         if task not in self._bars:
             self._bars[task] = tqdm(
-                total=total, desc=task, leave=False, delay=1.0, file=sys.stderr, dynamic_ncols=True, bar_format=BAR
+                initial=done,  # of a resumed task, or the second part of one: it tells nothing about the speed
+                total=total,
+                desc=task,
+                leave=False,
+                delay=1.0,
+                smoothing=0,  # the mean speed: pauses for sample grids then count as often as they occur
+                file=sys.stderr,
+                dynamic_ncols=True,
+                bar_format=BAR,
             )
         bar = self._bars[task]
         bar.total = total

@@ -53,6 +53,7 @@ class TrainingRecord:
     labels: str = ""  # source of the labels, for a class-conditional model; see ``captionless.data.labels``
     class_images: dict[str, int] = field(default_factory=dict)  # training images per class
     settings: dict[str, Any] = field(default_factory=dict)  # fields of ``captionless.config.training.TrainConfig``
+    plan: dict[str, Any] = field(default_factory=dict)  # what was planned; see ``captionless.training.plan``
     images_seen: int = 0  # during training, counting repetitions
     minutes: float = 0.0  # total time of the training steps
     loss: float | None = None  # final loss, smoothed
@@ -120,7 +121,10 @@ def model_folder(name: str | Path, *, fetch: bool = False) -> Path:
         return Path(str(resources.files("captionless") / "bundled" / "flowers"))
     if fetch and is_hub_id(str(name)):
         return fetch_model(str(name))
-    return FETCHED.get(str(name), Path(name))
+    folder = FETCHED.get(str(name), Path(name))
+    # A cascade in training has only its base model until the second stage writes its first checkpoint.
+    begun = (folder / BASE / CONFIG).is_file() and not (folder / CONFIG).is_file()
+    return folder / BASE if begun else folder
 
 
 def base_folder(folder: Path) -> Path:

@@ -18,6 +18,8 @@ def train(request: TrainRequest, config: TrainConfig) -> None:
         from captionless.training.run import train as train_model
 
         train_model(**request.given(), **config.given(), progress=progress)
+        if request.plan:
+            return
         print_remark(
             f"Done. Try: captionless generate --model {request.out} {example_request(load_config(request.out))}"
         )

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
 class TrainKeywords(TypedDict, total=False):
     """The fields of ``TrainRequest`` and ``TrainConfig``."""
 
+    plan: bool
     resume: bool
     verify: bool
     preset: Literal["course"] | None
@@ -22,6 +23,7 @@ class TrainKeywords(TypedDict, total=False):
     labels: str | Path | None
     start_from: str | Path | None
     enlarge: str | Path | None
+    base_size: int | None
     sample_prompts: Sequence[str]
     evaluate_every: int | None
     track: Literal["tensorboard", "wandb", "mlflow", "trackio"] | None

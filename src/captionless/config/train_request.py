@@ -17,6 +17,7 @@ class TrainRequest(Config):
         ..., "A folder of images, searched recursively; nothing else is needed.", flag="", metavar="FOLDER"
     )
     out: Path = setting(..., "The model folder to write.")
+    plan: bool = setting(False, "Print what the training would do and how far it would get, and stop.")
     resume: bool = setting(
         False, "Continue the training run in `out`; `images` and `minutes` count from its original start."
     )
@@ -53,6 +54,15 @@ class TrainRequest(Config):
         None,
         "Train a super-resolution stage for this model; together they form one model that generates images of `size`.",
         metavar="MODEL",
+    )
+    base_size: int | None = setting(
+        None,
+        "Train a cascade: first a base model for images of this size, then a super-resolution stage to `size`. If both "
+        "are equal, a single model is trained.",
+        shown="planned; with `start_from` that of the model",
+        gt=0,
+        multiple_of=4,
+        example=32,
     )
     sample_prompts: tuple[str, ...] = setting(
         (),

@@ -33,6 +33,8 @@ COURSE_TRAINING: TrainKeywords = {
     "schedule_steps": 150,
     "prediction": "eps",
     "mask": "element",
+    "tokens": 0,
+    "weighting": "uniform",
     "condition_cosine": 1.0,
 }
 """The model of introductory diffusion courses: linear betas with T = 150, noise prediction and an element-wise mask."""
@@ -46,7 +48,7 @@ class TrainConfig(Config):
     size: int = setting(
         64,
         "Side of the square images, in pixels.",
-        shown="64; with `enlarge` twice the size of the base model",
+        shown="planned: 32 or 64; with `enlarge` twice the size of the base model",
         gt=0,
         multiple_of=4,
     )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from captionless.checkpoints.config import ModelConfig
@@ -40,6 +40,7 @@ class TrainPlan:
     start: Start
     config: TrainConfig
     label_source: str | None = None  # see ``captionless.data.labels``; None for text-conditional training
+    record: dict[str, Any] = field(default_factory=dict)  # of the plan, for ``config.json``
 
     @property
     def by_class(self) -> bool:
@@ -53,8 +54,12 @@ class TrainPlan:
         return (self.config.size, base.size) if base else (self.config.size,)
 
 
-def resolve(request: TrainRequest, given: dict[str, Any], say: Callable[[str], None]) -> TrainPlan:
+def resolve(
+    request: TrainRequest, given: dict[str, Any], say: Callable[[str], None], record: dict[str, Any] | None = None
+) -> TrainPlan:
     """Return the plan of a training run, in which the ``given`` settings are completed to a full ``TrainConfig``.
+
+    ``config.json`` keeps the ``record`` of how the settings came about.
 
     Raises:
         CaptionlessError: options conflict with each other, or with the model that the run continues.
@@ -71,7 +76,7 @@ def resolve(request: TrainRequest, given: dict[str, Any], say: Callable[[str], N
             parameter="hold_out",
             code="conflicting_settings",
         )
-    plan = TrainPlan(request, start, config, source)
+    plan = TrainPlan(request, start, config, source, record or {})
     _say_what_starts_afresh(plan, say)
     return plan
 

@@ -1,6 +1,7 @@
 """Define ``train``, which trains a model on a folder of images and writes it to a model folder.
 
-The steps are: resolve(request) -> plan -> dataset -> state -> loop(state, dataset, callbacks)
+The steps are: plan_stages(request) -> stages, and for each stage
+resolve(request) -> plan -> dataset -> state -> loop(state, dataset, callbacks)
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ import torch
 from accelerate import Accelerator
 
 from captionless._version import __version__
-from captionless.checkpoints.config import BUNDLED, EncoderReference, ModelConfig, TrainingRecord
+from captionless.checkpoints.config import BUNDLED, EncoderReference, ModelConfig, TrainingRecord, load_config
 from captionless.checkpoints.model import load_model
 from captionless.conditioning.bridge import BridgeData
 from captionless.config.keyword_types import TrainKeywords
@@ -30,10 +31,13 @@ from captionless.training.embedding_bank import embedding_bank
 from captionless.training.labelled_dataset import load_labelled_dataset
 from captionless.training.loop import Callback, LoopProgress, StopTraining, loop
 from captionless.training.network import initial_network, initial_schedule, network_config
+from captionless.training.plan import shortfall
 from captionless.training.processes import Processes
+from captionless.training.rehearsal import rehearse_with
 from captionless.training.resolve import TrainPlan, resolve
 from captionless.training.sample_grid import SampleGrids, choose_grid_rows
 from captionless.training.signals import StopOnSignal
+from captionless.training.stages import StageRequest, complete, plan_stages
 from captionless.training.state import TrainState, begin_state, restore_state
 from captionless.training.tracking import Tracking, tracked_accelerator
 from captionless.training.validation import Validation, Validator, check_validation_images, warn_of_seen_images
@@ -68,11 +72,24 @@ def train(
 
 
 def run(request: TrainRequest, given: dict[str, Any], progress: Progress) -> None:
-    """Resolve a request, load the dataset, create or restore the state, and run the loop."""
+    """Plan the stages of a training, and train one after the other."""
     accelerator = tracked_accelerator(request.out, request.track)
-    main = accelerator.is_main_process
-    progress = progress if main else Silent()
-    plan = resolve(request, given, progress.say)
+    progress = progress if accelerator.is_main_process else Silent()
+    rehearse = rehearse_with(accelerator)
+    first, *later = plan_stages(request, given, rehearse, progress.say)
+    if request.plan:
+        return
+    if later and not first.finished():
+        _train_stage(first, accelerator, progress)
+    _train_stage(complete(later[0], rehearse) if later else first, accelerator, progress)
+    if advice := shortfall(load_config(first.request.out).training):
+        progress.say(advice)
+
+
+def _train_stage(stage: StageRequest, accelerator: Accelerator, progress: Progress) -> None:
+    """Load the dataset, create or restore the state, and run the loop."""
+    main, request, progress = accelerator.is_main_process, stage.request, stage.progress(progress)
+    plan = resolve(request, stage.given, progress.say, stage.record)
     with accelerator.main_process_first():
         dataset = _load(plan, progress, accelerator.device)
     with lock_checkpoints(request.out) if main else nullcontext():
@@ -140,6 +157,7 @@ def _record(plan: TrainPlan, dataset: Dataset) -> TrainingRecord:
         labels=source if source in ("", FOLDERS) else str(Path(source).resolve()),
         class_images=dataset.class_counts(),
         settings=plan.config.model_dump(mode="json"),
+        plan=plan.record,
     )
 
 

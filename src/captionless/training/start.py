@@ -53,12 +53,7 @@ def find_start(request: TrainRequest) -> Start:
         config = load_config(start_folder(name, upsamples=base is not None)) if name else None
         return Start(config, name, base=base)
     if not request.resume:
-        raise CaptionlessError(
-            f"{request.out} already contains a model. Resume its training with `resume=True`, or choose another `out`.",
-            parameter="out",
-            value=request.out,
-            code="model_exists",
-        )
+        raise model_exists(request.out)
     return _resumed(request, request.out)
 
 
@@ -78,6 +73,16 @@ def _resumed(request: TrainRequest, out: Path) -> Start:
                 code="contradicts_model",
             )
     return Start(config, record.initialised_from, resumed=True, base=base_folder(out) if config.base_size else None)
+
+
+def model_exists(out: Path) -> CaptionlessError:
+    """Return the error for a run that would overwrite a model."""
+    return CaptionlessError(
+        f"{out} already contains a model. Resume its training with `resume=True`, or choose another `out`.",
+        parameter="out",
+        value=out,
+        code="model_exists",
+    )
 
 
 def cannot_resume(out: Path, why: str) -> CaptionlessError:

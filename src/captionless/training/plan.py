@@ -1,0 +1,186 @@
+"""Plan a training run: choose what was not given from the images, the time and the speed of this machine.
+
+A larger network draws better if it sees enough images, and worse if it does not: so the plan takes the largest one of
+``LADDER`` that the time can fill. How many images that is, is measured by a rehearsal. The other settings are those
+that measured best (``docs/ablations.md``, ``recipes/flowers/README.md``).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+
+from captionless.checkpoints.config import TrainingRecord
+from captionless.config.training import DEFAULT_MINUTES, TrainConfig
+from captionless.models.unet import Denoiser, parameter_count
+from captionless.training.rehearsal import Rehearse, flops, rehearsed_shape
+from captionless.training.resolve import resolve_settings
+from captionless.training.start import Start
+
+SHAPE = frozenset({"network", "width", "multipliers", "attention", "patch", "blocks"})
+"""Settings of the network's shape; if one of them is given, no network is chosen."""
+WARM_UP = 0.05
+"""Share of the images seen over which the learning rate rises."""
+STEPS = 2_500
+"""Steps that a training should have at least; if it sees few images, its batches are smaller."""
+EPOCHS = 500
+"""Repetitions of each image from which on a fresh network gets dropout, as the one of ``recipes/flowers``."""
+
+
+@dataclass(frozen=True)
+class Rung:
+    """A network on the ladder.
+
+    Args:
+        images: what it should see at least.
+        folder: images that the folder should have at least.
+        size: side of its images in pixels, unless one is given.
+        divisor: what the size must be divisible by.
+        settings: its shape and learning rate.
+    """
+
+    images: int
+    folder: int
+    size: int
+    divisor: int
+    settings: Mapping[str, Any]
+
+
+LADDER = (
+    Rung(0, 0, 32, 4, {"width": 32, "learning_rate": 1e-3}),
+    Rung(80_000, 300, 32, 4, {"width": 64}),
+    Rung(600_000, 2_000, 64, 16, {"width": 64, "multipliers": (1, 2, 3, 4), "attention": (1, 2, 3), "patch": 2}),
+)
+"""Networks from small to large. The second drew the right kind of flower in 51% of images after 40,000 images seen, and
+in 72% after 82,000; the third was still improving after a million (docs/ablations.md, recipes/flowers/README.md)."""
+BANDS = (
+    (0, "noise or blots of colour"),
+    (15_000, "colours and rough shapes"),
+    (40_000, "recognisable kinds"),
+    (150_000, "clear kinds"),
+    (600_000, "clear kinds with detail"),
+)
+"""What to expect from a network with random initial weights after so many images seen."""
+
+
+@dataclass(frozen=True)
+class Outlook:
+    """The settings of a planned run, and what it should reach.
+
+    Args:
+        given: the settings that were given, with those that the plan adds.
+        images: the images that the run should see.
+        per_second: images per second in the rehearsal; None without one.
+        weights: number of weights of the network.
+        fresh: whether the network starts from random weights and generates images by itself.
+    """
+
+    given: dict[str, Any]
+    images: int
+    per_second: float | None = None
+    weights: int = 0
+    fresh: bool = True
+
+    def describe(self) -> str:
+        """Return the plan in one line."""
+        size, batch, minutes = (self.given.get(name) for name in ("size", "batch", "minutes"))
+        text = f"{size} x {size} pixels, {self.weights / 1e6:.1f} million weights, batches of {batch}, "
+        text += f"about {_rounded(self.images):,} images seen"
+        if self.per_second:
+            text += f" in {minutes or DEFAULT_MINUTES:g} minutes ({self.per_second:.3g} per second)"
+        return text + (f": {expectation(self.images, self.per_second)}." if self.fresh else ".")
+
+
+def expectation(images: int, per_second: float | None = None) -> str:
+    """Return what to expect after so many images seen and, if the speed is known, how long the next band takes."""
+    reached = [text for least, text in BANDS if least <= images][-1]
+    beyond = next(((least, text) for least, text in BANDS if least > images), None)
+    if beyond is None or not per_second:
+        return reached
+    return f"{reached}; {_rounded(beyond[0] / per_second / 60):,} minutes for {beyond[1]}"
+
+
+def plan_run(start: Start, given: dict[str, Any], folder: int, rehearse: Rehearse, *, by_class: bool) -> Outlook:
+    """Return the plan of a run that does not resume another.
+
+    Args:
+        start: where the run starts.
+        given: the settings that were given; the plan keeps them.
+        folder: number of files in the folder of images.
+        rehearse: measures the speed; not called if only the number of images limits the run.
+        by_class: whether the run is class-conditional.
+    """
+    fresh = start.config is None and start.base is None
+    timed = given.get("minutes") is not None or given.get("images") is None
+    seconds = 60 * (given.get("minutes") or DEFAULT_MINUTES)
+    planned = _recipe(start, given)
+
+    def seen(rate: float) -> int:
+        by_time = round(rate * seconds) if timed else given["images"]
+        return min(by_time, given.get("images") or by_time)
+
+    def settings(more: Mapping[str, Any]) -> TrainConfig:
+        return resolve_settings(start, planned | dict(more) | given, by_class=by_class)
+
+    rate, images = None, given.get("images") or 0
+    if fresh and not SHAPE & given.keys():
+        ladder = [rung for rung in LADDER if rung.folder <= folder and given.get("size", rung.size) % rung.divisor == 0]
+        shapes = [{"size": rung.size, **rung.settings} for rung in ladder]
+        first = settings(shapes[0] | {"batch": 32})
+        rate = rehearse(start, first) if timed else None
+        speed = [_speed(start, settings(shape)) / _speed(start, first) * (rate or 0) for shape in shapes]
+        chosen = max(i for i, rung in enumerate(ladder) if not i or seen(speed[i]) >= rung.images)
+        planned |= shapes[chosen]
+        images = seen(speed[chosen])
+    elif timed:
+        images = seen(rehearse(start, settings({})))
+    planned["batch"] = batch_size(images)
+    if timed:
+        rate = rehearse(start, settings({}))
+        images = seen(rate)
+    planned["warm_up"] = max(1, round(WARM_UP * images))
+    if fresh and images > EPOCHS * folder:
+        planned["dropout"] = 0.1
+    config = settings({})
+    with torch.device("meta"):
+        weights = parameter_count(Denoiser(rehearsed_shape(start, config)))
+    return Outlook(planned | {"size": config.size} | given, images, rate, weights, fresh)
+
+
+def shortfall(record: TrainingRecord) -> str:
+    """Return advice if a network with random initial weights has seen too few images; else an empty string."""
+    seen, (enough, text) = record.images_seen, BANDS[1]
+    if record.initialised_from or seen >= enough:
+        return ""
+    advice = f"Only {seen:,} images were seen: expect {BANDS[0][1]}. From about {enough:,} on there are {text}"
+    if record.minutes and seen:
+        advice += f": continue with `resume=True` and `minutes={_rounded(record.minutes * enough / seen) + 1}`"
+    return advice + "."
+
+
+def batch_size(images: int) -> int:
+    """Return a batch size, a power of two from 16 to 256, that leaves ``STEPS`` steps if possible."""
+    return max(16, min(256, int(2 ** ((max(1, images // STEPS)).bit_length() - 1))))
+
+
+def _recipe(start: Start, given: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the settings that measured best, except for those that a run inherits or that do not fit its network."""
+    recipe: dict[str, Any] = {}
+    if given.get("network", "standard") == "standard":
+        recipe["weighting"] = "log-normal"
+        if start.config is None and start.base is None and given.get("attention") != ():
+            recipe["tokens"] = 4
+    return recipe
+
+
+def _speed(start: Start, config: TrainConfig) -> float:
+    """Return the relative speed of a training: the inverse of its arithmetic."""
+    return 1 / flops(rehearsed_shape(start, config), config.size)
+
+
+def _rounded(value: float) -> int:
+    """Round to two significant digits."""
+    return int(float(f"{value:.2g}"))

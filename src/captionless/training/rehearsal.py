@@ -1,0 +1,101 @@
+"""Rehearse a training for a few seconds on this machine, to measure how many images it sees per second."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import replace
+from functools import cache
+
+import torch
+from accelerate import Accelerator
+from torch.utils.flop_counter import FlopCounterMode
+
+from captionless.config.training import TrainConfig
+from captionless.device import to_device
+from captionless.models.unet import Denoiser, DenoiserConfig
+from captionless.training.dataset import Examples
+from captionless.training.loop import LOSS_EVERY, Callback, StopTraining, loop
+from captionless.training.network import initial_schedule, network_config
+from captionless.training.processes import Processes
+from captionless.training.start import Start
+from captionless.training.state import TrainState, begin_state
+
+Rehearse = Callable[[Start, TrainConfig], float]
+"""Returns the images that a training sees per second, in all processes together."""
+SECONDS = 4.0
+"""Length of a rehearsal, without its first steps. A plan needs one or two."""
+FIRST_STEPS = 3
+"""Steps (on an accelerator, groups of steps) that are not timed: they allocate memory and choose kernels."""
+CONDITION_WIDTH = 512
+"""Length of the conditions in a rehearsal; that of the training is known only once an encoder is chosen, and costs
+next to nothing."""
+
+
+def rehearse_with(accelerator: Accelerator) -> Rehearse:
+    """Return a function that rehearses trainings on the accelerator's device and processes."""
+    return lambda start, config: _images_per_second(start, config, accelerator)
+
+
+def rehearsed_shape(start: Start, config: TrainConfig) -> DenoiserConfig:
+    """Return the network that a training would have with conditions of ``CONDITION_WIDTH`` elements."""
+    width = start.config.denoiser.condition_width if start.config else CONDITION_WIDTH
+    return network_config(start, config, width)
+
+
+@cache
+def flops(shape: DenoiserConfig, size: int) -> int:
+    """Return the floating-point operations of a forward pass for one image of ``size`` x ``size`` pixels."""
+    with torch.device("meta"), FlopCounterMode(display=False) as counter:
+        image = torch.empty(1, shape.channels + shape.low_res_channels, size, size)
+        Denoiser(shape)(image, torch.empty(1), torch.empty(1, shape.condition_width))
+    return int(counter.get_total_flops())
+
+
+def _images_per_second(start: Start, config: TrainConfig, accelerator: Accelerator) -> float:
+    """Train a network with random weights on random images for ``SECONDS``, and return the images seen per second.
+
+    The clock is the one of the training state, on which all processes agree; so they stop after the same step.
+    """
+    shape = rehearsed_shape(start, config)
+    config = config.replace(images=None, minutes=60.0)
+    schedule = initial_schedule(start, config, shape)
+    network = to_device(Denoiser(shape).train(), accelerator.device)
+    # An accelerator works on after a step returns, except where the loss is read.
+    stopwatch = _Stopwatch(every=1 if accelerator.device.type == "cpu" else LOSS_EVERY)
+    state, examples = begin_state(network, config, schedule), _random_images(start, config, shape)
+    with torch.random.fork_rng(devices=[]), suppress(StopTraining):
+        loop(state, examples, [stopwatch], Processes(accelerator))
+    return stopwatch.rate
+
+
+def _random_images(start: Start, config: TrainConfig, shape: DenoiserConfig) -> Examples:
+    generator = torch.Generator().manual_seed(0)
+
+    def images(size: int) -> torch.Tensor:
+        return torch.randint(0, 256, (256, shape.channels, size, size), generator=generator, dtype=torch.uint8)
+
+    conditions = torch.nn.functional.normalize(torch.randn(256, shape.condition_width, generator=generator), dim=1)
+    examples = Examples(images(config.size), conditions)
+    return replace(examples, low_res=images(start.base_config.size)) if start.base_config else examples
+
+
+class _Stopwatch(Callback):
+    """Time the steps after the first ones, in groups of ``every`` steps, and end the rehearsal."""
+
+    def __init__(self, every: int) -> None:
+        self.every = every
+        self.groups, self.images, self.seconds, self.rate = 0, 0, 0.0, 0.0
+
+    def on_step(self, state: TrainState) -> None:
+        """Update the rate; stop after ``SECONDS``, but not before the second timed group."""
+        if state.steps % self.every:
+            return
+        self.groups += 1
+        if self.groups <= FIRST_STEPS:
+            self.images, self.seconds = state.images_seen, state.seconds
+            return
+        elapsed = state.seconds - self.seconds
+        self.rate = (state.images_seen - self.images) / max(elapsed, 1e-9)
+        if elapsed >= SECONDS and self.groups >= FIRST_STEPS + 2:
+            raise StopTraining

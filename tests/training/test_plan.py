@@ -1,0 +1,137 @@
+"""The contract of training.plan: what is chosen from folder, time and speed, and what is promised."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+import tiny
+from captionless.checkpoints.config import EncoderReference, ModelConfig, TrainingRecord
+from captionless.config.training import COURSE_TRAINING, TrainConfig
+from captionless.training.network import network_config
+from captionless.training.plan import BANDS, LADDER, STEPS, Outlook, batch_size, expectation, plan_run, shortfall
+from captionless.training.rehearsal import flops, rehearsed_shape
+from captionless.training.start import Start
+
+
+class Machine:
+    """A machine that trains the smallest network at so many images a second, and others by their arithmetic."""
+
+    def __init__(self, rate: float) -> None:
+        self.rate = rate
+        self.rehearsed: list[TrainConfig] = []
+
+    def __call__(self, start: Start, config: TrainConfig) -> float:
+        self.rehearsed.append(config)
+        smallest = TrainConfig(size=32, width=32, tokens=4)
+        work = flops(rehearsed_shape(Start(), smallest), 32), flops(rehearsed_shape(start, config), config.size)
+        return self.rate * work[0] / work[1]
+
+
+def planned(rate: float = 100, folder: int = 5_000, start: Start | None = None, **given: Any) -> Outlook:
+    return plan_run(start or Start(), given, folder, Machine(rate), by_class=False)
+
+
+def rung(outlook: Outlook) -> int:
+    return max(i for i, one in enumerate(LADDER) if one.settings.items() <= outlook.given.items())
+
+
+def test_the_network_is_the_largest_that_the_time_can_fill() -> None:
+    rungs = [rung(planned(minutes=minutes)) for minutes in (2, 10, 60, 600, 100_000)]
+    assert rungs == sorted(rungs)
+    assert (rungs[0], rungs[-1]) == (0, len(LADDER) - 1)
+    for minutes in (2, 10, 60, 600):
+        outlook = planned(minutes=minutes)
+        assert outlook.images >= LADDER[rung(outlook)].images
+
+
+def test_a_faster_machine_gets_a_larger_network_in_the_same_time() -> None:
+    assert rung(planned(100, minutes=10)) == 0
+    assert rung(planned(100_000, minutes=10)) == len(LADDER) - 1
+
+
+def test_a_small_folder_gets_a_small_network_and_dropout_once_its_images_return_often() -> None:
+    few, many = planned(folder=60, minutes=600), planned(folder=50_000, minutes=600)
+    assert (rung(few), few.given["dropout"]) == (0, 0.1)
+    assert "dropout" not in many.given
+    assert rung(many) > 0
+
+
+def test_the_promise_is_the_speed_of_the_network_that_was_chosen_times_the_minutes() -> None:
+    machine = Machine(100)
+    outlook = plan_run(Start(), {"minutes": 60}, 5_000, machine, by_class=False)
+    last = machine.rehearsed[-1]
+    assert outlook.per_second == machine(Start(), last)
+    assert outlook.images == round(3600 * outlook.per_second)
+    assert {name: getattr(last, name) for name in ("width", "size", "batch", "tokens")} == {
+        name: outlook.given[name] for name in ("width", "size", "batch", "tokens")
+    }
+    assert len(machine.rehearsed) <= 3
+
+
+def test_given_settings_win() -> None:
+    given = {"size": 64, "width": 48, "batch": 8, "warm_up": 77, "tokens": 0, "dropout": 0.3, "weighting": "uniform"}
+    outlook = planned(folder=60, minutes=600, **given)
+    assert {name: outlook.given[name] for name in given} == given
+
+
+def test_without_minutes_nothing_is_rehearsed_and_the_same_is_planned_everywhere() -> None:
+    machine = Machine(100)
+    outlooks = [plan_run(Start(), {"images": 40_000}, 150, one, by_class=False) for one in (machine, Machine(1e6))]
+    assert outlooks[0] == outlooks[1]
+    assert machine.rehearsed == []
+    assert (outlooks[0].images, outlooks[0].per_second) == (40_000, None)
+
+
+def test_whichever_of_minutes_and_images_ends_first_counts() -> None:
+    assert planned(minutes=10, images=500).images == 500
+    assert planned(minutes=1, images=10**9).images < 10**9
+
+
+@pytest.mark.parametrize("images", [1, 24, 40_000, 100_000, 10**7])
+def test_batches_are_small_where_steps_would_be_few(images: int) -> None:
+    batch = batch_size(images)
+    assert batch in (16, 32, 64, 128, 256)
+    assert batch == 16 or images // batch >= STEPS
+    assert batch == 256 or images // (2 * batch) < STEPS
+
+
+def test_the_warm_up_is_a_share_of_the_length() -> None:
+    short, long = planned(minutes=2), planned(minutes=20)
+    for outlook in (short, long):
+        assert outlook.given["warm_up"] == pytest.approx(0.05 * outlook.images, abs=1)
+
+
+def test_the_model_of_courses_stays_what_it_is() -> None:
+    outlook = planned(minutes=60, **COURSE_TRAINING)
+    assert {name: outlook.given[name] for name in COURSE_TRAINING} == COURSE_TRAINING
+    config = planned(minutes=60, network="course").given
+    assert "tokens" not in config
+
+
+def test_a_run_that_starts_from_a_model_keeps_its_network_and_promises_no_kind_of_image() -> None:
+    config = TrainConfig(size=8, width=16)
+    shape = network_config(Start(), config, tiny.WIDTH)
+    record = TrainingRecord(settings=config.model_dump(mode="json"))
+    parent = ModelConfig(8, shape, EncoderReference("fake", "0" * 64, tiny.WIDTH, 20.0), training=record)
+    outlook = planned(start=Start(parent, "parent"), minutes=600)
+    assert not set(outlook.given) & {"width", "tokens", "multipliers"}
+    assert outlook.given["size"] == 8
+    assert not any(text in outlook.describe() for _, text in BANDS)
+
+
+def test_the_plan_says_in_one_line_what_to_expect_and_when_more() -> None:
+    line = Outlook({"size": 32, "batch": 16, "minutes": 10.0}, 20_400, 34.0, 2_600_000).describe()
+    assert line == (
+        "32 x 32 pixels, 2.6 million weights, batches of 16, about 20,000 images seen in 10 minutes (34 per second): "
+        f"{BANDS[1][1]}; 20 minutes for {BANDS[2][1]}."
+    )
+    assert expectation(10**9, 1.0) == BANDS[-1][1]
+    assert expectation(0) == BANDS[0][1]
+
+
+def test_too_few_images_seen_are_told_with_the_minutes_that_are_missing() -> None:
+    assert "`minutes=21`" in shortfall(TrainingRecord(images_seen=BANDS[1][0] // 2, minutes=10.0))
+    assert shortfall(TrainingRecord(images_seen=BANDS[1][0], minutes=10.0)) == ""
+    assert shortfall(TrainingRecord(images_seen=1, minutes=10.0, initialised_from="parent")) == ""
