@@ -153,6 +153,7 @@ print({name: f"{one.value:.0%} of {one.n}" for name, one in zip(NAMES, by_class,
 
 # %%
 SETTINGS = {"classes": True, "grey": True, "size": 8, "width": 32, "flip": False, "precision": "float32"}
+SETTINGS |= {"tokens": 0, "weighting": "uniform", "batch": 64, "warm_up": 6_400}  # else chosen by the length
 good = captionless.train(work / "digits", work / "good", images=25_600, learning_rate=1e-3, **SETTINGS)
 poor = captionless.train(work / "digits", work / "poor", images=9_600, learning_rate=1e-3, **SETTINGS)
 

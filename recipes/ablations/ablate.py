@@ -39,7 +39,8 @@ from captionless.generation.grids import sample_grid
 from captionless.generation.image import GeneratedImage
 from captionless.generation.writer import ImageWriter
 
-TRAINING: TrainKeywords = {"size": 32, "images": 40_000}
+TRAINING: TrainKeywords = {"size": 32, "width": 64, "images": 40_000, "batch": 64, "warm_up": 6_400, "tokens": 0}
+TRAINING |= {"weighting": "uniform"}
 BASE: dict[str, Any] = {"guidance": 3.0, "guidance_interval": (0.0, 1.0), "steps": 10}
 """How rows are sampled, except for what they vary; few steps, since there are many rows."""
 NEIGHBOURS = 20

@@ -70,6 +70,12 @@ def test_the_promise_is_the_speed_of_the_network_that_was_chosen_times_the_minut
     assert len(machine.rehearsed) <= 3
 
 
+def test_tiny_images_are_not_enlarged_unless_a_size_is_given() -> None:
+    for given, size in (({}, 16), ({"size": 32}, 32)):
+        outlook = plan_run(Start(), {"images": 1_000, **given}, 150, Machine(1), by_class=False, largest=20)
+        assert outlook.given["size"] == size
+
+
 def test_given_settings_win() -> None:
     given = {"size": 64, "width": 48, "batch": 8, "warm_up": 77, "tokens": 0, "dropout": 0.3, "weighting": "uniform"}
     outlook = planned(folder=60, minutes=600, **given)

@@ -180,16 +180,20 @@ def rate(images_per_second: float) -> Rehearse:
         ({"images": 2 * CASCADE_IMAGES, "width": 48}, 1),
     ],
 )
-def test_a_new_training_becomes_a_cascade_where_time_allows(
-    given: dict[str, Any], stages: int, photos: Path, tmp_path: Path
-) -> None:
-    request = TrainRequest(folder=photos, out=tmp_path / "model")
+def test_a_new_training_becomes_a_cascade_where_time_allows(given: dict[str, Any], stages: int, tmp_path: Path) -> None:
+    encoder_factory.pictures(1, side=80)[0].save(tmp_path / "large.png")
+    request = TrainRequest(folder=tmp_path, out=tmp_path.with_name("model"))
     found = plan_stages(request, given, rate(1000.0), lambda _: None)
     assert len(found) == stages
     if stages == 2:
         sizes = [stage.given["size"] for stage in found]
         assert sizes[1] == 2 * sizes[0]
         assert found[0].span[1] == found[1].span[0]
+
+
+def test_small_images_get_no_second_stage(photos: Path, tmp_path: Path) -> None:
+    request = TrainRequest(folder=photos, out=tmp_path / "model")
+    assert len(plan_stages(request, {}, rate(1000.0), lambda _: None)) == 1
 
 
 def test_the_two_stages_share_the_minutes(photos: Path, tmp_path: Path) -> None:

@@ -48,7 +48,7 @@ class TrainConfig(Config):
     size: int = setting(
         64,
         "Side of the square images, in pixels.",
-        shown="planned: 32 or 64; with `enlarge` twice the size of the base model",
+        shown="planned: up to 64; with `enlarge` twice the size of the base model",
         gt=0,
         multiple_of=4,
     )
@@ -79,7 +79,9 @@ class TrainConfig(Config):
         "auto", "Number format; auto selects bf16 if the processor supports it natively, else float32."
     )
     seed: int = setting(0, "Random seed of the initial weights, image order, flips and noise.", ge=0, le=2**63 - 1)
-    batch: int = setting(64, "Images per step, over all processes.", panel="Optimisation", gt=0)
+    batch: int = setting(
+        64, "Images per step, over all processes.", shown="planned: 16 to 256", panel="Optimisation", gt=0
+    )
     accumulate: int = setting(
         1,
         "Number of micro-batches into which each process divides its part of a step; more need less memory and train "
@@ -91,8 +93,15 @@ class TrainConfig(Config):
         "Activation checkpointing: compute each block's activations again in the backward pass, which needs less "
         "memory and more time.",
     )
-    learning_rate: float = setting(5e-4, "Learning rate of AdamW after the warm-up.", gt=0)
-    warm_up: int = setting(6_400, "Number of images over which the learning rate rises linearly from zero.", gt=0)
+    learning_rate: float = setting(
+        5e-4, "Learning rate of AdamW after the warm-up.", shown="0.0005; 0.001 for the smallest network", gt=0
+    )
+    warm_up: int = setting(
+        6_400,
+        "Number of images over which the learning rate rises linearly from zero.",
+        shown="planned: 5% of the run",
+        gt=0,
+    )
     cool_down: float = setting(
         0.4, "Final share of the training run, over which the learning rate falls linearly to zero.", gt=0, le=1
     )
@@ -138,7 +147,7 @@ class TrainConfig(Config):
     weighting: Weighting = setting(
         "uniform",
         "How noise levels are weighted in the loss.",
-        shown=f"uniform; with `enlarge` {SUPER_RESOLUTION_WEIGHTING}",
+        shown=f"{SUPER_RESOLUTION_WEIGHTING}; with `network=course` uniform",
     )
     network: Literal["standard", "course"] = setting(
         "standard", "The architecture; course is the U-Net of introductory courses.", panel="Network"
@@ -176,6 +185,7 @@ class TrainConfig(Config):
         0,
         "Number of cross-attention tokens made from the condition; 0 turns cross-attention off. 4 tokens gave better "
         "results for the same number of images, but were 25% slower.",
+        shown="4 for a new network with attention",
         ge=0,
         le=64,
         example=4,

@@ -103,7 +103,9 @@ def expectation(images: int, per_second: float | None = None) -> str:
     return f"{reached}; {_rounded(beyond[0] / per_second / 60):,} minutes for {beyond[1]}"
 
 
-def plan_run(start: Start, given: dict[str, Any], folder: int, rehearse: Rehearse, *, by_class: bool) -> Outlook:
+def plan_run(
+    start: Start, given: dict[str, Any], folder: int, rehearse: Rehearse, *, by_class: bool, largest: int = 2**16
+) -> Outlook:
     """Return the plan of a run that does not resume another.
 
     Args:
@@ -112,6 +114,7 @@ def plan_run(start: Start, given: dict[str, Any], folder: int, rehearse: Rehears
         folder: number of files in the folder of images.
         rehearse: measures the speed; not called if only the number of images limits the run.
         by_class: whether the run is class-conditional.
+        largest: shorter side of most images in pixels; images are not enlarged unless a size is given.
     """
     fresh = start.config is None and start.base is None
     timed = given.get("minutes") is not None or given.get("images") is None
@@ -128,7 +131,7 @@ def plan_run(start: Start, given: dict[str, Any], folder: int, rehearse: Rehears
     rate, images = None, given.get("images") or 0
     if fresh and not SHAPE & given.keys():
         ladder = [rung for rung in LADDER if rung.folder <= folder and given.get("size", rung.size) % rung.divisor == 0]
-        shapes = [{"size": rung.size, **rung.settings} for rung in ladder]
+        shapes = [{"size": min(rung.size, max(16, largest // 16 * 16)), **rung.settings} for rung in ladder]
         first = settings(shapes[0] | {"batch": 32})
         rate = rehearse(start, first) if timed else None
         speed = [_speed(start, settings(shape)) / _speed(start, first) * (rate or 0) for shape in shapes]

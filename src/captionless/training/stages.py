@@ -18,6 +18,7 @@ from captionless.config.train_request import TrainRequest
 from captionless.config.training import DEFAULT_MINUTES
 from captionless.data.folder import find_images
 from captionless.data.labels import FOLDERS
+from captionless.data.summary import sample_facts
 from captionless.errors import CaptionlessError
 from captionless.progress import Progress
 from captionless.training.plan import SHAPE, Outlook, plan_run
@@ -103,8 +104,8 @@ def _completed(stage: StageRequest, rehearse: Rehearse) -> tuple[StageRequest, O
     if start.resumed:
         recorded = start.config.training.plan if start.config else {}
         return replace(stage, record=recorded | stage.record), None
-    files = len(find_images(stage.request.folder))
-    outlook = plan_run(start, stage.given, files, rehearse, by_class=checked.by_class)
+    files, side = len(find_images(stage.request.folder)), sample_facts(stage.request.folder).shorter_side
+    outlook = plan_run(start, stage.given, files, rehearse, by_class=checked.by_class, largest=side)
     record = stage.record | {"expected_images": outlook.images, "images_per_second": outlook.per_second}
     return replace(stage, given=outlook.given, record=record), outlook
 
@@ -115,6 +116,8 @@ def _affordable_base(request: TrainRequest, given: dict[str, Any], outlook: Outl
         return None
     size = given.get("size")
     base_size = outlook.given["size"] if size is None else size // 2
+    if size is None and 2 * base_size > sample_facts(request.folder).shorter_side:
+        return None  # the images have no detail for a second stage
     enough = BASE_SHARE * outlook.images >= CASCADE_IMAGES
     return base_size if enough and base_size >= 32 and size in (None, 2 * base_size) else None
 
