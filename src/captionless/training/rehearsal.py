@@ -46,9 +46,10 @@ def rehearsed_shape(start: Start, config: TrainConfig) -> DenoiserConfig:
 @cache
 def flops(shape: DenoiserConfig, size: int) -> int:
     """Return the floating-point operations of a forward pass for one image of ``size`` x ``size`` pixels."""
-    with torch.device("meta"), FlopCounterMode(display=False) as counter:
-        image = torch.empty(1, shape.channels + shape.low_res_channels, size, size)
-        Denoiser(shape)(image, torch.empty(1), torch.empty(1, shape.condition_width))
+    network = Denoiser(shape).eval()
+    image = torch.zeros(1, shape.channels + shape.low_res_channels, size, size)
+    with torch.no_grad(), FlopCounterMode(display=False) as counter:
+        network(image, torch.zeros(1), torch.zeros(1, shape.condition_width))
     return int(counter.get_total_flops())
 
 
