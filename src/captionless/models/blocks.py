@@ -130,12 +130,13 @@ class SelfAttention(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Map (n, channels, h, w) to the same shape."""
-        n, _, height, width = x.shape
-        # (n, heads, q|k|v, head channels, positions): heads come first, so that widening the network appends rows.
-        qkv = self.qkv(self.norm(x)).reshape(n, self.heads, 3, -1, height * width).transpose(3, 4)
-        q, k, v = (part.contiguous() for part in qkv.unbind(2))
-        y = F.scaled_dot_product_attention(q, k, v).transpose(2, 3).reshape(n, -1, height, width)
-        out: Tensor = x + self.out(y)
+        n, channels, height, width = x.shape
+        # (n, positions, heads, q|k|v, head channels): heads come first, so that widening the network appends rows. In
+        # channels-last format, this and all that follows are views.
+        qkv = self.qkv(self.norm(x)).permute(0, 2, 3, 1).reshape(n, height * width, self.heads, 3, -1)
+        q, k, v = (part.transpose(1, 2) for part in qkv.unbind(3))
+        y = F.scaled_dot_product_attention(q, k, v).transpose(1, 2).reshape(n, height, width, channels)
+        out: Tensor = x + self.out(y.permute(0, 3, 1, 2))
         return out
 
 
@@ -157,12 +158,21 @@ class CrossAttention(nn.Module):
 
     def forward(self, x: Tensor, tokens: Tensor) -> Tensor:
         """Map (n, channels, h, w) and tokens (n, k, token_width) to (n, channels, h, w)."""
-        n, _, height, width = x.shape
-        q = self.query(self.norm(x)).reshape(n, self.heads, -1, height * width).transpose(2, 3)
-        # (n, k, heads, k|v, head channels): heads come first, as in SelfAttention.
-        k, v = self.key_value(tokens).unflatten(2, (self.heads, 2, -1)).transpose(1, 2).unbind(3)
-        y = F.scaled_dot_product_attention(q.contiguous(), k.contiguous(), v.contiguous())
-        out: Tensor = x + self.out(y.transpose(2, 3).reshape(n, -1, height, width))
+        n, channels, height, width = x.shape
+        # (n, k, heads, head channels) each: heads come first, as in SelfAttention.
+        k, v = self.key_value(tokens).unflatten(2, (self.heads, 2, -1)).unbind(3)
+        # There are far fewer tokens than positions. So the projections of the positions, x -> query and y -> out, are
+        # applied to the tokens instead, which gives the same products in another order.
+        enter, leave = self.query.weight.view(self.heads, -1, channels), self.out.weight.view(channels, self.heads, -1)
+        k = k * k.shape[-1] ** -0.5
+        read = torch.einsum("nkhd,hdc->nhkc", k, enter).flatten(1, 2)
+        offset = torch.einsum("nkhd,hd->nhk", k, torch.as_tensor(self.query.bias).view(self.heads, -1))
+        write = torch.einsum("nkhd,chd->nhkc", v, leave)
+        write = (write + torch.as_tensor(self.out.bias) / self.heads).flatten(1, 2)  # a head's weights sum to 1
+        positions = self.norm(x).permute(0, 2, 3, 1).reshape(n, height * width, channels)
+        logits = torch.baddbmm(offset.flatten(1)[..., None], read, positions.transpose(1, 2))
+        weights = logits.reshape(n, self.heads, -1, height * width).softmax(2).flatten(1, 2)
+        out: Tensor = x + (weights.transpose(1, 2) @ write).reshape(n, height, width, channels).permute(0, 3, 1, 2)
         return out
 
 
