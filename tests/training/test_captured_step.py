@@ -113,7 +113,7 @@ def test_replayed_operations_train_exactly_as_steps_do(changes: dict[str, Any]) 
 
 @pytest.mark.parametrize(
     ("schedule", "changes"),
-    zip([CosineSchedule(), KarrasSchedule(), LinearSchedule(150), SigmoidSchedule()], CHANGES, strict=True),
+    list(zip([CosineSchedule(), KarrasSchedule(), LinearSchedule(150), SigmoidSchedule()], CHANGES, strict=True)),
 )
 def test_a_step_neither_waits_for_the_device_nor_draws_from_a_generator_nor_needs_float64(
     schedule: AnySchedule, changes: dict[str, Any], monkeypatch: pytest.MonkeyPatch

@@ -265,3 +265,33 @@ def test_a_loss_that_is_not_a_number_stops_the_training_with_advice(images: int)
     assert "\n" not in str(error.value)
     assert "`learning_rate`" in str(error.value)
     assert state.images_seen <= 4 * LOSS_EVERY
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB."),
+        RuntimeError("MPS backend out of memory (MPS allocated: 9 GB)"),
+        RuntimeError("[enforce fail at alloc_cpu.cpp] DefaultCPUAllocator: can't allocate memory"),
+        MemoryError(),
+    ],
+)
+@pytest.mark.parametrize("checkpointing", [False, True])
+def test_too_little_memory_is_one_line_with_the_remedies_that_are_left(error: Exception, checkpointing: bool) -> None:
+    def fail(_: TrainState) -> None:
+        raise error
+
+    state = fresh(CONFIG.replace(accumulate=2, checkpoint_activations=checkpointing))
+    with pytest.raises(CaptionlessError, match=r"not enough memory.*`accumulate=4`.*`batch`") as raised:
+        train(state, on_step=fail)
+    assert ("`checkpoint_activations=True`" in str(raised.value)) != checkpointing
+    assert "\n" not in str(raised.value)
+    assert "`resume=True`" in str(raised.value)
+
+
+def test_other_errors_are_not_taken_for_too_little_memory() -> None:
+    def fail(_: TrainState) -> None:
+        raise RuntimeError("shapes do not match")
+
+    with pytest.raises(RuntimeError, match="shapes do not match"):
+        train(fresh(), on_step=fail)

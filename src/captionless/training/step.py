@@ -196,22 +196,28 @@ def check_parts(config: TrainConfig, processes: int) -> None:
         )
 
 
-def trial_step(shape: DenoiserConfig, config: TrainConfig, device: torch.device) -> Callable[[], None]:
-    """Return a function that takes one training step of a new network on random images, and waits for the device.
-
-    It shows how fast the device trains such a network. The first calls are slower than the others.
-    """
+def trial_run(
+    shape: DenoiserConfig, config: TrainConfig, device: torch.device, say: Callable[[str], None] = lambda _: None
+) -> TrainStep:
+    """Return the training step of a new network on random images, to find how fast a device trains such a network."""
     sides = [config.size] + ([config.size // 2] if shape.low_res_channels else [])
     pixels, *low_res = (
         torch.randint(256, (config.batch, config.channels, side, side), dtype=torch.uint8) for side in sides
     )
     conditions = torch.nn.functional.normalize(torch.randn(config.batch, shape.condition_width), dim=1)
-    network = to_device(Denoiser(shape).train(), device)
-    state = begin_state(network, config, CosineSchedule())
-    step = TrainStep(state, Examples(pixels, conditions, low_res=low_res[0] if low_res else None))
+    state = begin_state(to_device(Denoiser(shape).train(), device), config, CosineSchedule())
+    return TrainStep(state, Examples(pixels, conditions, low_res=low_res[0] if low_res else None), say=say)
+
+
+def trial_step(shape: DenoiserConfig, config: TrainConfig, device: torch.device) -> Callable[[], None]:
+    """Return a function that takes one step of a ``trial_run`` and waits for the device.
+
+    The first calls are slower than the others.
+    """
+    step = trial_run(shape, config, device)
 
     def timed() -> None:
         step()
-        state.read_loss()
+        step.state.read_loss()
 
     return timed
