@@ -150,9 +150,10 @@ def run(command: Sequence[str], log: Path, **environ: str) -> Usage:
 
 
 def commit() -> str:
-    """Return the commit of the checkout, with ``+`` if tracked files differ from it; empty outside a checkout."""
+    """Return the commit of the checkout, with ``+`` if files other than results differ; empty outside a checkout."""
     found = subprocess.run(["git", "rev-parse", "HEAD"], cwd=ROOT, capture_output=True, text=True, check=False)
-    changed = subprocess.run(["git", "diff", "--quiet", "HEAD"], cwd=ROOT, capture_output=True, check=False)
+    compare = ["git", "diff", "--quiet", "HEAD", "--", ".", ":!benchmarks/results"]
+    changed = subprocess.run(compare, cwd=ROOT, capture_output=True, check=False)
     return found.stdout.strip() + ("+" if found.stdout and changed.returncode else "")
 
 

@@ -44,9 +44,9 @@ def main() -> None:
 
 def _machines(lines: Sequence[Line]) -> str:
     """Return where everything was measured."""
-    places = {(one["processor"], one["device"], one["cores"], one["threads"], one["commit"][:12]) for one in lines}
-    rows = [[*map(str, place)] for place in sorted(places, key=str)]
-    note = "A commit with a + differs from what was measured.\n" if any(row[4].endswith("+") for row in rows) else ""
+    places = {(one["processor"], one["device"], one["cores"], one["threads"], one["commit"]) for one in lines}
+    rows = [[*map(str, place[:4]), place[4][:12] + place[4][40:]] for place in sorted(places, key=str)]
+    note = "What was measured differs from a commit with a +.\n" if any(row[4].endswith("+") for row in rows) else ""
     return _table(["processor", "device", "cores", "threads", "commit"], rows) + note if rows else ""
 
 
