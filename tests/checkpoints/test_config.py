@@ -16,9 +16,11 @@ import tiny
 from captionless.checkpoints.config import (
     CONFIG,
     FORMAT,
+    EncoderReference,
     ModelConfig,
     TrainingRecord,
     base_folder,
+    encoder_place,
     load_config,
     model_folder,
     save_config,
@@ -338,3 +340,11 @@ def test_a_config_that_cannot_be_written_leaves_the_old_one(folder: Path, monkey
     monkeypatch.setattr(Path, "write_text", full)
     assert "No space left" in error_of(lambda: save_config(folder, config))
     assert (folder / CONFIG).read_bytes() == before
+
+
+@pytest.mark.parametrize("place", ["encoder", "base/encoder"])
+def test_a_learned_encoder_is_found_in_a_model_folder_that_was_moved(tmp_path: Path, place: str) -> None:
+    reference = EncoderReference("/an/earlier/place/encoder", "0" * 64, 8, 10.0)
+    assert encoder_place(tmp_path, reference) == reference.name
+    (tmp_path / place).mkdir(parents=True)
+    assert encoder_place(tmp_path, reference) == str(tmp_path / place)

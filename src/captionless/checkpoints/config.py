@@ -134,9 +134,9 @@ def base_folder(folder: Path) -> Path:
 
 
 def encoder_place(folder: Path, reference: EncoderReference) -> str:
-    """Return where to load a model's encoder from: its own folder, even if it was moved, or the recorded name."""
-    own = folder / LEARNED
-    return str(own) if own.is_dir() else reference.name
+    """Return where to load a model's encoder from: the model's folder, even if it was moved, or the recorded name."""
+    own = (place for place in (folder / LEARNED, folder / BASE / LEARNED) if place.is_dir())
+    return str(next(own, reference.name))
 
 
 def save_config(folder: Path, config: ModelConfig) -> None:
