@@ -11,7 +11,7 @@ from pathlib import Path
 from statistics import mean
 from typing import Any
 
-from benchmarks.cases import COURSE, FLOPS, GROWING, GROWTH, LARGE, OURS, TRAINING, WEIGHTS, Case
+from benchmarks.cases import COURSE, FLOPS, GROWING, GROWTH, LARGE, OURS, PLAIN, TRAINING, WEIGHTS, Case
 from benchmarks.record import RESULTS, read
 
 Line = dict[str, Any]
@@ -58,7 +58,7 @@ def _throughput(lines: Sequence[Line], table: str, chosen: Iterable[Case]) -> st
         members = [case.record(precision) for case in chosen if table in case.tables and case.size == size]
         rows = [(case, several) for case, several in found if case in members]
         if rows and table == COURSE:  # beside the default network, which has far fewer weights
-            default = Case(OURS, OURS, size).record(precision)
+            default = Case(OURS, OURS, size, PLAIN).record(precision)
             rows = [(case, several) for case, several in found if case == default] + rows
         ours = {case["batch"]: _rate(several) for case, several in rows if case["name"] == OURS}
         if rows:

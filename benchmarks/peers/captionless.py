@@ -44,7 +44,9 @@ def train(request: Request) -> tuple[Meter, dict[str, int]]:
             shutil.copytree(out, path)
 
     meter = Meter(request, save)
-    settings = {"images": ENDLESS, "encoder": "bundled", "sample_grids": 0} | request.network
+    # Without a length, nothing can be planned from it: these are the values without a plan.
+    settings = {"images": ENDLESS, "warm_up": 6_400, "dropout": 0.0, "sample_grids": 0, "encoder": "bundled"}
+    settings |= request.network
     if request.every:
         settings["checkpoint_minutes"] = request.every / 120
     try:
