@@ -15,9 +15,13 @@ from torch.profiler import ProfilerActivity, profile
 
 from benchmarks.record import RESULTS, measured
 from captionless.config.training import TrainConfig
-from captionless.models.unet import DenoiserConfig
+from captionless.device import to_device
+from captionless.diffusion.schedules import CosineSchedule
+from captionless.models.unet import Denoiser, DenoiserConfig
 from captionless.training.capture import EAGER
-from captionless.training.step import TrainStep, trial_run
+from captionless.training.dataset import Examples
+from captionless.training.state import begin_state
+from captionless.training.step import TrainStep
 
 SHAPE = DenoiserConfig(patch=2, multipliers=(1, 2, 3, 4), attention=(1, 2, 3), tokens=4, input_skip=True)
 BATCHES = (64, 256, 512)
@@ -32,7 +36,7 @@ def main() -> None:
     device = torch.device("cuda", torch.cuda.current_device())
     for batch in BATCHES:
         config = TrainConfig(size=64, batch=batch, images=10**9)
-        step = trial_run(SHAPE, config, device, print)
+        step = random_run(config, device)
         for _ in range(EAGER + 5):
             step()
         settings = {"device": torch.cuda.get_device_name(device), "precision": step.precision, "batch": batch}
@@ -44,6 +48,14 @@ def main() -> None:
     with profile(activities=[ProfilerActivity.CUDA, ProfilerActivity.CPU]) as found:
         timed(step, 5)
     print(found.key_averages().table(sort_by="self_cuda_time_total", row_limit=30, max_name_column_width=60))
+
+
+def random_run(config: TrainConfig, device: torch.device) -> TrainStep:
+    """Return the training step of a new network on random images."""
+    pixels = torch.randint(256, (config.batch, 3, config.size, config.size), dtype=torch.uint8)
+    conditions = torch.nn.functional.normalize(torch.randn(config.batch, SHAPE.condition_width), dim=1)
+    state = begin_state(to_device(Denoiser(SHAPE).train(), device), config, CosineSchedule())
+    return TrainStep(state, Examples(pixels, conditions), say=print)
 
 
 def timed(step: TrainStep, steps: int = STEPS) -> dict[str, float]:

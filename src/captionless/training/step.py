@@ -16,7 +16,7 @@ from torch.backends import cudnn
 
 from captionless.config.training import TrainConfig
 from captionless.data.arrays import normalise
-from captionless.device import autocast, memory_format, resolve_precision, to_device
+from captionless.device import autocast, memory_format, resolve_precision
 from captionless.diffusion.objective import (
     Network,
     denoising_loss,
@@ -25,18 +25,17 @@ from captionless.diffusion.objective import (
     noise_condition,
     quantile_times,
 )
-from captionless.diffusion.schedules import CosineSchedule, Schedule
+from captionless.diffusion.schedules import Schedule
 from captionless.diffusion.super_resolution import low_res_channels, with_low_res
 from captionless.errors import CaptionlessError
 from captionless.models import ema
 from captionless.models.blocks import Dropout
-from captionless.models.unet import Denoiser, DenoiserConfig
 from captionless.training.capture import Captured
 from captionless.training.dataset import Examples
 from captionless.training.feed import Feed
 from captionless.training.processes import Processes
 from captionless.training.randomness import Stream, normal, uniform
-from captionless.training.state import LOSS_DECAY, TrainState, begin_state
+from captionless.training.state import LOSS_DECAY, TrainState
 
 
 @dataclass(frozen=True)
@@ -194,30 +193,3 @@ def check_parts(config: TrainConfig, processes: int) -> None:
             value=config.batch,
             code="conflicting_settings",
         )
-
-
-def trial_run(
-    shape: DenoiserConfig, config: TrainConfig, device: torch.device, say: Callable[[str], None] = lambda _: None
-) -> TrainStep:
-    """Return the training step of a new network on random images, to find how fast a device trains such a network."""
-    sides = [config.size] + ([config.size // 2] if shape.low_res_channels else [])
-    pixels, *low_res = (
-        torch.randint(256, (config.batch, config.channels, side, side), dtype=torch.uint8) for side in sides
-    )
-    conditions = torch.nn.functional.normalize(torch.randn(config.batch, shape.condition_width), dim=1)
-    state = begin_state(to_device(Denoiser(shape).train(), device), config, CosineSchedule())
-    return TrainStep(state, Examples(pixels, conditions, low_res=low_res[0] if low_res else None), say=say)
-
-
-def trial_step(shape: DenoiserConfig, config: TrainConfig, device: torch.device) -> Callable[[], None]:
-    """Return a function that takes one step of a ``trial_run`` and waits for the device.
-
-    The first calls are slower than the others.
-    """
-    step = trial_run(shape, config, device)
-
-    def timed() -> None:
-        step()
-        step.state.read_loss()
-
-    return timed
