@@ -139,7 +139,7 @@ def plan_run(
         planned |= shapes[chosen]
         images = seen(speed[chosen])
     elif timed:
-        images = seen(rehearse(start, settings({})))
+        images = seen(rehearse(start, settings({"batch": 16})))
     planned["batch"] = batch_size(images)
     if timed:
         rate = rehearse(start, settings({}))

@@ -89,14 +89,14 @@ class _Stopwatch(Callback):
         self.groups, self.images, self.seconds, self.rate = 0, 0, 0.0, 0.0
 
     def on_step(self, state: TrainState) -> None:
-        """Update the rate; stop after ``SECONDS``, but not before the second timed group."""
+        """Update the rate; stop once ``SECONDS`` have been timed."""
         if state.steps % self.every:
             return
         self.groups += 1
-        if self.groups <= FIRST_STEPS:
+        if self.groups <= (FIRST_STEPS if state.seconds < SECONDS else 1):  # where steps are slow, one is enough
             self.images, self.seconds = state.images_seen, state.seconds
             return
         elapsed = state.seconds - self.seconds
         self.rate = (state.images_seen - self.images) / max(elapsed, 1e-9)
-        if elapsed >= SECONDS and self.groups >= FIRST_STEPS + 2:
+        if elapsed >= SECONDS:
             raise StopTraining
