@@ -247,5 +247,6 @@ def test_asking_for_help_does_not_load_torch() -> None:
 def test_the_help_of_train_tells_the_defaults(run: Run, capsys: pytest.CaptureFixture[str]) -> None:
     assert run("train", "--help") == 0
     text = re.sub(r"[\s│]+", " ", capsys.readouterr().out)
-    for option in ("--size INTEGER", "default: 64; with --enlarge", "default: cosine", "Optimisation", "--no-flip"):
+    size = "default: planned: up to 64; with --enlarge"
+    for option in ("--size INTEGER", size, "default: cosine", "Optimisation", "--no-flip"):
         assert option in text

@@ -148,7 +148,7 @@ def test_json_lines_have_settings_for_each_prompt(paint: Callable[..., Path], tm
     exact = ["--precision", "float32"]
     folder = paint("d", "--prompts", "p.jsonl", "--seed", "3", *exact)
     told = [(line["prompt"], line["seed"], line["guidance"], line.get("negative")) for line in manifest(folder)]
-    assert told == [("d", 3, 5.0, None), ("a", 7, 5.0, None), ("a", 8, 5.0, None), ("b", 3, 2, "c")]
+    assert told == [("d", 3, 3.0, None), ("a", 7, 3.0, None), ("a", 8, 3.0, None), ("b", 3, 2, "c")]
     assert manifest(folder)[3]["label"] == "bee"
     alone = paint("b", "--seed", "3", "--negative", "c", "--guidance", "2", *exact, out="alone")
     assert same(folder / "0004.png", alone / "0001.png")

@@ -128,11 +128,13 @@ def test_a_run_that_starts_from_a_model_keeps_its_network_and_promises_no_kind_o
 
 
 def test_the_plan_says_in_one_line_what_to_expect_and_when_more() -> None:
-    line = Outlook({"size": 32, "batch": 16, "minutes": 10.0}, 20_400, 34.0, 2_600_000).describe()
+    line = Outlook({"size": 32, "batch": 16, "minutes": 10.0}, 20_400, 34.0, 9_600_000).describe()
     assert line == (
-        "32 x 32 pixels, 2.6 million weights, batches of 16, about 20,000 images seen in 10 minutes (34 per second): "
+        "32 x 32 pixels, 9.6 million weights, batches of 16, about 20,000 images seen in 10 minutes (34 per second): "
         f"{BANDS[1][1]}; 20 minutes for {BANDS[2][1]}."
     )
+    small = Outlook({"size": 32, "batch": 16, "minutes": 10.0}, 20_400, 34.0, 2_600_000).describe()
+    assert small.endswith(f": {BANDS[0][1]}; 18 minutes for {BANDS[1][1]}.")  # it needs more images
     assert expectation(10**9, 1.0) == BANDS[-1][1]
     assert expectation(0) == BANDS[0][1]
 

@@ -6,6 +6,8 @@ from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import replace
 from functools import cache
+from itertools import pairwise
+from statistics import median
 
 import torch
 from accelerate import Accelerator
@@ -86,17 +88,21 @@ class _Stopwatch(Callback):
 
     def __init__(self, every: int) -> None:
         self.every = every
-        self.groups, self.images, self.seconds, self.rate = 0, 0, 0.0, 0.0
+        self.ends: list[tuple[int, float]] = []  # images seen and seconds at the end of each group
+
+    @property
+    def rate(self) -> float:
+        """Images per second: the median over the groups, which ignores what else the machine did for a moment."""
+        rates = [(later[0] - earlier[0]) / max(later[1] - earlier[1], 1e-9) for earlier, later in pairwise(self.ends)]
+        return median(rates)
 
     def on_step(self, state: TrainState) -> None:
-        """Update the rate; stop once ``SECONDS`` have been timed."""
+        """Note the end of a group; stop once ``SECONDS`` have been timed."""
         if state.steps % self.every:
             return
-        self.groups += 1
-        if self.groups <= (FIRST_STEPS if state.seconds < SECONDS else 1):  # where steps are slow, one is enough
-            self.images, self.seconds = state.images_seen, state.seconds
+        group = state.steps // self.every
+        if group < (FIRST_STEPS if state.seconds < SECONDS else 1):  # where steps are slow, one is enough
             return
-        elapsed = state.seconds - self.seconds
-        self.rate = (state.images_seen - self.images) / max(elapsed, 1e-9)
-        if elapsed >= SECONDS:
+        self.ends.append((state.images_seen, state.seconds))
+        if state.seconds - self.ends[0][1] >= SECONDS:
             raise StopTraining

@@ -16,14 +16,16 @@ from captionless.checkpoints.config import BASE, CONFIG, ModelConfig, base_folde
 from captionless.checkpoints.model import STATE
 from captionless.config.train_request import TrainRequest
 from captionless.config.training import DEFAULT_MINUTES
-from captionless.data.folder import find_images
-from captionless.data.labels import FOLDERS
+from captionless.data.folder import find_images, relative_name
+from captionless.data.labels import FOLDERS, find_labels
 from captionless.data.summary import sample_facts
+from captionless.encoders.choice import AUTO
+from captionless.encoders.hub import find_encoder_folder
 from captionless.errors import CaptionlessError
 from captionless.progress import Progress
 from captionless.training.plan import SHAPE, Outlook, plan_run
 from captionless.training.rehearsal import Rehearse
-from captionless.training.resolve import resolve
+from captionless.training.resolve import TrainPlan, resolve
 from captionless.training.start import model_exists
 
 BASE_SHARE = 0.65
@@ -104,10 +106,20 @@ def _completed(stage: StageRequest, rehearse: Rehearse) -> tuple[StageRequest, O
     if start.resumed:
         recorded = start.config.training.plan if start.config else {}
         return replace(stage, record=recorded | stage.record), None
+    _check_conditions(checked)
     files, side = len(find_images(stage.request.folder)), sample_facts(stage.request.folder).shorter_side
     outlook = plan_run(start, stage.given, files, rehearse, by_class=checked.by_class, largest=side)
     record = stage.record | {"expected_images": outlook.images, "images_per_second": outlook.per_second}
     return replace(stage, given=outlook.given, record=record), outlook
+
+
+def _check_conditions(plan: TrainPlan) -> None:
+    """Raise if the labels or the encoder are missing, which should not take a rehearsal to find out."""
+    folder, encoder = plan.request.folder, plan.request.encoder
+    if plan.label_source is not None:
+        find_labels(folder, [relative_name(file, folder) for file in find_images(folder)], plan.label_source)
+    elif encoder not in (None, AUTO) and not plan.request.plan:  # may download it
+        find_encoder_folder(str(encoder))
 
 
 def _affordable_base(request: TrainRequest, given: dict[str, Any], outlook: Outlook) -> int | None:
