@@ -1,5 +1,6 @@
 """Fixtures that several test files share."""
 
+import os
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -16,7 +17,9 @@ from captionless.models.unet import Denoiser
 settings.register_profile("captionless", deadline=None, derandomize=True, database=None)
 settings.load_profile("captionless")
 
-# For networks this small a second thread does little but wait, and on a busy machine it waits long.
+# For networks this small a second thread does little but wait, and on a busy machine it waits long. The command line
+# respects the variable, in this process and in others.
+os.environ["OMP_NUM_THREADS"] = "1"
 torch.set_num_threads(1)
 
 

@@ -1,8 +1,12 @@
-"""Choose the device and the number format of computations."""
+"""Choose the device, the number format and the threads of computations."""
 
 from __future__ import annotations
 
-from contextlib import AbstractContextManager, nullcontext
+import os
+import sys
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, nullcontext, suppress
+from pathlib import Path
 from typing import TYPE_CHECKING, Literal, TypeVar, get_args
 
 from captionless.errors import one_of
@@ -76,3 +80,59 @@ def memory_format(device: torch.device) -> torch.memory_format:
 def to_device(network: Network, device: torch.device) -> Network:
     """Move a network to a device, in the memory format that is fastest there."""
     return network.to(device).to(memory_format=memory_format(device))  # type: ignore[call-overload, no-any-return]
+
+
+def usable_cpus(root: Path = Path("/")) -> int:
+    """Return the number of CPUs that this process may use, at least 1.
+
+    It is limited by the affinity of the process and by the quotas of its control groups (containers, services), which
+    are rounded down. PyTorch heeds only the affinity.
+
+    Args:
+        root: the folder that contains ``proc`` and ``sys``.
+    """
+    cpus = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return max(1, min([cpus, *_quotas(root)]))
+
+
+def use_threads(threads: int | None = None) -> None:
+    """Set the number of CPU threads of this process.
+
+    Threads beyond the usable CPUs wait for each other: two on one CPU were measured to take three times the CPU time of
+    one. Call it before PyTorch is imported: later, it only sets PyTorch's number of threads.
+
+    Args:
+        threads: number of threads; by default ``OMP_NUM_THREADS``, or if that is not set ``usable_cpus()``.
+    """
+    if torch := sys.modules.get("torch"):
+        if threads or "OMP_NUM_THREADS" not in os.environ:
+            torch.set_num_threads(threads or usable_cpus())
+        return
+    if threads:
+        os.environ |= dict.fromkeys(("OMP_NUM_THREADS", "MKL_NUM_THREADS"), str(threads))
+    os.environ.setdefault("OMP_NUM_THREADS", str(usable_cpus()))
+
+
+def _quotas(root: Path) -> Iterator[int]:
+    """Yield the CPU quotas of this process's control groups and of those that contain them, rounded down.
+
+    The files are those of cgroups(7): ``cpu.max`` in version 2, ``cpu.cfs_quota_us`` and ``cpu.cfs_period_us`` in
+    version 1. In a container, the paths may be those outside; its own group is then the mounted folder.
+    """
+    groups = []
+    with suppress(OSError):
+        groups = (root / "proc/self/cgroup").read_text(encoding="utf-8").splitlines()
+    for group in groups:
+        _, controllers, path = group.split(":", 2)
+        mounted, files = root / "sys/fs/cgroup", ["cpu.max"]
+        if controllers:
+            mounted, files = mounted / "cpu", ["cpu.cfs_quota_us", "cpu.cfs_period_us"]
+        if controllers and "cpu" not in controllers.split(","):
+            continue
+        folder = mounted / path.lstrip("/")
+        for inside in (folder, *folder.parents):
+            if inside.is_relative_to(mounted):
+                with suppress(OSError, ValueError, ZeroDivisionError):  # no such file, or no limit
+                    quota, period = " ".join((inside / file).read_text(encoding="utf-8") for file in files).split()
+                    if quota != "-1":
+                        yield int(quota) // int(period)

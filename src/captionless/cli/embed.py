@@ -5,7 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 
 from captionless.cli.console import print_remark, print_result, show_progress
+from captionless.cli.threads import ThreadOptions
 from captionless.config.base import Config, setting
+from captionless.device import use_threads
 
 
 class EmbedOptions(Config):
@@ -26,11 +28,12 @@ class EmbedOptions(Config):
     )
 
 
-def embed(options: EmbedOptions) -> None:
+def embed(options: EmbedOptions, threads: ThreadOptions) -> None:
     """Compute the vector of every image in FOLDER.
 
     The vectors are stored in the cache that `train` reads; cached images are not computed again.
     """
+    use_threads(threads.threads)
     folder = options.folder
     with show_progress() as progress:
         from captionless.data.cache import cache_folder

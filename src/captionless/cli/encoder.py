@@ -5,7 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 
 from captionless.cli.console import print_remark, print_result, show_progress
+from captionless.cli.threads import ThreadOptions
 from captionless.config.base import Config, setting
+from captionless.device import use_threads
 
 
 class EncoderOptions(Config):
@@ -15,12 +17,13 @@ class EncoderOptions(Config):
     out: Path = setting(..., "The folder to write the encoder to.")
 
 
-def encoder(options: EncoderOptions) -> None:
+def encoder(options: EncoderOptions, threads: ThreadOptions) -> None:
     """Learn an encoder from the names of the images in FOLDER and its sub-folders.
 
     Texts in .txt files beside the images, or in metadata.jsonl, are used too. `train` learns such an encoder by itself
     if no other encoder at hand knows the images.
     """
+    use_threads(threads.threads)
     with show_progress() as progress:
         from captionless.encoders.learning import learn_encoder
 

@@ -9,9 +9,11 @@ from typing import TYPE_CHECKING
 import typer
 
 from captionless.cli.console import format_table, print_result, show_progress
+from captionless.cli.threads import ThreadOptions
 from captionless.config.base import Config, setting
 from captionless.config.evaluation import EvaluationConfig
 from captionless.config.sampling import SamplingConfig
+from captionless.device import use_threads
 
 if TYPE_CHECKING:
     from captionless.evaluation.report.results import ClassResult
@@ -43,12 +45,15 @@ class EvaluateOptions(Config):
     encoder: str | None = setting(None, "The new location of the models' encoder, if it was moved.", metavar="FOLDER")
 
 
-def evaluate(options: EvaluateOptions, config: EvaluationConfig, sampling: SamplingConfig) -> None:
+def evaluate(
+    options: EvaluateOptions, config: EvaluationConfig, sampling: SamplingConfig, threads: ThreadOptions
+) -> None:
     """Measure the quality of models, and whether they memorise their training images.
 
     Writes OUT/index.html, a self-contained page, and OUT/report.json. With --pass, the exit code is 1 if a class is
     recognised too rarely.
     """
+    use_threads(threads.threads)
     with show_progress() as progress:
         from captionless.evaluation.run import evaluate as measure
 

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 from captionless.cli.console import print_remark, show_progress
+from captionless.cli.threads import ThreadOptions
 from captionless.config.train_request import TrainRequest
 from captionless.config.training import TrainConfig
+from captionless.device import use_threads
 
 
-def train(request: TrainRequest, config: TrainConfig) -> None:
+def train(request: TrainRequest, config: TrainConfig, threads: ThreadOptions) -> None:
     """Train a model on the images in FOLDER.
 
     With --resume, the same command continues exactly where Ctrl-C stopped it or, after a crash, at the last checkpoint.
     """
+    use_threads(threads.threads)
     with show_progress() as progress:
         from captionless.checkpoints.card import example_request
         from captionless.checkpoints.config import load_config

@@ -16,7 +16,6 @@ from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 
-import loky
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
@@ -25,6 +24,7 @@ from captionless.data.crop import crop_square, is_pixel_art, reduce_whole
 from captionless.data.decode import BACKGROUND, UnusableError, decode_quietly, flatten, read_bytes, rgb
 from captionless.data.folder import find_images, relative_name
 from captionless.data.process_pool import map_in_processes
+from captionless.device import usable_cpus
 from captionless.errors import CaptionlessError
 from captionless.files import atomic_write
 
@@ -111,7 +111,7 @@ def decode_files(
 ) -> Iterator[ImageFile | SkippedFile]:
     """Decode some files of a folder, in order; see `read_images`."""
     if workers is None:
-        workers = 1 if len(files) < _FEW else min(loky.cpu_count(), _MAX_WORKERS, len(files) // 8)
+        workers = 1 if len(files) < _FEW else min(usable_cpus(), _MAX_WORKERS, len(files) // 8)
     root = Path(os.path.abspath(folder))
     read = functools.partial(_read_file, root, decoding)
     lost = functools.partial(_skip, root, _KILLED)
