@@ -98,7 +98,7 @@ def test_a_pass_is_exit_code_0_and_a_fail_1(
 @pytest.mark.slow
 def test_without_a_model_the_bundled_one_is_measured(run: Run, place: Path, tmp_path: Path) -> None:
     photos = sample_photos(tmp_path / "photos", 6)
-    assert evaluated(run, place, "--data", str(photos), *QUICK) == 0
+    assert evaluated(run, place, "--data", str(photos), "--size", "64", *QUICK) == 0
     written = json.loads(Path("report/report.json").read_text())
     assert written["models"][0]["name"] == "bundled"
     missing = written["models"][0]["missing"]

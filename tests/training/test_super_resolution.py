@@ -128,7 +128,8 @@ def test_it_learns_from_small_images_as_the_small_model_was_shown_them(
     train(photos, tmp_path / "out", enlarge=small, classes=by_class, **{**LARGE, "images": 1})
     first, second = given
     assert second.low_res is not None
-    assert torch.equal(second.low_res, first.pixels)
+    # Both are reduced from cached images, which are larger for a larger stage; see tests/data/test_crop.py.
+    assert (second.low_res.float() - first.pixels.float()).abs().mean() < 1
     assert first.low_res is None
 
 

@@ -210,16 +210,18 @@ def test_a_model_that_learns_five_images_by_heart_is_caught_and_an_earlier_one_k
     for i, pixels in enumerate(noise(26, 4)):
         (tmp_path / "photos").mkdir(exist_ok=True)
         Image.fromarray(pixels.permute(1, 2, 0).numpy()).save(tmp_path / "photos" / f"{i}.png")
-    options = {**TINY, "batch": 16, "images": 3200, "learning_rate": 0.01, "ema_half_life": 300}
-    options |= {"flip": False, "condition_cosine": 1.0, "hold_out": 0.8, "evaluate_every": 1600}
+    options = {**TINY, "batch": 16, "images": 1600, "learning_rate": 0.01, "ema_half_life": 300}
+    options |= {"flip": False, "condition_cosine": 1.0, "hold_out": 0.8, "evaluate_every": 320}
     progress = Remembers()
     out = train(tmp_path / "photos", tmp_path / "m", encoder=str(encoder), progress=progress, **options)
-    early, late = read_validations(out)
-    assert (late.images, late.memorised.n, late.real.value, late.memorises) == (3200, 5, 0.0, True)
-    assert (early.images, early.memorises) == (1600, None)
-    assert load_model(out / "best").config.training.images_seen == 1600
+    results = read_validations(out)
+    early, late = results[0], results[-1]
+    assert (late.images, late.memorised.n, late.real.value, late.memorises) == (1600, 5, 0.0, True)
+    assert (early.images, early.memorises) == (320, None)
+    kept = load_model(out / "best").config.training.images_seen
+    assert kept in [one.images for one in results if not one.memorises]
     assert late.memorised.value >= 0.6
-    (told,) = [text for text in progress.said if text.startswith("At 3,200 images")]
+    (told,) = [text for text in progress.said if text.startswith("At 1,600 images")]
     assert "The model has begun to memorise" in told
 
 
