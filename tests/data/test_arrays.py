@@ -39,7 +39,7 @@ def test_every_usable_image_has_its_row_in_the_order_of_the_files(folder: Path) 
     assert found.pixels[12].shape == (3, 12, 12, 3)
     expected = [np.asarray(crop_square(decode_image(folder / name), 8)) for name in found.names]
     np.testing.assert_array_equal(found.pixels[8], np.stack(expected))
-    np.testing.assert_array_equal(found.squares(8, [2, 0]), np.stack([expected[2], expected[0]]))
+    np.testing.assert_array_equal(found.array(8, [2, 0]), np.stack([expected[2], expected[0]]))
 
 
 def test_grey_squares_have_one_channel(folder: Path) -> None:

@@ -120,7 +120,7 @@ def test_an_image_that_changes_while_the_folder_is_read_is_an_error(folder: Path
     found = read_arrays(folder, ())
     (folder / "000.png").write_bytes(zoo.encoded(zoo.noise(21), "PNG"))
     with pytest.raises(CaptionlessError, match=r"000\.png has changed since it was first read"):
-        read_arrays(folder, (8,)).cache.squares(found.images, 8, grey=False, advance=lambda *_: None)
+        read_arrays(folder, (8,)).cache.array(found.images, 8, grey=False, advance=lambda *_: None)
 
 
 def test_a_cache_that_cannot_be_written_is_replaced_for_the_run(

@@ -14,7 +14,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError, create_model
 from captionless.checkpoints.hub import FETCHED, fetch_model, is_hub_id
 from captionless.checkpoints.old_formats import translated
 from captionless.conditioning.classes import list_classes
-from captionless.config.training import PREDICTIONS
+from captionless.config.training import PREDICTIONS, TrainConfig
 from captionless.diffusion.schedules import SCHEDULE_KINDS, AnySchedule, CosineSchedule
 from captionless.errors import CaptionlessError, one_of
 from captionless.files import atomic_write
@@ -57,6 +57,11 @@ class TrainingRecord:
     images_seen: int = 0  # during training, counting repetitions
     minutes: float = 0.0  # total time of the training steps
     loss: float | None = None  # final loss, smoothed
+
+    @property
+    def background(self) -> str:
+        """The colour on which the model was shown transparent images."""
+        return TrainConfig.from_record(self.settings).background
 
 
 @dataclass(frozen=True)

@@ -35,12 +35,12 @@ class ImageArrays:
     @cached_property
     def pixels(self) -> dict[int, Pixels]:
         """By size, the n usable images, uint8 (n, size, size, 3), or (n, size, size, 1) in grey; memory-mapped."""
-        return {size: self.squares(size) for size in self.sizes}
+        return {size: self.array(size) for size in self.sizes}
 
-    def squares(self, size: int, rows: Sequence[int] | None = None) -> Pixels:
-        """Return the squares of the images with the given row indices, or of all images; see ``pixels``."""
+    def array(self, size: int, rows: Sequence[int] | None = None) -> Pixels:
+        """Return the array of the images with the given row indices, or of all images; see ``pixels``."""
         images = self.images if rows is None else [self.images[row] for row in rows]
-        return self.cache.squares(images, size, grey=self.grey, advance=self.progress.advance)
+        return self.cache.array(images, size, grey=self.grey, advance=self.progress.advance)
 
     @cached_property
     def images(self) -> list[ImageFile]:

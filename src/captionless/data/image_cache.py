@@ -1,7 +1,7 @@
-"""Keep decoded images in the cache, and make the squares of a training run from them.
+"""Keep decoded images in the cache, and make the arrays of a training run from them.
 
 Layout: ``<cache>/images-1/<shorter side>-<detail>-<background>/part-*.safetensors`` holds whole images by content hash,
-and ``<cache>/arrays-1`` the squares of a list of images in one memory-mapped file.
+and ``<cache>/arrays-1`` the array of a list of images in one memory-mapped file.
 """
 
 from __future__ import annotations
@@ -63,7 +63,7 @@ class ImageCache:
         if "wholes" in self.__dict__:
             self.wholes.flush()
 
-    def squares(
+    def array(
         self, images: Sequence[ImageFile], size: int, *, grey: bool, advance: Callable[[str, int, int], None]
     ) -> Pixels:
         """Return the centre squares of images, memory-mapped, uint8 (n, size, size, 3), or (n, size, size, 1) in grey.

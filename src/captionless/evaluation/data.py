@@ -11,7 +11,6 @@ from torch import Tensor
 
 from captionless.checkpoints.config import model_folder
 from captionless.checkpoints.image_list import listed_labels
-from captionless.config.training import TrainConfig
 from captionless.data.arrays import ImageArrays, read_arrays
 from captionless.data.labels import find_labels, normalise_label
 from captionless.encoders.embeddings import EmbeddedImages, embed
@@ -123,7 +122,7 @@ def _read_images(data: str | Path, generator: Generator, progress: Progress, lab
     """Read images and labels without duplicates; conditions are image vectors, or empty without an encoder."""
     config = generator.model.config
     size, grey = config.size, config.denoiser.channels == 1
-    background = TrainConfig.from_record(config.training.settings).background
+    background = config.training.background
     found: ImageArrays
     if config.encoder:
         found = embed(data, generator.encoder, sizes=(size,), grey=grey, background=background, progress=progress)
@@ -135,7 +134,7 @@ def _read_images(data: str | Path, generator: Generator, progress: Progress, lab
         progress.say(f"  {line}")
     names, digests = tuple(found.names[i] for i in kept), tuple(found.digests[i] for i in kept)
     by_name = folder_labels(names) if labels is None else find_labels(data, names, str(labels)).by_name
-    pixels = torch.from_numpy(found.squares(size, kept)).permute(0, 3, 1, 2).contiguous()
+    pixels = torch.from_numpy(found.array(size, kept)).permute(0, 3, 1, 2).contiguous()
     vectors = torch.from_numpy(found.vectors[kept]).float() if isinstance(found, EmbeddedImages) else None
     conditions = torch.empty(len(kept), 0) if vectors is None else vectors
     return ImageSet(names, digests, pixels, conditions, tuple(by_name.get(name) for name in names))

@@ -6,6 +6,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import groupby
 from pathlib import Path
+from typing import Literal
 
 from PIL import Image
 
@@ -14,7 +15,6 @@ from captionless.conditioning.classes import check_classes
 from captionless.conditioning.composition import Composition
 from captionless.config.generate_request import GenerateRequest
 from captionless.config.sampling import SamplingConfig
-from captionless.config.training import TrainConfig
 from captionless.data.decode import decode_image
 from captionless.errors import CaptionlessError
 from captionless.generation.editing import Edit
@@ -69,18 +69,17 @@ def read_request(request: GenerateRequest, sampling: SamplingConfig) -> list[Pro
             parameter="guidance",
             value=request.guidance,
         )
-    background = TrainConfig.from_record(load_config(request.model).training.settings).background
     everywhere = Composition(
         negative=request.negative,
         also=tuple(parse_weighted_prompt(text) for text in request.also),
         then=request.then,
         switch=request.switch,
         towards=request.towards,
-        like=_photo("like", request.like, background),
+        like=_photo(request, "like"),
         like_share=request.like_share,
     )
-    photo = _photo("init", request.init, background)
-    edit = Edit(photo, request.strength, _photo("mask", request.mask, "white")) if photo else None
+    photo = _photo(request, "init")
+    edit = Edit(photo, request.strength, _photo(request, "mask")) if photo else None
     usual = request.n if request.n is not None else BLEND_IMAGES if request.towards else 1
     groups = []
     for own, same in groupby(prompts, key=lambda one: (one.n, one.seed, one.guidance, one.negative)):
@@ -170,11 +169,13 @@ def _prompts(request: GenerateRequest) -> list[Prompt]:
     return prompts or [Prompt("")]
 
 
-def _photo(option: str, path: Path | None, background: str) -> Image.Image | None:
+def _photo(request: GenerateRequest, option: Literal["like", "init", "mask"]) -> Image.Image | None:
+    """Read the image of an option, if it is given; transparent areas of a mask are white, others as in training."""
+    path: Path | None = getattr(request, option)
     if path is None:
         return None
     if path.is_dir():
         raise CaptionlessError(f"`{option}` is a folder: {path}. Pass an image file.", parameter=option, value=path)
-    image = decode_image(path, background)
+    image = decode_image(path, "white" if option == "mask" else load_config(request.model).training.background)
     image.filename = str(path)  # type: ignore[attr-defined]  # as set by Image.open; stored in the metadata
     return image

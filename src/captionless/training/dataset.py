@@ -170,7 +170,7 @@ def _take(found: ImageArrays, conditions: Vectors, index: Sequence[int], sizes: 
     names, digests = found.names, found.digests
     # A slice of all vectors, the usual case, avoids a copy.
     where = slice(None) if len(index) == len(names) else np.asarray(index, dtype=np.int64)
-    pixels, *low_res = (torch.from_numpy(found.squares(size, index)).permute(0, 3, 1, 2) for size in sizes)
+    pixels, *low_res = (torch.from_numpy(found.array(size, index)).permute(0, 3, 1, 2) for size in sizes)
     return Examples(
         pixels,
         torch.from_numpy(conditions[where]),

@@ -172,11 +172,10 @@ def _stage_defaults(start: Start) -> dict[str, Any]:
     base = start.base_config
     if base is None:
         return {}
-    background = TrainConfig.from_record(base.training.settings).background
     return {
         "size": 2 * base.size,
         "grey": base.denoiser.channels == 1,
-        "background": background,
+        "background": base.training.background,
         "weighting": SUPER_RESOLUTION_WEIGHTING,
     }
 
