@@ -1,10 +1,11 @@
 import os
+import shutil
 import stat
 
 import pytest
 
 from captionless.errors import CaptionlessError
-from captionless.files import atomic_write
+from captionless.files import atomic_folder, atomic_write
 
 
 def test_writes_a_new_file_and_makes_its_folder(tmp_path):
@@ -75,3 +76,22 @@ def test_a_name_of_any_letters_is_fine(tmp_path):
     with atomic_write(tmp_path / "Gänseblümchen 花.txt") as temporary:
         temporary.write_text("x")
     assert os.listdir(tmp_path) == ["Gänseblümchen 花.txt"]
+
+
+def test_a_folder_appears_whole_or_not_at_all(tmp_path):
+    out = tmp_path / "deep" / "out"
+    with pytest.raises(CaptionlessError, match="cannot write"), atomic_folder(out) as temporary:
+        shutil.copy(tmp_path / "missing", temporary / "a")
+    assert os.listdir(tmp_path / "deep") == []
+    with atomic_folder(out) as temporary:
+        (temporary / "a").write_text("whole")
+        assert not out.exists()
+    assert (out / "a").read_text() == "whole"
+    assert os.listdir(tmp_path / "deep") == ["out"]
+
+
+def test_a_folder_with_content_is_never_replaced(tmp_path):
+    (tmp_path / "mine").write_text("kept")
+    with pytest.raises(CaptionlessError, match="cannot write"), atomic_folder(tmp_path):
+        pass
+    assert (tmp_path / "mine").read_text() == "kept"

@@ -8,9 +8,7 @@ Both are solved in closed form, so that almost all of the time is spent on compu
 from __future__ import annotations
 
 import json
-import os
 import shutil
-import tempfile
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -34,6 +32,7 @@ from captionless.encoders.name_encoder import NameEncoder, NameImageSide, gaussi
 from captionless.encoders.name_text import choose_pieces, piece_matrix
 from captionless.encoders.vocabulary import singulars, split_words, write_vocabulary
 from captionless.errors import CaptionlessError
+from captionless.files import atomic_folder
 from captionless.progress import Progress, choose_progress
 
 MIN_IMAGES = 20
@@ -217,10 +216,8 @@ def _measure(blocks: Sequence[Tensor], texts: Sequence[str]) -> NameQuality:
 def _write(
     out: Path, tower: torch.nn.Module, fit: _Fit, names: Sequence[str], texts: Sequence[str], quality: NameQuality
 ) -> None:
-    """Write the files of the encoder into a temporary folder, which then becomes ``out``."""
-    out.parent.mkdir(parents=True, exist_ok=True)
-    temporary = Path(tempfile.mkdtemp(dir=out.parent, prefix=f".{out.name}."))
-    try:
+    """Write the files of the encoder to the folder ``out``, all or none."""
+    with atomic_folder(out) as temporary:
         weights = {f"tower.{name}": one for name, one in tower.state_dict().items() if one.is_floating_point()}
         precise = {"shift", "gamma", "text_shift"}
         tensors = {
@@ -246,18 +243,6 @@ def _write(
         subjects = words.union(*(singulars(word) for word in words)) - set(_FUNCTION_WORDS.split())
         common = [kind for kind, _ in kinds.most_common(12)]
         write_vocabulary(temporary, "things", common, subjects, words | set(_FUNCTION_WORDS.split()))
-        temporary.chmod(0o777 & ~_umask())
-        os.replace(temporary, out)
-    except OSError as error:
-        raise CaptionlessError(f"cannot write {out}: {error.strerror or error}. Choose another folder.") from error
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
-
-
-def _umask() -> int:
-    mask = os.umask(0)
-    os.umask(mask)
-    return mask
 
 
 def _cache_vectors(encoder: NameEncoder, keys: Sequence[str], features: Tensor, folder: Path) -> None:
