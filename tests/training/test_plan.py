@@ -142,4 +142,7 @@ def test_the_plan_says_in_one_line_what_to_expect_and_when_more() -> None:
 def test_too_few_images_seen_are_told_with_the_minutes_that_are_missing() -> None:
     assert "`minutes=21`" in shortfall(TrainingRecord(images_seen=BANDS[1][0] // 2, minutes=10.0))
     assert shortfall(TrainingRecord(images_seen=BANDS[1][0], minutes=10.0)) == ""
+    assert (
+        shortfall(TrainingRecord(images_seen=BANDS[1][0], minutes=10.0), weights=2_600_000) != ""
+    )  # needs more images
     assert shortfall(TrainingRecord(images_seen=1, minutes=10.0, initialised_from="parent")) == ""

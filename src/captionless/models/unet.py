@@ -215,3 +215,9 @@ def _block(config: DenoiserConfig, parts: Parts, channels: int) -> nn.Module:
 def parameter_count(network: nn.Module) -> int:
     """Return the number of parameters of a network."""
     return sum(p.numel() for p in network.parameters())
+
+
+def weight_count(config: DenoiserConfig) -> int:
+    """Return the number of parameters of a denoiser, without allocating it."""
+    with torch.device("meta"):
+        return parameter_count(Denoiser(config))

@@ -11,11 +11,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-import torch
-
 from captionless.checkpoints.config import TrainingRecord
 from captionless.config.training import DEFAULT_MINUTES, TrainConfig
-from captionless.models.unet import Denoiser, parameter_count
+from captionless.models.unet import weight_count
 from captionless.training.rehearsal import Rehearse, flops, rehearsed_shape
 from captionless.training.resolve import resolve_settings
 from captionless.training.start import Start
@@ -95,19 +93,24 @@ class Outlook:
         text += f"about {_rounded(self.images):,} images seen"
         if self.per_second:
             text += f" in {minutes or DEFAULT_MINUTES:g} minutes ({self.per_second:.3g} per second)"
-        effort = SMALL_EFFORT if self.weights < SMALL else 1.0
-        return text + (f": {expectation(self.images, self.per_second, effort)}." if self.fresh else ".")
+        return text + (f": {expectation(self.images, self.per_second, self.weights)}." if self.fresh else ".")
 
 
-def expectation(images: int, per_second: float | None = None, effort: float = 1.0) -> str:
+def bands_of(weights: int) -> list[tuple[int, str]]:
+    """Return what to expect from a network with so many weights, and after how many images seen."""
+    effort = SMALL_EFFORT if weights < SMALL else 1
+    return [(round(effort * least), text) for least, text in BANDS]
+
+
+def expectation(images: int, per_second: float | None = None, weights: int = SMALL) -> str:
     """Return what to expect after so many images seen and, if the speed is known, how long the next band takes.
 
     Args:
         images: images seen.
         per_second: images seen per second.
-        effort: how many times as many images as in ``BANDS`` the network needs.
+        weights: number of weights of the network.
     """
-    bands = [(round(effort * least), text) for least, text in BANDS]
+    bands = bands_of(weights)
     reached = [text for least, text in bands if least <= images][-1]
     beyond = next(((least, text) for least, text in bands if least > images), None)
     if beyond is None or not per_second:
@@ -160,14 +163,13 @@ def plan_run(
     if fresh and images > EPOCHS * folder:
         planned["dropout"] = 0.1
     config = settings({})
-    with torch.device("meta"):
-        weights = parameter_count(Denoiser(rehearsed_shape(start, config)))
+    weights = weight_count(rehearsed_shape(start, config))
     return Outlook(planned | {"size": config.size} | given, images, rate, weights, fresh)
 
 
-def shortfall(record: TrainingRecord) -> str:
+def shortfall(record: TrainingRecord, weights: int = SMALL) -> str:
     """Return advice if a network with random initial weights has seen too few images; else an empty string."""
-    seen, (enough, text) = record.images_seen, BANDS[1]
+    seen, (enough, text) = record.images_seen, bands_of(weights)[1]
     if record.initialised_from or seen >= enough:
         return ""
     advice = f"Only {seen:,} images were seen: expect {BANDS[0][1]}. From about {enough:,} on there are {text}"

@@ -24,6 +24,7 @@ from captionless.config.training import TRAINING_PRESETS, TrainConfig
 from captionless.data.labels import FOLDERS
 from captionless.device import to_device
 from captionless.generation.sample import Stage
+from captionless.models.unet import weight_count
 from captionless.progress import Progress, Silent, choose_progress
 from captionless.training.checkpointer import Checkpointer, lock_checkpoints
 from captionless.training.dataset import Dataset, load_dataset, resumed_dataset
@@ -82,7 +83,8 @@ def run(request: TrainRequest, given: dict[str, Any], progress: Progress) -> Non
     if later and not first.finished():
         _train_stage(first, accelerator, progress)
     _train_stage(complete(later[0], rehearse) if later else first, accelerator, progress)
-    if advice := shortfall(load_config(first.request.out).training):
+    trained = load_config(first.request.out)
+    if advice := shortfall(trained.training, weight_count(trained.denoiser)):
         progress.say(advice)
 
 

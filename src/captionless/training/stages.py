@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -76,14 +77,14 @@ def plan_stages(
     Raises:
         CaptionlessError: the request contradicts itself or the model that it continues.
     """
-    stages = split(request, given)
-    first, outlook = _completed(stages[0], rehearse)
+    stages, look = split(request, given), cache(lambda: folder_size(request.folder))
+    first, outlook = _completed(stages[0], rehearse, look)
     if outlook is None:
         say(f"Plan of this run: {first.record.get('text', 'as recorded in config.json')}")
         return [first, *stages[1:]]
-    if len(stages) == 1 and (base_size := _affordable_base(request, given, outlook)):
+    if len(stages) == 1 and (base_size := _affordable_base(request, given, outlook, look)):
         stages = _cascade(request, given, (base_size, 2 * base_size), BASE_SHARE)
-        first, outlook = _completed(stages[0], rehearse)
+        first, outlook = _completed(stages[0], rehearse, look)
     more = ""
     if len(stages) == 2:
         length = {name: stages[1].given[name] for name in ("minutes", "images") if name in stages[1].given}
@@ -96,10 +97,17 @@ def plan_stages(
 
 def complete(stage: StageRequest, rehearse: Rehearse) -> StageRequest:
     """Return a later stage with its plan made, unless it is resumed."""
-    return _completed(stage, rehearse)[0]
+    return _completed(stage, rehearse, lambda: folder_size(stage.request.folder))[0]
 
 
-def _completed(stage: StageRequest, rehearse: Rehearse) -> tuple[StageRequest, Outlook | None]:
+def folder_size(folder: Path) -> tuple[int, int]:
+    """Return the number of files in a folder, and the shorter side in pixels of most of its images."""
+    return len(find_images(folder)), sample_facts(folder).shorter_side
+
+
+def _completed(
+    stage: StageRequest, rehearse: Rehearse, look: Callable[[], tuple[int, int]]
+) -> tuple[StageRequest, Outlook | None]:
     """Return the stage with all its settings, and its outlook; None if the stage is resumed."""
     checked = resolve(stage.request, stage.given, lambda _: None)
     start = checked.start
@@ -107,7 +115,7 @@ def _completed(stage: StageRequest, rehearse: Rehearse) -> tuple[StageRequest, O
         recorded = start.config.training.plan if start.config else {}
         return replace(stage, record=recorded | stage.record), None
     _check_conditions(checked)
-    files, side = len(find_images(stage.request.folder)), sample_facts(stage.request.folder).shorter_side
+    files, side = look()
     outlook = plan_run(start, stage.given, files, rehearse, by_class=checked.by_class, largest=side)
     record = stage.record | {"expected_images": outlook.images, "images_per_second": outlook.per_second}
     return replace(stage, given=outlook.given, record=record), outlook
@@ -122,13 +130,15 @@ def _check_conditions(plan: TrainPlan) -> None:
         find_encoder_folder(str(encoder))
 
 
-def _affordable_base(request: TrainRequest, given: dict[str, Any], outlook: Outlook) -> int | None:
+def _affordable_base(
+    request: TrainRequest, given: dict[str, Any], outlook: Outlook, look: Callable[[], tuple[int, int]]
+) -> int | None:
     """Return the size of a base model if the time allows for a cascade that nothing speaks against, else None."""
     if not outlook.fresh or request.base_size or SHAPE & given.keys():
         return None
     size = given.get("size")
     base_size = outlook.given["size"] if size is None else size // 2
-    if size is None and 2 * base_size > sample_facts(request.folder).shorter_side:
+    if size is None and 2 * base_size > look()[1]:
         return None  # the images have no detail for a second stage
     enough = BASE_SHARE * outlook.images >= CASCADE_IMAGES
     return base_size if enough and base_size >= 32 and size in (None, 2 * base_size) else None
