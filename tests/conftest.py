@@ -2,7 +2,7 @@
 
 import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -39,6 +39,14 @@ def model() -> Model:
 def same_randomness() -> None:
     """Let tests that draw from the global generator see the same numbers in any order."""
     torch.manual_seed(0)
+
+
+@pytest.fixture(scope="module")
+def module_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Give the tests of a module a cache of their own, for models that they share."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("CAPTIONLESS_CACHE", str(tmp_path_factory.mktemp("cache")))
+        yield
 
 
 @pytest.fixture

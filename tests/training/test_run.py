@@ -28,7 +28,7 @@ from captionless.training.checkpointer import lock_checkpoints
 from captionless.training.dataset import load_dataset
 from captionless.training.resolve import resolve
 from captionless.training.run import train
-from training_cases import Remembers, StopsAt, same_state, state_tensors
+from training_cases import Remembers, StopsAt, same_state, save_photos, state_tensors
 
 TINY: dict[str, Any] = {"size": 8, "width": 16, "batch": 4, "images": 24, "precision": "float32", "sample_grids": 0}
 WITH_GRID = TINY | {"sample_grids": 1}
@@ -42,11 +42,7 @@ def encoder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture
 def photos(tmp_path: Path) -> Path:
     """Twelve pictures in two sub-folders, and what is found beside pictures."""
-    folder = tmp_path / "photos"
-    for i, image in enumerate(encoder_factory.pictures(12)):
-        path = folder / ("rose" if i % 2 else "daisy") / f"{i}.png"
-        path.parent.mkdir(parents=True, exist_ok=True)
-        image.save(path)
+    folder = save_photos(tmp_path / "photos")
     shutil.copyfile(folder / "daisy" / "0.png", folder / "daisy" / "copy.png")
     (folder / "broken.jpg").write_bytes(b"\xff\xd8\xff")
     (folder / "CREDITS.csv").write_text("file,photographer\ndaisy/0.png,Ada\nelsewhere/9.png,Bob\n")

@@ -17,27 +17,18 @@ from captionless.generation.generator import load
 from captionless.training.rehearsal import Rehearse
 from captionless.training.run import train
 from captionless.training.stages import CASCADE_IMAGES, plan_stages, split
-from training_cases import Remembers, StopsAt, same_state
+from training_cases import Remembers, StopsAt, same_state, save_photos
 
 TINY: dict[str, Any] = {"width": 16, "batch": 4, "images": 40, "precision": "float32", "sample_grids": 0}
 BOTH: dict[str, Any] = TINY | {"size": 16, "base_size": 8}
 
 
-@pytest.fixture(autouse=True, scope="module")
-def own_cache(tmp_path_factory: pytest.TempPathFactory) -> Any:
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("CAPTIONLESS_CACHE", str(tmp_path_factory.mktemp("cache")))
-        yield
+pytestmark = pytest.mark.usefixtures("module_cache")
 
 
 @pytest.fixture(scope="module")
 def photos(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("photos")
-    for i, image in enumerate(encoder_factory.pictures(12)):
-        path = folder / ("rose" if i % 2 else "daisy") / f"{i}.png"
-        path.parent.mkdir(exist_ok=True)
-        image.save(path)
-    return folder
+    return save_photos(tmp_path_factory.mktemp("photos"))
 
 
 @pytest.fixture(scope="module")
