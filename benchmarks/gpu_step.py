@@ -17,8 +17,8 @@ from benchmarks.record import RESULTS, measured
 from captionless.config.training import TrainConfig
 from captionless.device import to_device
 from captionless.diffusion.schedules import CosineSchedule
+from captionless.models.capture import EAGER
 from captionless.models.unet import Denoiser, DenoiserConfig
-from captionless.training.capture import EAGER
 from captionless.training.dataset import Examples
 from captionless.training.state import begin_state
 from captionless.training.step import TrainStep

@@ -12,6 +12,7 @@ from hypothesis import settings
 import tiny
 from captionless.checkpoints.model import Model
 from captionless.models.unet import Denoiser
+from recorder import FakeGraph
 
 # The same examples in every run, however slow the machine, and nothing written beside the sources.
 settings.register_profile("captionless", deadline=None, derandomize=True, database=None)
@@ -64,3 +65,19 @@ def run(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Callable[..., int]:
         return int(stop.value.code or 0)
 
     return call
+
+
+@pytest.fixture
+def fake_cuda(monkeypatch: pytest.MonkeyPatch) -> torch.device:
+    """Let the CPU capture and replay functions as if it were a CUDA device."""
+
+    class Stream:
+        def wait_stream(self, other: object) -> None:
+            pass
+
+    monkeypatch.setattr(torch.cuda, "Stream", lambda device: Stream())
+    monkeypatch.setattr(torch.cuda, "current_stream", Stream)
+    monkeypatch.setattr(torch.cuda, "stream", lambda stream: torch.no_grad())
+    monkeypatch.setattr(torch.cuda, "CUDAGraph", FakeGraph)
+    monkeypatch.setattr(torch.cuda, "graph", lambda graph: graph.recorder)
+    return torch.device("cuda")

@@ -12,52 +12,24 @@ from typing import Any
 import pytest
 import torch
 from torch import Tensor
-from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
 import tiny
 from captionless.config.training import TrainConfig
 from captionless.diffusion import schedules
 from captionless.diffusion.schedules import AnySchedule, CosineSchedule, KarrasSchedule, LinearSchedule, SigmoidSchedule
+from captionless.models.capture import EAGER
 from captionless.models.unet import Denoiser
-from captionless.training.capture import EAGER, Captured
 from captionless.training.dataset import Examples
 from captionless.training.state import TrainState, begin_state
 from captionless.training.step import TrainStep
+from recorder import Recorder
 
 CONFIG = TrainConfig(size=8, width=16, batch=8, images=800, precision="float32", warm_up=64, dropout=0.2)
 WAITS = ("_local_scalar_dense", "is_nonzero", "item", "nonzero")
 """Operators that make the host wait for the device."""
 GENERATORS = ("rand", "bernoulli", "normal", "native_dropout", "uniform", "multinomial")
 """Operators that draw from a generator with a state."""
-
-
-class Recorder(TorchDispatchMode):
-    """Remembers each operation with the tensors it read and wrote."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.calls: list[tuple[Any, Any, Any, Any]] = []
-
-    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        out = func(*args, **(kwargs or {}))
-        self.calls.append((func, args, kwargs or {}, out))
-        return out
-
-    @property
-    def names(self) -> list[str]:
-        return [str(func).split(".")[1] for func, *_ in self.calls]
-
-    @torch.no_grad()
-    def replay(self) -> None:
-        """Repeat the operations on the same tensors, and put what each returns where it was put before."""
-        for func, args, kwargs, out in self.calls:
-            if func.is_view:
-                continue  # a view of memory that keeps its place
-            again = func(*args, **kwargs)
-            for old, new in zip(tree_leaves(out), tree_leaves(again), strict=True):
-                if isinstance(old, Tensor) and old is not new:
-                    old.copy_(new)
 
 
 def examples(n: int = 20) -> Examples:
@@ -139,81 +111,6 @@ def test_the_watched_operators_are_noticed() -> None:
         torch.nn.functional.dropout(torch.ones(3), 0.5)
     assert set(recorder.names) & set(WAITS)
     assert len([name for name in recorder.names if name.startswith(GENERATORS)]) >= 3
-
-
-# --- capture ---
-
-
-class FakeGraph:
-    """Stands in for a CUDA graph: captures by recording."""
-
-    def __init__(self) -> None:
-        self.recorder = Recorder()
-
-    def replay(self) -> None:
-        self.recorder.replay()
-
-
-@pytest.fixture
-def fake_cuda(monkeypatch: pytest.MonkeyPatch) -> torch.device:
-    class Stream:
-        def wait_stream(self, other: Any) -> None:
-            pass
-
-    monkeypatch.setattr(torch.cuda, "Stream", lambda device: Stream())
-    monkeypatch.setattr(torch.cuda, "current_stream", Stream)
-    monkeypatch.setattr(torch.cuda, "stream", lambda stream: torch.no_grad())
-    monkeypatch.setattr(torch.cuda, "CUDAGraph", FakeGraph)
-    monkeypatch.setattr(torch.cuda, "graph", lambda graph: graph.recorder)
-    return torch.device("cuda")
-
-
-def test_a_function_is_captured_after_a_few_calls_and_then_replayed(fake_cuda: torch.device) -> None:
-    total = torch.zeros(())
-    calls: list[int] = []
-    said: list[str] = []
-
-    def function() -> None:
-        calls.append(1)
-        total.add_(1)
-
-    captured = Captured(function, fake_cuda, said.append)
-    for _ in range(EAGER):
-        captured()
-    assert (len(calls), float(total)) == (EAGER, EAGER)
-    total.zero_()
-    for _ in range(5):
-        captured()
-    assert len(calls) == EAGER + 1  # only the capture called it again
-    assert float(total) == 5 + 1  # the stand-in computes while it records, unlike CUDA
-    assert said == []
-
-
-def test_a_function_that_cannot_be_captured_is_called_as_it_is_with_a_remark(fake_cuda: torch.device) -> None:
-    calls: list[int] = []
-    said: list[str] = []
-
-    def function() -> None:
-        calls.append(1)
-        if len(calls) == EAGER + 1:
-            raise RuntimeError("operation not permitted when stream is capturing\nmore")
-
-    captured = Captured(function, fake_cuda, said.append)
-    for _ in range(EAGER + 3):
-        captured()
-    assert len(calls) == EAGER + 1 + 3
-    assert said == [
-        "Steps are not captured as a CUDA graph (operation not permitted when stream is capturing). Each is launched "
-        "by Python, which is slower."
-    ]
-
-
-def test_elsewhere_nothing_is_captured() -> None:
-    calls: list[int] = []
-    captured = Captured(lambda: calls.append(1), torch.device("cpu"), print)
-    for _ in range(EAGER + 2):
-        captured()
-    assert calls == [1] * (EAGER + 2)
 
 
 # --- the same loss, however the batch is divided ---

@@ -142,7 +142,10 @@ class GuidedPrediction:
         if self._guided(t) or _factors(active)[-1] != 0:
             conditions.append(self.base)
         k = len(conditions)
-        return torch.cat([xt] * k), t.to(torch.float32).to(xt.device).expand(k * len(xt)), torch.cat(conditions)
+        times = torch.full(
+            (k * len(xt),), float(t), device=xt.device
+        )  # filled, because a copy would wait for the device
+        return torch.cat([xt] * k), times, torch.cat(conditions)
 
     def combine(self, xt: Tensor, t: Tensor, output: Tensor) -> Tensor:
         """Return the predicted ``x0``, in float32, given the network output for ``rows``."""

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 
 import torch
 from PIL import Image
@@ -16,12 +18,14 @@ from captionless.data.arrays import denormalise
 from captionless.device import autocast, exact_convolutions, memory_format, resolve_precision
 from captionless.diffusion import super_resolution
 from captionless.diffusion.guidance import Guidance, GuidedPrediction, WeightedCondition
+from captionless.diffusion.objective import Network
 from captionless.diffusion.reverse import ReverseProcess
 from captionless.diffusion.sampler_run import OnStep, SamplerRun, Step, advance
 from captionless.diffusion.samplers import SAMPLERS
 from captionless.diffusion.schedules import Schedule, add_noise, karras_times, sampling_times, time_at
 from captionless.errors import CaptionlessError
 from captionless.generation.editing import Edit, keep_outside, mask_tensor, photo_tensor
+from captionless.models.capture import captured_network
 from captionless.models.unet import Denoiser
 from captionless.progress import Progress
 
@@ -37,6 +41,11 @@ class Stage:
 
     denoiser: Denoiser
     config: ModelConfig
+
+    @cached_property
+    def network(self) -> Network:
+        """The denoiser, whose calls are replayed as captured graphs on CUDA."""
+        return captured_network(self.denoiser, next(self.denoiser.parameters()).device, warnings.warn)
 
 
 @dataclass(frozen=True)
@@ -157,7 +166,7 @@ def _sample_batch(stages: Sequence[Stage], batch: ImageBatch, on_step: OnStep | 
             low_res = low_res_input(stage, images, batch)
         run = start_stage(stage, batch, low_res)
         while run.images is None:
-            (step,) = advance([run], stage.denoiser)
+            (step,) = advance([run], stage.network)
             if step and on_step:
                 x, x0 = (F.interpolate(each, size=size, mode="nearest") for each in (step.x, step.x0))
                 on_step(Step(before + step.number, step.t, x, x0))

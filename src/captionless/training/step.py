@@ -30,7 +30,7 @@ from captionless.diffusion.super_resolution import low_res_channels, with_low_re
 from captionless.errors import CaptionlessError
 from captionless.models import ema
 from captionless.models.blocks import Dropout
-from captionless.training.capture import Captured
+from captionless.models.capture import Captured
 from captionless.training.dataset import Examples
 from captionless.training.feed import Feed
 from captionless.training.processes import Processes
