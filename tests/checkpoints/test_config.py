@@ -182,6 +182,12 @@ def test_a_config_of_format_1_has_the_cosine_schedule_predicts_v_and_has_no_clas
     assert (config.classes, config.base_size, config.denoiser.tokens) == ((), None, 0)
 
 
+def test_a_config_that_says_nothing_of_crops_has_none(tmp_path: Path, model: Model) -> None:
+    save_config(tmp_path, model.config)
+    edit(tmp_path, lambda values: values["denoiser"].pop("crops"))
+    assert load_config(tmp_path) == model.config
+
+
 def test_the_hash_of_the_whole_shipped_encoder_becomes_that_of_its_image_side(tmp_path: Path, model: Model) -> None:
     save_config(tmp_path, model.config)
     for whole, image in (*IMAGE_SIDES.items(), ("5" * 64, "5" * 64)):

@@ -86,6 +86,7 @@ def test_unknown_names_are_refused_with_those_there_are(name: str) -> None:
     [
         ({"schedule": "linear", "schedule_steps": 1}, "schedule_steps", "Try `schedule_steps=1000`."),
         ({"schedule": "linear", "schedule_steps": MAX_STEPS + 1}, "schedule_steps", "at least 2 and at most 10,000"),
+        ({"crop_probability": 0.8}, "crop_probability", "no effect with `crop=1`"),
         ({"schedule_steps": 150}, "schedule_steps", "no effect with `schedule=cosine`"),
         ({"schedule": "flow", "zero_terminal_snr": True}, "zero_terminal_snr", "no effect with `schedule=flow`"),
         (

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from captionless.errors import CaptionlessError
 from captionless.models.blocks import (
     GROUP,
     CrossAttention,
@@ -52,6 +53,17 @@ def test_time_and_condition_both_change_the_embedding() -> None:
     assert first.shape == (1, 32)
     assert (embedding(t[1:], condition[:1]) - first).abs().max() > 0.01
     assert (embedding(t[:1], condition[1:]) - first).abs().max() > 0.01
+
+
+def test_a_crop_changes_the_embedding_and_the_whole_image_does_not() -> None:
+    embedding = awake(Embedding(8, 32, crops=True))
+    given = (torch.tensor([0.2, 0.2]), unit_vectors(1).repeat(2, 1))
+    plain = embedding(*given)
+    torch.testing.assert_close(embedding(*given, torch.zeros(2, 3)), plain)
+    for number in range(3):
+        assert (embedding(*given, 0.3 * torch.eye(3)[number].repeat(2, 1)) - plain).abs().max() > 0.01
+    with pytest.raises(CaptionlessError, match="Build it with `crops=True`"):
+        Embedding(8, 32)(*given, torch.zeros(2, 3))
 
 
 def test_the_condition_is_scaled_so_that_its_elements_are_about_1() -> None:

@@ -78,6 +78,17 @@ def test_an_input_skip_may_be_added_and_passes_nothing_at_first(width: int) -> N
     torch.testing.assert_close(outputs(large, *inputs(16)), outputs(small, *inputs(16)), atol=1e-11, rtol=0)
 
 
+@pytest.mark.parametrize("width", [16, 48])
+@pytest.mark.parametrize("known", [False, True])
+def test_a_network_may_be_told_of_crops_from_now_on_and_keeps_what_it_knows_of_them(known: bool, width: int) -> None:
+    small = tiny.denoiser(width=16, crops=known)
+    large = expand(small, replace(small.config, crops=True, width=width))
+    xt, t, condition = inputs()
+    crop = random(2, 3)
+    told = (xt, t, condition, crop) if known else (xt, t, condition)
+    torch.testing.assert_close(outputs(large, xt, t, condition, crop), outputs(small, *told), atol=1e-11, rtol=0)
+
+
 def test_an_input_skip_is_not_taken_away() -> None:
     small = tiny.denoiser(input_skip=True)
     with pytest.raises(CaptionlessError, match="cannot be expanded"):

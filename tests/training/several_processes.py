@@ -23,7 +23,7 @@ from captionless.training.loop import Callback, loop
 from captionless.training.processes import Processes
 from captionless.training.state import TrainState, begin_state, restore_state, save_state
 
-CONFIG = TrainConfig(size=8, width=16, batch=8, images=8 * 20, precision="float32", warm_up=64, dropout=0.2)
+CONFIG = TrainConfig(size=8, width=16, batch=8, images=8 * 20, precision="float32", warm_up=64, dropout=0.2, crop=0.6)
 
 
 class Losses(Callback):
@@ -41,11 +41,11 @@ def main(folder: Path, images: int) -> None:
     torch.set_num_threads(1)
     processes, losses = Processes(Accelerator(cpu=True)), Losses()
     torch.manual_seed(0)
-    network = Denoiser(replace(tiny.SHAPE, dropout=CONFIG.dropout)).train()
+    network = Denoiser(replace(tiny.SHAPE, dropout=CONFIG.dropout, crops=True)).train()
     state = begin_state(network, CONFIG.replace(images=images), CosineSchedule())
     if (folder / STATE).is_file():
         restore_state(folder, state)
-    pixels = (256 * tiny.uniform(20, 3, 8, 8)).byte()
+    pixels = (256 * tiny.uniform(20, 3, 12, 12)).byte()
     loop(state, Examples(pixels, tiny.unit_vectors(20)), [losses], processes)
     if processes.index == 0:
         save_state(folder, state)

@@ -32,21 +32,22 @@ GENERATORS = ("rand", "bernoulli", "normal", "native_dropout", "uniform", "multi
 """Operators that draw from a generator with a state."""
 
 
-def examples(n: int = 20) -> Examples:
-    pixels = (256 * tiny.uniform(n, 3, 8, 8)).byte()
-    return Examples(pixels, tiny.unit_vectors(n), low_res=pixels[..., ::2, ::2])
+def examples(n: int = 20, crop: bool = False) -> Examples:
+    pixels = (256 * tiny.uniform(n, 3, 12, 12)).byte() if crop else (256 * tiny.uniform(n, 3, 8, 8)).byte()
+    return Examples(pixels, tiny.unit_vectors(n), low_res=pixels[..., :8:2, :8:2])
 
 
 def fresh(config: TrainConfig, schedule: AnySchedule | None = None, **shape: Any) -> TrainState:
     torch.manual_seed(0)
-    network = Denoiser(replace(tiny.SHAPE, dropout=config.dropout, low_res_channels=4, **shape)).train()
+    shape |= {"dropout": config.dropout, "low_res_channels": 4, "crops": config.crop < 1}
+    network = Denoiser(replace(tiny.SHAPE, **shape)).train()
     return begin_state(network.to(memory_format=torch.channels_last), config, schedule or CosineSchedule())  # type: ignore[call-overload]
 
 
 CHANGES = [
     {},
     {"accumulate": 3},
-    {"checkpoint_activations": True},
+    {"checkpoint_activations": True, "crop": 0.6},
     {"mask": "element", "weighting": "log-normal", "prediction": "eps"},
 ]
 
@@ -55,7 +56,7 @@ CHANGES = [
 def test_replayed_operations_train_exactly_as_steps_do(changes: dict[str, Any]) -> None:
     config = CONFIG.replace(**changes)
     ours, theirs = fresh(config), fresh(config)
-    step, other = TrainStep(ours, examples()), TrainStep(theirs, examples())
+    step, other = (TrainStep(state, examples(crop=config.crop < 1)) for state in (ours, theirs))
     for _ in range(EAGER):
         step()
         other()
@@ -90,7 +91,8 @@ def test_a_step_neither_waits_for_the_device_nor_draws_from_a_generator_nor_need
 ) -> None:
     """MPS has no float64; schedules use it elsewhere."""
     monkeypatch.setattr(schedules, "_wide", Tensor.float)
-    step = TrainStep(fresh(CONFIG.replace(**changes), schedule, tokens=2, input_skip=True), examples())
+    state = fresh(CONFIG.replace(**changes), schedule, tokens=2, input_skip=True)
+    step = TrainStep(state, examples(crop="crop" in changes))
     step()
     recorder = Recorder()
     with recorder:

@@ -47,3 +47,14 @@ def test_the_inputs_are_the_images_at_the_positions_in_tensors_that_keep_their_p
         if feed.low_res is not None:
             assert torch.equal(feed.low_res, pixels[index][..., ::2, ::2])
     assert places == (feed.pixels.data_ptr(), feed.conditions.data_ptr())
+
+
+def test_where_crops_are_cut_the_larger_images_are_fed_instead_of_both_sizes() -> None:
+    source = (256 * tiny.uniform(10, 3, 12, 12)).byte()
+    examples = Examples(source[..., :8, :8], tiny.unit_vectors(10), low_res=source[..., :4, :4], source=source)
+    feed = Feed(examples, 6, torch.device("cpu"))
+    feed.load(range(6), seed=0)
+    index = batch_indices(10, range(6), 0)
+    assert torch.equal(feed.pixels, source[index])
+    assert torch.equal(feed.conditions, examples.conditions[index])
+    assert feed.low_res is None

@@ -58,7 +58,7 @@ def data(n: int = 5) -> Examples:
 
 def fresh(config: TrainConfig = CONFIG, seed: int = 0, schedule: AnySchedule = SCHEDULE) -> TrainState:
     torch.manual_seed(seed)
-    network = Denoiser(replace(tiny.SHAPE, dropout=config.dropout)).train()
+    network = Denoiser(replace(tiny.SHAPE, dropout=config.dropout, crops=config.crop < 1)).train()
     return begin_state(network.to(memory_format=torch.channels_last), config, schedule)  # type: ignore[call-overload]
 
 
@@ -95,6 +95,7 @@ def everything(state: TrainState) -> dict[str, torch.Tensor]:
     [
         {},
         {"dropout": 0.3},
+        {"crop": 0.6, "crop_probability": 0.9},
         {"condition_cosine": 0.8, "flip": False},
         {"prediction": "eps", "weighting": "log-normal", "mask": "element"},
     ],

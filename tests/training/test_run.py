@@ -213,6 +213,25 @@ def test_starting_from_a_model_takes_its_weights_and_encoder_and_may_grow(
     torch.testing.assert_close(stem, small.denoiser.state_dict()["stem.weight"], atol=1e-4, rtol=1e-3)
 
 
+def test_crops_may_begin_and_end_with_a_new_run_and_a_resumed_one_keeps_them(
+    photos: Path, encoder: Path, tmp_path: Path
+) -> None:
+    plain = train(photos, tmp_path / "plain", encoder=str(encoder), **TINY)
+    begun = train(photos, tmp_path / "begun", start_from=plain, crop=0.6, **TINY)
+    whole = train(photos, tmp_path / "whole", start_from=begun, **TINY)
+    assert [load_config(one).denoiser.crops for one in (plain, begun, whole)] == [False, True, True]
+    layer = "embedding.crop.weight"
+    told = load_model(begun).denoiser.state_dict()[layer]
+    assert told.any(0).all()  # of size and both places
+    assert torch.equal(load_model(whole).denoiser.state_dict()[layer], told)  # nobody was told of crops
+    (image,) = Generator(load_model(begun)).generate(["a daisy"], sampling=SamplingConfig(steps=2))
+    assert image.image.size == (8, 8)
+    with pytest.raises(CaptionlessError, match=r"`crop=0\.7` conflicts"):
+        train(photos, begun, resume=True, crop=0.7)
+    longer = train(photos, begun, resume=True, images=48)
+    assert load_config(longer).training.settings["crop"] == 0.6
+
+
 def test_a_size_that_does_not_divide_is_refused_with_one_that_does(photos: Path, encoder: Path, tmp_path: Path) -> None:
     with pytest.raises(CaptionlessError, match=r"multiple of 4, not 10\. Try `size=8`"):
         train(photos, tmp_path / "model", encoder=str(encoder), **(TINY | {"size": 10}))

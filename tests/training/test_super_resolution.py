@@ -100,6 +100,13 @@ def test_it_is_trained_most_where_detail_is_made_unless_told_otherwise(
     assert weighting(train(photos, tmp_path / "from", start_from=even, enlarge=small, **given)) == "log-normal"
 
 
+def test_it_may_be_trained_on_crops(photos: Path, small: Path, tmp_path: Path) -> None:
+    cropped = load_model(train(photos, tmp_path / "cropped", enlarge=small, crop=0.7, **LARGE))
+    assert cropped.denoiser.state_dict()["embedding.crop.weight"].any(0).all()
+    (image,) = Generator(cropped).generate(["a daisy"], sampling=SamplingConfig(steps=2))
+    assert image.image.size == (16, 16)
+
+
 @pytest.mark.parametrize("by_class", [False, True])
 @pytest.mark.slow
 def test_it_learns_from_small_images_as_the_small_model_was_shown_them(

@@ -47,6 +47,8 @@ class TrainKeywords(TypedDict, total=False):
     mask: Literal["vector", "element"]
     condition_cosine: float
     dropout: float
+    crop: float
+    crop_probability: float
     augmentation_noise: float
     prediction: Literal["v", "eps", "x0", "flow"]
     schedule: Literal["cosine", "linear", "sigmoid", "karras", "flow"]

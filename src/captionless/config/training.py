@@ -132,6 +132,17 @@ class TrainConfig(Config):
         lt=1,
         example=0.1,
     )
+    crop: float = setting(
+        1.0,
+        "Smallest share of an image's side that a random crop shows; 1 trains on whole images only. The network is "
+        "told what it sees, so it generates whole images. May help with small datasets.",
+        gt=0,
+        le=1,
+        example=0.6,
+    )
+    crop_probability: float = setting(
+        0.5, "Probability of cropping an image, if `crop` is less than 1.", gt=0, le=1, example=0.8
+    )
     augmentation_noise: float = setting(
         0.3,
         "Maximum standard deviation of the noise added to the low-resolution input of a super-resolution stage.",
@@ -219,6 +230,16 @@ class TrainConfig(Config):
             raise ValueError(
                 "`zero_terminal_snr` makes the first xt pure noise, from which a prediction of the noise (eps) cannot "
                 "recover x0. Choose `prediction=v`."
+            )
+        return value
+
+    @field_validator("crop_probability")
+    @classmethod
+    def _check_crop(cls, value: float, info: ValidationInfo) -> float:
+        if info.data.get("crop") == 1 and value != cls.model_fields["crop_probability"].default:
+            raise ValueError(
+                "`crop_probability` has no effect with `crop=1`. Leave it out, or choose a smaller `crop`, such as "
+                "`crop=0.6`."
             )
         return value
 

@@ -10,6 +10,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from captionless.errors import CaptionlessError
+
 GROUP = 16
 """Channels per normalisation group. The group size is fixed, rather than the number of groups, so that a network can be
 widened without changing the statistics of its existing groups."""
@@ -211,8 +213,15 @@ class InputSkip(nn.Module):
         return out
 
 
+CROP_SCALE = 4.0
+"""Brings the numbers that describe a crop to a magnitude of about 1, so that a layer from zero learns them quickly."""
+
+
 class Embedding(nn.Module):
-    """Embed time and condition into one vector, which conditions all blocks."""
+    """Embed time and condition into one vector, which conditions all blocks.
+
+    With ``crops``, the embedding may also be told which part of an image the network sees; this adds nothing at first.
+    """
 
     def __init__(
         self,
@@ -220,6 +229,7 @@ class Embedding(nn.Module):
         width: int,
         embed_time: Callable[[Tensor], Tensor] = sinusoidal_embedding,
         activation: Callable[[Tensor], Tensor] = F.silu,
+        crops: bool = False,
     ) -> None:
         super().__init__()
         self.condition_width = condition_width
@@ -230,11 +240,22 @@ class Embedding(nn.Module):
         self.condition = nn.Linear(condition_width, width)
         self.condition_mix = nn.Linear(width, width)
         self.mix = nn.Linear(width, width)
+        self.crop = nn.Linear(3, width, bias=False) if crops else None
+        if self.crop is not None:
+            nn.init.zeros_(self.crop.weight)
 
-    def forward(self, t: Tensor, condition: Tensor) -> Tensor:
-        """Map times (n,) and conditions (n, condition_width) to (n, width)."""
+    def forward(self, t: Tensor, condition: Tensor, crop: Tensor | None = None) -> Tensor:
+        """Map times (n,), conditions (n, condition_width) and crops (n, 3), None for whole images, to (n, width).
+
+        Raises:
+            CaptionlessError: there are crops, but the embedding was built without.
+        """
         h = self.time(self.embed_time(t).to(condition.dtype))
         h = h + self.condition_mix(self.activation(self.condition(scale_condition(condition))))
+        if crop is not None:
+            if self.crop is None:
+                raise CaptionlessError("this denoiser cannot be told of crops. Build it with `crops=True`.")
+            h = h + self.crop(CROP_SCALE * crop)
         out: Tensor = self.activation(self.mix(self.activation(h)))
         return out
 

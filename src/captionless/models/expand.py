@@ -24,7 +24,7 @@ def expand(small: Denoiser, config: DenoiserConfig) -> Denoiser:
     - Larger patch: the stem averages over the finer pixels, and the head repeats its output over them. The network is
       initially equivalent to the small one applied to downsampled images. Downsampling reduces the noise, which a
       shifted schedule compensates for (``CosineSchedule.shift``).
-    - Tokens and input skip: they initially contribute 0 to the output.
+    - Tokens, input skip and crops: they initially contribute 0 to the output.
     - Different condition width: the layers that read the condition are re-initialised.
 
     Raises:
@@ -50,7 +50,7 @@ def expand(small: Denoiser, config: DenoiserConfig) -> Denoiser:
 
 def check_expansion(old: DenoiserConfig, new: DenoiserConfig) -> None:
     """Raise unless a denoiser with architecture ``old`` can be expanded to ``new``."""
-    addable = [name for name in ("tokens", "input_skip") if not getattr(old, name)]
+    addable = [name for name in ("tokens", "input_skip", "crops") if not getattr(old, name)]
     may_change = ("width", "multipliers", "patch", "condition_width", "dropout", *addable)
     same = new == replace(old, **{name: getattr(new, name) for name in may_change})
     same = same and len(new.levels) == len(old.levels)

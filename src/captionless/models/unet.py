@@ -59,6 +59,7 @@ class DenoiserConfig:
         time_features: number of sinusoidal features of the time; even.
         input_skip: add a linear skip connection from input to output; see ``InputSkip``.
         low_res_channels: number of channels concatenated to the noisy image in a super-resolution stage.
+        crops: add a layer that tells the network which part of an image it sees.
 
     Raises:
         CaptionlessError: a value is invalid.
@@ -77,6 +78,7 @@ class DenoiserConfig:
     time_features: int = 128
     input_skip: bool = False
     low_res_channels: int = 0
+    crops: bool = False
 
     def __post_init__(self) -> None:
         one_of("activation", self.activation, tuple(ACTIVATIONS))
@@ -138,7 +140,7 @@ class Denoiser(nn.Module):
         pixels, low_res = config.channels * config.patch**2, config.low_res_channels * config.patch**2
         width = 4 * config.width
         embed_time = parts.embed_time or partial(sinusoidal_embedding, frequencies=config.time_features // 2)
-        self.embedding = Embedding(config.condition_width, width, embed_time, self.activation)
+        self.embedding = Embedding(config.condition_width, width, embed_time, self.activation, config.crops)
         self.stem = nn.Conv2d(pixels + low_res, levels[0], 3, padding=1)
         self.down = nn.ModuleList(_level(config, parts, i) for i in range(len(levels)))
         self.downsample = nn.ModuleList(parts.down(a, b) for a, b in itertools.pairwise(levels))
@@ -153,15 +155,17 @@ class Denoiser(nn.Module):
         self.input_skip = InputSkip(pixels + low_res, width, pixels) if config.input_skip else None
         self.checkpoint_activations = False  # recompute each block's activations in the backward pass, to save memory
 
-    def forward(self, xt: Tensor, t: Tensor, condition: Tensor) -> Tensor:
+    def forward(self, xt: Tensor, t: Tensor, condition: Tensor, crop: Tensor | None = None) -> Tensor:
         """Return the prediction, (n, channels, size, size).
 
         Args:
             xt: noisy images, (n, channels + low_res_channels, size, size).
             t: times in [0, 1], (n,).
             condition: condition vectors (unit vectors, or zeros for the null condition), (n, condition_width).
+            crop: which part of an image is seen, (n, 3): the logarithm of its side, and how far its centre lies right
+                of and below that of the image, whose side is 1; None for whole images. Needs ``DenoiserConfig.crops``.
         """
-        embedding = self.embedding(t, condition)
+        embedding = self.embedding(t, condition, crop)
         tokens = None
         if self.tokens is not None:
             # (n, width, k) before the transpose, so that widening the network appends rows.

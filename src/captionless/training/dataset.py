@@ -26,6 +26,7 @@ from captionless.encoders.embeddings import EmbeddedImages, embed
 from captionless.encoders.vector_csv import match_vectors, read_vectors
 from captionless.errors import CaptionlessError, shorten
 from captionless.progress import Progress
+from captionless.training.crops import source_size
 from captionless.training.start import cannot_resume
 
 if TYPE_CHECKING:
@@ -44,12 +45,13 @@ class Examples:
     names: tuple[str, ...] = ()  # paths relative to the folder
     digests: tuple[str, ...] = ()  # content hashes
     low_res: Tensor | None = None  # ``pixels`` at the base model's size, for a super-resolution stage
+    source: Tensor | None = None  # ``pixels`` at ``source_size``, if crops are cut from them
 
     def reordered(self, order: Sequence[int]) -> Examples:
         """Return the images in another order."""
         names, digests = (tuple(values[i] for i in order) for values in (self.names, self.digests))
-        low_res = None if self.low_res is None else self.low_res[order]
-        return Examples(self.pixels[order], self.conditions[order], names, digests, low_res)
+        low_res, source = (None if images is None else images[order] for images in (self.low_res, self.source))
+        return Examples(self.pixels[order], self.conditions[order], names, digests, low_res, source)
 
 
 @dataclass(frozen=True)
@@ -163,14 +165,17 @@ def split_dataset(found: ImageArrays, conditions: Vectors, plan: TrainPlan) -> t
     """Return the training and held-out images; only the first of identical images is kept."""
     aside = [i for i in found.unique if is_held_out(found.digests[i], plan.config.hold_out)]
     train = sorted(set(found.unique) - set(aside))
-    return _take(found, conditions, train, plan.sizes), _take(found, conditions, aside, plan.sizes[:1])
+    examples = _take(found, conditions, train, plan.sizes)
+    if plan.config.crop < 1:
+        examples = replace(examples, source=_images(found, source_size(plan.config.size), train))
+    return examples, _take(found, conditions, aside, plan.sizes[:1])
 
 
 def _take(found: ImageArrays, conditions: Vectors, index: Sequence[int], sizes: Sequence[int]) -> Examples:
     names, digests = found.names, found.digests
     # A slice of all vectors, the usual case, avoids a copy.
     where = slice(None) if len(index) == len(names) else np.asarray(index, dtype=np.int64)
-    pixels, *low_res = (torch.from_numpy(found.array(size, index)).permute(0, 3, 1, 2) for size in sizes)
+    pixels, *low_res = (_images(found, size, index) for size in sizes)
     return Examples(
         pixels,
         torch.from_numpy(conditions[where]),
@@ -178,6 +183,10 @@ def _take(found: ImageArrays, conditions: Vectors, index: Sequence[int], sizes: 
         tuple(digests[i] for i in index),
         low_res[0] if low_res else None,
     )
+
+
+def _images(found: ImageArrays, size: int, index: Sequence[int]) -> Tensor:
+    return torch.from_numpy(found.array(size, index)).permute(0, 3, 1, 2)
 
 
 def report_dataset_images(

@@ -39,13 +39,14 @@ class Feed:
         device: the device of the network.
 
     Attributes:
-        pixels: uint8 (count, channels, size, size).
+        pixels: uint8 (count, channels, size, size), larger where crops are to be cut from them.
         conditions: float32 (count, d).
-        low_res: the images at the base model's size, for a super-resolution stage, else None.
+        low_res: the images at the base model's size, for a super-resolution stage without crops, else None.
     """
 
     def __init__(self, examples: Examples, count: int, device: torch.device) -> None:
-        tensors = [one for one in (examples.pixels, examples.conditions, examples.low_res) if one is not None]
+        images = (examples.pixels, examples.low_res) if examples.source is None else (examples.source, None)
+        tensors = [one for one in (images[0], examples.conditions, images[1]) if one is not None]
         self._n, self._device = len(examples.pixels), device
         self._sources = [one.to(device) for one in tensors] if _fits(tensors, device) else tensors
         self._inputs = [torch.empty_like(one[:1].expand(count, *one.shape[1:]), device=device) for one in tensors]

@@ -35,6 +35,7 @@ def network_config(start: Start, config: TrainConfig, condition_width: int) -> D
         condition_width=condition_width,
         tokens=config.tokens,
         input_skip=shape.input_skip or config.network != "course",
+        crops=shape.crops or config.crop < 1,
         **{name: value for name, value in given.items() if value is not None},
     )
     levels = len(new.multipliers)

@@ -16,6 +16,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from captionless.config.training import TrainConfig
 from captionless.device import to_device
 from captionless.models.unet import Denoiser, DenoiserConfig
+from captionless.training.crops import source_size
 from captionless.training.dataset import Examples
 from captionless.training.loop import LOSS_EVERY, Callback, StopTraining, loop
 from captionless.training.network import initial_schedule, network_config
@@ -80,7 +81,9 @@ def _random_images(start: Start, config: TrainConfig, shape: DenoiserConfig) -> 
 
     conditions = torch.nn.functional.normalize(torch.randn(256, shape.condition_width, generator=generator), dim=1)
     examples = Examples(images(config.size), conditions)
-    return replace(examples, low_res=images(start.base_config.size)) if start.base_config else examples
+    if start.base_config:
+        examples = replace(examples, low_res=images(start.base_config.size))
+    return replace(examples, source=images(source_size(config.size))) if config.crop < 1 else examples
 
 
 class _Stopwatch(Callback):

@@ -18,7 +18,6 @@ from captionless.config.training import TrainConfig
 from captionless.data.arrays import normalise
 from captionless.device import autocast, memory_format, resolve_precision
 from captionless.diffusion.objective import (
-    Network,
     denoising_loss,
     drop_condition,
     mask_condition,
@@ -31,6 +30,7 @@ from captionless.errors import CaptionlessError
 from captionless.models import ema
 from captionless.models.blocks import Dropout
 from captionless.models.capture import Captured
+from captionless.training.crops import cut, mirrored, random_crops, with_crops
 from captionless.training.dataset import Examples
 from captionless.training.feed import Feed
 from captionless.training.processes import Processes
@@ -45,14 +45,17 @@ class Batch:
     x0: Tensor  # in [-1, 1], (n, channels, size, size)
     condition: Tensor  # (n, d)
     low_res: Tensor | None = None  # x0 at the base model's size, for a super-resolution stage
+    crops: Tensor | None = None  # the part of each image that x0 shows, (n, 3); see ``random_crops``
 
 
-def step_loss(network: Network, schedule: Schedule, batch: Batch, config: TrainConfig, stream: Stream) -> Tensor:
+def step_loss(
+    network: Callable[..., Tensor], schedule: Schedule, batch: Batch, config: TrainConfig, stream: Stream
+) -> Tensor:
     """Return the mean loss of a batch; flips, times, noise and dropped conditions are drawn from ``stream``.
 
     Times are stratified over the ``config.batch`` images of the whole step, of which these may be a part.
     """
-    x0, condition, low_res = batch.x0, batch.condition, batch.low_res
+    x0, condition, low_res, crops = batch.x0, batch.condition, batch.low_res, batch.crops
     elementwise = config.mask == "element"
     # One call of the generator draws everything; it works in blocks of four words.
     sizes = [
@@ -67,9 +70,12 @@ def step_loss(network: Network, schedule: Schedule, batch: Batch, config: TrainC
     flipped, share, dropped, level = uniform(scalars).unbind(1)
 
     if config.flip:
-        mirrored = (flipped < 0.5).reshape(-1, 1, 1, 1)
-        x0 = torch.where(mirrored, x0.flip(3), x0)
-        low_res = None if low_res is None else torch.where(mirrored, low_res.flip(3), low_res)
+        flip = (flipped < 0.5).reshape(-1, 1, 1, 1)
+        x0 = torch.where(flip, x0.flip(3), x0)
+        low_res = None if low_res is None else torch.where(flip, low_res.flip(3), low_res)
+        crops = None if crops is None else mirrored(crops, flip.flatten())
+    if crops is not None:
+        network = with_crops(network, crops)
     stratum = stream.positions % config.batch
     t = quantile_times(schedule, (stratum + share) / config.batch, config.weighting)
     if config.condition_cosine < 1:
@@ -120,6 +126,7 @@ class TrainStep:
         self.part = self.processes.part(config.batch)
         check_parts(config, self.processes.number)
         self.feed = Feed(examples, len(self.part), device)
+        self.base_size = 0 if examples.low_res is None else examples.low_res.shape[3]
         self.position = torch.zeros((), dtype=torch.int64, device=device)  # of the step's first image
         self.keep = torch.zeros((), device=device)  # decay of the average
         self.loss = torch.zeros((), device=device)  # of the step
@@ -156,19 +163,26 @@ class TrainStep:
         self.loss.zero_()
         for number in range(config.accumulate):
             rows = slice(number * count // config.accumulate, (number + 1) * count // config.accumulate)
-            with autocast(self.precision, self.position.device):
-                loss = self._micro_batch_loss(rows) * ((rows.stop - rows.start) / config.batch)
+            loss = self._micro_batch_loss(rows) * ((rows.stop - rows.start) / config.batch)
             torch.autograd.backward(loss)
             self.loss.add_(loss.detach())
 
     def _micro_batch_loss(self, rows: slice) -> Tensor:
-        feed, state = self.feed, self.state
-        stream = Stream(state.config.seed, self.position + self.offsets[rows])
+        state, stream = self.state, Stream(self.state.config.seed, self.position + self.offsets[rows])
         for number, dropout in enumerate(self.dropouts, start=1):
             dropout.draw = partial(stream.bytes, purpose=number)
-        low_res = None if feed.low_res is None else normalise(feed.low_res[rows])
-        batch = Batch(normalise(feed.pixels[rows]), feed.conditions[rows], low_res)
-        return step_loss(state.network, state.schedule, batch, state.config, stream)
+        batch = self._batch(rows, stream)
+        with autocast(self.precision, self.position.device):
+            return step_loss(state.network, state.schedule, batch, state.config, stream)
+
+    def _batch(self, rows: slice, stream: Stream) -> Batch:
+        feed, config = self.feed, self.state.config
+        images, condition = normalise(feed.pixels[rows]), feed.conditions[rows]
+        if config.crop < 1:
+            crops = random_crops(stream, config)
+            low_res = cut(images, crops, self.base_size) if self.base_size else None
+            return Batch(cut(images, crops, config.size), condition, low_res, crops)
+        return Batch(images, condition, None if feed.low_res is None else normalise(feed.low_res[rows]))
 
     def _exchange(self) -> None:
         gradients = [weight.grad for weight in self.weights if weight.grad is not None]
