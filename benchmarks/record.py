@@ -12,6 +12,7 @@ import json
 import os
 import platform
 import resource
+import shutil
 import subprocess
 import sys
 import time
@@ -151,6 +152,8 @@ def run(command: Sequence[str], log: Path, **environ: str) -> Usage:
 
 def commit() -> str:
     """Return the commit of the checkout, with ``+`` if files other than results differ; empty outside a checkout."""
+    if not shutil.which("git"):
+        return ""
     found = subprocess.run(["git", "rev-parse", "HEAD"], cwd=ROOT, capture_output=True, text=True, check=False)
     compare = ["git", "diff", "--quiet", "HEAD", "--", ".", ":!benchmarks/results"]
     changed = subprocess.run(compare, cwd=ROOT, capture_output=True, check=False)

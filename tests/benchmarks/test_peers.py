@@ -9,15 +9,16 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from benchmarks.gpu_step import SHAPE
 from benchmarks.peers import diffusers_unconditional, peer
 from benchmarks.peers.denoising_diffusion import CenterCrop, Compose, RandomHorizontalFlip, Resize, ToTensor
 from benchmarks.peers.peer import Meter, Request, count, read_square, to_uint8
 from benchmarks.record import run
 from PIL import Image
 
-from benchmarks import cases
+from benchmarks import cases, gpu_peers
 from captionless.models.presets import default_patch
-from captionless.models.unet import Denoiser, DenoiserConfig
+from captionless.models.unet import Denoiser, DenoiserConfig, parameter_count, weight_count
 
 
 def our_counts(size: int, patch: int) -> dict[str, int]:
@@ -37,6 +38,12 @@ def test_a_table_compares_what_its_heading_says(size: int) -> None:
     theirs = diffusers_counts(size)
     assert theirs["weights"] == pytest.approx(our_counts(size, default_patch(size))["weights"], rel=0.15)
     assert theirs["flops"] == pytest.approx(our_counts(size, patch=2)["flops"], rel=0.15)
+
+
+def test_on_a_gpu_too_diffusers_has_about_our_weights() -> None:
+    with torch.device("meta"):
+        theirs = diffusers_unconditional.network(gpu_peers.SIZE, gpu_peers.CHANNELS, gpu_peers.GROUPS)
+    assert weight_count(SHAPE) * 0.9 < parameter_count(theirs) <= weight_count(SHAPE)
 
 
 def test_flops_count_a_multiply_add_as_two_and_training_about_three_times_as_much() -> None:

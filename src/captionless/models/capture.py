@@ -63,12 +63,12 @@ class Captured:
 def captured_network(
     network: Callable[..., Tensor], device: torch.device, say: Callable[[str], None]
 ) -> Callable[..., Tensor]:
-    """Return a function that calls a network without gradients; on CUDA, it replays one graph for each shape of inputs.
+    """Return a function that calls a network without gradients; on CUDA, it replays a graph for each shape of inputs.
 
     It keeps the last ``GRAPHS`` graphs. The weights must keep their place; their values may change.
 
     Args:
-        network: a function of float32 tensors on ``device``.
+        network: a function of dense float32 tensors on ``device``.
         device: the device it works on.
         say: receives a remark if the network cannot be captured.
     """
@@ -78,7 +78,7 @@ def captured_network(
 
     @torch.inference_mode()
     def call(*inputs: Tensor) -> Tensor:
-        return calls(torch.is_autocast_enabled("cuda"), *(one.shape for one in inputs))(*inputs)
+        return calls(torch.is_autocast_enabled("cuda"), *((one.shape, one.stride()) for one in inputs))(*inputs)
 
     return call
 
@@ -88,10 +88,10 @@ def _captured_call(
     device: torch.device,
     say: Callable[[str], None],
     autocast: bool,
-    *shapes: torch.Size,
+    *layouts: tuple[torch.Size, tuple[int, ...]],
 ) -> Callable[..., Tensor]:
-    """Return a function that calls a network with inputs of fixed shapes, and is captured after a few calls."""
-    inputs = [torch.zeros(shape, device=device) for shape in shapes]
+    """Return a function that calls a network with inputs of fixed shapes and strides, captured after a few calls."""
+    inputs = [torch.empty_strided(*layout, device=device) for layout in layouts]
     outputs: list[Tensor] = []
 
     def function() -> None:
