@@ -86,7 +86,7 @@ def prepare(name: str, folder: Path, encoder: Encoder, asked: argparse.Namespace
     settings = {"size": asked.size, "minutes": asked.minutes, "hold_out": HELD_OUT, **bound}
     captionless.train(folder, model, resume=True, **settings)
     generator = captionless.load(model, encoder)
-    data = load_evaluation_data(folder, generator, progress)
+    data = load_evaluation_data(folder, generator, generator.model.config.size, progress)
     judge = train_reference(data.everything, progress, config=JUDGE)
     pattern = PUBLIC[name].prompt if not asked.folders else "a photo of {}"
     return Subject(name, tuple(prompt_about(kind, pattern) for kind in judge.classes), data, generator, judge)

@@ -18,11 +18,12 @@ from captionless.checkpoints.config import CONFIG, base_folder, load_config
 from captionless.checkpoints.image_list import read_image_list
 from captionless.checkpoints.model import WEIGHTS, copy_model, load_model
 from captionless.checkpoints.tensors import read_tensors
+from captionless.config.evaluation import EvaluationConfig
 from captionless.config.sampling import SamplingConfig
 from captionless.errors import CaptionlessError
 from captionless.evaluation.data import load_evaluation_data
 from captionless.evaluation.lineage import lineage, seen_digests, training_images
-from captionless.evaluation.run import load_for_size
+from captionless.evaluation.one_model import EvaluationPlan
 from captionless.generation.generator import Generator, load
 from captionless.models.unet import Denoiser
 from captionless.progress import Silent
@@ -81,10 +82,14 @@ def test_the_size_of_the_base_model_stops_before_the_super_resolution_stage(larg
 
 
 def test_the_base_model_alone_is_evaluated_on_images_of_its_own_size(large: Path) -> None:
-    half = load_for_size(large, None, 8)
-    assert [stage.config.size for stage in half.stages] == [half.model.config.size] == [8]
-    assert half.model.name == str(large)
-    assert load_for_size(large, None, None).model.config.size == 16
+    def plan(quick: bool, size: int | None) -> EvaluationPlan:
+        return EvaluationPlan((), "", None, SamplingConfig(size=size), EvaluationConfig(quick=quick), Silent())
+
+    generator = load(large)
+    assert plan(False, None).sampling_for(generator).size == 16
+    assert plan(False, 8).sampling_for(generator).size == plan(True, None).sampling_for(generator).size == 8
+    with pytest.raises(CaptionlessError, match="images of 8 or 16 pixels, not 32"):
+        plan(True, 32).sampling_for(generator)
 
 
 def test_it_is_trained_most_where_detail_is_made_unless_told_otherwise(
@@ -175,7 +180,7 @@ def test_copies_are_looked_for_among_what_either_of_the_two_was_trained_on(
     """It is the small model that decides what a picture shows, and remembers it."""
     out = train(photos / "daisy", tmp_path / "model", enlarge=small, **{**LARGE, "images": 1})
     assert set(training_images(out)) == {digest for folder in (out, small) for _, digest, _ in read_image_list(folder)}
-    data = load_evaluation_data(photos / "daisy", load(out), Silent())
+    data = load_evaluation_data(photos / "daisy", load(out), 16, Silent())
     assert (data.found, data.trained_on) == (6, 12)
 
 

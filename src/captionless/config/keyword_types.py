@@ -96,6 +96,7 @@ class EvaluationKeywords(TypedDict, total=False):
 
     samples: int
     seed: int
+    quick: bool
     passing: float | Literal["ceiling"] | None
     training_samples: int
     compared: int

@@ -26,8 +26,9 @@ from captionless.files import atomic_write
 
 LIMIT_GB = 20.0
 """Default of ``$CAPTIONLESS_CACHE_GB``, the size in 10^9 bytes above which cached images are removed."""
-IMAGES, ARRAYS, FILES = "images-1", "arrays-1", "files-1"
-"""Sub-folders: decoded images, arrays made from them, and what is known about files. Vectors have their own."""
+IMAGES, ARRAYS, FILES, SAMPLES = "images-1", "arrays-1", "files-1", "samples-1"
+"""Sub-folders: decoded images, arrays made from them, what is known about files, and images that evaluations sampled.
+Vectors have their own."""
 _STARTED = time.time()
 
 
@@ -75,7 +76,7 @@ def touch(path: Path) -> None:
 
 
 def trim_cache(cache: Path) -> None:
-    """Remove the least recently used images and arrays of the cache while they exceed the size limit.
+    """Remove the least recently used images, samples and arrays of the cache while they exceed the size limit.
 
     Files that this process has used stay, and so do vectors and all files that this library did not name.
 
@@ -90,7 +91,8 @@ def trim_cache(cache: Path) -> None:
             f"the environment variable CAPTIONLESS_CACHE_GB must be a number of gigabytes, not {text}. Try 20."
         ) from None
     found = []
-    for path in (*(cache / IMAGES).glob("*/part-*.safetensors"), *(cache / ARRAYS).glob("*.array")):
+    parts = (path for name in (IMAGES, SAMPLES) for path in (cache / name).glob("*/part-*.safetensors"))
+    for path in (*parts, *(cache / ARRAYS).glob("*.array")):
         try:
             status = path.stat()
         except OSError:  # removed by another process

@@ -14,9 +14,10 @@ from captionless.config.sampling import SamplingConfig
 from captionless.encoders.features import Features
 from captionless.evaluation.classifier import ReferenceClassifier
 from captionless.evaluation.data import EvaluationData, ImageSet
+from captionless.evaluation.samples import sample_kept
 from captionless.generation.generator import Generator
 from captionless.generation.prompts import Prompt
-from captionless.generation.sample import sample, to_images
+from captionless.generation.sample import to_images
 from captionless.progress import Progress
 
 FEATURE_BATCH = 64
@@ -90,7 +91,7 @@ class EvaluationContext:
     def sample_pixels(self, conditions: Tensor, offset: int) -> Tensor:
         """Generate one image for each condition (n, d), as uint8 (n, channels, size, size)."""
         seeds = self.seeds(len(conditions), offset)
-        return sample(self.generator.stages, conditions, seeds, self.sampling, progress=self.progress)
+        return sample_kept(self.generator, conditions, seeds, self.sampling, self.progress)
 
     def seeds(self, n: int, offset: int) -> list[int]:
         """Return the seeds of a series of ``n`` images."""

@@ -86,6 +86,7 @@ class EvaluationData:
 def load_evaluation_data(
     data: str | Path,
     generator: Generator,
+    size: int,
     progress: Progress,
     labels: str | Path | None = None,
     cache: dict[object, ImageSet] | None = None,
@@ -95,6 +96,7 @@ def load_evaluation_data(
     Args:
         data: the folder of images.
         generator: the model.
+        size: side of its images, in pixels.
         progress: receives messages and progress updates.
         labels: the path of a table of labels; None uses the names of sub-folders.
         cache: images already read for other models, by size, channels and encoder; new images are added.
@@ -106,9 +108,9 @@ def load_evaluation_data(
     config, name = generator.model.config, generator.model.name
     cache = {} if cache is None else cache
     # A class-conditional model uses the labels that were recorded during training.
-    key = (config.size, config.denoiser.channels, config.encoder.digest if config.encoder else name)
+    key = (size, config.denoiser.channels, config.encoder.digest if config.encoder else name)
     if key not in cache:
-        images = _read_images(data, generator, progress, labels)
+        images = _read_images(data, generator, size, progress, labels)
         recorded = listed_labels(model_folder(name)) if labels is None else {}
         cache[key] = images if config.encoder else _with_classes(images, generator, recorded)
     everything = cache[key]
@@ -118,11 +120,12 @@ def load_evaluation_data(
     return EvaluationData(everything.take(known), everything.take(new), everything, training_images(name), unrecorded)
 
 
-def _read_images(data: str | Path, generator: Generator, progress: Progress, labels: str | Path | None) -> ImageSet:
+def _read_images(
+    data: str | Path, generator: Generator, size: int, progress: Progress, labels: str | Path | None
+) -> ImageSet:
     """Read images and labels without duplicates; conditions are image vectors, or empty without an encoder."""
     config = generator.model.config
-    size, grey = config.size, config.denoiser.channels == 1
-    background = config.training.background
+    grey, background = config.denoiser.channels == 1, config.training.background
     found: ImageArrays
     if config.encoder:
         found = embed(data, generator.encoder, sizes=(size,), grey=grey, background=background, progress=progress)

@@ -25,6 +25,7 @@ from captionless.evaluation.sections.memorisation import memorisation_section
 from captionless.evaluation.sections.text_alignment import text_alignment_section
 from captionless.generation.generator import Generator
 from captionless.generation.prompts import Prompt, label_prompt
+from captionless.generation.sample import stages_up_to
 from captionless.progress import Progress
 
 NO_CLASSES = (
@@ -55,6 +56,11 @@ class EvaluationPlan:
     progress: Progress
     classifiers: dict[tuple[int, int, bool], ReferenceClassifier | str] = field(default_factory=dict)
 
+    def sampling_for(self, generator: Generator) -> SamplingConfig:
+        """Return the sampling settings for a model, with the size of its images; quick ones are not upsampled."""
+        size = self.sampling.size or (generator.stages[0].config.size if self.config.quick else None)
+        return self.sampling.replace(size=stages_up_to(generator.stages, size)[-1].config.size)
+
 
 def evaluate_model(generator: Generator, data: EvaluationData, plan: EvaluationPlan) -> ModelEvaluation:
     """Generate the images of one model, and measure all sections.
@@ -70,7 +76,7 @@ def evaluate_model(generator: Generator, data: EvaluationData, plan: EvaluationP
     prompts = evaluation_prompts(generator, data, plan)
     context = EvaluationContext(
         generator,
-        plan.sampling,
+        plan.sampling_for(generator),
         config,
         data,
         choose_real_images(data, config),
@@ -189,6 +195,12 @@ def _warnings(context: EvaluationContext, plan: EvaluationPlan) -> tuple[str, ..
             "The model was trained on every image of this folder. Fidelity is overestimated, because it is measured on "
             "training images, and there are no held-out images as a reference. Train with `hold_out=0.1`, or use a "
             "folder that contains other images too."
+        )
+    if plan.config.quick:
+        found.append(
+            "This was a quick look: its samples are small, so the 95% ranges of shares are two to three times as wide "
+            "as those of a whole evaluation, those of KID and CMMD up to ten times, and copies were searched for among "
+            f"at most {plan.config.compared:,} training images. Leave `quick` out to compare models."
         )
     if data.unrecorded:
         found.append(

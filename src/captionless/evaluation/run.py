@@ -14,7 +14,7 @@ from captionless._version import __version__
 from captionless.checkpoints.card import add_evaluation
 from captionless.checkpoints.config import BUNDLED, load_config, model_folder
 from captionless.checkpoints.hub import FETCHED
-from captionless.config.evaluation import EvaluationConfig
+from captionless.config.evaluation import QUICK, QUICK_SAMPLING, EvaluationConfig
 from captionless.config.keyword_types import EvaluateKeywords
 from captionless.config.keywords import keywords
 from captionless.config.sampling import SamplingConfig
@@ -30,7 +30,6 @@ from captionless.evaluation.report.results import ModelEvaluation, Report
 from captionless.files import make_folder
 from captionless.generation.generator import Generator, load
 from captionless.generation.prompts import read_prompts
-from captionless.generation.sample import stages_up_to
 from captionless.progress import Progress, choose_progress
 
 
@@ -83,11 +82,18 @@ def evaluate(
     for_sampling = {name: value for name, value in settings.items() if name in SamplingConfig.model_fields}
     sampling = (sampling or SamplingConfig()).replace(**for_sampling)
     config = (config or EvaluationConfig()).replace(**{k: v for k, v in settings.items() if k not in for_sampling})
+    if config.quick:
+        config = config.replace(**{**QUICK, **config.given()})
+        sampling = sampling.replace(**{**QUICK_SAMPLING, **sampling.given()})
     make_folder(Path(out))
     texts = () if prompts is None else tuple(read_prompts(Path(prompts)))
     plan = EvaluationPlan(texts, str(prompts), features, sampling, config, choose_progress(progress))
-    generators = [load_for_size(name, encoder, sampling.size) for name in names]
-    evaluated = _evaluate_all(generators, data, labels, plan)
+    generators = [load(name, None if load_config(name).classes else encoder) for name in names]
+    try:
+        evaluated = _evaluate_all(generators, data, labels, plan)
+    except KeyboardInterrupt:
+        plan.progress.say("Stopped. The same command continues with the images that were sampled so far.")
+        raise
     report = Report(str(data), _settings(plan, generators[0]), evaluated)
     write_report(Path(out), report)
     for one in evaluated:
@@ -95,24 +101,18 @@ def evaluate(
     return report
 
 
-def load_for_size(name: str | Path, encoder: Encoder | str | Path | None, size: int | None) -> Generator:
-    """Load a model, or only its base model if the images are to have that one's ``size``."""
-    encoder = None if load_config(name).classes else encoder
-    generator = load(name, encoder)
-    model = stages_up_to(generator.stages, size)[-1].config
-    if model is generator.model.config or generator.model.base is None:
-        return generator
-    return Generator(replace(generator.model.base, name=generator.model.name), encoder)
-
-
 def _evaluate_all(
     generators: Sequence[Generator], data: str | Path, labels: str | Path | None, plan: EvaluationPlan
 ) -> tuple[ModelEvaluation, ...]:
     """Evaluate each model, if possible on the same held-out images."""
     cache: dict[object, ImageSet] = {}
-    folders = [load_evaluation_data(data, generator, plan.progress, labels, cache) for generator in generators]
+    sizes = [plan.sampling_for(generator).size or 0 for generator in generators]
+    folders = [
+        load_evaluation_data(data, generator, size, plan.progress, labels, cache)
+        for generator, size in zip(generators, sizes, strict=True)
+    ]
     folders, remarks = _keep_common(folders)
-    remarks += differences(generators, plan.features)
+    remarks += differences(generators, sizes, plan.features)
     found = [evaluate_model(generator, folder, plan) for generator, folder in zip(generators, folders, strict=True)]
     if not any(one.figures for one in found):
         reasons = (why.rstrip(".") for one in found for section in one.sections for _, why in section.missing)
@@ -134,7 +134,7 @@ def _keep_common(data: Sequence[EvaluationData]) -> tuple[list[EvaluationData], 
     return [replace(one, held_out=one.held_out.take(kept)) for one, kept in zip(data, rows, strict=True)], ()
 
 
-def differences(generators: Sequence[Generator], features: str | None) -> tuple[str, ...]:
+def differences(generators: Sequence[Generator], sizes: Sequence[int], features: str | None) -> tuple[str, ...]:
     """Return warnings about differences between models that limit the comparison of their figures."""
     configs = [generator.model.config for generator in generators]
     found = []
@@ -143,7 +143,7 @@ def differences(generators: Sequence[Generator], features: str | None) -> tuple[
             "These models have different encoders and each was measured with its own, so their fidelity and text "
             "alignment figures cannot be compared. Choose one image model for all with `features`."
         )
-    if len({(config.size, config.denoiser.channels) for config in configs}) > 1:
+    if len({(size, config.denoiser.channels) for size, config in zip(sizes, configs, strict=True)}) > 1:
         found.append("These models generate images of different sizes or colours; smaller images are an easier task.")
     return tuple(found)
 

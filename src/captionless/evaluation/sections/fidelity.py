@@ -66,10 +66,10 @@ def fidelity_section(context: EvaluationContext) -> Section:
         )
         for one in comparisons
     )
-    features, size = context.features, context.generator.model.config.size
+    features, size = context.features, real.pixels.shape[-1]
     kind = "independent of the model" if features.independent else "the model's own encoder, so not independent"
     notes = (
-        f"Images are compared by {features.name} ({kind}), at the model's size of {size} pixels.",
+        f"Images are compared by {features.name} ({kind}), at a size of {size} pixels.",
         f"Every figure compares one half of the real images with images generated from the {asked} of the other half, "
         "over many random halves. The reference compares the two halves of the real images. Ranges contain 95% of the "
         "splits.",
