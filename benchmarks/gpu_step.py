@@ -9,6 +9,7 @@ to benchmarks/results/gpu_step.jsonl and prints the profile.
 from __future__ import annotations
 
 import time
+from statistics import median
 
 import torch
 from torch.profiler import ProfilerActivity, profile
@@ -59,19 +60,24 @@ def random_run(config: TrainConfig, device: torch.device) -> TrainStep:
 
 
 def timed(step: TrainStep, steps: int = STEPS) -> dict[str, float]:
-    """Return images a second, and the milliseconds of a step on the device and on the host."""
-    torch.cuda.synchronize()
+    """Return images a second, the milliseconds of a step, and those that the host takes to launch it."""
     torch.cuda.reset_peak_memory_stats()
+    idle = []
+    for _ in range(20):  # a step's launch, while the device waits for it
+        torch.cuda.synchronize()
+        started = time.perf_counter()
+        step()
+        idle.append(time.perf_counter() - started)
+    torch.cuda.synchronize()
     started = time.perf_counter()
     for _ in range(steps):
         step()
-    launched = time.perf_counter() - started
     torch.cuda.synchronize()
     whole = time.perf_counter() - started
     return {
         "images_per_second": steps * step.state.config.batch / whole,
         "step_ms": 1000 * whole / steps,
-        "host_ms": 1000 * launched / steps,
+        "host_ms": 1000 * median(idle),
         "gpu_gib": torch.cuda.max_memory_allocated() / 2**30,
     }
 

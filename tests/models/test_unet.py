@@ -10,7 +10,8 @@ from torch.nn import functional as F
 
 import tiny
 from captionless.errors import CaptionlessError
-from captionless.models.blocks import CrossAttention, Parts, ResidualBlock, SelfAttention, group_norm
+from captionless.models.attention import CrossAttention, SelfAttention
+from captionless.models.blocks import Parts, ResidualBlock, group_norm
 from captionless.models.presets import default_patch
 from captionless.models.unet import Denoiser, DenoiserConfig, parameter_count
 from tiny import SHAPE, WIDTH, random, uniform, unit_vectors

@@ -1,13 +1,13 @@
 """The denoiser, its building blocks and presets, weight averaging (EMA), and Net2Net expansion."""
 
 from captionless.models import ema as ema
-from captionless.models.blocks import CrossAttention as CrossAttention
+from captionless.models.attention import CrossAttention as CrossAttention
+from captionless.models.attention import SelfAttention as SelfAttention
 from captionless.models.blocks import Downsample as Downsample
 from captionless.models.blocks import Embedding as Embedding
 from captionless.models.blocks import InputSkip as InputSkip
 from captionless.models.blocks import Parts as Parts
 from captionless.models.blocks import ResidualBlock as ResidualBlock
-from captionless.models.blocks import SelfAttention as SelfAttention
 from captionless.models.blocks import Upsample as Upsample
 from captionless.models.blocks import group_norm as group_norm
 from captionless.models.blocks import sinusoidal_embedding as sinusoidal_embedding

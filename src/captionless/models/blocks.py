@@ -1,4 +1,4 @@
-"""The building blocks of the U-Net: embeddings, residual blocks, attention, down- and upsampling."""
+"""The building blocks of the U-Net: embeddings, normalisation, residual blocks, down- and upsampling."""
 
 from __future__ import annotations
 
@@ -11,18 +11,11 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from captionless.errors import CaptionlessError
+from captionless.models import fused
 
 GROUP = 16
 """Channels per normalisation group. The group size is fixed, rather than the number of groups, so that a network can be
 widened without changing the statistics of its existing groups."""
-
-HEAD = 32
-"""Channels per attention head, fixed for the same reason."""
-
-
-def head_width(channels: int) -> int:
-    """Return the channels per attention head: ``HEAD``, or ``GROUP`` if ``HEAD`` does not divide ``channels``."""
-    return HEAD if channels % HEAD == 0 else GROUP
 
 
 def sinusoidal_embedding(t: Tensor, frequencies: int = 64, fastest: float = 1000.0) -> Tensor:
@@ -112,70 +105,68 @@ class ResidualBlock(nn.Module):
     def forward(self, x: Tensor, embedding: Tensor) -> Tensor:
         """Map (n, channels, h, w) and (n, embedding) to (n, channels, h, w)."""
         # Scale and shift of a channel are adjacent, so that widening the network appends rows without moving old ones.
-        scale, shift = self.modulation(embedding).unflatten(1, (-1, 2))[..., None, None].unbind(2)
-        h = self.conv1(self.activation(self.norm1(x)))
-        h = torch.addcmul(shift, self.norm2(h), 1 + scale)
-        out: Tensor = x + self.conv2(self.dropout(self.activation(h)))
-        return out
+        modulation = self.modulation(embedding)
+        h = norm_activation(x, self.norm1, self.activation)
+        h = norm_activation(h, self.norm2, self.activation, self.conv1, modulation)
+        return add_convolution(x, self.conv2, self.dropout(h))
 
 
-class SelfAttention(nn.Module):
-    """Self-attention between all positions, with a residual connection (arXiv:1706.03762, eq. 1)."""
+def norm_activation(
+    x: Tensor,
+    norm: nn.Module,
+    activation: Callable[[Tensor], Tensor] | None = None,
+    convolution: nn.Conv2d | None = None,
+    modulation: Tensor | None = None,
+) -> Tensor:
+    """Convolve, normalise, modulate and activate a feature map, (n, channels, h, w).
 
-    def __init__(self, channels: int, norm: Callable[[int], nn.Module] = group_norm) -> None:
-        super().__init__()
-        self.heads = channels // head_width(channels)
-        self.norm = norm(channels)
-        self.qkv = nn.Conv2d(channels, 3 * channels, 1)
-        self.out = nn.Conv2d(channels, channels, 1)
-        zero_weights(self.out)
-
-    def forward(self, x: Tensor) -> Tensor:
-        """Map (n, channels, h, w) to the same shape."""
-        n, channels, height, width = x.shape
-        # (n, positions, heads, q|k|v, head channels): heads come first, so that widening the network appends rows. In
-        # channels-last format, this and all that follows are views.
-        qkv = self.qkv(self.norm(x)).permute(0, 2, 3, 1).reshape(n, height * width, self.heads, 3, -1)
-        q, k, v = (part.transpose(1, 2) for part in qkv.unbind(3))
-        y = F.scaled_dot_product_attention(q, k, v).transpose(1, 2).reshape(n, height, width, channels)
-        out: Tensor = x + self.out(y.permute(0, 3, 1, 2))
-        return out
-
-
-class CrossAttention(nn.Module):
-    """Cross-attention from every position to tokens computed from the condition, with a residual connection.
-
-    It follows latent diffusion (arXiv:2112.10752, section 3.3) and is used in addition to the scale and shift of
-    ``ResidualBlock``.
+    Args:
+        x: the feature map.
+        norm: the normalisation layer.
+        activation: the activation function, or None.
+        convolution: a convolution that comes first, or None.
+        modulation: scale and shift of each channel, side by side, (n, 2 * channels), or None.
     """
+    if isinstance(norm, GroupNorm) and activation in (None, F.silu) and fused.can_fuse(x):
+        bias = None
+        if convolution is not None:
+            bias = convolution.bias
+            x = F.conv2d(x, convolution.weight, None, padding=convolution.padding)
+        return fused.norm_silu(x, norm, bias=bias, modulation=modulation, silu=activation is not None)
+    h: Tensor = norm(x if convolution is None else convolution(x))
+    if modulation is not None:
+        scale, shift = modulation.reshape(len(h), -1, 2)[..., None, None].unbind(2)
+        h = torch.addcmul(shift, h, 1 + scale)
+    return h if activation is None else activation(h)
 
-    def __init__(self, channels: int, token_width: int, norm: Callable[[int], nn.Module] = group_norm) -> None:
-        super().__init__()
-        self.heads = channels // head_width(channels)
-        self.norm = norm(channels)
-        self.query = nn.Conv2d(channels, channels, 1)
-        self.key_value = nn.Linear(token_width, 2 * channels)
-        self.out = nn.Conv2d(channels, channels, 1)
-        zero_weights(self.out)
 
-    def forward(self, x: Tensor, tokens: Tensor) -> Tensor:
-        """Map (n, channels, h, w) and tokens (n, k, token_width) to (n, channels, h, w)."""
-        n, channels, height, width = x.shape
-        # (n, k, heads, head channels) each: heads come first, as in SelfAttention.
-        k, v = self.key_value(tokens).unflatten(2, (self.heads, 2, -1)).unbind(3)
-        # There are far fewer tokens than positions. So the projections of the positions, x -> query and y -> out, are
-        # applied to the tokens instead, which gives the same products in another order.
-        enter, leave = self.query.weight.view(self.heads, -1, channels), self.out.weight.view(channels, self.heads, -1)
-        k = k * k.shape[-1] ** -0.5
-        read = torch.einsum("nkhd,hdc->nhkc", k, enter).flatten(1, 2)
-        offset = torch.einsum("nkhd,hd->nhk", k, torch.as_tensor(self.query.bias).view(self.heads, -1))
-        write = torch.einsum("nkhd,chd->nhkc", v, leave)
-        write = (write + torch.as_tensor(self.out.bias) / self.heads).flatten(1, 2)  # a head's weights sum to 1
-        positions = self.norm(x).permute(0, 2, 3, 1).reshape(n, height * width, channels)
-        logits = torch.baddbmm(offset.flatten(1)[..., None], read, positions.transpose(1, 2))
-        weights = logits.reshape(n, self.heads, -1, height * width).softmax(2).flatten(1, 2)
-        out: Tensor = x + (weights.transpose(1, 2) @ write).reshape(n, height, width, channels).permute(0, 3, 1, 2)
-        return out
+def add_convolution(x: Tensor, convolution: nn.Conv2d, h: Tensor) -> Tensor:
+    """Return ``x + convolution(h)``, the end of a residual branch."""
+    if fused.can_fuse(x):
+        return fused.add_convolution(x, convolution, h)
+    out: Tensor = x + convolution(h)
+    return out
+
+
+def space_to_depth(x: Tensor, side: int) -> Tensor:
+    """Rearrange ``side x side`` pixels into channels, like ``F.pixel_unshuffle``; the result is channels last on CUDA.
+
+    There, PyTorch's own operator returns another memory format, from which every later layer would copy.
+    """
+    if not x.is_cuda:
+        return F.pixel_unshuffle(x, side)
+    n, channels, height, width = x.shape
+    blocks = x.reshape(n, channels, height // side, side, width // side, side)
+    return blocks.permute(0, 2, 4, 1, 3, 5).reshape(n, height // side, width // side, -1).permute(0, 3, 1, 2)
+
+
+def depth_to_space(x: Tensor, side: int) -> Tensor:
+    """Rearrange channels into ``side x side`` pixels, like ``F.pixel_shuffle``; the inverse of ``space_to_depth``."""
+    if not x.is_cuda:
+        return F.pixel_shuffle(x, side)
+    n, _, height, width = x.shape
+    blocks = x.reshape(n, -1, side, side, height, width)
+    return blocks.permute(0, 4, 2, 5, 3, 1).reshape(n, height * side, width * side, -1).permute(0, 3, 1, 2)
 
 
 class Downsample(nn.Sequential):
@@ -184,12 +175,21 @@ class Downsample(nn.Sequential):
     def __init__(self, channels: int, out_channels: int) -> None:
         super().__init__(nn.PixelUnshuffle(2), nn.Conv2d(4 * channels, out_channels, 1))
 
+    def forward(self, x: Tensor) -> Tensor:
+        """Map (n, channels, h, w) to (n, out_channels, h / 2, w / 2)."""
+        out: Tensor = self[1](space_to_depth(x, 2))
+        return out
+
 
 class Upsample(nn.Sequential):
     """Double the spatial size: a 1x1 convolution to four times the channels, then depth-to-space."""
 
     def __init__(self, channels: int, out_channels: int) -> None:
         super().__init__(nn.Conv2d(channels, 4 * out_channels, 1), nn.PixelShuffle(2))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map (n, channels, h, w) to (n, out_channels, 2 * h, 2 * w)."""
+        return depth_to_space(self[0](x), 2)
 
 
 class InputSkip(nn.Module):

@@ -35,7 +35,11 @@ def update(average: nn.Module, network: nn.Module, keep: float | Tensor) -> None
     """
     targets = [p.detach() for p in average.parameters()]
     sources = [p.detach() for p in network.parameters()]
-    weight = [1 - keep] * len(targets) if isinstance(keep, Tensor) else 1 - keep
-    torch._foreach_lerp_(targets, sources, weight)
+    if isinstance(keep, Tensor):  # ``_foreach_lerp_`` would launch an operation for every tensor
+        differences = torch._foreach_sub(sources, targets)
+        torch._foreach_mul_(differences, 1 - keep)
+        torch._foreach_add_(targets, differences)
+    else:
+        torch._foreach_lerp_(targets, sources, 1 - keep)
     for target, source in zip(average.buffers(), network.buffers(), strict=True):
         target.copy_(source)

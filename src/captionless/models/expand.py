@@ -8,7 +8,8 @@ import torch
 from torch import Tensor
 
 from captionless.errors import CaptionlessError
-from captionless.models.blocks import GROUP, CrossAttention, head_width
+from captionless.models.attention import CrossAttention, head_width
+from captionless.models.blocks import GROUP
 from captionless.models.unet import CONDITION_LAYERS, Denoiser, DenoiserConfig
 
 

@@ -23,15 +23,17 @@ from torch.nn import functional as F
 from torch.utils.checkpoint import checkpoint
 
 from captionless.errors import CaptionlessError, one_of
+from captionless.models.attention import CrossAttention, SelfAttention
 from captionless.models.blocks import (
     GROUP,
-    CrossAttention,
     Embedding,
     InputSkip,
     Parts,
-    SelfAttention,
+    depth_to_space,
+    norm_activation,
     scale_condition,
     sinusoidal_embedding,
+    space_to_depth,
     zero_weights,
 )
 
@@ -170,7 +172,7 @@ class Denoiser(nn.Module):
         if self.tokens is not None:
             # (n, width, k) before the transpose, so that widening the network appends rows.
             tokens = self.tokens(scale_condition(condition)).unflatten(1, (-1, self.config.tokens)).transpose(1, 2)
-        patches = F.pixel_unshuffle(xt, self.config.patch)
+        patches = space_to_depth(xt, self.config.patch)
         h = self.stem(patches)
         skips: list[Tensor] = []
         for i, level in enumerate(self.down):
@@ -183,10 +185,10 @@ class Denoiser(nn.Module):
             h = self._run(self.up[i], h + self.skip[i](skips[i]), embedding, tokens)
             if i:
                 h = self.upsample[i - 1](h)
-        out = self.head(self.activation(self.norm(h)))
+        out = self.head(norm_activation(h, self.norm, self.activation))
         if self.input_skip is not None:
             out = out + self.input_skip(patches, embedding)
-        return F.pixel_shuffle(out, self.config.patch)
+        return depth_to_space(out, self.config.patch)
 
     def _run(self, layers: nn.Module, h: Tensor, embedding: Tensor, tokens: Tensor | None) -> Tensor:
         for layer in layers.children():

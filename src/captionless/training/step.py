@@ -36,6 +36,7 @@ from captionless.training.feed import Feed
 from captionless.training.processes import Processes
 from captionless.training.randomness import Stream, normal, uniform
 from captionless.training.state import LOSS_DECAY, TrainState
+from captionless.training.working_copy import WorkingCopy
 
 
 @dataclass(frozen=True)
@@ -133,8 +134,9 @@ class TrainStep:
         self.learning_rate: Tensor = state.optimizer.param_groups[0]["lr"]
         self.offsets = torch.arange(self.part.start, self.part.stop, device=device)
         self.weights = [weight for weight in state.network.parameters() if weight.requires_grad]
-        self.dropouts = [module for module in state.network.modules() if isinstance(module, Dropout)]
-        state.network.checkpoint_activations = config.checkpoint_activations
+        self.worker = WorkingCopy(state.network, self.precision)
+        self.dropouts = [module for module in self.worker.network.modules() if isinstance(module, Dropout)]
+        self.worker.network.checkpoint_activations = config.checkpoint_activations
         self.phases: list[Callable[[], None]] = [Captured(self._whole, device, say)]
         if self.processes.number > 1:  # the exchange between processes is not captured
             self.phases = [Captured(self._backward, device, say), self._exchange, Captured(self._update, device, say)]
@@ -159,12 +161,13 @@ class TrainStep:
     def _backward(self) -> None:
         """Compute the loss and the gradients of this process's part of the batch, one micro-batch after another."""
         config, count = self.state.config, len(self.part)
-        self.state.optimizer.zero_grad()
+        self.worker.load()
         self.loss.zero_()
         for number in range(config.accumulate):
             rows = slice(number * count // config.accumulate, (number + 1) * count // config.accumulate)
             loss = self._micro_batch_loss(rows) * ((rows.stop - rows.start) / config.batch)
             torch.autograd.backward(loss)
+            self.worker.add_gradients()
             self.loss.add_(loss.detach())
 
     def _micro_batch_loss(self, rows: slice) -> Tensor:
@@ -173,7 +176,7 @@ class TrainStep:
             dropout.draw = partial(stream.bytes, purpose=number)
         batch = self._batch(rows, stream)
         with autocast(self.precision, self.position.device):
-            return step_loss(state.network, state.schedule, batch, state.config, stream)
+            return step_loss(self.worker.network, state.schedule, batch, state.config, stream)
 
     def _batch(self, rows: slice, stream: Stream) -> Batch:
         feed, config = self.feed, self.state.config
