@@ -403,9 +403,10 @@ print(f"    sentence with image {alike(texts, own, shows, kind_of[held]):.2f}")
 # - **nearest**: find the training images whose vectors agree with the sentence, and mix them (`nearest`; in the manner
 #   of arXiv:2204.02849). The weights are a softmax of the cosines, measured in their standard deviations, so that they
 #   fit every encoder. The result is made of image vectors alone. For a short sentence, images of several kinds can be
-#   about equally close, and their mean is like none of them. So the search is repeated twice, each time from the mean
-#   of what was found, and ends where images are dense. The library draws a mixture of its own for each image of a
-#   prompt (its setting `variety`); here we take the mean of them all.
+#   about equally close, and their mean is like none of them. So the search is repeated, each time from the sentence and
+#   from what was found, and ends where images are dense. Each image is compared with the mean of the others, and loses
+#   its weight if they are unlike it. The library draws a mixture of its own for each image of a prompt (its setting
+#   `variety`); here we take the mean of them all.
 #
 # To show them, the 512 dimensions have to be reduced to two. The usual choice, the two principal components (the
 # directions in which the vectors vary most), shows the kinds of flowers and hides the gap. So the horizontal axis is

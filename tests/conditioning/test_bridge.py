@@ -10,7 +10,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from captionless.conditioning.bridge import (
-    FEWEST,
+    LARGE,
     LARGEST_SHARE,
     BridgeData,
     Neighbourhood,
@@ -29,6 +29,11 @@ NONE, MEAN = SamplingConfig(bridge="none"), SamplingConfig(bridge="mean")
 
 def perplexity(weights: Tensor) -> Tensor:
     return torch.special.entr(weights.double()).sum(1).exp()
+
+
+def dense(found: Neighbourhood) -> Tensor:
+    """The weights of all images of the bank, (n, m)."""
+    return torch.zeros(len(found.indices), len(found.bank)).scatter(1, found.indices, found.weights)
 
 
 def two_kinds() -> tuple[Tensor, Tensor, Tensor]:
@@ -54,14 +59,12 @@ def test_no_bridge_leaves_the_text_vector() -> None:
 
 
 def test_weights_are_a_softmax_of_cosines_in_standard_deviations() -> None:
-    """With a bandwidth of 0.2, where the effective number of images is within its bounds."""
-    found = nearest(TEXT, BANK, neighbours=100, mean_shift_iterations=0)
-    cosines = TEXT @ BANK.T
-    expected = torch.softmax(cosines / cosines.std(1, correction=0, keepdim=True) / 0.2, dim=1)
-    assert (perplexity(expected) > FEWEST).all()
-    assert (expected.max(1).values < LARGEST_SHARE).all()
-    weights = torch.zeros(3, 200).scatter(1, found.indices, found.weights)
-    torch.testing.assert_close(weights, expected, atol=1e-5, rtol=0)
+    """With a bandwidth of 0.15, where neither the effective number of images nor the largest weight is limited."""
+    found = nearest(TEXT[:1], BANK, neighbours=100, mean_shift_iterations=0)
+    cosines = TEXT[:1] @ BANK.T
+    expected = torch.softmax(cosines / cosines.std(1, correction=0, keepdim=True) / 0.15, dim=1)
+    assert expected.max() < LARGEST_SHARE * (LARGE / 200) ** 0.5
+    torch.testing.assert_close(dense(found), expected, atol=1e-5, rtol=0)
     torch.testing.assert_close(found.centre(), F.normalize(expected @ BANK, dim=1), atol=1e-5, rtol=0)
 
 
@@ -77,16 +80,27 @@ def test_neighbourhoods_keep_their_bounds(
     seed: int, size: int, neighbours: int, iterations: int, spread: float
 ) -> None:
     """From 1 image on, in wide cones and narrow ones: weights sum to 1, none is too large, and the effective number
-    is between its bounds.
+    is not.
     """
     bank = F.normalize(unit_vectors(1, seed=seed) + spread * unit_vectors(size, seed=seed + 1), dim=1)
     found = nearest(unit_vectors(2, seed=seed + 2), bank, neighbours, iterations)
     torch.testing.assert_close(found.weights.sum(1), torch.ones(2))
     assert (found.weights >= 0).all()
-    assert found.weights.max() <= max(LARGEST_SHARE, 1 / min(size, neighbours)) + 1e-5
-    assert (perplexity(found.weights) > 0.99 * min(FEWEST, neighbours, size)).all()
-    unlimited = found.weights.max(1).values < LARGEST_SHARE
+    limit = max(min(0.5, LARGEST_SHARE * max(1, (LARGE / size) ** 0.5)), 1 / min(size, neighbours))
+    assert found.weights.max() <= limit + 1e-5
+    unlimited = found.weights.max(1).values < limit - 1e-5
     assert (perplexity(found.weights)[unlimited] < 1.01 * neighbours).all()
+
+
+def test_a_weight_above_the_limit_fills_up_the_others_in_proportion() -> None:
+    """Scores of one image far above the rest: it keeps the largest share, and the order and ratios of the others."""
+    text = F.normalize(torch.tensor([[1.0, 0.1, 0.05, 0, 0]]), dim=1)
+    bank = torch.eye(5)[torch.arange(5).repeat_interleave(torch.tensor([1, 10, 10, 200, 279]))]
+    weights = dense(nearest(text, bank, mean_shift_iterations=0))[0]
+    assert weights[0] == pytest.approx(LARGEST_SHARE)
+    scores = (text @ bank.T)[0] / (text @ bank.T).std(correction=0) / 0.15
+    assert weights[1] / weights[11] == pytest.approx(float((scores[1] - scores[11]).exp()), rel=1e-3)
+    assert weights.sum() == pytest.approx(1)
 
 
 @pytest.mark.parametrize("scale", [0.1, 0.3, 1.0])
@@ -112,11 +126,35 @@ def test_each_text_is_bridged_alone() -> None:
     torch.testing.assert_close(nearest(TEXT, BANK).centre()[1:2], nearest(TEXT[1:2], BANK).centre())
 
 
-def test_each_iteration_searches_from_the_centre_of_the_neighbourhood() -> None:
-    place = TEXT
-    for iterations in range(4):
-        place = nearest(place, BANK, 7, 0).centre()
-        torch.testing.assert_close(nearest(TEXT, BANK, 7, iterations).centre(), place)
+def test_agreement_is_the_cosine_to_the_mean_of_the_other_images() -> None:
+    found = nearest(TEXT, BANK, 7, 0)
+    weights = dense(found)
+    for image in (*found.indices[0, :3].tolist(), int(weights.argmin())):
+        others = weights[0].clone()
+        others[image] = 0
+        expected = F.normalize(others @ BANK, dim=0) @ BANK[image]
+        torch.testing.assert_close(found.agreement()[0, image], expected)
+
+
+def test_iterations_search_from_the_text_and_the_other_images() -> None:
+    found = nearest(TEXT, BANK, 16, 0)
+    text, others = (x / x.std(1, correction=0, keepdim=True) for x in (TEXT @ BANK.T, found.agreement()))
+    scores = 0.4 * text + 0.6 * others
+    once = nearest(TEXT, BANK, 16, 1)
+    assert torch.equal(once.indices[:, :5], scores.topk(5).indices)
+    assert not torch.equal(once.indices[:, :5], found.indices[:, :5])
+
+
+def test_an_image_that_its_fellow_neighbours_do_not_resemble_loses_its_weight() -> None:
+    """A lone image is closest to the text, before twelve images that resemble each other."""
+    middle, lone = torch.eye(64)[0], torch.eye(64)[1]
+    like = F.normalize(middle + 0.04 * random(12, 64, seed=5), dim=1)
+    bank = torch.cat([lone[None], like, F.normalize(random(400, 64, seed=6), dim=1)])
+    text = F.normalize(0.8 * lone + 0.7 * middle, dim=0)[None]
+    first, last = (dense(nearest(text, bank, mean_shift_iterations=k))[0] for k in (0, 4))
+    assert first[0] == pytest.approx(LARGEST_SHARE), "the case is no case"
+    assert last[0] < 0.1
+    assert last[1:13].sum() > 0.8
 
 
 def test_a_text_between_two_kinds_of_images_moves_to_the_one_that_it_is_closer_to() -> None:

@@ -19,12 +19,15 @@ from torch.nn import functional as F
 from captionless.config.sampling import SamplingConfig
 from captionless.errors import CaptionlessError
 
-BANDWIDTH = 0.2
-"""Bandwidth of the weights, in standard deviations of a text's cosine similarities to all training images."""
-FEWEST = 4
-"""Minimum effective number of images in a neighbourhood, if the training set has as many."""
-LARGEST_SHARE = 0.5
-"""Maximum weight of an image, unless it is the only one."""
+BANDWIDTH = 0.15
+"""Bandwidth of the weights, in standard deviations of the scores of all training images."""
+TEXT_SHARE = 0.4
+"""Share of the similarity to the text in the scores of mean-shift iterations; the rest is the similarity to the others.
+"""
+LARGEST_SHARE = 0.25
+"""Maximum weight of an image, from ``LARGE`` training images on; of fewer, more, but at most one half."""
+LARGE = 400
+"""Number of training images from which several can be expected to match every prompt."""
 DRAWS = 0x64726177
 """Combined with the seed of an image, so that its condition and its noise use independent random streams."""
 
@@ -80,11 +83,22 @@ class Neighbourhood:
         ]
         return self._mixtures(torch.from_numpy(np.stack(drawn)).to(self.weights))
 
+    def agreement(self) -> Tensor:
+        """Return the cosine similarity of every training image to the mean of the neighbourhood without it, (n, m).
+
+        Leaving an image out of the mean that it is compared with keeps it from vouching for itself.
+        """
+        mean = F.embedding_bag(self.indices, self.bank, mode="sum", per_sample_weights=self.weights)
+        products = mean @ self.bank.T
+        own = torch.zeros_like(products).scatter_add_(1, self.indices, self.weights)
+        squared = mean.square().sum(1, keepdim=True) - 2 * own * products + own.square()
+        return (products - own) / squared.clamp_min(1e-6).sqrt()
+
     def _mixtures(self, weights: Tensor) -> Tensor:
         return F.normalize(F.embedding_bag(self.indices, self.bank, mode="sum", per_sample_weights=weights), dim=1)
 
 
-def nearest(text: Tensor, bank: Tensor, neighbours: int = 32, mean_shift_iterations: int = 2) -> Neighbourhood:
+def nearest(text: Tensor, bank: Tensor, neighbours: int = 32, mean_shift_iterations: int = 4) -> Neighbourhood:
     """Find the training images that match each text, and weight them.
 
     Conditioning on retrieved image embeddings follows kNN-Diffusion (arXiv:2204.02849). The weights are a softmax of
@@ -93,8 +107,9 @@ def nearest(text: Tensor, bank: Tensor, neighbours: int = 32, mean_shift_iterati
 
     For a short text ("a daisy"), images of several kinds can have similar cosine similarities, because the modality gap
     is larger than the distances between images. Mean-shift iterations (Fukunaga & Hostetler, "The estimation of the
-    gradient of a density function", 1975) repeat the search from the centre of the neighbourhood. They move towards
-    regions with many images and discard outliers.
+    gradient of a density function", 1975) repeat the search from the mean of the neighbourhood and from the text. They
+    move towards regions with many images and discard outliers. Here each image is compared with the mean of the
+    others: otherwise, the image with the largest weight would be closest to a mean that is mostly itself.
 
     Args:
         text: unit text vectors, (n, d).
@@ -102,9 +117,11 @@ def nearest(text: Tensor, bank: Tensor, neighbours: int = 32, mean_shift_iterati
         neighbours: maximum effective number (perplexity) of images in a neighbourhood.
         mean_shift_iterations: number of times that the search is repeated.
     """
-    found = _search(text, bank, neighbours)
+    to_text = _standardised(text @ bank.T)
+    found = _weigh(to_text, bank, neighbours)
     for _ in range(mean_shift_iterations):
-        found = _search(found.centre(), bank, neighbours)
+        to_others = _standardised(found.agreement())
+        found = _weigh(TEXT_SHARE * to_text + (1 - TEXT_SHARE) * to_others, bank, neighbours)
     return found
 
 
@@ -162,41 +179,45 @@ def to_condition(
     return text
 
 
-def _search(vectors: Tensor, bank: Tensor, neighbours: int) -> Neighbourhood:
-    """Weight the images of the bank by their cosine similarities to each vector."""
-    cosines = vectors @ bank.T
-    deviation = cosines.std(dim=1, correction=0, keepdim=True).clamp_min(1e-6)
+def _standardised(scores: Tensor) -> Tensor:
+    """Divide each row by its standard deviation."""
+    return scores / scores.std(dim=1, correction=0, keepdim=True).clamp_min(1e-6)
+
+
+def _weigh(scores: Tensor, bank: Tensor, neighbours: int) -> Neighbourhood:
+    """Select and weight the images of the bank by their scores, (n, m)."""
     # Beyond 8 times the effective number of neighbours, the weights are negligible.
-    nearby, indices = cosines.topk(min(8 * neighbours, len(bank)), dim=1)
-    scores = (nearby / deviation / BANDWIDTH).double()
-    perplexity = _perplexity(torch.softmax(scores, dim=1))
-    weights = _softmax_of_perplexity(scores, perplexity.clamp(min(FEWEST, neighbours), neighbours))
-    return Neighbourhood(bank, indices, _limit(weights, max(LARGEST_SHARE, 1 / neighbours)).to(bank.dtype))
+    nearby, indices = _standardised(scores).topk(min(8 * neighbours, len(bank)), dim=1)
+    nearby = nearby.double() / BANDWIDTH
+    weights = _softmax(nearby, neighbours)
+    largest = min(LARGEST_SHARE * max(1.0, (LARGE / len(bank)) ** 0.5), 0.5)
+    return Neighbourhood(bank, indices, _limit(weights, max(largest, 1 / neighbours)).to(bank.dtype))
 
 
-def _perplexity(weights: Tensor) -> Tensor:
-    """Return the perplexity of each row of weights, i.e. the exponential of the entropy, (n,)."""
-    perplexity: Tensor = torch.special.entr(weights).sum(1).exp()
-    return perplexity
-
-
-def _softmax_of_perplexity(scores: Tensor, perplexity: Tensor) -> Tensor:
-    """Return softmax(scores / T), with T chosen so that each row has the given perplexity, (n,).
+def _softmax(scores: Tensor, perplexity: float) -> Tensor:
+    """Return softmax(scores / T), with the largest T <= 1 at which no row exceeds the perplexity (exp of the entropy).
 
     T is found by bisection, as in t-SNE (van der Maaten & Hinton, "Visualizing data using t-SNE", 2008).
     """
-    low, high = torch.full_like(perplexity, -12.0), torch.full_like(perplexity, 12.0)
+    low, high = scores.new_full((len(scores),), -12.0), scores.new_zeros(len(scores))
     for _ in range(50):
         middle = (low + high) / 2
-        wide = _perplexity(torch.softmax(scores / middle.exp().unsqueeze(1), dim=1)) > perplexity
+        weights = torch.softmax(scores / middle.exp().unsqueeze(1), dim=1)
+        wide = torch.special.entr(weights).sum(1).exp() > perplexity
         low, high = torch.where(wide, low, middle), torch.where(wide, middle, high)
     return torch.softmax(scores / low.exp().unsqueeze(1), dim=1)
 
 
 def _limit(weights: Tensor, largest: float) -> Tensor:
-    """Clip the first (largest) weight of each row, and distribute the excess in proportion to the other weights."""
-    top, rest = weights[:, :1], weights[:, 1:]
-    if not rest.shape[1]:
-        return weights
-    top = top.clamp_max(largest)
-    return torch.cat([top, rest * (1 - top) / rest.sum(1, keepdim=True).clamp_min(1e-300)], dim=1)
+    """Limit the weights of each row, in descending order, to ``largest``, and scale the others up to a sum of 1.
+
+    This is water-filling: with the k largest at the limit, the others are scaled by (1 - k largest) / (their sum), and
+    k is the smallest number for which none of them exceeds the limit.
+    """
+    k = weights.shape[1]
+    largest = max(largest, 1 / k)
+    weights = weights.clamp_min(1e-100)  # so that a sum of others is never 0
+    others = weights.flip(1).cumsum(1).flip(1)
+    scale = (1 - largest * torch.arange(k).to(weights)).clamp_min(0) / others
+    limited = (weights * scale > largest).sum(1, keepdim=True).clamp_max(k - 1)
+    return (weights * scale.gather(1, limited)).clamp_max(largest)

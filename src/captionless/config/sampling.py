@@ -83,7 +83,7 @@ class SamplingConfig(Config):
     )
     batch: int = setting(32, "Images per network call; affects memory use and speed, but not the images.", ge=1)
     variety: float = setting(
-        0.25,
+        0.35,
         "How much the content varies between images of the same prompt: with 0 all have the same condition, with 1 "
         "each uses the vector of a single training image, drawn from those that match the prompt.",
         panel="From text to image vectors",
@@ -102,9 +102,9 @@ class SamplingConfig(Config):
         ge=1,
     )
     mean_shift_iterations: int = setting(
-        2,
-        "Mean-shift iterations of `bridge=nearest`, each a new search from the mean of the images found. More "
-        "iterations follow the prompt more reliably but lose detail.",
+        4,
+        "Mean-shift iterations of `bridge=nearest`, each a new search from the prompt and the mean of the images "
+        "found. More iterations discard outliers more reliably but lose detail.",
         ge=0,
     )
     size: int | None = setting(
