@@ -39,7 +39,8 @@ def main() -> None:
         encoder = load_encoder(options.encoder or str(Path(temporary) / "encoder"))
         found = embed(options.folder, encoder, progress=False)
         rows = [row for row in found.unique if is_held_out(found.digests[row], HELD_OUT)]
-        texts = encoder.encode_texts(image_texts(options.folder, [found.names[row] for row in rows]))
+        named = image_texts(options.folder)
+        texts = encoder.encode_texts([named[found.names[row]] for row in rows])
         cosines = texts @ torch.tensor(found.vectors[rows]).T
     folders = [found.names[row].split("/")[0] for row in rows]
     same = torch.tensor([[a == b for b in folders] for a in folders])

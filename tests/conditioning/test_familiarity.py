@@ -1,6 +1,7 @@
 """The contract of captionless.conditioning.familiarity: prompts about things that were never learned are noticed."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from types import SimpleNamespace
 
 import pytest
@@ -54,6 +55,22 @@ def test_a_remark_names_what_is_not_known_and_what_is(prompt: str, named: list[s
     (remark,) = specialised(WORDS).remarks([prompt], unit_vectors(1))
     assert f'"{prompt}"' in remark
     assert all(words in remark for words in named)
+
+
+@pytest.mark.parametrize(
+    ("prompt", "remark"),
+    [
+        ("a red dasy", 'In the prompt "a red dasy", the encoder reads "dasy" like "daisy".'),
+        ("a rose", None),
+        ("a shiny rose", 'does not know "shiny". The images will follow its other words only.'),
+        ("a shiny hrse", "it names none of the flowers"),
+    ],
+)
+def test_an_encoder_that_reads_by_spelling_is_not_troubled_by_misspelt_words(prompt: str, remark: str | None) -> None:
+    (found,) = specialised(replace(WORDS, by_spelling=True)).remarks([prompt], unit_vectors(1)) or [None]
+    assert found is remark is None or str(remark) in str(found)
+    if remark and "dasy" in prompt:
+        assert "is unfamiliar" in specialised(WORDS).remarks([prompt], unit_vectors(1))[0]
 
 
 def test_each_prompt_is_judged_alone() -> None:

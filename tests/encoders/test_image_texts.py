@@ -30,10 +30,16 @@ def test_words_of_a_path(name: str, words: str) -> None:
 def test_texts_beside_the_images_follow_the_words_of_their_names(tmp_path: Path) -> None:
     (tmp_path / "a.txt").write_text("a red circle\non white")
     (tmp_path / "sub").mkdir()
-    rows = [{"file_name": "one.png", "text": "a square"}, {"file_name": "two.png", "caption": ["big", "blue"]}]
+    rows = [{"file_name": "one.png", "text": "a square"}, {"file_name": "two.PNG", "caption": ["big", "blue"]}]
     (tmp_path / "sub" / "metadata.jsonl").write_text("\n".join(map(json.dumps, rows)) + "\n\n")
-    found = image_texts(tmp_path, ["a.png", "sub/one.png", "sub/two.png", "sub/three.png"])
-    assert found == ["a red circle on white", "sub one a square", "sub two big blue", "sub three"]
+    for name in ("a.png", "sub/one.png", "sub/two.PNG", "sub/three.png"):
+        (tmp_path / name).touch()
+    assert image_texts(tmp_path) == {
+        "a.png": "a red circle on white",
+        "sub/one.png": "sub one a square",
+        "sub/three.png": "sub three",
+        "sub/two.PNG": "sub two big blue",
+    }
 
 
 @pytest.mark.parametrize(
@@ -41,11 +47,13 @@ def test_texts_beside_the_images_follow_the_words_of_their_names(tmp_path: Path)
 )
 def test_an_invalid_line_is_named(tmp_path: Path, line: str) -> None:
     (tmp_path / "metadata.jsonl").write_text('{"file_name": "b.png", "text": "x"}\n' + line)
+    (tmp_path / "a.png").touch()
     with pytest.raises(CaptionlessError, match=r"metadata\.jsonl, line 2"):
-        image_texts(tmp_path, ["a.png"])
+        image_texts(tmp_path)
 
 
 def test_a_text_that_is_not_utf8_is_an_error(tmp_path: Path) -> None:
     (tmp_path / "a.txt").write_bytes(b"\xff\xfe\xfa")
+    (tmp_path / "a.png").touch()
     with pytest.raises(CaptionlessError, match=r"a\.txt"):
-        image_texts(tmp_path, ["a.png"])
+        image_texts(tmp_path)

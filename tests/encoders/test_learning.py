@@ -133,7 +133,7 @@ def test_the_vectors_of_the_images_are_cached_and_equal_those_that_it_computes(
 def test_names_without_words_are_refused_before_any_image_is_read(tmp_path: Path) -> None:
     for number in range(30):
         (tmp_path / f"IMG_{number}.png").touch()
-    with pytest.raises(CaptionlessError, match=r"of 30 images, 0 have words.*`classes=True`"):
+    with pytest.raises(CaptionlessError, match=r"of 30 names, 0 have words.*`classes=True`"):
         learn_encoder(tmp_path, tmp_path / "encoder")
 
 
@@ -178,7 +178,9 @@ def test_without_a_place_to_learn_auto_lists_the_ways_in_order(folder: Path) -> 
 def test_auto_does_not_offer_what_the_folder_does_not_allow(tmp_path: Path) -> None:
     for number in range(3):
         drawing("ball", "red", number).save(tmp_path / f"IMG_{number}.png")
-    with pytest.raises(CaptionlessError, match=r"0 have words.*\(1\) use a folder") as caught:
+    with pytest.raises(
+        CaptionlessError, match=r"there are 3, and at least 20 are needed.*\(1\) use a local folder"
+    ) as caught:
         choose_encoder("auto", tmp_path, learned=tmp_path / "encoder")
     assert "classes=True" not in str(caught.value)
 

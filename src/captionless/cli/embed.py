@@ -7,6 +7,7 @@ from pathlib import Path
 from captionless.cli.console import print_remark, print_result, show_progress
 from captionless.cli.threads import ThreadOptions
 from captionless.config.base import Config, setting
+from captionless.config.reading import BACKGROUND, VERIFY, Colour
 from captionless.device import use_threads
 
 
@@ -19,10 +20,8 @@ class EmbedOptions(Config):
         "The encoder: bundled, a Hugging Face id or a local folder; auto takes the bundled one for flowers, else CLIP "
         "if it is in the local cache.",
     )
-    background: str = setting("white", "Colour behind transparent images, as a name or #rrggbb.")
-    verify: bool = setting(
-        False, "Read every image file again, even if its size and time of change are those of an earlier run."
-    )
+    background: Colour = BACKGROUND
+    verify: bool = VERIFY
     csv: Path | None = setting(
         None, "Also write the vectors to a table (path, then the vector's elements).", metavar="FILE"
     )

@@ -7,6 +7,7 @@ from pathlib import Path
 from captionless.cli.console import print_remark, print_result, show_progress
 from captionless.cli.threads import ThreadOptions
 from captionless.config.base import Config, setting
+from captionless.config.reading import BACKGROUND, Colour
 from captionless.device import use_threads
 
 
@@ -15,6 +16,7 @@ class EncoderOptions(Config):
 
     folder: Path = setting(..., "A folder of images, searched recursively.", flag="", metavar="FOLDER")
     out: Path = setting(..., "The folder to write the encoder to.")
+    background: Colour = BACKGROUND
 
 
 def encoder(options: EncoderOptions, threads: ThreadOptions) -> None:
@@ -27,6 +29,6 @@ def encoder(options: EncoderOptions, threads: ThreadOptions) -> None:
     with show_progress() as progress:
         from captionless.encoders.learning import learn_encoder
 
-        _, quality = learn_encoder(options.folder, options.out, progress=progress)
+        _, quality = learn_encoder(options.folder, options.out, background=options.background, progress=progress)
     print_remark(f"Learned from names: {quality}.")
     print_result(options.out)

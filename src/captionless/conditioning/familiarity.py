@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 from torch import Tensor
 
 from captionless.conditioning.subject import VOCABULARY
+from captionless.encoders.vocabulary import split_words
 
 if TYPE_CHECKING:
     from captionless.encoders.dual_encoder import Encoder
@@ -104,16 +105,21 @@ def find_image_subject(encoder: Encoder, bank: Tensor) -> ImageSubject:
 
 
 def vocabulary_remark(prompt: str, vocabulary: EncoderVocabulary) -> str | None:
-    """Return a message about a prompt that is unknown to a specialised encoder; None if the prompt is familiar."""
-    unknown, named = vocabulary.unknown_words(prompt), vocabulary.names_subject(prompt)
+    """Return a message about a prompt with words unknown to a specialised encoder; None if the prompt is familiar."""
+    unknown = vocabulary.unknown_words(prompt)
+    similar = {word: like for word in unknown if vocabulary.by_spelling and (like := vocabulary.similar_word(word))}
+    unknown = [word for word in unknown if word not in similar]
+    named = vocabulary.names_subject(" ".join(similar.get(word, word) for word in split_words(prompt)))
     if named and len(unknown) < UNKNOWN_SHARE * len(prompt.split()):
-        return None
+        pairs = [f'"{word}" like "{like}"' for word, like in similar.items()]
+        return f'In the prompt "{prompt}", the encoder reads {_listed(pairs)}.' if pairs else None
     parts = []
     if not named:
         parts.append(f"it names none of the {vocabulary.subject} that the encoder knows ({_listed(vocabulary.kinds)})")
     if unknown:
         parts.append(f"the encoder does not know {_listed([_with_similar(word, vocabulary) for word in unknown])}")
-    return f'The prompt "{prompt}" is unfamiliar: {", and ".join(parts)}. The images will not match it.'
+    result = "follow its other words only" if named else "not match it"
+    return f'The prompt "{prompt}" is unfamiliar: {", and ".join(parts)}. The images will {result}.'
 
 
 def closeness_remark(prompt: str, score: float, images: ImageSubject) -> str | None:

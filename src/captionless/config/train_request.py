@@ -8,6 +8,7 @@ from typing import Literal
 from pydantic import field_validator
 
 from captionless.config.base import Config, setting
+from captionless.config.reading import VERIFY
 
 
 class TrainRequest(Config):
@@ -21,9 +22,7 @@ class TrainRequest(Config):
     resume: bool = setting(
         False, "Continue the training run in `out`; `images` and `minutes` count from its original start."
     )
-    verify: bool = setting(
-        False, "Read every image file again, even if its size and time of change are those of an earlier run."
-    )
+    verify: bool = VERIFY
     preset: Literal["course"] | None = setting(
         None, "A named set of settings, each of which can be overridden; course is the model of introductory courses."
     )

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from typing import Any, Literal, Self, get_args
 
-from PIL import ImageColor
 from pydantic import ValidationInfo, field_validator
 
 from captionless.config.base import Config, setting
 from captionless.config.keyword_types import TrainKeywords
+from captionless.config.reading import BACKGROUND, Colour
 from captionless.device import Precision
 from captionless.errors import CaptionlessError
 
@@ -63,11 +63,7 @@ class TrainConfig(Config):
         gt=0,
     )
     grey: bool = setting(False, "Train on grey images instead of colour.")
-    background: str = setting(
-        "white",
-        "Colour behind transparent images, as a name or #rrggbb.",
-        example="black",
-    )
+    background: Colour = BACKGROUND
     hold_out: float = setting(
         0.0, "Share of the images to hold out for validation, selected by content hash.", ge=0, lt=1, example=0.1
     )
@@ -205,17 +201,6 @@ class TrainConfig(Config):
     sample_grids: int = setting(
         10, "Maximum number of sample grids, evenly spaced over the training run; 0 draws no grids.", ge=0
     )
-
-    @field_validator("background")
-    @classmethod
-    def _check_background(cls, value: str) -> str:
-        try:
-            ImageColor.getrgb(value)
-        except ValueError:
-            raise ValueError(
-                f"`background={value}` is not a colour. Pass a name or #rrggbb, such as `background=black`."
-            ) from None
-        return value
 
     @field_validator("schedule_steps", "zero_terminal_snr")
     @classmethod

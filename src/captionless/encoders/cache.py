@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
+from PIL import Image
 
+from captionless.data.arrays import Visitor
 from captionless.data.cache import cache_folder
 from captionless.data.decode import BACKGROUND, rgb
 from captionless.data.images import ImageFile
@@ -44,3 +48,39 @@ def vector_key(image: ImageFile, background: str) -> str:
     if not image.transparent or rgb(background) == rgb(BACKGROUND):
         return image.digest
     return f"{image.digest} on {rgb(background)}"
+
+
+class EncodingVisitor(Visitor, ABC):
+    """Encodes the images that need their pixels in batches, while a folder is read.
+
+    Args:
+        side: side in pixels of the encoder's input; images are read at up to twice this size.
+        background: colour behind transparent images.
+        batch: number of images to encode together.
+    """
+
+    def __init__(self, side: int, background: str, batch: int) -> None:
+        self.full, self._background, self._batch = 2 * side, background, batch
+        self._queue: dict[str, Image.Image] = {}
+
+    def key(self, image: ImageFile) -> str:
+        """Return the cache key of an image's vector."""
+        return vector_key(image, self._background)
+
+    @abstractmethod
+    def encode(self, keys: Sequence[str], images: Sequence[Image.Image]) -> None:
+        """Encode images, and keep the results by their keys."""
+
+    def visit(self, image: ImageFile) -> str:
+        """Queue an image that is to be encoded, and encode the queue when it is a full batch."""
+        if image.full is not None and self.needs_pixels(image):
+            self._queue[self.key(image)] = Image.fromarray(image.full)
+        if len(self._queue) == self._batch:
+            self.finish()
+        return ""
+
+    def finish(self) -> None:
+        """Encode the queued images, and empty the queue."""
+        if self._queue:
+            self.encode([*self._queue], [*self._queue.values()])
+            self._queue.clear()

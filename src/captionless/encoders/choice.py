@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from PIL.Image import Image
@@ -12,7 +12,7 @@ from captionless.data.decode import BACKGROUND
 from captionless.data.images import sample_images
 from captionless.encoders.dual_encoder import Encoder, load_encoder
 from captionless.encoders.hub import BUNDLED, CLIP, cached_folder, is_name_encoder
-from captionless.encoders.image_texts import image_names
+from captionless.encoders.image_texts import image_texts
 from captionless.encoders.learning import learn_encoder, missing_words
 from captionless.errors import CaptionlessError
 from captionless.progress import Progress, Silent
@@ -65,30 +65,37 @@ def choose_encoder(
     reason = f"the images are outside the domain of the bundled encoder ({figures})"
     if cached_folder(CLIP):
         return load_encoder(CLIP, device), f"{CLIP}, because {reason}"
-    missing = missing_words(folder)
+    if learned is not None and is_name_encoder(learned):
+        how = "learned from the names of the images by an earlier run (delete it to learn it again)"
+        return load_encoder(str(learned), device), f"{learned}, {how}"
+    texts = image_texts(folder)
+    missing = missing_words([*texts.values()])
     if learned is not None and not missing:
-        quality = None
-        if not is_name_encoder(learned):
-            progress = progress or Silent()
-            _, quality = learn_encoder(folder, learned, hold_out=hold_out, background=background, progress=progress)
-        how = f"because {reason}; {quality}" if quality else "by an earlier run (delete it to learn it again)"
-        return load_encoder(str(learned), device), f"{learned}, learned from the names of the images {how}"
+        _, quality = learn_encoder(
+            folder, learned, texts=texts, hold_out=hold_out, background=background, progress=progress or Silent()
+        )
+        how = f"learned from the names of the images because {reason}; {quality}"
+        return load_encoder(str(learned), device), f"{learned}, {how}"
     raise CaptionlessError(
-        f"{reason}, and {CLIP}, which knows most things, is not in the local cache. "
+        f"no encoder at hand knows these images: the bundled one knows little but flowers ({figures}), and {CLIP}, "
+        "which knows most things, is not in the local cache. "
         + (f"{missing} " if missing else "")
-        + _ways_to_an_encoder(folder, named=not missing),
+        + _ways_to_an_encoder(folder, texts, named=not missing),
         parameter="encoder",
         code="no_encoder",
     )
 
 
-def _ways_to_an_encoder(folder: str | Path, named: bool) -> str:
+def _ways_to_an_encoder(folder: str | Path, names: Iterable[str], named: bool) -> str:
     """List the ways to train without the bundled encoder, the easiest first."""
-    ways = [f"learn an encoder from the names of the images: `captionless encoder {folder} --out ENCODER`, then "
-            "`encoder=ENCODER`"] if named else []  # fmt: skip
-    if len({name.split("/")[0] for name in image_names(folder) if "/" in name}) > 1:
-        ways.append("train on the sub-folders as classes: `classes=True`")
-    ways.append("use a folder with the files of CLIP or another dual encoder: `encoder=FOLDER`")
+    ways = []
+    if named:
+        ways.append(
+            f"learn an encoder from the names: `captionless encoder {folder} --out ENCODER`, then `encoder=ENCODER`"
+        )
+    if len({name.split("/")[0] for name in names if "/" in name}) > 1:
+        ways.append("train on the sub-folders as classes, without words: `classes=True`")
+    ways.append("use a local folder with the files of CLIP or another dual encoder: `encoder=FOLDER`")
     ways.append(f"download CLIP (605 MB): `encoder={CLIP}`")
     return "You can " + "; ".join(f"({number}) {way}" for number, way in enumerate(ways, 1)) + "."
 

@@ -9,12 +9,12 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from captionless.data.arrays import ImageArrays, Visitor, read_arrays
+from captionless.data.arrays import ImageArrays, read_arrays
 from captionless.data.cache import mapped_array, writable_cache
 from captionless.data.decode import BACKGROUND
 from captionless.data.images import ImageFile
 from captionless.device import default_device
-from captionless.encoders.cache import VectorCache, Vectors, vector_key
+from captionless.encoders.cache import EncodingVisitor, VectorCache, Vectors
 from captionless.encoders.choice import AUTO, choose_encoder
 from captionless.encoders.dual_encoder import Encoder
 from captionless.errors import CaptionlessError
@@ -79,7 +79,7 @@ def embed(
         found = read_arrays(
             folder, sizes, grey=grey, background=background, verify=verify, visitor=embedding, progress=progress
         )
-        embedding.encode()
+        embedding.finish()
     finally:
         embedding.known.flush()
     return EmbeddedImages(
@@ -94,46 +94,29 @@ def embed(
     )
 
 
-class _Embedding(Visitor):
+class _Embedding(EncodingVisitor):
     """Encodes the images whose vectors are not in the cache yet."""
 
     def __init__(self, encoder: Encoder, background: str, batch: int, cache: Path) -> None:
-        self.encoder, self.full, self.computed = encoder, 2 * encoder.image_size, 0
-        self.known = VectorCache(cache, encoder.digest)
-        self._cache, self._batch, self._background = cache, batch, background
-        self._queue: dict[str, ImageFile] = {}
-
-    def key(self, image: ImageFile) -> str:
-        """Return the cache key of an image's vector."""
-        return vector_key(image, self._background)
+        super().__init__(encoder.image_size, background, batch)
+        self.encoder, self.computed = encoder, 0
+        self.known, self._cache = VectorCache(cache, encoder.digest), cache
 
     def needs_pixels(self, image: ImageFile) -> bool:
         """Return whether the image has no vector yet."""
         return self.key(image) not in self.known
 
-    def visit(self, image: ImageFile) -> str:
-        """Queue an image without a vector, and encode the queue when it is a full batch."""
-        if self.needs_pixels(image):
-            self._queue[self.key(image)] = image
-        if len(self._queue) == self._batch:
-            self.encode()
-        return ""
-
-    def encode(self) -> None:
-        """Encode the queued images into the cache, and empty the queue."""
-        if not self._queue:
-            return
-        images = [Image.fromarray(image.full) for image in self._queue.values() if image.full is not None]
+    def encode(self, keys: Sequence[str], images: Sequence[Image.Image]) -> None:
+        """Encode images into the cache."""
         vectors = np.asarray(self.encoder.encode_images(images), dtype=np.float32)
-        if vectors.shape != (len(self._queue), self.encoder.width) or not np.isfinite(vectors).all():
+        if vectors.shape != (len(keys), self.encoder.width) or not np.isfinite(vectors).all():
             raise CaptionlessError(
                 f"the encoder {self.encoder.name} returned unusable vectors (shape {vectors.shape}, or not finite) for "
-                f"the batch of images that starts with {next(iter(self._queue.values())).name}. Use another encoder."
+                f"a batch of {len(keys)} images. Use another encoder."
             )
-        for key, vector in zip(self._queue, vectors, strict=True):
+        for key, vector in zip(keys, vectors, strict=True):
             self.known.add(key, vector)
         self.computed += len(vectors)
-        self._queue.clear()
 
     def vectors(self, images: Sequence[ImageFile]) -> Vectors:
         """Return the vectors of images, float32 (n, width), memory-mapped."""

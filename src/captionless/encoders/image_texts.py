@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Sequence
 from pathlib import Path, PurePosixPath
 
 from captionless.data.folder import find_images, relative_name
@@ -34,35 +33,25 @@ def name_words(name: str) -> list[str]:
     )
 
 
-def image_names(folder: str | Path) -> list[str]:
-    """Return the relative paths of the files in a folder whose extension is that of an image.
+def image_texts(folder: str | Path) -> dict[str, str]:
+    """Return the text of each image: the words of its path, then those of ``metadata.jsonl`` or its ``.txt`` file.
+
+    Returns:
+        The texts by the path of the image relative to ``folder``. Every file with the extension of an image counts.
 
     Raises:
-        CaptionlessError: the folder does not exist or cannot be listed.
+        CaptionlessError: the folder does not exist or cannot be listed, a text file or ``metadata.jsonl`` cannot be
+            read, or a line of it is invalid.
     """
-    return [relative_name(path, folder) for path in find_images(folder) if path.suffix.lower() in SUFFIXES]
-
-
-def image_texts(folder: str | Path, names: Sequence[str]) -> list[str]:
-    """Return a text for each image: the words of its path, then those of ``metadata.jsonl`` or its ``.txt`` file.
-
-    Args:
-        folder: the folder of the images.
-        names: the paths of the images relative to ``folder``, with forward slashes.
-
-    Raises:
-        CaptionlessError: a text file or ``metadata.jsonl`` cannot be read, or a line of it is invalid.
-    """
-    root, tables = Path(folder), dict[Path, dict[str, str]]()
-    texts = []
-    for name in names:
-        path = root / name
+    tables, texts = dict[Path, dict[str, str]](), dict[str, str]()
+    for path in (path for path in find_images(folder) if path.suffix.lower() in SUFFIXES):
         if path.parent not in tables:
             tables[path.parent] = _metadata(path.parent / METADATA)
         written, beside = tables[path.parent].get(path.name, ""), path.with_suffix(".txt")
         if not written and beside.is_file():
             written = _read(beside)
-        texts.append(" ".join([*name_words(name), *written.split()]))
+        name = relative_name(path, folder)
+        texts[name] = " ".join([*name_words(name), *written.split()])
     return texts
 
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 import shutil
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -20,14 +20,14 @@ from PIL import Image
 from safetensors.torch import save_file
 from torch import Tensor
 
-from captionless.data.arrays import Visitor, read_arrays
+from captionless.data.arrays import read_arrays
 from captionless.data.cache import writable_cache
 from captionless.data.decode import BACKGROUND
 from captionless.data.images import ImageFile, is_held_out
-from captionless.encoders.cache import VectorCache, vector_key
+from captionless.encoders.cache import EncodingVisitor, VectorCache
 from captionless.encoders.dual_encoder import batches, encoder_batch_size, load_encoder
 from captionless.encoders.hub import BUNDLED, BUNDLED_FOLDER, NAME_ENCODER
-from captionless.encoders.image_texts import image_names, image_texts, name_words
+from captionless.encoders.image_texts import image_texts, name_words
 from captionless.encoders.name_encoder import NameEncoder, NameImageSide, gaussian_kernel, image_features
 from captionless.encoders.name_text import choose_pieces, piece_matrix
 from captionless.encoders.vocabulary import singulars, split_words, write_vocabulary
@@ -72,19 +72,21 @@ def learn_encoder(
     folder: str | Path,
     out: str | Path,
     *,
+    texts: Mapping[str, str] | None = None,
     hold_out: float = 0.0,
     background: str = BACKGROUND,
     progress: Progress | bool | None = None,
 ) -> tuple[NameEncoder, NameQuality]:
     """Learn an encoder for the images of a folder from their names, and write it to a new folder.
 
-    The texts are the names of sub-folders and files and, where there are any, ``.txt`` files beside the images or
-    ``metadata.jsonl``. A fifth of the images, those with the smallest content hashes, is first set aside to measure the
-    encoder; the one that is written is then learned from all.
+    A fifth of the images, those with the smallest content hashes, is first set aside to measure the encoder; the one
+    that is written is then learned from all.
 
     Args:
         folder: the folder of images, searched recursively.
         out: the folder to write, which `load_encoder` accepts.
+        texts: the text of each image, by its path relative to the folder; by default those of `image_texts`: the names
+            of sub-folders and files and, where there are any, ``.txt`` files beside the images or ``metadata.jsonl``.
         hold_out: share of the images not to learn from, as in `train`.
         background: colour behind transparent images, which `embed` and `train` must then be given too.
         progress: as in `embed`.
@@ -95,70 +97,57 @@ def learn_encoder(
     progress, out = choose_progress(progress), Path(out)
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise CaptionlessError(f"{out} already exists and is not empty. Choose another folder for the encoder.")
-    if missing := missing_words(folder):
+    texts = image_texts(folder) if texts is None else texts
+    if missing := missing_words([*texts.values()]):
         raise CaptionlessError(
             f"{missing} Name files or sub-folders by what they show, put a .txt file with a text beside each image, or "
             "sort the images into sub-folders and train with `classes=True`, which needs no encoder."
         )
     reading = _Reading(background)
     found = read_arrays(folder, (), background=background, visitor=reading, progress=progress)
-    reading.encode()
-    digests = found.digests
-    used = [row for row in found.unique if not is_held_out(digests[row], hold_out)]
-    rows = sorted(used, key=lambda row: digests[row])[:MAX_IMAGES]
-    texts = image_texts(folder, found.names)
-    features = [torch.cat(parts) for parts in zip(*reading.blocks, strict=True)]
-    chosen, known = [block[rows] for block in features], [texts[row] for row in rows]
-    quality = _measure(chosen, known)
-    _write(out, reading.tower, _fit(chosen, known), [found.names[row] for row in rows], known, quality)
+    reading.finish()
+    used = (found.images[row] for row in found.unique if not is_held_out(found.digests[row], hold_out))
+    chosen = sorted(used, key=lambda image: image.digest)[:MAX_IMAGES]
+    known = [texts.get(image.name, "") for image in chosen]
+    blocks = [torch.stack(parts) for parts in zip(*(reading.features[reading.key(one)] for one in chosen), strict=True)]
+    quality = _measure(blocks, known)
+    _write(out, reading.tower, _fit(blocks, known), [image.name for image in chosen], known, quality)
     encoder = NameEncoder(str(out), out.absolute())
-    _cache_vectors(encoder, reading.keys, torch.cat(features, 1), writable_cache(progress.say))
+    _cache_vectors(encoder, reading.features, writable_cache(progress.say))
     return encoder, quality
 
 
-class _Reading(Visitor):
+class _Reading(EncodingVisitor):
     """Computes the features of every image of a folder."""
 
     def __init__(self, background: str) -> None:
         self._bundled = load_encoder(BUNDLED)
-        self.full, self.tower = 2 * self._bundled.image_size, self._bundled.model.vision_model
-        self.blocks: list[list[Tensor]] = []
-        self.keys: list[str] = []
-        self._background, self._queue = background, list[Image.Image]()
+        super().__init__(self._bundled.image_size, background, encoder_batch_size("cpu"))
+        self.tower, self.features = self._bundled.model.vision_model, dict[str, tuple[Tensor, ...]]()
 
     def needs_pixels(self, image: ImageFile) -> bool:
-        """Return that every image is needed."""
-        return True
+        """Return whether the features of an image have not been computed."""
+        return self.key(image) not in self.features
 
-    def visit(self, image: ImageFile) -> str:
-        """Queue an image, and encode the queue when it is a full batch."""
-        self.keys.append(vector_key(image, self._background))
-        if image.full is not None:
-            self._queue.append(Image.fromarray(image.full))
-        if len(self._queue) == encoder_batch_size("cpu"):
-            self.encode()
+    @torch.no_grad()
+    def encode(self, keys: Sequence[str], images: Sequence[Image.Image]) -> None:
+        """Compute the features of images."""
+        pixels = self._bundled.image_processor(images=images, return_tensors="pt")["pixel_values"]
+        self.features.update(zip(keys, zip(*image_features(self.tower, pixels), strict=True), strict=True))
+
+
+def missing_words(texts: Sequence[str]) -> str:
+    """Return why no encoder can be learned from images with these texts; empty if one can."""
+    worded = sum(bool(text) for text in texts)
+    if len(texts) < MIN_IMAGES:
+        why = f"there are {len(texts)}, and at least {MIN_IMAGES} are needed"
+    elif worded < len(texts) / 2:
+        why = f"of {len(texts):,} names, {worded:,} have words, and at least half must"
+    elif len(set(texts) - {""}) < 2:
+        why = "all have the same words"
+    else:
         return ""
-
-    def encode(self) -> None:
-        """Compute the features of the queued images, and empty the queue."""
-        if self._queue:
-            with torch.no_grad():
-                pixels = self._bundled.image_processor(images=self._queue, return_tensors="pt")["pixel_values"]
-                self.blocks.append(image_features(self.tower, pixels))
-            self._queue.clear()
-
-
-def missing_words(folder: str | Path) -> str:
-    """Return why no encoder can be learned from the names of a folder's images; empty if one can."""
-    texts = image_texts(folder, image_names(folder))
-    worded, different = sum(bool(text) for text in texts), len(set(texts) - {""})
-    if len(texts) >= MIN_IMAGES and worded >= len(texts) / 2 and different >= 2:
-        return ""
-    return (
-        f"No encoder can be learned from the names of the images in {folder}: of {len(texts):,} images, {worded:,} "
-        f"have words, which form {different:,} different texts. At least {MIN_IMAGES} images are needed, half of them "
-        "with words, and 2 different texts."
-    )
+    return f"No encoder can be learned from the names of the images: {why}."
 
 
 @dataclass(frozen=True)
@@ -245,11 +234,11 @@ def _write(
         write_vocabulary(temporary, "things", common, subjects, words | set(_FUNCTION_WORDS.split()))
 
 
-def _cache_vectors(encoder: NameEncoder, keys: Sequence[str], features: Tensor, folder: Path) -> None:
+def _cache_vectors(encoder: NameEncoder, features: Mapping[str, tuple[Tensor, ...]], folder: Path) -> None:
     """Store the vectors of all images in the cache, so that `embed` need not compute their features again."""
     cache = VectorCache(folder, encoder.digest)
-    for part in batches(list(zip(keys, features, strict=True)), 512):
-        vectors = torch.nn.functional.normalize(encoder.model.regress(torch.stack([row for _, row in part])))
+    for part in batches([*features.items()], 512):
+        vectors = torch.nn.functional.normalize(encoder.model.regress(torch.stack([torch.cat(row) for _, row in part])))
         for (key, _), vector in zip(part, np.asarray(vectors), strict=True):
             cache.add(key, vector)
     cache.flush()

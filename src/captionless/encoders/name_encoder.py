@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any
 
@@ -20,6 +20,7 @@ from torch import Tensor, nn
 from captionless.encoders.digest import Digests
 from captionless.encoders.dual_encoder import Encoder
 from captionless.encoders.name_text import piece_matrix
+from captionless.encoders.vocabulary import EncoderVocabulary
 from captionless.errors import CaptionlessError
 
 LEVELS = (7, 15, 21)
@@ -115,6 +116,12 @@ class NameEncoder(Encoder):
         """The text side."""
         pieces = json.loads((self.folder / "tokenizer.json").read_text(encoding="utf-8"))["pieces"]
         return NameText(pieces, self._tensors["text_projection"], self._tensors["text_shift"])
+
+    @cached_property
+    def vocabulary(self) -> EncoderVocabulary | None:
+        """The words of the names; those of similar spelling share pieces, and so have similar vectors."""
+        found = super().vocabulary
+        return found and replace(found, by_spelling=True)
 
     @cached_property
     def width(self) -> int:

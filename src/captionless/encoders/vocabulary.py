@@ -23,12 +23,14 @@ class EncoderVocabulary:
         kinds: the kinds of the subject that the encoder distinguishes.
         subjects: words for the subject, its kinds and its parts.
         words: all words.
+        by_spelling: whether the encoder reads an unknown word like a known one of similar spelling.
     """
 
     subject: str
     kinds: tuple[str, ...]
     subjects: frozenset[str]
     words: frozenset[str]
+    by_spelling: bool = False
 
     def names_subject(self, text: str) -> bool:
         """Return whether the text contains a word for the subject."""
