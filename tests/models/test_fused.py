@@ -116,3 +116,22 @@ def test_other_layers_and_functions_take_the_plain_path(monkeypatch: pytest.Monk
 def test_without_a_cuda_device_nothing_is_fused(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("TRITON_INTERPRET", raising=False)
     assert not fused.can_fuse(random(2, 16, 4, 4))
+
+
+@pytest.mark.usefixtures("interpreted")
+def test_the_kernels_are_tried_before_they_are_used() -> None:
+    assert fused.works_on.__wrapped__(torch.device("cpu"))
+
+
+@pytest.mark.parametrize("failure", [RuntimeError("no C compiler"), None])
+def test_kernels_that_fail_or_compute_something_else_are_not_used(
+    failure: Exception | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def wrong(x: Tensor, norm: nn.Module) -> Tensor:
+        if failure:
+            raise failure
+        return 1.1 * F.silu(norm(x))
+
+    monkeypatch.setattr(fused, "_kernels", lambda: fused)
+    monkeypatch.setattr(fused, "norm_silu", wrong)
+    assert not fused.works_on.__wrapped__(torch.device("cpu"))

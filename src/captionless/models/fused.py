@@ -33,7 +33,30 @@ def _kernels() -> Any:
 def can_fuse(x: Tensor) -> bool:
     """Return whether the kernels apply to a feature map, (n, channels, h, w)."""
     interpreted = os.environ.get("TRITON_INTERPRET") == "1"  # on the CPU, for tests
-    return (x.is_cuda or interpreted) and x.dim() == 4 and _kernels() is not None
+    return (x.is_cuda or interpreted) and x.dim() == 4 and works_on(x.device)
+
+
+@cache
+def works_on(device: torch.device) -> bool:
+    """Return whether the kernels run on a device and agree there with PyTorch's layers.
+
+    They are compiled at their first call, for which Triton needs a C compiler. Where that fails, networks run without
+    them, more slowly.
+    """
+    if _kernels() is None:
+        return False
+    results = []
+    with torch.enable_grad(), torch.autocast(device.type, enabled=False):
+        norm = torch.nn.GroupNorm(2, 32, device=device)
+        values = torch.linspace(-3, 5, 2 * 32 * 9, device=device).sin().reshape(2, 32, 3, 3)
+        try:
+            for with_kernels in (True, False):
+                x = values.clone().requires_grad_()
+                y = norm_silu(x, norm) if with_kernels else torch.nn.functional.silu(norm(x))
+                results += [y, *torch.autograd.grad((y * values).sum(), [x, norm.weight])]
+        except Exception:  # whatever goes wrong in a compiler
+            return False
+    return all(torch.allclose(*pair, atol=1e-3, rtol=1e-3) for pair in zip(results[:3], results[3:], strict=True))
 
 
 def norm_silu(
