@@ -76,28 +76,26 @@ def choose_encoder(
         )
         how = f"learned from the names of the images because {reason}; {quality}"
         return load_encoder(str(learned), device), f"{learned}, {how}"
-    raise CaptionlessError(
-        f"no encoder at hand knows these images: the bundled one knows little but flowers ({figures}), and {CLIP}, "
-        "which knows most things, is not in the local cache. "
-        + (f"{missing} " if missing else "")
-        + _ways_to_an_encoder(folder, texts, named=not missing),
-        parameter="encoder",
-        code="no_encoder",
-    )
+    raise _no_encoder(folder, texts, figures, missing)
 
 
-def _ways_to_an_encoder(folder: str | Path, names: Iterable[str], named: bool) -> str:
-    """List the ways to train without the bundled encoder, the easiest first."""
+def _no_encoder(folder: str | Path, names: Iterable[str], figures: str, missing: str) -> CaptionlessError:
+    """Return an error that lists the ways to train without the bundled encoder, the easiest first."""
     ways = []
-    if named:
-        ways.append(
-            f"learn an encoder from the names: `captionless encoder {folder} --out ENCODER`, then `encoder=ENCODER`"
-        )
+    if not missing:
+        command = f"`captionless encoder {folder} --out ENCODER`"
+        ways.append(f"learn an encoder from the names: {command}, then `encoder=ENCODER`")
     if len({name.split("/")[0] for name in names if "/" in name}) > 1:
         ways.append("train on the sub-folders as classes, without words: `classes=True`")
     ways.append("use a local folder with the files of CLIP or another dual encoder: `encoder=FOLDER`")
     ways.append(f"download CLIP (605 MB): `encoder={CLIP}`")
-    return "You can " + "; ".join(f"({number}) {way}" for number, way in enumerate(ways, 1)) + "."
+    return CaptionlessError(
+        f"no encoder at hand knows these images: the bundled one knows little but flowers ({figures}), and {CLIP}, "
+        f"which knows most things, is not in the local cache. {missing and f'{missing} '}You can "
+        f"{'; '.join(f'({number}) {way}' for number, way in enumerate(ways, 1))}.",
+        parameter="encoder",
+        code="no_encoder",
+    )
 
 
 def in_domain_score(encoder: Encoder, images: Sequence[Image]) -> tuple[float, float]:
