@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
+import pytest
 import typer
 from typer.testing import CliRunner
 
-from captionless.cli.options import add_command, with_flags
+from captionless.cli.console import print_remark, with_flags
+from captionless.cli.options import add_command
 from captionless.config.base import Config, setting
 
 
@@ -40,3 +44,14 @@ def test_parameters_in_backticks_become_flags() -> None:
     assert with_flags(message, flags) == (
         "--hold-out is 1. Try --hold-out 0.1, --no-flip, --flip; leave --from and `other` out."
     )
+
+
+def test_remarks_name_flags_and_mistakes_point_to_the_help_of_their_command(
+    run: Callable[..., int], capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run("train", "photos", "--minute", "3") == 2
+    assert capsys.readouterr().err.endswith("See captionless train --help.\n")
+    assert run("trian") == 2
+    assert capsys.readouterr().err.endswith("Did you mean 'train'? See captionless --help.\n")
+    print_remark("Continue with `resume=True` and `minutes=3`; `start_from` is known from another command.")
+    assert capsys.readouterr().err == "Continue with --resume and --minutes 3; --from is known from another command.\n"

@@ -14,7 +14,7 @@ from captionless.cli.encoder import encoder
 from captionless.cli.evaluate import evaluate
 from captionless.cli.generate import generate
 from captionless.cli.info import info
-from captionless.cli.options import add_command, with_flags
+from captionless.cli.options import add_command
 from captionless.cli.train import train
 from captionless.errors import CaptionlessError
 
@@ -26,9 +26,8 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-FLAGS: dict[str, str] = {}
 for command in (generate, train, evaluate, embed, encoder, info):
-    FLAGS |= add_command(app, command)
+    add_command(app, command)
 
 
 @app.callback(invoke_without_command=True)
@@ -50,12 +49,14 @@ def main() -> None:
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="replace")  # never fail on a character that the encoding lacks
     try:
-        sys.exit(app(standalone_mode=False) or 0)
+        sys.exit(app(prog_name="captionless", standalone_mode=False) or 0)
     except CaptionlessError as error:
-        message = with_flags(str(error), FLAGS)
+        message = str(error)
     except TyperException as error:
         message = getattr(error, "format_message", error.__str__)()
-        message = message and f"{message} See captionless --help."
+        context = getattr(error, "ctx", None)
+        command = context.command_path if context else "captionless"
+        message = message and f"{message}{'' if message.endswith(('.', '?')) else '.'} See {command} --help."
     except (KeyboardInterrupt, typer.Abort):
         sys.exit(130)
     if message:

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import os
+import re
 import sys
 import warnings
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import TextIO
 
@@ -13,13 +14,31 @@ from tqdm import tqdm
 
 from captionless.progress import ProgressBar
 
+FLAGS: dict[str, str] = {}
+"""The flag of each setting of the command line; those of the running command take precedence."""
+_NAMED = re.compile(r"`([a-z_]+)(?:=([^`]*))?`")
 PIPE_WIDTH = 10_000
 """Width of tables if standard output is not a terminal; large enough that no line is wrapped."""
 
 
 def print_remark(message: str) -> None:
-    """Print a remark to standard error."""
-    _print(message, sys.stderr)
+    """Print a remark to standard error; settings in backticks become flags."""
+    _print(with_flags(message, FLAGS), sys.stderr)
+
+
+def with_flags(message: str, flags: Mapping[str, str]) -> str:
+    """Convert the parameters in backticks, such as `` `hold_out=0.1` ``, to options such as ``--hold-out 0.1``."""
+
+    def spelled(found: re.Match[str]) -> str:
+        name, value = found.groups()
+        if name not in flags:
+            return found.group()
+        on, _, off = flags[name].partition("/")
+        if value in ("True", "False"):
+            return off if off and value == "False" else on
+        return f"{on} {value}" if value else on
+
+    return _NAMED.sub(spelled, message)
 
 
 def print_result(result: object) -> None:

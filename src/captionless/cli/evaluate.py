@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import typer
 
-from captionless.cli.console import format_table, print_result, show_progress
+from captionless.cli.console import FLAGS, format_table, print_result, show_progress, with_flags
 from captionless.cli.threads import ThreadOptions
 from captionless.config.base import Config, setting
 from captionless.config.evaluation import EvaluationConfig
@@ -75,9 +75,9 @@ def evaluate(
             print_result("")
         for section in model.sections:
             for what, why in section.missing:
-                print_result(f"not measured: {what} ({why})")
+                print_result(with_flags(f"not measured: {what} ({why})", FLAGS))
         for warning in model.warnings:
-            print_result(f"note: {warning}")
+            print_result(with_flags(f"note: {warning}", FLAGS))
         print_result(f"{model.verdict.title}. {model.verdict.meaning}")
         if model.passed is not None:
             failed = [one.label for one in model.classes if not one.passed]

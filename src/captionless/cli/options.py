@@ -12,13 +12,12 @@ import typer
 from pydantic.fields import FieldInfo
 from pydantic_core import PydanticUndefined
 
+from captionless.cli.console import FLAGS, with_flags
 from captionless.config.base import Config
 from captionless.config.fields import field_choices, field_default, field_extra, field_type
-from captionless.errors import CaptionlessError
 
 _TAG = re.compile(r"\[[a-z#/@]")
 """What the help would read as markup, as in ``rich.markup.escape``, which takes long to import."""
-_NAMED = re.compile(r"`([a-z_]+)(?:=([^`]*))?`")
 
 
 def add_command(app: typer.Typer, function: Callable[..., None]) -> dict[str, str]:
@@ -45,17 +44,15 @@ def add_command(app: typer.Typer, function: Callable[..., None]) -> dict[str, st
         for name, value in given.items():
             if value is not None and value != []:
                 values[owners[name]][name] = _parsed(fields[name], value)
-        try:
-            function(**{parameter: config(**values[parameter]) for parameter, config in configs.items()})
-        except CaptionlessError as error:  # this command's flags; another may name the setting differently
-            error.args = (with_flags(str(error), flags),)
-            raise
+        FLAGS.update(flags)  # another command may name a setting differently
+        function(**{parameter: config(**values[parameter]) for parameter, config in configs.items()})
 
     flags = {name: spelled for name, field in fields.items() if (spelled := flag(name, field))}
     parameters = [_parameter(name, field, panels[name], flags) for name, field in fields.items()]
     command.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
     command.__doc__ = function.__doc__
     app.command(function.__name__)(command)
+    FLAGS.update(flags)
     return flags
 
 
@@ -64,21 +61,6 @@ def flag(name: str, field: FieldInfo) -> str:
     own: str | None = field_extra(field, "flag")
     spelled = "--" + name.replace("_", "-") if own is None else own
     return f"{spelled}/--no-{spelled[2:]}" if field.default is True else spelled
-
-
-def with_flags(message: str, flags: Mapping[str, str]) -> str:
-    """Convert the parameters in backticks, such as `` `hold_out=0.1` ``, to options such as ``--hold-out 0.1``."""
-
-    def spelled(found: re.Match[str]) -> str:
-        name, value = found.groups()
-        if name not in flags:
-            return found.group()
-        on, _, off = flags[name].partition("/")
-        if value in ("True", "False"):
-            return off if off and value == "False" else on
-        return f"{on} {value}" if value else on
-
-    return _NAMED.sub(spelled, message)
 
 
 def _parameter(name: str, field: FieldInfo, panel: str | None, flags: Mapping[str, str]) -> inspect.Parameter:
