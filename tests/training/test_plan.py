@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -9,6 +10,7 @@ import pytest
 import tiny
 from captionless.checkpoints.config import EncoderReference, ModelConfig, TrainingRecord
 from captionless.config.training import COURSE_TRAINING, TrainConfig
+from captionless.data.summary import FolderFacts
 from captionless.training.network import network_config
 from captionless.training.plan import BANDS, LADDER, STEPS, Outlook, batch_size, expectation, plan_run, shortfall
 from captionless.training.rehearsal import flops, rehearsed_shape
@@ -29,8 +31,13 @@ class Machine:
         return self.rate * work[0] / work[1]
 
 
-def planned(rate: float = 100, folder: int = 5_000, start: Start | None = None, **given: Any) -> Outlook:
-    return plan_run(start or Start(), given, folder, Machine(rate), by_class=False)
+PHOTOS = FolderFacts(48, 400, transparent=0.0, pixel_art=0.0)
+
+
+def planned(
+    rate: float = 100, folder: int = 5_000, start: Start | None = None, facts: FolderFacts = PHOTOS, **given: Any
+) -> Outlook:
+    return plan_run(start or Start(), given, folder, Machine(rate), by_class=False, facts=facts)
 
 
 def rung(outlook: Outlook) -> int:
@@ -58,9 +65,51 @@ def test_a_small_folder_gets_a_small_network_and_dropout_once_its_images_return_
     assert rung(many) > 0
 
 
+AGAINST = ("crop", "dropout", "early_stopping", "hold_out")
+"""The settings against memorising."""
+
+
+@pytest.mark.parametrize(
+    ("folder", "images", "expected"),
+    [
+        (40, 3_900, {}),
+        (40, 4_100, {"early_stopping": True}),
+        (40, 6_100, {"crop": 0.6, "early_stopping": True}),
+        (40, 20_100, {"crop": 0.6, "dropout": 0.1, "early_stopping": True}),
+        (150, 76_000, {"crop": 0.6, "dropout": 0.1, "early_stopping": True, "hold_out": 0.1}),
+        (5_000, 76_000, {}),
+    ],
+)
+def test_the_more_often_an_image_returns_the_more_is_done_against_memorising(
+    folder: int, images: int, expected: dict[str, Any]
+) -> None:
+    given = planned(folder=folder, images=images).given
+    assert {name: given[name] for name in AGAINST if name in given} == expected
+
+
+def test_pixel_art_is_not_cropped_nor_are_images_of_a_class_held_out() -> None:
+    drawn = planned(folder=40, images=20_100, facts=replace(PHOTOS, pixel_art=0.9)).given
+    assert "crop" not in drawn
+    assert drawn["early_stopping"]
+    classes = plan_run(Start(), {"images": 76_000}, 150, Machine(1), by_class=True, facts=PHOTOS).given
+    assert "hold_out" not in classes
+    assert classes["early_stopping"]
+
+
+def test_what_is_done_against_memorising_is_told_and_given_settings_win() -> None:
+    line = planned(folder=150, images=76_000).describe()
+    assert line.endswith(
+        " Each image would be seen about 510 times; against memorising: crops, dropout, 10% held out, early stopping."
+    )
+    given = {"crop": 1.0, "dropout": 0.0, "early_stopping": False, "hold_out": 0.0}
+    outlook = planned(folder=150, images=76_000, **given)
+    assert {name: outlook.given[name] for name in given} == given
+    assert "memorising" not in outlook.describe()
+
+
 def test_the_promise_is_the_speed_of_the_network_that_was_chosen_times_the_minutes() -> None:
     machine = Machine(100)
-    outlook = plan_run(Start(), {"minutes": 60}, 5_000, machine, by_class=False)
+    outlook = plan_run(Start(), {"minutes": 60}, 5_000, machine, by_class=False, facts=PHOTOS)
     last = machine.rehearsed[-1]
     assert outlook.per_second == machine(Start(), last)
     assert outlook.images == round(3600 * outlook.per_second)
@@ -72,7 +121,7 @@ def test_the_promise_is_the_speed_of_the_network_that_was_chosen_times_the_minut
 
 def test_tiny_images_are_not_enlarged_unless_a_size_is_given() -> None:
     for given, size in (({}, 16), ({"size": 32}, 32)):
-        outlook = plan_run(Start(), {"images": 1_000, **given}, 150, Machine(1), by_class=False, largest=20)
+        outlook = planned(1, 150, facts=replace(PHOTOS, shorter_side=20), images=1_000, **given)
         assert outlook.given["size"] == size
 
 
@@ -84,7 +133,8 @@ def test_given_settings_win() -> None:
 
 def test_without_minutes_nothing_is_rehearsed_and_the_same_is_planned_everywhere() -> None:
     machine = Machine(100)
-    outlooks = [plan_run(Start(), {"images": 40_000}, 150, one, by_class=False) for one in (machine, Machine(1e6))]
+    machines = (machine, Machine(1e6))
+    outlooks = [plan_run(Start(), {"images": 40_000}, 150, one, by_class=False, facts=PHOTOS) for one in machines]
     assert outlooks[0] == outlooks[1]
     assert machine.rehearsed == []
     assert (outlooks[0].images, outlooks[0].per_second) == (40_000, None)
@@ -121,7 +171,8 @@ def test_a_run_that_starts_from_a_model_keeps_its_network_and_promises_no_kind_o
     shape = network_config(Start(), config, tiny.WIDTH)
     record = TrainingRecord(settings=config.model_dump(mode="json"))
     parent = ModelConfig(8, shape, EncoderReference("fake", "0" * 64, tiny.WIDTH, 20.0), training=record)
-    outlook = planned(start=Start(parent, "parent"), minutes=600)
+    outlook = planned(folder=40, start=Start(parent, "parent"), minutes=600)
+    assert [name for name in AGAINST if name in outlook.given] == ["early_stopping"]  # its network knows no crops
     assert not set(outlook.given) & {"width", "tokens", "multipliers"}
     assert outlook.given["size"] == 8
     assert not any(text in outlook.describe() for _, text in BANDS)

@@ -55,6 +55,7 @@ class TrainingRecord:
     settings: dict[str, Any] = field(default_factory=dict)  # fields of ``captionless.config.training.TrainConfig``
     plan: dict[str, Any] = field(default_factory=dict)  # what was planned; see ``captionless.training.plan``
     images_seen: int = 0  # during training, counting repetitions
+    kept_images: int | None = None  # images seen when the weights were the best, with early stopping
     minutes: float = 0.0  # total time of the training steps
     loss: float | None = None  # final loss, smoothed
 

@@ -16,6 +16,7 @@ def model_facts(config: ModelConfig, denoiser: Denoiser) -> dict[str, str]:
         counts = training.class_images
         named = [f"{name} ({counts[name]:,})" if name in counts else name for name in config.classes]
         condition = {"Classes": ", ".join(named)}
+    kept = "" if training.kept_images is None else f"; the weights are those after {training.kept_images:,} images"
     return {
         "Images": f"{config.size} x {config.size} pixels, {'grey' if config.denoiser.channels == 1 else 'colour'}",
         "Denoiser": f"U-Net, {parameter_count(denoiser) / 1e6:.1f} million weights, {config.prediction}-prediction, "
@@ -24,7 +25,7 @@ def model_facts(config: ModelConfig, denoiser: Denoiser) -> dict[str, str]:
         "Trained on": f"{training.train_images:,} images of the folder {training.folder} ({training.held_out:,} more "
         "held out)",
         "Training": f"{training.images_seen:,} images seen in {training.minutes:.0f} min, initialised from "
-        f"{training.initialised_from or 'random weights'}",
+        f"{training.initialised_from or 'random weights'}{kept}",
     }
 
 

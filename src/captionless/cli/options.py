@@ -57,10 +57,11 @@ def add_command(app: typer.Typer, function: Callable[..., None]) -> dict[str, st
 
 
 def flag(name: str, field: FieldInfo) -> str:
-    """Return the flag of a setting; a switch that is on by default becomes ``--name/--no-name``."""
+    """Return the flag of a setting; a switch that is on by default, or may be, becomes ``--name/--no-name``."""
     own: str | None = field_extra(field, "flag")
     spelled = "--" + name.replace("_", "-") if own is None else own
-    return f"{spelled}/--no-{spelled[2:]}" if field.default is True else spelled
+    on = field.default is True or (field_type(field) is bool and field_extra(field, "shown"))
+    return f"{spelled}/--no-{spelled[2:]}" if on else spelled
 
 
 def _parameter(name: str, field: FieldInfo, panel: str | None, flags: Mapping[str, str]) -> inspect.Parameter:

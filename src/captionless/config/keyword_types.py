@@ -49,6 +49,7 @@ class TrainKeywords(TypedDict, total=False):
     dropout: float
     crop: float
     crop_probability: float
+    early_stopping: bool
     augmentation_noise: float
     prediction: Literal["v", "eps", "x0", "flow"]
     schedule: Literal["cosine", "linear", "sigmoid", "karras", "flow"]

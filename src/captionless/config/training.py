@@ -139,6 +139,12 @@ class TrainConfig(Config):
     crop_probability: float = setting(
         0.5, "Probability of cropping an image, if `crop` is less than 1.", gt=0, le=1, example=0.8
     )
+    early_stopping: bool = setting(
+        False,
+        "Stop when the model begins to memorise, and keep the best averaged weights: when the loss on held-out images "
+        "no longer falls or, if fewer than 8 are held out, when it generates copies of training images.",
+        shown="planned: on for a small folder",
+    )
     augmentation_noise: float = setting(
         0.3,
         "Maximum standard deviation of the noise added to the low-resolution input of a super-resolution stage.",

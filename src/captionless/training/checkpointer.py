@@ -18,6 +18,7 @@ from captionless.checkpoints.image_list import write_image_list
 from captionless.checkpoints.model import BANK, WEIGHTS, copy_model
 from captionless.checkpoints.tensors import save_tensors
 from captionless.errors import CaptionlessError
+from captionless.models.unet import Denoiser
 from captionless.training.dataset import Dataset
 from captionless.training.loop import Callback
 from captionless.training.state import TrainState, save_state
@@ -62,16 +63,17 @@ class Checkpointer(Callback):
     def on_end(self, state: TrainState) -> None:
         """Write a checkpoint: first the train state, then the model."""
         save_state(self.out, state)
-        self.save_model(self.out, state)
+        self.save_model(self.out, state, state.kept, state.looks.best)
         self.saved = time.monotonic()
 
-    def save_model(self, folder: Path, state: TrainState) -> None:
-        """Write a model folder with the current averaged weights.
+    def save_model(self, folder: Path, state: TrainState, kept: Denoiser | None = None, images: int = 0) -> None:
+        """Write a model folder with the current averaged weights, or with those ``kept`` after so many ``images``.
 
         The config is written after the files it describes, because its presence marks the model as complete. The model
         card comes last.
         """
-        save_tensors(folder / WEIGHTS, state.average.state_dict())
+        weights = kept or state.average
+        save_tensors(folder / WEIGHTS, weights.state_dict())
         if self.base is not None and not (base_folder(folder) / CONFIG).is_file():
             copy_model(base_folder(self.out), folder / BASE)
         if self.bank:
@@ -79,10 +81,10 @@ class Checkpointer(Callback):
         write_image_list(folder, self.dataset.image_list())
         loss = None if math.isnan(state.loss) else round(state.loss, 5)
         minutes = round(state.seconds / 60, 2)
-        record = replace(self.config.training, images_seen=state.images_seen, minutes=minutes, loss=loss)
-        config = replace(self.config, training=record)
+        training = replace(self.config.training, images_seen=state.images_seen, minutes=minutes, loss=loss)
+        config = replace(self.config, training=replace(training, kept_images=images if kept else None))
         save_config(folder, config)
-        write_model_card(folder, config, state.average, self.folder)
+        write_model_card(folder, config, weights, self.folder)
 
 
 @contextmanager

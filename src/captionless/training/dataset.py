@@ -168,7 +168,7 @@ def split_dataset(found: ImageArrays, conditions: Vectors, plan: TrainPlan) -> t
     examples = _take(found, conditions, train, plan.sizes)
     if plan.config.crop < 1:
         examples = replace(examples, source=_images(found, source_size(plan.config.size), train))
-    return examples, _take(found, conditions, aside, plan.sizes[:1])
+    return examples, _take(found, conditions, aside, plan.sizes)
 
 
 def _take(found: ImageArrays, conditions: Vectors, index: Sequence[int], sizes: Sequence[int]) -> Examples:

@@ -13,6 +13,7 @@ from typing import Any
 
 from captionless.checkpoints.config import TrainingRecord
 from captionless.config.training import DEFAULT_MINUTES, TrainConfig
+from captionless.data.summary import FolderFacts
 from captionless.models.unet import weight_count
 from captionless.training.rehearsal import Rehearse, flops, rehearsed_shape
 from captionless.training.resolve import resolve_settings
@@ -24,8 +25,13 @@ WARM_UP = 0.05
 """Share of the images seen over which the learning rate rises."""
 STEPS = 2_500
 """Steps that a training should have at least; if it sees few images, its batches are smaller."""
-EPOCHS = 500
-"""Repetitions of each image from which on a fresh network gets dropout, as the one of ``recipes/flowers``."""
+CROPS_FROM, DROPOUT_FROM = 150, 500
+"""Repetitions of each image from which on a fresh network gets crops and dropout (docs/train.md)."""
+CROP, DROPOUT = 0.6, 0.1
+STOP_FROM = 100
+"""Repetitions of each image from which on a run is watched and may be stopped early."""
+HOLD_OUT, HOLD_OUT_FROM = 0.1, 100
+"""Share of the images that such a run holds out to see when to stop, and number of images from which on it does."""
 
 
 @dataclass(frozen=True)
@@ -78,6 +84,7 @@ class Outlook:
         per_second: images per second in the rehearsal; None without one.
         weights: number of weights of the network.
         fresh: whether the network starts from random weights and generates images by itself.
+        folder: number of images in the folder.
     """
 
     given: dict[str, Any]
@@ -85,6 +92,7 @@ class Outlook:
     per_second: float | None = None
     weights: int = 0
     fresh: bool = True
+    folder: int = 0
 
     def describe(self) -> str:
         """Return the plan in one line."""
@@ -93,7 +101,17 @@ class Outlook:
         text += f"about {_rounded(self.images):,} images seen"
         if self.per_second:
             text += f" in {minutes or DEFAULT_MINUTES:g} minutes ({self.per_second:.3g} per second)"
-        return text + (f": {expectation(self.images, self.per_second, self.weights)}." if self.fresh else ".")
+        text += f": {expectation(self.images, self.per_second, self.weights)}." if self.fresh else "."
+        against = [
+            *(["crops"] if self.given.get("crop", 1) < 1 else []),
+            *(["dropout"] if self.given.get("dropout") else []),
+            *([f"{self.given['hold_out']:.0%} held out"] if self.given.get("hold_out") else []),
+            *(["early stopping"] if self.given.get("early_stopping") else []),
+        ]
+        if against:
+            times = _rounded(self.images / self.folder)
+            text += f" Each image would be seen about {times:,} times; against memorising: {', '.join(against)}."
+        return text
 
 
 def bands_of(weights: int) -> list[tuple[int, str]]:
@@ -119,7 +137,7 @@ def expectation(images: int, per_second: float | None = None, weights: int = SMA
 
 
 def plan_run(
-    start: Start, given: dict[str, Any], folder: int, rehearse: Rehearse, *, by_class: bool, largest: int = 2**16
+    start: Start, given: dict[str, Any], folder: int, rehearse: Rehearse, *, by_class: bool, facts: FolderFacts
 ) -> Outlook:
     """Return the plan of a run that does not resume another.
 
@@ -129,7 +147,7 @@ def plan_run(
         folder: number of files in the folder of images.
         rehearse: measures the speed; not called if only the number of images limits the run.
         by_class: whether the run is class-conditional.
-        largest: shorter side of most images in pixels; images are not enlarged unless a size is given.
+        facts: what the images are like; they are not enlarged unless a size is given.
     """
     fresh = start.config is None and start.base is None
     timed = given.get("minutes") is not None or given.get("images") is None
@@ -146,7 +164,7 @@ def plan_run(
     rate, images = None, given.get("images") or 0
     if fresh and not SHAPE & given.keys():
         ladder = [rung for rung in LADDER if rung.folder <= folder and given.get("size", rung.size) % rung.divisor == 0]
-        shapes = [{"size": min(rung.size, max(16, largest // 16 * 16)), **rung.settings} for rung in ladder]
+        shapes = [{"size": min(rung.size, max(16, facts.shorter_side // 16 * 16)), **rung.settings} for rung in ladder]
         first = settings(shapes[0] | {"batch": 32})
         rate = rehearse(start, first) if timed else None
         speed = [_speed(start, settings(shape)) / _speed(start, first) * (rate or 0) for shape in shapes]
@@ -160,17 +178,33 @@ def plan_run(
         rate = rehearse(start, settings({}))
         images = seen(rate)
     planned["warm_up"] = max(1, round(WARM_UP * images))
-    if fresh and images > EPOCHS * folder:
-        planned["dropout"] = 0.1
+    planned |= _against_memorising(start, images, folder, facts, by_class)
     config = settings({})
     weights = weight_count(rehearsed_shape(start, config))
-    return Outlook(planned | {"size": config.size} | given, images, rate, weights, fresh)
+    return Outlook(planned | {"size": config.size} | given, images, rate, weights, fresh, folder)
+
+
+def _against_memorising(start: Start, images: int, folder: int, facts: FolderFacts, by_class: bool) -> dict[str, Any]:
+    """Return the settings for a folder whose images return often; a super-resolution stage needs none."""
+    more: dict[str, Any] = {}
+    repetitions = images / folder
+    if start.base is not None:
+        return more
+    if start.config is None and repetitions > CROPS_FROM and facts.pixel_art < 0.5:  # crops would blur pixel art
+        more["crop"] = CROP
+    if start.config is None and repetitions > DROPOUT_FROM:
+        more["dropout"] = DROPOUT
+    if repetitions > STOP_FROM:
+        more["early_stopping"] = True
+        if folder >= HOLD_OUT_FROM and not by_class:  # of a rare class, all images might be held out
+            more["hold_out"] = HOLD_OUT
+    return more
 
 
 def shortfall(record: TrainingRecord, weights: int = SMALL) -> str:
     """Return advice if a network with random initial weights has seen too few images; else an empty string."""
     seen, (enough, text) = record.images_seen, bands_of(weights)[1]
-    if record.initialised_from or seen >= enough:
+    if record.initialised_from or record.kept_images is not None or seen >= enough:
         return ""
     advice = f"Only {seen:,} images were seen: expect {BANDS[0][1]}. From about {enough:,} on there are {text}"
     if record.minutes and seen:

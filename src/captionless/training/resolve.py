@@ -27,9 +27,11 @@ FREE_ON_RESUME = frozenset(
         "checkpoint_activations",
         "checkpoint_minutes",
         "sample_grids",
+        "early_stopping",
     }
 )
-"""Settings that may change when a run is resumed: its length, number format, use of memory and output intervals."""
+"""Settings that may change when a run is resumed: its length, number format, use of memory, output
+intervals and early stopping."""
 
 
 @dataclass(frozen=True)
@@ -162,8 +164,8 @@ def _refuse_changes(given: Mapping[str, Any], fixed: Mapping[str, Any], which: s
 
 
 def _stage_defaults(start: Start) -> dict[str, Any]:
-    """Return the defaults of a super-resolution stage: twice the size of the base model, its number of channels, its
-    background, and a log-normal weighting.
+    """Return the defaults of a super-resolution stage: twice the size of the base model, its number of channels,
+    background and share of held-out images, and a log-normal weighting.
 
     At high noise levels, the low-resolution image already determines nearly everything. Detail is generated at low
     noise levels: half of the log-normal levels have a standard deviation below 0.3, compared with a fifth of uniform
@@ -176,6 +178,7 @@ def _stage_defaults(start: Start) -> dict[str, Any]:
         "size": 2 * base.size,
         "grey": base.denoiser.channels == 1,
         "background": base.training.background,
+        "hold_out": TrainConfig.from_record(base.training.settings).hold_out,
         "weighting": SUPER_RESOLUTION_WEIGHTING,
     }
 

@@ -28,6 +28,7 @@ from captionless.models.unet import weight_count
 from captionless.progress import Progress, Silent, choose_progress
 from captionless.training.checkpointer import Checkpointer, lock_checkpoints
 from captionless.training.dataset import Dataset, load_dataset, resumed_dataset
+from captionless.training.early_stopping import EarlyStopping, choose_sign
 from captionless.training.embedding_bank import embedding_bank
 from captionless.training.labelled_dataset import load_labelled_dataset
 from captionless.training.loop import Callback, LoopProgress, StopTraining, loop
@@ -101,7 +102,11 @@ def _train_stage(stage: StageRequest, accelerator: Accelerator, progress: Progre
             check_validation_images(dataset)
         state, config = _begin(plan, dataset, accelerator.device)
         if state.finished:
-            progress.say("This run is already complete. Increase `minutes` or `images` to continue it.")
+            progress.say(
+                "This run was stopped because the model begins to memorise. Continue it with `early_stopping=False`."
+                if state.looks.stopped
+                else "This run is already complete. Increase `minutes` or `images` to continue it."
+            )
         bank = embedding_bank(dataset, plan.start, request.out, plan.config.seed)
         checkpointer = Checkpointer(request.out, config, dataset, request.folder, bank, plan.start.base)
         _learn(plan, state, checkpointer, accelerator, progress)
@@ -171,9 +176,12 @@ def _learn(
     processes = Processes(accelerator)
     with StopOnSignal(processes, progress.say) as stop:
         callbacks: list[Callback] = [stop]
+        if state.config.early_stopping:  # before what ends a step early, so that a resumed run has the same looks
+            sign = choose_sign(checkpointer.dataset, checkpointer.config, state)
+            callbacks = [EarlyStopping(sign, processes, progress), stop]
         if accelerator.is_main_process:
             writers = _writers(plan, checkpointer, tracking, progress)
-            callbacks = [LoopProgress(progress), tracking, stop, *writers]
+            callbacks = [LoopProgress(progress), tracking, *callbacks, *writers]
         try:
             loop(state, checkpointer.dataset.train, callbacks, processes, progress.say)
         except StopTraining:

@@ -86,7 +86,7 @@ class SampleGrids(Callback):
         started = time.monotonic()
         target = self.out / "samples" / f"{state.images_seen:09d}.png"
         with atomic_write(target) as path:
-            self.draw(state.average).save(path, format="PNG")
+            self.draw(state.chosen if state.finished else state.average).save(path, format="PNG")
         now = time.monotonic()
         self.not_before = now + (now - started) / SHARE
         self.progress.say(f"Sample grid: {target}")

@@ -19,7 +19,7 @@ from captionless.config.train_request import TrainRequest
 from captionless.config.training import DEFAULT_MINUTES
 from captionless.data.folder import find_images, relative_name
 from captionless.data.labels import FOLDERS, find_labels
-from captionless.data.summary import sample_facts
+from captionless.data.summary import FolderFacts, sample_facts
 from captionless.encoders.choice import AUTO
 from captionless.encoders.hub import find_encoder_folder
 from captionless.errors import CaptionlessError
@@ -35,7 +35,15 @@ KNOWN_BASE_SHARE = 0.75
 """The same for a cascade that starts from another one, whose second stage already knows how to add detail."""
 CASCADE_IMAGES = 200_000
 """Images that the base model of a new cascade should see at least; with less time there is a single model."""
-OF_THE_BASE = SHAPE | {"tokens", "prediction", "schedule", "schedule_steps", "zero_terminal_snr", "weighting"}
+OF_THE_BASE = SHAPE | {
+    "tokens",
+    "prediction",
+    "schedule",
+    "schedule_steps",
+    "zero_terminal_snr",
+    "weighting",
+    "early_stopping",
+}
 """Settings that only the base model of a cascade is given; the super-resolution stage has its own."""
 
 
@@ -77,7 +85,7 @@ def plan_stages(
     Raises:
         CaptionlessError: the request contradicts itself or the model that it continues.
     """
-    stages, look = split(request, given), cache(lambda: folder_size(request.folder))
+    stages, look = split(request, given), cache(lambda: look_at(request.folder))
     first, outlook = _completed(stages[0], rehearse, look)
     if outlook is None:
         say(f"Plan of this run: {first.record.get('text', 'as recorded in config.json')}")
@@ -97,16 +105,16 @@ def plan_stages(
 
 def complete(stage: StageRequest, rehearse: Rehearse) -> StageRequest:
     """Return a later stage with its plan made, unless it is resumed."""
-    return _completed(stage, rehearse, lambda: folder_size(stage.request.folder))[0]
+    return _completed(stage, rehearse, lambda: look_at(stage.request.folder))[0]
 
 
-def folder_size(folder: Path) -> tuple[int, int]:
-    """Return the number of files in a folder, and the shorter side in pixels of most of its images."""
-    return len(find_images(folder)), sample_facts(folder).shorter_side
+def look_at(folder: Path) -> tuple[int, FolderFacts]:
+    """Return the number of files in a folder, and what its images are like."""
+    return len(find_images(folder)), sample_facts(folder)
 
 
 def _completed(
-    stage: StageRequest, rehearse: Rehearse, look: Callable[[], tuple[int, int]]
+    stage: StageRequest, rehearse: Rehearse, look: Callable[[], tuple[int, FolderFacts]]
 ) -> tuple[StageRequest, Outlook | None]:
     """Return the stage with all its settings, and its outlook; None if the stage is resumed."""
     checked = resolve(stage.request, stage.given, lambda _: None)
@@ -115,8 +123,8 @@ def _completed(
         recorded = start.config.training.plan if start.config else {}
         return replace(stage, record=recorded | stage.record), None
     _check_conditions(checked)
-    files, side = look()
-    outlook = plan_run(start, stage.given, files, rehearse, by_class=checked.by_class, largest=side)
+    files, facts = look()
+    outlook = plan_run(start, stage.given, files, rehearse, by_class=checked.by_class, facts=facts)
     record = stage.record | {"expected_images": outlook.images, "images_per_second": outlook.per_second}
     return replace(stage, given=outlook.given, record=record), outlook
 
@@ -131,14 +139,14 @@ def _check_conditions(plan: TrainPlan) -> None:
 
 
 def _affordable_base(
-    request: TrainRequest, given: dict[str, Any], outlook: Outlook, look: Callable[[], tuple[int, int]]
+    request: TrainRequest, given: dict[str, Any], outlook: Outlook, look: Callable[[], tuple[int, FolderFacts]]
 ) -> int | None:
     """Return the size of a base model if the time allows for a cascade that nothing speaks against, else None."""
     if not outlook.fresh or request.base_size or SHAPE & given.keys():
         return None
     size = given.get("size")
     base_size = outlook.given["size"] if size is None else size // 2
-    if size is None and 2 * base_size > look()[1]:
+    if size is None and 2 * base_size > look()[1].shorter_side:
         return None  # the images have no detail for a second stage
     enough = BASE_SHARE * outlook.images >= CASCADE_IMAGES
     return base_size if enough and base_size >= 32 and size in (None, 2 * base_size) else None

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import math
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 import torch
@@ -27,6 +27,17 @@ LOSS_DECAY = 0.99
 
 
 @dataclass
+class Looks:
+    """What early stopping has seen so far; the values are those of ``captionless.training.early_stopping.Sign``."""
+
+    images: int = 0  # seen at the last look
+    value: float = math.inf  # the best one
+    best: int = 0  # images seen when it was found
+    worse: int = 0  # looks since then
+    stopped: bool = False
+
+
+@dataclass
 class TrainState:
     """Everything that changes during training, with the settings that determine how it changes."""
 
@@ -38,6 +49,8 @@ class TrainState:
     images_seen: int = 0  # by all processes, counting repetitions
     seconds: float = 0.0  # time spent in training steps
     loss: float = math.nan  # smoothed, as last read; NaN before
+    looks: Looks = field(default_factory=Looks)
+    kept: Denoiser | None = None  # the best average, with early stopping
     loss_average: Tensor = field(init=False)  # of the losses of all steps, from 0, on the device
 
     def __post_init__(self) -> None:
@@ -51,7 +64,9 @@ class TrainState:
 
     @property
     def progress(self) -> float:
-        """Share of the run that is done, in [0, 1]: by images or by minutes, whichever is further."""
+        """Share of the run that is done, in [0, 1]: by images or by minutes, whichever is further; 1 once stopped."""
+        if self.looks.stopped:
+            return 1.0
         images, minutes = self.config.images, self.config.minutes
         if images is None and minutes is None:
             minutes = DEFAULT_MINUTES
@@ -59,8 +74,20 @@ class TrainState:
 
     @property
     def finished(self) -> bool:
-        """Whether the run has reached its limit (images or minutes)."""
+        """Whether the run has reached its limit (images or minutes), or was stopped early."""
         return self.progress == 1
+
+    @property
+    def chosen(self) -> Denoiser:
+        """The weights of the model: the best average or, without early stopping, the current one."""
+        return self.kept or self.average
+
+    def keep_average(self, value: float) -> None:
+        """Keep a copy of the average, which is the best so far."""
+        kept = ema.average_copy(self.average)
+        assert isinstance(kept, Denoiser)
+        self.kept = kept
+        self.looks.value, self.looks.best, self.looks.worse = value, self.images_seen, 0
 
     @property
     def learning_rate(self) -> float:
@@ -111,10 +138,18 @@ def save_state(folder: Path, state: TrainState) -> None:
         raise diverged(state)
     tensors = {f"network.{k}": v for k, v in state.network.state_dict().items()}
     tensors |= {f"average.{k}": v for k, v in state.average.state_dict().items()}
+    if state.kept is not None:
+        tensors |= {f"kept.{k}": v for k, v in state.kept.state_dict().items()}
     for index, moments in state.optimizer.state_dict()["state"].items():
         tensors |= {f"optimizer.{index}.{k}": torch.as_tensor(v) for k, v in moments.items()}
-    counter = {"format": FORMAT, "images": state.images_seen, "seconds": state.seconds, "loss": state.loss}
-    counter["loss_average"] = float(state.loss_average)
+    counter = {
+        "format": FORMAT,
+        "images": state.images_seen,
+        "seconds": state.seconds,
+        "loss": state.loss,
+        "loss_average": float(state.loss_average),
+        "looks": asdict(state.looks),
+    }
     save_tensors(folder / STATE, tensors, {"counter": json.dumps(counter)})
 
 
@@ -135,6 +170,10 @@ def restore_state(folder: Path, state: TrainState) -> None:
         _match_layout(state.optimizer)
         state.images_seen, state.seconds, state.loss = counter["images"], counter["seconds"], counter["loss"]
         state.loss_average.fill_(counter["loss_average"])
+        if state.config.early_stopping and (kept := _below("kept.", tensors)):
+            state.keep_average(0.0)
+            state.chosen.load_state_dict(kept)
+            state.looks = Looks(**counter["looks"])
     except (KeyError, RuntimeError, TypeError, ValueError) as error:
         raise cannot_resume(folder, f"{STATE} does not match this model") from error
 
