@@ -18,6 +18,7 @@ from captionless.errors import CaptionlessError
         ("ring/ring_green.png", "ring green"),  # said once
         ("gold/06.png", "gold"),
         ("IMG_2041.jpg", ""),
+        ("", ""),
         ("daisy/10555815624_dc211569b0_m.jpg", "daisy"),  # an identifier, not a word
         ("Blumen/Größe Ä.png", "blumen größe"),
         ("花/赤い花.png", "赤い花"),

@@ -47,6 +47,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
             for number in range(5):
                 if (shape, colour) != ("ball", "green"):
                     drawing(shape, colour, number).save(root / shape / f"{colour}_{number}.png")
+    drawing("crate", "red", 5).save(root / "red_crate.png")  # in no sub-folder
     return root
 
 

@@ -302,7 +302,7 @@ def test_transparent_and_small_images_are_told_and_shown_on_the_background_that_
     zoo.noise(6).save(folder / "photograph.png")
     progress = Remembers()
     out = train(folder, tmp_path / "model", encoder=str(encoder), background="#00ff00", progress=progress, **TINY)
-    assert "  4 images are partly transparent, shown on #00ff00 (setting `background`)." in progress.said
+    assert "  4 images are partly transparent, shown on #00ff00 (`background` sets another)." in progress.said
     assert "  4 images are pixel art smaller than 8 px, enlarged by a whole factor." in progress.said
     assert "  1 image is smaller than 8 px, enlarged smoothly." in progress.said
     assert load_config(out).training.settings["background"] == "#00ff00"

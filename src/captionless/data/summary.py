@@ -49,7 +49,7 @@ def image_remarks(images: Sequence[ImageFile], size: int, background: str) -> li
     drawn = sum(image.pixel_art for image in small)
     transparent = sum(image.transparent for image in images)
     remarks = {
-        f"{_are(transparent)} partly transparent, shown on {background} (setting `background`).": transparent,
+        f"{_are(transparent)} partly transparent, shown on {background} (`background` sets another).": transparent,
         f"{_are(drawn)} pixel art smaller than {size} px, enlarged by a whole factor.": drawn,
         f"{_are(len(small) - drawn)} smaller than {size} px, enlarged smoothly.": len(small) - drawn,
     }

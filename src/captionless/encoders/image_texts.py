@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 
 from captionless.data.folder import find_images, relative_name
 from captionless.data.images import SUFFIXES
@@ -25,7 +25,7 @@ def name_words(name: str) -> list[str]:
     ``weapon/longSword_03.png`` gives ``weapon long sword``. Numbers, single letters, identifiers that mix letters and
     digits, tokens without a vowel (``DSC``), and words that cameras and programs write (``IMG``) are left out.
     """
-    split = re.sub(r"(?<=[^\W\d_A-Z])(?=[A-Z])", " ", str(PurePosixPath(name).with_suffix("")))
+    split = re.sub(r"(?<=[^\W\d_A-Z])(?=[A-Z])", " ", re.sub(r"\.[^./]*$", "", name))
     tokens = (re.fullmatch(r"([^\W\d_]{2,})\d*", token.lower()) for token in re.split(r"[\W_]+", split))
     words = [found.group(1) for found in tokens if found]
     return list(
