@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import shutil
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,7 @@ from PIL import Image
 
 import encoder_factory
 import tiny
-from captionless.checkpoints.config import CONFIG, base_folder, load_config
+from captionless.checkpoints.config import CONFIG, base_folder, load_config, save_config
 from captionless.checkpoints.image_list import read_image_list
 from captionless.checkpoints.model import WEIGHTS, copy_model, load_model
 from captionless.checkpoints.tensors import read_tensors
@@ -29,8 +30,10 @@ from captionless.models.unet import Denoiser
 from captionless.progress import Silent
 from captionless.training.dataset import Examples
 from captionless.training.loop import loop
+from captionless.training.resolve import resolve_settings
 from captionless.training.run import train
 from captionless.training.sample_grid import SampleGrids
+from captionless.training.start import Start
 from training_cases import Remembers, StopsAt, same_state, save_photos
 
 TINY: dict[str, Any] = {"size": 8, "width": 16, "batch": 4, "images": 24, "precision": "float32", "sample_grids": 0}
@@ -103,6 +106,16 @@ def test_it_is_trained_most_where_detail_is_made_unless_told_otherwise(
     even = train(photos, tmp_path / "even", enlarge=small, weighting="uniform", **given)
     assert weighting(even) == "uniform"
     assert weighting(train(photos, tmp_path / "from", start_from=even, enlarge=small, **given)) == "log-normal"
+
+
+def test_what_the_base_model_held_out_stays_held_out_unless_told_otherwise(small: Path, tmp_path: Path) -> None:
+    base = tmp_path / "base"
+    copy_model(small, base)
+    config = load_config(base)
+    settings = config.training.settings | {"hold_out": 0.3}
+    save_config(base, replace(config, training=replace(config.training, settings=settings)))
+    assert resolve_settings(Start(base=base), {}).hold_out == 0.3
+    assert resolve_settings(Start(base=base), {"hold_out": 0.0}).hold_out == 0
 
 
 def test_it_may_be_trained_on_crops(photos: Path, small: Path, tmp_path: Path) -> None:
