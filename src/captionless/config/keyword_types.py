@@ -39,6 +39,7 @@ class TrainKeywords(TypedDict, total=False):
     batch: int
     accumulate: int
     checkpoint_activations: bool
+    optimizer: Literal["adamw", "muon"]
     learning_rate: float
     warm_up: int
     cool_down: float

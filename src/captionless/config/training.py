@@ -89,8 +89,17 @@ class TrainConfig(Config):
         "Activation checkpointing: compute each block's activations again in the backward pass, which needs less "
         "memory and more time.",
     )
+    optimizer: Literal["adamw", "muon"] = setting(
+        "adamw",
+        "What updates the weights. muon orthogonalises the updates of weight matrices: a step takes longer, but far "
+        "fewer are needed.",
+        shown="planned: muon for a new network",
+    )
     learning_rate: float = setting(
-        5e-4, "Learning rate of AdamW after the warm-up.", shown="0.0005; 0.001 for the smallest network", gt=0
+        5e-4,
+        "Learning rate of AdamW after the warm-up; the matrices of muon learn at 6 times this rate.",
+        shown="0.0005; 0.001 for the smallest network",
+        gt=0,
     )
     warm_up: int = setting(
         6_400,

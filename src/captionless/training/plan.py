@@ -23,7 +23,7 @@ SHAPE = frozenset({"network", "width", "multipliers", "attention", "patch", "blo
 """Settings of the network's shape; if one of them is given, no network is chosen."""
 WARM_UP = 0.05
 """Share of the images seen over which the learning rate rises."""
-STEPS = 2_500
+STEPS = 1_500
 """Steps that a training should have at least; if it sees few images, its batches are smaller."""
 CROPS_FROM, DROPOUT_FROM = 150, 500
 """Repetitions of each image from which on a fresh network gets crops and dropout (docs/train.md)."""
@@ -223,7 +223,7 @@ def _recipe(start: Start, given: Mapping[str, Any]) -> dict[str, Any]:
     if given.get("network", "standard") == "standard":
         recipe["weighting"] = "log-normal"
         if start.config is None and start.base is None and given.get("attention") != ():
-            recipe["tokens"] = 4
+            recipe |= {"tokens": 4, "optimizer": "muon"}
     return recipe
 
 

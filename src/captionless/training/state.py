@@ -17,6 +17,7 @@ from captionless.diffusion.schedules import AnySchedule
 from captionless.errors import CaptionlessError
 from captionless.models import ema
 from captionless.models.unet import Denoiser
+from captionless.training.muon import Muon
 from captionless.training.start import cannot_resume
 
 FORMAT = 2
@@ -114,7 +115,8 @@ class TrainState:
 def begin_state(network: Denoiser, config: TrainConfig, schedule: AnySchedule) -> TrainState:
     """Return the state before the first step."""
     device = next(network.parameters()).device
-    optimizer = torch.optim.AdamW(
+    kind = Muon if config.optimizer == "muon" else torch.optim.AdamW
+    optimizer = kind(
         network.parameters(),
         lr=torch.tensor(config.learning_rate, device=device),
         betas=(0.9, 0.99),
