@@ -27,6 +27,7 @@ def error(found: Tensor, expected: Tensor) -> float:
     return float((found.detach().double() - expected.detach()).norm() / expected.detach().norm())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 @pytest.mark.parametrize("biased", [False, True])
 @pytest.mark.parametrize("modulated", [False, True])

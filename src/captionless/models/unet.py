@@ -92,7 +92,8 @@ class DenoiserConfig:
         if min(sizes) < 1 or not self.multipliers or self.low_res_channels < 0:
             raise CaptionlessError(
                 "channels, patch, blocks, condition_width and every multiplier must be at least 1, and there must be "
-                f"at least one multiplier; got {self}."
+                f"at least one multiplier; got channels={self.channels}, patch={self.patch}, blocks={self.blocks}, "
+                f"condition_width={self.condition_width}, multipliers={self.multipliers}."
             )
         if self.tokens < 0 or (self.tokens and not set(self.attention) & set(range(len(self.multipliers)))):
             raise CaptionlessError(
