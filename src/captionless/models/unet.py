@@ -93,7 +93,8 @@ class DenoiserConfig:
             raise CaptionlessError(
                 "channels, patch, blocks, condition_width and every multiplier must be at least 1, and there must be "
                 f"at least one multiplier; got channels={self.channels}, patch={self.patch}, blocks={self.blocks}, "
-                f"condition_width={self.condition_width}, multipliers={self.multipliers}."
+                f"condition_width={self.condition_width}, multipliers={self.multipliers}, and "
+                f"low_res_channels={self.low_res_channels}, which must not be negative."
             )
         if self.tokens < 0 or (self.tokens and not set(self.attention) & set(range(len(self.multipliers)))):
             raise CaptionlessError(
