@@ -24,6 +24,8 @@ from nbclient.exceptions import CellExecutionError, CellTimeoutError, DeadKernel
 from nbformat import NotebookNode
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
+from captionless.device import use_threads
+
 COURSE = Path(__file__).resolve().parent
 LESSONS = sorted(COURSE.glob("[1-9]_*.py"))
 CELL_SECONDS = 900
@@ -47,6 +49,7 @@ def main() -> int:
         if not arguments.photos.is_dir():
             parser.error(f"--photos {arguments.photos} is not a folder")
         os.environ["PHOTOS"] = str(arguments.photos.resolve())
+    use_threads()  # before the kernels import PyTorch
     os.environ["TQDM_DISABLE"] = "1"  # progress bars would stay in the notebooks
     chosen = [lesson for lesson in LESSONS if not arguments.lessons or int(lesson.name[0]) in arguments.lessons]
     failed = [lesson.stem for lesson in chosen if not run(lesson, arguments.write)]

@@ -63,3 +63,16 @@ def test_before_pytorch_is_imported_its_threads_are_set(given: str, variables: d
     environment = {name: value for name, value in os.environ.items() if not name.startswith(("OMP_", "MKL_"))}
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, env=environment | variables)
     assert done.stdout.strip() == "1", done.stderr
+
+
+@pytest.mark.parametrize(
+    ("variables", "expected"),
+    [({}, "10000"), ({"GOMP_SPINCOUNT": "7"}, "7"), ({"OMP_WAIT_POLICY": "active"}, "None")],
+)
+def test_threads_soon_sleep_when_they_wait_unless_the_user_says_otherwise(
+    variables: dict[str, str], expected: str
+) -> None:
+    script = "import os, captionless.device as device; device.use_threads(); print(os.environ.get('GOMP_SPINCOUNT'))"
+    environment = {name: value for name, value in os.environ.items() if not name.startswith(("OMP_", "GOMP_"))}
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, env=environment | variables)
+    assert done.stdout.strip() == expected, done.stderr
