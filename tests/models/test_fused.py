@@ -122,6 +122,8 @@ def test_without_a_cuda_device_nothing_is_fused(monkeypatch: pytest.MonkeyPatch)
 @pytest.mark.usefixtures("interpreted")
 def test_the_kernels_are_tried_before_they_are_used() -> None:
     assert fused.works_on.__wrapped__(torch.device("cpu"))
+    with torch.inference_mode():  # in which sampling calls them first
+        assert fused.works_on.__wrapped__(torch.device("cpu"))
 
 
 @pytest.mark.parametrize("failure", [RuntimeError("no C compiler"), None])

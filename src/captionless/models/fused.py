@@ -46,7 +46,8 @@ def works_on(device: torch.device) -> bool:
     if _kernels() is None:
         return False
     results = []
-    with torch.enable_grad(), torch.autocast(device.type, enabled=False):
+    # The first call may come from sampling, in inference mode, which allows no gradients.
+    with torch.inference_mode(False), torch.enable_grad(), torch.autocast(device.type, enabled=False):
         norm = torch.nn.GroupNorm(2, 32, device=device)
         values = torch.linspace(-3, 5, 2 * 32 * 9, device=device).sin().reshape(2, 32, 3, 3)
         try:

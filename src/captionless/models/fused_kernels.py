@@ -12,6 +12,15 @@ import triton.language as tl
 
 
 @triton.jit
+def _strip(positions, channels, groups, GROUP: tl.constexpr):
+    """Return the program's number, its image and channels, and the place of the image in the feature maps."""
+    program = tl.program_id(0)
+    image = (program // groups).to(tl.int64)
+    channel = (program % groups) * GROUP + tl.arange(0, GROUP)
+    return program, image, channel, image * positions * channels
+
+
+@triton.jit
 def _load(x, bias, start, strip, channel, positions, channels, ROWS: tl.constexpr, BIASED: tl.constexpr):
     """Return ``ROWS`` positions of a strip from ``start``, float32, with their mask and places."""
     rows = start + tl.arange(0, ROWS)
@@ -40,10 +49,7 @@ def norm_forward(
     GROUP: tl.constexpr, ROWS: tl.constexpr, BIASED: tl.constexpr, MODULATED: tl.constexpr, SILU: tl.constexpr,
 ):  # fmt: skip
     """Write the normalised, modulated and activated strip, and its mean and inverse standard deviation."""
-    program = tl.program_id(0)
-    image = (program // groups).to(tl.int64)
-    channel = (program % groups) * GROUP + tl.arange(0, GROUP)
-    strip = image * positions * channels
+    program, image, channel, strip = _strip(positions, channels, groups, GROUP)
     # Sums are of differences from the first position's mean, because squares of large values would cancel.
     origin = tl.sum(_load(x, bias, 0, strip, channel, 1, channels, 1, BIASED)[0]) / GROUP
     total, square = tl.zeros((GROUP,), tl.float32), tl.zeros((GROUP,), tl.float32)
@@ -89,10 +95,7 @@ def norm_backward(
     GROUP: tl.constexpr, ROWS: tl.constexpr, BIASED: tl.constexpr, MODULATED: tl.constexpr, SILU: tl.constexpr,
 ):  # fmt: skip
     """Write the gradients of a strip and its modulation, and the strip's part of those of weight, offset and bias."""
-    program = tl.program_id(0)
-    image = (program // groups).to(tl.int64)
-    channel = (program % groups) * GROUP + tl.arange(0, GROUP)
-    strip = image * positions * channels
+    program, image, channel, strip = _strip(positions, channels, groups, GROUP)
     mean, deviation = tl.load(statistics + 2 * program), tl.load(statistics + 2 * program + 1)
     w, b, scale, shift = _scale_shift(weight, offset, modulation, image, channel, channels, MODULATED)
     sum_dz, sum_dz_normal = tl.zeros((GROUP,), tl.float32), tl.zeros((GROUP,), tl.float32)
