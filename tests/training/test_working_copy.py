@@ -1,5 +1,7 @@
 """The contract of captionless.training.working_copy: bf16 computations, float32 weights and gradients."""
 
+from dataclasses import replace
+
 import torch
 
 from captionless.models.unet import Denoiser, DenoiserConfig
@@ -45,3 +47,13 @@ def test_the_copy_follows_the_weights() -> None:
     assert not torch.equal(copy.network.head.bias, network.head.bias.bfloat16())
     copy.load()
     assert torch.equal(copy.network.head.bias, network.head.bias.bfloat16())
+
+
+def test_a_layer_that_is_not_used_gets_no_gradient() -> None:
+    network = awake(Denoiser(replace(SHAPE, crops=True)))
+    copy = WorkingCopy(network, "bf16")
+    copy.load()
+    backward(copy, 0)
+    assert network.embedding.crop is not None
+    assert network.embedding.crop.weight.grad is None
+    assert network.head.weight.grad is not None

@@ -42,9 +42,11 @@ class WorkingCopy:
         """Add the gradients to those of the trained network, and clear them."""
         if self._weights[0] is self._masters[0]:
             return  # the backward pass has added them
-        gradients = [torch.empty_like(master) for master in self._masters]
-        torch._foreach_copy_(gradients, [torch.as_tensor(weight.grad) for weight in self._weights])
-        if self._masters[0].grad is not None:
-            torch._foreach_add_(gradients, [torch.as_tensor(master.grad) for master in self._masters])
-        for weight, master, gradient in zip(self._weights, self._masters, gradients, strict=True):
+        # A layer that a step did not use, such as that of crops without any, has no gradient.
+        used = [pair for pair in zip(self._weights, self._masters, strict=True) if pair[0].grad is not None]
+        gradients = [torch.empty_like(master) for _, master in used]
+        torch._foreach_copy_(gradients, [torch.as_tensor(weight.grad) for weight, _ in used])
+        if used[0][1].grad is not None:
+            torch._foreach_add_(gradients, [torch.as_tensor(master.grad) for _, master in used])
+        for (weight, master), gradient in zip(used, gradients, strict=True):
             weight.grad, master.grad = None, gradient
