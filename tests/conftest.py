@@ -3,6 +3,8 @@
 import os
 import sys
 from collections.abc import Callable, Iterator
+from importlib import import_module
+from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
@@ -22,6 +24,12 @@ settings.load_profile("captionless")
 # respects the variable, in this process and in others.
 os.environ["OMP_NUM_THREADS"] = "1"
 torch.set_num_threads(1)
+
+# Triton decides when it is first imported, by PyTorch perhaps, whether its kernels are compiled or interpreted.
+if find_spec("triton"):
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("TRITON_INTERPRET", "1")
+        import_module("captionless.models.fused_kernels")
 
 
 @pytest.fixture
