@@ -15,6 +15,7 @@ from captionless.config.sampling import SamplingConfig
 from captionless.errors import CaptionlessError
 from captionless.generation.generator import Generator
 from captionless.generation.image import GeneratedImage
+from captionless.generation.prepared import prepare
 
 FEW = SamplingConfig(steps=3, precision="float32")
 
@@ -59,8 +60,7 @@ def test_what_goes_with_a_class_is_a_class_too(generator: Generator, where: str)
 
 
 def test_between_two_classes_lie_their_mixtures(generator: Generator) -> None:
-    parts, _ = generator._composed(["rose"], [0, 0, 0], FEW, Composition(towards="tulip"), 1.0)
-    conditions = parts[0].condition
+    conditions = prepare(generator, ["rose"], 3, 0, FEW, Composition(towards="tulip")).conditions[0].condition
     torch.testing.assert_close(conditions[0], torch.tensor([0.0, 1.0, 0.0]))
     torch.testing.assert_close(conditions[1], torch.tensor([0.0, 0.5**0.5, 0.5**0.5]))
     torch.testing.assert_close(conditions[2], torch.tensor([0.0, 0.0, 1.0]))

@@ -135,12 +135,13 @@ class GuidedPrediction:
         self.guidance = guidance if isinstance(guidance, Guidance) else Guidance(guidance)
         self.base = torch.zeros_like(self.prompts[0].condition) if negative is None else negative
 
+    def rows_per_image(self, t: Tensor) -> int:
+        """Return how many rows of network inputs each image has at time ``t``."""
+        return len(self._conditions(t))
+
     def rows(self, xt: Tensor, t: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Return the network inputs at time ``t``, k rows per image: noisy images, times (float32) and conditions."""
-        active = self._active(t)
-        conditions = [prompt.condition for prompt in active]
-        if self._guided(t) or _factors(active)[-1] != 0:
-            conditions.append(self.base)
+        conditions = self._conditions(t)
         k = len(conditions)
         times = torch.full(
             (k * len(xt),), float(t), device=xt.device
@@ -162,6 +163,11 @@ class GuidedPrediction:
             case "dynamic":
                 return dynamic_threshold(x0)
         return x0
+
+    def _conditions(self, t: Tensor) -> list[Tensor]:
+        active = self._active(t)
+        based = self._guided(t) or _factors(active)[-1] != 0
+        return [prompt.condition for prompt in active] + [self.base] * based
 
     def _active(self, t: Tensor) -> list[WeightedCondition]:
         return [prompt for prompt in self.prompts if _contains(prompt.interval, t)]

@@ -11,7 +11,7 @@ sampler, times, step, guidance and random generators. Between two calls, a run c
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
 import torch
 from torch import Tensor
@@ -55,6 +55,16 @@ def run_sampler(sampling: Sampling, denoise: Denoise, on_step: OnStep | None = N
             return images
 
 
+class Run(Protocol):
+    """Something in progress that needs predictions: a ``SamplerRun``, or several one after the other."""
+
+    def rows(self) -> tuple[Tensor, Tensor, Tensor]:
+        """Return the network inputs for the next prediction."""
+
+    def receive(self, output: Tensor) -> Step | None:
+        """Continue with the network output for ``rows``."""
+
+
 class SamplerRun:
     """A sampler in progress whose predictions come from a network.
 
@@ -81,6 +91,11 @@ class SamplerRun:
         self._sampling = sampling
         self.x, self.t = next(sampling)
 
+    @property
+    def row_count(self) -> int:
+        """The number of rows that ``rows`` returns."""
+        return len(self.x) * self.prediction.rows_per_image(self.t.t)
+
     def rows(self) -> tuple[Tensor, Tensor, Tensor]:
         """Return the network inputs for the next prediction, k rows per image: noisy images, times and conditions."""
         xt = self.x if self.low_res is None else torch.cat([self.x, self.low_res.to(self.x)], dim=1)
@@ -102,7 +117,7 @@ class SamplerRun:
         return step
 
 
-def advance(runs: Sequence[SamplerRun], network: Network) -> list[Step | None]:
+def advance(runs: Sequence[Run], network: Network) -> list[Step | None]:
     """Answer the requested prediction of every run with one network call.
 
     Args:
@@ -110,7 +125,7 @@ def advance(runs: Sequence[SamplerRun], network: Network) -> list[Step | None]:
         network: the denoiser.
 
     Returns:
-        The result of ``SamplerRun.receive`` for each run.
+        The result of ``receive`` for each run.
     """
     inputs = [run.rows() for run in runs]
     xt, t, condition = (torch.cat(parts) for parts in zip(*inputs, strict=True))

@@ -12,26 +12,23 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from captionless._version import __version__
 from captionless.checkpoints.config import encoder_place, model_folder
 from captionless.checkpoints.image_list import TRAIN, read_image_list
 from captionless.checkpoints.model import Model, load_model
 from captionless.conditioning.bridge import to_condition
 from captionless.conditioning.classes import one_hot
-from captionless.conditioning.composition import Composition, compose, slerp, towards_shares
+from captionless.conditioning.composition import Composition
 from captionless.conditioning.familiarity import Familiarity
 from captionless.conditioning.subject import subject_mean
 from captionless.config.keyword_types import SamplingKeywords
 from captionless.config.keywords import keywords
 from captionless.config.sampling import BRIDGES, SamplingConfig
-from captionless.data.crop import crop_square
 from captionless.device import default_device, resolve_precision, to_device
-from captionless.diffusion.guidance import WeightedCondition
 from captionless.diffusion.sampler_run import OnStep, Step
 from captionless.errors import CaptionlessError
 from captionless.generation.editing import Edit
-from captionless.generation.image import GeneratedImage, composition_details
-from captionless.generation.prompts import check_prompts
+from captionless.generation.image import GeneratedImage
+from captionless.generation.prepared import prepare
 from captionless.generation.sample import Stage, guided_times, sample, sample_batches, stages_up_to, to_images
 from captionless.generation.trajectory import TrajectoryRecorder
 from captionless.models.unet import parameter_count
@@ -217,15 +214,9 @@ class Generator:
     ) -> Iterator[GeneratedImage]:
         """Generate images like ``generate``, but yield each as soon as its batch is finished; same arguments."""
         prompts = [prompts] if isinstance(prompts, str) else list(prompts)
-        composition, start = composition or Composition(), edit.start if edit else 1.0
-        check_prompts(prompts, n, seed, composition)
-        config = self.resolve((sampling or SamplingConfig()).replace(**settings), start)
-        # The images of an interpolation between two prompts start from the same noise.
-        seeds = [seed if composition.towards else seed + i for _ in prompts for i in range(n)]
-        parts, negative = self._composed(prompts, seeds, config, composition, start)
-        details = {"model": self.model.name, **composition_details(composition, edit), "version": __version__}
-        recorder = TrajectoryRecorder(self.steps(config)) if trajectory else None
-        bar, done, total = choose_progress(progress), 0, len(seeds) * self.steps(config)
+        images = prepare(self, prompts, n, seed, (sampling or SamplingConfig()).replace(**settings), composition, edit)
+        recorder = TrajectoryRecorder(self.steps(images.config)) if trajectory else None
+        bar, done, total = choose_progress(progress), 0, len(images.seeds) * self.steps(images.config)
 
         def watch(step: Step) -> None:
             nonlocal done
@@ -236,12 +227,20 @@ class Generator:
             if on_step:
                 on_step(step)
 
+        batches = sample_batches(
+            self.stages,
+            images.conditions,
+            images.seeds,
+            images.config,
+            negative=images.negative,
+            edit=edit,
+            on_step=watch,
+        )
         i = 0
-        for pixels in sample_batches(self.stages, parts, seeds, config, negative=negative, edit=edit, on_step=watch):
+        for pixels in batches:
             trajectories = recorder.take() if recorder else [None] * len(pixels)
             for image, steps in zip(to_images(pixels), trajectories, strict=True):
-                own = {"towards_share": towards_shares(n)[i % n]} if composition.towards else {}
-                yield GeneratedImage(image, prompts[i // n], seeds[i], config, own | details, steps)
+                yield images.image(i, image, steps)
                 i += 1
 
     def sample(
@@ -256,32 +255,6 @@ class Generator:
         return sampling.replace(
             precision=resolve_precision(sampling.precision, self.device), guidance_interval=interval
         )
-
-    def _composed(
-        self,
-        prompts: Sequence[str],
-        seeds: Sequence[int],
-        sampling: SamplingConfig,
-        composition: Composition,
-        start: float,
-    ) -> tuple[list[WeightedCondition], Tensor | None]:
-        """Return conditions and negative condition of all images; the seeds only affect the prompts' conditions."""
-        n = len(seeds) // len(prompts)
-        texts = [text for text in prompts for _ in range(n)]
-        if composition.like is None:
-            vectors = self.conditions(texts, sampling, seeds)
-        else:
-            vectors = self._vector(composition.like).repeat(len(texts), 1)
-            spoken = [i for i, text in enumerate(texts) if text.strip()]
-            if spoken:
-                words = self.conditions([texts[i] for i in spoken], sampling, [seeds[i] for i in spoken])
-                vectors[spoken] = slerp(words, vectors[spoken], composition.like_share)
-        return compose(vectors, n, composition, lambda texts: self.conditions(texts, sampling), start)
-
-    def _vector(self, image: Image.Image) -> Tensor:
-        """Encode the central square of an image as in training; return its vector, (1, d)."""
-        shown = crop_square(image.convert("RGB"), min(*image.size, 2 * self.encoder.image_size))
-        return self.encoder.encode_images([shown])
 
 
 def load(

@@ -81,13 +81,25 @@ class GeneratedImage:
             raise CaptionlessError(
                 f"{path} has no image extension. Save the image as .png, .jpg or .webp.", parameter="path"
             )
+        data = self.encoded(kind)
         with atomic_write(path) as temporary:
-            if kind == "PNG":
-                self.image.save(temporary, format=kind, pnginfo=png_text(self.metadata))
-            else:
-                exif = Image.Exif()
-                exif[_DESCRIPTION] = json.dumps(self.metadata)
-                self.image.save(temporary, format=kind, exif=exif)
+            temporary.write_bytes(data)
+
+    def encoded(self, kind: str, **options: Any) -> bytes:
+        """Return the content of an image file with the metadata; ``kind`` is ``PNG``, ``JPEG``, ``WEBP`` and the like.
+
+        Args:
+            kind: the name of a format that Pillow can write.
+            **options: options of this format, such as ``quality``.
+        """
+        file = io.BytesIO()
+        if kind == "PNG":
+            options["pnginfo"] = png_text(self.metadata)
+        else:
+            options["exif"] = Image.Exif()
+            options["exif"][_DESCRIPTION] = json.dumps(self.metadata)
+        self.image.save(file, format=kind, **options)
+        return file.getvalue()
 
     def _repr_png_(self) -> bytes:
         """Return the image as PNG data, which notebooks display."""

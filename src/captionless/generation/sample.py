@@ -125,16 +125,29 @@ def sample_batches(
     precision = resolve_precision(config.precision, device)
     for start in range(0, len(seeds), config.batch):
         rows = slice(start, start + config.batch)
-        batch = ImageBatch(
-            [replace(prompt, condition=prompt.condition[rows].to(device)) for prompt in prompts],
-            [torch.Generator().manual_seed(seed) for seed in seeds[rows]],
-            config,
-            None if negative is None else negative[rows].to(device),
-            edit,
-        )
+        batch = image_batch(rows, prompts, seeds, config, negative, edit, device)
         with autocast(precision, device), exact_convolutions(precision, device):
             pixels = denormalise(_sample_batch(stages, batch, on_step))
         yield pixels
+
+
+def image_batch(
+    rows: slice,
+    prompts: Sequence[WeightedCondition],
+    seeds: Sequence[int],
+    config: SamplingConfig,
+    negative: Tensor | None,
+    edit: Edit | None,
+    device: torch.device,
+) -> ImageBatch:
+    """Return some of the images that ``sample_batches`` is asked for, with new random generators, on a device."""
+    return ImageBatch(
+        [replace(prompt, condition=prompt.condition[rows].to(device)) for prompt in prompts],
+        [torch.Generator().manual_seed(seed) for seed in seeds[rows]],
+        config,
+        None if negative is None else negative[rows].to(device),
+        edit,
+    )
 
 
 def stages_up_to(stages: Sequence[Stage], size: int | None) -> list[Stage]:
@@ -158,20 +171,49 @@ def stages_up_to(stages: Sequence[Stage], size: int | None) -> list[Stage]:
 
 def _sample_batch(stages: Sequence[Stage], batch: ImageBatch, on_step: OnStep | None) -> Tensor:
     """Return the images of a batch, in about [-1, 1], (n, channels, size, size)."""
-    images, before, size = torch.empty(0), 0, stages[-1].config.size
-    for stage in stages:
-        low_res = None
-        if stage is not stages[0]:
-            batch = replace(batch, config=batch.config.upsampling())
-            low_res = low_res_input(stage, images, batch)
-        run = start_stage(stage, batch, low_res)
-        while run.images is None:
-            (step,) = advance([run], stage.network)
-            if step and on_step:
-                x, x0 = (F.interpolate(each, size=size, mode="nearest") for each in (step.x, step.x0))
-                on_step(Step(before + step.number, step.t, x, x0))
-        images, before = run.images, before + batch.config.steps
-    return images
+    run, size = BatchRun(stages, batch), stages[-1].config.size
+    while run.images is None:
+        (step,) = advance([run], run.stage.network)
+        if step and on_step:
+            x, x0 = (F.interpolate(each, size=size, mode="nearest") for each in (step.x, step.x0))
+            on_step(step._replace(x=x, x0=x0))
+    return run.images
+
+
+class BatchRun:
+    """A batch of images in progress, from the noise of the first stage to the images of the last.
+
+    Like a ``SamplerRun``, it takes part in ``advance``, with the network of its ``stage``. ``images`` is None until the
+    last step of the last stage. Steps are numbered consecutively through all stages.
+    """
+
+    def __init__(self, stages: Sequence[Stage], batch: ImageBatch) -> None:
+        self.stage, *self._later = stages
+        self.images: Tensor | None = None
+        self._batch, self._before = batch, 0
+        self._run = start_stage(self.stage, batch)
+
+    @property
+    def row_count(self) -> int:
+        """The number of rows that ``rows`` returns."""
+        return self._run.row_count
+
+    def rows(self) -> tuple[Tensor, Tensor, Tensor]:
+        """Return the network inputs for the next prediction."""
+        return self._run.rows()
+
+    def receive(self, output: Tensor) -> Step | None:
+        """Continue with the network output for ``rows``; after the last step of a stage, start the next."""
+        step = self._run.receive(output)
+        number = self._before + step.number if step else 0
+        if (images := self._run.images) is not None and not self._later:
+            self.images = images
+        elif images is not None:
+            self.stage, *self._later = self._later
+            self._before += self._batch.config.steps
+            self._batch = replace(self._batch, config=self._batch.config.upsampling())
+            self._run = start_stage(self.stage, self._batch, low_res_input(self.stage, images, self._batch))
+        return step and step._replace(number=number)
 
 
 def start_stage(stage: Stage, batch: ImageBatch, low_res: Tensor | None = None) -> SamplerRun:

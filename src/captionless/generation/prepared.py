@@ -1,0 +1,105 @@
+"""Check what is asked of a model, and turn it into what its network needs: conditions, seeds and settings."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import torch
+from PIL import Image
+from torch import Tensor
+
+from captionless._version import __version__
+from captionless.conditioning.composition import Composition, compose, slerp, towards_shares
+from captionless.config.sampling import SamplingConfig
+from captionless.data.crop import crop_square
+from captionless.diffusion.guidance import WeightedCondition
+from captionless.generation.editing import Edit
+from captionless.generation.image import GeneratedImage, composition_details
+from captionless.generation.prompts import check_prompts
+from captionless.generation.sample import ImageBatch, image_batch
+
+if TYPE_CHECKING:
+    from captionless.generation.generator import Generator
+    from captionless.generation.trajectory import Trajectory
+
+
+@dataclass(frozen=True)
+class PreparedImages:
+    """Images that are ready to be sampled: ``n`` of each prompt, in this order.
+
+    Args:
+        prompts: the texts or class names.
+        n: number of images per prompt.
+        seeds: one seed per image.
+        config: the sampling settings, resolved.
+        conditions: weighted conditions, with one row per image.
+        negative: conditions to guide away from, one row per image.
+        edit: the photograph to edit.
+        details: what else is recorded with each image.
+    """
+
+    prompts: Sequence[str]
+    n: int
+    seeds: Sequence[int]
+    config: SamplingConfig
+    conditions: Sequence[WeightedCondition]
+    negative: Tensor | None
+    edit: Edit | None
+    details: dict[str, Any]
+
+    def batch(self, rows: slice, device: torch.device) -> ImageBatch:
+        """Return some of the images as a batch to sample."""
+        return image_batch(rows, self.conditions, self.seeds, self.config, self.negative, self.edit, device)
+
+    def image(self, i: int, image: Image.Image, trajectory: Trajectory | None = None) -> GeneratedImage:
+        """Return the sampled image ``i`` with everything needed to reproduce it."""
+        own = {"towards_share": towards_shares(self.n)[i % self.n]} if "towards" in self.details else {}
+        prompt, seed = self.prompts[i // self.n], self.seeds[i]
+        return GeneratedImage(image, prompt, seed, self.config, own | self.details, trajectory)
+
+
+def prepare(
+    generator: Generator,
+    prompts: Sequence[str],
+    n: int,
+    seed: int,
+    sampling: SamplingConfig,
+    composition: Composition | None = None,
+    edit: Edit | None = None,
+) -> PreparedImages:
+    """Prepare what ``Generator.stream`` samples; the arguments are the same.
+
+    Raises:
+        CaptionlessError: there is no prompt, a prompt is empty, or ``n``, ``seed`` or a setting is out of range.
+    """
+    composition, start = composition or Composition(), edit.start if edit else 1.0
+    check_prompts(prompts, n, seed, composition)
+    config = generator.resolve(sampling, start)
+    # The images of an interpolation between two prompts start from the same noise.
+    seeds = [seed if composition.towards else seed + i for _ in prompts for i in range(n)]
+    vectors = _vectors(generator, [text for text in prompts for _ in range(n)], seeds, config, composition)
+    conditions, negative = compose(vectors, n, composition, lambda texts: generator.conditions(texts, config), start)
+    details = {"model": generator.model.name, **composition_details(composition, edit), "version": __version__}
+    return PreparedImages(prompts, n, seeds, config, conditions, negative, edit, details)
+
+
+def _vectors(
+    generator: Generator, texts: Sequence[str], seeds: Sequence[int], config: SamplingConfig, composition: Composition
+) -> Tensor:
+    """Return the condition vector of each image's prompt, mixed with the reference image, (n, d)."""
+    if composition.like is None:
+        return generator.conditions(texts, config, seeds)
+    vectors = _image_vector(generator, composition.like).repeat(len(texts), 1)
+    spoken = [i for i, text in enumerate(texts) if text.strip()]
+    if spoken:
+        words = generator.conditions([texts[i] for i in spoken], config, [seeds[i] for i in spoken])
+        vectors[spoken] = slerp(words, vectors[spoken], composition.like_share)
+    return vectors
+
+
+def _image_vector(generator: Generator, image: Image.Image) -> Tensor:
+    """Encode the central square of an image as in training; return its vector, (1, d)."""
+    shown = crop_square(image.convert("RGB"), min(*image.size, 2 * generator.encoder.image_size))
+    return generator.encoder.encode_images([shown])
