@@ -22,9 +22,9 @@ CARD = "README.md"
 _BEGIN, _END = "<!-- evaluation: begin -->", "<!-- evaluation: end -->"
 
 
-def write_model_card(folder: Path, config: ModelConfig, denoiser: Denoiser, images_folder: Path) -> None:
+def write_model_card(folder: Path, config: ModelConfig, denoiser: Denoiser, images_folder: str | Path) -> None:
     """Write ``README.md``, and copy the credits of the training images into ``CREDITS.csv`` if there are any."""
-    credits = _find_credits(images_folder)
+    credits = _find_credits(Path(images_folder))
     if credits:
         names = {name for name, _, role in read_image_list(folder) if role == TRAIN}
         with atomic_write(folder / CREDITS) as path:

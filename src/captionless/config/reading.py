@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Annotated, Any
 
 from PIL import ImageColor
@@ -20,6 +21,8 @@ def _checked(colour: str) -> str:
     return colour
 
 
+Source = Annotated[str | Path, AfterValidator(lambda source: source if "://" in str(source) else Path(source))]
+"""A folder of images, an archive, a pattern such as ``*.tar``, or a URL."""
 Colour = Annotated[str, AfterValidator(_checked)]
 BACKGROUND: Any = setting("white", "Colour behind transparent images, as a name or #rrggbb.", example="black")
 VERIFY: Any = setting(

@@ -8,14 +8,18 @@ from typing import Literal
 from pydantic import field_validator
 
 from captionless.config.base import Config, setting
-from captionless.config.reading import VERIFY
+from captionless.config.reading import VERIFY, Source
 
 
 class TrainRequest(Config):
     """The arguments of ``captionless.train`` besides ``TrainConfig``: the data, the initial model and the outputs."""
 
-    folder: Path = setting(
-        ..., "A folder of images, searched recursively; nothing else is needed.", flag="", metavar="FOLDER"
+    folder: Source = setting(
+        ...,
+        "A folder of images, searched recursively; nothing else is needed. Or tars or Parquet files of images "
+        "('images/*.tar'), or a URL (s3://…).",
+        flag="",
+        metavar="FOLDER",
     )
     out: Path = setting(..., "The model folder to write.")
     plan: bool = setting(False, "Print what the training would do and how far it would get, and stop.")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Generator, Sequence
 from contextlib import closing
 from dataclasses import dataclass, replace
@@ -13,7 +12,7 @@ from typing import TYPE_CHECKING
 from captionless.data.cache import require_space, writable_cache
 from captionless.data.decode import BACKGROUND
 from captionless.data.file_table import FileTable
-from captionless.data.folder import find_images
+from captionless.data.folder import find_images, source_root
 from captionless.data.image_cache import ImageCache
 from captionless.data.images import ImageFile, Pixels, SkippedFile, decode_files, require_usable
 from captionless.progress import Progress, Silent
@@ -115,7 +114,7 @@ def read_arrays(
     Decoded images are kept in the cache folder, and files whose size and time of change are known are not read again.
 
     Args:
-        folder: the folder of images, searched recursively.
+        folder: the folder of images, searched recursively, or what else `find_images` accepts.
         sizes: side lengths of the square images, in pixels.
         grey: return one channel instead of three.
         background: colour behind transparent images: a name or #rrggbb.
@@ -128,7 +127,7 @@ def read_arrays(
             of the cache folder is full.
     """
     files, progress, visitor = find_images(folder), progress or Silent(), visitor or Visitor()
-    root, cache = Path(os.path.abspath(folder)), writable_cache(progress.say)
+    root, cache = source_root(folder), writable_cache(progress.say)
     images = ImageCache(cache, root, sizes, visitor.full, background)
     require_space(cache, len(files), sizes)
     table = FileTable(cache, root, verify=verify)

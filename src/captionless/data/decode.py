@@ -11,6 +11,7 @@ import numpy as np
 from PIL import Image, ImageCms, ImageColor, ImageOps, UnidentifiedImageError
 
 from captionless.data.decoder_output import captured
+from captionless.data.stored import File
 from captionless.errors import CaptionlessError
 
 BACKGROUND = "white"
@@ -101,7 +102,7 @@ def decode_quietly(
     return result, tuple(notes)
 
 
-def read_bytes(path: Path, max_bytes: int = MAX_BYTES) -> bytes:
+def read_bytes(path: File, max_bytes: int = MAX_BYTES) -> bytes:
     """Return the content of a file.
 
     Raises:

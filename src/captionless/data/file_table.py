@@ -9,8 +9,9 @@ from pathlib import Path
 from typing import Any
 
 from captionless.data.cache import FILES
-from captionless.data.folder import relative_name
+from captionless.data.folder import relative_name, source_root
 from captionless.data.images import ImageFile, SkippedFile
+from captionless.data.stored import File
 from captionless.files import atomic_write
 
 Stamp = tuple[int, int]
@@ -29,7 +30,7 @@ class FileTable:
     """
 
     def __init__(self, cache: Path, folder: str | Path, *, verify: bool = False) -> None:
-        self._root = os.path.abspath(folder)
+        self._root = source_root(folder)
         self._path = cache / FILES / f"{hashlib.sha256(os.fsencode(self._root)).hexdigest()[:40]}.jsonl"
         # Lines of JSON take a third of the memory of what they hold.
         self._before: dict[str, bytes] = {} if verify else self._read()
@@ -37,7 +38,7 @@ class FileTable:
         self._stamps: dict[str, Stamp] = {}
         self._changed = False
 
-    def find(self, path: Path) -> ImageFile | SkippedFile | None:
+    def find(self, path: File) -> ImageFile | SkippedFile | None:
         """Return the entry of an unchanged file, without pixels, or None if the file is new or has changed."""
         name = relative_name(path, self._root)
         try:

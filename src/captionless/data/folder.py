@@ -4,13 +4,30 @@ from __future__ import annotations
 
 import os
 from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
+from captionless.data.stored import File, StoredFile, expand, is_stored, list_stored
 from captionless.errors import CaptionlessError
 
 
-def find_images(folder: str | Path) -> list[Path]:
+def find_images(source: str | Path) -> list[File]:
+    """List the images of a source: a folder, or a URL, an archive or a pattern such as ``*.tar`` (see `is_stored`).
+
+    An archive (tar, Parquet) stands for the images in it, in a folder as well.
+
+    Raises:
+        CaptionlessError: the source does not exist or cannot be listed.
+    """
+    return [*expand(list_files(source), lambda path: relative_name(path, source))]
+
+
+def list_files(source: str | Path) -> Sequence[File]:
+    """List the files of a source as in `find_images`, but archives as they are."""
+    return list_stored(source) if is_stored(source) else list_folder(source)
+
+
+def list_folder(folder: str | Path) -> list[Path]:
     """List all regular files in a folder recursively, sorted by path, without hidden ones (leading dot).
 
     Files of any type are listed, so that `read_images` can report why it skips a file. Symbolic links to folders are
@@ -47,8 +64,15 @@ def _visible(names: Iterable[str]) -> list[str]:
     return [name for name in names if not name.startswith(".")]
 
 
-def relative_name(path: Path, folder: str | Path) -> str:
+def source_root(source: str | Path) -> str | Path:
+    """Return a source in a form that does not depend on the working directory: a URL, or an absolute path."""
+    return str(source) if "://" in str(source) else Path(os.path.abspath(source))
+
+
+def relative_name(path: File, folder: str | Path) -> str:
     """Return the path of a file relative to ``folder``, with forward slashes and always valid UTF-8."""
+    if isinstance(path, StoredFile):
+        return path.name
     name = path.relative_to(os.path.abspath(folder)).as_posix()
     return name.encode("utf-8", "backslashreplace").decode("utf-8")
 

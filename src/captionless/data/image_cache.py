@@ -38,7 +38,7 @@ class ImageCache:
         background: colour behind transparent images.
     """
 
-    def __init__(self, cache: Path, folder: Path, sizes: Sequence[int], full: int, background: str) -> None:
+    def __init__(self, cache: Path, folder: str | Path, sizes: Sequence[int], full: int, background: str) -> None:
         self.folder, self.cache = folder, cache
         self.decoding = Decoding(
             side=round(MARGIN * max(sizes)) if sizes else 0,
@@ -93,12 +93,12 @@ class ImageCache:
         if not lacking:
             return
         paths = {relative_name(path, self.folder): path for path in find_images(self.folder)}
-        files = [paths.get(image.name, self.folder / image.name) for image in lacking]
+        files = [paths.get(image.name, Path(self.folder, image.name)) for image in lacking]
         found = decode_files(self.folder, files, replace(self.decoding, full=0))
         for count, (image, now) in enumerate(zip(lacking, found, strict=True), 1):
             if isinstance(now, SkippedFile) or now.digest != image.digest:
                 raise CaptionlessError(
-                    f"{self.folder / image.name} has changed since it was first read. Run the same command again."
+                    f"{self.folder}/{image.name} has changed since it was first read. Run the same command again."
                 )
             self.keep(now)
             advance("Reading images again", count, len(lacking))

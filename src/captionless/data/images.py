@@ -22,8 +22,9 @@ from PIL import Image
 
 from captionless.data.crop import crop_square, is_pixel_art, reduce_whole
 from captionless.data.decode import BACKGROUND, UnusableError, decode_quietly, flatten, read_bytes, rgb
-from captionless.data.folder import find_images, relative_name
+from captionless.data.folder import find_images, relative_name, source_root
 from captionless.data.process_pool import map_in_processes
+from captionless.data.stored import File, StoredFile, read_ahead
 from captionless.device import usable_cpus
 from captionless.errors import CaptionlessError
 from captionless.files import atomic_write
@@ -85,7 +86,7 @@ def read_images(
     decoding: Decoding | None = None,
     *,
     workers: int | None = None,
-    files: Sequence[Path] | None = None,
+    files: Sequence[File] | None = None,
 ) -> Generator[ImageFile | SkippedFile, None, None]:
     """Decode the images of a folder in the order of `find_images`, holding only a few in memory at a time.
 
@@ -107,7 +108,7 @@ def read_images(
 
 
 def decode_files(
-    folder: str | Path, files: Sequence[Path], decoding: Decoding, workers: int | None = None
+    folder: str | Path, files: Sequence[File], decoding: Decoding, workers: int | None = None
 ) -> Iterator[ImageFile | SkippedFile]:
     """Decode some files of a folder, in order; see `read_images`."""
     if workers is None:
@@ -115,7 +116,8 @@ def decode_files(
     root = Path(os.path.abspath(folder))
     read = functools.partial(_read_file, root, decoding)
     lost = functools.partial(_skip, root, _KILLED)
-    return map(read, files) if workers == 1 else map_in_processes(read, files, workers, lost)
+    ready = read_ahead(files)
+    return map(read, ready) if workers == 1 else map_in_processes(read, ready, workers, lost)
 
 
 def require_usable(
@@ -133,17 +135,19 @@ def require_usable(
         common = ", ".join(f"{kind}: {number}" for kind, number in kinds.most_common(3))
         found = f"all {count} files were skipped ({common})" if count else "the folder is empty"
         raise CaptionlessError(
-            f"there is no usable image in {os.path.abspath(folder)}: {found}. Pass a folder with JPEG, PNG, WebP, BMP, "
+            f"there is no usable image in {source_root(folder)}: {found}. Pass a folder with JPEG, PNG, WebP, BMP, "
             "TIFF or GIF images."
         )
 
 
-def _skip(root: Path, reason: str, path: Path, notes: tuple[str, ...] = ()) -> SkippedFile:
+def _skip(root: Path, reason: str, path: File, notes: tuple[str, ...] = ()) -> SkippedFile:
     return SkippedFile(relative_name(path, root), reason, notes)
 
 
-def _read_file(root: Path, decoding: Decoding, path: Path) -> ImageFile | SkippedFile:
+def _read_file(root: Path, decoding: Decoding, path: File) -> ImageFile | SkippedFile:
     """Read, hash and decode one file; runs in a worker process."""
+    if isinstance(path, StoredFile) and path.problem:
+        return _skip(root, f"cannot be read: {path.problem}", path)
     suffix = path.suffix.lower()
     if suffix not in SUFFIXES and not path.is_dir():
         unsupported = f"unsupported format: {suffix}; convert it to JPEG or PNG"

@@ -6,14 +6,15 @@ import faulthandler
 import signal
 import time
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import BrokenExecutor, Future
-from pathlib import Path
+from itertools import islice
 from typing import TypeVar
 
 from loky import ProcessPoolExecutor
 
 T = TypeVar("T")
+Item = TypeVar("Item")
 
 _CHUNK = 4
 _AHEAD = 2  # chunks per process
@@ -22,7 +23,7 @@ _ONE_THREAD = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", "MKL_NUM_THR
 
 
 def map_in_processes(
-    function: Callable[[Path], T], files: Sequence[Path], workers: int, lost: Callable[[Path], T]
+    function: Callable[[Item], T], files: Iterable[Item], workers: int, lost: Callable[[Item], T]
 ) -> Iterator[T]:
     """Yield ``function(file)`` for each file, in order.
 
@@ -36,8 +37,9 @@ def map_in_processes(
         workers: number of worker processes.
         lost: returns the result for a file that crashes its worker even when it is processed alone.
     """
-    chunks = (files[i : i + _CHUNK] for i in range(0, len(files), _CHUNK))
-    waiting: deque[tuple[Sequence[Path], Future[list[T]]]] = deque()
+    files = iter(files)
+    chunks = iter(lambda: list(islice(files, _CHUNK)), [])
+    waiting: deque[tuple[Sequence[Item], Future[list[T]]]] = deque()
     pool = _start(workers)
     try:
         while True:
@@ -61,7 +63,7 @@ def map_in_processes(
         _stop(pool, [future for _, future in waiting])
 
 
-def _call_alone(function: Callable[[Path], T], file: Path, lost: Callable[[Path], T]) -> T:
+def _call_alone(function: Callable[[Item], T], file: Item, lost: Callable[[Item], T]) -> T:
     """Return ``function(file)``, computed in a separate process."""
     pool = _start(1)
     try:
@@ -87,7 +89,7 @@ def _stop(pool: ProcessPoolExecutor, futures: Sequence[Future[list[T]]]) -> None
     pool.shutdown(kill_workers=bool(futures))
 
 
-def _call(function: Callable[[Path], T], files: Sequence[Path]) -> list[T]:
+def _call(function: Callable[[Item], T], files: Sequence[Item]) -> list[T]:
     faulthandler.disable()  # loky enables it; a crash is reported through `lost`, not by a traceback
     return [function(file) for file in files]
 

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from captionless.data.folder import find_images, relative_name
 from captionless.data.images import SUFFIXES
+from captionless.data.stored import StoredFile
 from captionless.errors import CaptionlessError
 
 METADATA = "metadata.jsonl"
@@ -45,6 +46,9 @@ def image_texts(folder: str | Path) -> dict[str, str]:
     """
     tables, texts = dict[Path, dict[str, str]](), dict[str, str]()
     for path in (path for path in find_images(folder) if path.suffix.lower() in SUFFIXES):
+        if isinstance(path, StoredFile):
+            texts[path.name] = " ".join(name_words(path.name))
+            continue
         if path.parent not in tables:
             tables[path.parent] = _metadata(path.parent / METADATA)
         written, beside = tables[path.parent].get(path.name, ""), path.with_suffix(".txt")

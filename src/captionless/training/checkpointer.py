@@ -41,7 +41,7 @@ class Checkpointer(Callback):
         out: Path,
         config: ModelConfig,
         dataset: Dataset,
-        folder: Path,
+        folder: str | Path,
         bank: Mapping[str, Tensor],
         base: Path | None = None,
     ):

@@ -67,7 +67,7 @@ def train(
     """
     given: dict[str, Any] = {**settings}
     asked = {name: given.pop(name) for name in TrainRequest.model_fields if name in given}
-    request = TrainRequest(folder=Path(folder), out=Path(out), **asked)
+    request = TrainRequest(folder=folder, out=Path(out), **asked)
     preset: dict[str, Any] = {**TRAINING_PRESETS[request.preset]} if request.preset else {}
     run(request, preset | given, choose_progress(progress))
     return request.out

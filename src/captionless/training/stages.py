@@ -108,7 +108,7 @@ def complete(stage: StageRequest, rehearse: Rehearse) -> StageRequest:
     return _completed(stage, rehearse, lambda: look_at(stage.request.folder))[0]
 
 
-def look_at(folder: Path) -> tuple[int, FolderFacts]:
+def look_at(folder: str | Path) -> tuple[int, FolderFacts]:
     """Return the number of files in a folder, and what its images are like."""
     return len(find_images(folder)), sample_facts(folder)
 

@@ -121,9 +121,9 @@ def _base_of(name: str | Path) -> Path:
     return folder if load_config(name).base_size is None else base_folder(folder)
 
 
-def _check_out(folder: Path, out: Path) -> None:
+def _check_out(folder: str | Path, out: Path) -> None:
     nearest = next(path for path in (out, *out.absolute().parents) if path.exists())
-    if out.resolve().is_relative_to(folder.resolve()):
+    if out.resolve().is_relative_to(Path(folder).resolve()):
         why = f"is inside {folder}: its sample grids would count as training images. Choose a folder outside it"
     elif not nearest.is_dir():
         why = f"cannot be created: {nearest} is a file. Choose another folder"
