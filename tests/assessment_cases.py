@@ -12,11 +12,11 @@ from PIL import Image
 
 from captionless.checkpoints.config import ModelConfig, TrainingRecord, save_config
 from captionless.checkpoints.model import WEIGHTS
-from captionless.checkpoints.tensors import save_tensors
 from captionless.config.sampling import SamplingConfig
 from captionless.evaluation.classifier import ReferenceClassifier
 from captionless.evaluation.metrics import share
 from captionless.models.unet import Denoiser, DenoiserConfig
+from captionless.tensor_files import save_tensors
 
 COLOURS = {"daisy": (40, 120, 60), "rose": (180, 50, 50), "tulip": (60, 60, 190)}
 CLASSES = tuple(COLOURS)

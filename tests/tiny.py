@@ -15,9 +15,9 @@ from torch.nn import functional as F
 
 from captionless.checkpoints.config import EncoderReference, ModelConfig, TrainingRecord, save_config
 from captionless.checkpoints.model import BANK, WEIGHTS, Model
-from captionless.checkpoints.tensors import save_tensors
 from captionless.encoders.vocabulary import EncoderVocabulary
 from captionless.models.unet import Denoiser, DenoiserConfig
+from captionless.tensor_files import save_tensors
 
 Module = TypeVar("Module", bound=nn.Module)
 

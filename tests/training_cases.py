@@ -9,8 +9,8 @@ import torch
 
 import encoder_factory
 from captionless.checkpoints.model import STATE
-from captionless.checkpoints.tensors import read_tensors
 from captionless.progress import Silent
+from captionless.tensor_files import read_tensors
 
 
 def save_photos(folder: Path) -> Path:

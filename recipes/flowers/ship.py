@@ -23,10 +23,10 @@ from captionless.checkpoints.config import EncoderReference, base_folder, load_c
 from captionless.checkpoints.image_list import COPY, TRAIN, read_image_list, write_image_list
 from captionless.checkpoints.model import BANK, WEIGHTS, load_model
 from captionless.checkpoints.quantisation import quantised
-from captionless.checkpoints.tensors import save_tensors
 from captionless.encoders.dual_encoder import Encoder, load_encoder
 from captionless.encoders.embeddings import embed
 from captionless.encoders.hub import BUNDLED
+from captionless.tensor_files import save_tensors
 
 LIMIT = 43_000_000
 """Bytes, compressed as in a wheel, of all that ships beside the code."""
@@ -42,7 +42,7 @@ def main() -> None:
     check_vectors(photos, base, encoder)
     ship(base, base_folder(target), encoder, photos)
     vectors = load_model(base).bank[clear_rows(base)]
-    save_tensors(base_folder(target) / BANK, {"vectors": vectors.to(torch.float16)})
+    save_tensors(base_folder(target) / BANK, {"vectors": vectors.to(torch.float16)}, {"model": load_config(base).id})
     ship(large, target, encoder, photos)
     size = sum(len(zlib.compress(path.read_bytes())) for path in target.parent.rglob("*") if path.is_file())
     print(f"{target.parent}: {size:,} bytes, compressed")
@@ -78,7 +78,7 @@ def ship(source: Path, target: Path, encoder: Encoder, photos: Path) -> None:
     target.mkdir(parents=True, exist_ok=True)
     save_config(target, shipped)
     denoiser = load_model(source).denoiser
-    save_tensors(target / WEIGHTS, quantised(denoiser.state_dict()))
+    save_tensors(target / WEIGHTS, quantised(denoiser.state_dict()), {"model": shipped.id})
     names = [name for name, _, role in read_image_list(source) if role == TRAIN]
     write_image_list(target, [*read_image_list(source), *reduced_copies(names)])
     write_model_card(target, shipped, denoiser, photos)

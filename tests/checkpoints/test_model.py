@@ -10,11 +10,11 @@ from safetensors import SafetensorError
 from torch import Tensor
 
 import tiny
-from captionless.checkpoints import tensors as tensor_files
+from captionless import tensor_files
 from captionless.checkpoints.config import save_config
 from captionless.checkpoints.model import BANK, WEIGHTS, Model, load_model
-from captionless.checkpoints.tensors import read_metadata, read_tensors, save_tensors
 from captionless.errors import CaptionlessError
+from captionless.tensor_files import read_tensors, save_tensors
 
 
 def write(folder: Path, model: Model, *, smaller: bool = False) -> Path:
@@ -74,16 +74,6 @@ def test_weights_in_another_memory_format_are_saved_the_same(tmp_path: Path, mod
     model.denoiser.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     second = write(tmp_path / "b", model) / WEIGHTS
     assert first.read_bytes() == second.read_bytes()
-
-
-def test_text_can_be_stored_beside_tensors(tmp_path: Path) -> None:
-    save_tensors(tmp_path / "x.safetensors", {"a": torch.ones(2)}, {"note": "é"})
-    assert read_metadata(tmp_path / "x.safetensors") == {"note": "é"}
-    assert read_tensors(tmp_path / "x.safetensors")["a"].tolist() == [1, 1]
-
-
-def test_files_without_text_have_none(folder: Path) -> None:
-    assert read_metadata(folder / BANK) == {}
 
 
 # --- models of classes ---

@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 import tiny
 from captionless.checkpoints.model import WEIGHTS, load_model
 from captionless.checkpoints.quantisation import quantised, restored
-from captionless.checkpoints.tensors import save_tensors
 from captionless.errors import CaptionlessError
+from captionless.tensor_files import save_tensors
 from tiny import saved
 
 

@@ -19,9 +19,9 @@ import encoder_factory
 import tiny
 from captionless.checkpoints.config import EncoderReference, ModelConfig, save_config
 from captionless.checkpoints.model import WEIGHTS, Model
-from captionless.checkpoints.tensors import save_tensors
 from captionless.cli.console import CommandProgress
 from captionless.encoders.dual_encoder import load_encoder
+from captionless.tensor_files import save_tensors
 
 Run = Callable[..., int]
 

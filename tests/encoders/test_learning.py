@@ -142,7 +142,7 @@ def test_names_without_words_are_refused_before_any_image_is_read(tmp_path: Path
 def test_a_damaged_encoder_is_an_error(learned: Encoder, tmp_path: Path, name: str, damage: bytes) -> None:
     folder = copy(learned.folder, tmp_path / "damaged")
     (folder / name).write_bytes(damage)
-    with pytest.raises(CaptionlessError, match="cannot be loaded"):
+    with pytest.raises(CaptionlessError, match=r"cannot be loaded|is damaged"):
         load_encoder(str(folder))
 
 

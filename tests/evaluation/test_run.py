@@ -16,7 +16,6 @@ import encoder_factory
 import tiny
 from captionless.checkpoints.image_list import read_image_list, write_image_list
 from captionless.checkpoints.model import BANK
-from captionless.checkpoints.tensors import save_tensors
 from captionless.errors import CaptionlessError
 from captionless.evaluation import one_model
 from captionless.evaluation.context import EvaluationContext
@@ -24,6 +23,7 @@ from captionless.evaluation.report.page import charts
 from captionless.evaluation.report.results import ModelEvaluation, Report, Section
 from captionless.evaluation.run import evaluate
 from captionless.evaluation.sections.text_alignment import NO_PROMPTS
+from captionless.tensor_files import save_tensors
 from evaluation_cases import FAST, Remembers, make_fast, sample_photos, small_config, write_model
 
 

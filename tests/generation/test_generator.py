@@ -17,7 +17,6 @@ import tiny
 from captionless.checkpoints.config import save_config
 from captionless.checkpoints.image_list import write_image_list
 from captionless.checkpoints.model import BANK, WEIGHTS, Model
-from captionless.checkpoints.tensors import save_tensors
 from captionless.conditioning.bridge import BridgeData, to_condition
 from captionless.conditioning.composition import Composition
 from captionless.conditioning.familiarity import UnfamiliarPrompt
@@ -32,6 +31,7 @@ from captionless.generation.generator import Generator, load
 from captionless.generation.image import GeneratedImage
 from captionless.generation.sample import MAX_SEED
 from captionless.progress import Progress, Silent
+from captionless.tensor_files import save_tensors
 from tiny import FakeEncoder
 
 QUICK = SamplingConfig(steps=3, precision="float32")

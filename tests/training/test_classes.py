@@ -16,12 +16,12 @@ import tiny
 from captionless.checkpoints.config import load_config, save_config
 from captionless.checkpoints.image_list import listed_labels, read_image_list
 from captionless.checkpoints.model import BANK, WEIGHTS, Model, load_model
-from captionless.checkpoints.tensors import read_tensors, save_tensors
 from captionless.config.sampling import SamplingConfig
 from captionless.config.training import COURSE_TRAINING, TrainConfig
 from captionless.errors import CaptionlessError
 from captionless.generation.generator import Generator
 from captionless.models.unet import CONDITION_LAYERS
+from captionless.tensor_files import read_tensors, save_tensors
 from captionless.training import dataset as dataset_module
 from captionless.training.dataset import Dataset, Examples
 from captionless.training.network import initial_network

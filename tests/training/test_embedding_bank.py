@@ -11,7 +11,7 @@ from torch import Tensor
 import tiny
 from captionless.checkpoints.config import load_config
 from captionless.checkpoints.model import BANK, load_model
-from captionless.checkpoints.tensors import save_tensors
+from captionless.tensor_files import save_tensors
 from captionless.training.dataset import Dataset, Examples
 from captionless.training.embedding_bank import embedding_bank
 from captionless.training.start import Start

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 from dataclasses import replace
 from pathlib import Path
@@ -12,12 +13,12 @@ import torch
 
 import tiny
 from captionless.checkpoints.model import STATE
-from captionless.checkpoints.tensors import read_tensors, save_tensors
 from captionless.config.training import DEFAULT_MINUTES, TrainConfig
 from captionless.diffusion.schedules import CosineSchedule
 from captionless.errors import CaptionlessError
 from captionless.models.unet import Denoiser
-from captionless.training.state import LOSS_DECAY, TrainState, begin_state, restore_state, save_state
+from captionless.tensor_files import read_about, read_tensors, save_tensors
+from captionless.training.state import FORMAT, LOSS_DECAY, TrainState, begin_state, restore_state, save_state
 
 CONFIG = TrainConfig(size=8, width=16, batch=4, images=24, precision="float32")
 LONG = CONFIG.replace(images=100_000, learning_rate=1.0, batch=64)
@@ -34,8 +35,8 @@ def moved(state: TrainState) -> TrainState:
     for weights in state.network.parameters():
         weights.grad = torch.ones_like(weights)
     state.optimizer.step()
-    state.images_seen, state.seconds, state.loss = 4, 12.345678901234, 0.25
-    state.loss_average.fill_(0.1)
+    state.images_seen, state.seconds = 4, 12.345678901234
+    state.loss_average.fill_(0.01)
     return state
 
 
@@ -91,8 +92,9 @@ def saved(tmp_path: Path) -> Path:
 def test_restoring_brings_back_all_that_was_saved(saved: Path, tmp_path: Path) -> None:
     restored = fresh(seed=1)
     restore_state(saved, restored)
-    assert (restored.images_seen, restored.seconds, restored.loss) == (4, 12.345678901234, 0.25)
-    assert torch.equal(restored.loss_average, torch.tensor(0.1))
+    assert (restored.images_seen, restored.seconds) == (4, 12.345678901234)
+    assert torch.equal(restored.loss_average, torch.tensor(0.01))
+    assert restored.loss == pytest.approx(1)  # the average of one step, without the zero it starts from
     before = read_tensors(saved / STATE)
     save_state(tmp_path / "again", restored)
     again = read_tensors(tmp_path / "again" / STATE)
@@ -118,17 +120,6 @@ def test_a_training_that_has_not_taken_a_step_can_be_saved_too(tmp_path: Path) -
     assert math.isnan(restored.loss)
 
 
-def test_a_good_checkpoint_is_never_replaced_by_weights_that_are_not_finite(saved: Path) -> None:
-    good = (saved / STATE).read_bytes()
-    state = fresh()
-    with torch.no_grad():
-        state.network.head.weight.fill_(math.nan)
-    with pytest.raises(CaptionlessError, match="non-finite"):
-        save_state(saved, state)
-    assert (saved / STATE).read_bytes() == good
-    assert list((saved / STATE).parent.iterdir()) == [saved / STATE]
-
-
 def test_a_missing_or_truncated_state_is_named(saved: Path) -> None:
     (saved / STATE).write_bytes((saved / STATE).read_bytes()[:-5])
     with pytest.raises(CaptionlessError, match="is damaged"):
@@ -140,6 +131,66 @@ def test_a_missing_or_truncated_state_is_named(saved: Path) -> None:
 def test_the_state_of_another_network_does_not_fit(saved: Path) -> None:
     with pytest.raises(CaptionlessError, match=f"does not match this model.*start_from={saved}"):
         restore_state(saved, fresh(width=32))
+
+
+COUNTER: dict[str, Any] = {"format": FORMAT, "images": 4, "seconds": 1.0, "loss_average": 0.1, "looks": {}}
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"images": -4},
+        {"images": 4.5},
+        {"images": "4"},
+        {"images": True},
+        {"seconds": -1.0},
+        {"seconds": math.nan},
+        {"seconds": math.inf},
+        {"loss_average": "0.1"},
+        {"loss_average": math.inf},
+        {"looks": {"images": -1}},
+        {"looks": {"stopped": 1}},
+        {"looks": None},
+    ],
+    ids=str,
+)
+def test_counters_of_the_wrong_type_or_sign_are_refused(wrong: dict[str, Any], saved: Path) -> None:
+    tensors = read_tensors(saved / STATE)
+    save_tensors(saved / STATE, tensors, {"counter": json.dumps(COUNTER)})
+    restore_state(saved, fresh())
+    save_tensors(saved / STATE, tensors, {"counter": json.dumps(COUNTER | wrong)})
+    with pytest.raises(CaptionlessError, match="does not match"):
+        restore_state(saved, fresh())
+
+
+@pytest.mark.parametrize("shape", [(3,), (1, 1), (0,)])
+def test_moments_of_another_shape_are_refused(shape: tuple[int, ...], saved: Path) -> None:
+    tensors = read_tensors(saved / STATE)
+    name = next(name for name in tensors if name.endswith("exp_avg"))
+    about = read_about(saved / STATE)
+    save_tensors(saved / STATE, tensors | {name: torch.zeros(shape)}, {"counter": about["counter"]})
+    with pytest.raises(CaptionlessError, match="does not match"):
+        restore_state(saved, fresh())
+
+
+@pytest.mark.parametrize("part", ["network", "average", "moments"])
+def test_nothing_that_is_not_finite_is_written(part: str, saved: Path) -> None:
+    good, state = (saved / STATE).read_bytes(), moved(fresh())
+    moments = next(iter(state.optimizer.state.values()))["exp_avg"]
+    weight = {"network": state.network.head.weight, "average": state.average.head.weight, "moments": moments}[part]
+    with torch.no_grad():
+        weight[(-1,) * weight.ndim] = math.inf
+    with pytest.raises(CaptionlessError, match="non-finite"):
+        save_state(saved, state)
+    assert (saved / STATE).read_bytes() == good
+    assert list((saved / STATE).parent.iterdir()) == [saved / STATE]
+
+
+def test_the_state_of_another_training_of_the_same_shape_is_refused(tmp_path: Path) -> None:
+    save_state(tmp_path, moved(fresh()), "one")
+    restore_state(tmp_path, fresh(), "one")
+    with pytest.raises(CaptionlessError, match="belongs to another model"):
+        restore_state(tmp_path, fresh(), "another")
 
 
 @pytest.mark.parametrize("metadata", [None, {"counter": "{"}, {"counter": '{"steps": 3}'}, {"counter": "7"}])

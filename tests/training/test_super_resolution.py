@@ -18,7 +18,6 @@ import tiny
 from captionless.checkpoints.config import CONFIG, base_folder, load_config, save_config
 from captionless.checkpoints.image_list import read_image_list
 from captionless.checkpoints.model import WEIGHTS, copy_model, load_model
-from captionless.checkpoints.tensors import read_tensors
 from captionless.config.evaluation import EvaluationConfig
 from captionless.config.sampling import SamplingConfig
 from captionless.errors import CaptionlessError
@@ -28,6 +27,7 @@ from captionless.evaluation.one_model import EvaluationPlan
 from captionless.generation.generator import Generator, load
 from captionless.models.unet import Denoiser
 from captionless.progress import Silent
+from captionless.tensor_files import read_tensors
 from captionless.training.dataset import Examples
 from captionless.training.loop import loop
 from captionless.training.resolve import resolve_settings

@@ -20,7 +20,7 @@ from captionless.errors import CaptionlessError, one_of
 from captionless.files import atomic_write
 from captionless.models.unet import DenoiserConfig
 
-FORMAT = 8
+FORMAT = 9
 BUNDLED = "bundled"
 CONFIG = "config.json"
 BASE, OLD_BASE = "base", "small"
@@ -77,6 +77,8 @@ class ModelConfig:
     training: TrainingRecord = field(default_factory=TrainingRecord)
     classes: tuple[str, ...] = ()  # class names, in the order of the one-hot conditions
     base_size: int | None = None  # side of the base model's images in pixels, for a super-resolution stage
+    id: str = ""  # also in the model's tensor files, which thereby cannot be mixed up; "" for models of format 8
+    base_id: str = ""  # that of the base model, for a super-resolution stage
 
     def __post_init__(self) -> None:
         """Check that the fields are consistent with each other."""

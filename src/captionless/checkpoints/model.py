@@ -11,7 +11,9 @@
     training/              the training state for --resume; can be deleted once training is complete
     base/                  only in a super-resolution stage: the complete folder of the base model (with the bank)
 
-Every file is replaced atomically, so a crash leaves the last complete checkpoint intact.
+Every file is replaced atomically, so a crash leaves the last complete checkpoint intact. Tensor files carry their own
+digest and the id of the model (``captionless.tensor_files``): any mixture of the files of one training is a model, and
+a file that is damaged or from another training is refused.
 """
 
 from __future__ import annotations
@@ -25,12 +27,13 @@ from torch import Tensor
 
 from captionless.checkpoints.config import CONFIG, ModelConfig, base_folder, load_config, model_folder
 from captionless.checkpoints.image_list import IMAGE_LIST
+from captionless.checkpoints.old_formats import renamed_layers
 from captionless.checkpoints.quantisation import restored
-from captionless.checkpoints.tensors import read_tensors
 from captionless.conditioning.bridge import BridgeData
 from captionless.errors import CaptionlessError
 from captionless.files import atomic_write
 from captionless.models.unet import Denoiser
+from captionless.tensor_files import read_tensors
 
 WEIGHTS, STATE = "model.safetensors", "training/state.safetensors"
 BANK = "bank.safetensors"
@@ -65,7 +68,7 @@ def load_model(name: str | Path) -> Model:
     folder = model_folder(name)
     with torch.device("meta"):  # no memory, and no random weights, for tensors that are replaced
         denoiser = Denoiser(config.denoiser)
-    _load_weights(denoiser, read_tensors(folder / WEIGHTS), folder / WEIGHTS)
+    _load_weights(denoiser, read_tensors(folder / WEIGHTS, config.id), folder / WEIGHTS)
     base = _load_base(folder, config)
     bank, inherited = (base.bank, base.inherited) if base else read_bank(folder, config)
     return Model(str(name), config, denoiser.eval().requires_grad_(False), bank, base, inherited)
@@ -76,6 +79,7 @@ def _load_base(folder: Path, config: ModelConfig) -> Model | None:
         return None
     base = load_model(base_folder(folder))
     fits = base.config.size == config.base_size and base.config.denoiser.channels == config.denoiser.channels
+    fits = fits and config.base_id in ("", base.config.id)
     if not fits or base.config.condition_space != config.condition_space:
         raise CaptionlessError(
             f"{base_folder(folder)} is not the base model that {folder} was trained with. Restore it, or train again."
@@ -88,7 +92,7 @@ def read_bank(folder: Path, config: ModelConfig) -> tuple[Tensor, Tensor]:
     none = torch.empty(0, config.condition_width)
     if config.encoder is None:
         return none, none
-    tensors = read_tensors(folder / BANK)
+    tensors = read_tensors(folder / BANK, config.id)
     bank, inherited = tensors.get("vectors", none), tensors.get("inherited", none)
     if not len(bank) or any(one.ndim != 2 or one.shape[1] != config.encoder.width for one in (bank, inherited)):
         raise CaptionlessError(f"{folder / BANK} does not match {folder / CONFIG}. Restore it, or train again.")
@@ -109,7 +113,8 @@ def copy_model(source: Path, target: Path) -> None:
 def _load_weights(denoiser: Denoiser, tensors: dict[str, Tensor], path: Path) -> None:
     """Load stored weights (of any float type, or 8-bit) into ``denoiser``; all names and shapes must match."""
     try:
-        denoiser.load_state_dict(restored(tensors), assign=True)
+        stored = {renamed_layers(name): tensor for name, tensor in tensors.items()}
+        denoiser.load_state_dict(restored(stored), assign=True)
     except RuntimeError as error:
         raise CaptionlessError(
             f"the weights in {path} do not match the config.json of the model. Restore both files from the same model."

@@ -6,16 +6,17 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from PIL.Image import Image
-from safetensors import safe_open
 
 from captionless.data.decode import BACKGROUND
 from captionless.data.images import sample_images
+from captionless.encoders.digest import BUNDLED_DIGESTS
 from captionless.encoders.dual_encoder import Encoder, load_encoder
-from captionless.encoders.hub import BUNDLED, CLIP, cached_folder, is_name_encoder
+from captionless.encoders.hub import BUNDLED, BUNDLED_FOLDER, CLIP, cached_folder, is_name_encoder
 from captionless.encoders.image_texts import image_texts
 from captionless.encoders.learning import learn_encoder, missing_words
 from captionless.errors import CaptionlessError
 from captionless.progress import Progress, Silent
+from captionless.tensor_files import read_about, read_tensors
 
 AUTO = "auto"
 _SAMPLE = 48
@@ -113,10 +114,10 @@ def in_domain_score(encoder: Encoder, images: Sequence[Image]) -> tuple[float, f
     """
     path = encoder.folder / "domain.safetensors"
     try:
-        with safe_open(path, framework="pt") as file:
-            reference, about = file.get_tensor("reference").float(), file.metadata()
+        own = BUNDLED_DIGESTS.image if encoder.folder == BUNDLED_FOLDER else ""
+        reference, about = read_tensors(path, own)["reference"].float(), read_about(path)
         neighbours, threshold = int(about["neighbours"]), float(about["threshold"])
-    except Exception as error:  # the exception depends on the kind of damage
+    except (CaptionlessError, KeyError, ValueError, TypeError) as error:
         raise CaptionlessError(
             f"the encoder's domain cannot be read from {path}. Choose an encoder with `encoder`, or "
             "reinstall captionless if this is the bundled encoder."

@@ -17,7 +17,6 @@ from pathlib import Path
 import numpy as np
 import torch
 from PIL import Image
-from safetensors.torch import save_file
 from torch import Tensor
 
 from captionless.data.arrays import read_arrays
@@ -34,6 +33,7 @@ from captionless.encoders.vocabulary import singulars, split_words, write_vocabu
 from captionless.errors import CaptionlessError
 from captionless.files import atomic_folder
 from captionless.progress import Progress, choose_progress
+from captionless.tensor_files import save_tensors
 
 MIN_IMAGES = 20
 MAX_IMAGES = 4096
@@ -210,10 +210,10 @@ def _write(
         weights = {f"tower.{name}": one for name, one in tower.state_dict().items() if one.is_floating_point()}
         precise = {"shift", "gamma", "text_shift"}
         tensors = {
-            name: (one.float() if name in precise else one.half()).contiguous()
+            name: one.float() if name in precise else one.half()
             for name, one in (weights | fit.head | fit.text).items()
         }
-        save_file(tensors, temporary / "model.safetensors")
+        save_tensors(temporary / "model.safetensors", tensors)
         config = {
             "format": 1,
             "model_type": NAME_ENCODER,

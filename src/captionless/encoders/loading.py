@@ -10,8 +10,9 @@ from typing import Any
 import torch
 
 from captionless.device import to_device
-from captionless.encoders.hub import ModelKind, quiet_hub
+from captionless.encoders.hub import ModelKind, quiet_hub, weight_files
 from captionless.errors import CaptionlessError
+from captionless.tensor_files import check_tensors
 
 _LOCAL: dict[str, Any] = {"local_files_only": True, "trust_remote_code": False}
 _POOLER = "pooler."
@@ -64,8 +65,10 @@ def load_encoder_network(name: str, kind: ModelKind, folder: Path, device: str) 
     The weights of a classifier do not include the pooler, which transformers then initialises randomly.
 
     Raises:
-        CaptionlessError: tensors other than those of the pooler are missing from the weights.
+        CaptionlessError: the weights are damaged, or lack tensors other than those of the pooler.
     """
+    for path in weight_files(folder):
+        check_tensors(path)
     from transformers import AutoModel
 
     # Some transformers 5 releases do not export the public name if torchvision is missing.

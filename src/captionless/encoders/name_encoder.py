@@ -14,7 +14,6 @@ from functools import cached_property
 from typing import Any
 
 import torch
-from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from captionless.encoders.digest import Digests
@@ -22,6 +21,7 @@ from captionless.encoders.dual_encoder import Encoder
 from captionless.encoders.name_text import piece_matrix
 from captionless.encoders.vocabulary import EncoderVocabulary
 from captionless.errors import CaptionlessError
+from captionless.tensor_files import read_tensors
 
 LEVELS = (7, 15, 21)
 """Blocks of the image tower whose outputs are used; they have 40, 112 and 320 channels."""
@@ -166,4 +166,4 @@ class NameEncoder(Encoder):
 
     @cached_property
     def _tensors(self) -> dict[str, Tensor]:
-        return {name: tensor.float() for name, tensor in load_file(self.folder / "model.safetensors").items()}
+        return {name: tensor.float() for name, tensor in read_tensors(self.folder / "model.safetensors").items()}

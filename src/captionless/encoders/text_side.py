@@ -18,6 +18,9 @@ from torch import Tensor
 from torch.nn import functional as F
 from torch.nn.utils.rnn import pad_sequence
 
+from captionless.encoders.digest import BUNDLED_DIGESTS
+from captionless.tensor_files import read_tensors
+
 
 class TextSide(Protocol):
     """Encodes texts; ``limit`` is the maximum number of tokens per text, of which ``special`` carry no text."""
@@ -86,16 +89,18 @@ class BertText:
     """
 
     def __init__(self, folder: Path, device: str = "cpu") -> None:
-        from safetensors import safe_open
         from tokenizers import Tokenizer
 
         self._config = json.loads((folder / "config.json").read_text("utf-8"))["text_config"]
         self._tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
         self.limit = int(self._config["max_position_embeddings"])
         self.special = int(self._tokenizer.num_special_tokens_to_add(False))
-        with safe_open(folder / "model.safetensors", framework="pt", device=device) as file:
-            names = [name for name in file.keys() if name.startswith("text_")]  # noqa: SIM118 (not a dict)
-            self._weights = {name.removeprefix("text_model."): file.get_tensor(name).float() for name in names}
+        tensors = read_tensors(folder / "model.safetensors", BUNDLED_DIGESTS.image)
+        self._weights = {
+            name.removeprefix("text_model."): tensor.to(device).float()
+            for name, tensor in tensors.items()
+            if name.startswith("text_")
+        }
 
     def count(self, text: str) -> int:
         """Return the number of tokens of a text; see ``TextSide``."""

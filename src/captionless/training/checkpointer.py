@@ -16,9 +16,9 @@ from captionless.checkpoints.card import write_model_card
 from captionless.checkpoints.config import BASE, CONFIG, ModelConfig, base_folder, save_config
 from captionless.checkpoints.image_list import write_image_list
 from captionless.checkpoints.model import BANK, WEIGHTS, copy_model
-from captionless.checkpoints.tensors import save_tensors
 from captionless.errors import CaptionlessError
 from captionless.models.unet import Denoiser
+from captionless.tensor_files import save_tensors
 from captionless.training.dataset import Dataset
 from captionless.training.loop import Callback
 from captionless.training.state import TrainState, save_state
@@ -62,7 +62,7 @@ class Checkpointer(Callback):
 
     def on_end(self, state: TrainState) -> None:
         """Write a checkpoint: first the train state, then the model."""
-        save_state(self.out, state)
+        save_state(self.out, state, self.config.id)
         self.save_model(self.out, state, state.kept, state.looks.best)
         self.saved = time.monotonic()
 
@@ -72,12 +72,12 @@ class Checkpointer(Callback):
         The config is written after the files it describes, because its presence marks the model as complete. The model
         card comes last.
         """
-        weights = kept or state.average
-        save_tensors(folder / WEIGHTS, weights.state_dict())
+        weights, about = kept or state.average, {"model": self.config.id}
+        save_tensors(folder / WEIGHTS, weights.state_dict(), about)
         if self.base is not None and not (base_folder(folder) / CONFIG).is_file():
             copy_model(base_folder(self.out), folder / BASE)
         if self.bank:
-            save_tensors(folder / BANK, self.bank)
+            save_tensors(folder / BANK, self.bank, about)
         write_image_list(folder, self.dataset.image_list())
         loss = None if math.isnan(state.loss) else round(state.loss, 5)
         minutes = round(state.seconds / 60, 2)

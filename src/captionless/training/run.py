@@ -6,7 +6,10 @@ resolve(request) -> plan -> dataset -> state -> loop(state, dataset, callbacks)
 
 from __future__ import annotations
 
+import hashlib
+import json
 from contextlib import nullcontext
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any, Unpack
 
@@ -40,6 +43,7 @@ from captionless.training.resolve import TrainPlan, resolve
 from captionless.training.sample_grid import SampleGrids, choose_grid_rows
 from captionless.training.signals import StopOnSignal
 from captionless.training.stages import StageRequest, complete, plan_stages
+from captionless.training.start import Start
 from captionless.training.state import TrainState, begin_state, restore_state
 from captionless.training.tracking import Tracking, tracked_accelerator
 from captionless.training.validation import Validation, Validator, check_validation_images, warn_of_seen_images
@@ -125,7 +129,7 @@ def _begin(plan: TrainPlan, dataset: Dataset, device: torch.device) -> tuple[Tra
     network = initial_network(start, wanted, by_class=plan.by_class)
     state = begin_state(to_device(network.requires_grad_(True).train(), device), settings, schedule)
     if start.resumed:
-        restore_state(plan.request.out, state)
+        restore_state(plan.request.out, state, start.config.id if start.config else "")
     encoder, reference = dataset.encoder, None
     if encoder is not None:
         # A local path becomes absolute, so that it is valid in any working directory.
@@ -137,7 +141,7 @@ def _begin(plan: TrainPlan, dataset: Dataset, device: torch.device) -> tuple[Tra
         digest = bound.digest if bound else encoder.digest
         reference = EncoderReference(name, digest, encoder.width, encoder.logit_scale)
     record, base = _record(plan, dataset), start.base_config
-    return state, ModelConfig(
+    config = ModelConfig(
         settings.size,
         wanted,
         reference,
@@ -146,7 +150,19 @@ def _begin(plan: TrainPlan, dataset: Dataset, device: torch.device) -> tuple[Tra
         record,
         dataset.classes,
         base.size if base else None,
+        base_id=base.id if base else "",
     )
+    known = start.config.id if start.resumed and start.config else ""
+    return state, replace(config, id=known or _new_id(config, start, dataset))
+
+
+def _new_id(config: ModelConfig, start: Start, dataset: Dataset) -> str:
+    """Return the id of a new model: a hash of what its weights follow from, so that equal trainings have equal ids."""
+    record = config.training
+    source = start.config.id if start.config else ""
+    facts = [asdict(config) | {"training": [record.version, record.initialised_from, source, record.settings]}]
+    digest = hashlib.sha256(json.dumps([*facts, dataset.image_list()], sort_keys=True).encode())
+    return digest.hexdigest()[:32]
 
 
 def _record(plan: TrainPlan, dataset: Dataset) -> TrainingRecord:

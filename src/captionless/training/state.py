@@ -6,17 +6,20 @@ import json
 import math
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
+from typing import Annotated
 
 import torch
+from pydantic import AllowInfNan, ConfigDict, NonNegativeFloat, NonNegativeInt, TypeAdapter
+from pydantic import dataclasses as validated
 from torch import Tensor
 
 from captionless.checkpoints.model import STATE
-from captionless.checkpoints.tensors import read_metadata, read_tensors, save_tensors
 from captionless.config.training import DEFAULT_MINUTES, TrainConfig
 from captionless.diffusion.schedules import AnySchedule
 from captionless.errors import CaptionlessError
 from captionless.models import ema
 from captionless.models.unet import Denoiser
+from captionless.tensor_files import read_about, read_tensors, save_tensors
 from captionless.training.muon import Muon
 from captionless.training.start import cannot_resume
 
@@ -27,15 +30,26 @@ LOSS_DECAY = 0.99
 """Decay of the smoothed loss in a step."""
 
 
-@dataclass
+@validated.dataclass(config=ConfigDict(strict=True))
 class Looks:
     """What early stopping has seen so far; the values are those of ``captionless.training.early_stopping.Sign``."""
 
-    images: int = 0  # seen at the last look
+    images: NonNegativeInt = 0  # seen at the last look
     value: float = math.inf  # the best one
-    best: int = 0  # images seen when it was found
-    worse: int = 0  # looks since then
+    best: NonNegativeInt = 0  # images seen when it was found
+    worse: NonNegativeInt = 0  # looks since then
     stopped: bool = False
+
+
+@validated.dataclass(config=ConfigDict(strict=True))
+class Counter:
+    """The numbers in the header of a stored state."""
+
+    images: NonNegativeInt
+    seconds: Annotated[NonNegativeFloat, AllowInfNan(False)]
+    loss_average: Annotated[float, AllowInfNan(False)] = 0.0
+    looks: Looks = field(default_factory=Looks)
+    format: int = 0  # see ``FORMAT``
 
 
 @dataclass
@@ -107,8 +121,8 @@ class TrainState:
             CaptionlessError: the loss became non-finite.
         """
         # The average starts at 0, which the division corrects (as in Adam, arXiv:1412.6980, section 3).
-        self.loss = float(self.loss_average) / (1 - LOSS_DECAY**self.steps)
-        if not math.isfinite(self.loss):
+        self.loss = float(self.loss_average) / (1 - LOSS_DECAY**self.steps) if self.steps else math.nan
+        if self.steps and not math.isfinite(self.loss):
             raise diverged(self)
 
 
@@ -129,38 +143,36 @@ def begin_state(network: Denoiser, config: TrainConfig, schedule: AnySchedule) -
     return TrainState(network, average, optimizer, config, schedule)
 
 
-def save_state(folder: Path, state: TrainState) -> None:
-    """Atomically write everything needed for an exact resume to one safetensors file.
+def save_state(folder: Path, state: TrainState, model: str = "") -> None:
+    """Atomically write everything needed for an exact resume to one safetensors file, with the id of the ``model``.
 
     Raises:
         CaptionlessError: the weights are not finite (a good checkpoint is never replaced by a bad one), or the file
             cannot be written.
     """
-    if not all(bool(weights.isfinite().all()) for weights in state.network.parameters()):
-        raise diverged(state)
+    state.read_loss()
     tensors = {f"network.{k}": v for k, v in state.network.state_dict().items()}
     tensors |= {f"average.{k}": v for k, v in state.average.state_dict().items()}
     if state.kept is not None:
         tensors |= {f"kept.{k}": v for k, v in state.kept.state_dict().items()}
     for index, moments in state.optimizer.state_dict()["state"].items():
         tensors |= {f"optimizer.{index}.{k}": torch.as_tensor(v) for k, v in moments.items()}
-    counter = {
-        "format": FORMAT,
-        "images": state.images_seen,
-        "seconds": state.seconds,
-        "loss": state.loss,
-        "loss_average": float(state.loss_average),
-        "looks": asdict(state.looks),
-    }
-    save_tensors(folder / STATE, tensors, {"counter": json.dumps(counter)})
+    if not all(bool(tensor.isfinite().all()) for tensor in tensors.values()):
+        raise diverged(state)
+    counter = Counter(state.images_seen, state.seconds, float(state.loss_average), state.looks, FORMAT)
+    save_tensors(folder / STATE, tensors, {"model": model, "counter": json.dumps(asdict(counter))})
 
 
-def restore_state(folder: Path, state: TrainState) -> None:
-    """Load what ``save_state`` wrote into a newly created ``state`` of the same architecture."""
-    tensors = read_tensors(folder / STATE)
+def restore_state(folder: Path, state: TrainState, model: str = "") -> None:
+    """Load what ``save_state`` wrote into a newly created ``state`` of the same architecture.
+
+    Raises:
+        CaptionlessError: the file is missing, damaged, that of another model or version, or does not fit.
+    """
+    tensors = read_tensors(folder / STATE, model)
     try:
-        counter = json.loads(read_metadata(folder / STATE)["counter"])
-        if "images" in counter and counter.get("format") != FORMAT:
+        counter = TypeAdapter(Counter).validate_json(read_about(folder / STATE)["counter"])
+        if counter.format != FORMAT:
             raise cannot_resume(folder, "another version of captionless began it, whose random numbers were different")
         state.network.load_state_dict(_below("network.", tensors))
         state.average.load_state_dict(_below("average.", tensors))
@@ -170,12 +182,13 @@ def restore_state(folder: Path, state: TrainState) -> None:
             optimizer["state"].setdefault(int(index), {})[key] = value
         state.optimizer.load_state_dict(optimizer)
         _match_layout(state.optimizer)
-        state.images_seen, state.seconds, state.loss = counter["images"], counter["seconds"], counter["loss"]
-        state.loss_average.fill_(counter["loss_average"])
+        state.images_seen, state.seconds = counter.images, counter.seconds
+        state.loss_average.fill_(counter.loss_average)
+        state.read_loss()
         if state.config.early_stopping and (kept := _below("kept.", tensors)):
             state.keep_average(0.0)
             state.chosen.load_state_dict(kept)
-            state.looks = Looks(**counter["looks"])
+            state.looks = counter.looks
     except (KeyError, RuntimeError, TypeError, ValueError) as error:
         raise cannot_resume(folder, f"{STATE} does not match this model") from error
 
@@ -196,7 +209,9 @@ def _match_layout(optimizer: torch.optim.Optimizer) -> None:
     """Convert restored moments to the memory format of their weights; mixed formats are slow and round differently."""
     for weights, moments in optimizer.state.items():
         for key, value in moments.items():
-            if value.shape == weights.shape:
+            if value.ndim and value.shape != weights.shape:
+                raise ValueError(f"{key} has the wrong shape")
+            if value.ndim:
                 moments[key] = torch.empty_like(weights, requires_grad=False).copy_(value)
 
 

@@ -1,0 +1,247 @@
+"""The contract of captionless.tensor_files: no damage to a tensor file passes in silence."""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import random
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from safetensors.torch import save_file
+
+import tiny
+from captionless.checkpoints.config import BUNDLED, load_config, model_folder, save_config
+from captionless.checkpoints.model import BANK, WEIGHTS, load_model
+from captionless.encoders import choice, load_encoder
+from captionless.encoders.hub import BUNDLED_FOLDER
+from captionless.encoders.text_side import BertText
+from captionless.errors import CaptionlessError
+from captionless.tensor_files import check_tensors, read_about, read_tensors, save_tensors
+
+TENSORS = {
+    "half": torch.ones(3, dtype=torch.float16),
+    "brain": torch.ones(2, 2, dtype=torch.bfloat16),
+    "number": torch.tensor(0.5),
+    "bytes": torch.arange(5, dtype=torch.int8),
+    "flags": torch.tensor([True, False]),
+    "none": torch.empty(0, 4),
+}
+
+
+def error_of(action: Callable[[], object]) -> str:
+    with pytest.raises(CaptionlessError) as error:
+        action()
+    message = str(error.value)
+    assert "\n" not in message
+    assert len(message) < 600
+    return message
+
+
+def flip(path: Path, bit: int) -> None:
+    """Flip one bit of a file."""
+    with path.open("r+b") as file:
+        file.seek(bit // 8)
+        byte = file.read(1)[0]
+        file.seek(bit // 8)
+        file.write(bytes([byte ^ 1 << bit % 8]))
+
+
+# --- files ---
+
+
+def test_tensors_and_what_is_recorded_of_them_come_back(tmp_path: Path) -> None:
+    path = tmp_path / "x.safetensors"
+    save_tensors(path, TENSORS, {"model": "m", "note": "é"})
+    found = read_tensors(path, "m")
+    assert found.keys() == TENSORS.keys()
+    assert all(
+        torch.equal(found[name], tensor) and found[name].dtype == tensor.dtype for name, tensor in TENSORS.items()
+    )
+    assert read_about(path).items() >= {"model": "m", "note": "é"}.items()
+
+
+def test_the_same_tensors_make_the_same_file(tmp_path: Path) -> None:
+    for number in range(5):
+        save_tensors(tmp_path / f"{number}", TENSORS, {"model": "m", "note": 1, "other": 2})
+    assert len({path.read_bytes() for path in tmp_path.iterdir()}) == 1
+
+
+def test_every_flipped_bit_of_a_file_is_noticed(tmp_path: Path) -> None:
+    path = tmp_path / "x.safetensors"
+    save_tensors(path, {"a": torch.ones(3), "b": torch.arange(3)}, {"model": "m"})
+    for bit in range(8 * path.stat().st_size):
+        flip(path, bit)
+        with pytest.raises(CaptionlessError):
+            read_tensors(path, "m")
+        flip(path, bit)
+    read_tensors(path, "m")
+
+
+def test_the_file_of_another_model_is_refused(tmp_path: Path) -> None:
+    save_tensors(tmp_path / "x", TENSORS, {"model": "m"})
+    assert f"{tmp_path / 'x'} belongs to another model" in error_of(lambda: read_tensors(tmp_path / "x", "n"))
+
+
+def test_a_file_without_a_digest_is_read_only_for_models_without_an_id(tmp_path: Path) -> None:
+    save_file(TENSORS, tmp_path / "x", metadata={"format": "pt"})
+    assert read_tensors(tmp_path / "x").keys() == TENSORS.keys()
+    assert read_about(tmp_path / "x") == {"format": "pt"}
+    assert "its digest is missing" in error_of(lambda: read_tensors(tmp_path / "x", "m"))
+
+
+@pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf])
+@pytest.mark.parametrize("kind", [torch.float16, torch.bfloat16, torch.float32, torch.float64, torch.float8_e5m2])
+def test_values_that_are_not_finite_are_neither_read_nor_written(
+    kind: torch.dtype, value: float, tmp_path: Path
+) -> None:
+    tensor = torch.tensor([1.0, value]).to(kind)
+    save_file({"w": tensor}, tmp_path / "x")
+    assert f"{tmp_path / 'x'} is damaged: its tensor w holds values that are not finite" in error_of(
+        lambda: read_tensors(tmp_path / "x")
+    )
+    assert "was not written" in error_of(lambda: save_tensors(tmp_path / "y", {"w": tensor}))
+    assert not (tmp_path / "y").exists()
+
+
+def test_a_pointer_of_git_lfs_is_told_as_such(tmp_path: Path) -> None:
+    (tmp_path / "x").write_text("version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 12\n")
+    assert "Git LFS" in error_of(lambda: read_tensors(tmp_path / "x"))
+    assert "`git lfs pull`" in error_of(lambda: check_tensors(tmp_path / "x"))
+
+
+def test_no_device_or_pipe_is_read_for_ever(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    (tmp_path / "zero").symlink_to("/dev/zero")
+    for name in ("pipe", "zero"):
+        assert "is missing" in error_of(lambda name=name: read_tensors(tmp_path / name))  # type: ignore[misc]
+
+
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers(-(2**70), 2**70) | st.floats() | st.text(max_size=8),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=8), inner, max_size=3),
+    max_leaves=8,
+)
+ENTRIES = st.fixed_dictionaries(
+    {},
+    optional={
+        "dtype": st.sampled_from(["F32", "F16", "BF16", "I8", "BOOL", "F4", "F8_E4M3", "C64", "?"]) | JSON,
+        "shape": st.lists(st.integers(0, 2**64), max_size=4) | JSON,
+        "data_offsets": st.lists(st.integers(0, 64), min_size=2, max_size=2) | JSON,
+    },
+)
+HEADERS = st.dictionaries(st.text(max_size=8), ENTRIES | JSON, max_size=3).flatmap(
+    lambda header: (
+        st.sampled_from([header, header | {"__metadata__": {"captionless": "[[1, 2], 3]"}}])
+        | JSON.map(lambda value: header | {"__metadata__": value})
+    )
+)
+
+
+@settings(max_examples=int(os.environ.get("FUZZ_EXAMPLES", "300")), deadline=None)
+@given(header=HEADERS, data=st.binary(max_size=64), length=st.none() | st.integers(0, 2**64 - 1))
+def test_no_header_does_anything_but_load_or_raise_one_line(header: Any, data: bytes, length: int | None) -> None:
+    text = json.dumps(header).encode()
+    path = Path(os.environ.get("TMPDIR", "/tmp")) / f"fuzz-{os.getpid()}.safetensors"
+    path.write_bytes((len(text) if length is None else length).to_bytes(8, "little") + text + data)
+    message = ""
+    try:
+        read_tensors(path)
+    except CaptionlessError as error:
+        message = str(error)
+    path.unlink()
+    assert "\n" not in message
+    assert len(message) < 600
+
+
+# --- models ---
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """A model with an id in every file."""
+    model = tiny.model()
+    config = tiny.replace(model.config, id="m")
+    save_tensors(tmp_path / WEIGHTS, model.denoiser.state_dict(), {"model": "m"})
+    save_tensors(tmp_path / BANK, {"vectors": model.bank}, {"model": "m"})
+    save_config(tmp_path, config)
+    return tmp_path
+
+
+@pytest.mark.parametrize("name", [WEIGHTS, BANK])
+def test_files_of_another_model_of_the_same_shape_are_refused(name: str, folder: Path) -> None:
+    assert load_model(folder).config.id == "m"
+    save_tensors(folder / name, read_tensors(folder / name), {"model": "n"})
+    assert f"{folder / name} belongs to another model" in error_of(lambda: load_model(folder))
+
+
+def test_files_of_a_model_without_an_id_load_as_before(folder: Path) -> None:
+    save_config(folder, tiny.replace(load_config(folder), id=""))
+    for name in (WEIGHTS, BANK):
+        save_file(read_tensors(folder / name), folder / name)
+    load_model(folder)
+
+
+def test_the_shipped_files_have_ids_and_digests() -> None:
+    large, base = load_model(BUNDLED), load_model(model_folder(BUNDLED) / "base")
+    assert large.config.id
+    assert large.config.base_id == base.config.id != large.config.id
+
+
+def _bundled(folder: Path) -> None:
+    load_model(folder / "flowers")
+
+
+def _encoder(folder: Path) -> None:
+    BertText(folder / "encoder")
+
+
+def _domain(folder: Path) -> None:
+    encoder = load_encoder(BUNDLED)
+    object.__setattr__(encoder, "folder", folder / "encoder")
+    choice.in_domain_score(encoder, [])
+
+
+SHIPPED: dict[str, Callable[[Path], None]] = {
+    "flowers/model.safetensors": _bundled,
+    "flowers/base/model.safetensors": _bundled,
+    "flowers/base/bank.safetensors": _bundled,
+    "encoder/model.safetensors": _encoder,
+    "encoder/domain.safetensors": _domain,
+}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", SHIPPED)
+def test_sixty_bit_flips_in_each_shipped_file_are_all_noticed(name: str, tmp_path: Path) -> None:
+    shutil.copytree(BUNDLED_FOLDER.parent, tmp_path / "bundled")
+    path, load, draw = tmp_path / "bundled" / name, SHIPPED[name], random.Random(name)
+    header = 8 + int.from_bytes(path.read_bytes()[:8], "little")
+    bits = [draw.randrange(8 * header) for _ in range(20)]
+    bits += [draw.randrange(8 * header, 8 * path.stat().st_size) for _ in range(40)]
+    for bit in bits:
+        flip(path, bit)
+        error_of(lambda: load(path.parents[len(Path(name).parents) - 1]))
+        flip(path, bit)
+
+
+def test_a_flipped_bit_in_the_shipped_weights_ends_a_command_with_one_line(tmp_path: Path) -> None:
+    shutil.copytree(model_folder(BUNDLED), tmp_path / "flowers")
+    path = tmp_path / "flowers" / "base" / WEIGHTS
+    flip(path, 8 * path.stat().st_size - 77)
+    command = [sys.executable, "-m", "captionless", "info", str(tmp_path / "flowers")]
+    found = subprocess.run(command, capture_output=True, text=True, timeout=120)
+    assert found.returncode == 2
+    assert found.stderr.splitlines() == [
+        f"captionless: {path} is damaged (its content does not have its digest). Restore it from a copy, or make it "
+        "again."
+    ]
