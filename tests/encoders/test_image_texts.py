@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+import image_zoo as zoo
 from captionless.encoders.image_texts import image_texts, name_words
 from captionless.errors import CaptionlessError
 
@@ -34,7 +35,7 @@ def test_texts_beside_the_images_follow_the_words_of_their_names(tmp_path: Path)
     rows = [{"file_name": "one.png", "text": "a square"}, {"file_name": "two.PNG", "caption": ["big", "blue"]}]
     (tmp_path / "sub" / "metadata.jsonl").write_text("\n".join(map(json.dumps, rows)) + "\n\n")
     for name in ("a.png", "sub/one.png", "sub/two.PNG", "sub/three.png"):
-        (tmp_path / name).touch()
+        (tmp_path / name).write_bytes(zoo.encoded(zoo.plain(), "PNG"))
     assert image_texts(tmp_path) == {
         "a.png": "a red circle on white",
         "sub/one.png": "sub one a square",
@@ -48,13 +49,13 @@ def test_texts_beside_the_images_follow_the_words_of_their_names(tmp_path: Path)
 )
 def test_an_invalid_line_is_named(tmp_path: Path, line: str) -> None:
     (tmp_path / "metadata.jsonl").write_text('{"file_name": "b.png", "text": "x"}\n' + line)
-    (tmp_path / "a.png").touch()
+    (tmp_path / "a.png").write_bytes(zoo.encoded(zoo.plain(), "PNG"))
     with pytest.raises(CaptionlessError, match=r"metadata\.jsonl, line 2"):
         image_texts(tmp_path)
 
 
 def test_a_text_that_is_not_utf8_is_an_error(tmp_path: Path) -> None:
     (tmp_path / "a.txt").write_bytes(b"\xff\xfe\xfa")
-    (tmp_path / "a.png").touch()
+    (tmp_path / "a.png").write_bytes(zoo.encoded(zoo.plain(), "PNG"))
     with pytest.raises(CaptionlessError, match=r"a\.txt"):
         image_texts(tmp_path)

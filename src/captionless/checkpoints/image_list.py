@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import csv
 from collections.abc import Iterable
 from pathlib import Path
 
-from captionless.data.csv_rows import read_rows
+from captionless.data.csv_rows import read_rows, write_rows
 from captionless.files import atomic_write
 
 IMAGE_LIST = "pictures.csv"
@@ -19,9 +18,7 @@ def write_image_list(folder: Path, rows: Iterable[tuple[str, ...]]) -> None:
     """Write the name, content hash, role (``TRAIN``, …) and optional label of every image."""
     rows = list(rows)
     with atomic_write(folder / IMAGE_LIST) as path, path.open("w", encoding="utf-8", newline="") as file:
-        writer = csv.writer(file, lineterminator="\n")
-        writer.writerow(["file", "sha256", "role", "label"][: len(rows[0]) if rows else 3])
-        writer.writerows(rows)
+        write_rows(file, [("file", "sha256", "role", "label")[: len(rows[0]) if rows else 3], *rows])
 
 
 def read_image_list(folder: Path) -> list[tuple[str, str, str]]:

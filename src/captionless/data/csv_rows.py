@@ -1,13 +1,20 @@
-"""Read CSV files line by line and report errors with their line number."""
+"""Read CSV files line by line, report errors with their line number, and write cells that spreadsheets only show."""
 
 from __future__ import annotations
 
 import csv
-from collections.abc import Iterator, Sequence
+import os
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TextIO
 
 from captionless.errors import CaptionlessError
+
+_MAX_LINE = 10_000_000
+"""Longest line in characters: devices such as /dev/zero never end one."""
+_FORMULA = tuple("=+-@\t\r\n＝＋－＠")
+"""How a cell begins that a spreadsheet takes for a formula; https://owasp.org/www-community/attacks/CSV_Injection."""
 
 
 @dataclass(frozen=True)
@@ -30,30 +37,62 @@ def read_rows(path: str | Path, columns: Sequence[str] = ()) -> Iterator[Row]:
         path: the file to read.
         columns: names of the required columns, in lower case. If given, the first line must be a header that contains
             them (in any order and case; other columns are ignored), and each row holds the stripped values of these
-            columns in the order of ``columns``. If empty, the file has no header and each row holds all its values
-            unchanged.
+            columns in the order of ``columns``. If empty, the file has no header and each row holds all its values.
+            The apostrophes that `write_rows` adds are removed.
 
     Raises:
         CaptionlessError: the file cannot be read or is not UTF-8, or a line is malformed or lacks a column.
     """
-    path = Path(path)
+    path = Path(os.path.expanduser(path))
     try:
         with path.open(encoding="utf-8-sig", newline="") as file:
-            reader = csv.reader(file, strict=True)
+            reader = csv.reader(_lines(file), strict=True, skipinitialspace=bool(columns))
             try:
-                places = _places(Row(path, 1, next(reader, [])), columns) if columns else []
-                for values in filter(None, reader):
+                header = next(reader, []) if columns else []
+                places = _places(Row(path, 1, header), columns) if columns else []
+                for cells in filter(None, reader):
+                    values = [unguarded(cell) for cell in cells]
                     row = Row(path, reader.line_num, values)
                     if places and max(places) >= len(values):
                         raise row.error("a value is missing", f"Each line needs the columns {', '.join(columns)}.")
+                    if places and len(values) > len(header):
+                        raise row.error(
+                            f"{len(values)} values under a header of {len(header)} columns",
+                            "Put a value that contains a comma in double quotes.",
+                        )
                     yield Row(path, row.line, [values[place].strip() for place in places]) if places else row
             except csv.Error as error:
                 row = Row(path, reader.line_num, [])
                 raise row.error(f"the line is not valid CSV ({error})", "Repair or remove it.") from error
     except UnicodeDecodeError as error:
         raise CaptionlessError(f"{path} is not UTF-8 text. Save it as a UTF-8 CSV file.") from error
-    except OSError as error:
-        raise CaptionlessError(f"cannot read {path}: {error.strerror or error}. Check the path.") from error
+    except (OSError, ValueError) as error:  # ValueError: a zero byte in the path
+        reason = getattr(error, "strerror", None) or error
+        raise CaptionlessError(f"cannot read {path}: {reason}. Check the path.") from error
+
+
+def _lines(file: TextIO) -> Iterator[str]:
+    """Yield the lines of a file with their endings."""
+    while line := file.readline(_MAX_LINE):
+        if len(line) == _MAX_LINE:
+            raise csv.Error(f"it is longer than {_MAX_LINE:,} characters")
+        yield line
+
+
+def write_rows(file: TextIO, rows: Iterable[Iterable[object]]) -> None:
+    """Write rows of a CSV file; texts that a spreadsheet would take for formulas are preceded by an apostrophe."""
+    writer = csv.writer(file, lineterminator="\n")
+    writer.writerows([guarded(cell) if isinstance(cell, str) else cell for cell in row] for row in rows)
+
+
+def guarded(cell: str) -> str:
+    """Return a text with an apostrophe before it if a spreadsheet would take it for a formula."""
+    return f"'{cell}" if cell.lstrip("'").startswith(_FORMULA) else cell
+
+
+def unguarded(cell: str) -> str:
+    """Return the text that `guarded` was given."""
+    return cell[1:] if cell.startswith("'") and cell.lstrip("'").startswith(_FORMULA) else cell
 
 
 def _places(header: Row, columns: Sequence[str]) -> list[int]:

@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import io
+import os
 import warnings
 from pathlib import Path
-from typing import cast
+from typing import Any
 
-import numpy as np
-from PIL import Image, ImageCms, ImageColor, ImageOps, UnidentifiedImageError
+from PIL import Image, ImageColor, ImageOps, UnidentifiedImageError
 
+from captionless.data.colour import to_rgb
 from captionless.data.decoder_output import captured
+from captionless.data.formats import HEAD, UnusableError, image_format
+from captionless.data.png import essential_png
 from captionless.data.stored import File
+from captionless.data.tiff import BITS, PHOTOMETRIC, float_image, tiff_tags
 from captionless.errors import CaptionlessError
 
 BACKGROUND = "white"
@@ -20,23 +24,18 @@ MAX_PIXELS = 100_000_000
 """Images with more pixels are rejected, as a protection against decompression bombs."""
 MAX_BYTES = 500_000_000
 """Files with more bytes are rejected, because each file is read into memory completely."""
-
-FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "TIFF", "GIF")
-_TIFF = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
-_PROFILE_SPACES = {"L": "GRAY", "RGB": "RGB", "RGBA": "RGB", "CMYK": "CMYK"}
-_TIFF_BITS, _TIFF_PHOTOMETRIC = 258, 262
-
-
-class UnusableError(Exception):
-    """Raised for a file that cannot be decoded; the message is the reason, as ``kind: details``."""
+MAX_SIDE = 1_000_000
+"""Images with a longer side are rejected, because every row takes memory of its own."""
+DECODING = 2
+"""Version of the pixels that files are decoded to; part of the key of everything that is cached about them."""
 
 
 def decode_image(source: str | Path | bytes, background: str = BACKGROUND) -> Image.Image:
     """Decode an image file into an upright RGB image with 8 bits per channel.
 
-    The EXIF orientation is applied, images with an embedded colour profile (including CMYK) are converted to sRGB,
-    16-bit grey is scaled to 8 bits, transparent images are composited over ``background``, and only the first frame of
-    an animation is used.
+    The format is told from the content. The EXIF orientation is applied, images with an embedded colour profile
+    (including CMYK) are converted to sRGB, 16-bit grey and floating-point numbers are scaled to 8 bits, transparent
+    images are composited over ``background``, and only the first frame of an animation is used.
 
     Args:
         source: the path or the content of an image file.
@@ -47,7 +46,7 @@ def decode_image(source: str | Path | bytes, background: str = BACKGROUND) -> Im
     """
     name = "the image" if isinstance(source, bytes) else str(source)
     try:
-        data = source if isinstance(source, bytes) else read_bytes(Path(source))
+        data = source if isinstance(source, bytes) else read_bytes(Path(os.path.expanduser(source)))
     except UnusableError as error:
         raise CaptionlessError(f"cannot use {name}: {error}. Choose another image.") from error
     image, notes = decode_quietly(data)
@@ -94,7 +93,7 @@ def decode_quietly(
         the warnings of the decoder.
     """
     result: Image.Image | str
-    with captured(stderr=data.startswith(_TIFF)) as notes:  # only libtiff writes to stderr
+    with captured(stderr=data[:2] in (b"II", b"MM")) as notes:  # only libtiff writes to stderr
         try:
             result = _decode(data, at_least, max_pixels)
         except UnusableError as error:
@@ -103,34 +102,36 @@ def decode_quietly(
 
 
 def read_bytes(path: File, max_bytes: int = MAX_BYTES) -> bytes:
-    """Return the content of a file.
+    """Return the content of an image file; of any other file only the beginning is read.
 
     Raises:
-        UnusableError: the file cannot be read, is empty, or is too large.
+        UnusableError: the file cannot be read, is empty or too large, or its format is not supported.
     """
     try:
         if path.is_dir():
             raise UnusableError("cannot be read: the folder cannot be listed")
-        if (size := path.stat().st_size) > max_bytes:
-            raise UnusableError(f"too large: {size:,} bytes, the limit is {max_bytes:,}")
-        data = path.read_bytes()
-    except OSError as error:
-        raise UnusableError(f"cannot be read: {error.strerror or error}") from error
-    if not data:
-        raise UnusableError("empty file")
+        with path.open("rb") as file:
+            head = file.read(HEAD)
+            image_format(head)
+            data = head + file.read(max(0, max_bytes + 1 - len(head)))
+            if len(data) > max_bytes:
+                raise UnusableError(f"too large: {path.stat().st_size:,} bytes, the limit is {max_bytes:,}")
+    except (OSError, ValueError) as error:  # ValueError: a zero byte in the path
+        raise UnusableError(f"cannot be read: {getattr(error, 'strerror', None) or error}") from error
     return data
 
 
 def _decode(data: bytes, at_least: int, max_pixels: int) -> Image.Image:
     try:
-        with Image.open(io.BytesIO(data), formats=FORMATS) as image:
-            if image.width * image.height > max_pixels:
-                raise UnusableError(f"too large: {image.width} x {image.height} pixels, the limit is {max_pixels:,}")
+        with _opened(data, image_format(data[:HEAD]), max_pixels) as image:
+            if max(image.size) > MAX_SIDE or image.width * image.height > max_pixels:
+                limits = f"the limit is {max_pixels:,}, and {MAX_SIDE:,} a side"
+                raise UnusableError(f"too large: {image.width} x {image.height} pixels, {limits}")
             if at_least:
                 image.draft(None, (2 * at_least, 2 * at_least))  # type: ignore[arg-type]
             image.load()
             _turn_upright(image)
-            return _rgb(image)
+            return to_rgb(image)
     except UnusableError:
         raise
     except Exception as error:
@@ -138,10 +139,32 @@ def _decode(data: bytes, at_least: int, max_pixels: int) -> Image.Image:
         raise UnusableError(_reason(error)) from error
 
 
+def _opened(data: bytes, kind: str, max_pixels: int) -> Image.Image:
+    """Open an image in the format ``kind``, with what is known about its samples in ``info``; see `to_rgb`."""
+    more: dict[str, Any] = {}
+    if kind == "TIFF":
+        tags = tiff_tags(data)
+        if converted := float_image(data, tags, max_pixels):
+            return converted
+        more = {"bits": tags.get(BITS, (16,))[0], "inverted": tags.get(PHOTOMETRIC) == 0}
+    elif kind == "PNG":
+        data, more = essential_png(data)
+    elif kind in ("AVIF", "HEIF") and (at := data.find(b"colrnclx", 0, 1 << 16)) > 0:  # ISO 14496-12, section 12.1.5
+        more = {"cicp": data[at + 9 : at + 15 : 2]}
+    if kind == "HEIF":
+        from pillow_heif import HeifImageFile
+
+        image: Image.Image = HeifImageFile(io.BytesIO(data))
+    else:
+        image = Image.open(io.BytesIO(data), formats=[kind])
+    image.info.update(more)
+    return image
+
+
 def _reason(error: Exception) -> str:
     text = " ".join(str(error).split())[:200]
     if isinstance(error, UnidentifiedImageError):
-        return "not an image: the format is unknown, or the header is damaged"
+        return "damaged: its header cannot be read"
     if isinstance(error, Image.DecompressionBombError):
         return f"too large: more than {MAX_PIXELS:,} pixels"
     if isinstance(error, MemoryError):
@@ -156,46 +179,3 @@ def _turn_upright(image: Image.Image) -> None:
         ImageOps.exif_transpose(image, in_place=True)
     except Exception as error:  # EXIF is a small TIFF file; damage can raise any exception here too
         warnings.warn(f"EXIF orientation ignored ({error})", stacklevel=1)
-
-
-def _rgb(image: Image.Image) -> Image.Image:
-    if image.mode in ("LAB", "I", "F"):  # the white level of 32-bit pixels is not recorded
-        raise UnusableError(f"unsupported format: pixel mode {image.mode}; convert it to 8-bit RGB")
-    if image.mode.startswith("I;16"):
-        image = _eight_bits(image)
-    elif image.has_transparency_data:
-        image = image.convert("RGBA")
-    elif image.mode not in ("L", "CMYK"):
-        image = image.convert("RGB" if image.mode != "1" else "L")
-    image = _srgb(image)
-    transparent = image.mode == "RGBA" and cast(tuple[int, int], image.getchannel("A").getextrema())[0] < 255
-    return image if transparent else image.convert("RGB")
-
-
-def _eight_bits(image: Image.Image) -> Image.Image:
-    """Scale 16-bit grey (or the 12-bit grey of some TIFFs) to 8 bits."""
-    tags = getattr(image, "tag_v2", {})
-    values = np.asarray(image) * (255 / (2 ** tags.get(_TIFF_BITS, (16,))[0] - 1))
-    if tags.get(_TIFF_PHOTOMETRIC) == 0:  # 0 is white; Pillow inverts only images of up to 8 bits
-        values = 255 - values
-    result = Image.fromarray(np.clip(np.rint(values), 0, 255).astype(np.uint8))
-    result.info = image.info
-    return result
-
-
-def _srgb(image: Image.Image) -> Image.Image:
-    """Convert an image with an embedded colour profile (of a camera or printer) to sRGB."""
-    if not (data := image.info.get("icc_profile")):
-        return image
-    try:
-        profile = ImageCms.ImageCmsProfile(io.BytesIO(data))
-        if profile.profile.xcolor_space.strip() != _PROFILE_SPACES[image.mode]:
-            raise ValueError(f"it is not a profile for {image.mode} images")
-        if "sRGB" in ImageCms.getProfileDescription(profile):
-            return image
-        mode = "RGBA" if image.mode == "RGBA" else "RGB"
-        srgb = ImageCms.createProfile("sRGB")
-        return cast(Image.Image, ImageCms.profileToProfile(image, profile, srgb, outputMode=mode))
-    except (ImageCms.PyCMSError, OSError, TypeError, ValueError) as error:
-        warnings.warn(f"colour profile ignored ({error})", stacklevel=1)
-        return image

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from captionless.data.cache import FILES
+from captionless.data.decode import DECODING
 from captionless.data.folder import relative_name, source_root
 from captionless.data.images import ImageFile, SkippedFile
 from captionless.data.stored import File
@@ -16,8 +17,8 @@ from captionless.files import atomic_write
 
 Stamp = tuple[int, int]
 """Size in bytes and time of the last change in nanoseconds: a file with the same stamp counts as unchanged."""
-_PASSING = ("cannot be read", "crashed the decoder", "too large")
-"""Kinds of reasons that may not hold the next time: they depend on permissions or memory."""
+_PASSING = ("cannot be read", "crashed the decoder", "too large", "unsupported format", "not fetched")
+"""Kinds of reasons that may not hold the next time: they depend on permissions, memory or installed packages."""
 
 
 class FileTable:
@@ -31,7 +32,8 @@ class FileTable:
 
     def __init__(self, cache: Path, folder: str | Path, *, verify: bool = False) -> None:
         self._root = source_root(folder)
-        self._path = cache / FILES / f"{hashlib.sha256(os.fsencode(self._root)).hexdigest()[:40]}.jsonl"
+        place = b"%d %s" % (DECODING, os.fsencode(self._root))
+        self._path = cache / FILES / f"{hashlib.sha256(place).hexdigest()[:40]}.jsonl"
         # Lines of JSON take a third of the memory of what they hold.
         self._before: dict[str, bytes] = {} if verify else self._read()
         self._lines: list[bytes] = []

@@ -3,12 +3,28 @@
 from __future__ import annotations
 
 import os
-from collections import defaultdict
+import stat
+import unicodedata
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from captionless.data.stored import File, StoredFile, expand, is_stored, list_stored
 from captionless.errors import CaptionlessError
+
+_SYSTEM = frozenset(
+    [
+        *("@eadir", "@recycle", "@recently-snapshot", "@tmp", "#recycle", "#snapshot", "__macosx", "lost+found"),
+        *("$recycle.bin", "recycler", "recycled", "system volume information"),
+        *("network trash folder", "temporary items", "thevolumesettingsfolder"),
+    ]
+)
+"""Folders that operating systems and network drives (Synology, QNAP) make, in lower case."""
+
+
+def absolute(folder: str | Path) -> Path:
+    """Return an absolute path; ``~`` becomes the home folder."""
+    return Path(os.path.abspath(os.path.expanduser(folder)))
 
 
 def find_images(source: str | Path) -> list[File]:
@@ -31,49 +47,65 @@ def list_folder(folder: str | Path) -> list[Path]:
     """List all regular files in a folder recursively, sorted by path, without hidden ones (leading dot).
 
     Files of any type are listed, so that `read_images` can report why it skips a file. Symbolic links to folders are
-    followed, but no folder is visited twice. Broken links and sub-folders that cannot be listed are returned like
-    files, so that they are reported too.
+    followed, but no folder is visited twice. What cannot be examined or listed (broken links, locked sub-folders), and
+    folders of the system, such as its trash, are returned like files, so that they are reported too.
 
     Raises:
         CaptionlessError: the folder does not exist, is a file, or cannot be listed.
     """
-    root = Path(os.path.abspath(folder))
-    if not root.exists():
-        raise CaptionlessError(f"there is no folder {folder}. Check the path.")
-    if not root.is_dir():
-        raise CaptionlessError(f"{folder} is a file, not a folder. Pass the folder that contains the images.")
+    root = absolute(folder)
+    try:
+        if not stat.S_ISDIR(root.stat().st_mode):
+            raise CaptionlessError(f"{folder} is a file, not a folder. Pass the folder that contains the images.")
+        os.scandir(root).close()
+    except (FileNotFoundError, NotADirectoryError):
+        raise CaptionlessError(f"there is no folder {folder}. Check the path.") from None
+    except (OSError, ValueError) as error:  # ValueError: a zero byte
+        reason = getattr(error, "strerror", None) or error
+        raise CaptionlessError(f"cannot list {folder}: {reason}. Check the path and its permissions.") from error
     entered: set[str] = set()
     files: list[Path] = []
-    failed: list[OSError] = []
-    for place, folders, names in os.walk(root, onerror=failed.append, followlinks=True):
-        if (real := os.path.realpath(place)) in entered:
-            folders.clear()
+    # Real folders first, so that an image gets its own path and not the path of a link to it.
+    real, links = [root], list[Path]()
+    while real or links:
+        place = real.pop() if real else links.pop(0)
+        if (target := os.path.realpath(place)) in entered:
             continue
-        entered.add(real)
-        # Real folders first, so that an image gets its own path and not the path of a link to it.
-        folders[:] = sorted(_visible(folders), key=lambda name: os.path.islink(os.path.join(place, name)))
-        paths = [Path(place, name) for name in _visible(names)]
-        files += [path for path in paths if path.is_file() or not path.exists()]  # no pipes; broken links
-    files += [Path(error.filename) for error in failed]
-    if root in files:
-        raise CaptionlessError(f"cannot list {folder}. Check its permissions.")
+        entered.add(target)
+        try:
+            entries = [entry for entry in os.scandir(place) if not entry.name.startswith(".")]
+        except OSError:
+            files.append(place)
+            continue
+        for entry in entries:
+            path = place / entry.name
+            try:
+                mode = entry.stat().st_mode
+            except OSError:  # a link to nowhere, to itself, into a locked folder; a name that is too long
+                files.append(path)
+                continue
+            if stat.S_ISREG(mode) or (stat.S_ISDIR(mode) and entry.name.lower() in _SYSTEM):
+                files.append(path)
+            elif stat.S_ISDIR(mode):
+                (links if entry.is_symlink() else real).append(path)
     return sorted(files, key=lambda path: str(path).replace(os.sep, "\0"))  # folder by folder: no name contains \0
 
 
-def _visible(names: Iterable[str]) -> list[str]:
-    return [name for name in names if not name.startswith(".")]
+def is_system_folder(path: Path) -> bool:
+    """Return whether a path is a folder that the operating system or a network drive made."""
+    return path.name.lower() in _SYSTEM and path.is_dir()
 
 
 def source_root(source: str | Path) -> str | Path:
     """Return a source in a form that does not depend on the working directory: a URL, or an absolute path."""
-    return str(source) if "://" in str(source) else Path(os.path.abspath(source))
+    return str(source) if "://" in str(source) else absolute(source)
 
 
 def relative_name(path: File, folder: str | Path) -> str:
     """Return the path of a file relative to ``folder``, with forward slashes and always valid UTF-8."""
     if isinstance(path, StoredFile):
         return path.name
-    name = path.relative_to(os.path.abspath(folder)).as_posix()
+    name = path.relative_to(absolute(folder)).as_posix()
     return name.encode("utf-8", "backslashreplace").decode("utf-8")
 
 
@@ -81,24 +113,60 @@ def match_names(names: Iterable[str], keys: Iterable[str], folder: str | Path) -
     """Match file names with the paths in a table.
 
     A path matches a file if it is the file's name or absolute path. A bare file name matches if only one file has that
-    name. A file that several paths match is left out.
+    name. If no path matches, the folder may have been elsewhere when the table was written: then the paths match that
+    begin with the name of that folder, which is the prefix that fits most files. A file that several paths match is
+    left out. Slashes may be backslashes, and accents composed or decomposed.
 
     Args:
         names: file paths relative to ``folder``, with forward slashes.
-        keys: paths in a table, with slashes or backslashes.
+        keys: paths in a table.
         folder: the folder of the files.
 
     Returns:
         The matching path (key) of each name; names without a match are left out.
     """
-    names, root = set(names), Path(os.path.abspath(folder)).as_posix() + "/"
-    plain: defaultdict[str, list[str]] = defaultdict(list)
+    names, root = set(names), absolute(folder)
+    roots = [composed(path.as_posix()).rstrip("/") + "/" for path in (root, Path(os.path.realpath(root)))]
+    known: defaultdict[str, set[str]] = defaultdict(set)
+    plain: defaultdict[str, set[str]] = defaultdict(set)
     for name in names:
-        plain[name.rpartition("/")[2]].append(name)
+        known[composed(name)].add(name)
+        plain[composed(name).rpartition("/")[2]].add(name)
     found: defaultdict[str, list[str]] = defaultdict(list)
+    elsewhere: list[tuple[str, str]] = []
     for key in keys:
-        path = key if key in names else key.replace("\\", "/").removeprefix(root).removeprefix("./")
-        alike = [path] if path in names else plain[path]
+        spelled = composed(key if key in names else key.replace("\\", "/"))
+        for start in (*roots, "./"):
+            spelled = spelled.removeprefix(start)
+        alike = {key} if key in names else known.get(spelled) or plain.get(spelled, set())
         if len(alike) == 1:
-            found[alike[0]].append(key)
+            found[next(iter(alike))].append(key)
+        elif "/" in spelled:
+            elsewhere.append((spelled, key))
+    if not found:
+        found = _moved(elsewhere, {path: next(iter(same)) for path, same in known.items() if len(same) == 1}, roots)
     return {name: same[0] for name, same in found.items() if len(same) == 1}
+
+
+def _moved(paths: list[tuple[str, str]], known: dict[str, str], roots: list[str]) -> defaultdict[str, list[str]]:
+    """Return the keys of each name if the folder was elsewhere; ``paths`` are pairs of a path and its key."""
+    by_start: defaultdict[str, list[tuple[str, str]]] = defaultdict(list)
+    for path, key in paths:
+        at = path.find("/")
+        while at >= 0:
+            if (name := known.get(path[at + 1 :])) is not None:
+                by_start[path[: at + 1]].append((name, key))
+            at = path.find("/", at + 1)
+    fitting = Counter({start: len({name for name, _ in pairs}) for start, pairs in by_start.items()})
+    ours = [start for start in by_start if any(f"/{root}".endswith(f"/{start}") for root in roots)]
+    best = ours or [start for start, count in fitting.items() if count == max(fitting.values())]
+    found: defaultdict[str, list[str]] = defaultdict(list)
+    for start in best:
+        for name, key in by_start[start]:
+            found[name].append(key)
+    return found
+
+
+def composed(path: str) -> str:
+    """Return a path in Unicode NFC: file systems and programs encode "é" in two ways."""
+    return unicodedata.normalize("NFC", path)

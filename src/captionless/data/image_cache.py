@@ -1,7 +1,7 @@
 """Keep decoded images in the cache, and make the arrays of a training run from them.
 
-Layout: ``<cache>/images-1/<shorter side>-<detail>-<background>/part-*.safetensors`` holds whole images by content hash,
-and ``<cache>/arrays-1`` the array of a list of images in one memory-mapped file.
+Layout: ``<cache>/images-1/<decoding>-<side>-<detail>-<background>/part-*.safetensors`` holds whole images by content
+hash, and ``<cache>/arrays-1`` the array of a list of images in one memory-mapped file.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from PIL import Image
 
 from captionless.data.cache import IMAGES, mapped_array, trim_cache
 from captionless.data.crop import crop_square, enlarge_pixel_art
-from captionless.data.decode import rgb
+from captionless.data.decode import DECODING, rgb
 from captionless.data.folder import find_images, relative_name
 from captionless.data.images import DETAIL, Decoding, ImageFile, Pixels, SkippedFile, decode_files
 from captionless.data.parts import Parts
@@ -46,7 +46,7 @@ class ImageCache:
             background="#{:02x}{:02x}{:02x}".format(*rgb(background)),
             detail=max(DETAIL, full, *sizes),
         )
-        self._recipe = f"{self.decoding.side}-{self.decoding.detail}-{self.decoding.background[1:]}"
+        self._recipe = f"{DECODING}-{self.decoding.side}-{self.decoding.detail}-{self.decoding.background[1:]}"
 
     @cached_property
     def wholes(self) -> Parts:

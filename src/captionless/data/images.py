@@ -5,11 +5,9 @@ This module does not import torch, so that worker processes start fast and use l
 
 from __future__ import annotations
 
-import csv
 import functools
 import hashlib
 import itertools
-import os
 from collections import Counter
 from collections.abc import Generator, Iterable, Iterator, Sequence
 from contextlib import closing
@@ -21,17 +19,16 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from captionless.data.crop import crop_square, is_pixel_art, reduce_whole
-from captionless.data.decode import BACKGROUND, UnusableError, decode_quietly, flatten, read_bytes, rgb
-from captionless.data.folder import find_images, relative_name, source_root
+from captionless.data.csv_rows import write_rows
+from captionless.data.decode import BACKGROUND, decode_quietly, flatten, read_bytes, rgb
+from captionless.data.folder import absolute, find_images, is_system_folder, relative_name, source_root
+from captionless.data.formats import FORMATS, HEAD, UnusableError, image_format
 from captionless.data.process_pool import map_in_processes
 from captionless.data.stored import File, StoredFile, read_ahead
 from captionless.device import usable_cpus
 from captionless.errors import CaptionlessError
 from captionless.files import atomic_write
 
-SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff", ".gif"})
-"""Supported image extensions, in lower case."""
-_UNSUPPORTED = ".heic .heif .avif .jxl .jp2 .psd .svg .cr2 .cr3 .nef .arw .dng .raf .orf".split()  # noqa: SIM905
 DETAIL = 256
 """JPEGs are decoded in enough detail for this size, so that smaller sizes do not depend on each other."""
 _FEW = 32
@@ -113,7 +110,7 @@ def decode_files(
     """Decode some files of a folder, in order; see `read_images`."""
     if workers is None:
         workers = 1 if len(files) < _FEW else min(usable_cpus(), _MAX_WORKERS, len(files) // 8)
-    root = Path(os.path.abspath(folder))
+    root = absolute(folder)
     read = functools.partial(_read_file, root, decoding)
     lost = functools.partial(_skip, root, _KILLED)
     ready = read_ahead(files)
@@ -135,8 +132,7 @@ def require_usable(
         common = ", ".join(f"{kind}: {number}" for kind, number in kinds.most_common(3))
         found = f"all {count} files were skipped ({common})" if count else "the folder is empty"
         raise CaptionlessError(
-            f"there is no usable image in {source_root(folder)}: {found}. Pass a folder with JPEG, PNG, WebP, BMP, "
-            "TIFF or GIF images."
+            f"there is no usable image in {source_root(folder)}: {found}. Pass a folder with images ({FORMATS})."
         )
 
 
@@ -144,14 +140,21 @@ def _skip(root: Path, reason: str, path: File, notes: tuple[str, ...] = ()) -> S
     return SkippedFile(relative_name(path, root), reason, notes)
 
 
+def is_image(path: Path) -> bool:
+    """Return whether a file begins like an image in a format that is read."""
+    try:
+        with path.open("rb") as file:
+            return bool(image_format(file.read(HEAD)))
+    except (OSError, UnusableError):
+        return False
+
+
 def _read_file(root: Path, decoding: Decoding, path: File) -> ImageFile | SkippedFile:
     """Read, hash and decode one file; runs in a worker process."""
     if isinstance(path, StoredFile) and path.problem:
         return _skip(root, f"cannot be read: {path.problem}", path)
-    suffix = path.suffix.lower()
-    if suffix not in SUFFIXES and not path.is_dir():
-        unsupported = f"unsupported format: {suffix}; convert it to JPEG or PNG"
-        return _skip(root, unsupported if suffix in _UNSUPPORTED else "not an image", path)
+    if isinstance(path, Path) and is_system_folder(path):
+        return _skip(root, "system folder: left out", path)
     try:
         data = read_bytes(path)
     except UnusableError as error:
@@ -214,8 +217,7 @@ def write_images_report(path: str | Path, entries: Iterable[ImageFile | SkippedF
     """
     first: dict[str, str] = {}
     with atomic_write(path) as temporary, temporary.open("w", encoding="utf-8", newline="") as file:
-        writer = csv.writer(file)
-        writer.writerow(("file", "status", "reason", "notes"))
+        rows = [("file", "status", "reason", "notes")]
         for entry in entries:
             if isinstance(entry, SkippedFile):
                 status, reason = "skipped", entry.reason
@@ -223,4 +225,5 @@ def write_images_report(path: str | Path, entries: Iterable[ImageFile | SkippedF
                 status, reason = "duplicate", f"same content as {original}"
             else:
                 status, reason = "held out" if is_held_out(entry.digest, hold_out) else "used", ""
-            writer.writerow((entry.name, status, reason, "; ".join(entry.notes)))
+            rows.append((entry.name, status, reason, "; ".join(entry.notes)))
+        write_rows(file, rows)

@@ -12,7 +12,7 @@ from PIL import Image
 
 from captionless.data.arrays import Visitor
 from captionless.data.cache import cache_folder
-from captionless.data.decode import BACKGROUND, rgb
+from captionless.data.decode import BACKGROUND, DECODING, rgb
 from captionless.data.images import ImageFile
 from captionless.data.parts import Parts
 
@@ -45,9 +45,8 @@ class VectorCache(Parts):
 
 def vector_key(image: ImageFile, background: str) -> str:
     """Return the cache key of an image's vector, which depends on the background if it can be seen."""
-    if not image.transparent or rgb(background) == rgb(BACKGROUND):
-        return image.digest
-    return f"{image.digest} on {rgb(background)}"
+    key = f"{image.digest} {DECODING}"
+    return key if not image.transparent or rgb(background) == rgb(BACKGROUND) else f"{key} on {rgb(background)}"
 
 
 class EncodingVisitor(Visitor, ABC):

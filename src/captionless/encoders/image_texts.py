@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 from pathlib import Path
 
-from captionless.data.folder import find_images, relative_name
-from captionless.data.images import SUFFIXES
+from captionless.data.folder import composed, find_images, relative_name
+from captionless.data.images import is_image
 from captionless.data.stored import StoredFile
 from captionless.errors import CaptionlessError
 
@@ -38,22 +39,25 @@ def image_texts(folder: str | Path) -> dict[str, str]:
     """Return the text of each image: the words of its path, then those of ``metadata.jsonl`` or its ``.txt`` file.
 
     Returns:
-        The texts by the path of the image relative to ``folder``. Every file with the extension of an image counts.
+        The texts by the path of the image relative to ``folder``. Every file that begins like an image counts.
 
     Raises:
         CaptionlessError: the folder does not exist or cannot be listed, a text file or ``metadata.jsonl`` cannot be
             read, or a line of it is invalid.
     """
     tables, texts = dict[Path, dict[str, str]](), dict[str, str]()
-    for path in (path for path in find_images(folder) if path.suffix.lower() in SUFFIXES):
+    for path in find_images(folder):
         if isinstance(path, StoredFile):
             texts[path.name] = " ".join(name_words(path.name))
             continue
+        if not is_image(path):
+            continue
         if path.parent not in tables:
             tables[path.parent] = _metadata(path.parent / METADATA)
-        written, beside = tables[path.parent].get(path.name, ""), path.with_suffix(".txt")
-        if not written and beside.is_file():
-            written = _read(beside)
+        written = tables[path.parent].get(composed(path.name), "")
+        beside = (path.with_suffix(".txt"), path.with_name(path.name + ".txt"))
+        if not written and (text := next((one for one in beside if one != path and os.path.isfile(one)), None)):
+            written = _read(text)
         name = relative_name(path, folder)
         texts[name] = " ".join([*name_words(name), *written.split()])
     return texts
@@ -62,14 +66,14 @@ def image_texts(folder: str | Path) -> dict[str, str]:
 def _metadata(path: Path) -> dict[str, str]:
     """Return the text of each file in ``metadata.jsonl``; empty if there is no such file."""
     found: dict[str, str] = {}
-    for number, line in enumerate(_read(path).splitlines() if path.is_file() else (), 1):
+    for number, line in enumerate(_read(path).split("\n") if path.is_file() else (), 1):
         if not line.strip():
             continue
         try:
             row = json.loads(line)
             text = next(row[key] for key in _TEXT_KEYS if key in row)
-            found[str(row["file_name"])] = text if isinstance(text, str) else " ".join(map(str, text))
-        except (ValueError, KeyError, TypeError, StopIteration) as error:
+            found[composed(str(row["file_name"]))] = text if isinstance(text, str) else " ".join(map(str, text))
+        except (ValueError, KeyError, TypeError, StopIteration, RecursionError) as error:
             raise CaptionlessError(
                 f"{path}, line {number}: not a JSON object with `file_name` and a text ({', '.join(_TEXT_KEYS)}). "
                 "Correct the line or delete the file."
@@ -79,6 +83,6 @@ def _metadata(path: Path) -> dict[str, str]:
 
 def _read(path: Path) -> str:
     try:
-        return path.read_text(encoding="utf-8")
+        return path.read_text(encoding="utf-8-sig")
     except (OSError, UnicodeDecodeError) as error:
         raise CaptionlessError(f"cannot read {path} ({error}). Save it as UTF-8 text, or delete it.") from error

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from captionless.data.csv_rows import read_rows
+from captionless.data.csv_rows import guarded, read_rows
 from captionless.data.folder import match_names
 from captionless.errors import CaptionlessError, shorten
 from captionless.files import atomic_write
@@ -32,7 +32,7 @@ def write_vectors(path: str | Path, names: Sequence[str], vectors: Vectors) -> N
     with atomic_write(path) as temporary, temporary.open("w", encoding="utf-8", newline="") as file:
         writer = csv.writer(file)
         for name, vector in zip(names, vectors, strict=True):
-            writer.writerow([name, *(f"{number:.9g}" for number in vector.tolist())])
+            writer.writerow([guarded(name), *(f"{number:.9g}" for number in vector.tolist())])
 
 
 def read_vectors(path: str | Path, width: int) -> dict[str, Vectors]:
