@@ -14,6 +14,7 @@ from typing import Any, Literal, get_args, get_origin
 from captionless.config.evaluation import ClassifierConfig, EvaluationConfig
 from captionless.config.fields import field_default, field_range
 from captionless.config.sampling import SamplingConfig
+from captionless.config.serve import ServeConfig
 from captionless.config.train_request import TrainRequest
 from captionless.config.training import TrainConfig
 
@@ -27,6 +28,7 @@ TITLES = {
     "Training: what and where": TrainRequest,
     "Training": TrainConfig,
     "Sampling": SamplingConfig,
+    "Server": ServeConfig,
     "Evaluation": EvaluationConfig,
     "Reference classifier of an evaluation": ClassifierConfig,
 }

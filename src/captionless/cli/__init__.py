@@ -15,6 +15,7 @@ from captionless.cli.evaluate import evaluate
 from captionless.cli.generate import generate
 from captionless.cli.info import info
 from captionless.cli.options import add_command
+from captionless.cli.serve import serve
 from captionless.cli.train import train
 from captionless.errors import CaptionlessError
 
@@ -26,7 +27,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-for command in (generate, train, evaluate, embed, encoder, info):
+for command in (generate, train, serve, evaluate, embed, encoder, info):
     add_command(app, command)
 
 

@@ -1,0 +1,235 @@
+"""The server under load: does it use the machine, how long does one request wait among others, is an image ever lost?
+
+    python -m benchmarks.serve_load                    # about 8 minutes on two idle CPU cores
+    python -m benchmarks.serve_load --seconds 3 --repeats 1 --sweep 1 2
+
+starts ``captionless serve`` in a process of its own, sends it requests from this one, and appends to
+``benchmarks/results/serve.jsonl``. ``benchmarks/results/serve.md`` has the forecast, written beforehand.
+
+- ``sweep``: throughput of the library with batches of 1 to 32 images, without a server.
+- ``closed``: clients that each send the next request when the last is answered.
+- ``one``: the latency of a request alone, and while others run: those of another user, and of the same.
+- ``poisson``: requests that arrive at random, at shares of the throughput that ``closed`` measured.
+
+Every image is compared with that of its seed, so that one that was lost or given to another client is noticed.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import base64
+import io
+import random
+import re
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import httpx2
+import numpy as np
+from PIL import Image
+
+from benchmarks.record import RESULTS, measured
+
+OUT = RESULTS / "serve.jsonl"
+PROMPT = "a red rose bud"
+SEEDS = 8
+"""Different images that are asked for."""
+SHARES = (0.5, 0.8, 1.2)
+"""Rates of arrival, as shares of the throughput of ``closed``."""
+TOLERANCE = 1
+"""Levels by which an image may differ from the same image in another batch, in float32."""
+
+
+@dataclass
+class Load:
+    """What came of the requests of one measurement."""
+
+    expected: list[np.ndarray]
+    seconds: list[float] = field(default_factory=list)
+    statuses: Counter[int] = field(default_factory=Counter)
+    wrong: int = 0
+
+    async def ask(self, client: httpx2.AsyncClient, seed: int, user: str) -> None:
+        """Send a request, and note how it was answered and how long that took."""
+        began = time.perf_counter()
+        fields = {"prompt": PROMPT, "seed": seed, "user": user}
+        answer = await client.post("/v1/images/generations", json=fields)
+        self.statuses[answer.status_code] += 1
+        if answer.status_code == 200:
+            self.seconds.append(time.perf_counter() - began)
+            self.wrong += np.abs(_pixels(answer) - self.expected[seed]).max() > TOLERANCE
+
+    def figures(self, seconds: float) -> dict[str, Any]:
+        """Return throughput, latency and failures."""
+        ordered = sorted(self.seconds) or [float("nan")]
+        return {
+            "images_per_second": len(self.seconds) / seconds,
+            "p50": statistics.median(ordered),
+            "p95": ordered[min(len(ordered) - 1, int(0.95 * len(ordered)))],
+            "statuses": dict(self.statuses),
+            "wrong_images": int(self.wrong),
+        }
+
+
+def main() -> None:
+    """Measure everything."""
+    options = _options()
+    best = sweep(options.sweep, options.repeats)
+    with server(options) as client:
+        asyncio.run(loads(client, options, best))
+
+
+def sweep(batches: list[int], repeats: int) -> float:
+    """Measure the library's throughput by batch; return the best, in images per second."""
+    import captionless
+
+    generator, best = captionless.load("bundled"), 0.0
+    generator.generate(PROMPT, progress=False)
+    for batch in batches:
+        with measured(OUT, "serve", part="sweep", batch=batch) as figures:
+            times = []
+            for _ in range(repeats):
+                began = time.perf_counter()
+                generator.generate(PROMPT, n=batch, batch=batch, progress=False)
+                times.append(time.perf_counter() - began)
+            figures["images_per_second"] = batch / statistics.median(times)
+        best = max(best, figures["images_per_second"])
+        print(f"sweep, batch {batch}: {figures['images_per_second']:.3f} images/s", flush=True)
+    return best
+
+
+@contextmanager
+def server(options: argparse.Namespace) -> Iterator[str]:
+    """Start the server; yield its address."""
+    words = [sys.executable, "-m", "captionless", "serve", "--port", "0", "--batch", str(options.rows)]
+    with tempfile.TemporaryDirectory() as folder:
+        log = Path(folder) / "log"
+        with log.open("w") as file:
+            process = subprocess.Popen(words, stderr=file)
+        try:
+            while not (found := re.search(r"http://\S+", log.read_text())):
+                if process.poll() is not None:
+                    sys.exit(f"the server did not start: {log.read_text()}")
+                time.sleep(0.1)
+            yield found[0]
+        finally:
+            process.terminate()
+            process.wait()
+
+
+async def loads(address: str, options: argparse.Namespace, best: float) -> None:
+    """Measure the server, and compare its throughput with the best of the library."""
+    limits = httpx2.Limits(max_connections=None)
+    async with httpx2.AsyncClient(base_url=address, timeout=None, limits=limits) as client:
+        expected = []
+        for seed in range(SEEDS):
+            answer = await client.post("/v1/images/generations", json={"prompt": PROMPT, "seed": seed})
+            expected.append(_pixels(answer))
+        rate = await closed(client, expected, options, best)
+        await one(client, expected, options)
+        for share in SHARES:
+            await poisson(client, expected, options.seconds, share, rate)
+
+
+async def closed(
+    client: httpx2.AsyncClient, expected: list[np.ndarray], options: argparse.Namespace, best: float
+) -> float:
+    """Measure clients that always have one request; return images per second."""
+    with measured(OUT, "serve", part="closed", clients=options.clients, rows=options.rows) as figures:
+        load, memory, until = Load(expected), await _memory(client), time.perf_counter() + options.seconds
+
+        async def ask(number: int) -> None:
+            while time.perf_counter() < until:
+                await load.ask(client, random.randrange(SEEDS), str(number))
+
+        began = time.perf_counter()
+        await asyncio.gather(*map(ask, range(options.clients)))
+        figures |= load.figures(time.perf_counter() - began)
+        figures |= {"of_best_sweep": figures["images_per_second"] / best, "megabytes": [memory, await _memory(client)]}
+        figures["mean_seconds_to_first_step"] = await _first_step(client)
+    print("closed:", figures, flush=True)
+    return float(figures["images_per_second"])
+
+
+async def one(client: httpx2.AsyncClient, expected: list[np.ndarray], options: argparse.Namespace) -> None:
+    """Measure one request at a time, alone and while eight others run."""
+    for others in ("none", "another user", "the same user", "eight users"):
+        with measured(OUT, "serve", part="one", others=others, rows=options.rows) as figures:
+            load, rest = Load(expected), Load(expected)
+
+            async def run(number: int, others: str = others, rest: Load = rest) -> None:
+                user = {"another user": "b", "the same user": "a"}.get(others, f"b{number}")
+                while True:
+                    await rest.ask(client, random.randrange(SEEDS), user)
+
+            tasks = [asyncio.create_task(run(i)) for i in range(0 if others == "none" else 8)]
+            await asyncio.sleep(options.seconds / 10 if tasks else 0)
+            began = time.perf_counter()
+            for _ in range(options.requests):
+                await load.ask(client, random.randrange(SEEDS), "a")
+            figures |= load.figures(time.perf_counter() - began)
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
+        print(f"one, others {others}:", figures, flush=True)
+
+
+async def poisson(
+    client: httpx2.AsyncClient, expected: list[np.ndarray], seconds: float, share: float, capacity: float
+) -> None:
+    """Measure requests that arrive at random."""
+    with measured(OUT, "serve", part="poisson", share=share, rate=share * capacity) as figures:
+        load, tasks, began = Load(expected), [], time.perf_counter()
+        while time.perf_counter() - began < seconds:
+            await asyncio.sleep(random.expovariate(share * capacity))
+            tasks.append(asyncio.create_task(load.ask(client, random.randrange(SEEDS), str(len(tasks)))))
+        await asyncio.gather(*tasks)
+        figures |= load.figures(time.perf_counter() - began)
+        figures |= {"sent": len(tasks), "megabytes": await _memory(client)}
+    print(f"poisson, {share:.0%}:", figures, flush=True)
+
+
+def _pixels(answer: httpx2.Response) -> np.ndarray:
+    data = base64.b64decode(answer.raise_for_status().json()["data"][0]["b64_json"])
+    return np.asarray(Image.open(io.BytesIO(data))).astype(int)
+
+
+async def _metric(client: httpx2.AsyncClient, name: str) -> float:
+    text = (await client.get("/metrics")).text
+    return float(next(line.split()[1] for line in text.splitlines() if line.startswith(f"{name} ")))
+
+
+async def _memory(client: httpx2.AsyncClient) -> float:
+    """Return the server's resident memory in megabytes."""
+    return await _metric(client, "process_resident_memory_bytes") / 1e6
+
+
+async def _first_step(client: httpx2.AsyncClient) -> float:
+    """Return the mean of all seconds from a request to its first step."""
+    name = "captionless_first_step_seconds"
+    return await _metric(client, f"{name}_sum") / await _metric(client, f"{name}_count")
+
+
+def _options() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser.add_argument("--seconds", type=float, default=60, help="duration of each load")
+    parser.add_argument("--clients", type=int, default=32, help="clients of the closed loop")
+    parser.add_argument("--requests", type=int, default=20, help="requests whose latency is measured one by one")
+    parser.add_argument("--rows", type=int, default=16, help="rows per network call (--batch of the server)")
+    parser.add_argument("--repeats", type=int, default=3, help="repeats of each batch of the sweep")
+    parser.add_argument("--sweep", type=int, nargs="+", default=[1, 2, 4, 8, 16, 32], help="batches of the sweep")
+    return parser.parse_args()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,106 @@
+"""The answer to a request for images, complete or as a stream."""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import json
+import time
+from collections.abc import AsyncIterator
+from contextlib import ExitStack, suppress
+from typing import Any
+
+from fastapi.responses import JSONResponse, Response
+from starlette.types import Receive, Scope, Send
+
+from captionless.server.errors import ApiError, ClientGone
+from captionless.server.images import Prepared
+from captionless.server.links import Links
+from captionless.server.protocol import USAGE, describe_image
+from captionless.server.scheduler import Job, Sampled
+from captionless.server.security import LINKS
+
+HEARTBEAT = 15.0
+"""Seconds without an event after which a stream sends a comment, so that no proxy takes it for dead."""
+
+
+class Answer(Response):
+    """The answer to a request for images: complete as JSON, or as a stream of server-sent events."""
+
+    def __init__(self, prepared: Prepared, job: Job, links: Links, base_url: str, route: str) -> None:
+        native = prepared.native
+        headers = {"x-captionless-native-size": f"{native}x{native}", "cache-control": "no-store"}
+        super().__init__(headers=headers, media_type="text/event-stream")
+        self.prepared, self.job, self.links, self.base_url = prepared, job, links, base_url
+        self.prefix = "image_generation" if route == "generations" else "image_edit"
+        self.stack = ExitStack()
+
+    async def complete(self, receive: Receive) -> Response:
+        """Return all images at once."""
+        data: list[dict[str, Any]] = [{} for _ in self.prepared.images.seeds]
+        async for news in self._news(receive):
+            if news:
+                data[news.index] = await self._image(news)
+        width, height = self.prepared.size
+        content = {
+            "created": int(time.time()),
+            "data": data,
+            "background": "opaque",
+            "output_format": self.prepared.request.output_format,
+            "size": f"{width}x{height}",
+            "warnings": self.prepared.remarks,
+        }
+        headers = {name: value for name, value in self.headers.items() if not name.startswith("content-")}
+        return JSONResponse(content, headers=headers)
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Send the events of a stream."""
+        with self.stack:
+            del self.headers["content-length"]
+            start = {"type": "http.response.start", "status": 200, "headers": self.raw_headers}
+            await send(start)
+            with suppress(ClientGone):
+                async for event in self._events(receive):
+                    await send({"type": "http.response.body", "body": event, "more_body": True})
+            await send({"type": "http.response.body", "body": b""})
+
+    async def _events(self, receive: Receive) -> AsyncIterator[bytes]:
+        try:
+            async for news in self._news(receive):
+                if news is None:
+                    yield b": waiting\n\n"
+                    continue
+                kind = "completed" if news.partial is None else "partial_image"
+                event = {"type": f"{self.prefix}.{kind}", **await self._image(news)}
+                event |= describe_image(self.prepared.request, self.prepared.size, int(time.time()))
+                event |= {"usage": USAGE} if news.partial is None else {"partial_image_index": news.partial}
+                yield _event(event["type"], event)
+        except ApiError as error:
+            yield _event("error", error.body)
+
+    async def _news(self, receive: Receive) -> AsyncIterator[Sampled | None]:
+        watcher = asyncio.create_task(_disconnected(receive))
+        try:
+            async for news in self.job.news(watcher, HEARTBEAT):
+                yield news
+        finally:
+            watcher.cancel()
+
+    async def _image(self, news: Sampled) -> dict[str, Any]:
+        """Return an image in the form that was asked for, with its seed."""
+        data = await asyncio.to_thread(self.prepared.encode, news.index, news.pixels)
+        seed = {"seed": self.prepared.images.seeds[news.index]}
+        if self.prepared.request.response_format == "url" and not self.prepared.request.stream:
+            name = self.links.add(data, f"image/{self.prepared.request.output_format}")
+            return {"url": f"{self.base_url.rstrip('/')}{LINKS}{name}"} | seed
+        return {"b64_json": base64.b64encode(data).decode()} | seed
+
+
+def _event(name: str, content: dict[str, Any]) -> bytes:
+    return f"event: {name}\ndata: {json.dumps(content)}\n\n".encode()
+
+
+async def _disconnected(receive: Receive) -> None:
+    """Wait until the client disconnects."""
+    while (await receive())["type"] != "http.disconnect":
+        pass

@@ -1,0 +1,121 @@
+"""Turn a request into images in the queue, and sampled pixels into image files."""
+
+from __future__ import annotations
+
+import secrets
+import warnings
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from functools import partial
+
+from PIL import Image, ImageOps
+from torch import Tensor
+
+from captionless.conditioning.composition import Composition
+from captionless.config.sampling import SamplingConfig
+from captionless.errors import CaptionlessError
+from captionless.generation.editing import Edit
+from captionless.generation.generator import Generator
+from captionless.generation.prepared import PreparedImages, prepare
+from captionless.generation.sample import MAX_SEED, BatchRun, stages_up_to, to_images
+from captionless.server.errors import unknown_model
+from captionless.server.protocol import ImageRequest
+from captionless.server.scheduler import Job, QueuedImage
+from captionless.server.uploads import Body, read_mask, read_photo
+
+
+def choose_model(generators: Mapping[str, Generator], name: str | None) -> str:
+    """Return the name of a model that is served: the one asked for, or the only one, or the first if none is named.
+
+    Raises:
+        ApiError: several models are served, and none has this name.
+    """
+    if len(generators) == 1 or name is None:
+        return next(iter(generators))
+    if name not in generators:
+        raise unknown_model(name, generators)
+    return name
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """The images of a request, with the model that makes them and what there is to remark about the prompt."""
+
+    generator: Generator
+    request: ImageRequest
+    images: PreparedImages
+    remarks: list[str]
+
+    def queue(self, job: Job) -> list[QueuedImage]:
+        """Return the images as work for the scheduler."""
+        device = self.generator.device
+        stages = stages_up_to(self.generator.stages, self.images.config.size)
+        steps = self.generator.steps(self.images.config)
+        partials = partial_steps(steps, self.request.partial_images if self.request.stream else 0)
+
+        def start(i: int) -> BatchRun:
+            return BatchRun(stages, self.images.batch(slice(i, i + 1), device))
+
+        return [QueuedImage(job, i, stages, partial(start, i), partials) for i in range(len(self.images.seeds))]
+
+    @property
+    def native(self) -> int:
+        """The side of the images as sampled, in pixels."""
+        return self.images.config.size or self.generator.stages[-1].config.size
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """Width and height of the images as returned."""
+        return self.request.pixels or (self.native, self.native)
+
+    def encode(self, index: int, pixels: Tensor) -> bytes:
+        """Return the image file of sampled pixels, (1, channels, size, size), with its metadata."""
+        (image,) = to_images(pixels)
+        if image.size != self.size:  # larger than asked for in one direction, unless it is to be square
+            image = ImageOps.fit(image, self.size, Image.Resampling.LANCZOS)
+        options = {} if self.request.output_format == "png" else {"quality": max(1, self.request.output_compression)}
+        return self.images.image(index, image).encoded(self.request.output_format.upper(), **options)
+
+
+def prepare_request(
+    name: str, generator: Generator, request: ImageRequest, body: Body, defaults: SamplingConfig, route: str
+) -> Prepared:
+    """Decode what was uploaded and encode the prompts.
+
+    Args:
+        name: the name of the model for clients. They are not shown its path.
+        generator: the model.
+        request: the fields.
+        body: the uploaded images.
+        defaults: the server's sampling settings.
+        route: ``generations``, ``edits`` or ``variations``.
+
+    Raises:
+        CaptionlessError: something about the request is invalid.
+    """
+    edit, like = None, None
+    if route != "generations":
+        if not body.image:
+            raise CaptionlessError("`image` is missing. Send the image to edit.", parameter="image")
+        photo = read_photo(body.image[0], generator.model.config.training.background)
+        edit = Edit(photo, request.strength, read_mask(body.mask[0]) if body.mask else None)
+        like = photo if route == "variations" and not request.prompt.strip() else None
+    seed = secrets.randbelow(MAX_SEED - request.n + 2) if request.seed is None else request.seed
+    sampling = request.sampling(defaults, [stage.config.size for stage in generator.stages])
+    negative = (request.negative_prompt or "").strip() or None
+    composition = Composition(negative=negative, like=like)
+    with warnings.catch_warnings(record=True) as remarks:
+        warnings.simplefilter("always")
+        try:
+            images = prepare(generator, [request.prompt], request.n, seed, sampling, composition, edit)
+        except CaptionlessError as error:
+            message = str(error).replace(generator.model.name, name)
+            raise CaptionlessError(message, parameter=error.parameter, code=error.code) from error
+    images = replace(images, details=images.details | {"model": name})
+    return Prepared(generator, request, images, [str(remark.message) for remark in remarks])
+
+
+def partial_steps(steps: int, partials: int) -> list[int]:
+    """Return the numbers of the steps whose predictions a stream shows, evenly spaced before the last."""
+    chosen = [round((i + 1) * steps / (partials + 1)) - 1 for i in range(partials)]
+    return [number for number in dict.fromkeys(chosen) if 0 <= number < steps - 1]

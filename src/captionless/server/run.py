@@ -1,0 +1,104 @@
+"""Run the server in this process, until a signal stops it."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import socket
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import uvicorn
+
+from captionless.config.sampling import SamplingConfig
+from captionless.config.serve import ServeConfig
+from captionless.errors import CaptionlessError
+from captionless.generation.generator import Generator, load
+from captionless.server.app import create_app
+from captionless.server.gate import JsonLines
+from captionless.server.security import Access
+from captionless.server.service import ImageService
+
+KEY = "CAPTIONLESS_API_KEY"
+"""The environment variable of the API key; other users of a computer can read command lines."""
+
+
+def serve(config: ServeConfig, sampling: SamplingConfig, say: Callable[[str], None]) -> None:
+    """Load the models and serve them, until a signal stops the server.
+
+    The API key is the value of the environment variable ``CAPTIONLESS_API_KEY``.
+
+    Args:
+        config: models, address and limits.
+        sampling: the sampling settings of requests that do not give their own.
+        say: receives the address, when the server is ready.
+
+    Raises:
+        CaptionlessError: a model cannot be loaded, the address cannot be used, or a key is missing.
+    """
+    key = os.environ.get(KEY) or None
+    Access(config, key)  # raises before anything is loaded
+    listener = listen(config.host, config.port)
+    service = ImageService(load_models(config.models, sampling), config, sampling)
+    app = create_app(service, config, key)
+    lines = logging.StreamHandler(sys.stderr)
+    lines.setFormatter(JsonLines())
+    for name in ("captionless.server", "uvicorn.error"):
+        logger = logging.getLogger(name)
+        logger.handlers, logger.propagate = [lines], False
+        logger.setLevel(logging.INFO if name.startswith("captionless") else logging.WARNING)
+    host, port = listener.getsockname()[:2]
+    place = f"http://{f'[{host}]' if ':' in host else host}:{port}"
+    say(f"Serving {', '.join(service.generators)} at {place} (API clients: base_url {place}/v1)")
+    settings = uvicorn.Config(app, log_config=None, access_log=False, server_header=False, ws="none")
+    GracefulServer(settings, service, config.grace).run(sockets=[listener])
+
+
+class GracefulServer(uvicorn.Server):
+    """A server that, when it is stopped, completes its requests or answers them with status 503."""
+
+    def __init__(self, settings: uvicorn.Config, service: ImageService, grace: float) -> None:
+        super().__init__(settings)
+        self._service, self._grace = service, grace
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        """Stop listening, and wait for the requests in progress, for ``grace`` seconds at most."""
+        give_up = asyncio.get_running_loop().call_later(self._grace, self._service.scheduler.abandon)
+        await super().shutdown(sockets)
+        give_up.cancel()
+
+
+def listen(host: str, port: int) -> socket.socket:
+    """Return a socket that listens on an address.
+
+    Raises:
+        CaptionlessError: the address does not exist here, or is in use.
+    """
+    try:
+        family = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0][0]
+        return socket.create_server((host, port), family=family)
+    except OSError as error:
+        raise CaptionlessError(
+            f"cannot listen on {host}, port {port}: {error.strerror or error}. Choose another `port` or `host`.",
+            parameter="port",
+            value=port,
+        ) from error
+
+
+def load_models(models: Sequence[str], sampling: SamplingConfig) -> dict[str, Generator]:
+    """Load models, each with its encoder, and generate an image with each; return them by the names of their folders.
+
+    Raises:
+        CaptionlessError: a model cannot be loaded, or two have the same name.
+    """
+    generators: dict[str, Generator] = {}
+    for model in models:
+        name = Path(model).resolve().name
+        if name in generators:
+            raise CaptionlessError(f"two models are called {name}. Rename a folder: clients name models by it.")
+        generators[name] = load(model)
+        prompt = (generators[name].classes or ("an image",))[0]
+        generators[name].generate(prompt, sampling=sampling.replace(steps=1, upsample_steps=1), progress=False)
+    return generators

@@ -1,0 +1,94 @@
+"""What the server does with a request for images, from its body to its answer."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
+from typing import Any
+
+from fastapi import Request
+from fastapi.responses import Response
+
+from captionless.config.sampling import SamplingConfig
+from captionless.config.serve import ServeConfig
+from captionless.device import resolve_precision
+from captionless.generation.generator import Generator
+from captionless.server.answer import Answer
+from captionless.server.errors import ApiError
+from captionless.server.images import choose_model, prepare_request
+from captionless.server.links import Links
+from captionless.server.metrics import Metrics
+from captionless.server.protocol import parse, request_model
+from captionless.server.scheduler import Scheduler
+from captionless.server.uploads import read_body
+
+READING = 60.0
+"""Seconds within which a request must have been received."""
+
+
+class ImageService:
+    """Answers requests for images from the models of a server.
+
+    Args:
+        generators: the models by name.
+        config: the settings of the server.
+        sampling: the sampling settings of requests that do not give their own.
+    """
+
+    def __init__(
+        self,
+        generators: Mapping[str, Generator],
+        config: ServeConfig | None = None,
+        sampling: SamplingConfig | None = None,
+    ) -> None:
+        config, sampling = config or ServeConfig(), sampling or SamplingConfig()
+        self.generators, self.sampling = generators, sampling
+        self.request_type = request_model(config, sampling)
+        self.metrics, self.links, self.started = Metrics(), Links(), int(time.time())
+        device = next(iter(generators.values())).device
+        precision = resolve_precision(sampling.precision, device)
+        self.scheduler = Scheduler(config.batch, config.queue, precision, device, self.metrics)
+        # One thread decodes uploads and encodes prompts, while that of the scheduler samples.
+        self._preparing = ThreadPoolExecutor(1, "preparing")
+
+    def close(self) -> None:
+        """End all threads."""
+        self.scheduler.close()
+        self._preparing.shutdown(cancel_futures=True)
+
+    async def answer(self, http: Request, route: str) -> Response:
+        """Answer a request for images; ``route`` is ``generations``, ``edits`` or ``variations``."""
+        address = http.client.host if http.client else ""
+        with ExitStack() as stack:
+            job = stack.enter_context(self.scheduler.admit(address))
+            try:
+                async with asyncio.timeout(READING):
+                    body = await read_body(http)
+            except TimeoutError as error:
+                raise ApiError(408, f"the request did not arrive within {READING:.0f} seconds.") from error
+            request = parse(self.request_type, body.fields)
+            model = choose_model(self.generators, request.model)
+            job.owner = request.owner or address
+            self.scheduler.extend(job, request.n - 1)
+            http.state.logged = {"model": model, "images": request.n, "route": route}
+            arguments = (model, self.generators[model], request, body, self.sampling, route)
+            prepared = await asyncio.get_running_loop().run_in_executor(self._preparing, prepare_request, *arguments)
+            self.scheduler.submit(prepared.queue(job))
+            answer = Answer(prepared, job, self.links, str(http.base_url), route)
+            if not request.stream:
+                return await answer.complete(http.receive)
+            answer.stack = stack.pop_all()
+            return answer
+
+    def describe(self, name: str) -> dict[str, Any]:
+        """Return what ``/v1/models`` says about a model."""
+        generator = self.generators[name]
+        own = {
+            "sizes": [stage.config.size for stage in generator.stages],
+            "channels": generator.model.config.denoiser.channels,
+            "classes": generator.classes,
+        }
+        return {"id": name, "object": "model", "created": self.started, "owned_by": "captionless", "captionless": own}

@@ -1,0 +1,116 @@
+"""Read the body of a request: JSON or a form, with images as files or data URLs. No path or URL is ever opened."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+from dataclasses import dataclass, field
+from typing import Any
+
+import pydantic_core
+from fastapi import Request
+from PIL import Image, ImageChops
+from starlette.datastructures import UploadFile
+
+from captionless.data.decode import decode_quietly, flatten
+from captionless.errors import CaptionlessError
+
+MAX_PIXELS = 25_000_000
+"""Images with more pixels are rejected."""
+MAX_IMAGES = 16
+SIGNATURES = ((b"\x89PNG\r\n\x1a\n", 0), (b"\xff\xd8\xff", 0), (b"WEBP", 8))
+"""How the accepted formats begin: PNG, JPEG and WebP."""
+FIELDS = dict.fromkeys(("image", "image[]", "images", "images[]"), "image") | {"mask": "mask"}
+"""The fields that hold images."""
+
+
+@dataclass
+class Body:
+    """The content of a request: its fields, and the files of the images and the mask."""
+
+    fields: dict[str, Any] = field(default_factory=dict)
+    image: list[bytes] = field(default_factory=list)
+    mask: list[bytes] = field(default_factory=list)
+
+
+async def read_body(request: Request) -> Body:
+    """Read a request.
+
+    Raises:
+        CaptionlessError: it is neither JSON nor a form, or holds an image in an unknown form.
+    """
+    kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
+    if kind in ("multipart/form-data", "application/x-www-form-urlencoded"):
+        async with request.form(max_files=MAX_IMAGES + 1, max_fields=100) as form:
+            # An empty field of a form is one that was not filled in.
+            pairs = [(name, value) for name, value in form.multi_items() if value != ""]
+            return _sorted([(k, await v.read() if isinstance(v, UploadFile) else v) for k, v in pairs])
+    if kind != "application/json":
+        raise CaptionlessError(
+            "the content type must be application/json or multipart/form-data.", code="unsupported_content_type"
+        )
+    try:
+        fields = pydantic_core.from_json(await request.body())
+    except ValueError as error:
+        raise CaptionlessError(f"the body is not valid JSON ({error}).", code="invalid_json") from error
+    if not isinstance(fields, dict):
+        raise CaptionlessError("the body must be a JSON object.", code="invalid_json")
+    pairs = []
+    for name, value in fields.items():
+        several = value if name in FIELDS and isinstance(value, list) else [value]
+        pairs += [(name, each) for each in several]
+    return _sorted(pairs)
+
+
+def _sorted(pairs: list[tuple[str, Any]]) -> Body:
+    body = Body()
+    for name, value in pairs:
+        if (place := FIELDS.get(name)) is None:
+            body.fields[name] = value
+        elif value is not None:
+            getattr(body, place).append(value if isinstance(value, bytes) else _data_url(value, place))
+    for place in ("image", "mask"):
+        if len(getattr(body, place)) > 1:
+            raise CaptionlessError(f"there are several of `{place}`. Send one.", parameter=place)
+    return body
+
+
+def _data_url(value: Any, place: str) -> bytes:
+    """Decode a data URL, or an object that holds one as ``image_url``."""
+    text = value.get("image_url") if isinstance(value, dict) else value
+    head, comma, data = text.partition(",") if isinstance(text, str) else ("", "", "")
+    if not comma or not head.startswith("data:image/") or not head.endswith(";base64"):
+        raise CaptionlessError(
+            f"`{place}` must be a file or a data URL (data:image/png;base64,…). Other URLs, paths and file ids are not "
+            "opened.",
+            parameter=place,
+        )
+    try:
+        return base64.b64decode(data, validate=True)
+    except (binascii.Error, ValueError) as error:
+        raise CaptionlessError(f"`{place}` is not valid base64.", parameter=place) from error
+
+
+def read_photo(data: bytes, background: str) -> Image.Image:
+    """Decode the image to edit; transparent areas get the background colour."""
+    return flatten(_decode(data, "image"), background)
+
+
+def read_mask(data: bytes) -> Image.Image:
+    """Decode a mask whose transparent areas are to be replaced; return one whose white areas are."""
+    mask = _decode(data, "mask")
+    if mask.mode != "RGBA":
+        raise CaptionlessError(
+            "`mask` has no transparent area, so nothing would change. Make what is to be replaced transparent.",
+            parameter="mask",
+        )
+    return ImageChops.invert(mask.getchannel("A"))
+
+
+def _decode(data: bytes, place: str) -> Image.Image:
+    if not any(data.startswith(start, at) for start, at in SIGNATURES):
+        raise CaptionlessError(f"`{place}` must be a PNG, JPEG or WebP file.", parameter=place)
+    image, _ = decode_quietly(data, max_pixels=MAX_PIXELS)
+    if isinstance(image, str):
+        raise CaptionlessError(f"`{place}` cannot be used: {image}.", parameter=place)
+    return image

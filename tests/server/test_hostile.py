@@ -1,0 +1,216 @@
+"""Requests that are broken or meant to break something: each is answered with a 4xx, and the server goes on."""
+
+from __future__ import annotations
+
+import io
+import json
+import pickle
+import resource
+import socket
+import struct
+import zlib
+from collections.abc import Iterator
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import Any
+
+import pytest
+from PIL import Image
+
+from server_cases import Served, data_url, png, serving
+
+PHOTO = png()
+JSON = "application/json"
+NUMBERS = ("n", "steps", "seed", "partial_images", "guidance", "variety", "strength", "output_compression")
+CHOICES = ("sampler", "response_format", "output_format", "background", "size")
+TEXTS = ("prompt", "model", "negative_prompt", "user", "safety_identifier")
+
+
+@dataclass(frozen=True)
+class Bad:
+    """A request as it is sent, apart from its length."""
+
+    name: str
+    body: bytes = b""
+    kind: str | None = JSON
+    path: str = "/v1/images/generations"
+    method: str = "POST"
+    headers: tuple[str, ...] = ()
+
+    def sent(self) -> bytes:
+        head = [f"{self.method} {self.path} HTTP/1.1", "connection: close", *self.headers]
+        named = {line.partition(":")[0].lower() for line in self.headers}
+        head += ["host: localhost"] * ("host" not in named)
+        head += [f"content-type: {self.kind}"] * bool(self.kind)
+        head += [f"content-length: {len(self.body)}"] * (not named & {"content-length", "transfer-encoding"})
+        return "\r\n".join([*head, "", ""]).encode("latin-1") + self.body
+
+
+def fields() -> Iterator[Bad]:
+    """Fields of the wrong type, out of range, or absurd."""
+    wrong: list[tuple[str, Any]] = [
+        (name, value) for name in (*NUMBERS, *CHOICES, *TEXTS) for value in ([], {"a": [1]})
+    ]
+    wrong += [(name, value) for name in NUMBERS for value in (1e308, -1e300, 10**40, "x", "\x00", -(10**19))]
+    wrong += [(name, value) for name in CHOICES for value in (3, "x" * 5000, "../../etc/passwd", "auto\n")]
+    wrong += [(name, 5) for name in TEXTS]
+    wrong += [
+        ("size", value) for value in ("1x1", "-8x8", "8x", "99999x99999", "１６x１６", "0x10x10", "1e3x1e3", "512X512 ")
+    ]
+    wrong += [("stream", value) for value in ("perhaps", 7, [], {})]
+    wrong += [
+        ("n", 10**6),
+        ("steps", 10**9),
+        ("steps", 0),
+        ("prompt", "x" * 10_000),
+        ("prompt", " \t\n"),
+        ("seed", 1.5),
+    ]
+    for name, value in wrong:
+        yield Bad(f"{name}={str(value)[:20]!r}", json.dumps({"prompt": "a rose", name: value}).encode())
+
+
+def bodies() -> Iterator[Bad]:
+    """What is no JSON object, or no form."""
+    texts = [
+        b"",
+        b"{",
+        b"[]",
+        b"null",
+        b"1",
+        b'"a"',
+        b"\xff\xfe",
+        b"\xef\xbb\xbf{}",
+        b'{"prompt": "\\ud800"}',
+        b"{'a': 1}",
+    ]
+    texts += [b"[" * 200_000, b'{"a":' * 100_000, b'{"n":' + b"9" * 50_000 + b"}", b'{"prompt": NaN}', b"\x00" * 1000]
+    texts += [
+        '{"prompt": "a"}'.encode("utf-16"),
+        pickle.dumps({"prompt": "a"}),
+        b'{"prompt": "a"',
+        b'{"prompt": "a"} x',
+    ]
+    for text in texts:
+        yield Bad(f"json {text[:12]!r}", text)
+    for kind in (None, "", "text/plain", "text/xml", "application/x-python-pickle", "multipart/mixed", "x" * 3000):
+        yield Bad(f"type {str(kind)[:20]}", b'{"prompt": "a rose"}', kind)
+    form = "multipart/form-data"
+    for kind in (form, f"{form}; boundary=", f"{form}; boundary=" + "b" * 500, f"{form}; boundary=b; charset=utf-7"):
+        for body in (b"", b"--b", b"--b\r\n\r\n", b"--c\r\nx", b"x" * 5000):
+            yield Bad(f"form {kind[-20:]} {body[:6]!r}", body, kind, "/v1/images/edits")
+
+
+def part(name: str, data: bytes, file: str | None = "a.png") -> bytes:
+    file = "" if file is None else f'; filename="{file}"'
+    return f'--b\r\ncontent-disposition: form-data; name="{name}"{file}\r\n\r\n'.encode() + data + b"\r\n"
+
+
+def chunk(kind: bytes, data: bytes) -> bytes:
+    return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+
+
+def crafted(width: int, height: int, *chunks: bytes) -> bytes:
+    header = chunk(b"IHDR", struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0))
+    return b"\x89PNG\r\n\x1a\n" + header + b"".join(chunks) + chunk(b"IDAT", zlib.compress(b"")) + chunk(b"IEND", b"")
+
+
+def images() -> Iterator[Bad]:
+    """Files that are no images, or bombs."""
+    jpeg, webp, bmp = io.BytesIO(), io.BytesIO(), io.BytesIO()
+    for file, kind in ((jpeg, "JPEG"), (webp, "WEBP"), (bmp, "BMP")):
+        Image.new("RGB", (16, 16)).save(file, kind)
+    bomb = zlib.compress(b"\0" * 200_000_000)
+    files = {
+        "bmp": bmp.getvalue(),
+        "svg": b'<svg xmlns="http://www.w3.org/2000/svg"><image href="file:///etc/passwd"/></svg>',
+        "gif": b"GIF89a" + bytes(100),
+        "pickle": pickle.dumps(print),
+        "huge": crafted(100_000, 100_000),
+        "wide": crafted(2**31 - 1, 1),
+        "zero": crafted(0, 0),
+        "text bomb": crafted(8, 8, chunk(b"zTXt", b"a\0\0" + bomb)),
+        "profile bomb": crafted(8, 8, chunk(b"iCCP", b"a\0\0" + bomb)),
+    }
+    files |= {f"png {end}": PHOTO[:end] for end in (1, 8, 20, 33, 40, 60)}
+    files |= {f"jpeg {end}": jpeg.getvalue()[:end] for end in (3, 10, 100, 300)}
+    files |= {f"webp {end}": webp.getvalue()[:end] for end in (12, 16, 30)}
+    for name, data in files.items():
+        body = part("image", data) + part("prompt", b"a rose", None) + b"--b--\r\n"
+        yield Bad(f"file {name}", body, "multipart/form-data; boundary=b", "/v1/images/edits")
+        sent = {"prompt": "a rose", "image": data_url(data)}
+        yield Bad(f"url {name}", json.dumps(sent).encode(), path="/v1/images/variations")
+    many = part("image", PHOTO) * 50
+    fields = part("x", b"y", None) * 500
+    long = part("prompt", b"x" * 3_000_000, None)
+    for name, body in {
+        "many": many,
+        "fields": fields,
+        "long": long,
+        "path": part("image", b"", "../../etc/passwd"),
+    }.items():
+        yield Bad(f"form {name}", body + b"--b--\r\n", "multipart/form-data; boundary=b", "/v1/images/edits")
+
+
+def paths() -> Iterator[Bad]:
+    """Addresses and heads of requests."""
+    wrong = [
+        "/../../etc/passwd",
+        "/%2e%2e/%2e%2e/etc/passwd",
+        "/v1/models/..%2f..%2fetc",
+        "/v1/models/%00",
+        "/v1",
+        "//",
+    ]
+    wrong += ["/v1/images/links/../../../etc/passwd", "/v1/images/links/%00", "/x" * 3000, "/.git/config", "/openapi"]
+    wrong += ["/v1/models/" + "x" * 3000, "/v1/models/%ff%fe", "/v1/images/links/" + "A" * 32, "/healthz/x", "*"]
+    for path in wrong:
+        yield Bad(f"get {path[:20]}", path=path, method="GET", kind=None)
+    for method in ("GET", "PUT", "DELETE", "PATCH", "OPTIONS", "TRACE", "HEAD", "BREW"):
+        yield Bad(f"method {method}", method=method)
+    good = b'{"prompt": "a rose"}\r\n'
+    for line in (
+        "host: evil.example",
+        "origin: https://evil.example",
+        "content-length: -1",
+        "content-length: 1e3",
+        "content-length: 999999999999",
+        "transfer-encoding: gzip",
+        "transfer-encoding: chunked",
+        "x: " + "y" * 100_000,
+        "no colon",
+        "host: localhost\r\nhost: evil.example",
+    ):
+        yield Bad(f"head {line[:24]}", good, headers=(line,))
+
+
+TABLE = [*fields(), *bodies(), *images(), *paths()]
+
+
+@pytest.fixture(scope="module")
+def served() -> Iterator[Served]:
+    with serving(max_upload=4) as server:
+        assert server.post("generations", prompt="a rose").status_code == 200
+        before = memory()
+        yield server
+        assert server.places == 0
+        assert server.post("generations", prompt="a rose").status_code == 200
+        assert memory() - before < 400  # megabytes, at the peak
+
+
+def memory() -> float:
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+
+
+def test_there_are_two_hundred() -> None:
+    assert len(TABLE) >= 200
+
+
+@pytest.mark.parametrize("bad", TABLE, ids=lambda bad: bad.name)
+def test_what_is_hostile_is_answered_with_a_4xx(served: Served, bad: Bad) -> None:
+    with socket.create_connection(("127.0.0.1", served.socket.getsockname()[1]), timeout=20) as connection:
+        with suppress(ConnectionError):  # it may answer before all is sent
+            connection.sendall(bad.sent())
+        status = connection.makefile("rb").readline().split()
+    assert status, "no answer"
+    assert 400 <= int(status[1]) < 500

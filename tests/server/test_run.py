@@ -1,0 +1,126 @@
+"""The command, in a process of its own: what it says, what it does with a signal, and what stops it from starting."""
+
+from __future__ import annotations
+
+import base64
+import io
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import httpx2
+import pytest
+from PIL import Image
+
+import tiny
+from server_cases import png
+
+ENVIRONMENT = {name: value for name, value in os.environ.items() if name != "CAPTIONLESS_API_KEY"}
+
+
+@pytest.fixture
+def command(tmp_path: Path) -> Iterator[Callable[..., tuple[subprocess.Popen[str], str]]]:
+    """Start `captionless serve` with a tiny model of classes; return the process and its address."""
+    started = []
+    tiny.saved(tiny.class_model(), tmp_path / "tiny")
+
+    def start(*options: str) -> tuple[subprocess.Popen[str], str]:
+        words = [sys.executable, "-m", "captionless", "serve", str(tmp_path / "tiny"), "--port", "0", *options]
+        process = subprocess.Popen(words, stderr=subprocess.PIPE, text=True, env=ENVIRONMENT)
+        started.append(process)
+        assert process.stderr
+        line = process.stderr.readline()
+        assert line.startswith("Serving tiny at http://127.0.0.1:"), line + process.stderr.read()
+        return process, line.split()[3]
+
+    yield start
+    for process in started:
+        process.kill()
+        process.communicate()
+
+
+def ask(url: str, **fields: object) -> httpx2.Response:
+    return httpx2.post(f"{url}/v1/images/generations", json={"prompt": "rose", **fields}, timeout=60)
+
+
+def wait_for_queue(url: str, images: int) -> None:
+    while f"captionless_queue_images {images}.0" not in httpx2.get(f"{url}/metrics").text:
+        pass
+
+
+def test_every_request_is_finished_after_a_signal_and_logged_without_its_prompt(
+    command: Callable[..., tuple[subprocess.Popen[str], str]],
+) -> None:
+    process, url = command("--batch", "2")
+    with ThreadPoolExecutor() as pool:
+        answers = [pool.submit(ask, url, n=5, seed=i, steps=40, negative_prompt="daisy") for i in range(4)]
+        wait_for_queue(url, 20)
+        process.send_signal(signal.SIGTERM)
+        results = [answer.result() for answer in answers]
+    assert [result.status_code for result in results] == [200] * 4
+    assert all(len(result.json()["data"]) == 5 for result in results)
+    _, errors = process.communicate(timeout=30)
+    assert process.returncode in (-signal.SIGTERM, 128 + signal.SIGTERM)
+    lines = [json.loads(line) for line in errors.splitlines()]
+    posts = [line for line in lines if line["path"] == "/v1/images/generations"]
+    assert {line["request_id"] for line in posts} == {result.headers["x-request-id"] for result in results}
+    assert {(line["status"], line["images"], line["model"]) for line in posts} == {(200, 5, "tiny")}
+    assert "daisy" not in errors
+
+
+def test_clients_are_shown_no_path(command: Callable[..., tuple[subprocess.Popen[str], str]], tmp_path: Path) -> None:
+    _, url = command()
+    made = ask(url).json()["data"][0]["b64_json"]
+    assert Image.open(io.BytesIO(base64.b64decode(made))).text["model"] == "tiny"  # type: ignore[attr-defined]
+    refused = httpx2.post(f"{url}/v1/images/variations", files={"image": png()})
+    assert refused.status_code == 400
+    assert refused.json()["error"]["message"].startswith("the model tiny is class-conditional")
+    assert str(tmp_path) not in refused.text + httpx2.get(f"{url}/v1/models").text
+
+
+def test_what_cannot_be_finished_in_time_is_answered(
+    command: Callable[..., tuple[subprocess.Popen[str], str]],
+) -> None:
+    process, url = command("--grace", "0.5", "--max-steps", "100000")
+    with ThreadPoolExecutor() as pool:
+        answers = [pool.submit(ask, url, steps=100_000, n=10, stream=stream) for stream in (False, True)]
+        wait_for_queue(url, 20)
+        process.send_signal(signal.SIGTERM)
+        plain, stream = (answer.result() for answer in answers)
+    assert (plain.status_code, plain.headers["retry-after"]) == (503, "10")
+    assert plain.json()["error"]["code"] == "stopping"
+    assert stream.text.startswith("event: error\ndata: ")
+    process.communicate(timeout=30)
+
+
+def test_a_port_that_is_in_use_a_missing_model_and_a_missing_key_are_reported(
+    run: Callable[..., int], capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("CAPTIONLESS_API_KEY", raising=False)
+    with socket.create_server(("127.0.0.1", 0)) as other:
+        assert run("serve", "--port", str(other.getsockname()[1])) == 2
+        assert "Choose another --port or --host" in capsys.readouterr().err
+    assert run("serve", "nowhere", "--port", "0") == 2
+    assert "nowhere does not exist" in capsys.readouterr().err
+    assert run("serve", "--host", "0.0.0.0") == 2
+    assert "CAPTIONLESS_API_KEY, or pass --no-key" in capsys.readouterr().err
+    tiny.saved(tiny.class_model(), tmp_path / "a" / "tiny")
+    tiny.saved(tiny.class_model(), tmp_path / "b" / "tiny")
+    assert run("serve", "a/tiny", "b/tiny", "--port", "0") == 2
+    assert "two models are called tiny" in capsys.readouterr().err
+
+
+def test_without_the_extra_the_command_says_what_to_install(
+    run: Callable[..., int], capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in [name for name in sys.modules if name.startswith("captionless.server")]:
+        monkeypatch.delitem(sys.modules, name)
+    monkeypatch.setitem(sys.modules, "fastapi", None)
+    assert run("serve") == 2
+    assert "pip install 'captionless[serve]'" in capsys.readouterr().err

@@ -1,0 +1,190 @@
+"""The scheduler: requests share network calls, whatever they differ in, and none changes the image of another."""
+
+from __future__ import annotations
+
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import httpx2
+import numpy as np
+import openai
+import pytest
+
+import tiny
+from captionless.checkpoints.model import Model
+from captionless.config.sampling import SamplingConfig
+from captionless.diffusion.samplers import SAMPLERS
+from captionless.generation.generator import Generator
+from server_cases import SAMPLING, Served, Steps, generator, pixels, serving
+
+SETTINGS = ("steps", "guidance", "sampler", "variety")
+
+
+def expected(one: Generator, request: dict[str, Any], sampling: SamplingConfig = SAMPLING) -> list[np.ndarray]:
+    settings = {name: request[name] for name in SETTINGS if name in request}
+    composition = None
+    if "negative_prompt" in request:
+        from captionless.conditioning.composition import Composition
+
+        composition = Composition(negative=request["negative_prompt"])
+    images = one.generate(
+        request["prompt"], request.get("n", 1), request["seed"], sampling=sampling, composition=composition, **settings
+    )
+    return [np.asarray(image).astype(int).reshape(*image.image.size, -1) for image in images]
+
+
+def test_every_image_is_the_librarys_whatever_shares_its_batch_and_whenever_it_joined() -> None:
+    requests: list[dict[str, Any]] = [
+        {
+            "prompt": f"a {sampler}",
+            "sampler": sampler,
+            "steps": 5 + i % 4,
+            "seed": 5 + i,
+            "guidance": (0.0, 3.0, -1)[i % 3],
+        }
+        for i, sampler in enumerate(SAMPLERS)
+    ]
+    requests[1] |= {"n": 3}
+    requests[2] |= {"negative_prompt": "a thorn", "variety": 0.8}
+    requests[5] |= {"variety": 0.0}
+    one = generator()
+    steps = Steps(one)
+    with serving({"tiny": one}, batch=32) as served, ThreadPoolExecutor(len(requests)) as pool:
+        answers, queued = [], 0
+        for request in requests:  # each joins while those before it are in progress
+            answers.append(pool.submit(served.post, "generations", **request))
+            queued += request.get("n", 1)
+            if len(answers) <= 3:
+                served.wait(images=queued)
+                steps.make()
+        served.wait(images=queued)
+        steps.free()
+        results = [answer.result() for answer in answers]
+    assert max(steps.rows) > 8  # rows of several requests
+    plain = generator()
+    for request, result in zip(requests, results, strict=True):
+        assert result.status_code == 200, result.text
+        for image, wanted in zip(result.json()["data"], expected(plain, request), strict=True):
+            assert np.abs(pixels(image["b64_json"]) - wanted).max() <= 1, request
+
+
+def cascade() -> Generator:
+    base = tiny.model()
+    network = tiny.denoiser(low_res_channels=4, seed=3)
+    from dataclasses import replace
+
+    config = replace(base.config, size=16, base_size=8, denoiser=network.config)
+    return Generator(Model("cascade", config, network, base.bank, base), encoder=tiny.FakeEncoder(), device="cpu")  # type: ignore[arg-type]
+
+
+def test_the_stages_of_a_cascade_have_batches_of_their_own() -> None:
+    one, sampling = cascade(), SAMPLING.replace(upsample_steps=3)
+    rows: dict[int, list[int]] = {8: [], 16: []}
+    for stage in one.stages:
+        stage.denoiser.register_forward_pre_hook(lambda _, inputs: rows[inputs[0].shape[-1]].append(len(inputs[0])))
+    steps = Steps(one)
+    requests = [{"prompt": "a rose", "seed": 3, "n": 3}, {"prompt": "a daisy", "seed": 1, "n": 2, "sampler": "heun"}]
+    with serving({"cascade": one}, sampling, batch=32) as served, ThreadPoolExecutor() as pool:
+        answers = [pool.submit(served.post, "generations", **requests[0])]
+        served.wait(images=3)
+        steps.make(4)  # the first request is in its second stage when the other arrives
+        answers.append(pool.submit(served.post, "generations", **requests[1]))
+        served.wait(images=5)
+        steps.free()
+        results = [answer.result().json() for answer in answers]
+    assert rows[16][0] == 3
+    assert rows[8][0] in (3, 6)
+    plain = cascade()
+    for request, result in zip(requests, results, strict=True):
+        for image, wanted in zip(result["data"], expected(plain, request, sampling), strict=True):
+            assert np.abs(pixels(image["b64_json"]) - wanted).max() <= 1
+
+
+@pytest.mark.parametrize("stream", [False, True])
+def test_a_client_that_goes_away_frees_its_rows_within_two_steps(stream: bool) -> None:
+    one = generator()
+    steps = Steps(one)
+    with serving({"tiny": one}, SAMPLING.replace(guidance=0.0)) as served, ThreadPoolExecutor() as pool:
+        stays = pool.submit(served.post, "generations", prompt="a daisy", steps=12)
+        served.wait(images=1)
+        steps.make()
+        leaves = pool.submit(served.post, "generations", 1.5, prompt="a rose", n=4, steps=150, stream=stream)
+        served.wait(images=5)
+        steps.make(2)
+        with pytest.raises(httpx2.TimeoutException):
+            leaves.result()
+        served.wait(places=1)
+        before = len(steps.rows)
+        assert 5 in steps.rows
+        steps.make(3)
+        assert steps.rows[before + 1 :] == [1, 1]  # the call that was being made when the client left does not count
+        steps.free()
+        assert stays.result().status_code == 200
+
+
+def test_a_full_queue_is_answered_with_a_time_to_try_again() -> None:
+    one = generator()
+    steps = Steps(one)
+    with serving({"tiny": one}, queue=10) as served, ThreadPoolExecutor() as pool:
+        first = pool.submit(served.post, "generations", prompt="a rose", n=9)
+        served.wait(images=9)
+        with pytest.raises(openai.RateLimitError) as refused:
+            served.client().images.generate(prompt="a daisy", n=2)
+        assert 1 <= int(refused.value.response.headers["retry-after"]) <= 120
+        assert refused.value.code == "rate_limit_exceeded"
+        assert served.places == 9
+        steps.free()
+        assert len(first.result().json()["data"]) == 9
+        served.wait(places=0)
+
+
+def test_the_official_client_tries_again_and_succeeds() -> None:
+    one = generator()
+    steps = Steps(one)
+    with serving({"tiny": one}, queue=10) as served, ThreadPoolExecutor() as pool:
+        first = pool.submit(served.post, "generations", prompt="a rose", n=10)
+        served.wait(images=10)
+        served.service.scheduler._pace = 0.1  # so that it is told to come back in a second
+        second = pool.submit(served.client(max_retries=3).images.generate, prompt="a daisy")
+        steps.free()
+        assert second.result().data
+        assert first.result().status_code == 200
+
+
+def test_however_many_images_one_user_wants_another_is_served_at_once() -> None:
+    one = generator()
+    steps = Steps(one)
+    with serving({"tiny": one}, SAMPLING.replace(guidance=0.0), batch=2) as served, ThreadPoolExecutor() as pool:
+        many = pool.submit(served.post, "generations", prompt="a rose", n=10, user="a")
+        served.wait(images=10)
+        steps.make()
+        few = pool.submit(served.post, "generations", prompt="a daisy", user="b")
+        served.wait(images=11)
+        before = len(steps.rows)
+        while served.places > 10:
+            steps.make()
+        assert len(steps.rows) - before <= SAMPLING.steps + 2
+        assert few.result().status_code == 200
+        steps.free()
+        assert len(many.result().json()["data"]) == 10
+
+
+def test_a_failure_is_told_to_those_it_concerns_and_the_server_goes_on(served_failing: Served) -> None:
+    answer = served_failing.post("generations", prompt="a rose", seed=1)
+    assert answer.status_code == 500
+    assert answer.json()["error"]["type"] == "server_error"
+    assert served_failing.post("generations", prompt="a rose", seed=2).status_code == 200
+    assert served_failing.places == 0
+
+
+@pytest.fixture
+def served_failing() -> Any:
+    one, failures = generator(), iter([True])
+
+    def fail_once(*_: Any) -> None:
+        if next(failures, False):
+            raise RuntimeError("out of memory")
+
+    one.stages[0].denoiser.register_forward_pre_hook(fail_once)
+    with serving({"tiny": one}) as served:
+        yield served

@@ -1,0 +1,128 @@
+"""Who is let in: the host's own names, no pages of other sites, and the API key where there is one."""
+
+from __future__ import annotations
+
+import hmac
+from collections.abc import Iterator
+
+import httpx2
+import openai
+import pytest
+
+from captionless.config.serve import ServeConfig
+from captionless.errors import CaptionlessError
+from captionless.server.security import Access
+from server_cases import Served, serving
+
+KEY = "sk-a-key-of-some-length"
+
+
+@pytest.fixture(scope="module")
+def served() -> Iterator[Served]:
+    with serving(allow_host=("images.example",)) as server:
+        yield server
+
+
+@pytest.fixture(scope="module")
+def guarded() -> Iterator[Served]:
+    with serving(key=KEY) as server:
+        yield server
+
+
+@pytest.mark.parametrize("host", ["localhost", "LOCALHOST:8000", "127.0.0.1:9", "[::1]:8000", "images.example"])
+def test_the_servers_own_names_are_let_in(served: Served, host: str) -> None:
+    assert httpx2.get(f"{served.url}/v1/models", headers={"host": host}).status_code == 200
+
+
+@pytest.mark.parametrize("host", ["evil.example", "localhost.evil.example", "evil.example:8000", "8.8.8.8", "[", ""])
+def test_other_names_are_not_so_that_a_rebound_name_leads_nowhere(served: Served, host: str) -> None:
+    answer = httpx2.get(f"{served.url}/v1/models", headers={"host": host})
+    assert answer.status_code == 403
+    assert answer.json()["error"]["code"] == "unknown_host"
+
+
+def test_behind_any_address_numbers_are_let_in_but_no_names() -> None:
+    access = Access(ServeConfig(host="0.0.0.0"), KEY)
+    assert access._known("192.168.1.7:8000")
+    assert access._known("[fe80::1]:8000")
+    assert not access._known("evil.example")
+
+
+@pytest.mark.parametrize("origin", ["http://evil.example", "null", "http://localhost:1", "file://", "http://[", ""])
+@pytest.mark.parametrize("path", ["/v1/models", "/v1/images/generations", "/healthz"])
+def test_pages_of_other_sites_are_not_let_in(served: Served, origin: str, path: str) -> None:
+    answer = httpx2.post(f"{served.url}{path}", headers={"origin": origin, "content-type": "text/plain"}, content="{}")
+    assert answer.status_code == 403
+    assert answer.json()["error"]["code"] == "foreign_origin"
+
+
+def test_the_servers_own_page_is(served: Served) -> None:
+    assert httpx2.get(f"{served.url}/v1/models", headers={"origin": served.url}).status_code == 200
+
+
+def test_no_answer_allows_other_sites_to_read_it(served: Served) -> None:
+    headers = {"origin": "http://evil.example", "access-control-request-method": "POST"}
+    for method in ("OPTIONS", "GET", "POST"):
+        answer = httpx2.request(method, f"{served.url}/v1/images/generations", headers=headers)
+        assert not [name for name in answer.headers if name.startswith("access-control-")]
+        assert answer.headers["content-security-policy"].startswith("default-src 'self'")
+        assert "unsafe" not in answer.headers["content-security-policy"]
+
+
+def test_what_a_page_can_send_without_asking_is_not_accepted(served: Served) -> None:
+    """A form of another site can send text/plain, without an ``Origin`` in old browsers."""
+    body = '{"prompt": "a rose"}'
+    answer = httpx2.post(f"{served.url}/v1/images/generations", headers={"content-type": "text/plain"}, content=body)
+    assert answer.status_code == 400
+
+
+def test_with_a_key_only_those_who_have_it_are_let_in(guarded: Served, monkeypatch: pytest.MonkeyPatch) -> None:
+    compared: list[bytes] = []
+    compare = hmac.compare_digest
+    monkeypatch.setattr(hmac, "compare_digest", lambda a, b: compared.append(a) or compare(a, b))  # type: ignore[func-returns-value]
+    assert guarded.client().models.list().data
+    for wrong in ("sk-wrong", KEY + "x", KEY[:-1], "", "ключ"):
+        header = {"authorization": f"Bearer {wrong}".encode()} if wrong else {}
+        for path in ("/v1/models", "/v1/models/x", "/metrics", "/v1/nothing"):
+            answer = httpx2.get(guarded.url + path, headers=header)
+            assert answer.status_code == 401
+            assert answer.json()["error"]["code"] == "invalid_api_key"
+    assert len(compared) >= 20  # in constant time
+    with pytest.raises(openai.AuthenticationError):
+        guarded.client(api_key="sk-wrong").images.generate(prompt="a rose")
+
+
+def test_the_health_of_the_server_needs_no_key(guarded: Served) -> None:
+    assert httpx2.get(f"{guarded.url}/healthz").json() == {"status": "ok"}
+
+
+def test_a_link_to_an_image_needs_no_key(guarded: Served) -> None:
+    images = guarded.client().images.generate(prompt="a rose", response_format="url").data
+    assert images
+    assert httpx2.get(images[0].url or "").status_code == 200
+
+
+def test_another_address_needs_a_key_or_a_decision() -> None:
+    with pytest.raises(CaptionlessError, match="Set an API key"):
+        Access(ServeConfig(host="0.0.0.0"))
+    with pytest.raises(CaptionlessError, match="at least 16 characters"):
+        Access(ServeConfig(), "short")
+    Access(ServeConfig(host="0.0.0.0", no_key=True))
+    Access(ServeConfig(host="0.0.0.0"), KEY)
+    assert ServeConfig().host == "127.0.0.1"
+
+
+def test_every_answer_has_an_id_that_the_client_sees(served: Served) -> None:
+    with pytest.raises(openai.BadRequestError) as wrong:
+        served.client().images.generate(prompt="")
+    assert wrong.value.request_id
+    assert wrong.value.request_id.startswith("req_")
+
+
+def test_requests_are_counted_and_measured(served: Served) -> None:
+    assert served.post("generations", prompt="a rose", n=2).status_code == 200
+    text = httpx2.get(f"{served.url}/metrics").text
+    assert 'captionless_requests_total{route="/v1/images/generations",status="200"}' in text
+    assert "captionless_images_total 2.0" in text
+    for name in ("request_seconds_bucket", "first_step_seconds_bucket", "rows_bucket", "queue_images", "process_"):
+        assert name in text
