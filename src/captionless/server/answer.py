@@ -11,12 +11,13 @@ from contextlib import ExitStack, suppress
 from typing import Any
 
 from fastapi.responses import JSONResponse, Response
+from starlette.requests import ClientDisconnect
 from starlette.types import Receive, Scope, Send
 
-from captionless.server.errors import ApiError, ClientGone
+from captionless.server.errors import ApiError
 from captionless.server.images import Prepared
 from captionless.server.links import Links
-from captionless.server.protocol import USAGE, describe_image
+from captionless.server.protocol import USAGE
 from captionless.server.scheduler import Job, Sampled
 from captionless.server.security import LINKS
 
@@ -41,15 +42,7 @@ class Answer(Response):
         async for news in self._news(receive):
             if news:
                 data[news.index] = await self._image(news)
-        width, height = self.prepared.size
-        content = {
-            "created": int(time.time()),
-            "data": data,
-            "background": "opaque",
-            "output_format": self.prepared.request.output_format,
-            "size": f"{width}x{height}",
-            "warnings": self.prepared.remarks,
-        }
+        content = {"created": int(time.time()), "data": data, **self._form(), "warnings": self.prepared.remarks}
         headers = {name: value for name, value in self.headers.items() if not name.startswith("content-")}
         return JSONResponse(content, headers=headers)
 
@@ -59,7 +52,7 @@ class Answer(Response):
             del self.headers["content-length"]
             start = {"type": "http.response.start", "status": 200, "headers": self.raw_headers}
             await send(start)
-            with suppress(ClientGone):
+            with suppress(ClientDisconnect):
                 async for event in self._events(receive):
                     await send({"type": "http.response.body", "body": event, "more_body": True})
             await send({"type": "http.response.body", "body": b""})
@@ -72,11 +65,16 @@ class Answer(Response):
                     continue
                 kind = "completed" if news.partial is None else "partial_image"
                 event = {"type": f"{self.prefix}.{kind}", **await self._image(news)}
-                event |= describe_image(self.prepared.request, self.prepared.size, int(time.time()))
+                event |= self._form() | {"created_at": int(time.time()), "quality": "auto"}
                 event |= {"usage": USAGE} if news.partial is None else {"partial_image_index": news.partial}
                 yield _event(event["type"], event)
         except ApiError as error:
             yield _event("error", error.body)
+
+    def _form(self) -> dict[str, str]:
+        width, height = self.prepared.size
+        form = {"background": "opaque", "output_format": self.prepared.request.output_format}
+        return form | {"size": f"{width}x{height}"}
 
     async def _news(self, receive: Receive) -> AsyncIterator[Sampled | None]:
         watcher = asyncio.create_task(_disconnected(receive))

@@ -12,11 +12,12 @@ from fastapi import FastAPI, Request
 from fastapi.responses import JSONResponse, Response
 from fastapi.staticfiles import StaticFiles
 from starlette.exceptions import HTTPException
+from starlette.requests import ClientDisconnect
 
 from captionless._version import __version__
 from captionless.config.serve import ServeConfig
 from captionless.errors import CaptionlessError
-from captionless.server.errors import ApiError, ClientGone, bad_request, unknown_model
+from captionless.server.errors import ApiError, bad_request, unknown_model
 from captionless.server.gate import Gate, gone
 from captionless.server.protocol import ImageRequest
 from captionless.server.security import LINKS, Access
@@ -111,8 +112,8 @@ def _add_error_answers(app: FastAPI) -> None:
     async def answer_bad_request(_: Request, error: CaptionlessError) -> Response:
         return bad_request(error).response()
 
-    @app.exception_handler(ClientGone)
-    async def answer_nobody(_: Request, error: ClientGone) -> Response:
+    @app.exception_handler(ClientDisconnect)
+    async def answer_nobody(_: Request, error: ClientDisconnect) -> Response:
         return gone()
 
     @app.exception_handler(HTTPException)

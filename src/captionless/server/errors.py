@@ -46,10 +46,6 @@ class ApiError(Exception):
         return JSONResponse(self.body, self.status, self.headers)
 
 
-class ClientGone(Exception):  # noqa: N818 (not an error of anybody)
-    """Raised when a client disconnects before its answer is complete."""
-
-
 def bad_request(error: CaptionlessError) -> ApiError:
     """Return the answer to a request that the library rejects."""
     param = PARAMETERS.get(error.parameter or "", error.parameter)

@@ -139,17 +139,6 @@ def parse(model: type[ImageRequest], fields: dict[str, Any]) -> ImageRequest:
     return model(**given)
 
 
-def describe_image(request: ImageRequest, size: tuple[int, int], now: int) -> dict[str, Any]:
-    """Return the fields that all events about an image have."""
-    return {
-        "created_at": now,
-        "background": "opaque",
-        "output_format": request.output_format,
-        "quality": "auto",
-        "size": f"{size[0]}x{size[1]}",
-    }
-
-
 USAGE = {"input_tokens": 0, "output_tokens": 0, "total_tokens": 0} | {
     f"{side}_tokens_details": {"image_tokens": 0, "text_tokens": 0} for side in ("input", "output")
 }

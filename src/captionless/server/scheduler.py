@@ -20,6 +20,7 @@ from types import TracebackType
 from typing import Self
 
 import torch
+from starlette.requests import ClientDisconnect
 from torch import Tensor
 
 from captionless.data.arrays import denormalise
@@ -27,7 +28,7 @@ from captionless.device import autocast, exact_convolutions
 from captionless.diffusion.sampler_run import Step, advance
 from captionless.generation.sample import BatchRun, Stage
 from captionless.models.unet import Denoiser
-from captionless.server.errors import ApiError, ClientGone, stopping
+from captionless.server.errors import ApiError, stopping
 from captionless.server.metrics import Metrics
 
 log = logging.getLogger(__name__)
@@ -99,10 +100,10 @@ class Job:
         """Yield what happens until all images are finished, and None whenever nothing has for ``patience`` seconds.
 
         Raises:
-            ClientGone: the task ``gone``, which waits for the client to disconnect, has ended.
+            ClientDisconnect: the task ``gone``, which waits for the client to disconnect, has ended.
             ApiError: the images cannot be finished.
         """
-        gone.add_done_callback(lambda _: self._news.put_nowait(ClientGone()))
+        gone.add_done_callback(lambda _: self._news.put_nowait(ClientDisconnect()))
         left = self.images
         while left:
             try:
@@ -227,10 +228,10 @@ class Scheduler:
             try:
                 # Not the captured network of a stage: the number of rows changes from call to call.
                 steps = advance([image.started() for image in chosen], network) if chosen else []
+                finished = [image for image, step in zip(chosen, steps, strict=True) if self._report(image, step)]
             except Exception:
                 self._fail(chosen)
                 return
-        finished = [image for image, step in zip(chosen, steps, strict=True) if self._report(image, step)]
         self._remove(finished)
         self._spent += time.monotonic() - began
         if finished:
