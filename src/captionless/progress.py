@@ -8,6 +8,8 @@ from typing import Any, Protocol
 
 from tqdm import tqdm
 
+from captionless.paths import harmless
+
 LOG_SECONDS = 60.0
 """Minimum time between the progress lines in a log file."""
 BAR = "{desc}: {percentage:3.0f}%|{bar}| {n_fmt}/{total_fmt}, {elapsed} so far, about {remaining} left{postfix}"
@@ -45,7 +47,7 @@ class ProgressBar:
 
     def say(self, message: str) -> None:
         """Print the remark above the bars."""
-        tqdm.write(message, file=sys.stderr)
+        tqdm.write(harmless(message), file=sys.stderr)
 
     def advance(self, task: str, done: int, total: int, detail: str = "") -> None:
         """Update the bar of a task or, in a log file, print its progress once per minute."""

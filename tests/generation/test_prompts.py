@@ -61,3 +61,23 @@ def test_a_wrong_line_is_named_with_what_to_write(text: str | bytes, said: str, 
 def test_a_file_that_is_not_there_is_named(tmp_path: Path) -> None:
     with pytest.raises(CaptionlessError, match=r"cannot read the prompts in .*gone\.txt"):
         read_prompts(tmp_path / "gone.txt")
+
+
+def test_unusual_separators_do_not_end_a_line(tmp_path: Path) -> None:
+    lines = ["a red\u2028rose", "a white\x0bdaisy", "a yellow\x85tulip"]
+    assert read_prompts(written(tmp_path, "\n".join(lines))) == [Prompt(line) for line in lines]
+
+
+def test_a_file_that_never_ends_is_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("captionless.generation.prompts._MAX_BYTES", 1000)
+    with pytest.raises(CaptionlessError, match="cannot read the prompts in /dev/zero: it has more than 1,000 bytes"):
+        read_prompts(Path("/dev/zero"))
+
+
+def test_json_that_is_nested_too_deep_and_paths_that_cannot_exist_are_one_line(tmp_path: Path) -> None:
+    for text in ('{"prompt": "a", "seed": ' + "[" * 100_000, '{"prompt": "a"}\n' + "[" * 100_000):
+        with pytest.raises(CaptionlessError, match="invalid JSON"):
+            read_prompts(written(tmp_path, text))
+    for name in ("x" * 300, "a\0b"):
+        with pytest.raises(CaptionlessError, match="cannot read the prompts"):
+            read_prompts(tmp_path / name)

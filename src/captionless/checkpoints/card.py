@@ -5,7 +5,6 @@ from __future__ import annotations
 import csv
 import json
 import re
-import shlex
 from pathlib import Path
 
 from captionless.checkpoints.config import BASE, BUNDLED, ModelConfig, base_folder, model_folder
@@ -14,6 +13,7 @@ from captionless.checkpoints.summary import model_facts
 from captionless.errors import CaptionlessError
 from captionless.files import atomic_write
 from captionless.models.unet import Denoiser
+from captionless.paths import quoted
 
 CREDITS = "CREDITS.csv"
 INHERITED_CREDITS = "CREDITS-begun-from.csv"
@@ -96,14 +96,14 @@ def _body(folder: Path, config: ModelConfig, denoiser: Denoiser) -> str:
     else:
         kind = "A text-to-image model trained with captionless from images alone, without captions."
         limit = "It follows words only as far as its encoder distinguishes them."
-    name = BUNDLED if folder.resolve() == model_folder(BUNDLED).resolve() else str(folder)
+    name = BUNDLED if folder.resolve() == model_folder(BUNDLED).resolve() else folder
     facts = model_facts(config, denoiser)
     if base := config.base_size:
         facts["Super-resolution"] = f"upsamples the {base} x {base} pixel images of the base model in [{BASE}]({BASE})"
     lines = "\n".join(f"- **{label}**: {value}" for label, value in facts.items())
     return (
         f"# {folder.name}\n\n{kind}\n\n{lines}\n\n"
-        f"    captionless generate --model {name} {example_request(config)}\n\n"
+        f"    captionless generate --model {quoted(name)} {example_request(config)}\n\n"
         f"It generates what its training images show and little else.\n{limit}\n\n"
         f"## Credits\n\n{_credits(folder, config)}\n"
     )
@@ -126,7 +126,7 @@ def _credits(folder: Path, config: ModelConfig) -> str:
 
 def example_request(config: ModelConfig) -> str:
     """Return example arguments of ``captionless generate`` for a model."""
-    return f"--class {shlex.quote(config.classes[0])}" if config.classes else '"your prompt"'
+    return f"--class {quoted(config.classes[0])}" if config.classes else '"your prompt"'
 
 
 def _inherit_credits(folder: Path, config: ModelConfig) -> None:

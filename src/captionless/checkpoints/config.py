@@ -19,6 +19,7 @@ from captionless.diffusion.schedules import SCHEDULE_KINDS, AnySchedule, CosineS
 from captionless.errors import CaptionlessError, one_of
 from captionless.files import atomic_write
 from captionless.models.unet import DenoiserConfig
+from captionless.paths import user_path
 
 FORMAT = 9
 BUNDLED = "bundled"
@@ -129,7 +130,8 @@ def model_folder(name: str | Path, *, fetch: bool = False) -> Path:
         return Path(str(resources.files("captionless") / "bundled" / "flowers"))
     if fetch and is_hub_id(str(name)):
         return fetch_model(str(name))
-    folder = FETCHED.get(str(name), Path(name))
+    folder = FETCHED.get(str(name)) or user_path(name)
+    user_path(folder / CONFIG)  # not in a locked folder
     # A cascade in training has only its base model until the second stage writes its first checkpoint.
     begun = (folder / BASE / CONFIG).is_file() and not (folder / CONFIG).is_file()
     return folder / BASE if begun else folder

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from pathlib import Path
 
@@ -19,7 +20,7 @@ _MODEL = ModelKind("model", "model", (), "Check the folder name and the network 
 
 def is_hub_id(name: str) -> bool:
     """Return whether a model name has the form ``user/repo`` and is not an existing local path."""
-    return bool(_HUB_ID.fullmatch(name)) and not Path(name).exists()
+    return bool(_HUB_ID.fullmatch(name)) and not os.path.exists(name)
 
 
 def fetch_model(name: str) -> Path:

@@ -12,6 +12,7 @@ from typing import TextIO
 
 from tqdm import tqdm
 
+from captionless.paths import harmless, quoted
 from captionless.progress import ProgressBar
 
 FLAGS: dict[str, str] = {}
@@ -23,7 +24,7 @@ PIPE_WIDTH = 10_000
 
 def print_remark(message: str) -> None:
     """Print a remark to standard error; settings in backticks become flags."""
-    _print(with_flags(message, FLAGS), sys.stderr)
+    _print(harmless(with_flags(message, FLAGS)), sys.stderr)
 
 
 def with_flags(message: str, flags: Mapping[str, str]) -> str:
@@ -36,14 +37,14 @@ def with_flags(message: str, flags: Mapping[str, str]) -> str:
         on, _, off = flags[name].partition("/")
         if value in ("True", "False"):
             return off if off and value == "False" else on
-        return f"{on} {value}" if value else on
+        return f"{on} {quoted(value)}" if value else on
 
     return _NAMED.sub(spelled, message)
 
 
 def print_result(result: object) -> None:
-    """Print a result to standard output."""
-    _print(str(result), sys.stdout)
+    """Print a result to standard output; it may have several lines."""
+    _print("\n".join(map(harmless, str(result).split("\n"))), sys.stdout)
 
 
 def _print(text: str, stream: TextIO) -> None:
@@ -68,8 +69,8 @@ def format_table(heads: Sequence[str], rows: Iterable[Sequence[str]], left: tupl
     for i, head in enumerate(heads):
         table.add_column(Text(head), justify="left" if i in left else "right")
     for row in rows:
-        table.add_row(*map(Text, row))
-    console = Console(width=None if sys.stdout.isatty() else PIPE_WIDTH, highlight=False)
+        table.add_row(*(Text(harmless(cell)) for cell in row))
+    console = Console(width=None if sys.stdout.isatty() else PIPE_WIDTH, highlight=False, color_system=None)
     with console.capture() as captured:
         console.print(table)
     return "\n".join(line.rstrip() for line in captured.get().splitlines())

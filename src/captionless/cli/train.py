@@ -7,6 +7,7 @@ from captionless.cli.threads import ThreadOptions
 from captionless.config.train_request import TrainRequest
 from captionless.config.training import TrainConfig
 from captionless.device import use_threads
+from captionless.paths import quoted
 
 
 def train(request: TrainRequest, config: TrainConfig, threads: ThreadOptions) -> None:
@@ -24,5 +25,5 @@ def train(request: TrainRequest, config: TrainConfig, threads: ThreadOptions) ->
         if request.plan:
             return
         print_remark(
-            f"Done. Try: captionless generate --model {request.out} {example_request(load_config(request.out))}"
+            f"Done. Try: captionless generate --model {quoted(request.out)} {example_request(load_config(request.out))}"
         )

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import os
 from difflib import get_close_matches
-from typing import Any, Self
+from pathlib import Path
+from typing import Any, Self, get_args
 
 from annotated_types import MultipleOf
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from captionless.config.fields import field_choices, field_extra, field_range, field_text
 from captionless.errors import CaptionlessError
+from captionless.paths import user_path
 
 
 def setting(
@@ -51,6 +54,11 @@ class Config(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
     def __init__(self, **values: Any) -> None:
+        for name, field in type(self).model_fields.items():
+            value = values.get(name)
+            if Path in (field.annotation, *get_args(field.annotation)) and isinstance(value, str | Path):
+                user_path(value)
+                values[name] = type(value)(os.path.expanduser(value))  # not from `Path`, which would change a URL
         try:
             super().__init__(**values)
         except ValidationError as error:

@@ -34,7 +34,7 @@ _STARTED = time.time()
 
 def cache_folder() -> Path:
     """Return the cache folder: ``$CAPTIONLESS_CACHE`` if set, or the default cache folder of the user."""
-    return Path(os.environ.get("CAPTIONLESS_CACHE") or platformdirs.user_cache_path("captionless"))
+    return Path(os.path.expanduser(os.environ.get("CAPTIONLESS_CACHE") or platformdirs.user_cache_path("captionless")))
 
 
 def writable_cache(say: Callable[[str], None]) -> Path:

@@ -81,7 +81,7 @@ def _lines(file: TextIO) -> Iterator[str]:
 
 def write_rows(file: TextIO, rows: Iterable[Iterable[object]]) -> None:
     """Write rows of a CSV file; texts that a spreadsheet would take for formulas are preceded by an apostrophe."""
-    writer = csv.writer(file, lineterminator="\n")
+    writer = csv.writer(file)
     writer.writerows([guarded(cell) if isinstance(cell, str) else cell for cell in row] for row in rows)
 
 

@@ -13,7 +13,7 @@ from PIL import Image, ImageColor, ImageOps, UnidentifiedImageError
 from captionless.data.colour import to_rgb
 from captionless.data.decoder_output import captured
 from captionless.data.formats import HEAD, UnusableError, image_format
-from captionless.data.png import essential_png
+from captionless.data.metadata import essential_jpeg, essential_png
 from captionless.data.stored import File
 from captionless.data.tiff import BITS, PHOTOMETRIC, float_image, tiff_tags
 from captionless.errors import CaptionlessError
@@ -149,6 +149,8 @@ def _opened(data: bytes, kind: str, max_pixels: int) -> Image.Image:
         more = {"bits": tags.get(BITS, (16,))[0], "inverted": tags.get(PHOTOMETRIC) == 0}
     elif kind == "PNG":
         data, more = essential_png(data)
+    elif kind == "JPEG":
+        data = essential_jpeg(data)
     elif kind in ("AVIF", "HEIF") and (at := data.find(b"colrnclx", 0, 1 << 16)) > 0:  # ISO 14496-12, section 12.1.5
         more = {"cicp": data[at + 9 : at + 15 : 2]}
     if kind == "HEIF":

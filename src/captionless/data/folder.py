@@ -66,10 +66,10 @@ def list_folder(folder: str | Path) -> list[Path]:
     entered: set[str] = set()
     files: list[Path] = []
     # Real folders first, so that an image gets its own path and not the path of a link to it.
-    real, links = [root], list[Path]()
+    real, links = list[tuple[Path, str]](), [root]
     while real or links:
-        place = real.pop() if real else links.pop(0)
-        if (target := os.path.realpath(place)) in entered:
+        place, target = real.pop() if real else (links[0], os.path.realpath(links.pop(0)))
+        if target in entered:
             continue
         entered.add(target)
         try:
@@ -87,7 +87,10 @@ def list_folder(folder: str | Path) -> list[Path]:
             if stat.S_ISREG(mode) or (stat.S_ISDIR(mode) and entry.name.lower() in _SYSTEM):
                 files.append(path)
             elif stat.S_ISDIR(mode):
-                (links if entry.is_symlink() else real).append(path)
+                if entry.is_symlink() or os.name == "nt":  # where a junction is a link too
+                    links.append(path)
+                else:
+                    real.append((path, os.path.join(target, entry.name)))
     return sorted(files, key=lambda path: str(path).replace(os.sep, "\0"))  # folder by folder: no name contains \0
 
 

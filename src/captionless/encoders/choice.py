@@ -15,6 +15,7 @@ from captionless.encoders.hub import BUNDLED, BUNDLED_FOLDER, CLIP, cached_folde
 from captionless.encoders.image_texts import image_texts
 from captionless.encoders.learning import learn_encoder, missing_words
 from captionless.errors import CaptionlessError
+from captionless.paths import quoted
 from captionless.progress import Progress, Silent
 from captionless.tensor_files import read_about, read_tensors
 
@@ -84,7 +85,7 @@ def _no_encoder(folder: str | Path, names: Iterable[str], figures: str, missing:
     """Return an error that lists the ways to train without the bundled encoder, the easiest first."""
     ways = []
     if not missing:
-        command = f"`captionless encoder {folder} --out ENCODER`"
+        command = f"`captionless encoder {quoted(folder)} --out ENCODER`"
         ways.append(f"learn an encoder from the names: {command}, then `encoder=ENCODER`")
     if len({name.split("/")[0] for name in names if "/" in name}) > 1:
         ways.append("train on the sub-folders as classes, without words: `classes=True`")

@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from captionless.errors import CaptionlessError
+from captionless.paths import user_path
 from captionless.progress import Progress, Silent
 
 BUNDLED = "bundled"
@@ -80,8 +81,7 @@ def find_encoder_folder(
     Raises:
         CaptionlessError: the folder or model does not exist or is incomplete, or the hub cannot be reached.
     """
-    folder = BUNDLED_FOLDER if name == BUNDLED else Path(os.path.expanduser(name))
-    # os.path.exists returns False for invalid file names, for which pathlib raises.
+    folder = BUNDLED_FOLDER if name == BUNDLED else user_path(name)
     if name.strip() and os.path.exists(folder):
         if not folder.is_dir():
             raise CaptionlessError(f"the {kind.noun} {name} is a file, not a folder. {kind.advice}")

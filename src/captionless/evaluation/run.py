@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import platform
 from collections.abc import Sequence
 from dataclasses import replace
@@ -30,6 +31,7 @@ from captionless.evaluation.report.results import ModelEvaluation, Report
 from captionless.files import make_folder
 from captionless.generation.generator import Generator, load
 from captionless.generation.prompts import read_prompts
+from captionless.paths import user_path
 from captionless.progress import Progress, choose_progress
 
 
@@ -77,7 +79,7 @@ def evaluate(
         CaptionlessError: the input is invalid, or nothing could be measured.
     """
     names = [models] if isinstance(models, str | Path) else list(models)
-    if len({str(name) for name in names}) < max(1, len(names)):
+    if len({os.path.realpath(user_path(name)) for name in names}) < max(1, len(names)):
         raise CaptionlessError("`models` must name at least one model, and each only once.")
     for_sampling = {name: value for name, value in settings.items() if name in SamplingConfig.model_fields}
     sampling = (sampling or SamplingConfig()).replace(**for_sampling)
@@ -85,7 +87,8 @@ def evaluate(
     if config.quick:
         config = config.replace(**{**QUICK, **config.given()})
         sampling = sampling.replace(**{**QUICK_SAMPLING, **sampling.given()})
-    make_folder(Path(out))
+    out = user_path(out)
+    make_folder(out)
     texts = () if prompts is None else tuple(read_prompts(Path(prompts)))
     plan = EvaluationPlan(texts, str(prompts), features, sampling, config, choose_progress(progress))
     generators = [load(name, None if load_config(name).classes else encoder) for name in names]
@@ -95,7 +98,7 @@ def evaluate(
         plan.progress.say("Stopped. The same command continues with the images that were sampled so far.")
         raise
     report = Report(str(data), _settings(plan, generators[0]), evaluated)
-    write_report(Path(out), report)
+    write_report(out, report)
     for one in evaluated:
         _add_to_card(one, report, plan.progress)
     return report

@@ -14,6 +14,7 @@ from PIL.PngImagePlugin import PngInfo
 from captionless.config.sampling import SamplingConfig
 from captionless.errors import CaptionlessError
 from captionless.files import atomic_write
+from captionless.paths import user_path
 
 if TYPE_CHECKING:
     from captionless.conditioning.composition import Composition
@@ -82,7 +83,7 @@ class GeneratedImage:
                 f"{path} has no image extension. Save the image as .png, .jpg or .webp.", parameter="path"
             )
         data = self.encoded(kind)
-        with atomic_write(path) as temporary:
+        with atomic_write(user_path(path)) as temporary:
             temporary.write_bytes(data)
 
     def encoded(self, kind: str, **options: Any) -> bytes:

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import errno
 import json
+import os
 import re
 import sys
 from collections.abc import Sequence
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Annotated
 
@@ -17,6 +20,8 @@ from captionless.errors import CaptionlessError
 from captionless.generation.sample import MAX_SEED
 
 Text = Annotated[str, StringConstraints(min_length=1)]
+_MAX_BYTES = 100_000_000
+"""Longest prompt file; devices such as /dev/zero never end."""
 _EXAMPLE = 'Write {"prompt": "a red rose", "n": 4, "label": "rose"}, or plain text on all lines.'
 
 
@@ -70,10 +75,14 @@ def read_prompts(file: Path) -> list[Prompt]:
 
 def _read(file: Path) -> str:
     try:
-        data = sys.stdin.buffer.read() if str(file) == "-" else file.read_bytes()
+        with nullcontext(sys.stdin.buffer) if str(file) == "-" else open(os.path.expanduser(file), "rb") as source:
+            data = source.read(_MAX_BYTES + 1)
+        if len(data) > _MAX_BYTES:
+            raise OSError(errno.EFBIG, f"it has more than {_MAX_BYTES:,} bytes")
         return data.decode("utf-8-sig")
-    except (OSError, UnicodeDecodeError) as error:
-        reason = error.strerror if isinstance(error, OSError) else "the file is not UTF-8 text"
+    except (OSError, ValueError) as error:  # ValueError: a zero byte in the path
+        reason = "the file is not UTF-8 text" if isinstance(error, UnicodeDecodeError) else error
+        reason = getattr(error, "strerror", None) or reason
         message = f"cannot read the prompts in {file}: {reason}. Pass a UTF-8 text file with one prompt per line."
         raise CaptionlessError(message, parameter="prompts", value=file) from error
 
@@ -81,7 +90,7 @@ def _read(file: Path) -> str:
 def _parse(line: str, where: str) -> Prompt:
     try:
         entry = json.loads(line)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise CaptionlessError(f"{where}: invalid JSON ({error}). {_EXAMPLE}", parameter="prompts") from error
     text = entry.pop("prompt", None) if isinstance(entry, dict) else None
     if not isinstance(text, str) or not text.strip():

@@ -17,6 +17,7 @@ from PIL import Image
 from captionless.errors import CaptionlessError
 from captionless.files import atomic_write
 from captionless.generation.image import ENCODING_ERRORS, GeneratedImage, png_text
+from captionless.paths import user_path
 
 MANIFEST = "manifest.jsonl"
 _IMAGES = r"(\d+)(?:-trajectory)?\.(?:png|gif)"
@@ -37,7 +38,7 @@ class ImageWriter:
     """
 
     def __init__(self, folder: str | Path) -> None:
-        self.folder = Path(folder)
+        self.folder = user_path(folder)
         with self._reporting("read"):
             if self.folder.exists() and not self.folder.is_dir():
                 raise CaptionlessError(

@@ -12,6 +12,7 @@ from captionless.checkpoints.image_list import read_image_list
 from captionless.checkpoints.model import STATE
 from captionless.config.train_request import TrainRequest
 from captionless.errors import CaptionlessError
+from captionless.paths import same_path
 
 
 @dataclass(frozen=True)
@@ -64,7 +65,7 @@ def _resumed(request: TrainRequest, out: Path) -> Start:
     record = config.training
     for name, before in (("start_from", record.initialised_from), ("enlarge", record.base_model)):
         given = getattr(request, name)
-        if given is not None and str(given) != before:
+        if given is not None and not (before and same_path(given, before)):
             raise CaptionlessError(
                 f"the run in {out} was started {f'with `{name}={before}`' if before else f'without `{name}`'}, and "
                 f"cannot be resumed with {given}. Leave `{name}` out to resume it, or choose another `out`.",

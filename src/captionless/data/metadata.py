@@ -1,4 +1,4 @@
-"""Reduce a PNG to what its pixels depend on, so that damaged or very long metadata cannot cost the image."""
+"""Reduce an image file to what its pixels depend on, so that damaged or very long metadata cannot cost the image."""
 
 from __future__ import annotations
 
@@ -9,6 +9,9 @@ from typing import Any
 
 _MAX_PROFILE = 64_000_000
 _ANCILLARY = 32  # PNG specification, section 5.4: bit 5 of the first letter
+_NEEDED = frozenset([b"iCCP", b"gAMA", b"sRGB", b"cICP", b"eXIf"])
+_MARKED = {0xE0: (b"JFIF\0", 14), 0xE1: (b"Exif\0\0", 14), 0xE2: (b"ICC_PROFILE\0", 14), 0xEE: (b"Adobe", 12)}
+"""By marker of a JPEG, how a segment begins that decoding needs, and its shortest length in bytes."""
 
 
 def essential_png(data: bytes) -> tuple[bytes, dict[str, Any]]:
@@ -39,9 +42,6 @@ def essential_png(data: bytes) -> tuple[bytes, dict[str, Any]]:
     return (b"".join([*kept, data[start:]]) if kept else data), _colours(found)
 
 
-_NEEDED = frozenset([b"iCCP", b"gAMA", b"sRGB", b"cICP", b"eXIf"])
-
-
 def _colours(found: dict[bytes, bytes]) -> dict[str, Any]:
     """Return what the chunks say, by the precedence of the PNG specification (third edition, section 4.3)."""
     if len(found.get(b"cICP", b"")) == 4:
@@ -55,3 +55,23 @@ def _colours(found: dict[bytes, bytes]) -> dict[str, Any]:
     if b"sRGB" not in found and len(found.get(b"gAMA", b"")) == 4:
         return {"gamma": int.from_bytes(found[b"gAMA"], "big") / 100_000}
     return {}
+
+
+def essential_jpeg(data: bytes) -> bytes:
+    """Return a JPEG with those application segments and comments (ITU-T T.81, B.2.4) that decoding needs."""
+    kept, start, at = list[bytes](), 0, 2
+    while data[at : at + 1] == b"\xff" and at + 4 <= len(data):
+        marker, length = struct.unpack_from(">xBH", data, at)
+        if marker == 0xFF:  # fill byte
+            at += 1
+            continue
+        if marker == 0xDA:  # the pixels follow
+            break
+        begin, least = _MARKED.get(marker, (b"", 0))
+        end = at + 2 + length
+        needed = least and length - 2 >= least and data.startswith(begin, at + 4)
+        if not needed and (0xE0 <= marker <= 0xEF or marker == 0xFE):
+            kept.append(data[start:at])
+            start = end
+        at = end
+    return b"".join([*kept, data[start:]]) if kept else data
