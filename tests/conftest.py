@@ -50,6 +50,12 @@ def same_randomness() -> None:
     torch.manual_seed(0)
 
 
+@pytest.fixture(autouse=True)
+def all_remarks(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let each test hear the remarks that a process makes once."""
+    monkeypatch.setattr("captionless.files._REMARKED", set())
+
+
 @pytest.fixture(scope="module")
 def module_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     """Give the tests of a module a cache of their own, for models that they share."""

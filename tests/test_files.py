@@ -1,11 +1,16 @@
+import errno
 import os
 import shutil
 import stat
+import subprocess
+import sys
+from itertools import count
 
 import pytest
 
+from captionless import files
 from captionless.errors import CaptionlessError
-from captionless.files import atomic_folder, atomic_write
+from captionless.files import atomic_folder, atomic_write, sweep, write_new
 
 
 def test_writes_a_new_file_and_makes_its_folder(tmp_path):
@@ -95,3 +100,120 @@ def test_a_folder_with_content_is_never_replaced(tmp_path):
     with pytest.raises(CaptionlessError, match="cannot write"), atomic_folder(tmp_path):
         pass
     assert (tmp_path / "mine").read_text() == "kept"
+
+
+def test_what_a_link_leads_to_is_written_and_the_link_stays(tmp_path):
+    (tmp_path / "there").mkdir()
+    (tmp_path / "there" / "file").write_text("old")
+    (tmp_path / "to_file").symlink_to("there/file")
+    (tmp_path / "to_nothing_yet").symlink_to("there/new")
+    for name in ("to_file", "to_nothing_yet"):
+        with atomic_write(tmp_path / name) as temporary:
+            temporary.write_text(name)
+        assert (tmp_path / name).is_symlink()
+        assert (tmp_path / name).read_text() == name
+    assert sorted(os.listdir(tmp_path / "there")) == ["file", "new"]
+
+
+@pytest.mark.skipif(os.name != "posix", reason="FIFOs exist on POSIX only")
+@pytest.mark.parametrize("kind", ["fifo", "link to a fifo", "folder", "link to itself", "device"])
+def test_what_is_no_file_is_left_as_it_is(tmp_path, kind):
+    path = tmp_path / "it"
+    if "fifo" in kind:
+        os.mkfifo(tmp_path / ("it" if kind == "fifo" else "fifo"))
+    if "link" in kind:
+        path.symlink_to("fifo" if "fifo" in kind else "it")
+    if kind == "folder":
+        path.mkdir()
+    if kind == "device":
+        try:
+            os.mknod(path, stat.S_IFCHR | 0o666, os.makedev(1, 3))  # another /dev/null
+        except PermissionError:
+            pytest.skip("only the system's root makes devices")
+    before = sorted((one.name, one.lstat().st_mode) for one in tmp_path.iterdir())
+    with pytest.raises(CaptionlessError, match="not a file"), atomic_write(path) as temporary:
+        temporary.write_text("new")
+    assert sorted((one.name, one.lstat().st_mode) for one in tmp_path.iterdir()) == before
+
+
+def test_permissions_of_a_file_survive_its_replacement(tmp_path):
+    path = tmp_path / "private"
+    path.write_text("old")
+    path.chmod(0o600)
+    with atomic_write(path) as temporary:
+        temporary.write_text("new")
+    assert stat.S_IMODE(path.stat().st_mode) == 0o600
+
+
+def refuse(monkeypatch, owner, name, number=errno.EPERM):
+    def refused(*_, **__):
+        raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr(owner, name, refused)
+
+
+@pytest.mark.parametrize("number", [errno.EPERM, errno.ENOTSUP, errno.ENOSYS, errno.EINVAL])
+@pytest.mark.parametrize("name", ["chmod", "fsync", "replace", "link"])
+def test_what_a_file_system_lacks_is_one_remark(tmp_path, monkeypatch, name, number):
+    refuse(monkeypatch, os, name, number)
+    path = tmp_path / "a"
+    with pytest.warns(UserWarning, match="refuses") if name != "link" else monkeypatch.context():
+        for text in ("old", "new"):
+            with atomic_write(path) as temporary:
+                temporary.write_text(text)
+            write_new((tmp_path / f"{i}" for i in count(1)), lambda temporary: temporary.write_text("new"))
+    assert [path.read_text(), (tmp_path / "1").read_text(), (tmp_path / "2").read_text()] == ["new"] * 3
+    assert sorted(os.listdir(tmp_path)) == ["1", "2", "a"]
+    assert len(files._REMARKED) == (name != "link")
+
+
+@pytest.mark.parametrize("name", ["fsync", "replace"])
+@pytest.mark.parametrize("number", [errno.EIO, errno.ENOSPC, errno.EDQUOT])
+def test_a_disk_that_fails_is_no_remark_but_an_error(tmp_path, monkeypatch, name, number):
+    path = tmp_path / "a"
+    path.write_text("old")
+    refuse(monkeypatch, os, name, number)
+    with pytest.raises(CaptionlessError, match=os.strerror(number)), atomic_write(path) as temporary:
+        temporary.write_text("new")
+    assert path.read_text() == "old"
+    assert os.listdir(tmp_path) == ["a"]
+
+
+def test_a_failure_of_the_clearing_up_does_not_hide_the_first_one(tmp_path, monkeypatch):
+    refuse(monkeypatch, os, "unlink", errno.EROFS)
+    with pytest.raises(CaptionlessError, match="No space left"), atomic_write(tmp_path / "a"):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+
+def test_a_new_file_never_takes_a_name_that_is_in_use(tmp_path):
+    (tmp_path / "1").write_text("mine")
+    (tmp_path / "2").symlink_to("nowhere")
+    path = write_new((tmp_path / f"{i}" for i in count(1)), lambda temporary: temporary.write_text("new"))
+    assert path == tmp_path / "3"
+    assert ((tmp_path / "1").read_text(), path.read_text()) == ("mine", "new")
+    assert (tmp_path / "2").is_symlink()
+    assert len(os.listdir(tmp_path)) == 3
+
+
+def left_behind(folder):
+    """Let a process leave a temporary file and a temporary folder behind."""
+    code = (
+        "import os, sys\nfrom captionless.files import atomic_write, atomic_folder\n"
+        "with atomic_write(sys.argv[1] + '/file') as one, atomic_folder(sys.argv[1] + '/folder') as other:\n"
+        "    one.write_text('half'); (other / 'half').touch(); os._exit(9)"
+    )
+    assert subprocess.run([sys.executable, "-c", code, str(folder)]).returncode == 9
+
+
+def test_what_killed_processes_left_behind_is_swept_and_nothing_else(tmp_path):
+    left_behind(tmp_path)
+    foreign = [".mine.tmp", ".file.0123abcd-77-xyz.tmp", "notes.tmp"]
+    for name in foreign:
+        (tmp_path / name).touch()
+    with atomic_write(tmp_path / "mine") as temporary:
+        temporary.write_text("in progress")
+        assert len(os.listdir(tmp_path)) == 6
+        sweep(tmp_path.iterdir())
+        assert sorted(os.listdir(tmp_path)) == sorted([*foreign, temporary.name])
+    sweep(tmp_path.iterdir(), locked=True)  # nobody else writes there, so what another machine left goes too
+    assert sorted(os.listdir(tmp_path)) == [".mine.tmp", "mine", "notes.tmp"]

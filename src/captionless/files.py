@@ -1,12 +1,23 @@
-"""Write files atomically: after a crash, a file has either its old or its new content, never a part of it."""
+"""Write files atomically: after a crash, a file has either its old or its new content, never a part of it.
+
+What a path leads to is written, as every program does that opens it: a link stays a link. Anything but a file (a
+device, a FIFO, a folder) is left as it is. What a file system lacks (permissions, flushing, renaming) is a remark.
+"""
 
 from __future__ import annotations
 
+import errno
 import os
+import platform
+import re
 import shutil
+import stat
 import tempfile
-from collections.abc import Iterator
-from contextlib import contextmanager
+import warnings
+import zlib
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager, suppress
+from itertools import chain
 from pathlib import Path
 
 from captionless.errors import CaptionlessError
@@ -14,6 +25,21 @@ from captionless.errors import CaptionlessError
 # The umask can only be read by setting it; done once at import, before other threads could be affected.
 _UMASK = os.umask(0)
 os.umask(_UMASK)
+
+REFUSED = frozenset(
+    {errno.EPERM, errno.EACCES, errno.EINVAL, errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOLCK, errno.EXDEV}
+)
+"""Numbers of the errors by which a file system says that it lacks an operation."""
+_HOST = f"{zlib.crc32(platform.node().encode()):08x}"
+_TEMPORARY = re.compile(r"\..*\.([0-9a-f]{8})-(\d{1,9})-\w+\.tmp")
+_REMARKED: set[str] = set()
+
+
+def remark_once(about: str, message: str) -> None:
+    """Warn, once per process and subject."""
+    if about not in _REMARKED:
+        _REMARKED.add(about)
+        warnings.warn(message, stacklevel=2)
 
 
 @contextmanager
@@ -23,27 +49,38 @@ def atomic_write(path: str | Path) -> Iterator[Path]:
     On any error the temporary file is removed and ``path`` is left unchanged.
 
     Raises:
-        CaptionlessError: the folder cannot be written to, or the disk is full.
+        CaptionlessError: ``path`` is not a file, its folder cannot be written to, or the disk is full. The code is
+            ``cannot_write``.
     """
-    path = Path(path)
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".tmp")
-        os.close(handle)
-    except OSError as error:
-        raise _cannot_write(path, error) from error
-    temporary = Path(name)
-    try:
+    target = require_file(path)
+    with _temporary(target) as temporary:
         yield temporary
-        with temporary.open("rb+") as file:
-            os.fsync(file.fileno())
-        # mkstemp creates private files (mode 600); outputs get the usual permissions.
-        temporary.chmod(0o666 & ~_UMASK)
-        os.replace(temporary, path)
-    except OSError as error:
-        raise _cannot_write(path, error) from error
-    finally:
-        temporary.unlink(missing_ok=True)
+        _settle(temporary, target)
+        _replace(temporary, target)
+        flush(target.parent)
+
+
+def write_new(paths: Iterable[Path], write: Callable[[Path], object]) -> Path:
+    """Write a file atomically under the first of ``paths`` that is free, and return that path.
+
+    Args:
+        paths: paths in one folder, in the order in which to try them.
+        write: writes the file to the path that it is given.
+
+    Raises:
+        CaptionlessError: as in `atomic_write`.
+    """
+    rest = iter(paths)
+    first = next(rest)
+    with _temporary(first) as temporary:
+        write(temporary)
+        _settle(temporary, first)
+        for path in chain([first], rest):
+            with suppress(FileExistsError):
+                _link(temporary, path)
+                break
+        flush(path.parent)
+    return path
 
 
 @contextmanager
@@ -55,26 +92,169 @@ def atomic_folder(path: str | Path) -> Iterator[Path]:
     Raises:
         CaptionlessError: the folder cannot be written, or the disk is full.
     """
-    path = Path(path)
+    target = Path(os.path.realpath(path))
+    with _temporary(target, folder=True) as temporary:
+        yield temporary
+        for file in temporary.iterdir():
+            flush(file)
+        _settle(temporary, target, 0o777)
+        os.replace(temporary, target)
+        flush(target.parent)
+
+
+def create_folder(folder: Path) -> None:
+    """Create a folder unless it exists, and have the disk keep it."""
+    missing = [one for one in (folder, *folder.parents) if not one.exists()]
+    folder.mkdir(parents=True, exist_ok=True)
+    for one in missing:
+        flush(one.parent)
+
+
+def require_file(path: str | Path) -> Path:
+    """Return the path that may be written: that of the file that ``path`` leads to, or is to become.
+
+    Raises:
+        CaptionlessError: it leads to something else, which a file would replace.
+    """
+    target = Path(os.path.realpath(path))
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        temporary = Path(tempfile.mkdtemp(dir=path.parent, prefix=f".{path.name}."))
+        if not stat.S_ISREG(target.lstat().st_mode):
+            raise CaptionlessError(
+                f"cannot write {path}: it is not a file but something else, which is left as it is. Choose another "
+                "path.",
+                code="cannot_write",
+            )
+    except FileNotFoundError:
+        pass
     except OSError as error:
         raise _cannot_write(path, error) from error
+    return target
+
+
+def sweep(temporaries: Iterable[Path], *, locked: bool = False) -> None:
+    """Remove temporary files and folders that were left behind by processes that were killed.
+
+    Those of a process that runs on this machine stay.
+
+    Args:
+        temporaries: paths; those that this module did not name are left alone.
+        locked: whether a lock keeps others from writing there, so that those of other machines go too.
+    """
+    with suppress(OSError):
+        for path in temporaries:
+            if not (found := _TEMPORARY.fullmatch(path.name)):
+                continue
+            here, process = found[1] == _HOST, int(found[2])
+            # Containers give the same number again: a file of this process is that of another before it.
+            if (here and not _is_running(process)) or (locked and (not here or process == os.getpid())):
+                _remove(path)
+
+
+def _remove(path: Path) -> None:
+    """Remove a temporary file or folder; an error would hide the first one."""
+    with suppress(OSError):
+        if path.is_dir():
+            shutil.rmtree(path)
+        else:
+            path.unlink(missing_ok=True)
+
+
+def _is_running(process: int) -> bool:
+    if os.name == "nt":  # where os.kill ends the process
+        return True
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return False
+    except OSError:  # it belongs to another user
+        pass
+    return True
+
+
+@contextmanager
+def _temporary(target: Path, folder: bool = False) -> Iterator[Path]:
+    """Yield a temporary path beside ``target``, which is removed at the end if it is still there."""
+    try:
+        create_folder(target.parent)
+        about = ".tmp", f".{target.name[:40]}.{_HOST}-{os.getpid()}-", target.parent
+        if folder:
+            name = tempfile.mkdtemp(*about)
+        else:
+            handle, name = tempfile.mkstemp(*about)
+            os.close(handle)
+    except OSError as error:
+        raise _cannot_write(target, error) from error
+    temporary = Path(name)
     try:
         yield temporary
-        temporary.chmod(0o777 & ~_UMASK)  # mkdtemp creates private folders
-        os.replace(temporary, path)
     except OSError as error:
-        raise _cannot_write(path, error) from error
+        raise _cannot_write(target, error) from error
     finally:
-        shutil.rmtree(temporary, ignore_errors=True)
+        _remove(temporary)
 
 
-def _cannot_write(path: Path, error: OSError) -> CaptionlessError:
+def _settle(temporary: Path, target: Path, mode: int = 0o666) -> None:
+    """Have the disk write a file or folder that is complete, and give it its permissions."""
+    flush(temporary)
+    with _remarking(target.parent, "permissions", "They are those of the file system."):
+        # mkstemp makes private files (mode 600); outputs get those of what they replace, or the usual ones.
+        temporary.chmod(stat.S_IMODE(target.stat().st_mode) if target.is_file() else mode & ~_UMASK)
+
+
+def flush(path: Path) -> None:
+    """Have the disk write what was written to a file, or which files are in a folder."""
+    folder = path.is_dir()
+    if folder and os.name == "nt":  # which has no such operation
+        return
+    with _remarking(path.parent, "flushing", "After a power failure, files may be incomplete."):
+        handle = os.open(path, os.O_RDONLY if folder else os.O_RDWR)
+        try:
+            os.fsync(handle)
+        finally:
+            os.close(handle)
+
+
+def _replace(temporary: Path, target: Path) -> None:
+    try:
+        os.replace(temporary, target)
+    except OSError as error:
+        if error.errno not in REFUSED:
+            raise
+        shutil.copyfile(temporary, target)
+        _remark(target.parent, "renaming", "A crash during a write may leave an incomplete file.", error)
+
+
+def _link(temporary: Path, path: Path) -> None:
+    """Give a file a name unless the name is taken; raise ``FileExistsError`` if it is."""
+    try:
+        os.link(temporary, path)
+    except OSError as error:  # FAT has no links
+        if error.errno not in REFUSED | {errno.EMLINK}:
+            raise
+        path.open("xb").close()
+        _replace(temporary, path)
+
+
+@contextmanager
+def _remarking(folder: Path, what: str, so: str) -> Iterator[None]:
+    """Turn the refusal of an operation that files can do without into a remark."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno not in REFUSED:
+            raise
+        _remark(folder, what, so, error)
+
+
+def _remark(folder: Path, what: str, so: str, error: OSError) -> None:
+    remark_once(what, f"the file system of {folder} refuses {what} ({error.strerror}). {so}")
+
+
+def _cannot_write(path: str | Path, error: OSError) -> CaptionlessError:
     return CaptionlessError(
         f"cannot write {path}: {error.strerror or error}. Free some disk space or choose another folder. No "
-        "partial file was left behind."
+        "partial file was left behind.",
+        code="cannot_write",
     )
 
 

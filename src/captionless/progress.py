@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 import time
+from contextlib import suppress
 from typing import Any, Protocol
 
 from tqdm import tqdm
@@ -47,7 +48,8 @@ class ProgressBar:
 
     def say(self, message: str) -> None:
         """Print the remark above the bars."""
-        tqdm.write(harmless(message), file=sys.stderr)
+        with suppress(OSError, ValueError):  # a full disk, or a terminal that was closed, does not end the work
+            tqdm.write(harmless(message), file=sys.stderr)
 
     def advance(self, task: str, done: int, total: int, detail: str = "") -> None:
         """Update the bar of a task or, in a log file, print its progress once per minute."""
@@ -56,6 +58,10 @@ class ProgressBar:
                 self._logged = time.monotonic()
                 self.say(f"{task}: {done / max(1, total):.0%}" + (f", {detail}" if detail else ""))
             return
+        with suppress(OSError, ValueError):
+            self._draw(task, done, total, detail)
+
+    def _draw(self, task: str, done: int, total: int, detail: str) -> None:
         if task not in self._bars:
             self._bars[task] = tqdm(
                 initial=done,  # of a resumed task, or the second part of one: it tells nothing about the speed

@@ -209,7 +209,8 @@ def test_results_go_to_their_pipe_though_a_bar_is_on_the_screen() -> None:
 
 
 def test_a_listener_to_remarks_who_goes_away_does_not_end_the_work() -> None:
-    code = "from captionless.cli.console import print_remark, print_result\nimport sys\nsys.stdin.read()\n"
+    code = "from captionless.cli.console import open_streams, print_remark, print_result\nimport sys\n"
+    code += "open_streams()\nsys.stdin.read()\n"
     code += "for i in range(3):\n    print_remark('busy')\nprint_result('done')"
     pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
     with subprocess.Popen([sys.executable, "-c", code], text=True, **pipes) as process:

@@ -52,3 +52,12 @@ def test_warning_filters_that_make_errors_do_not_reach_inside():
         with captured() as notes:
             warnings.warn("only a note", stacklevel=1)
     assert notes == ["only a note"]
+
+
+def test_without_a_temporary_folder_images_are_read_all_the_same(tmp_path, monkeypatch, capfd):
+    monkeypatch.setattr("tempfile.TemporaryFile", lambda: (tmp_path / "missing" / "file").open("wb"))
+    with captured() as notes:
+        warnings.warn("a warning", stacklevel=1)
+        os.write(2, b"printed\n")
+    assert notes == ["a warning"]
+    assert capfd.readouterr().err == "printed\n"

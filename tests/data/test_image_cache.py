@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 from pathlib import Path
 
@@ -15,7 +16,6 @@ from captionless.data import images as reading
 from captionless.data.arrays import ImageArrays, read_arrays
 from captionless.data.cache import mapped_array
 from captionless.errors import CaptionlessError
-from progress_cases import Recorded
 
 
 @pytest.fixture(autouse=True)
@@ -123,18 +123,33 @@ def test_an_image_that_changes_while_the_folder_is_read_is_an_error(folder: Path
         read_arrays(folder, (8,)).cache.array(found.images, 8, grey=False, advance=lambda *_: None)
 
 
-def test_a_cache_that_cannot_be_written_is_replaced_for_the_run(
+def test_where_the_cache_cannot_be_written_everything_is_kept_in_memory_with_one_remark(
     folder: Path, cache: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     expected = read(folder)
     (cache / "file").touch()
     monkeypatch.setenv("CAPTIONLESS_CACHE", str(cache / "file"))
-    caches._temporary.cache_clear()
-    progress = Recorded()
-    found = read_arrays(folder, (8,), progress=progress)
-    same(found, expected)
-    assert "cannot be written to" in progress.said[0]
-    caches._temporary.cache_clear()
+    with pytest.warns(UserWarning, match="cannot be written to") as said:
+        same(read_arrays(folder, (8,)), expected)
+    assert len(said) == 1
+    assert (cache / "file").read_bytes() == b""
+
+
+def test_a_cache_of_another_user_is_read_though_it_cannot_be_written(
+    folder: Path, opened: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    expected = read(folder)
+    opened.clear()
+    (folder / "new.png").write_bytes(zoo.encoded(zoo.noise(22), "PNG"))
+
+    def refused(*_: object, **__: object) -> None:
+        raise OSError(errno.EROFS, "Read-only file system")
+
+    monkeypatch.setattr("tempfile.mkstemp", refused)
+    with pytest.warns(UserWarning, match="Read-only file system"):
+        found = len(read_arrays(folder, (8,)).pixels[8])
+    assert found == len(expected.pixels[8]) + 1
+    assert opened == ["new.png"]
 
 
 def test_the_cache_removes_what_was_not_used_for_longest_and_nothing_else(

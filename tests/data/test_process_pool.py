@@ -99,3 +99,53 @@ def test_an_interruption_ends_everything_at_once_and_in_silence(tmp_path):
     for pid in pids.iterdir():
         with pytest.raises(ProcessLookupError):
             os.kill(int(pid.name), 0)
+
+
+def in_session(stat, session):
+    """Whether a process belongs to a session, by its file in /proc."""
+    try:
+        return stat.read_text().rpartition(")")[2].split()[3] == str(session)
+    except (FileNotFoundError, ProcessLookupError):
+        return False
+
+
+def running(pid):
+    """Whether a process runs; one that has ended but whose parent has not asked for it does not."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except FileNotFoundError:
+        return False
+
+
+@pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="lists processes as Linux does")
+@pytest.mark.parametrize("number", [signal.SIGKILL, pytest.param(signal.SIGTERM, marks=pytest.mark.slow)])
+def test_workers_end_with_their_parent_however_it_ended(tmp_path, number):
+    code = textwrap.dedent("""
+        import sys, time
+        from pathlib import Path
+        from captionless.data.process_pool import map_in_processes
+
+        def work(path):
+            time.sleep(0.1)
+            return 0
+
+        for _ in map_in_processes(work, [Path(str(i)) for i in range(4000)], workers=2, lost=str):
+            print("working", flush=True)
+    """)
+    process = subprocess.Popen(
+        [sys.executable, "-c", code],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        text=True,
+        start_new_session=True,
+    )
+    assert process.stdout is not None
+    assert process.stdout.readline() == "working\n"
+    group = [path.parent.name for path in Path("/proc").glob("[0-9]*/stat") if in_session(path, process.pid)]
+    assert len(group) >= 3
+    process.send_signal(number)
+    process.wait()
+    deadline = time.monotonic() + 20
+    while any(running(pid) for pid in group) and time.monotonic() < deadline:
+        time.sleep(0.1)
+    assert not any(running(pid) for pid in group)

@@ -1,4 +1,5 @@
 import multiprocessing
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -7,7 +8,6 @@ from hypothesis import strategies as st
 
 from captionless.data import parts as parts_module
 from captionless.encoders.cache import VectorCache, cache_folder
-from captionless.errors import CaptionlessError
 
 
 def vectors(count, width=4, seed=0):
@@ -123,17 +123,23 @@ def test_a_failed_flush_forgets_nothing(tmp_path, monkeypatch):
 
     with monkeypatch.context() as patched:
         patched.setattr(parts_module, "save_file", full)
-        with pytest.raises(CaptionlessError, match="No space left"):
+        with pytest.warns(UserWarning, match=r"No space left.*CAPTIONLESS_CACHE"):
             cache.flush()
     assert parts(tmp_path) == []
     cache.flush()
     assert len(VectorCache(tmp_path, "abc123")) == 5
 
 
-def test_a_cache_folder_that_cannot_be_made_is_a_clear_error(tmp_path):
+def test_where_no_cache_folder_can_be_made_vectors_stay_in_memory_with_one_remark(tmp_path):
     (tmp_path / "file").touch()
-    with pytest.raises(CaptionlessError, match="CAPTIONLESS_CACHE"):
-        VectorCache(tmp_path / "file", "abc")
+    cache = filled(tmp_path / "file")
+    with pytest.warns(UserWarning, match=r"Not a directory.*in memory.*CAPTIONLESS_CACHE") as said:
+        cache.flush()
+    cache.add("another", vectors(1)[0])
+    cache.flush()
+    assert len(said) == 1
+    assert len(cache) == 6
+    assert np.array_equal(cache.get("digest4"), vectors(5)[4])
 
 
 def test_the_cache_is_where_the_environment_says_else_with_the_users_caches(tmp_path, monkeypatch):
@@ -141,3 +147,16 @@ def test_the_cache_is_where_the_environment_says_else_with_the_users_caches(tmp_
     assert cache_folder() == tmp_path
     monkeypatch.delenv("CAPTIONLESS_CACHE")
     assert cache_folder().name == "captionless"
+
+
+def test_without_a_home_no_folder_is_made_in_the_current_one(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("CAPTIONLESS_CACHE", raising=False)
+    monkeypatch.setattr("os.path.expanduser", str)
+    monkeypatch.setattr("platformdirs.user_cache_path", lambda name: Path("~/.cache", name))
+    cache = VectorCache(cache_folder(), "abc123")
+    cache.add("one", vectors(1)[0])
+    with pytest.warns(UserWarning, match="CAPTIONLESS_CACHE"):
+        cache.flush()
+    assert len(cache) == 1
+    assert list(tmp_path.iterdir()) == []

@@ -104,3 +104,18 @@ def test_vectors_without_an_image_are_passed_over_with_a_warning():
     table = dict.fromkeys([*FITTING, "gone.png"], np.ones(2, np.float32))
     with pytest.warns(UserWarning, match=r"1 vectors in the table match no image .* for example gone\.png"):
         match_vectors(table, IMAGES, "/photos")
+
+
+@pytest.mark.parametrize("content", [b"\x89PNG\r\n\x1a\n\0\0", b"file,label\na.jpg,rose\n", b"some notes", b"\n"])
+def test_what_is_no_table_of_vectors_is_not_replaced(tmp_path, content):
+    path = write(tmp_path, content)
+    with pytest.raises(CaptionlessError, match="no table of vectors"):
+        write_vectors(path, ["a.jpg"], np.ones((1, 2), np.float32))
+    assert path.read_bytes() == content
+
+
+@pytest.mark.parametrize("before", ["", '"a\nb.jpg",1,2\n'])
+def test_a_table_of_vectors_is_replaced(tmp_path, before):
+    path = write(tmp_path, before)
+    write_vectors(path, ["a.jpg"], np.ones((1, 2), np.float32))
+    assert path.read_text() == "a.jpg,1,1\n"

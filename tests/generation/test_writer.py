@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
@@ -137,3 +139,37 @@ def test_a_file_is_no_folder(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     with pytest.raises(CaptionlessError, match="is a file"):
         ImageWriter(tmp_path / "file")
+
+
+@pytest.mark.parametrize("error", [OSError(28, "No space left on device"), KeyboardInterrupt()])
+def test_no_image_is_left_without_its_line_of_the_manifest(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: BaseException
+) -> None:
+    writer = ImageWriter(tmp_path)
+    writer.add(sampled("a"))
+    before = (tmp_path / "manifest.jsonl").read_bytes()
+    real = Path.open
+
+    def failing(path: Path, *args: Any, **kwargs: Any) -> Any:
+        if path.name == "manifest.jsonl":
+            raise error
+        return real(path, *args, **kwargs)
+
+    monkeypatch.setattr(Path, "open", failing)
+    with pytest.raises((CaptionlessError, KeyboardInterrupt)):
+        writer.add(sampled("b"))
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["0001.png", "manifest.jsonl"]
+    monkeypatch.undo()
+    assert (tmp_path / "manifest.jsonl").read_bytes() == before
+
+
+def test_an_image_appears_whole_and_a_killed_writer_leaves_nothing_that_the_next_does_not_sweep(tmp_path: Path) -> None:
+    code = (
+        "import os, sys\nfrom PIL import Image\nfrom captionless.files import write_new\nfrom pathlib import Path\n"
+        "def half(path):\n    path.write_bytes(b'half'); os._exit(9)\n"
+        "write_new([Path(sys.argv[1], '0001.png')], half)"
+    )
+    subprocess.run([sys.executable, "-c", code, str(tmp_path)])
+    assert len(list(tmp_path.iterdir())) == 1
+    assert ImageWriter(tmp_path).add(sampled("a")).name == "0001.png"
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["0001.png", "manifest.jsonl"]

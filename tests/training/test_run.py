@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import csv
+import errno
 import shutil
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +31,7 @@ from captionless.training.checkpointer import lock_checkpoints
 from captionless.training.dataset import load_dataset
 from captionless.training.resolve import resolve
 from captionless.training.run import train
+from captionless.training.state import TrainState, save_state
 from training_cases import Remembers, StopsAt, same_state, save_photos, state_tensors
 
 TINY: dict[str, Any] = {"size": 8, "width": 16, "batch": 4, "images": 24, "precision": "float32", "sample_grids": 0}
@@ -135,6 +139,138 @@ def test_a_model_is_not_overwritten_or_resumed_as_another(
     with pytest.raises(CaptionlessError, match=complaint):
         train(photos, out, **changes)
     assert all(torch.equal(before[name], tensor) for name, tensor in state_tensors(out).items())
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    return {path.relative_to(folder).as_posix(): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+@pytest.mark.parametrize("name", ["README.md", "CREDITS.csv", "model.safetensors", "images-report.csv"])
+@pytest.mark.parametrize("kind", ["file", "dangling link"])
+@pytest.mark.parametrize("more", [{}, {"resume": True}, {"base_size": 4}], ids=["new", "resumed", "cascade"])
+def test_files_of_others_are_not_replaced(
+    photos: Path, encoder: Path, tmp_path: Path, name: str, kind: str, more: dict[str, Any]
+) -> None:
+    out = tmp_path / "mine"
+    out.mkdir()
+    if kind == "file":
+        (out / name).write_text("mine")
+    else:
+        (out / name).symlink_to("elsewhere")
+    with pytest.raises(CaptionlessError, match=rf"would replace: {name}"):
+        train(photos, out, encoder=str(encoder), **(TINY | more))
+    assert [path.name for path in out.iterdir()] == [name]
+    assert (out / name).is_symlink() or (out / name).read_text() == "mine"
+
+
+def test_a_run_that_was_killed_before_its_first_checkpoint_is_begun_again(
+    photos: Path, encoder: Path, tmp_path: Path
+) -> None:
+    out = tmp_path / "model"
+    with lock_checkpoints(out):  # what it wrote is its own
+        (out / "README.md").write_text("half a model")
+    train(photos, out, encoder=str(encoder), **TINY)
+    assert load_model(out).config.training.images_seen == 24
+
+
+def test_a_training_that_was_begun_before_another_had_written_does_not_train_over_it(
+    photos: Path, encoder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    out = tmp_path / "model"
+    written: dict[str, bytes] = {}
+
+    def another_is_faster(folder: Path) -> AbstractContextManager[None]:
+        monkeypatch.undo()
+        monkeypatch.setenv("CAPTIONLESS_CACHE", str(tmp_path / "cache"))
+        train(photos, folder, encoder=str(encoder), **TINY)
+        written.update(contents(folder))
+        return lock_checkpoints(folder)
+
+    monkeypatch.setattr("captionless.training.run.lock_checkpoints", another_is_faster)
+    with pytest.raises(CaptionlessError, match="already contains a model"):
+        train(photos, out, encoder=str(encoder), **(TINY | {"seed": 7}))
+    assert contents(out) == written
+
+
+def test_a_refused_resume_leaves_every_file_as_it_was(photos: Path, encoder: Path, tmp_path: Path) -> None:
+    out = train(photos, tmp_path / "model", encoder=str(encoder), **TINY)
+    before = contents(out)
+    other = save_photos(tmp_path / "other")
+    (other / "rose" / "1.png").unlink()
+    with pytest.raises(CaptionlessError, match="have changed"):
+        train(other, out, encoder=str(encoder), resume=True, images=40)
+    assert contents(out) == before
+
+
+def test_where_no_lock_is_to_be_had_training_goes_on_with_a_remark(
+    photos: Path, encoder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refused(*_: object) -> None:
+        raise OSError(errno.ENOLCK, "No locks available")
+
+    monkeypatch.setattr("fcntl.flock", refused)
+    with pytest.warns(UserWarning, match="cannot be locked"):
+        out = train(photos, tmp_path / "model", encoder=str(encoder), **TINY)
+    assert load_model(out).config.training.images_seen == 24
+
+
+def test_a_disk_that_is_full_for_a_while_ends_no_training(
+    photos: Path, encoder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tries = []
+
+    def full(folder: Path, state: TrainState, *_: object) -> None:
+        tries.append(state.images_seen)
+        if state.images_seen < 20:
+            raise CaptionlessError("No space left on device.", code="cannot_write")
+        save_state(folder, state, *_)
+
+    monkeypatch.setattr("captionless.training.checkpointer.save_state", full)
+    with pytest.warns(UserWarning, match="No space left on device. Training goes on"):
+        out = train(photos, tmp_path / "model", encoder=str(encoder), checkpoint_minutes=1e-9, **TINY)
+    assert tries == [4, 8, 12, 16, 20, 24, 24]
+    assert load_model(out).config.training.images_seen == 24
+
+
+def test_credits_are_not_followed_through_a_link(photos: Path, encoder: Path, tmp_path: Path) -> None:
+    (tmp_path / "private.csv").write_text("file,password\ndaisy/0.png,secret\n")
+    (photos / "CREDITS.csv").unlink()
+    (photos / "CREDITS.csv").symlink_to(tmp_path / "private.csv")
+    with pytest.warns(UserWarning, match="is a link"):
+        out = train(photos, tmp_path / "model", encoder=str(encoder), **TINY)
+    assert not any(b"secret" in data for data in contents(out).values())
+
+
+def test_credits_of_any_length_are_kept_whole(photos: Path, encoder: Path, tmp_path: Path) -> None:
+    long = "Ada, " * 200_000 + '"the\nfirst"'
+    rows = [["file", "photographer"], ["daisy/0.png", long], ["elsewhere/9.png", "Bob"]]
+    with (photos / "CREDITS.csv").open("w", newline="") as file:
+        csv.writer(file).writerows(rows)
+    usual = csv.field_size_limit()
+    out = train(photos, tmp_path / "model", encoder=str(encoder), **TINY)
+    assert csv.field_size_limit() == usual
+    csv.field_size_limit(2_000_000)
+    try:
+        with (out / "CREDITS.csv").open(newline="") as file:
+            assert list(csv.reader(file)) == rows[:2]
+    finally:
+        csv.field_size_limit(usual)
+
+
+def test_credits_that_cannot_be_read_are_a_remark(
+    photos: Path, encoder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    read = Path.read_text
+
+    def refused(path: Path, *args: Any, **kwargs: Any) -> str:
+        if path.name == "CREDITS.csv":
+            raise PermissionError(errno.EACCES, "Permission denied")
+        return read(path, *args, **kwargs)
+
+    monkeypatch.setattr(Path, "read_text", refused)
+    with pytest.warns(UserWarning, match=r"CREDITS\.csv cannot be read .*Permission denied"):
+        out = train(photos, tmp_path / "model", encoder=str(encoder), **TINY)
+    assert not (out / "CREDITS.csv").exists()
 
 
 def test_a_changed_folder_is_not_resumed(photos: Path, encoder: Path, tmp_path: Path) -> None:

@@ -17,7 +17,7 @@ def stopper(said: list[str] | None = None) -> StopOnSignal:
     return StopOnSignal(Processes(), (said if said is not None else []).append)
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 def test_the_training_is_stopped_after_the_step_in_which_a_signal_came(number: signal.Signals) -> None:
     state: Any = None
     said: list[str] = []
@@ -34,6 +34,39 @@ def test_a_second_one_does_stop_at_once() -> None:
         signal.raise_signal(signal.SIGINT)
         with pytest.raises(KeyboardInterrupt):
             signal.raise_signal(signal.SIGINT)
+
+
+def test_signals_that_come_in_pairs_stop_it_once() -> None:
+    state: Any = None
+    with stopper() as stop:
+        for number in (signal.SIGHUP, signal.SIGHUP, signal.SIGTERM):
+            signal.raise_signal(number)
+        with pytest.raises(StopTraining):
+            stop.on_step(state)
+
+
+def test_an_ignored_hangup_stays_ignored() -> None:
+    state: Any = None
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    try:
+        with stopper() as stop:
+            signal.raise_signal(signal.SIGHUP)
+            stop.on_step(state)
+        assert signal.getsignal(signal.SIGHUP) == signal.SIG_IGN
+    finally:
+        signal.signal(signal.SIGHUP, before)
+
+
+def test_a_signal_during_a_print_only_costs_the_remark() -> None:
+    state: Any = None
+
+    def busy(_: str) -> None:
+        raise RuntimeError("reentrant call inside <_io.BufferedWriter name='<stderr>'>")
+
+    with StopOnSignal(Processes(), busy) as stop:
+        signal.raise_signal(signal.SIGTERM)
+        with pytest.raises(StopTraining):
+            stop.on_step(state)
 
 
 def test_afterwards_signals_do_what_they_did_before() -> None:

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import csv
+import io
 import json
 import re
+import unicodedata
 from pathlib import Path
 
 from captionless.checkpoints.config import BASE, BUNDLED, ModelConfig, base_folder, model_folder
 from captionless.checkpoints.image_list import TRAIN, read_image_list
 from captionless.checkpoints.summary import model_facts
 from captionless.errors import CaptionlessError
-from captionless.files import atomic_write
+from captionless.files import atomic_write, remark_once
 from captionless.models.unet import Denoiser
 from captionless.paths import quoted
 
@@ -27,8 +29,13 @@ def write_model_card(folder: Path, config: ModelConfig, denoiser: Denoiser, imag
     credits = _find_credits(Path(images_folder))
     if credits:
         names = {name for name, _, role in read_image_list(folder) if role == TRAIN}
-        with atomic_write(folder / CREDITS) as path:
-            path.write_text(_own_credits(credits, names), encoding="utf-8")
+        try:
+            own = _own_credits(credits, names)
+        except (OSError, csv.Error) as error:
+            remark_once("credits", f"{credits} cannot be read ({error}), so the model folder has no {CREDITS}.")
+        else:
+            with atomic_write(folder / CREDITS) as path:
+                path.write_text(own, encoding="utf-8")
     _inherit_credits(folder, config)
     # This also removes an earlier evaluation from the card, because it applied to the previous weights.
     with atomic_write(folder / CARD) as path:
@@ -143,14 +150,28 @@ def _inherit_credits(folder: Path, config: ModelConfig) -> None:
 
 
 def _find_credits(images: Path) -> Path | None:
-    """Return the credits file in the image folder or its parent (where a data set keeps it next to the splits)."""
-    return next((path for path in (images / CREDITS, images.parent / CREDITS) if path.is_file()), None)
+    """Return the credits file in the image folder or its parent (where a data set keeps it next to the splits).
+
+    A link is not followed, because a model folder gets published, and the link may lead to anything.
+    """
+    found = [path for path in (images / CREDITS, images.parent / CREDITS) if path.is_file()]
+    for path in found:
+        if path.is_symlink():
+            remark_once("credits", f"{path} is a link, and not copied into the model folder. Replace it by the file.")
+    return next((path for path in found if not path.is_symlink()), None)
 
 
 def _own_credits(path: Path, names: set[str]) -> str:
     """Return the rows of a credits table for the training images, or the whole table if no row matches."""
-    header, *lines = path.read_text(encoding="utf-8", errors="replace").splitlines() or [""]
-    files = [next(csv.reader([line]), [""])[0] for line in lines]
-    # A table in the parent folder lists the image "daisy/1.jpg" as "train/daisy/1.jpg".
-    own = [line for line, file in zip(lines, files, strict=True) if {file, file.partition("/")[2]} & names]
-    return "\n".join([header, *(own or lines)]) + "\n"
+    usual = csv.field_size_limit(2**31 - 1)  # a field may be of any length, as it is only copied
+    try:
+        header, *rows = list(csv.reader(io.StringIO(path.read_text("utf-8-sig", "replace"), newline=""))) or [[""]]
+    finally:
+        csv.field_size_limit(usual)
+    # A table in the parent folder lists the image "daisy/1.jpg" as "train/daisy/1.jpg"; a Mac decomposes accents.
+    composed = {unicodedata.normalize("NFC", name) for name in names}
+    files = [unicodedata.normalize("NFC", row[0]) if row else "" for row in rows]
+    own = [row for row, file in zip(rows, files, strict=True) if {file, file.partition("/")[2]} & composed]
+    text = io.StringIO(newline="")
+    csv.writer(text, lineterminator="\n").writerows([header, *(own or rows)])
+    return text.getvalue()

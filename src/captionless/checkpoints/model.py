@@ -37,7 +37,8 @@ from captionless.tensor_files import read_tensors
 
 WEIGHTS, STATE = "model.safetensors", "training/state.safetensors"
 BANK = "bank.safetensors"
-_ABOUT = (IMAGE_LIST, "README.md", "CREDITS.csv", "CREDITS-begun-from.csv")
+MODEL_FILES = (WEIGHTS, BANK, IMAGE_LIST, "README.md", "CREDITS.csv", "CREDITS-begun-from.csv", CONFIG)
+"""What sampling needs, and its documentation; the config is last, because it makes a folder a model."""
 
 
 @dataclass(frozen=True)
@@ -100,11 +101,8 @@ def read_bank(folder: Path, config: ModelConfig) -> tuple[Tensor, Tensor]:
 
 
 def copy_model(source: Path, target: Path) -> None:
-    """Copy the files of a model that are needed for sampling, and its documentation.
-
-    The config is copied last, because a folder counts as a model only once it has one.
-    """
-    for name in (WEIGHTS, BANK, *_ABOUT, CONFIG):
+    """Copy the files of a model that are needed for sampling, and its documentation."""
+    for name in MODEL_FILES:
         if (source / name).is_file():
             with atomic_write(target / name) as path:
                 shutil.copyfile(source / name, path)

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import io
 import sys
 
 import typer
 from typer.exceptions import TyperException
 
-from captionless.cli.console import print_remark, print_result
+from captionless.cli.console import lost_results, open_streams, print_remark, print_result
+from captionless.cli.crash import explain
 from captionless.cli.embed import embed
 from captionless.cli.encoder import encoder
 from captionless.cli.evaluate import evaluate
@@ -18,6 +18,7 @@ from captionless.cli.options import add_command
 from captionless.cli.serve import serve
 from captionless.cli.train import train
 from captionless.errors import CaptionlessError
+from captionless.signals import interrupt_on_termination
 
 app = typer.Typer(
     name="captionless",
@@ -43,14 +44,14 @@ def _version(version: bool = typer.Option(False, "--version", help="Print the ve
 def main() -> None:
     """Run the command line.
 
-    The exit code is 0 on success, 1 if a model fails ``evaluate --pass``, 2 for invalid input (with a one-line message)
-    and 130 after an interrupt.
+    The exit code is 0 on success, 1 if a model fails ``evaluate --pass``, 2 for invalid input (with a one-line
+    message), 70 for a bug (with a line that names the file of its traceback) and 130 after an interrupt.
     """
-    for stream in (sys.stdout, sys.stderr):
-        if isinstance(stream, io.TextIOWrapper):
-            stream.reconfigure(errors="replace")  # never fail on a character that the encoding lacks
+    open_streams()
+    interrupt_on_termination()
+    message, code = "", 2
     try:
-        sys.exit(app(prog_name="captionless", standalone_mode=False) or 0)
+        code = app(prog_name="captionless", standalone_mode=False) or 0
     except CaptionlessError as error:
         message = str(error)
     except TyperException as error:
@@ -59,7 +60,11 @@ def main() -> None:
         command = context.command_path if context else "captionless"
         message = message and f"{message}{'' if message.endswith(('.', '?')) else '.'} See {command} --help."
     except (KeyboardInterrupt, typer.Abort):
-        sys.exit(130)
+        code = 130
+    except Exception as error:
+        message, code = explain(error)
+    if not message and (message := lost_results()):
+        code = code or 2
     if message:
         print_remark(f"captionless: {message}")
-    sys.exit(2)
+    sys.exit(code)

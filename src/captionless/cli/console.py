@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import errno
+import io
 import os
 import re
 import sys
+import time
 import warnings
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import TextIO
+from typing import Any, TextIO
 
 from tqdm import tqdm
 
@@ -48,12 +51,56 @@ def print_result(result: object) -> None:
 
 
 def _print(text: str, stream: TextIO) -> None:
-    """Print above any progress bar. A closed pipe (``| head``) does not stop the command."""
-    try:
-        tqdm.write(text, file=stream)
-        stream.flush()
-    except BrokenPipeError:  # redirect all further output, including Python's final flush, to the null device
-        os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
+    """Print above any progress bar."""
+    tqdm.write(text, file=stream)
+    stream.flush()
+
+
+class _LastingFile(io.FileIO):
+    """An output whose failure (a full disk, a closed pipe or terminal) does not end the command."""
+
+    failure: OSError | None = None
+
+    def write(self, data: Any, /) -> int:
+        """Write to the output, or to nothing once it has failed; wait if it is not ready."""
+        try:
+            while (written := super().write(data)) is None:
+                time.sleep(0.01)
+            return written
+        except OSError as error:
+            self.failure = error
+            return len(data)
+
+
+def open_streams() -> None:
+    """Let the failure of the standard streams, or of a character that their encoding lacks, not end the command."""
+    for number in range(3):
+        try:
+            os.fstat(number)
+        except OSError:  # closed: the next file to be opened would get its number, and what is printed
+            os.open(os.devnull, os.O_RDWR)
+    for number, name in ((1, "stdout"), (2, "stderr")):
+        stream = getattr(sys, name)
+        buffer = getattr(stream, "buffer", None)
+        raw = getattr(buffer, "raw", buffer)  # without buffering (PYTHONUNBUFFERED) they are one
+        if stream is None or (stream is getattr(sys, f"__{name}__") and type(raw) is io.FileIO):
+            lasting = io.BufferedWriter(_LastingFile(number, "w", closefd=False))
+            encoding = stream.encoding if stream else "utf-8"
+            setattr(sys, name, io.TextIOWrapper(lasting, encoding, errors="replace", line_buffering=True))
+        elif isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="replace")
+
+
+def lost_results() -> str:
+    """Return why results could not be printed; empty if they could, or if the reader of a pipe went away."""
+    sys.stdout.flush()
+    failure = getattr(getattr(getattr(sys.stdout, "buffer", None), "raw", None), "failure", None)
+    if failure is None or failure.errno == errno.EPIPE:
+        return ""
+    return (
+        f"the standard output cannot be written to: {failure.strerror}. What the command printed is lost; the files "
+        "that it wrote are complete."
+    )
 
 
 def format_table(heads: Sequence[str], rows: Iterable[Sequence[str]], left: tuple[int, ...] = (0,)) -> str:
@@ -77,7 +124,7 @@ def format_table(heads: Sequence[str], rows: Iterable[Sequence[str]], left: tupl
 
 
 class CommandProgress(ProgressBar):
-    """A progress bar whose remarks tolerate a closed pipe."""
+    """A progress bar whose remarks name flags."""
 
     def say(self, message: str) -> None:
         """Print the remark above the bars."""

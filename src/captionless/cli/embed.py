@@ -37,9 +37,11 @@ def embed(options: EmbedOptions, threads: ThreadOptions) -> None:
     with show_progress() as progress:
         from captionless.data.cache import cache_folder
         from captionless.encoders.embeddings import embed as embed_folder
-        from captionless.encoders.vector_csv import write_vectors
+        from captionless.encoders.vector_csv import check_replaceable, write_vectors
         from captionless.training.dataset import report_dataset_images
 
+        if options.csv is not None:
+            check_replaceable(options.csv)  # before the work
         embedded = embed_folder(
             folder, options.encoder, background=options.background, verify=options.verify, progress=progress
         )

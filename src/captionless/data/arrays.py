@@ -9,7 +9,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from captionless.data.cache import require_space, writable_cache
+from captionless.data.cache import cache_folder, require_space
 from captionless.data.decode import BACKGROUND
 from captionless.data.file_table import FileTable
 from captionless.data.folder import find_images, source_root
@@ -127,7 +127,7 @@ def read_arrays(
             of the cache folder is full.
     """
     files, progress, visitor = find_images(folder), progress or Silent(), visitor or Visitor()
-    root, cache = source_root(folder), writable_cache(progress.say)
+    root, cache = source_root(folder), cache_folder()
     images = ImageCache(cache, root, sizes, visitor.full, background)
     require_space(cache, len(files), sizes)
     table = FileTable(cache, root, verify=verify)

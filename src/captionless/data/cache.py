@@ -5,11 +5,9 @@ Nothing in the cache is needed to be correct: what is missing or damaged is comp
 
 from __future__ import annotations
 
-import functools
 import hashlib
 import os
 import shutil
-import tempfile
 import time
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
@@ -22,7 +20,7 @@ import platformdirs
 from numpy.typing import DTypeLike, NDArray
 
 from captionless.errors import CaptionlessError
-from captionless.files import atomic_write
+from captionless.files import atomic_write, remark_once, sweep
 
 LIMIT_GB = 20.0
 """Default of ``$CAPTIONLESS_CACHE_GB``, the size in 10^9 bytes above which cached images are removed."""
@@ -34,34 +32,27 @@ _STARTED = time.time()
 
 def cache_folder() -> Path:
     """Return the cache folder: ``$CAPTIONLESS_CACHE`` if set, or the default cache folder of the user."""
-    return Path(os.path.expanduser(os.environ.get("CAPTIONLESS_CACHE") or platformdirs.user_cache_path("captionless")))
+    named = os.environ.get("CAPTIONLESS_CACHE") or platformdirs.user_cache_path("captionless")
+    folder = Path(os.path.expanduser(named))
+    # Without a home, the name begins with "~"; no folder of this name is made in the current one.
+    return Path(os.devnull, "captionless") if folder.parts[:1] == ("~",) else folder
 
 
-def writable_cache(say: Callable[[str], None]) -> Path:
-    """Return the cache folder, or a temporary folder for the duration of the process if it cannot be written to."""
-    folder = cache_folder()
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryFile(dir=folder):
-            return folder
-    except OSError as error:
-        if not _temporary.cache_info().currsize:  # said once
-            say(
-                f"The cache folder {folder} cannot be written to ({error.strerror or error}), so nothing is kept for "
-                "the next run. Set the environment variable CAPTIONLESS_CACHE to another folder."
-            )
-        return Path(_temporary().name)
-
-
-@functools.cache
-def _temporary() -> tempfile.TemporaryDirectory[str]:
-    return tempfile.TemporaryDirectory(prefix="captionless-", ignore_cleanup_errors=True)
+def remark_unwritable(folder: Path, error: Exception) -> None:
+    """Say once that nothing can be written to the cache."""
+    reason = getattr(error.__cause__, "strerror", None) or str(error)
+    remark_once(
+        "cache",
+        f"the cache folder {folder} cannot be written to ({reason}). What was read is kept in memory, and will be read "
+        "again by the next run. Set the environment variable CAPTIONLESS_CACHE to another folder.",
+    )
 
 
 def require_space(cache: Path, count: int, sizes: Sequence[int]) -> None:
     """Raise a `CaptionlessError` unless the disk of the cache has room for ``count`` square images of each size."""
-    needed, free = 3 * count * sum(size**2 for size in sizes), shutil.disk_usage(cache).free
-    if needed > free:
+    there = next(folder for folder in (cache.absolute(), *cache.absolute().parents) if folder.exists())
+    needed, free = 3 * count * sum(size**2 for size in sizes), shutil.disk_usage(there).free
+    if needed > free and os.access(there, os.W_OK):  # else they are kept in memory
         raise CaptionlessError(
             f"{count:,} images of {max(sizes):,} x {max(sizes):,} pixels need {needed / 1e9:,.1f} GB in the cache "
             f"folder {cache}, whose disk has {free / 1e9:,.1f} GB left. Choose a smaller image size, or set the "
@@ -78,6 +69,8 @@ def touch(path: Path) -> None:
 def trim_cache(cache: Path) -> None:
     """Remove the least recently used images, samples and arrays of the cache while they exceed the size limit.
 
+    Temporary files of processes that were killed are removed too.
+
     Files that this process has used stay, and so do vectors and all files that this library did not name.
 
     Raises:
@@ -90,6 +83,7 @@ def trim_cache(cache: Path) -> None:
         raise CaptionlessError(
             f"the environment variable CAPTIONLESS_CACHE_GB must be a number of gigabytes, not {text}. Try 20."
         ) from None
+    sweep(cache.rglob(".*.tmp"))
     found = []
     parts = (path for name in (IMAGES, SAMPLES) for path in (cache / name).glob("*/part-*.safetensors"))
     for path in (*parts, *(cache / ARRAYS).glob("*.array")):
@@ -139,12 +133,18 @@ def mapped_array(
         return np.empty(shape, dtype)
     if not _is_intact(path, int(np.prod(shape)) * np.dtype(dtype).itemsize):
         digest = hashlib.sha256()
-        with atomic_write(path) as temporary, temporary.open("wb") as file:
-            for row in rows():
-                data = np.ascontiguousarray(row, dtype).tobytes()
-                digest.update(data)
-                file.write(data)
-            file.write(digest.digest())
+        try:
+            with atomic_write(path) as temporary, temporary.open("wb") as file:
+                for row in rows():
+                    data = np.ascontiguousarray(row, dtype).tobytes()
+                    digest.update(data)
+                    file.write(data)
+                file.write(digest.digest())
+        except CaptionlessError as error:
+            if error.code != "cannot_write":
+                raise
+            remark_unwritable(cache, error)
+            return np.stack([np.asarray(row, dtype) for row in rows()])
     touch(path)
     return np.memmap(path, dtype, "c", shape=shape)
 

@@ -50,8 +50,13 @@ def _standard_error(printed: list[str]) -> Iterator[None]:
     """Redirect the stderr of the process to a temporary file, and read the file when the block exits."""
     if sys.stderr is not None:
         sys.stderr.flush()
+    try:
+        file = tempfile.TemporaryFile()  # noqa: SIM115
+    except OSError:  # there is no folder for it, or the disk is full
+        yield
+        return
     kept = os.dup(_STDERR)
-    with tempfile.TemporaryFile() as file:
+    with file:
         os.dup2(file.fileno(), _STDERR)
         try:
             yield

@@ -8,11 +8,12 @@ import os
 from pathlib import Path
 from typing import Any
 
-from captionless.data.cache import FILES
+from captionless.data.cache import FILES, remark_unwritable
 from captionless.data.decode import DECODING
 from captionless.data.folder import relative_name, source_root
 from captionless.data.images import ImageFile, SkippedFile
 from captionless.data.stored import File
+from captionless.errors import CaptionlessError
 from captionless.files import atomic_write
 
 Stamp = tuple[int, int]
@@ -75,11 +76,14 @@ class FileTable:
         """Write the table if something was noted; files that `find` was not asked for are forgotten."""
         if self._changed:
             digest = hashlib.sha256()
-            with atomic_write(self._path) as temporary, temporary.open("wb") as file:
-                for line in self._lines:
-                    digest.update(line)
-                    file.write(line)
-                file.write(digest.hexdigest().encode())
+            try:
+                with atomic_write(self._path) as temporary, temporary.open("wb") as file:
+                    for line in self._lines:
+                        digest.update(line)
+                        file.write(line)
+                    file.write(digest.hexdigest().encode())
+            except CaptionlessError as error:
+                remark_unwritable(self._path.parent, error)
 
     def _read(self) -> dict[str, bytes]:
         """Return the lines of the file by name, or nothing if the file is missing or damaged."""

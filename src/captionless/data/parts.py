@@ -11,6 +11,7 @@ import json
 import time
 import uuid
 import warnings
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +20,7 @@ from numpy.typing import NDArray
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save_file
 
-from captionless.data.cache import touch
+from captionless.data.cache import remark_unwritable, touch
 from captionless.errors import CaptionlessError
 from captionless.files import atomic_write
 
@@ -32,12 +33,9 @@ class Parts:
     A damaged part is ignored with a warning: its keys count as missing.
 
     Args:
-        folder: the folder of the parts; created if missing.
+        folder: the folder of the parts. If it cannot be written to, the arrays stay in memory.
         what: name of the tensor in the files; also names the content in warnings.
         flush_bytes: number of added bytes that triggers an automatic flush.
-
-    Raises:
-        CaptionlessError: the folder cannot be created or listed.
     """
 
     def __init__(self, folder: Path, what: str, flush_bytes: int = 1 << 23) -> None:
@@ -46,16 +44,9 @@ class Parts:
         self._places: dict[str, tuple[_Part, int]] = {}
         self._pending: dict[str, Array] = {}
         self._bytes = 0
-        try:
-            folder.mkdir(parents=True, exist_ok=True)
-            paths = sorted(folder.glob("part-*.safetensors"))
-        except OSError as error:
-            raise CaptionlessError(
-                f"cannot use the cache folder {folder}: {error.strerror or error}. "
-                "Set the environment variable CAPTIONLESS_CACHE to another folder."
-            ) from error
-        for path in paths:
-            self._open(path)
+        with suppress(OSError):  # it cannot be listed
+            for path in sorted(folder.glob("part-*.safetensors")):
+                self._open(path)
 
     def __len__(self) -> int:
         """Return the number of arrays."""
@@ -82,11 +73,7 @@ class Parts:
             self.flush()
 
     def flush(self) -> None:
-        """Write the arrays added since the last flush as a new part.
-
-        Raises:
-            CaptionlessError: the folder cannot be written to, or the disk is full; the arrays stay in memory.
-        """
+        """Write the arrays added since the last flush as a new part; if that is not possible, they stay in memory."""
         if not self._pending:
             return
         path = self.folder / f"part-{time.time_ns():020d}-{uuid.uuid4().hex}.safetensors"
@@ -98,8 +85,13 @@ class Parts:
         else:
             tensor = np.stack([*self._pending.values()])
         about["sha256"] = hashlib.sha256(tensor.data).hexdigest()
-        with atomic_write(path) as temporary:
-            save_file({self.what: tensor}, temporary, about)
+        try:
+            with atomic_write(path) as temporary:
+                save_file({self.what: tensor}, temporary, about)
+        except (CaptionlessError, SafetensorError) as error:
+            remark_unwritable(self.folder, error)
+            self._flush_bytes = 2 * self._bytes  # each attempt takes as long as there are arrays
+            return
         self._pending.clear()
         self._bytes = 0
         self._open(path, checked=True)

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import faulthandler
+import os
 import signal
+import threading
 import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -12,6 +14,8 @@ from itertools import islice
 from typing import TypeVar
 
 from loky import ProcessPoolExecutor
+
+from captionless.signals import TERMINATION
 
 T = TypeVar("T")
 Item = TypeVar("Item")
@@ -76,7 +80,7 @@ def _call_alone(function: Callable[[Item], T], file: Item, lost: Callable[[Item]
 
 
 def _start(workers: int) -> ProcessPoolExecutor:
-    return ProcessPoolExecutor(workers, initializer=_ignore_interruption, env=_ONE_THREAD)
+    return ProcessPoolExecutor(workers, initializer=_begin, initargs=(os.getpid(),), env=_ONE_THREAD)
 
 
 def _stop(pool: ProcessPoolExecutor, futures: Sequence[Future[list[T]]]) -> None:
@@ -94,6 +98,15 @@ def _call(function: Callable[[Item], T], files: Sequence[Item]) -> list[T]:
     return [function(file) for file in files]
 
 
-def _ignore_interruption() -> None:
-    """Ignore Ctrl-C, which the terminal sends to every process; the main process shuts down the workers."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
+def _begin(parent: int) -> None:
+    """Ignore the signals that end the main process, which are often sent to every process, and end with it."""
+    for number in (signal.SIGINT, *TERMINATION):
+        signal.signal(number, signal.SIG_IGN)
+    threading.Thread(target=_end_with, args=(parent,), daemon=True).start()
+
+
+def _end_with(parent: int) -> None:
+    """End this process soon after its parent, which may have been killed; on Windows, loky sees to that."""
+    while os.getppid() == parent:
+        time.sleep(0.5)
+    os._exit(1)

@@ -10,7 +10,7 @@ import numpy as np
 from PIL import Image
 
 from captionless.data.arrays import ImageArrays, read_arrays
-from captionless.data.cache import mapped_array, writable_cache
+from captionless.data.cache import cache_folder, mapped_array
 from captionless.data.decode import BACKGROUND
 from captionless.data.images import ImageFile
 from captionless.device import default_device
@@ -74,7 +74,7 @@ def embed(
         device = str(default_device())
         encoder, reason = choose_encoder(str(encoder), folder, device=device, progress=progress)
         progress.say(f"Encoder: {reason}.")
-    embedding = _Embedding(encoder, background, batch, writable_cache(progress.say))
+    embedding = _Embedding(encoder, background, batch, cache_folder())
     try:
         found = read_arrays(
             folder, sizes, grey=grey, background=background, verify=verify, visitor=embedding, progress=progress

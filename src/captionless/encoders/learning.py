@@ -20,7 +20,7 @@ from PIL import Image
 from torch import Tensor
 
 from captionless.data.arrays import read_arrays
-from captionless.data.cache import writable_cache
+from captionless.data.cache import cache_folder
 from captionless.data.decode import BACKGROUND
 from captionless.data.images import ImageFile, is_held_out
 from captionless.encoders.cache import EncodingVisitor, VectorCache
@@ -114,7 +114,7 @@ def learn_encoder(
     quality = _measure(blocks, known)
     _write(out, reading.tower, _fit(blocks, known), [image.name for image in chosen], known, quality)
     encoder = NameEncoder(str(out), out.absolute())
-    _cache_vectors(encoder, reading.features, writable_cache(progress.say))
+    _cache_vectors(encoder, reading.features, cache_folder())
     return encoder, quality
 
 

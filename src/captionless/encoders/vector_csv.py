@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from captionless.data.csv_rows import guarded, read_rows
 from captionless.data.folder import match_names
 from captionless.errors import CaptionlessError, shorten
-from captionless.files import atomic_write
+from captionless.files import atomic_write, require_file
 
 Vectors = NDArray[np.float32]
 
@@ -27,12 +27,28 @@ def write_vectors(path: str | Path, names: Sequence[str], vectors: Vectors) -> N
         vectors: their vectors, (n, width).
 
     Raises:
-        CaptionlessError: the file cannot be written.
+        CaptionlessError: the file cannot be written, or `check_replaceable` raises.
     """
+    check_replaceable(path)
     with atomic_write(path) as temporary, temporary.open("w", encoding="utf-8", newline="") as file:
         writer = csv.writer(file)
         for name, vector in zip(names, vectors, strict=True):
             writer.writerow([guarded(name), *(f"{number:.9g}" for number in vector.tolist())])
+
+
+def check_replaceable(path: str | Path) -> None:
+    """Raise if a path leads to something that is not a table of vectors, which a table would replace."""
+    target = require_file(path)
+    if not target.exists() or not target.stat().st_size:
+        return
+    try:
+        with target.open(encoding="utf-8", newline="") as file:
+            float(next(csv.reader(file))[1])
+    except (OSError, ValueError, IndexError, csv.Error, StopIteration) as error:
+        raise CaptionlessError(
+            f"{path} exists and is no table of vectors, so it is not replaced. Choose another file.",
+            code="cannot_write",
+        ) from error
 
 
 def read_vectors(path: str | Path, width: int) -> dict[str, Vectors]:

@@ -26,7 +26,7 @@ from captionless.evaluation.data import EvaluationData, ImageSet, load_evaluatio
 from captionless.evaluation.metrics import MINIMUM
 from captionless.evaluation.one_model import EvaluationPlan, evaluate_model
 from captionless.evaluation.report.markdown import evaluation_markdown
-from captionless.evaluation.report.page import write_report
+from captionless.evaluation.report.page import check_replaceable, write_report
 from captionless.evaluation.report.results import ModelEvaluation, Report
 from captionless.files import make_folder
 from captionless.generation.generator import Generator, load
@@ -89,6 +89,7 @@ def evaluate(
         sampling = sampling.replace(**{**QUICK_SAMPLING, **sampling.given()})
     out = user_path(out)
     make_folder(out)
+    check_replaceable(out)
     texts = () if prompts is None else tuple(read_prompts(Path(prompts)))
     plan = EvaluationPlan(texts, str(prompts), features, sampling, config, choose_progress(progress))
     generators = [load(name, None if load_config(name).classes else encoder) for name in names]

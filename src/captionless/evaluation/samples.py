@@ -11,7 +11,7 @@ from torch import Tensor
 
 from captionless._version import __version__
 from captionless.config.sampling import SamplingConfig
-from captionless.data.cache import SAMPLES, trim_cache, writable_cache
+from captionless.data.cache import SAMPLES, cache_folder, trim_cache
 from captionless.data.parts import Parts
 from captionless.generation.generator import Generator
 from captionless.generation.sample import Stage, sample_batches
@@ -29,7 +29,7 @@ def sample_kept(
     Returns:
         The images, uint8 (n, channels, size, size).
     """
-    sampling, cache = generator.resolve(sampling), writable_cache(progress.say)
+    sampling, cache = generator.resolve(sampling), cache_folder()
     kept = Parts(cache / SAMPLES / _identity(generator.stages, sampling), "samples")
     rows = np.asarray(conditions.cpu(), dtype=np.float32)
     keys = [

@@ -15,7 +15,7 @@ from typing import Any
 from PIL import Image
 
 from captionless.errors import CaptionlessError
-from captionless.files import atomic_write
+from captionless.files import atomic_write, sweep, write_new
 from captionless.generation.image import ENCODING_ERRORS, GeneratedImage, png_text
 from captionless.paths import user_path
 
@@ -44,6 +44,7 @@ class ImageWriter:
                 raise CaptionlessError(
                     f"{self.folder} is a file. Choose a folder as `out`.", parameter="out", value=folder
                 )
+            sweep(self.folder.glob(".*.tmp"))
 
     def add(self, image: GeneratedImage) -> Path:
         """Write an image, and its trajectory if it has one, under the next free number; return the path of the image.
@@ -54,7 +55,12 @@ class ImageWriter:
             CaptionlessError: a file cannot be written.
         """
         path = self._write(image.image, "{:04d}.png", _IMAGES, pnginfo=png_text(image.metadata))
-        self._append_to_manifest({"file": path.name, **image.metadata})
+        try:
+            self._append_to_manifest({"file": path.name, **image.metadata})
+        except BaseException:  # an interruption too leaves no image without its line
+            with suppress(OSError):
+                path.unlink()
+            raise
         if image.trajectory:
             with atomic_write(path.with_name(f"{path.stem}-trajectory.png")) as temporary:
                 image.trajectory.strip().save(temporary, format="PNG")
@@ -67,14 +73,10 @@ class ImageWriter:
         return self._write(grid, "grid-{:04d}.png", _GRIDS)
 
     def _write(self, image: Image.Image, name: str, pattern: str, **options: Any) -> Path:
-        path = self._claim(name, self._next(pattern))
-        try:
-            with atomic_write(path) as temporary:
-                image.save(temporary, format="PNG", **options)
-        except BaseException:
-            path.unlink(missing_ok=True)
-            raise
-        return path
+        """Write an image under the next free number; another process may take it first."""
+        first = self._next(pattern)
+        paths = (self.folder / name.format(number) for number in count(first))
+        return write_new(paths, lambda temporary: image.save(temporary, format="PNG", **options))
 
     def _next(self, pattern: str) -> int:
         """Return one more than the highest number among the files that match ``pattern``, ignoring case."""
@@ -82,17 +84,6 @@ class ImageWriter:
             names = [path.name for path in self.folder.iterdir()] if self.folder.is_dir() else []
         found = (re.fullmatch(pattern, name, re.IGNORECASE) for name in names)
         return 1 + max((int(match[1]) for match in found if match), default=0)
-
-    def _claim(self, name: str, first: int) -> Path:
-        """Create an empty file under the first free number, starting at ``first``; return its path."""
-        with self._reporting("write into"):
-            self.folder.mkdir(parents=True, exist_ok=True)
-            for number in count(first):
-                path = self.folder / name.format(number)
-                with suppress(FileExistsError):
-                    path.open("xb").close()
-                    break
-        return path
 
     def _append_to_manifest(self, entry: dict[str, Any]) -> None:
         """Append a line with a single write, so that lines from other processes are not lost."""

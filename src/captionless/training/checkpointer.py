@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
 
@@ -17,10 +17,12 @@ from captionless.checkpoints.config import BASE, CONFIG, ModelConfig, base_folde
 from captionless.checkpoints.image_list import write_image_list
 from captionless.checkpoints.model import BANK, WEIGHTS, copy_model
 from captionless.errors import CaptionlessError
+from captionless.files import create_folder, flush, remark_once, sweep
 from captionless.models.unet import Denoiser
 from captionless.tensor_files import save_tensors
 from captionless.training.dataset import Dataset
 from captionless.training.loop import Callback
+from captionless.training.start import LOCK
 from captionless.training.state import TrainState, save_state
 
 
@@ -91,12 +93,16 @@ class Checkpointer(Callback):
 def lock_checkpoints(out: Path) -> Iterator[None]:
     """Lock a model folder for one training run; the operating system releases the lock even after a crash.
 
+    What an earlier run left half written when it was killed is removed.
+
     Raises:
-        CaptionlessError: another training run is writing to the folder.
+        CaptionlessError: another training run is writing to the folder, or it cannot be created.
     """
-    (out / "training").mkdir(parents=True, exist_ok=True)
+    lock = FileLock(out / LOCK)
     try:
-        lock = FileLock(out / "training" / ".lock").acquire(timeout=0)
+        create_folder((out / LOCK).parent)
+        lock.acquire(timeout=0)
+        flush((out / LOCK).parent)  # by this file a later run knows that all others are its own
     except Timeout:
         raise CaptionlessError(
             f"another training run is writing to {out}. Wait until it ends, or choose another `out`.",
@@ -104,5 +110,15 @@ def lock_checkpoints(out: Path) -> Iterator[None]:
             value=out,
             code="folder_in_use",
         ) from None
-    with lock:
+    except (OSError, NotImplementedError) as error:
+        if not out.is_dir():
+            raise CaptionlessError(
+                f"`out={out}` cannot be created: {error}. Choose another folder.", parameter="out", value=out
+            ) from error
+        remark_once("lock", f"{out} cannot be locked ({error}). Start no second training there while this one runs.")
+    try:
+        sweep(out.rglob(".*.tmp"), locked=True)
         yield
+    finally:
+        with suppress(OSError):  # it ends with the process
+            lock.release()

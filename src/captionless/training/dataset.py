@@ -27,13 +27,11 @@ from captionless.encoders.vector_csv import match_vectors, read_vectors
 from captionless.errors import CaptionlessError, shorten
 from captionless.progress import Progress
 from captionless.training.crops import source_size
-from captionless.training.start import cannot_resume
+from captionless.training.start import REPORT, cannot_resume
 
 if TYPE_CHECKING:
     from captionless.encoders.dual_encoder import Encoder
     from captionless.training.resolve import TrainPlan
-
-REPORT = "images-report.csv"
 
 
 @dataclass(frozen=True)
@@ -124,7 +122,6 @@ def load_dataset(plan: TrainPlan, progress: Progress, device: torch.device) -> D
             progress=progress,
         )
         vectors = found.vectors
-    report_dataset_images(found, request.out / REPORT, progress.say, plan.config)
     train, aside = split_dataset(found, vectors, plan)
     if not len(train.names):
         raise CaptionlessError(
@@ -134,7 +131,9 @@ def load_dataset(plan: TrainPlan, progress: Progress, device: torch.device) -> D
             value=hold_out,
             code="not_enough_images",
         )
-    return Dataset(train, aside, chosen, reason)
+    dataset = resumed_dataset(plan, Dataset(train, aside, chosen, reason))
+    report_dataset_images(found, request.out / REPORT, progress.say, plan.config)
+    return dataset
 
 
 def dataset_encoder(plan: TrainPlan, progress: Progress, device: str) -> tuple[Encoder, str]:
@@ -197,12 +196,13 @@ def report_dataset_images(
     With the ``config`` of a training run, held-out images are marked, and what was done to small or transparent images
     is reported too.
     """
-    write_images_report(report, found.entries, config.hold_out if config else 0)
+    try:
+        write_images_report(report, found.entries, config.hold_out if config else 0)
+        status = f"Status of each file: {report}"
+    except CaptionlessError as error:  # it is not worth a training
+        status = f"Their status is not listed: {error}"
     fresh = f" ({found.computed:,} newly embedded)" if isinstance(found, EmbeddedImages) else ""
-    say(
-        f"Images: {len(found.names):,} usable, {len(found.skipped):,} files skipped{fresh}. "
-        f"Status of each file: {report}"
-    )
+    say(f"Images: {len(found.names):,} usable, {len(found.skipped):,} files skipped{fresh}. {status}")
     if config:
         for remark in image_remarks(found.images, config.size, config.background):
             say(f"  {remark}")
@@ -216,12 +216,14 @@ def report_dataset_images(
 
 
 def resumed_dataset(plan: TrainPlan, dataset: Dataset) -> Dataset:
-    """Restore the recorded order of a resumed run's images, even if files were renamed.
+    """Restore the recorded order of the images if the run is resumed, even if files were renamed.
 
     Raises:
         CaptionlessError: images were added or removed, or their vectors or labels have changed.
     """
     folder, out, train = plan.request.folder, plan.request.out, dataset.train
+    if not plan.start.resumed:
+        return dataset
     recorded = [digest for _, digest, role in read_image_list(out) if role == TRAIN]
     now = {digest: i for i, digest in enumerate(train.digests)}
     gone, new = set(recorded) - set(now), set(now) - set(recorded)

@@ -12,8 +12,9 @@ from captionless.data.images import ImageFile
 from captionless.data.labels import Labels, find_labels, require_two_classes
 from captionless.errors import CaptionlessError, shorten
 from captionless.progress import Progress
-from captionless.training.dataset import REPORT, Dataset, report_dataset_images, split_dataset
+from captionless.training.dataset import Dataset, report_dataset_images, resumed_dataset, split_dataset
 from captionless.training.resolve import TrainPlan
+from captionless.training.start import REPORT
 
 
 def load_labelled_dataset(plan: TrainPlan, progress: Progress) -> Dataset:
@@ -39,7 +40,6 @@ def load_labelled_dataset(plan: TrainPlan, progress: Progress) -> Dataset:
         visitor=_Labelled(labels),
         progress=progress,
     )
-    report_dataset_images(found, plan.request.out / REPORT, progress.say, plan.config)
     require_two_classes(folder, labels, found.names)
     classes = tuple(sorted({labels.by_name[name] for name in found.names}))
     if before and before.classes:
@@ -58,6 +58,8 @@ def load_labelled_dataset(plan: TrainPlan, progress: Progress) -> Dataset:
             value=plan.config.hold_out,
             code="not_enough_images",
         )
+    dataset = resumed_dataset(plan, dataset)
+    report_dataset_images(found, plan.request.out / REPORT, progress.say, plan.config)
     _report_labels(dataset, found, labels, progress.say)
     return dataset
 

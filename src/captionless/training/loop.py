@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import time
+import warnings
 from collections.abc import Callable, Sequence
 
 import torch
@@ -101,7 +102,17 @@ def _steps(state: TrainState, step: TrainStep, callbacks: Sequence[Callback]) ->
         # one that took it, for example while it wrote a checkpoint.
         state.seconds += step.processes.least(time.perf_counter() - started)
         for callback in callbacks:
-            callback.on_step(state)
+            _on_step(callback, state)
+
+
+def _on_step(callback: Callback, state: TrainState) -> None:
+    """Call a callback. If the disk refuses what it writes, training goes on: the next time may succeed."""
+    try:
+        callback.on_step(state)
+    except (CaptionlessError, OSError) as error:
+        if isinstance(error, CaptionlessError) and error.code != "cannot_write":
+            raise
+        warnings.warn(f"{error} Training goes on, and tries again later.", stacklevel=1)
 
 
 def _out_of_memory(config: TrainConfig) -> CaptionlessError:

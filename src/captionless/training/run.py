@@ -30,7 +30,7 @@ from captionless.generation.sample import Stage
 from captionless.models.unet import weight_count
 from captionless.progress import Progress, Silent, choose_progress
 from captionless.training.checkpointer import Checkpointer, lock_checkpoints
-from captionless.training.dataset import Dataset, load_dataset, resumed_dataset
+from captionless.training.dataset import Dataset, load_dataset
 from captionless.training.early_stopping import EarlyStopping, choose_sign
 from captionless.training.embedding_bank import embedding_bank
 from captionless.training.labelled_dataset import load_labelled_dataset
@@ -96,12 +96,11 @@ def run(request: TrainRequest, given: dict[str, Any], progress: Progress) -> Non
 def _train_stage(stage: StageRequest, accelerator: Accelerator, progress: Progress) -> None:
     """Load the dataset, create or restore the state, and run the loop."""
     main, request, progress = accelerator.is_main_process, stage.request, stage.progress(progress)
-    plan = resolve(request, stage.given, progress.say, stage.record)
-    with accelerator.main_process_first():
-        dataset = _load(plan, progress, accelerator.device)
     with lock_checkpoints(request.out) if main else nullcontext():
-        if plan.start.resumed:
-            dataset = resumed_dataset(plan, dataset)
+        # Everything is checked again: another run may have written to the folder since.
+        plan = resolve(request, stage.given, progress.say, stage.record)
+        with accelerator.main_process_first():
+            dataset = _load(plan, progress, accelerator.device)
         if request.evaluate_every:
             check_validation_images(dataset)
         state, config = _begin(plan, dataset, accelerator.device)

@@ -5,9 +5,11 @@ from __future__ import annotations
 import signal
 import threading
 from collections.abc import Callable
+from contextlib import suppress
 from types import FrameType
 from typing import Any, Self
 
+from captionless.signals import TERMINATION
 from captionless.training.loop import Callback, StopTraining
 from captionless.training.processes import Processes
 from captionless.training.state import TrainState
@@ -17,8 +19,9 @@ class StopOnSignal(Callback):
     """End the run after the step during which any process received Ctrl-C or a termination signal.
 
     Each process uses one instance as a context manager. The first signal only requests a stop, because stopping
-    immediately would leave weights and counters inconsistent; a second signal stops immediately. Outside the main
-    thread, where Python delivers no signals, no handlers are installed.
+    immediately would leave weights and counters inconsistent; a second Ctrl-C stops immediately. (Of the other signals,
+    several may come at once, for example when a terminal is closed.) Outside the main thread, where Python delivers no
+    signals, no handlers are installed.
     """
 
     def __init__(self, processes: Processes, say: Callable[[str], None]) -> None:
@@ -28,7 +31,8 @@ class StopOnSignal(Callback):
     def __enter__(self) -> Self:
         """Install the signal handlers."""
         if threading.current_thread() is threading.main_thread():
-            self._before = {number: signal.signal(number, self._note) for number in (signal.SIGINT, signal.SIGTERM)}
+            numbers = [signal.SIGINT, *(number for number in TERMINATION if signal.getsignal(number) != signal.SIG_IGN)]
+            self._before = {number: signal.signal(number, self._note) for number in numbers}
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -42,10 +46,11 @@ class StopOnSignal(Callback):
             raise StopTraining
 
     def _note(self, number: int, frame: FrameType | None) -> None:
-        if self.requested:
+        if self.requested and number == signal.SIGINT:
             raise KeyboardInterrupt
         self.requested = True
-        self.say(
-            "Stopping after this step. Press Ctrl-C again to stop immediately and lose the steps since the last "
-            "checkpoint."
-        )
+        with suppress(RuntimeError):  # the signal came while something was printed
+            self.say(
+                "Stopping after this step. Press Ctrl-C again to stop immediately and lose the steps since the last "
+                "checkpoint."
+            )

@@ -27,7 +27,7 @@ from captionless.progress import Progress
 from captionless.training.plan import SHAPE, Outlook, plan_run
 from captionless.training.rehearsal import Rehearse
 from captionless.training.resolve import TrainPlan, resolve
-from captionless.training.start import model_exists
+from captionless.training.start import check_own, model_exists
 
 BASE_SHARE = 0.65
 """Share of the length of a new cascade that its base model gets, which decides what the images show."""
@@ -85,6 +85,7 @@ def plan_stages(
     Raises:
         CaptionlessError: the request contradicts itself or the model that it continues.
     """
+    check_own(request.out)  # of a cascade, the first stage is trained in a sub-folder
     stages, look = split(request, given), cache(lambda: look_at(request.folder))
     first, outlook = _completed(stages[0], rehearse, look)
     if outlook is None:

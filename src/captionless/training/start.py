@@ -9,10 +9,17 @@ from pathlib import Path
 
 from captionless.checkpoints.config import CONFIG, ModelConfig, base_folder, load_config, model_folder
 from captionless.checkpoints.image_list import read_image_list
-from captionless.checkpoints.model import STATE
+from captionless.checkpoints.model import MODEL_FILES, STATE
 from captionless.config.train_request import TrainRequest
 from captionless.errors import CaptionlessError
 from captionless.paths import same_path
+
+LOCK = "training/.lock"
+"""The file that a training run locks; a folder that has it was begun by one."""
+REPORT, RECORD = "images-report.csv", "evaluations.jsonl"
+"""What became of each file of the image folder, and the results of validation."""
+BEST = "best"
+"""The sub-folder of the model folder for the best model so far."""
 
 
 @dataclass(frozen=True)
@@ -49,6 +56,7 @@ def find_start(request: TrainRequest) -> Start:
     """
     _check_out(request.folder, request.out)
     if not (request.out / CONFIG).exists():
+        check_own(request.out)
         base = None if request.enlarge is None else _base_of(request.enlarge)
         name = None if request.start_from is None else str(request.start_from)
         config = load_config(start_folder(name, upsamples=base is not None)) if name else None
@@ -120,6 +128,21 @@ def _base_of(name: str | Path) -> Path:
     """Return the folder of the model ``name`` or, if it has a super-resolution stage, of its base model."""
     folder = model_folder(name)
     return folder if load_config(name).base_size is None else base_folder(folder)
+
+
+def check_own(out: Path) -> None:
+    """Raise if training would replace files that were not written by an earlier run."""
+    if (out / LOCK).exists() or (out / CONFIG).exists():
+        return
+    names = [*MODEL_FILES, STATE, REPORT, RECORD, *(f"{BEST}/{name}" for name in MODEL_FILES)]
+    if found := [name for name in names if os.path.lexists(out / name)]:
+        raise CaptionlessError(
+            f"`out={out}` is no model folder, but has files that training would replace: {', '.join(found)}. Choose "
+            "another folder.",
+            parameter="out",
+            value=out,
+            code="folder_in_use",
+        )
 
 
 def _check_out(folder: str | Path, out: Path) -> None:

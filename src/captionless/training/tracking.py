@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -60,4 +61,7 @@ class Tracking(Callback):
     def close(self) -> None:
         """Flush pending values and close the trackers, however the run ended."""
         for tracker in self.accelerator.trackers:
-            tracker.finish()
+            try:
+                tracker.finish()
+            except OSError as error:  # it would hide why training ended
+                warnings.warn(f"the log of {tracker.name} is incomplete: {error}", stacklevel=2)

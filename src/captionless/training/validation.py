@@ -35,13 +35,10 @@ from captionless.progress import Progress
 from captionless.training.checkpointer import Checkpointer
 from captionless.training.dataset import Dataset
 from captionless.training.loop import Callback
-from captionless.training.start import Start
+from captionless.training.start import BEST, RECORD, Start
 from captionless.training.state import TrainState
 from captionless.training.tracking import Tracking
 
-BEST = "best"
-"""The sub-folder of the model folder for the best model so far."""
-RECORD = "evaluations.jsonl"
 IMAGES, COPIES, COMPARED, STEPS = 100, 60, 5_000, 10
 """Numbers of held-out and training conditions to sample, training images to compare with, and sampling steps."""
 

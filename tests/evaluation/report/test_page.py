@@ -288,3 +288,13 @@ def test_photographs_are_made_smaller_and_look_the_same() -> None:
     assert (shown.format, shown.size) == ("WEBP", image.size)
     difference = [abs(a - b) for a, b in zip(image.tobytes(), shown.convert("RGB").tobytes(), strict=True)]
     assert sum(difference) / len(difference) < 4
+
+
+@pytest.mark.parametrize("name", ["index.html", "report.json"])
+@pytest.mark.parametrize("content", ["<h1>My site</h1>", "{}", "[1]"])
+def test_files_of_others_are_not_replaced(tmp_path: Path, name: str, content: str) -> None:
+    (tmp_path / name).write_text(content)
+    with pytest.raises(CaptionlessError, match=rf"not from an earlier report.*{name}"):
+        write_report(tmp_path, REPORT)
+    assert [path.name for path in tmp_path.iterdir()] == [name]
+    assert (tmp_path / name).read_text() == content

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import io
 import json
+import os
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from importlib.resources import files
@@ -14,6 +15,7 @@ from typing import Any
 from jinja2 import Environment, StrictUndefined
 from PIL import Image
 
+from captionless.errors import CaptionlessError
 from captionless.evaluation.metrics.estimate import Estimate
 from captionless.evaluation.report.results import ARROWS, Figure, ModelEvaluation, Report
 from captionless.files import atomic_write
@@ -68,14 +70,32 @@ def write_report(out: Path, report: Report) -> Path:
         The path of the page, which contains no scripts and loads no other files.
 
     Raises:
-        CaptionlessError: the folder is not writable.
+        CaptionlessError: the folder is not writable, or `check_replaceable` raises.
     """
+    check_replaceable(out)
     text = json.dumps(report_json(report), ensure_ascii=False, indent=2) + "\n"
     for name, content in ((FIGURES, text), (PAGE, render(report))):
         with atomic_write(out / name) as path:
             # File names may contain invalid Unicode, which is written as an escape sequence.
             path.write_bytes(content.encode(errors="backslashreplace"))
     return out / PAGE
+
+
+def check_replaceable(out: Path) -> None:
+    """Raise if a folder has files with the names of a report that are not those of an earlier report."""
+    found = [name for name in (FIGURES, PAGE) if os.path.lexists(out / name)]
+    try:
+        earlier = bool(found) and {"format", "models"} <= json.loads((out / FIGURES).read_bytes()).keys()
+    except (OSError, ValueError, AttributeError):
+        earlier = False
+    if found and not earlier:
+        raise CaptionlessError(
+            f"{out} has files that are not from an earlier report and would be replaced: {', '.join(found)}. Choose "
+            "another `out`.",
+            parameter="out",
+            value=out,
+            code="folder_in_use",
+        )
 
 
 def render(report: Report) -> str:

@@ -1,0 +1,155 @@
+"""How commands end: signals, streams that fail, and bugs."""
+
+from __future__ import annotations
+
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import encoder_factory
+from captionless.encoders.cache import VectorCache
+from captionless.encoders.dual_encoder import load_encoder
+
+Run = Callable[..., int]
+TRAINING = ["--size", "8", "--width", "16", "--batch", "4", "--precision", "float32"]
+
+
+@pytest.fixture(scope="module")
+def encoder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return encoder_factory.small_pair(tmp_path_factory.mktemp("encoder"))
+
+
+@pytest.fixture
+def photos(tmp_path: Path) -> Path:
+    folder = tmp_path / "photos"
+    folder.mkdir()
+    for i, image in enumerate(encoder_factory.pictures(6)):
+        image.save(folder / f"{i}.png")
+    return folder
+
+
+def bug(*_: Any, **__: Any) -> None:
+    raise ZeroDivisionError("nobody\nthought of it")
+
+
+def test_a_bug_is_one_line_that_names_the_file_of_its_traceback(
+    run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("captionless.checkpoints.config.model_folder", bug)
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    assert run("info", "bundled") == 70
+    line = capsys.readouterr().err
+    assert line.count("\n") == 1
+    assert line.startswith("captionless: this is a bug in captionless (ZeroDivisionError: nobody thought of it).")
+    found = re.search(r"file (\S+\.txt),", line)
+    assert found
+    assert "in bug\n" in Path(found[1]).read_text()
+    assert "captionless info bundled" in Path(found[1]).read_text()
+
+
+def test_a_bug_is_one_line_where_no_file_can_be_written(
+    run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("captionless.checkpoints.config.model_folder", bug)
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path / "missing"))
+    assert run("info", "bundled") == 70
+    line = capsys.readouterr().err
+    assert line.count("\n") == 1
+    assert "ZeroDivisionError" in line
+
+
+def start(words: list[str], tmp_path: Path, **options: Any) -> subprocess.Popen[str]:
+    return subprocess.Popen(
+        [sys.executable, "-m", "captionless", *words],
+        cwd=tmp_path,
+        env=os.environ | {"CAPTIONLESS_CACHE": str(tmp_path / "cache"), "HF_HUB_OFFLINE": "1"},
+        text=True,
+        preexec_fn=lambda: signal.signal(signal.SIGHUP, signal.SIG_DFL),
+        **options,
+    )
+
+
+def wait_for(condition: Callable[[], object]) -> None:
+    deadline = time.monotonic() + 120
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+
+
+@pytest.mark.parametrize("number", [pytest.param(signal.SIGTERM, marks=pytest.mark.slow), signal.SIGHUP])
+def test_a_training_is_saved_when_its_terminal_is_closed(
+    photos: Path, encoder: Path, tmp_path: Path, number: signal.Signals
+) -> None:
+    words = ["train", str(photos), "--out", "model", "--encoder", str(encoder), *TRAINING, "--minutes", "10"]
+    log = tmp_path / "log"
+    with log.open("w") as file, start([*words, "--checkpoint-minutes", "1e-9"], tmp_path, stderr=file) as process:
+        wait_for((tmp_path / "model" / "config.json").exists)
+        for _ in range(2):  # they come in pairs
+            process.send_signal(number)
+        assert process.wait(60) == 130
+    assert re.search(r"Stopped after [\d,]+ images\. Run the same command with --resume", log.read_text())
+
+
+def test_vectors_that_were_computed_before_a_signal_are_kept(
+    tmp_path: Path, encoder: Path, photos: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    script = tmp_path / "slow.py"
+    script.write_text(
+        "import sys, time\n"
+        "from captionless.data.arrays import Visitor\n"
+        "from captionless.encoders import embeddings\n"
+        "encode = embeddings._Embedding.encode\n"
+        "def slow(self, keys, images):\n"
+        "    if self.computed:\n        print('some', flush=True)\n        time.sleep(60)\n"
+        "    encode(self, keys, images)\n"
+        "embeddings._Embedding.encode = slow\n"
+        "embeddings.embed.__kwdefaults__['batch'] = 2\n"
+        "from captionless.cli import main\n"
+        "sys.argv[0] = 'captionless'\nmain()\n"
+    )
+    process = subprocess.Popen(
+        [sys.executable, str(script), "embed", str(photos), "--encoder", str(encoder)],
+        env=os.environ | {"CAPTIONLESS_CACHE": str(tmp_path / "cache")},
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    assert process.stdout is not None
+    assert process.stdout.readline() == "some\n"
+    process.terminate()
+    assert process.wait(60) == 130
+    assert len(VectorCache(tmp_path / "cache", load_encoder(str(encoder)).digest)) == 2
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="writes to a device of Linux that is always full")
+def test_a_full_disk_under_the_log_ends_no_training(photos: Path, encoder: Path, tmp_path: Path) -> None:
+    words = ["train", str(photos), "--out", "model", "--encoder", str(encoder), *TRAINING, "--images", "8"]
+    with Path("/dev/full").open("w") as full, start(words, tmp_path, stdout=full, stderr=full) as process:
+        assert process.wait() == 0
+    assert (tmp_path / "model" / "config.json").exists()
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="writes to a device of Linux that is always full")
+@pytest.mark.parametrize("words", [["--version"], pytest.param(["--help"], marks=pytest.mark.slow)])
+def test_results_that_cannot_be_printed_are_told(words: list[str], tmp_path: Path) -> None:
+    with Path("/dev/full").open("w") as full, start(words, tmp_path, stdout=full, stderr=subprocess.PIPE) as process:
+        _, said = process.communicate()
+    assert process.returncode == 2
+    assert said.count("\n") == 1
+    assert "the standard output cannot be written to: No space left on device" in said
+
+
+@pytest.mark.slow
+def test_without_standard_streams_nothing_is_written_into_files(tmp_path: Path, photos: Path, encoder: Path) -> None:
+    words = f"{sys.executable} -m captionless embed {photos} --encoder {encoder} --csv clip.csv"
+    environment = os.environ | {"CAPTIONLESS_CACHE": str(tmp_path / "cache")}
+    done = subprocess.run(f"{words} <&- >&- 2>&-", shell=True, cwd=tmp_path, env=environment)
+    assert done.returncode == 0
+    assert len((tmp_path / "clip.csv").read_text().splitlines()) == 6

@@ -1,0 +1,244 @@
+"""Let a file operation fail in the middle of each command, and check how the command ends.
+
+    python tests/faults.py [NUMBER [SEED]]
+
+First each command runs undisturbed, and what it does to files is listed. Then it runs again and again, each time in a
+fresh copy of the same folder, where one operation of this list fails, once or from then on. A disk that becomes full is
+a limit of the system on the size of files, which other libraries meet as well. A command must end with exit code 2 and
+one line (after remarks), or succeed; no traceback, no bug, and the model as it was or newer. It prints what broke this,
+and a count of the rest.
+"""
+
+from __future__ import annotations
+
+import builtins
+import errno
+import fcntl
+import io
+import os
+import random
+import resource
+import shutil
+import signal
+import sys
+import tempfile
+import warnings
+from collections import Counter
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import forked
+from captionless.checkpoints.config import load_config
+from captionless.checkpoints.model import STATE, load_model
+from captionless.errors import CaptionlessError
+from captionless.tensor_files import read_tensors
+
+COMMANDS: dict[str, list[str]] = {
+    "train": ["train", "photos", "--encoder", "encoder", *forked.TRAINING, "--images", "8", "--out", "new"],
+    "train --resume": ["train", "photos", "--out", "model", "--resume", "--images", "24"],
+    "train --classes": ["train", "photos", "--classes", *forked.TRAINING, "--images", "8", "--out", "new"],
+    "embed": ["embed", "photos", "--encoder", "encoder", "--csv", "clip.csv"],
+    "generate": ["generate", "a rose", "--model", "model", "-n", "2", "--steps", "2", "--out", "images"],
+    "info": ["info", "model"],
+    "info photos": ["info", "photos"],
+}
+WRITES = ("ENOSPC", "EIO", "EROFS", "EACCES", "EPERM", "EDQUOT", "ENOTSUP")
+READS = ("EIO", "EACCES", "ENOENT", "EMFILE", "ESTALE")
+CALLS: tuple[tuple[Any, str, tuple[str, ...]], ...] = (
+    (builtins, "open", ()),
+    (io, "open", ()),
+    (os, "open", ()),
+    (os, "replace", WRITES),
+    (os, "link", WRITES),
+    (os, "unlink", WRITES),
+    (os, "mkdir", WRITES),
+    (os, "chmod", WRITES),
+    (os, "fsync", WRITES),
+    (os, "utime", WRITES),
+    (os, "scandir", READS),
+    (os, "stat", READS),
+    (os, "lstat", READS),
+    (fcntl, "flock", ("ENOLCK", "ENOSYS", "ENOTSUP", "EIO", "EPERM")),
+)
+"""Calls that may fail, and how; the failures of `open` depend on its mode."""
+
+
+@dataclass(frozen=True)
+class Fault:
+    """The failure of the operation with a ``number`` in a command; a ``number`` below 0 is a limit of file sizes."""
+
+    command: str
+    number: int
+    call: str
+    path: str
+    error: str
+    lasting: bool
+
+    def __str__(self) -> str:
+        where = f"{self.call} {self.path}" if self.number >= 0 else f"files of more than {-self.number} bytes"
+        return f"{self.command}: {where}: {self.error}{' from then on' if self.lasting else ''}"
+
+
+class Operations:
+    """Counts the operations on files of a folder, and lets one of them fail."""
+
+    def __init__(self, folder: Path, fault: Fault | None = None) -> None:
+        self.folder, self.fault, self.found = str(folder), fault, list[tuple[str, str, tuple[str, ...]]]()
+        self.busy = False
+
+    def watch(self) -> None:
+        """Replace the functions of this process."""
+        for owner, name, errors in CALLS:
+            setattr(owner, name, self._watched(f"{owner.__name__}.{name}", getattr(owner, name), errors))
+
+    def _watched(self, name: str, call: Callable[..., Any], errors: tuple[str, ...]) -> Callable[..., Any]:
+        def watched(*args: Any, **kwargs: Any) -> Any:
+            if not self.busy and (path := self._path(args[0] if args else "")):
+                self._count(name, path, errors or self._opening(args, kwargs))
+            return call(*args, **kwargs)
+
+        return watched
+
+    def _path(self, place: Any) -> str:
+        """Return the path of a file of the folder, relative to it; empty for other files."""
+        self.busy = True
+        try:
+            path = (
+                os.readlink(f"/proc/self/fd/{place}") if isinstance(place, int) else os.path.abspath(os.fsdecode(place))
+            )
+        except (TypeError, OSError):
+            return ""
+        finally:
+            self.busy = False
+        return os.path.relpath(path, self.folder) if path.startswith(self.folder + "/") else ""
+
+    def _opening(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[str, ...]:
+        mode = args[1] if len(args) > 1 else kwargs.get("mode", "r")
+        writes = mode & (os.O_WRONLY | os.O_RDWR) if isinstance(mode, int) else set("wax+") & set(mode)
+        return WRITES if writes else READS
+
+    def _count(self, name: str, path: str, errors: tuple[str, ...]) -> None:
+        number, fault = len(self.found), self.fault
+        self.found.append((name, path, errors))
+        if fault and (number == fault.number or (fault.lasting and number > fault.number >= 0 and name == fault.call)):
+            code = getattr(errno, fault.error)
+            raise OSError(code, os.strerror(code), path)
+
+
+def listed(root: Path, command: str) -> list[tuple[str, str, tuple[str, ...]]]:
+    """Run a command undisturbed, and list what it does to files."""
+    with copy(root) as folder:
+        operations, notes = Operations(folder), root / "operations"
+
+        def before() -> None:
+            end = os._exit
+
+            def ended(code: int) -> None:
+                operations.busy = True
+                notes.write_text(
+                    "".join(f"{name}\t{path}\t{','.join(errors)}\n" for name, path, errors in operations.found)
+                )
+                end(code)
+
+            operations.watch()
+            os._exit = ended  # type: ignore[assignment]
+
+        code = forked.call(COMMANDS[command], folder, before)
+        assert code == 0, (folder / "err").read_text()
+    rows = (line.split("\t") for line in notes.read_text().splitlines())
+    return [(name, path, tuple(errors.split(","))) for name, path, errors in rows]
+
+
+class copy:  # noqa: N801
+    """A copy of a folder, for as long as it is used."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+
+    def __enter__(self) -> Path:
+        self.folder = Path(tempfile.mkdtemp(dir=self.root.parent)) / "work"
+        shutil.copytree(self.root, self.folder)
+        return self.folder
+
+    def __exit__(self, *_: object) -> None:
+        shutil.rmtree(self.folder.parent)
+
+
+def faults(root: Path, number: int, seed: int) -> Iterator[Fault]:
+    """Draw faults: one in ten a full disk, the others any operation of any command, each call of a command as often."""
+    draw = random.Random(seed)
+    operations = {command: listed(root, command) for command in COMMANDS}
+    for turn in range(number):
+        command = [*COMMANDS][turn % len(COMMANDS)]
+        if turn % 10 == 9:
+            yield Fault(command, -draw.choice([1, 100, 1_000, 10_000, 100_000]), "", "", "EFBIG", lasting=True)
+            continue
+        call = draw.choice(sorted({name for name, _, _ in operations[command]}))
+        chosen = draw.choice([i for i, (name, _, _) in enumerate(operations[command]) if name == call])
+        _, path, errors = operations[command][chosen]
+        yield Fault(command, chosen, call, path, draw.choice(errors), lasting=draw.random() < 0.5)
+
+
+def problem(root: Path, fault: Fault) -> tuple[str, str]:
+    """Run a command with a fault; return what is wrong with its end, or "", and how it ended."""
+    with copy(root) as folder:
+
+        def before() -> None:
+            signal.alarm(120)
+            if fault.number < 0:
+                signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+                resource.setrlimit(resource.RLIMIT_FSIZE, (-fault.number, -fault.number))
+            else:
+                Operations(folder, fault).watch()
+
+        code = forked.call(COMMANDS[fault.command], folder, before)
+        said = (folder / "err").read_text()
+        lines = [line for line in said.splitlines() if line.strip()]
+        end = "success, with a remark" if code == 0 and any(line.startswith("captionless:") for line in lines) else ""
+        end = end or ("success" if code == 0 else "one line, exit code 2")
+        if code not in (0, 2) or "Traceback" in said:
+            return f"exit code {code}: {said[-1500:]}", end
+        if code == 2 and not (lines and lines[-1].startswith("captionless: ")):
+            return f"no line says why: {said[-500:]}", end
+        try:
+            complete = [folder / "model"] if fault.command != "train" or code else [folder / "model", folder / "new"]
+            for model in complete:
+                load_model(model)
+                read_tensors(model / STATE)
+            seen = load_config(complete[-1]).training.images_seen
+        except CaptionlessError as error:
+            return f"a model was lost: {error}", end
+        wanted = {"train": 8, "train --resume": 24}.get(fault.command)
+        if code == 0 and wanted is not None and seen != wanted:
+            return f"success, but the model has seen {seen} images, not {wanted}", end
+        if code == 0 and fault.command == "generate" and len(list((folder / "images").glob("0*.png"))) != 2:
+            return "success, but not two images", end
+        left = [path.name for path in folder.rglob("*.tmp")]
+        return (f"left behind: {left}" if left and fault.call != "os.unlink" else ""), end
+
+
+def main() -> None:
+    """Try faults, print those that ended badly, and count the others."""
+    number, seed = [*map(int, sys.argv[1:]), 300, 0][:2] if len(sys.argv) != 2 else (int(sys.argv[1]), 0)
+    warnings.simplefilter("ignore")
+    ends: Counter[tuple[str, str]] = Counter()
+    bad = 0
+    with tempfile.TemporaryDirectory() as name:
+        root = forked.prepare(Path(name) / "prepared")
+        for fault in faults(root, number, seed):
+            wrong, end = problem(root, fault)
+            if wrong:
+                bad += 1
+                print(f"{fault}\n    {wrong}", flush=True)
+            else:
+                ends[fault.command, end] += 1
+    for (command, end), count in sorted(ends.items()):
+        print(f"{count:4d}  {command}: {end}")
+    print(f"{number} faults, {bad} of them ended badly")
+    sys.exit(bool(bad))
+
+
+if __name__ == "__main__":
+    main()
