@@ -9,8 +9,8 @@ from hypothesis import strategies as st
 
 from captionless.config.generate_request import GenerateRequest
 from captionless.config.train_request import TrainRequest
-from captionless.errors import CaptionlessError
-from captionless.paths import harmless, quoted, same_path, user_path
+from captionless.errors import CaptionlessError, harmless
+from captionless.paths import quoted, same_path, user_path
 
 TEXTS = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0"), min_size=1)
 
@@ -54,5 +54,6 @@ def test_a_quoted_name_is_read_back_by_the_shell(names):
 def test_escape_sequences_and_turns_of_direction_are_shown_and_other_signs_stay():
     assert harmless("\x1b[31mred\x07\x9b\r\n") == "\\x1b[31mred\\x07\\x9b\\r\\n"
     assert harmless("\u202egpj.exe\u2066\u2028") == "\\u202egpj.exe\\u2066\\u2028"
+    assert str(CaptionlessError("there is no \x1b[2Jrose\n")) == "there is no \\x1b[2Jrose\\n"
     kept = "größe 花 🌹 \u200d نرگس \u00a0"
     assert harmless(kept) == kept

@@ -1,7 +1,7 @@
 """Try random inputs on the parsers of files that people give: ``python tools/fuzz.py [--minutes 10] [TARGET ...]``.
 
-Prints a line for each target. The first failure ends it, with the smallest input that fails. The log of a run of ten
-minutes each is in ``tests/fuzz.log``.
+Prints a line for each target. The first failure ends it, with the smallest input that fails. The log of the
+last run is in ``tests/fuzz.log``.
 """
 
 from __future__ import annotations

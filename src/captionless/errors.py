@@ -10,6 +10,15 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import Any
 
+_CONTROLS = [*range(32), *range(127, 160), 0x2028, 0x2029]
+_DIRECTIONS = [0x061C, 0x200E, 0x200F, *range(0x202A, 0x202F), *range(0x2066, 0x206A)]  # Unicode Standard Annex 9
+_ESCAPES = {code: ascii(chr(code))[1:-1] for code in (*_CONTROLS, *_DIRECTIONS)}
+
+
+def harmless(text: str) -> str:
+    """Replace control characters, and those that change the direction of writing, by escapes such as ``\\x1b``."""
+    return text.translate(_ESCAPES)
+
 
 class CaptionlessError(Exception):
     """A problem that the user can solve; the command line prints it and exits with code 2.
@@ -26,7 +35,7 @@ class CaptionlessError(Exception):
     def __init__(
         self, message: str, *, parameter: str | None = None, value: Any = None, code: str | None = None
     ) -> None:
-        super().__init__(message)
+        super().__init__(harmless(message))  # names of files may hold anything
         self.parameter, self.value, self.code = parameter, value, code
 
 

@@ -1,4 +1,4 @@
-"""Take paths from users, and show names to them, in a shell and on a terminal."""
+"""Take paths from users, and quote names for their shell."""
 
 from __future__ import annotations
 
@@ -7,10 +7,6 @@ import shlex
 from pathlib import Path
 
 from captionless.errors import CaptionlessError
-
-_CONTROLS = [*range(32), *range(127, 160), 0x2028, 0x2029]
-_DIRECTIONS = [0x061C, 0x200E, 0x200F, *range(0x202A, 0x202F), *range(0x2066, 0x206A)]  # Unicode Standard Annex 9
-_ESCAPES = {code: ascii(chr(code))[1:-1] for code in (*_CONTROLS, *_DIRECTIONS)}
 
 
 def user_path(path: str | Path) -> Path:
@@ -47,8 +43,3 @@ def quoted(text: object) -> str:
 
 def _bytes(sign: str) -> str:
     return "".join(f"\\x{byte:02x}" for byte in sign.encode("utf-8", "surrogateescape"))
-
-
-def harmless(text: str) -> str:
-    """Replace control characters, and those that change the direction of writing, by escapes such as ``\\x1b``."""
-    return text.translate(_ESCAPES)

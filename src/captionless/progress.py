@@ -9,7 +9,7 @@ from typing import Any, Protocol
 
 from tqdm import tqdm
 
-from captionless.paths import harmless
+from captionless.errors import harmless
 
 LOG_SECONDS = 60.0
 """Minimum time between the progress lines in a log file."""

@@ -92,7 +92,15 @@ def test_a_dark_picture_of_16_bits_and_a_black_one_stay_as_they_are():
     for highest, shown in ((20_000, 78), (0, 0)):
         image, notes = decoded(encoded(Image.fromarray(np.full((4, 4), highest, np.uint16)), "PNG"))
         assert image.getpixel((0, 0)) == (shown,) * 3
-        assert not notes
+        assert bool(notes) == (highest == 0)
+
+
+@pytest.mark.parametrize(("kind", "channels"), [(2, 3), (4, 2), (6, 4)])
+def test_colours_of_fewer_bits_in_16_are_told(kind, channels):
+    values = np.full((2, 2, channels), 4095, dtype=">u2")
+    rows = b"".join(b"\0" + row.tobytes() for row in values)
+    _, notes = decoded(zoo.png(2, 2, 16, kind, rows))
+    assert notes == ("almost black: the brightest of its 16-bit samples is 5.9% of white",)
 
 
 @pytest.mark.parametrize("format", ["PNG", "WEBP", "TIFF", "AVIF"])

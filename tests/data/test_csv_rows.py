@@ -39,6 +39,10 @@ def test_quotes_count_after_a_blank(tmp_path):
     assert [row.values for row in read_rows(tmp_path / "labels.csv", ("file", "label"))] == [["iris.jpg", "blue, dark"]]
 
 
+def test_a_quoted_line_break_in_a_header_leaves_the_error_on_one_line(tmp_path):
+    assert r"(found: \n)" in error_of(tmp_path, '"\n"')
+
+
 def test_a_field_of_a_million_characters_and_a_quote_that_never_ends_are_one_line(tmp_path):
     for text in (f"{'x' * 10**6},red\n", '"' + "rose\n" * 10**6):
         assert "the line is not valid CSV" in error_of(tmp_path, "file,label\n" + text)

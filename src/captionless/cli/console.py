@@ -15,7 +15,8 @@ from typing import Any, TextIO
 
 from tqdm import tqdm
 
-from captionless.paths import harmless, quoted
+from captionless.errors import harmless
+from captionless.paths import quoted
 from captionless.progress import ProgressBar
 
 FLAGS: dict[str, str] = {}

@@ -21,8 +21,9 @@ def info(options: InfoOptions) -> None:
 
     folder = model_folder(options.name, fetch=True)
     if not folder.is_dir():
+        problem = "is a file, not a folder" if folder.exists() else "does not exist"
         raise CaptionlessError(
-            f"the folder {folder} does not exist. Pass a model folder, 'bundled' or a folder of images.",
+            f"{folder} {problem}. Pass a model folder, 'bundled' or a folder of images.",
             parameter="name",
             value=options.name,
             code="model_not_found",

@@ -39,6 +39,10 @@ def to_rgb(image: Image.Image) -> Image.Image:
     elif image.mode == "F":
         image = floats(np.asarray(image)[..., None])
     image, alpha = _without_alpha(image)
+    if info.get("bits") == 16 and (highest := max(np.ravel(image.getextrema()))) < 255 * _DARK:
+        warnings.warn(
+            f"almost black: the brightest of its 16-bit samples is {highest / 255:.1%} of white", stacklevel=1
+        )
     image = _srgb(image, info)
     if alpha is None:
         return image.convert("RGB")

@@ -149,6 +149,7 @@ def _opened(data: bytes, kind: str, max_pixels: int) -> Image.Image:
         more = {"bits": tags.get(BITS, (16,))[0], "inverted": tags.get(PHOTOMETRIC) == 0}
     elif kind == "PNG":
         data, more = essential_png(data)
+        more["bits"] = data[24]  # in the header
     elif kind == "JPEG":
         data = essential_jpeg(data)
     elif kind in ("AVIF", "HEIF") and (at := data.find(b"colrnclx", 0, 1 << 16)) > 0:  # ISO 14496-12, section 12.1.5
