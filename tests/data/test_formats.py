@@ -69,6 +69,7 @@ def test_heic_without_its_extra_names_it(brand: bytes, monkeypatch: pytest.Monke
         (heic(b"isom").replace(b"mif1", b"mp42"), "not an image: a video"),
         (LFS_POINTER + b"\noid sha256:ffe4\nsize 84977\n", "git lfs pull"),
         (b"Dear diary", "not an image"),
+        (b"BMW, VW and other cars of 2024", "not an image"),
         (bytes(1024), "not an image"),
         (b"", "empty file"),
     ],

@@ -60,6 +60,8 @@ def test_other_ranges_and_layouts_are_refused():
     assert "samples of up to 1e+09" in decode_quietly(zoo.float_tiff(np.full((4, 4, 1), 1e9, np.float32)))[0]
     data = zoo.float_tiff(np.ones((5, 4, 3), np.float32), planar=True)
     assert "unusual layout" in decode_quietly(data)[0]
+    data = zoo.float_tiff(np.ones((4, 4, 4), np.float32), t262=5)
+    assert "neither grey nor RGB" in decode_quietly(data)[0]
     data = zoo.float_tiff(np.ones((4, 4, 1), np.float32), t256=10**6, t257=10**6)
     assert decode_quietly(data)[0].startswith("too large: 1000000 x 1000000")
 

@@ -128,10 +128,11 @@ def model_folder(name: str | Path, *, fetch: bool = False) -> Path:
     """
     if str(name) == BUNDLED:
         return Path(str(resources.files("captionless") / "bundled" / "flowers"))
+    place = user_path(name)
     if fetch and is_hub_id(str(name)):
         return fetch_model(str(name))
-    folder = FETCHED.get(str(name)) or user_path(name)
-    user_path(folder / CONFIG)  # not in a locked folder
+    folder = FETCHED.get(str(name), place)
+    user_path(folder / CONFIG)  # raises if the folder is locked
     # A cascade in training has only its base model until the second stage writes its first checkpoint.
     begun = (folder / BASE / CONFIG).is_file() and not (folder / CONFIG).is_file()
     return folder / BASE if begun else folder

@@ -59,7 +59,7 @@ def image_format(head: bytes) -> str:
     if not head:
         raise UnusableError("empty file")
     for magic, name in _READ.items():
-        if head.startswith(magic):
+        if head.startswith(magic) and (name != "BMP" or head[15:18] == bytes(3)):  # a text may begin with BM
             if name == "TIFF" and head[8:10] == b"CR":
                 raise unsupported("camera raw")
             return name

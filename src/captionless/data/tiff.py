@@ -46,6 +46,8 @@ def float_image(data: bytes, tags: Mapping[int, Any], max_pixels: int) -> Image.
     """
     if set(tags.get(_SAMPLE_FORMAT, ())) != {_FLOAT}:
         return None
+    if tags.get(PHOTOMETRIC) not in (0, 1, _RGB):
+        raise unsupported("a TIFF of floating-point numbers that are neither grey nor RGB")
     samples = _samples(data, tags, max_pixels)
     colours = 3 if tags.get(PHOTOMETRIC) == _RGB else 1
     alpha = samples.shape[2] > colours and tags.get(_EXTRA, (0,))[0] > 0
