@@ -1,7 +1,7 @@
 """The server under load: does it use the machine, how long does one request wait among others, is an image ever lost?
 
     python -m benchmarks.serve_load                    # about 8 minutes on two idle CPU cores
-    python -m benchmarks.serve_load --seconds 3 --repeats 1 --sweep 1 2
+    python -m benchmarks.serve_load --steps 1 --seconds 3 --repeats 1 --sweep 1 2 --requests 2    # does it run?
 
 starts ``captionless serve`` in a process of its own, sends it requests from this one, and appends to
 ``benchmarks/results/serve.jsonl``. ``benchmarks/results/serve.md`` has the forecast, written beforehand.
@@ -84,23 +84,24 @@ class Load:
 def main() -> None:
     """Measure everything."""
     options = _options()
-    best = sweep(options.sweep, options.repeats)
+    best = sweep(options.sweep, options.repeats, options.steps)
     with server(options) as client:
         asyncio.run(loads(client, options, best))
 
 
-def sweep(batches: list[int], repeats: int) -> float:
+def sweep(batches: list[int], repeats: int, steps: int) -> float:
     """Measure the library's throughput by batch; return the best, in images per second."""
     import captionless
 
     generator, best = captionless.load("bundled"), 0.0
-    generator.generate(PROMPT, progress=False)
+    sampling = captionless.SamplingConfig(steps=steps, upsample_steps=(steps + 1) // 2)
+    generator.generate(PROMPT, progress=False, sampling=sampling)
     for batch in batches:
-        with measured(OUT, "serve", part="sweep", batch=batch) as figures:
+        with measured(OUT, "serve", part="sweep", batch=batch, steps=steps) as figures:
             times = []
             for _ in range(repeats):
                 began = time.perf_counter()
-                generator.generate(PROMPT, n=batch, batch=batch, progress=False)
+                generator.generate(PROMPT, n=batch, sampling=sampling, batch=batch, progress=False)
                 times.append(time.perf_counter() - began)
             figures["images_per_second"] = batch / statistics.median(times)
         best = max(best, figures["images_per_second"])
@@ -112,6 +113,7 @@ def sweep(batches: list[int], repeats: int) -> float:
 def server(options: argparse.Namespace) -> Iterator[str]:
     """Start the server; yield its address."""
     words = [sys.executable, "-m", "captionless", "serve", "--port", "0", "--batch", str(options.rows)]
+    words += ["--steps", str(options.steps), "--upsample-steps", str((options.steps + 1) // 2)]
     with tempfile.TemporaryDirectory() as folder:
         log = Path(folder) / "log"
         with log.open("w") as file:
@@ -226,6 +228,7 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--clients", type=int, default=32, help="clients of the closed loop")
     parser.add_argument("--requests", type=int, default=20, help="requests whose latency is measured one by one")
     parser.add_argument("--rows", type=int, default=16, help="rows per network call (--batch of the server)")
+    parser.add_argument("--steps", type=int, default=15, help="denoising steps; half as many of super-resolution")
     parser.add_argument("--repeats", type=int, default=3, help="repeats of each batch of the sweep")
     parser.add_argument("--sweep", type=int, nargs="+", default=[1, 2, 4, 8, 16, 32], help="batches of the sweep")
     return parser.parse_args()

@@ -57,6 +57,15 @@ def test_a_remark_names_what_is_not_known_and_what_is(prompt: str, named: list[s
     assert all(words in remark for words in named)
 
 
+def test_of_many_unknown_words_a_few_are_listed_and_looked_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    looked_up: list[str] = []
+    monkeypatch.setattr(EncoderVocabulary, "similar_word", lambda _, word: looked_up.append(word))
+    words = [f"word{chr(97 + i // 26)}{chr(97 + i % 26)}" for i in range(500)]
+    (remark,) = specialised(replace(WORDS, by_spelling=True)).remarks([" ".join(words)], unit_vectors(1))
+    assert '"wordaj" and 490 other words' in remark
+    assert set(looked_up) == set(words[:10])
+
+
 @pytest.mark.parametrize(
     ("prompt", "remark"),
     [

@@ -16,7 +16,7 @@ from captionless.config.sampling import SamplingConfig
 from captionless.data.crop import crop_square
 from captionless.diffusion.samplers import SAMPLERS
 from captionless.errors import CaptionlessError
-from captionless.generation.editing import STRENGTH, Edit, keep_outside, mask_tensor, photo_tensor
+from captionless.generation.editing import SMALLEST_STRENGTH, STRENGTH, Edit, keep_outside, mask_tensor, photo_tensor
 from captionless.generation.sample import Stage, sample_batches
 
 QUICK = SamplingConfig(steps=4, precision="float32")
@@ -168,10 +168,19 @@ def test_a_photograph_is_half_kept_unless_said_and_a_masked_part_sampled_anew() 
     assert (Edit(photo, 0.3).start, Edit(photo, 0.3, mask).start) == (0.3, 0.3)
 
 
-@pytest.mark.parametrize("strength", [0.0, -0.1, 1.1, float("nan")])
+@pytest.mark.parametrize("strength", [0.0, 1e-9, -0.1, 1.1, float("nan")])
 def test_a_strength_out_of_range_is_refused(strength: float) -> None:
-    with pytest.raises(CaptionlessError, match=rf"`strength` must be above 0 and at most 1, not {strength}"):
+    with pytest.raises(CaptionlessError, match=rf"`strength` must be from 0.001 to 1, not {strength}"):
         Edit(photograph(), strength)
+
+
+@pytest.mark.parametrize("spacing", ["even", "karras"])
+@pytest.mark.parametrize("sampler", SAMPLERS)
+def test_the_smallest_strength_gives_an_image_even_in_many_steps(model: Model, sampler: Any, spacing: Any) -> None:
+    edit = Edit(photograph(), SMALLEST_STRENGTH)
+    images = sampled(edit, model, QUICK.replace(sampler=sampler, spacing=spacing, steps=100), (0,))
+    kept = np.asarray(crop_square(photograph(), 8)).astype(int)
+    assert np.abs(images[0].astype(int) - kept).mean() < 10
 
 
 def test_a_mask_of_another_size_is_refused() -> None:

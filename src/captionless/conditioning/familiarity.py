@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 
 UNKNOWN_SHARE = 1 / 3
 """A prompt is unfamiliar if at least this fraction of its words is unknown."""
+MOST_WORDS = 10
+"""Unknown words of a prompt that are listed, and for which a similar word is searched, taking milliseconds."""
 MIN_IMAGES = 100
 """With fewer training images, texts about their subject and other texts have much the same similarity."""
 NEAREST = 4
@@ -107,7 +109,8 @@ def find_image_subject(encoder: Encoder, bank: Tensor) -> ImageSubject:
 def vocabulary_remark(prompt: str, vocabulary: EncoderVocabulary) -> str | None:
     """Return a message about a prompt with words unknown to a specialised encoder; None if the prompt is familiar."""
     unknown = vocabulary.unknown_words(prompt)
-    similar = {word: like for word in unknown if vocabulary.by_spelling and (like := vocabulary.similar_word(word))}
+    searched = unknown[:MOST_WORDS] if vocabulary.by_spelling else []
+    similar = {word: like for word in searched if (like := vocabulary.similar_word(word))}
     unknown = [word for word in unknown if word not in similar]
     named = vocabulary.names_subject(" ".join(similar.get(word, word) for word in split_words(prompt)))
     if named and len(unknown) < UNKNOWN_SHARE * len(prompt.split()):
@@ -117,7 +120,9 @@ def vocabulary_remark(prompt: str, vocabulary: EncoderVocabulary) -> str | None:
     if not named:
         parts.append(f"it names none of the {vocabulary.subject} that the encoder knows ({_listed(vocabulary.kinds)})")
     if unknown:
-        parts.append(f"the encoder does not know {_listed([_with_similar(word, vocabulary) for word in unknown])}")
+        listed = [_with_similar(word, vocabulary) for word in unknown[:MOST_WORDS]]
+        listed += [f"{len(unknown) - MOST_WORDS} other words"] * (len(unknown) > MOST_WORDS)
+        parts.append(f"the encoder does not know {_listed(listed)}")
     result = "follow its other words only" if named else "not match it"
     return f'The prompt "{prompt}" is unfamiliar: {", and ".join(parts)}. The images will {result}.'
 

@@ -54,7 +54,7 @@ class GenerateRequest(Config):
     like_share: float = setting(0.5, "Weight of `like` in its mixture with the prompt, from 0 to 1.")
     init: Path | None = setting(None, "A photograph to start from.", panel="Start from a photograph", metavar="IMAGE")
     strength: float | None = setting(
-        None, "How much of `init` is replaced, from above 0 (nothing) to 1 (everything).", shown="0.6; with `mask` 1"
+        None, "How much of `init` is replaced, from 0.001 (nothing) to 1 (everything).", shown="0.6; with `mask` 1"
     )
     mask: Path | None = setting(
         None,

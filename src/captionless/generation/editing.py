@@ -16,6 +16,8 @@ from captionless.errors import CaptionlessError
 
 STRENGTH = 0.6
 """The default strength of an edit without a mask."""
+SMALLEST_STRENGTH = 0.001
+"""Smallest strength: below it no pixel changes, and the noise levels underflow."""
 
 
 @dataclass(frozen=True)
@@ -24,8 +26,8 @@ class Edit:
 
     Args:
         photo: the photograph; it is cropped to its central square and resized like training images.
-        strength: the time at which denoising starts, in (0, 1]. Higher values add more noise: 0.3 mostly changes the
-            texture, 0.6 also the objects, but keeps colours and layout (SDEdit, arXiv:2108.01073, algorithm 1). The
+        strength: the time at which denoising starts, from 0.001 to 1. Higher values add more noise: 0.3 mostly changes
+            the texture, 0.6 also the objects, but keeps colours and layout (SDEdit, arXiv:2108.01073, algorithm 1). The
             default is ``STRENGTH``, or 1 with a mask, so that the white part is sampled from pure noise.
         mask: an image with the size of the photograph; white pixels are resampled, black pixels are kept. By default,
             the whole image is resampled.
@@ -39,9 +41,9 @@ class Edit:
     mask: Image.Image | None = None
 
     def __post_init__(self) -> None:
-        if not 0 < self.start <= 1:
+        if not SMALLEST_STRENGTH <= self.start <= 1:
             raise CaptionlessError(
-                f"`strength` must be above 0 and at most 1, not {self.strength}. Try `strength={STRENGTH}`.",
+                f"`strength` must be from {SMALLEST_STRENGTH} to 1, not {self.strength}. Try `strength={STRENGTH}`.",
                 parameter="strength",
             )
         if self.mask is None:

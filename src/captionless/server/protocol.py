@@ -16,6 +16,7 @@ from captionless.config.base import Config, setting
 from captionless.config.sampling import SamplingConfig
 from captionless.config.serve import ServeConfig
 from captionless.errors import CaptionlessError
+from captionless.generation.editing import SMALLEST_STRENGTH
 from captionless.generation.sample import MAX_SEED
 
 SETTINGS = ("steps", "guidance", "sampler", "variety")
@@ -59,9 +60,9 @@ class ImageRequest(Config):
     negative_prompt: str | None = setting(None, "A prompt to guide away from.")
     strength: float | None = setting(
         None,
-        "Edits only: how much of the image is replaced, from above 0 (nothing) to 1 (everything).",
+        "Edits only: how much of the image is replaced, from 0.001 (nothing) to 1 (everything).",
         shown="0.6; with a mask 1",
-        gt=0,
+        ge=SMALLEST_STRENGTH,
         le=1,
     )
 
