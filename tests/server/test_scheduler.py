@@ -169,6 +169,23 @@ def test_however_many_images_one_user_wants_another_is_served_at_once() -> None:
         assert len(many.result().json()["data"]) == 10
 
 
+def test_one_image_of_a_user_is_not_held_up_by_large_batches_of_another() -> None:
+    one = generator()
+    steps = Steps(one)
+    with serving({"tiny": one}, SAMPLING.replace(guidance=0.0), batch=32) as served, ThreadPoolExecutor() as pool:
+        many = pool.submit(served.post, "generations", prompt="a rose", n=10, user="a", steps=50)
+        served.wait(images=10)
+        steps.make()
+        few = pool.submit(served.post, "generations", prompt="a daisy", user="b")
+        served.wait(images=11)
+        steps.make(SAMPLING.steps + 1)
+        assert few.result().status_code == 200
+        assert set(steps.rows[2 : 2 + SAMPLING.steps]) == {3}  # its image, and two of the other user's
+        assert steps.rows[1] == 10
+        steps.free()
+        assert many.result().status_code == 200
+
+
 def test_a_failure_is_told_to_those_it_concerns_and_the_server_goes_on(served_failing: Served) -> None:
     answer = served_failing.post("generations", prompt="a rose", seed=1)
     assert answer.status_code == 500

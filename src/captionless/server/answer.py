@@ -16,9 +16,9 @@ from starlette.types import Receive, Scope, Send
 
 from captionless.server.errors import ApiError
 from captionless.server.images import Prepared
+from captionless.server.jobs import Job, Sampled
 from captionless.server.links import Links
 from captionless.server.protocol import USAGE
-from captionless.server.scheduler import Job, Sampled
 from captionless.server.security import LINKS
 
 HEARTBEAT = 15.0

@@ -19,8 +19,8 @@ from captionless.generation.generator import Generator
 from captionless.generation.prepared import PreparedImages, prepare
 from captionless.generation.sample import MAX_SEED, BatchRun, stages_up_to, to_images
 from captionless.server.errors import unknown_model
+from captionless.server.jobs import Job, QueuedImage
 from captionless.server.protocol import ImageRequest
-from captionless.server.scheduler import Job, QueuedImage
 from captionless.server.uploads import Body, read_mask, read_photo
 
 

@@ -7,124 +7,37 @@ in everything: sampler, step, settings, and how long they have been there. This 
 
 from __future__ import annotations
 
-import asyncio
-import itertools
 import logging
 import math
 import threading
 import time
-from collections import Counter
-from collections.abc import AsyncIterator, Callable, Iterator
 from dataclasses import dataclass, field
-from types import TracebackType
-from typing import Self
 
 import torch
-from starlette.requests import ClientDisconnect
-from torch import Tensor
 
 from captionless.data.arrays import denormalise
 from captionless.device import autocast, exact_convolutions
 from captionless.diffusion.sampler_run import Step, advance
-from captionless.generation.sample import BatchRun, Stage
-from captionless.models.unet import Denoiser
 from captionless.server.errors import ApiError, stopping
+from captionless.server.jobs import Job, QueuedImage, Sampled, in_turn
 from captionless.server.metrics import Metrics
 
 log = logging.getLogger(__name__)
 
 MOST_SECONDS = 120
 """Upper limit of ``Retry-After``; clients give up at once if it is longer."""
-
-
-@dataclass(frozen=True)
-class Sampled:
-    """News of an image: a prediction on the way, or the image itself if ``partial`` is None."""
-
-    index: int
-    pixels: Tensor  # uint8, (1, channels, size, size)
-    partial: int | None = None
-
-
-@dataclass(eq=False)
-class QueuedImage:
-    """An image of a job, from its arrival to its last step.
-
-    Args:
-        job: the request that it belongs to.
-        index: its place in the request.
-        stages: the stages of its model.
-        start: starts sampling, when the first network call has room for it.
-        partials: the numbers of the steps whose predictions are to be shown.
-    """
-
-    job: Job
-    index: int
-    stages: list[Stage]
-    start: Callable[[], BatchRun]
-    partials: list[int]
-    run: BatchRun | None = None
-
-    @property
-    def network(self) -> Denoiser:
-        """The network of the next prediction."""
-        return (self.run.stage if self.run else self.stages[0]).denoiser
-
-    def started(self) -> BatchRun:
-        """Return the run, which starts now if it has not."""
-        self.run = self.run or self.start()
-        return self.run
-
-
-class Job:
-    """The images of one request, as a context: leaving it gives up those that are not finished."""
-
-    def __init__(self, scheduler: Scheduler, owner: str) -> None:
-        self.owner, self.images, self.closed = owner, 0, False
-        self.begun: float | None = None  # time of the first step
-        self.arrived = time.monotonic()
-        self._scheduler, self._loop = scheduler, asyncio.get_running_loop()
-        self._news: asyncio.Queue[Sampled | Exception] = asyncio.Queue()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, tb: TracebackType | None) -> None:
-        self._scheduler.release(self)
-
-    def tell(self, news: Sampled | Exception) -> None:
-        """Pass on what happened, from any thread."""
-        self._loop.call_soon_threadsafe(self._news.put_nowait, news)
-
-    async def news(self, gone: asyncio.Task[None], patience: float) -> AsyncIterator[Sampled | None]:
-        """Yield what happens until all images are finished, and None whenever nothing has for ``patience`` seconds.
-
-        Raises:
-            ClientDisconnect: the task ``gone``, which waits for the client to disconnect, has ended.
-            ApiError: the images cannot be finished.
-        """
-        gone.add_done_callback(lambda _: self._news.put_nowait(ClientDisconnect()))
-        left = self.images
-        while left:
-            try:
-                async with asyncio.timeout(patience):
-                    what = await self._news.get()
-            except TimeoutError:
-                yield None
-                continue
-            if isinstance(what, Exception):
-                raise what
-            left -= what.partial is None
-            yield what
+MOST_SHARE = 2
+"""On a CPU, images in a network call for each of the owner who has the fewest. There, every row makes a call longer."""
 
 
 @dataclass
 class Scheduler:
     """Samples the images of all jobs in a thread of its own.
 
-    Images take part in the order of their arrival, except that those of different owners alternate: however many one
-    owner has in the queue, the first of another is among the next. The stages of a cascade, and different models, have
-    network calls of their own, in turn.
+    The machine is shared by owners, not by images: the next network call is that of the owner who has used the least
+    time, and of each owner the oldest images come first (fair queueing, Demers, Keshav & Shenker, SIGCOMM 1989). The
+    others' images that wait for the same network fill the batch; the stages of a cascade, and different models, have
+    network calls of their own.
 
     Args:
         rows: number of rows per network call.
@@ -143,8 +56,7 @@ class Scheduler:
     _taken: int = 0
     _images: list[QueuedImage] = field(default_factory=list)
     _jobs: set[Job] = field(default_factory=set)
-    _served: dict[Denoiser, int] = field(default_factory=dict)
-    _calls: Iterator[int] = field(default_factory=itertools.count)
+    _used: dict[str, float] = field(default_factory=dict)  # seconds, by owner of images that wait
     _pace: float = 1.0  # seconds of network calls per image
     _spent: float = 0.0  # seconds of network calls since an image was finished
 
@@ -221,10 +133,14 @@ class Scheduler:
     def _call(self, waiting: list[QueuedImage]) -> None:
         """Make one network call for some of the images that wait, and continue with these."""
         began = time.monotonic()
-        network = min((image.network for image in waiting), key=lambda one: self._served.get(one, -1))
-        self._served[network] = next(self._calls)
+        owners = {image.job.owner for image in waiting}
+        least = min((used for owner, used in self._used.items() if owner in owners), default=0.0)
+        self._used = {owner: self._used.get(owner, least) for owner in owners}
+        waiting = sorted(waiting, key=lambda image: self._used[image.job.owner])
+        network = waiting[0].network
         with autocast(self.precision, self.device), exact_convolutions(self.precision, self.device):
-            chosen = self._chosen(in_turn([image for image in waiting if image.network is network]))
+            most = MOST_SHARE if self.device.type == "cpu" else None
+            chosen = self._chosen(in_turn([image for image in waiting if image.network is network], most))
             try:
                 # Not the captured network of a stage: the number of rows changes from call to call.
                 steps = advance([image.started() for image in chosen], network) if chosen else []
@@ -233,7 +149,10 @@ class Scheduler:
                 self._fail(chosen)
                 return
         self._remove(finished)
-        self._spent += time.monotonic() - began
+        seconds = time.monotonic() - began
+        for image in chosen:
+            self._used[image.job.owner] += seconds / len(chosen)
+        self._spent += seconds
         if finished:
             self._pace += (self._spent / len(finished) - self._pace) / 5
             self._spent = 0.0
@@ -278,13 +197,3 @@ class Scheduler:
     def _remove(self, images: list[QueuedImage]) -> None:
         with self._changed:
             self._images = [image for image in self._images if image not in images]
-
-
-def in_turn(images: list[QueuedImage]) -> list[QueuedImage]:
-    """Sort images so that those of different owners alternate; those of one owner stay in their order."""
-    before: Counter[str] = Counter()
-    turns = []
-    for image in images:
-        turns.append(before[image.job.owner])
-        before[image.job.owner] += 1
-    return [image for _, image in sorted(zip(turns, images, strict=True), key=lambda pair: pair[0])]
