@@ -7,6 +7,7 @@ import os
 import re
 import subprocess
 import sys
+import tarfile
 import termios
 from collections.abc import Callable
 from pathlib import Path
@@ -14,6 +15,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
+from safetensors.numpy import load_file
 
 import encoder_factory
 
@@ -87,6 +89,12 @@ BAD = [
     (["train", "photos", "--out", "x", "--labels", "nowhere.csv"], "nowhere.csv"),
     (["train", "photos", "--out", "x", "--labels", "photos/notes.txt"], "line 1: the header lacks file and label"),
     (["embed", "nowhere"], "nowhere"),
+    (["embed", "nowhere", "--shards", "x"], "nowhere"),
+    (["embed", "photos", "--engine", "ray"], "--engine cannot be used without --shards"),
+    (["embed", "photos", "--shards", "x", "--csv", "y.csv"], "--csv cannot be used with --shards"),
+    (["embed", "photos", "--shards", "x", "--shard", "2/2"], "--shard 0/8"),
+    (["train", "photos/*.tar", "--out", "x"], "there are no files in photos/*.tar"),
+    (["train", "nostore://bucket/photos", "--out", "x"], "cannot open nostore://bucket/photos"),
     (["info", "nowhere"], "nowhere"),
     (["paint", "a"], "paint"),
 ]
@@ -137,6 +145,36 @@ def test_embed_writes_the_courses_table_and_train_reads_it(
     assert all(len(row.split(",")) == 25 for row in rows)
     words = ["--vectors", "clip.csv", "--size", "8", "--width", "16", "--batch", "4", "--images", "8"]
     assert run("train", str(photos), "--out", "model", "--encoder", str(encoder), *words) == 0
+
+
+def test_train_reads_tars_and_the_shards_of_their_vectors_as_it_reads_a_folder(
+    run: Run, trained: Path, photos: Path, encoder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for number, half in enumerate((photos.glob("[0-2].png"), photos.glob("[3-5].png"))):
+        with tarfile.open(tmp_path / f"{number}.tar", "w") as tar:
+            for path in sorted(half):
+                tar.add(path, path.name)
+    assert run("embed", f"{tmp_path}/*.tar", "--shards", "vectors", "--encoder", str(encoder)) == 0
+    assert run("embed", f"{tmp_path}/*.tar", "--shards", "vectors", "--encoder", str(encoder), "--shard", "1/2") == 0
+    assert "Shards: 1 of 1 are complete." in capsys.readouterr().err
+    words = ["--size", "8", "--width", "16", "--batch", "4", "--images", "8", "--precision", "float32"]
+    assert run("train", f"{tmp_path}/*.tar", "--vectors", "vectors", "--out", "from-tars", *words) == 0
+    assert "newly embedded" not in capsys.readouterr().err
+    for name in ("model.safetensors", "bank.safetensors"):
+        expected, found = load_file(trained / name), load_file(tmp_path / "from-tars" / name)
+        for key, tensor in expected.items():
+            np.testing.assert_allclose(found[key], tensor, atol=1e-4)
+
+
+def test_shards_without_the_vector_of_an_image_say_which(
+    run: Run, photos: Path, encoder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run("embed", str(photos), "--shards", "vectors", "--encoder", str(encoder)) == 0
+    (photos / "0.png").rename(photos / "renamed.png")  # content decides, not the name
+    encoder_factory.pictures(7)[6].save(photos / "new.png")
+    capsys.readouterr()
+    assert run("train", str(photos), "--vectors", "vectors", "--out", "model", "--size", "8", "--images", "8") == 2
+    assert "vectors has no vector for 1 images: new.png." in capsys.readouterr().err.splitlines()[-1]
 
 
 def test_info_tells_of_models_and_of_folders(

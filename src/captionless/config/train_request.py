@@ -39,8 +39,9 @@ class TrainRequest(Config):
     )
     vectors: Path | None = setting(
         None,
-        "A table of precomputed image vectors (path, then the vector's elements); requires `encoder`.",
-        metavar="FILE.csv",
+        "Precomputed image vectors: a table (path, then the vector's elements), which requires `encoder`, or a folder "
+        "of shards written by `captionless embed`.",
+        metavar="FILE.csv|FOLDER",
     )
     classes: bool = setting(False, "Train a class-conditional model whose classes are the sub-folders.")
     labels: Path | None = setting(

@@ -176,8 +176,8 @@ def _read_file(root: Path, decoding: Decoding, path: File) -> ImageFile | Skippe
     )
 
 
-def sample_images(folder: str | Path, count: int) -> list[Image.Image]:
-    """Decode a deterministic sample of at most ``count`` images from all over a folder.
+def sample_images(folder: str | Path, count: int, files: Sequence[File] | None = None) -> list[Image.Image]:
+    """Decode a deterministic sample of at most ``count`` images from all over a folder, or of some ``files`` in it.
 
     Returns:
         The centre squares in RGB, at most 512 pixels per side.
@@ -185,13 +185,15 @@ def sample_images(folder: str | Path, count: int) -> list[Image.Image]:
     Raises:
         CaptionlessError: as in `read_images`.
     """
-    found = sample_entries(folder, count, Decoding(full=_SAMPLE_SIDE))
+    found = sample_entries(folder, count, Decoding(full=_SAMPLE_SIDE), files)
     return [Image.fromarray(entry.full) for entry in found if entry.full is not None]
 
 
-def sample_entries(folder: str | Path, count: int, decoding: Decoding | None = None) -> Iterator[ImageFile]:
+def sample_entries(
+    folder: str | Path, count: int, decoding: Decoding | None = None, files: Sequence[File] | None = None
+) -> Iterator[ImageFile]:
     """Yield a deterministic sample of at most ``count`` images; see `sample_images` and `read_images`."""
-    files = find_images(folder)
+    files = list(find_images(folder) if files is None else files)
     files.sort(key=lambda path: hashlib.sha256(relative_name(path, folder).encode()).digest())
     with closing(read_images(folder, decoding, workers=1, files=files)) as found:
         yield from itertools.islice((entry for entry in found if isinstance(entry, ImageFile)), count)

@@ -10,6 +10,7 @@ from captionless.encoders.embeddings import EmbeddedImages, embed
 from captionless.encoders.features import Features, load_features, own_features
 from captionless.encoders.hub import BUNDLED, CLIP
 from captionless.encoders.learning import NameQuality, learn_encoder
+from captionless.encoders.shards import embed_shards
 from captionless.encoders.vector_csv import match_vectors, read_vectors, write_vectors
 
 __all__ = [
@@ -24,6 +25,7 @@ __all__ = [
     "cache_folder",
     "choose_encoder",
     "embed",
+    "embed_shards",
     "in_domain_score",
     "learn_encoder",
     "load_encoder",

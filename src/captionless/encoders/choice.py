@@ -9,6 +9,7 @@ from PIL.Image import Image
 
 from captionless.data.decode import BACKGROUND
 from captionless.data.images import sample_images
+from captionless.data.stored import File
 from captionless.encoders.digest import BUNDLED_DIGESTS
 from captionless.encoders.dual_encoder import Encoder, load_encoder
 from captionless.encoders.hub import BUNDLED, BUNDLED_FOLDER, CLIP, cached_folder, is_name_encoder
@@ -32,6 +33,7 @@ def choose_encoder(
     learned: Path | None = None,
     hold_out: float = 0.0,
     background: str = BACKGROUND,
+    files: Sequence[File] | None = None,
     progress: Progress | None = None,
 ) -> tuple[Encoder, str]:
     """Load the encoder ``name``, or choose an encoder for the images if ``name`` is ``"auto"``.
@@ -47,6 +49,7 @@ def choose_encoder(
             not learn one.
         hold_out: share of the images not to learn from.
         background: colour behind transparent images, if an encoder is learned.
+        files: those files of the folder that the choice is to be based on; by default all.
         progress: receives progress and messages, such as the download size before a download.
 
     Returns:
@@ -58,7 +61,7 @@ def choose_encoder(
     """
     if name != AUTO:
         return load_encoder(name, device, progress=progress), f"{name}, as requested"
-    images = sample_images(folder, _SAMPLE)
+    images = sample_images(folder, _SAMPLE, files)
     bundled = load_encoder(BUNDLED, device)
     score, threshold = in_domain_score(bundled, images)
     figures = f"score {score:.2f}, threshold {threshold:.2f}"
@@ -70,7 +73,7 @@ def choose_encoder(
     if learned is not None and is_name_encoder(learned):
         how = "learned from the names of the images by an earlier run (delete it to learn it again)"
         return load_encoder(str(learned), device), f"{learned}, {how}"
-    texts = image_texts(folder)
+    texts = image_texts(folder, files)
     missing = missing_words([*texts.values()])
     if learned is not None and not missing:
         _, quality = learn_encoder(

@@ -94,6 +94,17 @@ def embed(
     )
 
 
+def encode_batch(encoder: Encoder, images: Sequence[Image.Image]) -> Vectors:
+    """Return the vectors of images, float32 (n, width), and raise a `CaptionlessError` if they are unusable."""
+    vectors = np.asarray(encoder.encode_images(images), dtype=np.float32)
+    if vectors.shape != (len(images), encoder.width) or not np.isfinite(vectors).all():
+        raise CaptionlessError(
+            f"the encoder {encoder.name} returned unusable vectors (shape {vectors.shape}, or not finite) for a batch "
+            f"of {len(images)} images. Use another encoder."
+        )
+    return vectors
+
+
 class _Embedding(EncodingVisitor):
     """Encodes the images whose vectors are not in the cache yet."""
 
@@ -108,12 +119,7 @@ class _Embedding(EncodingVisitor):
 
     def encode(self, keys: Sequence[str], images: Sequence[Image.Image]) -> None:
         """Encode images into the cache."""
-        vectors = np.asarray(self.encoder.encode_images(images), dtype=np.float32)
-        if vectors.shape != (len(keys), self.encoder.width) or not np.isfinite(vectors).all():
-            raise CaptionlessError(
-                f"the encoder {self.encoder.name} returned unusable vectors (shape {vectors.shape}, or not finite) for "
-                f"a batch of {len(keys)} images. Use another encoder."
-            )
+        vectors = encode_batch(self.encoder, images)
         for key, vector in zip(keys, vectors, strict=True):
             self.known.add(key, vector)
         self.computed += len(vectors)

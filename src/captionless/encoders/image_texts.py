@@ -5,11 +5,12 @@ from __future__ import annotations
 import json
 import os
 import re
+from collections.abc import Iterable
 from pathlib import Path
 
 from captionless.data.folder import composed, find_images, relative_name
 from captionless.data.images import is_image
-from captionless.data.stored import StoredFile
+from captionless.data.stored import File, StoredFile
 from captionless.errors import CaptionlessError
 
 METADATA = "metadata.jsonl"
@@ -35,8 +36,12 @@ def name_words(name: str) -> list[str]:
     )
 
 
-def image_texts(folder: str | Path) -> dict[str, str]:
+def image_texts(folder: str | Path, files: Iterable[File] | None = None) -> dict[str, str]:
     """Return the text of each image: the words of its path, then those of ``metadata.jsonl`` or its ``.txt`` file.
+
+    Args:
+        folder: the folder of images.
+        files: the files to look at; by default all in the folder.
 
     Returns:
         The texts by the path of the image relative to ``folder``. Every file that begins like an image counts.
@@ -46,7 +51,7 @@ def image_texts(folder: str | Path) -> dict[str, str]:
             read, or a line of it is invalid.
     """
     tables, texts = dict[Path, dict[str, str]](), dict[str, str]()
-    for path in find_images(folder):
+    for path in find_images(folder) if files is None else files:
         if isinstance(path, StoredFile):
             texts[path.name] = " ".join(name_words(path.name))
             continue

@@ -23,6 +23,7 @@ from captionless.encoders.cache import Vectors
 from captionless.encoders.choice import AUTO, choose_encoder
 from captionless.encoders.dual_encoder import check_same_encoder, load_encoder
 from captionless.encoders.embeddings import EmbeddedImages, embed
+from captionless.encoders.shard_files import read_about, read_shard_vectors
 from captionless.encoders.vector_csv import match_vectors, read_vectors
 from captionless.errors import CaptionlessError, shorten
 from captionless.progress import Progress
@@ -90,12 +91,13 @@ class Dataset:
 def load_dataset(plan: TrainPlan, progress: Progress, device: torch.device) -> Dataset:
     """Read, embed, deduplicate and split the images of a text-conditional run.
 
-    Vectors are looked up instead of computed if the request has a table of ``vectors``. The status of every file is
-    written to ``images-report.csv`` in the model folder.
+    Vectors are looked up instead of computed if the request has ``vectors``: a table, or a folder of shards. The status
+    of every file is written to ``images-report.csv`` in the model folder.
     """
     request, hold_out = plan.request, plan.config.hold_out
     reference = plan.start.bound.encoder if plan.start.bound else None
-    if request.vectors is not None and request.encoder in (None, AUTO) and reference is None:
+    table = request.vectors is not None and not request.vectors.is_dir()
+    if table and request.encoder in (None, AUTO) and reference is None:
         raise CaptionlessError(
             f"the encoder of the vectors in {request.vectors} is unknown. Pass the encoder that computed them, for "
             "example `encoder=openai/clip-vit-base-patch32`.",
@@ -110,7 +112,10 @@ def load_dataset(plan: TrainPlan, progress: Progress, device: torch.device) -> D
         found = read_arrays(
             request.folder, plan.sizes, grey=grey, background=background, verify=verify, progress=progress
         )
-        vectors = match_vectors(read_vectors(request.vectors, chosen.width), found.names, request.folder)
+        if table:
+            vectors = match_vectors(read_vectors(request.vectors, chosen.width), found.names, request.folder)
+        else:
+            vectors = read_shard_vectors(request.vectors, found.images, chosen, background)
     else:
         found = embed(
             request.folder,
@@ -142,6 +147,8 @@ def dataset_encoder(plan: TrainPlan, progress: Progress, device: str) -> tuple[E
     A run that continues a model must use that model's encoder; the requested name then only gives its new location.
     """
     named = plan.request.encoder or AUTO
+    if named == AUTO and plan.request.vectors is not None and plan.request.vectors.is_dir():
+        named = read_about(plan.request.vectors).get("encoder", AUTO)
     bound = plan.start.bound.encoder if plan.start.bound else None
     if bound is None:
         config = plan.config

@@ -1,0 +1,113 @@
+"""List a large source of images once, and cut the list into shards, the units of work of embedding it.
+
+Layout: ``<out>/manifest/<listing>/shards.jsonl``. The first line names the source, and each further line is a shard:
+its name and its files. A listing is a folder that is renamed into place, so of several processes that list the same
+source at the same time one succeeds, and the others use its list.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from captionless.data.folder import list_files, source_root
+from captionless.data.stored import ARCHIVES, File, StoredFile, is_stored, source_base
+from captionless.errors import CaptionlessError
+from captionless.files import atomic_folder
+
+_FOLDER, _FILE = "manifest", "shards.jsonl"
+
+
+@dataclass(frozen=True)
+class Shard:
+    """A part of a source."""
+
+    name: str  # ``<listing>-<number>``: the name of its vectors' file, without extension
+    source: str
+    files: Sequence[File]  # a tar or Parquet file stands for the images in it
+
+
+def list_shards(source: str | Path, out: Path, size: int, *, again: bool = False) -> None:
+    """Write the manifest of a source, unless there is one.
+
+    Args:
+        source: see `find_images`.
+        out: the folder of the manifest.
+        size: number of files in a shard.
+        again: list the source again, and add shards of the files that are new.
+
+    Raises:
+        CaptionlessError: the source cannot be listed, or the manifest is that of another source.
+    """
+    if _listings(source, out) and not again:
+        return
+    files = list_files(source)
+    while True:
+        listings = _listings(source, out)
+        known = {row[0] for path in listings for shard in _lines(path) for row in shard["files"]}
+        new = [row for row in (_row(file, source) for file in files) if row[0] not in known]
+        place = out / _FOLDER / f"{len(listings) + 1:04}"
+        if not new and listings:
+            return
+        if not new:
+            raise CaptionlessError(f"there are no files in {source}. Pass the folder that contains the images.")
+        try:
+            with atomic_folder(place) as folder, (folder / _FILE).open("w", encoding="utf-8") as file:
+                file.write(json.dumps({"source": str(source_root(source))}) + "\n")
+                for number, rows in enumerate(_cut(new, size)):
+                    file.write(json.dumps({"shard": f"{place.name}-{number:06}", "files": rows}) + "\n")
+            return
+        except CaptionlessError:
+            if not (place / _FILE).exists():  # else another process was faster
+                raise
+
+
+def read_shards(source: str | Path, out: Path) -> Iterator[Shard]:
+    """Yield the shards of a manifest in the order in which they were listed."""
+    stored = is_stored(source)
+    base = source_base(source) if stored else str(source_root(source))
+    for path in _listings(source, out):
+        for line in _lines(path):
+            rows = line["files"]
+            files = [StoredFile(row[0], f"{base}/{row[0]}", *row[1:]) if stored else Path(base, *row) for row in rows]
+            yield Shard(line["shard"], str(source), files)
+
+
+def _listings(source: str | Path, out: Path) -> list[Path]:
+    """Return the listings of a manifest in order."""
+    paths = sorted((out / _FOLDER).glob(f"[0-9]*/{_FILE}"))
+    for path in paths:
+        with suppress(OSError, ValueError, KeyError), path.open(encoding="utf-8") as file:
+            if (listed := json.loads(file.readline())["source"]) == str(source_root(source)):
+                continue
+            raise CaptionlessError(
+                f"{out} holds the vectors of {listed}, not of {source}. Choose another folder for the shards.",
+                parameter="shards",
+                value=out,
+            )
+        raise CaptionlessError(f"the manifest {path} is damaged. Choose another folder for the shards.")
+    return paths
+
+
+def _lines(path: Path) -> Iterator[dict[str, Any]]:
+    with path.open(encoding="utf-8") as file:
+        next(file)
+        yield from map(json.loads, file)
+
+
+def _row(file: File, source: str | Path) -> list[Any]:
+    """Return what the manifest keeps of a file: its name and, if it lies in a store, its size and stamp."""
+    if isinstance(file, StoredFile):
+        return [file.name, file.size, file.stamp]
+    return [file.relative_to(source_root(source)).as_posix()]  # unlike in `relative_name`, not made valid UTF-8
+
+
+def _cut(rows: Sequence[list[Any]], size: int) -> Iterator[list[list[Any]]]:
+    """Yield the files of each shard."""
+    plain = [row for row in rows if not row[0].endswith(ARCHIVES)]
+    yield from (plain[start : start + size] for start in range(0, len(plain), size))
+    yield from ([row] for row in rows if row[0].endswith(ARCHIVES))

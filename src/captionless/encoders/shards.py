@@ -1,0 +1,228 @@
+"""Embed a large source of images shard by shard, on one machine or on many.
+
+A shard is embedded as a whole or not at all: its Parquet file is written aside and renamed. What is there is done, so
+a run that was interrupted continues with the other shards, and nothing else is kept of its progress.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from functools import cached_property
+from itertools import count
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from captionless.config.shards import ShardConfig
+from captionless.data.decode import BACKGROUND
+from captionless.data.folder import relative_name
+from captionless.data.images import Decoding, ImageFile, SkippedFile, decode_files
+from captionless.data.parquet import import_pyarrow
+from captionless.data.stored import expand, is_stored
+from captionless.data.stores import StoreError
+from captionless.device import default_device, usable_cpus
+from captionless.encoders.cache import EncodingVisitor, Vectors
+from captionless.encoders.choice import AUTO, choose_encoder
+from captionless.encoders.dual_encoder import Encoder, load_encoder
+from captionless.encoders.embeddings import encode_batch
+from captionless.encoders.manifest import Shard, list_shards, read_shards
+from captionless.encoders.shard_files import read_about, shard_about, shard_bytes
+from captionless.errors import CaptionlessError
+from captionless.files import atomic_write
+from captionless.progress import Progress, choose_progress
+
+Outcome = tuple[str, "bytes | CaptionlessError"]
+"""The name of a shard, and its Parquet file or what went wrong."""
+_BATCH = 64
+_RAY_CPUS = 4
+_RETRIES = 3
+
+
+def embed_shards(
+    source: str | Path,
+    out: str | Path,
+    encoder: Encoder | str = AUTO,
+    config: ShardConfig | None = None,
+    *,
+    background: str = BACKGROUND,
+    progress: Progress | bool | None = None,
+) -> int:
+    """Embed a folder, tars, Parquet files or the objects behind a URL; each shard becomes a Parquet file in ``out``.
+
+    The encoder receives what it receives in `embed`. Shards that are in ``out`` are not embedded again.
+
+    Args:
+        source: see `find_images`.
+        out: the folder of the shards and of their list, which all machines share.
+        encoder: see `embed`; ``auto`` looks at the first shard.
+        config: how the shards are cut, and by what they are embedded.
+        background: colour behind transparent images.
+        progress: see `embed`.
+
+    Returns:
+        The number of shards that this call has embedded.
+
+    Raises:
+        CaptionlessError: the source cannot be listed, ``out`` holds vectors of another source or encoder, or some
+            shards could not be read; the others are complete.
+    """
+    progress, config, out = choose_progress(progress), config or ShardConfig(), Path(out)
+    import_pyarrow()
+    list_shards(source, out, config.shard_size, again=config.relist)
+    if isinstance(encoder, str):
+        first = next(read_shards(source, out))
+        files = [*expand(first.files, lambda path: relative_name(path, source))]
+        device = str(default_device())
+        encoder, reason = choose_encoder(encoder, source, device=device, files=files, progress=progress)
+        progress.say(f"Encoder: {reason}.")
+    about = shard_about(encoder, background)
+    if (before := read_about(out)) and any(before[name] != about[name] for name in ("digest", "background")):
+        raise CaptionlessError(
+            f"{out} holds vectors of the encoder {before['encoder']} on {before['background']}. Pass "
+            f"`encoder={before['encoder']}` and `background={before['background']}`, or choose another folder."
+        )
+    number, parts = config.share
+    names = [shard.name for shard, i in zip(read_shards(source, out), count()) if i % parts == number]
+    todo = {name for name in names if not _path(out, name).exists()}
+    progress.say(f"Shards: {len(names) - len(todo):,} of {len(names):,} are complete.")
+    shards = (shard for shard in read_shards(source, out) if shard.name in todo)
+    run = _with_ray if config.engine == "ray" else _locally
+    done, failed = 0, list[StoreError]()
+    for name, outcome in run(shards, encoder, background, config):
+        if isinstance(outcome, StoreError):
+            failed.append(outcome)
+        elif isinstance(outcome, CaptionlessError):
+            raise outcome
+        else:
+            with atomic_write(_path(out, name)) as temporary:
+                temporary.write_bytes(outcome)
+            done += 1
+        progress.advance("Embedding shards", done + len(failed), len(todo))
+    if failed:
+        raise CaptionlessError(
+            f"{len(failed):,} of {len(todo):,} shards could not be embedded, the first because {failed[0]} The others "
+            "are complete."
+        )
+    return done
+
+
+def _path(out: Path, name: str) -> Path:
+    return out / f"{name}.parquet"
+
+
+class ShardEmbedder:
+    """Embeds one shard after the other.
+
+    Args:
+        encoder: the encoder.
+        background: colour behind transparent images.
+        workers: number of processes that decode images.
+    """
+
+    def __init__(self, encoder: Encoder, background: str, workers: int) -> None:
+        self._encoder, self._background = encoder, background
+        self._workers = max(2, workers)  # with one, an image that crashes the decoder would crash this process
+
+    def embed(self, shard: Shard) -> Outcome:
+        """Return the Parquet file of a shard."""
+        try:
+            return shard.name, self._parquet(shard)
+        except StoreError as error:
+            return shard.name, error
+
+    def _parquet(self, shard: Shard) -> bytes:
+        visitor = _ShardVectors(self._encoder, self._background, _BATCH)
+        files = [*expand(shard.files, lambda path: relative_name(path, shard.source))]
+        decoding = Decoding(full=visitor.full, background=self._background)
+        entries: list[ImageFile | SkippedFile] = []
+        for entry in decode_files(shard.source, files, decoding, self._workers):
+            if isinstance(entry, ImageFile):
+                visitor.visit(entry)
+                entry = replace(entry, full=None)
+            entries.append(entry)
+        visitor.finish()
+        if not is_stored(shard.source) and not os.path.isdir(shard.source):  # else its files would count as unreadable
+            raise StoreError(f"{shard.source} is not there any more. Mount it, and run the same command again.")
+        return shard_bytes(entries, visitor.vectors, shard_about(self._encoder, self._background))
+
+
+class _ShardVectors(EncodingVisitor):
+    """Encodes the images of a shard, identical ones once."""
+
+    def __init__(self, encoder: Encoder, background: str, batch: int) -> None:
+        super().__init__(encoder.image_size, background, batch)
+        self._encoder, self.vectors = encoder, dict[str, Vectors]()
+
+    def needs_pixels(self, image: ImageFile) -> bool:
+        """Return whether the image has no vector yet."""
+        return self.key(image) not in self.vectors
+
+    def encode(self, keys: Sequence[str], images: Sequence[Image.Image]) -> None:
+        """Encode images."""
+        self.vectors.update(zip(keys, encode_batch(self._encoder, images), strict=True))
+
+
+def _locally(shards: Iterator[Shard], encoder: Encoder, background: str, config: ShardConfig) -> Iterator[Outcome]:
+    embedder = ShardEmbedder(encoder, background, config.workers or usable_cpus())
+    return map(embedder.embed, shards)
+
+
+def _with_ray(shards: Iterator[Shard], encoder: Encoder, background: str, config: ShardConfig) -> Iterator[Outcome]:
+    """Hand shards to Ray's actors, each of which holds an encoder; Ray starts an actor again that dies."""
+    try:
+        import ray
+        from ray.util import ActorPool
+    except ImportError as error:
+        raise CaptionlessError(
+            "`engine=ray` needs the package ray. Install it with `pip install 'captionless[ray]'`."
+        ) from error
+    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+    if not ray.is_initialized():
+        ray.init(log_to_driver=False, logging_level="ERROR", include_dashboard=False)
+    workers = config.workers or _RAY_CPUS
+    machines = [node["Resources"] for node in ray.nodes() if node["Alive"]]
+    gpus = any(machine.get("GPU") for machine in machines)
+    places = [min(one["CPU"] // workers, one.get("GPU", 0) if gpus else np.inf) for one in machines if "CPU" in one]
+    if not (actors := int(sum(places))):
+        raise CaptionlessError(f"no machine of the Ray cluster has {workers} CPUs for an encoder. Try `workers=1`.")
+    options = {"num_cpus": workers, "num_gpus": int(gpus), "max_restarts": -1, "max_task_retries": _RETRIES}
+    start = ray.remote(**options)(_RayEmbedder).remote
+    pool = ActorPool([start(encoder.name, encoder.digest, background, workers) for _ in range(actors)])
+
+    def finished() -> Outcome:
+        try:
+            outcome: Outcome = pool.get_next_unordered()
+            return outcome
+        except ray.exceptions.RayActorError:
+            return "", StoreError(f"its process died {_RETRIES + 1} times (out of memory?).")
+
+    for shard in shards:
+        if not pool.has_free():
+            yield finished()
+        pool.submit(lambda actor, one: actor.embed.remote(one), shard)
+    while pool.has_next():
+        yield finished()
+
+
+class _RayEmbedder:
+    """Embeds shards in an actor of Ray, which loads the encoder with its first shard."""
+
+    def __init__(self, name: str, digest: str, background: str, workers: int) -> None:
+        self._name, self._digest, self._background, self._workers = name, digest, background, workers
+
+    @cached_property
+    def _embedder(self) -> ShardEmbedder:
+        encoder = load_encoder(self._name, str(default_device()))
+        if encoder.digest != self._digest:
+            raise CaptionlessError(f"{self._name} is not the same encoder on all machines. Give all the same files.")
+        return ShardEmbedder(encoder, self._background, self._workers)
+
+    def embed(self, shard: Shard) -> Outcome:
+        """Return the Parquet file of a shard."""
+        try:
+            return self._embedder.embed(shard)
+        except CaptionlessError as error:
+            return shard.name, error
