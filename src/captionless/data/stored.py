@@ -27,9 +27,12 @@ ARCHIVES = (TAR, PARQUET)
 """Files that hold images: WebDataset shards, and data sets of the Hugging Face hub."""
 _FIELDS = frozenset(".txt .json .cls .id .npy .npz .pyd .pickle .pth .ten .index .csv .xml .html".split())  # noqa: SIM905
 """What WebDataset stores beside an image (its caption, class or vector), by extension."""
-_THREADS = 32
-_PRELOADED = 1 << 26
+_THREADS = 64
+_PRELOADED = 1 << 24
 """Larger files are not read ahead, because that many at once would fill the memory."""
+
+_LARGEST = 1 << 29
+"""Of larger files no more is read; `read_bytes` rejects them."""
 
 
 class _Stat(NamedTuple):
@@ -81,8 +84,10 @@ class StoredFile:
         if self.place and self.url.endswith(PARQUET):
             return row_bytes(self.url, self.stamp, *self.place)
         system, path = file_system(self.url)
-        first, count = self.place or (None, 0)
-        return bytes(system.cat_file(path, start=first, end=None if first is None else first + count))
+        if self.place is None and self.size <= _LARGEST:
+            return bytes(system.cat_file(path))
+        first, count = self.place or (0, self.size)
+        return bytes(system.cat_file(path, start=first, end=first + min(count, _LARGEST)))
 
 
 File = Path | StoredFile
@@ -140,7 +145,7 @@ def expand(files: Iterable[File], name: Callable[[Path], str]) -> Iterator[File]
         name: returns the name of a local file.
     """
     for file in files:
-        if file.suffix not in ARCHIVES or file.is_dir():
+        if file.suffix not in ARCHIVES or (isinstance(file, Path) and os.path.isdir(file)):
             yield file
             continue
         listed = _tar_members if file.suffix == TAR else _parquet_rows

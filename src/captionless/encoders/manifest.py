@@ -74,7 +74,7 @@ def read_shards(source: str | Path, out: Path) -> Iterator[Shard]:
         for line in _lines(path):
             rows = line["files"]
             files = [StoredFile(row[0], f"{base}/{row[0]}", *row[1:]) if stored else Path(base, *row) for row in rows]
-            yield Shard(line["shard"], str(source), files)
+            yield Shard(line["shard"], str(source_root(source)), files)
 
 
 def _listings(source: str | Path, out: Path) -> list[Path]:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import functools
 import io
 import json
+import os
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -20,6 +21,7 @@ from captionless.data.images import ImageFile, SkippedFile
 from captionless.data.parquet import import_pyarrow
 from captionless.encoders.cache import Vectors, vector_key
 from captionless.encoders.dual_encoder import Encoder
+from captionless.encoders.hub import BUNDLED
 from captionless.errors import CaptionlessError, shorten
 
 _ABOUT = b"captionless"
@@ -27,7 +29,9 @@ _ABOUT = b"captionless"
 
 def shard_about(encoder: Encoder, background: str) -> dict[str, Any]:
     """Return what the vectors depend on besides the images; stored in every file."""
-    return {"encoder": encoder.name, "digest": encoder.digest, "width": encoder.width, "background": background}
+    # A local path becomes absolute, so that it is valid in any working directory.
+    name = os.path.abspath(encoder.name) if encoder.name != BUNDLED and os.path.isdir(encoder.name) else encoder.name
+    return {"encoder": name, "digest": encoder.digest, "width": encoder.width, "background": background}
 
 
 def shard_bytes(
@@ -108,7 +112,7 @@ def _about(path: Path) -> dict[str, Any]:
     try:
         return dict(json.loads(import_pyarrow().read_schema(path).metadata[_ABOUT]))
     except (OSError, ValueError, KeyError, TypeError) as error:
-        raise CaptionlessError(f"{path} does not hold the vectors of a shard. Remove it.") from error
+        raise CaptionlessError(f"{path} does not hold the vectors of a shard. Choose another folder.") from error
 
 
 @functools.lru_cache(maxsize=2)

@@ -7,18 +7,19 @@ a run that was interrupted continues with the other shards, and nothing else is 
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import cached_property
 from itertools import count
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from PIL import Image
 
 from captionless.config.shards import ShardConfig
 from captionless.data.decode import BACKGROUND
-from captionless.data.folder import relative_name
+from captionless.data.folder import relative_name, source_root
 from captionless.data.images import Decoding, ImageFile, SkippedFile, decode_files
 from captionless.data.parquet import import_pyarrow
 from captionless.data.stored import expand, is_stored
@@ -71,6 +72,8 @@ def embed_shards(
     """
     progress, config, out = choose_progress(progress), config or ShardConfig(), Path(out)
     import_pyarrow()
+    if not is_stored(source) and out.resolve().is_relative_to(Path(source_root(source)).resolve()):
+        raise CaptionlessError(f"`shards={out}` is inside {source}. Choose a folder outside it.")
     list_shards(source, out, config.shard_size, again=config.relist)
     if isinstance(encoder, str):
         first = next(read_shards(source, out))
@@ -190,7 +193,7 @@ def _with_ray(shards: Iterator[Shard], encoder: Encoder, background: str, config
         raise CaptionlessError(f"no machine of the Ray cluster has {workers} CPUs for an encoder. Try `workers=1`.")
     options = {"num_cpus": workers, "num_gpus": int(gpus), "max_restarts": -1, "max_task_retries": _RETRIES}
     start = ray.remote(**options)(_RayEmbedder).remote
-    pool = ActorPool([start(encoder.name, encoder.digest, background, workers) for _ in range(actors)])
+    pool = ActorPool([start(shard_about(encoder, background), workers) for _ in range(actors)])
 
     def finished() -> Outcome:
         try:
@@ -210,15 +213,15 @@ def _with_ray(shards: Iterator[Shard], encoder: Encoder, background: str, config
 class _RayEmbedder:
     """Embeds shards in an actor of Ray, which loads the encoder with its first shard."""
 
-    def __init__(self, name: str, digest: str, background: str, workers: int) -> None:
-        self._name, self._digest, self._background, self._workers = name, digest, background, workers
+    def __init__(self, about: Mapping[str, Any], workers: int) -> None:
+        self._about, self._workers = about, workers
 
     @cached_property
     def _embedder(self) -> ShardEmbedder:
-        encoder = load_encoder(self._name, str(default_device()))
-        if encoder.digest != self._digest:
-            raise CaptionlessError(f"{self._name} is not the same encoder on all machines. Give all the same files.")
-        return ShardEmbedder(encoder, self._background, self._workers)
+        encoder = load_encoder(name := self._about["encoder"], str(default_device()))
+        if encoder.digest != self._about["digest"]:
+            raise CaptionlessError(f"{name} is not the same encoder on all machines. Give all the same files.")
+        return ShardEmbedder(encoder, self._about["background"], self._workers)
 
     def embed(self, shard: Shard) -> Outcome:
         """Return the Parquet file of a shard."""
