@@ -75,18 +75,7 @@ def embed_shards(
     if not is_stored(source) and out.resolve().is_relative_to(Path(source_root(source)).resolve()):
         raise CaptionlessError(f"`shards={out}` is inside {source}. Choose a folder outside it.")
     list_shards(source, out, config.shard_size, again=config.relist)
-    if isinstance(encoder, str):
-        first = next(read_shards(source, out))
-        files = [*expand(first.files, lambda path: relative_name(path, source))]
-        device = str(default_device())
-        encoder, reason = choose_encoder(encoder, source, device=device, files=files, progress=progress)
-        progress.say(f"Encoder: {reason}.")
-    about = shard_about(encoder, background)
-    if (before := read_about(out)) and any(before[name] != about[name] for name in ("digest", "background")):
-        raise CaptionlessError(
-            f"{out} holds vectors of the encoder {before['encoder']} on {before['background']}. Pass "
-            f"`encoder={before['encoder']}` and `background={before['background']}`, or choose another folder."
-        )
+    encoder = _encoder(source, out, encoder, background, progress)
     number, parts = config.share
     names = [shard.name for shard, i in zip(read_shards(source, out), count()) if i % parts == number]
     todo = {name for name in names if not _path(out, name).exists()}
@@ -110,6 +99,23 @@ def embed_shards(
             "are complete."
         )
     return done
+
+
+def _encoder(source: str | Path, out: Path, encoder: Encoder | str, background: str, progress: Progress) -> Encoder:
+    """Return the encoder, chosen by the first shard if it is ``auto``; it must be that of the shards in ``out``."""
+    if isinstance(encoder, str):
+        first = next(read_shards(source, out))
+        files = [*expand(first.files, lambda path: relative_name(path, source))]
+        device = str(default_device())
+        encoder, reason = choose_encoder(encoder, source, device=device, files=files, progress=progress)
+        progress.say(f"Encoder: {reason}.")
+    about = shard_about(encoder, background)
+    if (before := read_about(out)) and any(before[name] != about[name] for name in ("digest", "background")):
+        raise CaptionlessError(
+            f"{out} holds vectors of the encoder {before['encoder']} on {before['background']}. Pass "
+            f"`encoder={before['encoder']}` and `background={before['background']}`, or choose another folder."
+        )
+    return encoder
 
 
 def _path(out: Path, name: str) -> Path:
