@@ -41,8 +41,10 @@ def list_shards(source: str | Path, out: Path, size: int, *, again: bool = False
         again: list the source again, and add shards of the files that are new.
 
     Raises:
-        CaptionlessError: the source cannot be listed, or the manifest is that of another source.
+        CaptionlessError: the source cannot be listed or contains ``out``, or the manifest is that of another source.
     """
+    if not is_stored(source) and out.resolve().is_relative_to(Path(source_root(source)).resolve()):
+        raise CaptionlessError(f"`shards={out}` is inside {source}. Choose a folder outside it.")
     if _listings(source, out) and not again:
         return
     files = list_files(source)

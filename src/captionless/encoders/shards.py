@@ -10,7 +10,6 @@ import os
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import cached_property
-from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +18,7 @@ from PIL import Image
 
 from captionless.config.shards import ShardConfig
 from captionless.data.decode import BACKGROUND
-from captionless.data.folder import relative_name, source_root
+from captionless.data.folder import relative_name
 from captionless.data.images import Decoding, ImageFile, SkippedFile, decode_files
 from captionless.data.parquet import import_pyarrow
 from captionless.data.stored import expand, is_stored
@@ -72,18 +71,21 @@ def embed_shards(
     """
     progress, config, out = choose_progress(progress), config or ShardConfig(), Path(out)
     import_pyarrow()
-    if not is_stored(source) and out.resolve().is_relative_to(Path(source_root(source)).resolve()):
-        raise CaptionlessError(f"`shards={out}` is inside {source}. Choose a folder outside it.")
     list_shards(source, out, config.shard_size, again=config.relist)
     encoder = _encoder(source, out, encoder, background, progress)
     number, parts = config.share
-    names = [shard.name for shard, i in zip(read_shards(source, out), count()) if i % parts == number]
+    names = [shard.name for i, shard in enumerate(read_shards(source, out)) if i % parts == number]
     todo = {name for name in names if not _path(out, name).exists()}
     progress.say(f"Shards: {len(names) - len(todo):,} of {len(names):,} are complete.")
     shards = (shard for shard in read_shards(source, out) if shard.name in todo)
-    run = _with_ray if config.engine == "ray" else _locally
+    about = shard_about(encoder, background)
+    outcomes: Iterator[Outcome]
+    if config.engine == "ray":
+        outcomes = _with_ray(shards, about, config.workers or _RAY_CPUS)
+    else:
+        outcomes = map(ShardEmbedder(about, config.workers or usable_cpus(), encoder).embed, shards)
     done, failed = 0, list[StoreError]()
-    for name, outcome in run(shards, encoder, background, config):
+    for name, outcome in outcomes:
         if isinstance(outcome, StoreError):
             failed.append(outcome)
         elif isinstance(outcome, CaptionlessError):
@@ -126,26 +128,33 @@ class ShardEmbedder:
     """Embeds one shard after the other.
 
     Args:
-        encoder: the encoder.
-        background: colour behind transparent images.
+        about: see `shard_about`.
         workers: number of processes that decode images.
+        encoder: the encoder; by default it is loaded with the first shard.
     """
 
-    def __init__(self, encoder: Encoder, background: str, workers: int) -> None:
-        self._encoder, self._background = encoder, background
+    def __init__(self, about: Mapping[str, Any], workers: int, encoder: Encoder | None = None) -> None:
+        self._about, self._given = about, encoder
         self._workers = max(2, workers)  # with one, an image that crashes the decoder would crash this process
+
+    @cached_property
+    def _encoder(self) -> Encoder:
+        encoder = self._given or load_encoder(self._about["encoder"], str(default_device()))
+        if encoder.digest != self._about["digest"]:
+            raise CaptionlessError(f"{encoder.name} is not the same encoder on all machines. Give all the same files.")
+        return encoder
 
     def embed(self, shard: Shard) -> Outcome:
         """Return the Parquet file of a shard."""
         try:
             return shard.name, self._parquet(shard)
-        except StoreError as error:
+        except CaptionlessError as error:
             return shard.name, error
 
     def _parquet(self, shard: Shard) -> bytes:
-        visitor = _ShardVectors(self._encoder, self._background, _BATCH)
+        visitor = _ShardVectors(self._encoder, self._about["background"])
+        decoding = Decoding(full=visitor.full, background=self._about["background"])
         files = [*expand(shard.files, lambda path: relative_name(path, shard.source))]
-        decoding = Decoding(full=visitor.full, background=self._background)
         entries: list[ImageFile | SkippedFile] = []
         for entry in decode_files(shard.source, files, decoding, self._workers):
             if isinstance(entry, ImageFile):
@@ -155,14 +164,14 @@ class ShardEmbedder:
         visitor.finish()
         if not is_stored(shard.source) and not os.path.isdir(shard.source):  # else its files would count as unreadable
             raise StoreError(f"{shard.source} is not there any more. Mount it, and run the same command again.")
-        return shard_bytes(entries, visitor.vectors, shard_about(self._encoder, self._background))
+        return shard_bytes(entries, visitor.vectors, self._about)
 
 
 class _ShardVectors(EncodingVisitor):
     """Encodes the images of a shard, identical ones once."""
 
-    def __init__(self, encoder: Encoder, background: str, batch: int) -> None:
-        super().__init__(encoder.image_size, background, batch)
+    def __init__(self, encoder: Encoder, background: str) -> None:
+        super().__init__(encoder.image_size, background, _BATCH)
         self._encoder, self.vectors = encoder, dict[str, Vectors]()
 
     def needs_pixels(self, image: ImageFile) -> bool:
@@ -174,12 +183,7 @@ class _ShardVectors(EncodingVisitor):
         self.vectors.update(zip(keys, encode_batch(self._encoder, images), strict=True))
 
 
-def _locally(shards: Iterator[Shard], encoder: Encoder, background: str, config: ShardConfig) -> Iterator[Outcome]:
-    embedder = ShardEmbedder(encoder, background, config.workers or usable_cpus())
-    return map(embedder.embed, shards)
-
-
-def _with_ray(shards: Iterator[Shard], encoder: Encoder, background: str, config: ShardConfig) -> Iterator[Outcome]:
+def _with_ray(shards: Iterator[Shard], about: Mapping[str, Any], workers: int) -> Iterator[Outcome]:
     """Hand shards to Ray's actors, each of which holds an encoder; Ray starts an actor again that dies."""
     try:
         import ray
@@ -191,15 +195,14 @@ def _with_ray(shards: Iterator[Shard], encoder: Encoder, background: str, config
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     if not ray.is_initialized():
         ray.init(log_to_driver=False, logging_level="ERROR", include_dashboard=False)
-    workers = config.workers or _RAY_CPUS
     machines = [node["Resources"] for node in ray.nodes() if node["Alive"]]
     gpus = any(machine.get("GPU") for machine in machines)
     places = [min(one["CPU"] // workers, one.get("GPU", 0) if gpus else np.inf) for one in machines if "CPU" in one]
     if not (actors := int(sum(places))):
         raise CaptionlessError(f"no machine of the Ray cluster has {workers} CPUs for an encoder. Try `workers=1`.")
     options = {"num_cpus": workers, "num_gpus": int(gpus), "max_restarts": -1, "max_task_retries": _RETRIES}
-    start = ray.remote(**options)(_RayEmbedder).remote
-    pool = ActorPool([start(shard_about(encoder, background), workers) for _ in range(actors)])
+    actor = ray.remote(**options)(ShardEmbedder)
+    pool = ActorPool([actor.remote(about, workers) for _ in range(actors)])
 
     def finished() -> Outcome:
         try:
@@ -214,24 +217,3 @@ def _with_ray(shards: Iterator[Shard], encoder: Encoder, background: str, config
         pool.submit(lambda actor, one: actor.embed.remote(one), shard)
     while pool.has_next():
         yield finished()
-
-
-class _RayEmbedder:
-    """Embeds shards in an actor of Ray, which loads the encoder with its first shard."""
-
-    def __init__(self, about: Mapping[str, Any], workers: int) -> None:
-        self._about, self._workers = about, workers
-
-    @cached_property
-    def _embedder(self) -> ShardEmbedder:
-        encoder = load_encoder(name := self._about["encoder"], str(default_device()))
-        if encoder.digest != self._about["digest"]:
-            raise CaptionlessError(f"{name} is not the same encoder on all machines. Give all the same files.")
-        return ShardEmbedder(encoder, self._about["background"], self._workers)
-
-    def embed(self, shard: Shard) -> Outcome:
-        """Return the Parquet file of a shard."""
-        try:
-            return self._embedder.embed(shard)
-        except CaptionlessError as error:
-            return shard.name, error
