@@ -16,7 +16,7 @@ from typing import Any
 
 import numpy as np
 
-from captionless.data.cache import mapped_array, writable_cache
+from captionless.data.cache import cache_folder, mapped_array
 from captionless.data.images import ImageFile, SkippedFile
 from captionless.data.parquet import import_pyarrow
 from captionless.encoders.cache import Vectors, vector_key
@@ -105,7 +105,7 @@ def read_shard_vectors(folder: Path, images: Sequence[ImageFile], encoder: Encod
             yield _vectors(path)[row]
 
     shape = (len(keys), encoder.width)
-    return mapped_array(writable_cache(lambda _: None), [encoder.digest, *keys], shape, np.float32, rows)
+    return mapped_array(cache_folder(), [encoder.digest, *keys], shape, np.float32, rows)
 
 
 def _about(path: Path) -> dict[str, Any]:

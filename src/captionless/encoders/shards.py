@@ -31,7 +31,7 @@ from captionless.encoders.embeddings import encode_batch
 from captionless.encoders.manifest import Shard, list_shards, read_shards
 from captionless.encoders.shard_files import read_about, shard_about, shard_bytes
 from captionless.errors import CaptionlessError
-from captionless.files import atomic_write
+from captionless.files import atomic_write, sweep
 from captionless.progress import Progress, choose_progress
 
 Outcome = tuple[str, "bytes | CaptionlessError"]
@@ -73,6 +73,7 @@ def embed_shards(
     import_pyarrow()
     list_shards(source, out, config.shard_size, again=config.relist)
     encoder = _encoder(source, out, encoder, background, progress)
+    sweep(out.rglob(".*.tmp"))
     number, parts = config.share
     names = [shard.name for i, shard in enumerate(read_shards(source, out)) if i % parts == number]
     todo = {name for name in names if not _path(out, name).exists()}
@@ -96,10 +97,8 @@ def embed_shards(
             done += 1
         progress.advance("Embedding shards", done + len(failed), len(todo))
     if failed:
-        raise CaptionlessError(
-            f"{len(failed):,} of {len(todo):,} shards could not be embedded, the first because {failed[0]} The others "
-            "are complete."
-        )
+        missing = f"{len(failed):,} of {len(todo):,} shards could not be embedded"
+        raise CaptionlessError(f"{missing}, the first because {failed[0]} The others are complete.")
     return done
 
 
