@@ -50,6 +50,15 @@ class Network:
         return [len(xt) for xt, _, _ in self.calls]
 
 
+class NetworkWithAttention(Network):
+    """Takes a fourth argument, to which it answers differently."""
+
+    def __call__(self, xt: Tensor, t: Tensor, condition: Tensor, identity: Tensor | None = None) -> Tensor:
+        self.identity = identity
+        out = super().__call__(xt, t, condition)
+        return out if identity is None else out + 0.3 * identity[:, None, None, None] * xt
+
+
 def denoised(parts: list[Prompt] | Tensor, guidance: Guidance | float = 0.0, t: Tensor = T, **options) -> Tensor:
     return guided_denoiser(Network(), SCHEDULE, parts, guidance, **options)(XT, t)
 
@@ -434,3 +443,35 @@ def test_an_interval_may_lie_within_another() -> None:
 def test_where_no_prompt_is_active_the_base_is_predicted(t: float) -> None:
     parts = [Prompt(ROSE, interval=(0.2, 0.4)), Prompt(TULIP, interval=(0.6, 0.9))]
     torch.testing.assert_close(denoised(parts, 2.0, at(t), negative=DAISY), plain(DAISY, at(t)))
+
+
+@pytest.mark.parametrize("prompts", [ROSE, [Prompt(ROSE), Prompt(TULIP, 0.5)]])
+def test_perturbed_attention_takes_the_base_from_a_network_without_self_attention(
+    prompts: list[Prompt] | Tensor,
+) -> None:
+    network, w = NetworkWithAttention(), 2.0
+    guidance = Guidance(w, threshold="none", perturbed_above=0.3)
+    found = guided_denoiser(network, SCHEDULE, prompts, guidance)(XT, T)
+    mean = answer(ROSE) if isinstance(prompts, Tensor) else (2 * answer(ROSE) + answer(TULIP)) / 3
+    v = (1 + w) * mean - w * (answer(NULL) + 0.3 * XT)
+    alpha, sigma = (float(value) for value in SCHEDULE.alpha_sigma(T))
+    torch.testing.assert_close(found, to_x0("v", XT, v, alpha, sigma))
+    rows = len(network.calls[0][0])
+    assert network.identity is not None
+    assert network.identity.tolist() == [0.0] * (rows - N) + [1.0] * N
+
+
+@pytest.mark.parametrize(
+    "guidance",
+    [
+        Guidance(2.0, perturbed_above=0.4),  # not above this time
+        Guidance(2.0, (0.5, 0.9), perturbed_above=0.0),  # no guidance at this time
+        Guidance(-1.0, perturbed_above=0.0),  # a negative scale asks for the base itself
+        Guidance(0.0, perturbed_above=0.0),
+        Guidance(2.0),
+    ],
+)
+def test_elsewhere_a_network_is_not_asked_to_disable_its_attention(guidance: Guidance) -> None:
+    network = NetworkWithAttention()
+    guided_denoiser(network, SCHEDULE, ROSE, guidance)(XT, T)
+    assert network.identity is None

@@ -51,6 +51,7 @@ class Request:
 
 REQUESTS = [
     Request("dpmpp-2m", 7, (1,), Guidance(5.0)),
+    Request("dpmpp-2m", 5, (11, 12), Guidance(3.0, perturbed_above=0.4), joins=1),
     Request("heun", 4, (2, 3), Guidance(2.0, (0.3, 0.8), rescale=0.5)),
     Request("ddpm", 9, (4, 5, 6), Guidance(0.0), joins=2, options={"variance": "upper"}),
     Request("unipc", 5, (7,), Guidance(-1.0), joins=3, spacing=lambda steps: karras_times(SCHEDULE, steps)),
@@ -66,10 +67,10 @@ class CountedNetwork:
         self.network, self.rows = tiny.denoiser(), list[int]()
 
     @torch.no_grad()
-    def __call__(self, xt: Tensor, t: Tensor, condition: Tensor) -> Tensor:
+    def __call__(self, xt: Tensor, t: Tensor, condition: Tensor, identity: Tensor | None = None) -> Tensor:
         assert len(xt) == len(t) == len(condition)
         self.rows.append(len(xt))
-        return self.network(xt, t, condition)
+        return self.network(xt, t, condition, identity)
 
 
 def test_runs_that_differ_in_everything_share_network_calls_and_give_the_same_images_as_alone() -> None:

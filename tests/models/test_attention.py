@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from captionless.models.attention import CrossAttention, SelfAttention, head_width
+from captionless.models.attention import COARSE, CrossAttention, SelfAttention, head_width
 from tiny import awake, random
 
 
@@ -27,6 +27,22 @@ def naive_attention(layer: SelfAttention, x: Tensor) -> Tensor:
 def test_attention_follows_equation_1_of_its_paper(channels: int) -> None:
     layer, x = awake(SelfAttention(channels)), random(2, channels, 2, 3)
     torch.testing.assert_close(layer(x), naive_attention(layer, x), atol=1e-5, rtol=1e-4)
+
+
+def test_with_identity_each_position_attends_to_itself_only() -> None:
+    """Equation 9 of arXiv:2403.17377: the value, in place of the attention matrix times the values."""
+    layer, x = awake(SelfAttention(32)), random(2, 32, 2, 3)
+    value = layer.qkv(layer.norm(x))[:, 2 * 32 :]
+    perturbed = layer(x, torch.tensor([0.0, 1.0]))
+    torch.testing.assert_close(perturbed[1], (x + layer.out(value))[1])
+    torch.testing.assert_close(perturbed[0], layer(x)[0])
+    assert (perturbed[1] - layer(x)[1]).abs().max() > 1e-3
+
+
+@pytest.mark.parametrize(("side", "kept"), [(COARSE, False), (COARSE + 1, True)])
+def test_fine_feature_maps_keep_their_attention(side: int, kept: bool) -> None:
+    layer, x = awake(SelfAttention(32)), random(1, 32, side, side)
+    assert torch.equal(layer(x, torch.ones(1)), layer(x)) == kept
 
 
 def test_attention_starts_as_the_identity() -> None:

@@ -94,9 +94,17 @@ def test_a_mirrored_crop_lies_on_the_other_side() -> None:
 class Spy(Denoiser):
     """Remembers what the network was given."""
 
-    def forward(self, xt: Tensor, t: Tensor, condition: Tensor, crop: Tensor | None = None) -> Tensor:
+    def forward(
+        self,
+        xt: Tensor,
+        t: Tensor,
+        condition: Tensor,
+        identity: Tensor | None = None,
+        *,
+        crop: Tensor | None = None,
+    ) -> Tensor:
         self.seen: dict[str, Any] = {"xt": xt, "crop": crop}
-        return super().forward(xt, t, condition, crop)
+        return super().forward(xt, t, condition, identity, crop=crop)
 
 
 def test_the_network_is_told_what_it_sees_also_if_the_image_is_mirrored(monkeypatch: pytest.MonkeyPatch) -> None:

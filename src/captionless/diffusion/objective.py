@@ -23,8 +23,12 @@ from captionless.config.training import PREDICTIONS, WEIGHTINGS
 from captionless.diffusion.schedules import Schedule, add_noise, time_at
 from captionless.errors import one_of
 
-Network = Callable[[Tensor, Tensor, Tensor], Tensor]
-"""A denoiser: ``(xt, t, condition) -> prediction``, with shapes (n, c, s, s), (n,), (n, d) -> (n, c, s, s)."""
+Network = Callable[..., Tensor]
+"""A denoiser: ``(xt, t, condition) -> prediction``, with shapes (n, c, s, s), (n,), (n, d) -> (n, c, s, s).
+
+For perturbed attention (``captionless.diffusion.guidance``), it takes a fourth argument: how far each row disables
+self-attention, (n,).
+"""
 
 Denoise = Callable[[Tensor, Tensor], Tensor]
 """A function ``(xt, t) -> x0`` that predicts the clean images, (n, c, s, s), at a time ``t``, a scalar tensor."""

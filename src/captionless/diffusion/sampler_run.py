@@ -16,7 +16,7 @@ from typing import NamedTuple, Protocol
 import torch
 from torch import Tensor
 
-from captionless.diffusion.guidance import GuidedPrediction
+from captionless.diffusion.guidance import GuidedPrediction, Rows, join_rows, predict
 from captionless.diffusion.objective import Denoise, Network
 from captionless.diffusion.reverse import Sampling
 
@@ -58,7 +58,7 @@ def run_sampler(sampling: Sampling, denoise: Denoise, on_step: OnStep | None = N
 class Run(Protocol):
     """Something in progress that needs predictions: a ``SamplerRun``, or several one after the other."""
 
-    def rows(self) -> tuple[Tensor, Tensor, Tensor]:
+    def rows(self) -> Rows:
         """Return the network inputs for the next prediction."""
 
     def receive(self, output: Tensor) -> Step | None:
@@ -96,8 +96,8 @@ class SamplerRun:
         """The number of rows that ``rows`` returns."""
         return len(self.x) * self.prediction.rows_per_image(self.t.t)
 
-    def rows(self) -> tuple[Tensor, Tensor, Tensor]:
-        """Return the network inputs for the next prediction, k rows per image: noisy images, times and conditions."""
+    def rows(self) -> Rows:
+        """Return the network inputs for the next prediction, k rows per image."""
         xt = self.x if self.low_res is None else torch.cat([self.x, self.low_res.to(self.x)], dim=1)
         return self.prediction.rows(xt, self.t.t)
 
@@ -128,6 +128,5 @@ def advance(runs: Sequence[Run], network: Network) -> list[Step | None]:
         The result of ``receive`` for each run.
     """
     inputs = [run.rows() for run in runs]
-    xt, t, condition = (torch.cat(parts) for parts in zip(*inputs, strict=True))
-    outputs = torch.split(network(xt, t, condition), [len(rows) for rows, _, _ in inputs])
+    outputs = torch.split(predict(network, join_rows(inputs)), [len(rows.t) for rows in inputs])
     return [run.receive(output) for run, output in zip(runs, outputs, strict=True)]

@@ -17,7 +17,7 @@ from captionless.config.sampling import SamplingConfig
 from captionless.data.arrays import denormalise
 from captionless.device import autocast, exact_convolutions, memory_format, resolve_precision
 from captionless.diffusion import super_resolution
-from captionless.diffusion.guidance import Guidance, GuidedPrediction, WeightedCondition
+from captionless.diffusion.guidance import Guidance, GuidedPrediction, Rows, WeightedCondition
 from captionless.diffusion.objective import Network
 from captionless.diffusion.reverse import ReverseProcess
 from captionless.diffusion.sampler_run import OnStep, SamplerRun, Step, advance
@@ -198,7 +198,7 @@ class BatchRun:
         """The number of rows that ``rows`` returns."""
         return self._run.row_count
 
-    def rows(self) -> tuple[Tensor, Tensor, Tensor]:
+    def rows(self) -> Rows:
         """Return the network inputs for the next prediction."""
         return self._run.rows()
 
@@ -227,7 +227,8 @@ def start_stage(stage: Stage, batch: ImageBatch, low_res: Tensor | None = None) 
     x, start = noise(), edit.start if edit else 1.0
     constrain: Callable[[Tensor], Tensor] | None = None
     interval = guided_times(config, schedule, start)
-    guidance = Guidance(config.guidance, interval, config.guidance_rescale, config.threshold)
+    perturbed = start * _time(config.perturbed_attention, schedule)
+    guidance = Guidance(config.guidance, interval, config.guidance_rescale, config.threshold, perturbed)
     prediction = GuidedPrediction(
         schedule, batch.prompts, guidance, prediction=model.prediction, negative=batch.negative
     )
@@ -265,8 +266,13 @@ def guided_times(config: SamplingConfig, schedule: Schedule, start: float = 1.0)
         return config.guidance_interval
     if config.guidance <= 0:
         return 0.0, 1.0
-    low, high = time_at(schedule, -2 * torch.tensor(config.guidance_levels, dtype=torch.float64).log()).tolist()
+    low, high = (_time(level, schedule) for level in config.guidance_levels)
     return start * low, start * high
+
+
+def _time(level: float, schedule: Schedule) -> float:
+    """Return the time with the noise level sigma/alpha."""
+    return float(time_at(schedule, -2 * torch.tensor(level, dtype=torch.float64).log())) if level else 0.0
 
 
 def to_images(pixels: Tensor) -> list[Image.Image]:

@@ -13,6 +13,10 @@ from captionless.models.blocks import GROUP, add_convolution, group_norm, norm_a
 HEAD = 32
 """Channels per attention head, fixed so that a widened network keeps its existing heads."""
 
+COARSE = 8
+"""Largest side of the feature maps whose self-attention ``identity`` replaces. It arranges the parts of an object;
+without that of finer feature maps, guidance draws outlines only."""
+
 
 def head_width(channels: int) -> int:
     """Return the channels per attention head: ``HEAD``, or ``GROUP`` if ``HEAD`` does not divide ``channels``."""
@@ -30,14 +34,23 @@ class SelfAttention(nn.Module):
         self.out = nn.Conv2d(channels, channels, 1)
         zero_weights(self.out)
 
-    def forward(self, x: Tensor) -> Tensor:
-        """Map (n, channels, h, w) to the same shape."""
+    def forward(self, x: Tensor, identity: Tensor | None = None) -> Tensor:
+        """Map (n, channels, h, w) to the same shape.
+
+        Args:
+            x: a feature map.
+            identity: weight of the identity matrix in place of the attention matrix, on coarse feature maps, (n,); with
+                1, each position attends to itself only (perturbed attention, arXiv:2403.17377, eq. 9).
+        """
         n, channels, height, width = x.shape
         # (n, positions, heads, q|k|v, head channels): heads come first, so that widening the network appends rows. In
         # channels-last format, this and all that follows are views.
         qkv = self.qkv(norm_activation(x, self.norm)).permute(0, 2, 3, 1).reshape(n, height * width, self.heads, 3, -1)
         q, k, v = (part.transpose(1, 2) for part in qkv.unbind(3))
-        y = F.scaled_dot_product_attention(q, k, v).transpose(1, 2).reshape(n, height, width, channels)
+        y = F.scaled_dot_product_attention(q, k, v)
+        if identity is not None and max(height, width) <= COARSE:
+            y = torch.lerp(y, v, identity.to(y)[:, None, None, None])
+        y = y.transpose(1, 2).reshape(n, height, width, channels)
         return add_convolution(x, self.out, y.permute(0, 3, 1, 2))
 
 

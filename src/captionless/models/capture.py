@@ -11,8 +11,9 @@ from torch import Tensor
 EAGER = 3
 """Calls before the capture, in which libraries choose their algorithms and the optimizer creates its moments."""
 
-GRAPHS = 4
-"""Graphs that are kept of a network: for a full and for the last batch of images, each with and without guidance."""
+GRAPHS = 6
+"""Graphs that are kept of a network: for a full and for the last batch of images, each without guidance, with it,
+and with perturbed attention."""
 
 
 class Captured:

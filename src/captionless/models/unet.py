@@ -159,13 +159,23 @@ class Denoiser(nn.Module):
         self.input_skip = InputSkip(pixels + low_res, width, pixels) if config.input_skip else None
         self.checkpoint_activations = False  # recompute each block's activations in the backward pass, to save memory
 
-    def forward(self, xt: Tensor, t: Tensor, condition: Tensor, crop: Tensor | None = None) -> Tensor:
+    def forward(
+        self,
+        xt: Tensor,
+        t: Tensor,
+        condition: Tensor,
+        identity: Tensor | None = None,
+        *,
+        crop: Tensor | None = None,
+    ) -> Tensor:
         """Return the prediction, (n, channels, size, size).
 
         Args:
             xt: noisy images, (n, channels + low_res_channels, size, size).
             t: times in [0, 1], (n,).
             condition: condition vectors (unit vectors, or zeros for the null condition), (n, condition_width).
+            identity: how far self-attention on coarse feature maps is disabled, from 0 to 1, (n,); see
+                ``SelfAttention``.
             crop: which part of an image is seen, (n, 3): the logarithm of its side, and how far its centre lies right
                 of and below that of the image, whose side is 1; None for whole images. Needs ``DenoiserConfig.crops``.
         """
@@ -180,11 +190,11 @@ class Denoiser(nn.Module):
         for i, level in enumerate(self.down):
             if i:
                 h = self.downsample[i - 1](h)
-            h = self._run(level, h, embedding, tokens)
+            h = self._run(level, h, embedding, tokens, identity)
             skips.append(h)
-        h = self._run(self.middle, h, embedding, tokens)
+        h = self._run(self.middle, h, embedding, tokens, identity)
         for i in reversed(range(len(self.up))):
-            h = self._run(self.up[i], h + self.skip[i](skips[i]), embedding, tokens)
+            h = self._run(self.up[i], h + self.skip[i](skips[i]), embedding, tokens, identity)
             if i:
                 h = self.upsample[i - 1](h)
         out = self.head(norm_activation(h, self.norm, self.activation))
@@ -192,10 +202,17 @@ class Denoiser(nn.Module):
             out = out + self.input_skip(patches, embedding)
         return depth_to_space(out, self.config.patch)
 
-    def _run(self, layers: nn.Module, h: Tensor, embedding: Tensor, tokens: Tensor | None) -> Tensor:
+    def _run(
+        self, layers: nn.Module, h: Tensor, embedding: Tensor, tokens: Tensor | None, identity: Tensor | None
+    ) -> Tensor:
         for layer in layers.children():
-            given = (tokens,) if isinstance(layer, CrossAttention) else (embedding,)
-            inputs = (h,) if isinstance(layer, SelfAttention) else (h, *given)
+            match layer:
+                case SelfAttention():
+                    inputs = (h, identity)
+                case CrossAttention():
+                    inputs = (h, tokens)
+                case _:
+                    inputs = (h, embedding)
             if self.checkpoint_activations and torch.is_grad_enabled():
                 h = checkpoint(layer, *inputs, use_reentrant=False, preserve_rng_state=False)
             else:

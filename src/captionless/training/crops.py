@@ -64,7 +64,7 @@ def mirrored(crops: Tensor, which: Tensor) -> Tensor:
 
 def with_crops(network: Callable[..., Tensor], crops: Tensor) -> Network:
     """Return a network that is told of the crops that it sees."""
-    return lambda xt, t, condition: network(xt, t, condition, crops)
+    return lambda xt, t, condition: network(xt, t, condition, crop=crops)
 
 
 def _resampling(source: int, side: Tensor, centre: Tensor, size: int) -> Tensor:
