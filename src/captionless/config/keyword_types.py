@@ -74,6 +74,7 @@ class SamplingKeywords(TypedDict, total=False):
     guidance: float
     guidance_interval: tuple[float, float] | None
     guidance_levels: tuple[float, float]
+    perturbed_attention: float
     guidance_rescale: float
     threshold: Literal["static", "dynamic", "none"]
     steps: int

@@ -42,12 +42,12 @@ class SamplingConfig(Config):
         example=(0.1, 0.9),
     )
     guidance_levels: tuple[float, float] = setting(
-        (0.16, 6.27),
+        (0.06, 6.27),
         "Interval of noise levels sigma/alpha in which guidance is applied, unless `guidance_interval` is given; on "
-        "the cosine schedule this is the time interval from 0.1 to 0.9.",
+        "the cosine schedule this is the time interval from 0.04 to 0.9.",
     )
     perturbed_attention: float = setting(
-        0.0,
+        0.3,
         "Noise level sigma/alpha above which guidance also moves away from the prediction that the network makes with "
         "its self-attention disabled on coarse feature maps (arXiv:2403.17377). Objects get an orderly form, and at low "
         "noise levels a smoother texture. A high level, such as 1000, turns it off.",
