@@ -41,7 +41,9 @@ from captionless.generation.writer import ImageWriter
 
 TRAINING: TrainKeywords = {"size": 32, "width": 64, "images": 40_000, "batch": 64, "warm_up": 6_400, "tokens": 0}
 TRAINING |= {"weighting": "uniform"}
-BASE: dict[str, Any] = {"guidance": 3.0, "guidance_interval": (0.0, 1.0), "steps": 10}
+OFF = 1000.0
+"""The noise level above which perturbed attention is off."""
+BASE: dict[str, Any] = {"guidance": 3.0, "guidance_interval": (0.0, 1.0), "perturbed_attention": OFF, "steps": 10}
 """How rows are sampled, except for what they vary; few steps, since there are many rows."""
 NEIGHBOURS = 20
 """Neighbours of the bridge, except in the rows that vary them."""
@@ -143,6 +145,10 @@ def rows() -> dict[str, Row]:
     table["guidance/w 3, rescale 0.7"] = Row(sampling={"guidance_rescale": 0.7})
     for threshold in ("dynamic", "none"):
         table[f"guidance/w 3, threshold {threshold}"] = Row(sampling={"threshold": threshold})
+    for above, w, low in ((OFF, 3, 0.16), (1, 3, 0.16), (0.5, 3, 0.16), (0, 3, 0.16), (0.4, 4, 0.06), (0.3, 3, 0.06)):
+        levels = {"guidance": w, "guidance_levels": (low, 6.27), "perturbed_attention": above}
+        perturbed = SamplingConfig().model_dump() | {"size": 64} | levels
+        table[f"attention/above {above:g}, w {w}, levels from {low:g}"] = Row(sampling=perturbed, n=1, seed=1000)
     for sampler in SAMPLERS:  # euler is ddim and euler-ancestral is ddpm, in other coordinates
         for calls in (5, 8, 10, 15, 20, *((50, 150) if sampler in ("ddpm", "ddim") else ())):
             sampling = {"sampler": sampler, "steps": steps_of(sampler, calls)}
