@@ -241,12 +241,12 @@ def test_guidance_acts_between_the_same_noise_levels_on_every_schedule(schedule:
     torch.testing.assert_close(levels, torch.tensor(SamplingConfig().guidance_levels, dtype=torch.float64))
 
 
-def test_on_the_cosine_schedule_these_are_the_times_from_one_to_nine_tenths() -> None:
-    assert guided_times(SamplingConfig(), CosineSchedule()) == pytest.approx((0.1, 0.9), abs=1e-3)
+def test_on_the_cosine_schedule_these_are_nearly_all_times() -> None:
+    assert guided_times(SamplingConfig(), CosineSchedule()) == pytest.approx((0.037, 0.9), abs=1e-3)
 
 
 def test_an_edit_is_guided_in_the_same_part_of_its_shorter_way() -> None:
-    assert guided_times(SamplingConfig(), CosineSchedule(), 0.5) == pytest.approx((0.05, 0.45), abs=1e-3)
+    assert guided_times(SamplingConfig(), CosineSchedule(), 0.5) == pytest.approx((0.0186, 0.45), abs=1e-3)
 
 
 @pytest.mark.parametrize("w", [0.0, -1.0])
@@ -257,6 +257,29 @@ def test_guidance_that_does_not_lean_towards_the_words_acts_at_all_times(w: floa
 @pytest.mark.parametrize("w", [-1.0, 5.0])
 def test_a_chosen_interval_is_kept(w: float) -> None:
     assert guided_times(SamplingConfig(guidance=w, guidance_interval=(0.2, 0.3)), CosineSchedule(), 0.5) == (0.2, 0.3)
+
+
+class Attentive(torch.nn.Module):
+    """Notes at which times rows disable self-attention."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.config, self.weight = MODEL.denoiser.config, torch.nn.Parameter(torch.zeros(1))
+        self.times: list[float] = []
+
+    def forward(self, xt: Tensor, t: Tensor, condition: Tensor, identity: Tensor | None = None) -> Tensor:
+        if identity is not None:
+            self.times.append(float(t[0]))
+        return 0.1 * xt
+
+
+@pytest.mark.parametrize(("level", "lowest"), [(0.3, 0.2), (0.0, 0.1), (1.0, 0.6), (1000.0, None)])
+def test_attention_is_perturbed_above_a_noise_level(level: float, lowest: float | None) -> None:
+    """Of ten even steps, those from 0.9 are guided; the level 0.3 has the time 0.186 on the cosine schedule."""
+    network = Attentive()
+    sampling = SamplingConfig(steps=10, perturbed_attention=level)
+    sample([Stage(network, MODEL.config)], tiny.unit_vectors(1), [0], sampling)  # type: ignore[arg-type]
+    assert (min(network.times) if network.times else None) == (None if lowest is None else pytest.approx(lowest))
 
 
 # --- where drawing begins ---

@@ -225,7 +225,7 @@ def test_the_activation_may_be_another_everywhere(shape: DenoiserConfig) -> None
         if isinstance(part, nn.GroupNorm):
             part.forward = lambda x: x  # type: ignore[method-assign]
         if isinstance(part, SelfAttention):
-            part.forward = lambda x: x  # type: ignore[method-assign]
+            part.forward = lambda x, _: x  # type: ignore[method-assign]
     # Nothing is left but convolutions and modulation: linear in the image.
     (a, t, condition), b = inputs(), random(2, 3, 8, 8, seed=5)
     zero, both = network(0 * a, t, condition), network(a + b, t, condition)
