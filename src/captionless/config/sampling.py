@@ -49,8 +49,8 @@ class SamplingConfig(Config):
     perturbed_attention: float = setting(
         0.3,
         "Noise level sigma/alpha above which guidance also moves away from the prediction that the network makes with "
-        "its self-attention disabled on coarse feature maps (arXiv:2403.17377). Objects get an orderly form, and at low "
-        "noise levels a smoother texture. A high level, such as 1000, turns it off.",
+        "its self-attention disabled on coarse feature maps (arXiv:2403.17377). Objects get an orderly form, and at "
+        "low noise levels a smoother texture. A high level, such as 1000, turns it off.",
         ge=0,
         example=0.5,
     )
