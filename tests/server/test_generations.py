@@ -234,5 +234,7 @@ def test_remarks_about_a_prompt_come_with_the_image(served: Served, monkeypatch:
     one = served.service.generators["tiny"]
     monkeypatch.setattr(one.familiarity, "remarks", lambda prompts, vectors: ["never heard of it"])
     assert make(served).warnings == ["never heard of it"]
+    (event,) = served.client().images.generate(prompt="a rose", stream=True)
+    assert event.warnings == ["never heard of it"]  # type: ignore[union-attr]
     monkeypatch.undo()
     assert make(served).warnings == []

@@ -66,7 +66,8 @@ class Answer(Response):
                 kind = "completed" if news.partial is None else "partial_image"
                 event = {"type": f"{self.prefix}.{kind}", **await self._image(news)}
                 event |= self._form() | {"created_at": int(time.time()), "quality": "auto"}
-                event |= {"usage": USAGE} if news.partial is None else {"partial_image_index": news.partial}
+                last = {"usage": USAGE, "warnings": self.prepared.remarks}
+                event |= last if news.partial is None else {"partial_image_index": news.partial}
                 yield _event(event["type"], event)
         except ApiError as error:
             yield _event("error", error.body)
