@@ -1,6 +1,6 @@
 """Let a file operation fail in the middle of each command, and check how the command ends.
 
-    python tests/faults.py [NUMBER [SEED]]
+    python tests/faults.py [NUMBER [SEED [COMMAND ...]]]
 
 First each command runs undisturbed, and what it does to files is listed. Then it runs again and again, each time in a
 fresh copy of the same folder, where one operation of this list fails, once or from then on. A disk that becomes full is
@@ -25,6 +25,7 @@ import tempfile
 import warnings
 from collections import Counter
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -41,6 +42,8 @@ COMMANDS: dict[str, list[str]] = {
     "train --classes": ["train", "photos", "--classes", *forked.TRAINING, "--images", "8", "--out", "new"],
     "embed": ["embed", "photos", "--encoder", "encoder", "--csv", "clip.csv"],
     "generate": ["generate", "a rose", "--model", "model", "-n", "2", "--steps", "2", "--out", "images"],
+    "evaluate": ["evaluate", "seen", "--data", "many", "--prompts", "prompts.txt", "--steps", "1", "--out", "report"],
+    "encoder": ["encoder", "many", "--out", "learned"],
     "info": ["info", "model"],
     "info photos": ["info", "photos"],
 }
@@ -166,12 +169,12 @@ class copy:  # noqa: N801
         shutil.rmtree(self.folder.parent)
 
 
-def faults(root: Path, number: int, seed: int) -> Iterator[Fault]:
+def faults(root: Path, number: int, seed: int, commands: list[str]) -> Iterator[Fault]:
     """Draw faults: one in ten a full disk, the others any operation of any command, each call of a command as often."""
     draw = random.Random(seed)
-    operations = {command: listed(root, command) for command in COMMANDS}
+    operations = {command: listed(root, command) for command in commands}
     for turn in range(number):
-        command = [*COMMANDS][turn % len(COMMANDS)]
+        command = commands[turn % len(commands)]
         if turn % 10 == 9:
             yield Fault(command, -draw.choice([1, 100, 1_000, 10_000, 100_000]), "", "", "EFBIG", lasting=True)
             continue
@@ -210,9 +213,12 @@ def problem(root: Path, fault: Fault) -> tuple[str, str]:
             seen = load_config(complete[-1]).training.images_seen
         except CaptionlessError as error:
             return f"a model was lost: {error}", end
-        wanted = {"train": 8, "train --resume": 24}.get(fault.command)
-        if code == 0 and wanted is not None and seen != wanted:
-            return f"success, but the model has seen {seen} images, not {wanted}", end
+        images = {"train": 8, "train --resume": 24}.get(fault.command)
+        if code == 0 and images is not None and seen != images:
+            return f"success, but the model has seen {seen} images, not {images}", end
+        wanted = {"evaluate": "report/index.html", "encoder": "learned/model.safetensors", "embed": "clip.csv"}
+        if code == 0 and not (folder / wanted.get(fault.command, "")).exists():
+            return "success, but nothing was written", end
         if code == 0 and fault.command == "generate" and len(list((folder / "images").glob("0*.png"))) != 2:
             return "success, but not two images", end
         left = [path.name for path in folder.rglob("*.tmp")]
@@ -221,22 +227,24 @@ def problem(root: Path, fault: Fault) -> tuple[str, str]:
 
 def main() -> None:
     """Try faults, print those that ended badly, and count the others."""
-    number, seed = [*map(int, sys.argv[1:]), 300, 0][:2] if len(sys.argv) != 2 else (int(sys.argv[1]), 0)
+    given = dict(enumerate(sys.argv))
+    number, seed, commands = int(given.get(1, 300)), int(given.get(2, 0)), sys.argv[3:] or [*COMMANDS]
     warnings.simplefilter("ignore")
     ends: Counter[tuple[str, str]] = Counter()
     bad = 0
     with tempfile.TemporaryDirectory() as name:
         root = forked.prepare(Path(name) / "prepared")
-        for fault in faults(root, number, seed):
-            wrong, end = problem(root, fault)
-            if wrong:
-                bad += 1
-                print(f"{fault}\n    {wrong}", flush=True)
-            else:
-                ends[fault.command, end] += 1
+        with suppress(KeyboardInterrupt):  # counts what was tried
+            for fault in faults(root, number, seed, commands):
+                wrong, end = problem(root, fault)
+                if wrong:
+                    bad += 1
+                    print(f"{fault}\n    {wrong}", flush=True)
+                else:
+                    ends[fault.command, end] += 1
     for (command, end), count in sorted(ends.items()):
         print(f"{count:4d}  {command}: {end}")
-    print(f"{number} faults, {bad} of them ended badly")
+    print(f"{ends.total() + bad} faults, {bad} of them ended badly")
     sys.exit(bool(bad))
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import shutil
 import sys
@@ -11,7 +12,9 @@ from pathlib import Path
 import torch
 
 import encoder_factory
+from captionless.checkpoints.image_list import write_image_list
 from captionless.cli import main
+from evaluation_cases import sample_photos
 from training_cases import save_photos
 
 TRAINING = ["--size", "8", "--width", "16", "--batch", "4", "--precision", "float32", "--dropout", "0.1"]
@@ -51,12 +54,21 @@ def call(words: list[str], folder: Path, before: Callable[[], object] = lambda: 
 
 
 def prepare(root: Path) -> Path:
-    """Make a folder with twelve ``photos``, an ``encoder`` and a trained ``model``."""
+    """Make a folder with twelve ``photos``, an ``encoder`` and a trained ``model``.
+
+    To evaluate, there is a model that has ``seen`` a quarter of ``many`` photos, and ``prompts.txt``.
+    """
     torch.set_num_threads(1)
     save_photos(root / "photos")
     (root / "photos" / "CREDITS.csv").write_text("file,photographer\ndaisy/0.png,Ada\n")
     encoder_factory.small_pair(root / "encoder")
     words = ["train", "photos", "--encoder", "encoder", *TRAINING, "--sample-grids", "1"]
     assert call([*words, "--images", "16", "--out", "model"], root) == 0, (root / "err").read_text()
+    shutil.copytree(root / "model", root / "seen")
+    many = sample_photos(root / "many", 28)
+    names = [path.relative_to(many).as_posix() for path in sorted(many.glob("*/*"))]
+    digests = [hashlib.sha256((many / name).read_bytes()).hexdigest() for name in names]
+    write_image_list(root / "seen", [(*one, "train") for one in zip(names[:7], digests[:7], strict=True)])
+    (root / "prompts.txt").write_text("a red rose\na white daisy\n")
     shutil.rmtree(root / "cache")  # with it, a fault in reading would not be met
     return root

@@ -48,6 +48,7 @@ def kill_and_compare(root: Path, number: int, seed: int) -> int:
         assert same_state(root / "whole", out)
         assert not list(out.rglob("*.tmp"))
         completed += 1
+        print(f"{kills} kills, {completed} trainings completed", flush=True)
     return completed
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import re
 import signal
@@ -64,6 +65,18 @@ def test_a_bug_is_one_line_where_no_file_can_be_written(
     line = capsys.readouterr().err
     assert line.count("\n") == 1
     assert "ZeroDivisionError" in line
+
+
+def test_a_file_that_the_disk_refuses_is_one_line_wherever_it_is_read(
+    run: Run, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def refused(*_: Any, **__: Any) -> None:
+        raise OSError(errno.EIO, "Input/output error", "model/config.json")
+
+    monkeypatch.setattr("captionless.checkpoints.config.model_folder", refused)
+    assert run("info", "bundled") == 2
+    line = "captionless: cannot use model/config.json: Input/output error. Check the disk and your permissions.\n"
+    assert capsys.readouterr().err == line
 
 
 def start(words: list[str], tmp_path: Path, **options: Any) -> subprocess.Popen[str]:

@@ -1,3 +1,5 @@
+import errno
+import os
 import shutil
 from pathlib import Path
 
@@ -208,3 +210,19 @@ def test_the_report_is_made_from_the_entries(folder):
     write_images_report(folder / "report.csv", result.entries)
     statuses = [line.split(",")[1] for line in (folder / "report.csv").read_text("utf-8").splitlines()[1:]]
     assert statuses == ["skipped", *["used"] * 5, "duplicate"]
+
+
+def test_where_the_disk_fails_in_the_last_moment_vectors_stay_in_memory(folder, own_cache, monkeypatch):
+    replace = os.replace
+
+    def fails(source, target):
+        if "arrays-1" in str(target):
+            raise OSError(errno.EIO, "Input/output error")
+        replace(source, target)
+
+    monkeypatch.setattr(os, "replace", fails)
+    with pytest.warns(UserWarning, match="Input/output error"):
+        found = embed(folder, FakeEncoder())
+    monkeypatch.setattr(os, "replace", replace)
+    assert not list(own_cache.rglob("*.array"))
+    assert np.array_equal(found.vectors, embed(folder, FakeEncoder()).vectors)

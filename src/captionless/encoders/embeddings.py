@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -128,5 +128,8 @@ class _Embedding(EncodingVisitor):
         """Return the vectors of images, float32 (n, width), memory-mapped."""
         keys = [self.key(image) for image in images]
         shape = (len(keys), self.encoder.width)
-        rows = (vector for key in keys if (vector := self.known.get(key)) is not None)
-        return mapped_array(self._cache, [self.encoder.digest, *keys], shape, np.float32, lambda: rows)
+
+        def rows() -> Iterator[Vectors]:
+            return (vector for key in keys if (vector := self.known.get(key)) is not None)
+
+        return mapped_array(self._cache, [self.encoder.digest, *keys], shape, np.float32, rows)
