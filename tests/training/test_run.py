@@ -49,7 +49,7 @@ def photos(tmp_path: Path) -> Path:
     folder = save_photos(tmp_path / "photos")
     shutil.copyfile(folder / "daisy" / "0.png", folder / "daisy" / "copy.png")
     (folder / "broken.jpg").write_bytes(b"\xff\xd8\xff")
-    (folder / "CREDITS.csv").write_text("file,photographer\ndaisy/0.png,Ada\nelsewhere/9.png,Bob\n")
+    (folder / "CREDITS.csv").write_text("file,photographer\ndaisy\\0.png,Ada\nelsewhere/9.png,Bob\n")
     return folder
 
 
@@ -94,7 +94,7 @@ def test_a_broken_image_and_a_copy_are_told_and_reported(photos: Path, encoder: 
 
 def test_the_card_credits_only_the_images_trained_on(photos: Path, encoder: Path, tmp_path: Path) -> None:
     out = train(photos, tmp_path / "model", encoder=str(encoder), **TINY)
-    assert (out / "CREDITS.csv").read_text() == "file,photographer\ndaisy/0.png,Ada\n"
+    assert (out / "CREDITS.csv").read_text() == "file,photographer\ndaisy\\0.png,Ada\n"
 
 
 def test_an_interrupted_training_goes_on_as_if_it_had_never_stopped(

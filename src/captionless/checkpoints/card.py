@@ -6,12 +6,12 @@ import csv
 import io
 import json
 import re
-import unicodedata
 from pathlib import Path
 
 from captionless.checkpoints.config import BASE, BUNDLED, ModelConfig, base_folder, model_folder
 from captionless.checkpoints.image_list import TRAIN, read_image_list
 from captionless.checkpoints.summary import model_facts
+from captionless.data.folder import match_names
 from captionless.errors import CaptionlessError
 from captionless.files import atomic_write, remark_once
 from captionless.models.unet import Denoiser
@@ -30,7 +30,7 @@ def write_model_card(folder: Path, config: ModelConfig, denoiser: Denoiser, imag
     if credits:
         names = {name for name, _, role in read_image_list(folder) if role == TRAIN}
         try:
-            own = _own_credits(credits, names)
+            own = _own_credits(credits, names, Path(images_folder))
         except (OSError, csv.Error) as error:
             remark_once("credits", f"{credits} cannot be read ({error}), so the model folder has no {CREDITS}.")
         else:
@@ -161,17 +161,16 @@ def _find_credits(images: Path) -> Path | None:
     return next((path for path in found if not path.is_symlink()), None)
 
 
-def _own_credits(path: Path, names: set[str]) -> str:
+def _own_credits(path: Path, names: set[str], images: Path) -> str:
     """Return the rows of a credits table for the training images, or the whole table if no row matches."""
     usual = csv.field_size_limit(2**31 - 1)  # a field may be of any length, as it is only copied
     try:
         header, *rows = list(csv.reader(io.StringIO(path.read_text("utf-8-sig", "replace"), newline=""))) or [[""]]
     finally:
         csv.field_size_limit(usual)
-    # A table in the parent folder lists the image "daisy/1.jpg" as "train/daisy/1.jpg"; a Mac decomposes accents.
-    composed = {unicodedata.normalize("NFC", name) for name in names}
-    files = [unicodedata.normalize("NFC", row[0]) if row else "" for row in rows]
-    own = [row for row, file in zip(rows, files, strict=True) if {file, file.partition("/")[2]} & composed]
+    # A table in the parent folder lists the image "daisy/1.jpg" as "train/daisy/1.jpg".
+    matched = set(match_names(names, dict.fromkeys(row[0] for row in rows if row), images).values())
+    own = [row for row in rows if row and row[0] in matched]
     text = io.StringIO(newline="")
     csv.writer(text, lineterminator="\n").writerows([header, *(own or rows)])
     return text.getvalue()
