@@ -1,7 +1,7 @@
 """Faults for a real run, in every process that has this folder on its ``PYTHONPATH``; ``FAULTS`` is a folder for notes.
 
 ``flaky://`` is a store that fails on the first read of an image named ``flaky.png``, and notes every read. An image
-that contains the word ``poison`` kills the process that decodes it.
+of 13 x 37 pixels kills the process that decodes it.
 """
 
 import os
@@ -35,11 +35,12 @@ fsspec.register_implementation("flaky", Flaky)
 opened = Image.open
 
 
-def open_or_die(file, *arguments, **more):
-    if hasattr(file, "getvalue") and b"poison" in file.getvalue():
+def open_or_die(*arguments, **more):
+    image = opened(*arguments, **more)
+    if image.size == (13, 37):
         (NOTES / "poisoned").touch()
         os.kill(os.getpid(), signal.SIGKILL)
-    return opened(file, *arguments, **more)
+    return image
 
 
 Image.open = open_or_die
