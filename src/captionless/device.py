@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import math
 import os
 import sys
 from collections.abc import Iterator
@@ -86,6 +88,25 @@ def memory_format(device: torch.device) -> torch.memory_format:
 def to_device(network: Network, device: torch.device) -> Network:
     """Move a network to a device, in the memory format that is fastest there."""
     return network.to(device).to(memory_format=memory_format(device))  # type: ignore[call-overload, no-any-return]
+
+
+def memory_bytes() -> float:
+    """Return the size of this machine's memory; infinity if the system does not tell."""
+    try:
+        return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    except (AttributeError, ValueError, OSError):
+        return math.inf
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Return whether an exception means that there is not enough memory; only its message tells for some devices."""
+    torch = sys.modules.get("torch")
+    if isinstance(error, MemoryError) or (torch and isinstance(error, torch.OutOfMemoryError)):
+        return True
+    if isinstance(error, OSError):
+        return error.errno == errno.ENOMEM
+    signs = ("can't allocate memory", "out of memory", "Storage size calculation overflowed")
+    return isinstance(error, RuntimeError) and any(sign in str(error) for sign in signs)
 
 
 def usable_cpus(root: Path = Path("/")) -> int:

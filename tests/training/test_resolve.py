@@ -151,9 +151,21 @@ def resumed() -> Start:
     return replace(initialised(), resumed=True)
 
 
-@pytest.mark.parametrize("length", [{"images": 9}, {"minutes": 9.0}, {"precision": "float32"}, {"size": 8, "seed": 0}])
+@pytest.mark.parametrize("length", [{"images": 9}, {"precision": "float32"}, {"size": 8, "seed": 0}])
 def test_a_resumed_training_may_change_its_length_and_precision(length: dict[str, Any]) -> None:
     assert resolve_settings(resumed(), length) == resolve_settings(resumed(), {}).replace(**length)
+
+
+def test_a_limit_replaces_the_one_that_a_resumed_training_had() -> None:
+    start = resumed()
+    assert start.config is not None
+    settings = start.config.training.settings | {"images": 100}
+    start = replace(start, config=replace(start.config, training=TrainingRecord(settings=settings)))
+    lengths = [{}, {"minutes": 9.0}, {"images": 200}, {"minutes": 9.0, "images": 200}, {"minutes": None}]
+    found = [resolve_settings(start, length) for length in lengths]
+    assert [(one.images, one.minutes) for one in found] == [
+        *((100, None), (None, 9.0), (200, None), (200, 9.0), (100, None)),
+    ]
 
 
 @pytest.mark.parametrize(

@@ -6,6 +6,7 @@ import csv
 import errno
 import shutil
 from contextlib import AbstractContextManager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,7 @@ import encoder_factory
 import image_zoo as zoo
 from captionless.checkpoints.config import load_config
 from captionless.checkpoints.image_list import read_image_list
-from captionless.checkpoints.model import load_model
+from captionless.checkpoints.model import BANK, STATE, WEIGHTS, load_model
 from captionless.config.sampling import SamplingConfig
 from captionless.config.train_request import TrainRequest
 from captionless.encoders.dual_encoder import load_encoder
@@ -105,12 +106,37 @@ def test_an_interrupted_training_goes_on_as_if_it_had_never_stopped(
         train(photos, tmp_path / "parts", encoder=str(encoder), progress=StopsAt(300), **TINY)
     parts = train(photos, tmp_path / "parts", encoder=str(encoder), resume=True, **TINY)
     assert same_state(whole, parts)
+    assert load_config(whole).training.loss == load_config(parts).training.loss
+    assert [(whole / name).read_bytes() == (parts / name).read_bytes() for name in (WEIGHTS, BANK)] == [True, True]
 
 
 def test_a_larger_figure_lengthens_a_finished_training(photos: Path, encoder: Path, tmp_path: Path) -> None:
     out = train(photos, tmp_path / "model", encoder=str(encoder), **TINY)
     train(photos, out, resume=True, images=40)
     assert load_config(out).training.images_seen == 40
+
+
+def test_the_other_limit_lengthens_a_finished_training(photos: Path, encoder: Path, tmp_path: Path) -> None:
+    out = train(photos, tmp_path / "model", encoder=str(encoder), **(TINY | {"images": None, "minutes": 1e-4}))
+    seen = load_config(out).training.images_seen
+    train(photos, out, resume=True, images=seen + 16)
+    assert load_config(out).training.images_seen == seen + 16
+    train(photos, out, resume=True, minutes=load_config(out).training.minutes + 0.02)
+    assert load_config(out).training.images_seen > seen + 16
+    assert load_config(out).training.settings["images"] is None
+
+
+def test_the_files_of_another_training_of_the_same_shape_are_refused(
+    photos: Path, encoder: Path, tmp_path: Path
+) -> None:
+    one, two = (train(photos, tmp_path / str(seed), encoder=str(encoder), seed=seed, **TINY) for seed in (0, 1))
+    for name, read in ((WEIGHTS, load_model), (BANK, load_model), (STATE, partial(train, photos, resume=True))):
+        before = (one / name).read_bytes()
+        (one / name).write_bytes((two / name).read_bytes())
+        with pytest.raises(CaptionlessError, match="belongs to another model"):
+            read(one)
+        (one / name).write_bytes(before)
+    load_model(one)
 
 
 def test_resuming_where_nothing_is_yet_starts_at_the_beginning(photos: Path, encoder: Path, tmp_path: Path) -> None:

@@ -112,6 +112,13 @@ def test_a_resumed_training_remembers_the_best_and_forgets_what_came_after_its_c
     assert [one.kid.value for one in read_validations(tmp_path)] == [50, 40, 45, 39]
 
 
+def test_a_validation_that_was_lost_after_the_checkpoint_is_made_when_resumed(tmp_path: Path) -> None:
+    run(tmp_path, [result(10, 50)])
+    kept, _ = run(tmp_path, [result(20, 40), result(30, 45)], start=20)
+    assert kept == [20]
+    assert [one.images for one in read_validations(tmp_path)] == [10, 20, 30]
+
+
 def test_the_end_is_validated_once_wherever_it_falls(tmp_path: Path) -> None:
     assert run(tmp_path, [result(7, 50)], finished=7)[0] == [7]
 

@@ -14,6 +14,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError, create_model
 from captionless.checkpoints.hub import FETCHED, fetch_model, is_hub_id
 from captionless.checkpoints.old_formats import translated
 from captionless.conditioning.classes import list_classes
+from captionless.config.limits import MAX_SIZE
 from captionless.config.training import PREDICTIONS, TrainConfig
 from captionless.diffusion.schedules import SCHEDULE_KINDS, AnySchedule, CosineSchedule
 from captionless.errors import CaptionlessError, one_of
@@ -181,7 +182,7 @@ def load_config(name: str | Path) -> ModelConfig:
                 "captionless."
             )
         return _validated(values if values["format"] == FORMAT else translated(values), path)
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         reason = _first_error(error) if isinstance(error, ValidationError) else str(error)
         raise CaptionlessError(
             f"{path} is damaged or does not describe a captionless model ({reason}). Restore the file, or train again."
@@ -212,8 +213,9 @@ def _validated(values: dict[str, Any], path: Path) -> ModelConfig:
         raise CaptionlessError(
             f"{path} does not describe a valid model: {error} Restore the file, or train again."
         ) from error
-    if config.size < 1 or config.size % config.denoiser.total_downsampling:
-        raise ValueError(f"size: {config.size} is not a positive multiple of {config.denoiser.total_downsampling}")
+    step = config.denoiser.total_downsampling
+    if not 1 <= config.size <= MAX_SIZE or config.size % step:
+        raise ValueError(f"size: {config.size} is not a positive multiple of {step} of at most {MAX_SIZE}")
     if not 0 <= config.denoiser.dropout < 1:
         raise ValueError(f"denoiser.dropout: must be at least 0 and less than 1, not {config.denoiser.dropout}")
     if config.condition_width != config.denoiser.condition_width:

@@ -14,4 +14,5 @@ class ThreadOptions(Config):
         shown="OMP_NUM_THREADS, else the number of CPUs that the process may use",
         example=1,
         ge=1,
+        le=4_096,
     )

@@ -17,12 +17,14 @@ def train(request: TrainRequest, config: TrainConfig, threads: ThreadOptions) ->
     """
     use_threads(threads.threads)
     with show_progress() as progress:
+        from accelerate import PartialState
+
         from captionless.checkpoints.card import example_request
         from captionless.checkpoints.config import load_config
         from captionless.training.run import train as train_model
 
         train_model(**request.given(), **config.given(), progress=progress)
-        if request.plan:
+        if request.plan or PartialState().process_index:
             return
         print_remark(
             f"Done. Try: captionless generate --model {quoted(request.out)} {example_request(load_config(request.out))}"

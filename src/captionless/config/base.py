@@ -86,7 +86,7 @@ def _explain(config: type[Config], values: dict[str, Any], error: ValidationErro
         message = str(complaint["ctx"]["error"])
     else:
         field = config.model_fields[name]
-        message = f"`{name}` must be {field_range(field)}, not {field_text(value) or repr(value)}."
+        message = f"`{name}` must be {field_range(field)}, not {(field_text(value) or repr(value))[:80]}."
         example = field_extra(field, "example") or (None if field.is_required() else field.default)
         step: Any = next((one.multiple_of for one in field.metadata if isinstance(one, MultipleOf)), None)
         if step and isinstance(value, int) and value > 0:

@@ -8,6 +8,7 @@ from pydantic import field_validator
 
 from captionless.config.base import Config, setting
 from captionless.config.keyword_types import EvaluationKeywords, SamplingKeywords
+from captionless.config.limits import MAX_SAMPLES
 
 MAX_SEED = 2**32 - 1
 """Largest seed: PyTorch uses only 32 bits of a seed."""
@@ -70,7 +71,9 @@ class EvaluationConfig(Config):
     compared: int = setting(
         20_000, "Maximum number of training images that samples are compared with to detect copies.", panel=SIZES, ge=1
     )
-    prompt_images: int = setting(300, "Approximate total number of images sampled from prompts.", panel=SIZES, ge=1)
+    prompt_images: int = setting(
+        300, "Approximate total number of images sampled from prompts.", panel=SIZES, ge=1, le=MAX_SAMPLES
+    )
     max_prompts: int = setting(
         300, "Maximum number of prompts; if there are more, a random subset is used.", panel=SIZES, ge=1
     )

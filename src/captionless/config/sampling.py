@@ -7,6 +7,7 @@ from typing import Any, Literal, get_args
 from pydantic import ValidationInfo, field_validator
 
 from captionless.config.base import Config, setting
+from captionless.config.limits import MAX_BATCH, MAX_SAMPLES, MAX_SAMPLING_STEPS
 from captionless.device import Precision
 
 Sampler = Literal["dpmpp-2m", "unipc", "dpmpp-2m-sde", "heun", "euler", "euler-ancestral", "ddim", "ddpm"]
@@ -63,7 +64,12 @@ class SamplingConfig(Config):
     )
     threshold: Threshold = setting("static", "How the predicted x0 is limited to the pixel range.")
     steps: int = setting(
-        15, "Denoising steps; `sampler=heun` takes two network calls per step.", panel="Sampling", ge=1, example=20
+        15,
+        "Denoising steps; `sampler=heun` takes two network calls per step.",
+        panel="Sampling",
+        ge=1,
+        le=MAX_SAMPLING_STEPS,
+        example=20,
     )
     sampler: Sampler = setting("dpmpp-2m", "The sampling algorithm.")
     spacing: Spacing = setting("even", "How the steps are spaced between noise and image.")
@@ -89,7 +95,9 @@ class SamplingConfig(Config):
     precision: Precision = setting(
         "auto", "Number format; auto selects bf16 if the processor supports it natively, else float32."
     )
-    batch: int = setting(32, "Images per network call; affects memory use and speed, but not the images.", ge=1)
+    batch: int = setting(
+        32, "Images per network call; affects memory use and speed, but not the images.", ge=1, le=MAX_BATCH
+    )
     variety: float = setting(
         0.35,
         "How much the content varies between images of the same prompt: with 0 all have the same condition, with 1 "
@@ -108,12 +116,14 @@ class SamplingConfig(Config):
         "Maximum effective number of training images in a mixture of `bridge=nearest`; a larger number averages out "
         "the peculiarities of individual images.",
         ge=1,
+        le=MAX_SAMPLES,
     )
     mean_shift_iterations: int = setting(
         4,
         "Mean-shift iterations of `bridge=nearest`, each a new search from the prompt and the mean of the images "
         "found. More iterations discard outliers more reliably but lose detail.",
         ge=0,
+        le=1_000,
     )
     size: int | None = setting(
         None,
@@ -123,7 +133,7 @@ class SamplingConfig(Config):
         example=64,
         panel="Super-resolution",
     )
-    upsample_steps: int = setting(8, "Denoising steps of a super-resolution stage.", ge=1)
+    upsample_steps: int = setting(8, "Denoising steps of a super-resolution stage.", ge=1, le=MAX_SAMPLING_STEPS)
     upsample_noise: float = setting(
         0.05,
         "Standard deviation of the noise added to the low-resolution input of a super-resolution stage (pixels in "

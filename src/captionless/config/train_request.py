@@ -8,6 +8,7 @@ from typing import Literal
 from pydantic import field_validator
 
 from captionless.config.base import Config, setting
+from captionless.config.limits import MAX_COUNT, MAX_SIZE
 from captionless.config.reading import VERIFY, Source
 
 
@@ -24,7 +25,9 @@ class TrainRequest(Config):
     out: Path = setting(..., "The model folder to write.")
     plan: bool = setting(False, "Print what the training would do and how far it would get, and stop.")
     resume: bool = setting(
-        False, "Continue the training run in `out`; `images` and `minutes` count from its original start."
+        False,
+        "Continue the training run in `out`. `images` and `minutes` count from its original start; one that is given "
+        "replaces both.",
     )
     verify: bool = VERIFY
     preset: Literal["course"] | None = setting(
@@ -65,6 +68,7 @@ class TrainRequest(Config):
         "are equal, a single model is trained.",
         shown="planned; with `start_from` that of the model",
         gt=0,
+        le=MAX_SIZE,
         multiple_of=4,
         example=32,
     )
@@ -81,6 +85,7 @@ class TrainRequest(Config):
         "recorded in evaluations.jsonl, and the best model is kept in the folder best.",
         metavar="IMAGES",
         ge=1,
+        le=MAX_COUNT,
         example=20_000,
     )
     track: Literal["tensorboard", "wandb", "mlflow", "trackio"] | None = setting(

@@ -2,12 +2,24 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any, Literal, Self, get_args
 
 from pydantic import ValidationInfo, field_validator
 
 from captionless.config.base import Config, setting
 from captionless.config.keyword_types import TrainKeywords
+from captionless.config.limits import (
+    MAX_BATCH,
+    MAX_BLOCKS,
+    MAX_COUNT,
+    MAX_LEVELS,
+    MAX_MINUTES,
+    MAX_MULTIPLIER,
+    MAX_PATCH,
+    MAX_SIZE,
+    MAX_WIDTH,
+)
 from captionless.config.reading import BACKGROUND, Colour
 from captionless.device import Precision
 from captionless.errors import CaptionlessError
@@ -22,6 +34,8 @@ SUPER_RESOLUTION_WEIGHTING: Weighting = "log-normal"
 """The default ``weighting`` of a super-resolution stage."""
 DEFAULT_MINUTES = 60.0
 """Length of a training run if neither ``minutes`` nor ``images`` is given."""
+LIMITS = ("minutes", "images")
+"""The settings that limit the length of a training run."""
 MAX_STEPS = 10_000
 """Maximum T of a linear schedule; with a larger T no signal is left long before t = 1, even in float64."""
 
@@ -42,6 +56,12 @@ COURSE_TRAINING: TrainKeywords = {
 TRAINING_PRESETS: dict[str, TrainKeywords] = {"course": COURSE_TRAINING}
 
 
+def continued(recorded: Mapping[str, Any], given: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the settings of a resumed run: those given replace those recorded, and a limit replaces both limits."""
+    replaced = dict.fromkeys(LIMITS) if any(given.get(name) is not None for name in LIMITS) else {}
+    return {**recorded, **replaced, **given}
+
+
 class TrainConfig(Config):
     """The settings of a training run."""
 
@@ -50,10 +70,16 @@ class TrainConfig(Config):
         "Side of the square images, in pixels.",
         shown="planned: up to 64; with `enlarge` twice the size of the base model",
         gt=0,
+        le=MAX_SIZE,
         multiple_of=4,
     )
     minutes: float | None = setting(
-        None, "Total training time, including resumed runs.", shown="60 unless `images` is given", example=60, gt=0
+        None,
+        "Total training time, including resumed runs.",
+        shown="60 unless `images` is given",
+        example=60,
+        gt=0,
+        le=MAX_MINUTES,
     )
     images: int | None = setting(
         None,
@@ -61,6 +87,7 @@ class TrainConfig(Config):
         shown="no limit",
         example=100_000,
         gt=0,
+        le=MAX_COUNT,
     )
     grey: bool = setting(False, "Train on grey images instead of colour.")
     background: Colour = BACKGROUND
@@ -76,7 +103,7 @@ class TrainConfig(Config):
     )
     seed: int = setting(0, "Random seed of the initial weights, image order, flips and noise.", ge=0, le=2**63 - 1)
     batch: int = setting(
-        64, "Images per step, over all processes.", shown="planned: 16 to 256", panel="Optimisation", gt=0
+        64, "Images per step, over all processes.", shown="planned: 16 to 256", panel="Optimisation", gt=0, le=MAX_BATCH
     )
     accumulate: int = setting(
         1,
@@ -106,11 +133,14 @@ class TrainConfig(Config):
         "Number of images over which the learning rate rises linearly from zero.",
         shown="planned: 5% of the run",
         gt=0,
+        le=MAX_COUNT,
     )
     cool_down: float = setting(
         0.4, "Final share of the training run, over which the learning rate falls linearly to zero.", gt=0, le=1
     )
-    ema_half_life: int = setting(50_000, "Half-life of the exponential moving average of the weights, in images.", gt=0)
+    ema_half_life: int = setting(
+        50_000, "Half-life of the exponential moving average of the weights, in images.", gt=0, le=MAX_COUNT
+    )
     condition_drop: float = setting(
         0.1,
         "Probability of dropping an image's condition in training; required for guidance.",
@@ -175,7 +205,11 @@ class TrainConfig(Config):
         "standard", "The architecture; course is the U-Net of introductory courses.", panel="Network"
     )
     width: int = setting(
-        64, "Channels of the finest level; a larger width improves quality and takes longer.", gt=0, multiple_of=16
+        64,
+        "Channels of the finest level; a larger width improves quality and takes longer.",
+        gt=0,
+        le=MAX_WIDTH,
+        multiple_of=16,
     )
     multipliers: tuple[int, ...] | None = setting(
         None,
@@ -195,6 +229,7 @@ class TrainConfig(Config):
         shown="depends on `size`: 1, 2 or 4",
         example=2,
         ge=1,
+        le=MAX_PATCH,
     )
     blocks: int | None = setting(
         None,
@@ -202,6 +237,7 @@ class TrainConfig(Config):
         shown="depends on `network`: 2 for standard",
         example=2,
         ge=1,
+        le=MAX_BLOCKS,
     )
     tokens: int = setting(
         0,
@@ -212,9 +248,11 @@ class TrainConfig(Config):
         le=64,
         example=4,
     )
-    checkpoint_minutes: float = setting(5.0, "Minutes between checkpoints.", panel="Checkpoints and sample grids", ge=0)
+    checkpoint_minutes: float = setting(
+        5.0, "Minutes between checkpoints.", panel="Checkpoints and sample grids", ge=0, le=MAX_MINUTES
+    )
     sample_grids: int = setting(
-        10, "Maximum number of sample grids, evenly spaced over the training run; 0 draws no grids.", ge=0
+        10, "Maximum number of sample grids, evenly spaced over the training run; 0 draws no grids.", ge=0, le=10_000
     )
 
     @field_validator("schedule_steps", "zero_terminal_snr")
@@ -246,12 +284,16 @@ class TrainConfig(Config):
     @field_validator("multipliers", "attention")
     @classmethod
     def _check_levels(cls, value: tuple[int, ...] | None, info: ValidationInfo) -> tuple[int, ...] | None:
-        lowest = 1 if info.field_name == "multipliers" else 0
-        if value is not None and (min(value, default=lowest) < lowest or (not value and lowest)):
-            given = ",".join(map(str, value)) or "none"
+        lowest, highest = (1, MAX_MULTIPLIER) if info.field_name == "multipliers" else (0, MAX_LEVELS - 1)
+        if value is None:
+            return None
+        fits = lowest <= min(value, default=lowest) and max(value, default=lowest) <= highest
+        if not fits or (not value and lowest) or len(value) > MAX_LEVELS:
+            given = ",".join(map(str, value))[:60] or "none"
             example = "1,2,3" if lowest else "1,2"
             raise ValueError(
-                f"`{info.field_name}` must be integers of at least {lowest}, separated by commas, not {given}. Try "
+                f"`{info.field_name}` must be up to {MAX_LEVELS} integers from {lowest} to {highest}, separated by "
+                f"commas, not {given}. Try "
                 f"`{info.field_name}={example}`."
             )
         return value

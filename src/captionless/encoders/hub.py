@@ -6,7 +6,6 @@ Only safetensors weights are downloaded or read, and no code from a repository i
 from __future__ import annotations
 
 import functools
-import json
 import logging
 import os
 import re
@@ -97,7 +96,7 @@ def is_name_encoder(folder: Path) -> bool:
     """Return whether the encoder in this folder was learned from names, by ``captionless.encoders.learning``."""
     try:
         config = json.loads((folder / _CONFIG).read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+    except (OSError, ValueError, RecursionError):
         return False
     return isinstance(config, dict) and config.get("model_type") == NAME_ENCODER
 
@@ -113,7 +112,7 @@ def weight_files(folder: Path) -> list[Path]:
         return [path for path in (folder / _WEIGHTS,) if path.is_file()]
     try:
         shards = json.loads(index.read_text(encoding="utf-8"))["weight_map"].values()
-    except (ValueError, KeyError, AttributeError, TypeError) as error:
+    except (ValueError, KeyError, AttributeError, TypeError, RecursionError) as error:
         raise CaptionlessError(f"{index} is damaged. Download the encoder again or use another encoder.") from error
     return [folder / Path(shard).name for shard in sorted(set(shards))]
 

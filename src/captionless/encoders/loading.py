@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import math
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -16,6 +18,8 @@ from captionless.tensor_files import check_tensors
 
 _LOCAL: dict[str, Any] = {"local_files_only": True, "trust_remote_code": False}
 _POOLER = "pooler."
+MAX_GROWTH = 10_000
+"""Factor by which a tokenizer may lengthen a text before it is divided into tokens; CLIP's does so by 2."""
 
 
 @contextmanager
@@ -88,10 +92,21 @@ def load_encoder_network(name: str, kind: ModelKind, folder: Path, device: str) 
     return network, processor, not report["missing_keys"]
 
 
+def _growth(rule: Any) -> float:
+    """Return by how much the replacements of a tokenizer's normalizer may lengthen a text, at most."""
+    if not isinstance(rule, dict):
+        return 1.0
+    added = len(str(rule.get("content", rule.get("prepend", ""))))
+    return math.prod(map(_growth, rule.get("normalizers", ())), start=1.0 + added)
+
+
 def load_tokenizer(folder: Path) -> Any:
     """Return the tokenizer of a folder; the end token is used for padding if there is no padding token."""
     from transformers import AutoTokenizer
 
+    rules = json.loads((folder / "tokenizer.json").read_bytes())
+    if _growth(rules.get("normalizer")) > MAX_GROWTH:
+        raise CaptionlessError(f"{folder / 'tokenizer.json'} makes texts more than {MAX_GROWTH:,} times as long.")
     tokenizer = AutoTokenizer.from_pretrained(folder, **_LOCAL)
     if tokenizer.pad_token is None:
         tokenizer.pad_token = tokenizer.eos_token

@@ -77,7 +77,7 @@ def read_vocabulary(folder: Path) -> EncoderVocabulary | None:
         content = json.loads(path.read_text(encoding="utf-8"))
         kinds, subjects, words = ([str(word) for word in content[name]] for name in ("kinds", "subjects", "words"))
         return EncoderVocabulary(str(content["subject"]), tuple(kinds), frozenset(subjects), frozenset(words))
-    except (ValueError, KeyError, TypeError) as error:
+    except (ValueError, KeyError, TypeError, RecursionError) as error:
         raise CaptionlessError(
             f"the encoder's vocabulary {path} is damaged ({error}). Delete the file, or reinstall captionless if this "
             "is the bundled encoder."

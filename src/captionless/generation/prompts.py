@@ -16,6 +16,7 @@ from pydantic import ConfigDict, StringConstraints, ValidationError
 from pydantic.dataclasses import dataclass
 
 from captionless.conditioning.composition import Composition
+from captionless.config.limits import MAX_PROMPT, MAX_SAMPLES
 from captionless.errors import CaptionlessError
 from captionless.generation.sample import MAX_SEED
 
@@ -123,8 +124,14 @@ def check_prompts(prompts: Sequence[str], n: int, seed: int, composition: Compos
             parameter="prompts",
             value=prompts,
         )
-    if n < 1:
-        raise CaptionlessError(f"`n` must be at least 1, not {n}. Try `n=1`.", parameter="n", value=n)
+    longest = max(map(len, prompts))
+    if longest > MAX_PROMPT:
+        raise CaptionlessError(
+            f"a prompt has {longest:,} characters; at most {MAX_PROMPT:,} are read. Describe the image in a sentence.",
+            parameter="prompts",
+        )
+    if not 1 <= n <= MAX_SAMPLES:
+        raise CaptionlessError(f"`n` must be from 1 to {MAX_SAMPLES:,}, not {n:,}. Try `n=1`.", parameter="n", value=n)
     if not 0 <= seed <= MAX_SEED - n + 1:
         raise CaptionlessError(
             f"`seed` must be from 0 to {MAX_SEED - n + 1}, not {seed}. Try `seed=0`.", parameter="seed", value=seed

@@ -15,13 +15,21 @@ from __future__ import annotations
 import itertools
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from functools import partial
+from functools import cache, partial
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.utils.checkpoint import checkpoint
 
+from captionless.config.limits import (
+    MAX_BLOCKS,
+    MAX_CONDITION,
+    MAX_LEVELS,
+    MAX_MULTIPLIER,
+    MAX_PATCH,
+    MAX_WIDTH,
+)
 from captionless.errors import CaptionlessError, one_of
 from captionless.models.attention import CrossAttention, SelfAttention
 from captionless.models.blocks import (
@@ -88,6 +96,22 @@ class DenoiserConfig:
             raise CaptionlessError(
                 f"`width` must be a multiple of {GROUP}, not {self.width}. Try `width=64`.", parameter="width"
             )
+        limits = {
+            "width": MAX_WIDTH,
+            "channels": MAX_BLOCKS,
+            "patch": MAX_PATCH,
+            "blocks": MAX_BLOCKS,
+            "condition_width": MAX_CONDITION,
+            "tokens": MAX_WIDTH,
+            "time_features": MAX_WIDTH,
+            "low_res_channels": MAX_BLOCKS,
+        }
+        values = [(name, getattr(self, name), most) for name, most in limits.items()]
+        values += [("multipliers", value, MAX_MULTIPLIER) for value in self.multipliers]
+        values += [("number of levels", len(self.multipliers), MAX_LEVELS)]
+        for name, value, most in values:
+            if value > most:
+                raise CaptionlessError(f"{name} must be at most {most:,}, not {value:,}.", parameter=name)
         sizes = (self.channels, self.patch, self.blocks, self.condition_width, *self.multipliers)
         if min(sizes) < 1 or not self.multipliers or self.low_res_channels < 0:
             raise CaptionlessError(
@@ -242,6 +266,7 @@ def parameter_count(network: nn.Module) -> int:
     return sum(p.numel() for p in network.parameters())
 
 
+@cache
 def weight_count(config: DenoiserConfig) -> int:
     """Return the number of parameters of a denoiser, without allocating it."""
     with torch.device("meta"):

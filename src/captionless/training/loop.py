@@ -7,9 +7,8 @@ import time
 import warnings
 from collections.abc import Callable, Sequence
 
-import torch
-
 from captionless.config.training import TrainConfig
+from captionless.device import is_out_of_memory
 from captionless.errors import CaptionlessError
 from captionless.progress import Progress
 from captionless.training.dataset import Examples
@@ -66,13 +65,15 @@ def loop(
         state: the state to start from, which is updated.
         examples: the training images.
         callbacks: called around the steps, in this order.
-        processes: the processes that train together; by default, this one alone.
+        processes: the processes that train together; by default, this one alone. None returns before all have
+            called ``on_end``: a launcher ends the others when one of them ends in an error.
         say: receives remarks.
 
     Raises:
         CaptionlessError: the loss became non-finite, the memory is too small, or the batch is too small to be divided.
         StopTraining: a callback raised it; ``on_end`` has been called.
     """
+    processes = processes or Processes()
     for callback in callbacks:
         callback.on_start(state)
     stopped: StopTraining | None = None
@@ -81,19 +82,19 @@ def loop(
     except StopTraining as stop:
         stopped = stop
     except (MemoryError, RuntimeError) as error:
-        # Only CUDA has an exception of its own for this; elsewhere, only the message tells.
-        known = isinstance(error, MemoryError | torch.OutOfMemoryError)
-        if known or "can't allocate memory" in str(error) or "out of memory" in str(error):
+        if is_out_of_memory(error):
             raise _out_of_memory(state.config) from None
         raise
     for callback in callbacks:
         callback.on_end(state)
+    processes.wait()
     if stopped:
         raise stopped
 
 
 def _steps(state: TrainState, step: TrainStep, callbacks: Sequence[Callback]) -> None:
     while not state.finished:
+        step.processes.wait()  # for what the callbacks of one process do; gradients are exchanged with less patience
         started = time.perf_counter()
         step()
         if state.steps % LOSS_EVERY == 0 or state.finished:

@@ -7,11 +7,12 @@ from dataclasses import replace
 
 from captionless.checkpoints.model import load_model
 from captionless.config.training import TrainConfig
+from captionless.device import memory_bytes
 from captionless.diffusion.schedules import SCHEDULE_KINDS, AnySchedule, CosineSchedule, LinearSchedule
 from captionless.errors import CaptionlessError
 from captionless.models.expand import check_expansion, expand
 from captionless.models.presets import course_denoiser, default_patch, super_resolution_denoiser
-from captionless.models.unet import CONDITION_LAYERS, Denoiser, DenoiserConfig
+from captionless.models.unet import CONDITION_LAYERS, Denoiser, DenoiserConfig, weight_count
 from captionless.training.start import Start, start_folder
 
 
@@ -51,7 +52,24 @@ def network_config(start: Start, config: TrainConfig, condition_width: int) -> D
     if start.config is not None:
         check_expansion(start.config.denoiser, new)
     new.check_size(config.size)
+    _check_memory(new, config)
     return new
+
+
+def _check_memory(shape: DenoiserConfig, config: TrainConfig) -> None:
+    """Raise if the memory of this machine holds neither the weights nor a batch of images: absurd settings are told
+    before anything is read."""
+    # Weights, gradients, average and a moment; images, and the first activations of one of them.
+    weights, pixels = 16 * weight_count(shape), 4 * shape.channels * config.size**2 * config.batch
+    for name, needed in (("width", weights), ("batch", pixels)):
+        if needed > memory_bytes():
+            raise CaptionlessError(
+                f"`{name}={getattr(config, name)}` with `size={config.size}` needs {needed / 1e9:,.0f} GB of memory, "
+                f"and this machine has {memory_bytes() / 1e9:,.0f}. Choose a smaller `{name}`.",
+                parameter=name,
+                value=getattr(config, name),
+                code="out_of_memory",
+            )
 
 
 def _default_shape(config: TrainConfig, upsamples: bool) -> DenoiserConfig:

@@ -2,9 +2,20 @@
 
 from __future__ import annotations
 
+import os
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from datetime import timedelta
+
 import torch
 from accelerate import Accelerator
 from torch import Tensor, distributed
+
+from captionless.errors import CaptionlessError
+
+PATIENCE = timedelta(days=30)
+"""Time for which a process waits for another that reads the images, writes a checkpoint or validates. The default group
+gives up after minutes, which is right only for the exchange of gradients."""
 
 
 class Processes:
@@ -22,7 +33,7 @@ class Processes:
         self.index = accelerator.process_index if accelerator else 0
         self.number = accelerator.num_processes if accelerator else 1
         # Values of the host travel between hosts, so that no process waits for its device.
-        self._hosts = distributed.new_group(backend="gloo") if self.number > 1 else None
+        self._hosts = distributed.new_group(backend="gloo", timeout=PATIENCE) if self.number > 1 else None
 
     def part(self, count: int) -> range:
         """Return the part of ``count`` items that belongs to this process."""
@@ -32,7 +43,8 @@ class Processes:
         """Replace each tensor by its sum over all processes, in place."""
         if self.number > 1:
             flat = torch.cat([tensor.flatten() for tensor in tensors])
-            distributed.all_reduce(flat)
+            with _others_ended():
+                distributed.all_reduce(flat)
             for tensor, total in zip(tensors, torch.split(flat, [tensor.numel() for tensor in tensors]), strict=True):
                 tensor.copy_(total.view_as(tensor))
 
@@ -41,5 +53,43 @@ class Processes:
         if self.number == 1:
             return value
         values = torch.tensor(value, dtype=torch.float64)
-        distributed.all_reduce(values, distributed.ReduceOp.MIN, group=self._hosts)
+        with _others_ended():
+            distributed.all_reduce(values, distributed.ReduceOp.MIN, group=self._hosts)
         return float(values)
+
+    def wait(self) -> None:
+        """Wait until every process is here."""
+        self.least(0.0)
+
+    @contextmanager
+    def main_first(self) -> Iterator[None]:
+        """Let the first process do something before the others."""
+        if self.index:
+            self.wait()
+        yield
+        if not self.index:
+            self.wait()
+
+
+def remark_on_launcher(processes: Processes, say: Callable[[str], None]) -> None:
+    """Say so if accelerate was asked for several processes on CPUs, of which it starts one."""
+    known = os.environ
+    asked = known.get("ACCELERATE_USE_CPU", "").lower() == "true" and "MASTER_ADDR" in known
+    if processes.number == 1 and asked and "WORLD_SIZE" not in known:
+        say(
+            "accelerate launch --cpu started a single process: on CPUs, it starts several only through MPI. Use "
+            "torchrun --nproc-per-node NUMBER -m captionless train …"
+        )
+
+
+@contextmanager
+def _others_ended() -> Iterator[None]:
+    """Convert the error of an exchange with a process that has ended."""
+    try:
+        yield
+    except RuntimeError as error:
+        raise CaptionlessError(
+            "another process of this training has ended, or does not answer; its own message says why. Start the "
+            "training again with `resume=True`.",
+            code="process_ended",
+        ) from error

@@ -10,7 +10,6 @@ from itertools import pairwise
 from statistics import median
 
 import torch
-from accelerate import Accelerator
 from torch.utils.flop_counter import FlopCounterMode
 
 from captionless.config.training import TrainConfig
@@ -35,9 +34,9 @@ CONDITION_WIDTH = 512
 next to nothing."""
 
 
-def rehearse_with(accelerator: Accelerator) -> Rehearse:
-    """Return a function that rehearses trainings on the accelerator's device and processes."""
-    return lambda start, config: _images_per_second(start, config, accelerator)
+def rehearse_with(device: torch.device, processes: Processes) -> Rehearse:
+    """Return a function that rehearses trainings on the device of each of the processes."""
+    return lambda start, config: _images_per_second(start, config, device, processes)
 
 
 def rehearsed_shape(start: Start, config: TrainConfig) -> DenoiserConfig:
@@ -56,7 +55,7 @@ def flops(shape: DenoiserConfig, size: int) -> int:
     return int(counter.get_total_flops())
 
 
-def _images_per_second(start: Start, config: TrainConfig, accelerator: Accelerator) -> float:
+def _images_per_second(start: Start, config: TrainConfig, device: torch.device, processes: Processes) -> float:
     """Train a network with random weights on random images for ``SECONDS``, and return the images seen per second.
 
     The clock is the one of the training state, on which all processes agree; so they stop after the same step.
@@ -64,12 +63,12 @@ def _images_per_second(start: Start, config: TrainConfig, accelerator: Accelerat
     shape = rehearsed_shape(start, config)
     config = config.replace(images=None, minutes=60.0)
     schedule = initial_schedule(start, config, shape)
-    network = to_device(Denoiser(shape).train(), accelerator.device)
+    network = to_device(Denoiser(shape).train(), device)
     # An accelerator works on after a step returns, except where the loss is read.
-    stopwatch = _Stopwatch(every=1 if accelerator.device.type == "cpu" else LOSS_EVERY)
+    stopwatch = _Stopwatch(every=1 if device.type == "cpu" else LOSS_EVERY)
     state, examples = begin_state(network, config, schedule), _random_images(start, config, shape)
     with torch.random.fork_rng(devices=[]), suppress(StopTraining):
-        loop(state, examples, [stopwatch], Processes(accelerator))
+        loop(state, examples, [stopwatch], processes)
     return stopwatch.rate
 
 

@@ -8,7 +8,7 @@ from typing import Any
 
 from captionless.checkpoints.config import ModelConfig
 from captionless.config.train_request import TrainRequest
-from captionless.config.training import SUPER_RESOLUTION_WEIGHTING, TrainConfig
+from captionless.config.training import SUPER_RESOLUTION_WEIGHTING, TrainConfig, continued
 from captionless.data.labels import FOLDERS
 from captionless.errors import CaptionlessError
 from captionless.training.network import network_config
@@ -139,7 +139,7 @@ def resolve_settings(start: Start, given: dict[str, Any], *, by_class: bool = Fa
         recorded = TrainConfig.from_record(start.config.training.settings)
         fixed = {name: value for name, value in dict(recorded).items() if name not in FREE_ON_RESUME}
         _refuse_changes(given, fixed, "being resumed", "start a new run in another folder with `start_from`")
-        config = recorded.replace(**given)
+        config = TrainConfig(**continued(recorded.given(), given))
     else:
         config = TrainConfig(**(_stage_defaults(start) | _inherited(start.config, given) | given))
     if start.base_config:

@@ -37,7 +37,7 @@ from captionless.training.labelled_dataset import load_labelled_dataset
 from captionless.training.loop import Callback, LoopProgress, StopTraining, loop
 from captionless.training.network import initial_network, initial_schedule, network_config
 from captionless.training.plan import shortfall
-from captionless.training.processes import Processes
+from captionless.training.processes import Processes, remark_on_launcher
 from captionless.training.rehearsal import rehearse_with
 from captionless.training.resolve import TrainPlan, resolve
 from captionless.training.sample_grid import SampleGrids, choose_grid_rows
@@ -80,26 +80,28 @@ def train(
 def run(request: TrainRequest, given: dict[str, Any], progress: Progress) -> None:
     """Plan the stages of a training, and train one after the other."""
     accelerator = tracked_accelerator(request.out, request.track)
+    processes = Processes(accelerator)
     progress = progress if accelerator.is_main_process else Silent()
-    rehearse = rehearse_with(accelerator)
+    remark_on_launcher(processes, progress.say)
+    rehearse = rehearse_with(accelerator.device, processes)
     first, *later = plan_stages(request, given, rehearse, progress.say)
     if request.plan:
         return
     if later and not first.finished():
-        _train_stage(first, accelerator, progress)
-    _train_stage(complete(later[0], rehearse) if later else first, accelerator, progress)
+        _train_stage(first, accelerator, processes, progress)
+    _train_stage(complete(later[0], rehearse) if later else first, accelerator, processes, progress)
     trained = load_config(first.request.out)
     if advice := shortfall(trained.training, weight_count(trained.denoiser)):
         progress.say(advice)
 
 
-def _train_stage(stage: StageRequest, accelerator: Accelerator, progress: Progress) -> None:
+def _train_stage(stage: StageRequest, accelerator: Accelerator, processes: Processes, progress: Progress) -> None:
     """Load the dataset, create or restore the state, and run the loop."""
     main, request, progress = accelerator.is_main_process, stage.request, stage.progress(progress)
     with lock_checkpoints(request.out) if main else nullcontext():
         # Everything is checked again: another run may have written to the folder since.
         plan = resolve(request, stage.given, progress.say, stage.record)
-        with accelerator.main_process_first():
+        with processes.main_first():
             dataset = _load(plan, progress, accelerator.device)
         if request.evaluate_every:
             check_validation_images(dataset)
@@ -112,7 +114,7 @@ def _train_stage(stage: StageRequest, accelerator: Accelerator, progress: Progre
             )
         bank = embedding_bank(dataset, plan.start, request.out, plan.config.seed)
         checkpointer = Checkpointer(request.out, config, dataset, request.folder, bank, plan.start.base)
-        _learn(plan, state, checkpointer, accelerator, progress)
+        _learn(plan, state, checkpointer, Tracking(accelerator, request.out), processes, progress)
 
 
 def _load(plan: TrainPlan, progress: Progress, device: torch.device) -> Dataset:
@@ -184,17 +186,20 @@ def _record(plan: TrainPlan, dataset: Dataset) -> TrainingRecord:
 
 
 def _learn(
-    plan: TrainPlan, state: TrainState, checkpointer: Checkpointer, accelerator: Accelerator, progress: Progress
+    plan: TrainPlan,
+    state: TrainState,
+    checkpointer: Checkpointer,
+    tracking: Tracking,
+    processes: Processes,
+    progress: Progress,
 ) -> None:
     """Run the training loop with its callbacks."""
-    tracking = Tracking(accelerator, plan.request.out)
-    processes = Processes(accelerator)
     with StopOnSignal(processes, progress.say) as stop:
         callbacks: list[Callback] = [stop]
         if state.config.early_stopping:  # before what ends a step early, so that a resumed run has the same looks
             sign = choose_sign(checkpointer.dataset, checkpointer.config, state)
             callbacks = [EarlyStopping(sign, processes, progress), stop]
-        if accelerator.is_main_process:
+        if processes.index == 0:
             writers = _writers(plan, checkpointer, tracking, progress)
             callbacks = [LoopProgress(progress), tracking, *callbacks, *writers]
         try:

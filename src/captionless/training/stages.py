@@ -16,7 +16,7 @@ from typing import Any
 from captionless.checkpoints.config import BASE, CONFIG, ModelConfig, base_folder, load_config
 from captionless.checkpoints.model import STATE
 from captionless.config.train_request import TrainRequest
-from captionless.config.training import DEFAULT_MINUTES
+from captionless.config.training import DEFAULT_MINUTES, LIMITS, continued
 from captionless.data.folder import find_images, relative_name
 from captionless.data.labels import FOLDERS, find_labels
 from captionless.data.summary import FolderFacts, sample_facts
@@ -72,9 +72,9 @@ class StageRequest:
         if not (self.request.resume and (self.request.out / CONFIG).exists()):
             return False
         record = load_config(self.request.out).training
-        length = {name: self.given.get(name, record.settings[name]) for name in ("minutes", "images")}
+        length = continued(record.settings, self.given)
         seen = {"minutes": record.minutes, "images": record.images_seen}
-        return any(length[name] is not None and seen[name] >= round(length[name], 2) for name in length)
+        return any(length[name] is not None and seen[name] >= round(length[name], 2) for name in LIMITS)
 
 
 def plan_stages(
@@ -96,7 +96,7 @@ def plan_stages(
         first, outlook = _completed(stages[0], rehearse, look)
     more = ""
     if len(stages) == 2:
-        length = {name: stages[1].given[name] for name in ("minutes", "images") if name in stages[1].given}
+        length = {name: stages[1].given[name] for name in LIMITS if stages[1].given.get(name)}
         told = " and ".join(f"{value:,.4g} {name}" for name, value in length.items())
         more = f" Then, for {told}, a super-resolution stage to {stages[1].given['size']} pixels."
     text = outlook.describe() + more if outlook else ""
@@ -204,7 +204,7 @@ def _divided(request: TrainRequest, given: dict[str, Any], share: float) -> tupl
     """Return the lengths of the two stages; those of a resumed run change only if a length is given."""
     first: dict[str, Any] = {}
     second: dict[str, Any] = {}
-    total = {name: given[name] for name in ("minutes", "images") if given.get(name) is not None}
+    total = {name: given[name] for name in LIMITS if given.get(name) is not None}
     if not total and not _recorded(request.out):
         total = {"minutes": DEFAULT_MINUTES}
     if "minutes" in total:
@@ -227,7 +227,7 @@ def _resumed(stage: StageRequest, recorded: dict[str, Any], base: ModelConfig) -
     start = base.training.initialised_from
     if request.start_from is None and start is not None and load_config(start).base_size:
         changes["start_from"] = start
-    return replace(stage, request=_changed(request, **changes), given=recorded["second_stage"] | stage.given)
+    return replace(stage, request=_changed(request, **changes), given=continued(recorded["second_stage"], stage.given))
 
 
 def _recorded(out: Path) -> dict[str, Any]:

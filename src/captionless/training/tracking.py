@@ -6,6 +6,7 @@ import warnings
 from importlib.util import find_spec
 from pathlib import Path
 
+import torch
 from accelerate import Accelerator
 from accelerate.utils import ProjectConfiguration
 
@@ -29,7 +30,9 @@ def tracked_accelerator(out: Path, track: str | None) -> Accelerator:
     """Return an accelerator that logs to a tracker, if one is given, in the sub-folder ``log`` of ``out``."""
     where = ProjectConfiguration(project_dir=str(out), logging_dir=str(out / "log"))
     # The loop applies autocast itself, according to the training settings.
-    return Accelerator(mixed_precision="no", log_with=track, project_config=where)
+    # Without an accelerator, its processes would not find each other unless they are told that there is none.
+    cpu = not torch.accelerator.is_available()
+    return Accelerator(cpu=cpu, mixed_precision="no", log_with=track, project_config=where)
 
 
 class Tracking(Callback):

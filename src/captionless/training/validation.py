@@ -123,9 +123,14 @@ class Validation(Callback):
         self.done = 0
 
     def on_start(self, state: TrainState) -> None:
-        """Read earlier results, without those after the resumed checkpoint, which will be computed again."""
+        """Read earlier results, without those after the resumed checkpoint, which will be computed again.
+
+        A validation that was due at the checkpoint, and was lost because the run was interrupted, is made now.
+        """
         self.results = [one for one in read_validations(self.out) if one.images <= state.images_seen]
-        self.done = state.images_seen // self.every
+        self.done = max((one.images // self.every for one in self.results), default=0)
+        if state.images_seen:
+            self.on_step(state)
 
     def on_step(self, state: TrainState) -> None:
         """Validate if due or if training is finished, and save the model if it is the best so far."""
