@@ -11,11 +11,14 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 from hypothesis import HealthCheck, Phase, given, seed, settings
 from hypothesis import strategies as st
 from PIL import Image
 
 import image_zoo as zoo
+import tiny
+from captionless.checkpoints.config import CONFIG, load_config, save_config
 from captionless.data.decode import decode_quietly
 from captionless.data.folder import match_names
 from captionless.data.images import read_images
@@ -23,6 +26,8 @@ from captionless.data.labels import read_label_table
 from captionless.encoders.vector_csv import read_vectors
 from captionless.errors import CaptionlessError
 from captionless.generation.prompts import check_prompts, read_prompts
+from captionless.models.unet import Denoiser
+from captionless.tensor_files import read_tensors, save_tensors
 
 _SMALL = Image.fromarray(np.random.default_rng(0).integers(0, 256, (20, 24, 3), dtype=np.uint8))
 _GREY16 = Image.fromarray(np.arange(480, dtype=np.uint16).reshape(20, 24))
@@ -150,10 +155,76 @@ _NAMES = st.text(st.characters(exclude_characters="/\0", exclude_categories=["Cs
     lambda name: not name.startswith(".")
 )
 
+_ENTRIES = st.fixed_dictionaries(
+    {},
+    optional={
+        "dtype": st.sampled_from(["F32", "F16", "BF16", "F64", "I8", "BOOL", "F4", "F8_E4M3", "C64", "?"]) | _VALUES,
+        "shape": st.lists(st.integers(0, 2**64), max_size=4) | _VALUES,
+        "data_offsets": st.lists(st.integers(0, 64), min_size=2, max_size=2) | _VALUES,
+    },
+)
+_METADATA = st.one_of(_VALUES, _VALUES.map(lambda value: {"captionless": json.dumps(value)}), st.just({}))
+
+
+@st.composite
+def _headers(draw: Any) -> bytes:
+    """A safetensors file with a header that may say anything, or a sound one of which some bytes are changed."""
+    if draw(st.booleans()):
+        with tempfile.TemporaryDirectory() as folder:
+            save_tensors(Path(folder) / "x", {"a": torch.ones(3), "b": torch.ones(2, 2).half()}, {"model": "m"})
+            data = (Path(folder) / "x").read_bytes()
+        for at, gone, new in draw(_EDITS):
+            at %= len(data)
+            data = data[:at] + new + data[at + gone :]
+        return data
+    header = draw(st.dictionaries(st.text(max_size=8), _ENTRIES | _VALUES, max_size=3))
+    text = json.dumps(header | {"__metadata__": draw(_METADATA)}).encode()
+    length = draw(st.just(len(text)) | st.integers(0, 2**64 - 1))
+    return length.to_bytes(8, "little") + text + draw(st.binary(max_size=64))
+
+
+def _check_tensors(content: bytes) -> None:
+    _answers(read_tensors, content)
+    _answers(lambda path: read_tensors(path, "m"), content)
+
+
+_NUMBERS = st.sampled_from([-1, 0, 1, 3, 16, 2**31, 10**9, 2**70, 0.5, -0.0, 1e308])
+
+
+@st.composite
+def _configs(draw: Any) -> bytes:
+    """A ``config.json`` of which some values are replaced or left out."""
+    with tempfile.TemporaryDirectory() as folder:
+        save_config(Path(folder), draw(st.sampled_from([tiny.model().config, tiny.class_model().config])))
+        values = json.loads((Path(folder) / CONFIG).read_bytes())
+    for _ in range(draw(st.integers(0, 4))):
+        place = values
+        while isinstance(inner := place[key := draw(st.sampled_from(sorted(place)))], dict) and inner:
+            place = inner
+        if draw(st.integers(0, 4)):
+            place[key] = draw(_NUMBERS | _VALUES)
+        elif len(place) > 1:
+            del place[key]
+    return json.dumps(values).encode()
+
+
+def _check_config(content: bytes) -> None:
+    def read(path: Path) -> None:
+        path.rename(path.parent / CONFIG)
+        config = load_config(path.parent)
+        assert load_config(path.parent) == config
+        with torch.device("meta"):
+            Denoiser(config.denoiser)
+
+    _answers(read, content)
+
+
 TARGETS: dict[str, tuple[Callable[[Any], None], st.SearchStrategy[Any]]] = {
     "images": (_check_image, st.one_of(_images(), _parts())),
     "tables": (_check_table, _TABLES),
     "prompts": (_check_prompts, _PROMPTS),
+    "tensors": (_check_tensors, _headers()),
+    "configs": (_check_config, _configs() | st.binary(max_size=200)),
     "folders": (_check_folder, st.dictionaries(_NAMES, st.sampled_from([b"", *_IMAGES[:9]]), max_size=4)),
 }
 """By name, what is tried: a function that fails where the product does, and the inputs it is given."""

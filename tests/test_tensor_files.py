@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 import os
 import random
@@ -11,12 +10,9 @@ import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import pytest
 import torch
-from hypothesis import given, settings
-from hypothesis import strategies as st
 from safetensors.torch import save_file
 
 import tiny
@@ -124,43 +120,6 @@ def test_no_device_or_pipe_is_read_for_ever(tmp_path: Path) -> None:
     (tmp_path / "zero").symlink_to("/dev/zero")
     for name in ("pipe", "zero"):
         assert "is missing" in error_of(lambda name=name: read_tensors(tmp_path / name))  # type: ignore[misc]
-
-
-JSON = st.recursive(
-    st.none() | st.booleans() | st.integers(-(2**70), 2**70) | st.floats() | st.text(max_size=8),
-    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=8), inner, max_size=3),
-    max_leaves=8,
-)
-ENTRIES = st.fixed_dictionaries(
-    {},
-    optional={
-        "dtype": st.sampled_from(["F32", "F16", "BF16", "I8", "BOOL", "F4", "F8_E4M3", "C64", "?"]) | JSON,
-        "shape": st.lists(st.integers(0, 2**64), max_size=4) | JSON,
-        "data_offsets": st.lists(st.integers(0, 64), min_size=2, max_size=2) | JSON,
-    },
-)
-HEADERS = st.dictionaries(st.text(max_size=8), ENTRIES | JSON, max_size=3).flatmap(
-    lambda header: (
-        st.sampled_from([header, header | {"__metadata__": {"captionless": "[[1, 2], 3]"}}])
-        | JSON.map(lambda value: header | {"__metadata__": value})
-    )
-)
-
-
-@settings(max_examples=int(os.environ.get("FUZZ_EXAMPLES", "300")), deadline=None)
-@given(header=HEADERS, data=st.binary(max_size=64), length=st.none() | st.integers(0, 2**64 - 1))
-def test_no_header_does_anything_but_load_or_raise_one_line(header: Any, data: bytes, length: int | None) -> None:
-    text = json.dumps(header).encode()
-    path = Path(os.environ.get("TMPDIR", "/tmp")) / f"fuzz-{os.getpid()}.safetensors"
-    path.write_bytes((len(text) if length is None else length).to_bytes(8, "little") + text + data)
-    message = ""
-    try:
-        read_tensors(path)
-    except CaptionlessError as error:
-        message = str(error)
-    path.unlink()
-    assert "\n" not in message
-    assert len(message) < 600
 
 
 # --- models ---

@@ -72,7 +72,7 @@ def test_the_size_of_a_base_model_is_limited() -> None:
 @pytest.mark.parametrize("name", ["multipliers", "attention"])
 @pytest.mark.parametrize("levels", [(1, HUGE), (1,) * 100_000])
 def test_levels_are_limited(name: str, levels: tuple[int, ...]) -> None:
-    assert f"`{name}` must be up to 16 integers" in error_of(lambda: TrainConfig(**{name: levels}))
+    assert f"`{name}` must be up to 16 integers of at most" in error_of(lambda: TrainConfig(**{name: levels}))
 
 
 def test_more_images_and_longer_prompts_than_make_sense_are_refused() -> None:

@@ -16,7 +16,7 @@ MAX_SAMPLES = 1_000_000
 """Images to generate from one prompt, or to evaluate."""
 MAX_COUNT = 10**12
 """Images seen in a training."""
-MAX_MINUTES = 1e7
+MAX_MINUTES = 10**7
 """Minutes of a training; 19 years."""
 MAX_PROMPT = 10_000
 """Characters of a prompt; encoders read some 300."""

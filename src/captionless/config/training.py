@@ -7,19 +7,9 @@ from typing import Any, Literal, Self, get_args
 
 from pydantic import ValidationInfo, field_validator
 
+from captionless.config import limits
 from captionless.config.base import Config, setting
 from captionless.config.keyword_types import TrainKeywords
-from captionless.config.limits import (
-    MAX_BATCH,
-    MAX_BLOCKS,
-    MAX_COUNT,
-    MAX_LEVELS,
-    MAX_MINUTES,
-    MAX_MULTIPLIER,
-    MAX_PATCH,
-    MAX_SIZE,
-    MAX_WIDTH,
-)
 from captionless.config.reading import BACKGROUND, Colour
 from captionless.device import Precision
 from captionless.errors import CaptionlessError
@@ -70,7 +60,7 @@ class TrainConfig(Config):
         "Side of the square images, in pixels.",
         shown="planned: up to 64; with `enlarge` twice the size of the base model",
         gt=0,
-        le=MAX_SIZE,
+        le=limits.MAX_SIZE,
         multiple_of=4,
     )
     minutes: float | None = setting(
@@ -79,7 +69,7 @@ class TrainConfig(Config):
         shown="60 unless `images` is given",
         example=60,
         gt=0,
-        le=MAX_MINUTES,
+        le=limits.MAX_MINUTES,
     )
     images: int | None = setting(
         None,
@@ -87,7 +77,7 @@ class TrainConfig(Config):
         shown="no limit",
         example=100_000,
         gt=0,
-        le=MAX_COUNT,
+        le=limits.MAX_COUNT,
     )
     grey: bool = setting(False, "Train on grey images instead of colour.")
     background: Colour = BACKGROUND
@@ -103,7 +93,12 @@ class TrainConfig(Config):
     )
     seed: int = setting(0, "Random seed of the initial weights, image order, flips and noise.", ge=0, le=2**63 - 1)
     batch: int = setting(
-        64, "Images per step, over all processes.", shown="planned: 16 to 256", panel="Optimisation", gt=0, le=MAX_BATCH
+        64,
+        "Images per step, over all processes.",
+        shown="planned: 16 to 256",
+        panel="Optimisation",
+        gt=0,
+        le=limits.MAX_BATCH,
     )
     accumulate: int = setting(
         1,
@@ -133,13 +128,13 @@ class TrainConfig(Config):
         "Number of images over which the learning rate rises linearly from zero.",
         shown="planned: 5% of the run",
         gt=0,
-        le=MAX_COUNT,
+        le=limits.MAX_COUNT,
     )
     cool_down: float = setting(
         0.4, "Final share of the training run, over which the learning rate falls linearly to zero.", gt=0, le=1
     )
     ema_half_life: int = setting(
-        50_000, "Half-life of the exponential moving average of the weights, in images.", gt=0, le=MAX_COUNT
+        50_000, "Half-life of the exponential moving average of the weights, in images.", gt=0, le=limits.MAX_COUNT
     )
     condition_drop: float = setting(
         0.1,
@@ -208,7 +203,7 @@ class TrainConfig(Config):
         64,
         "Channels of the finest level; a larger width improves quality and takes longer.",
         gt=0,
-        le=MAX_WIDTH,
+        le=limits.MAX_WIDTH,
         multiple_of=16,
     )
     multipliers: tuple[int, ...] | None = setting(
@@ -229,7 +224,7 @@ class TrainConfig(Config):
         shown="depends on `size`: 1, 2 or 4",
         example=2,
         ge=1,
-        le=MAX_PATCH,
+        le=limits.MAX_PATCH,
     )
     blocks: int | None = setting(
         None,
@@ -237,7 +232,7 @@ class TrainConfig(Config):
         shown="depends on `network`: 2 for standard",
         example=2,
         ge=1,
-        le=MAX_BLOCKS,
+        le=limits.MAX_BLOCKS,
     )
     tokens: int = setting(
         0,
@@ -249,7 +244,7 @@ class TrainConfig(Config):
         example=4,
     )
     checkpoint_minutes: float = setting(
-        5.0, "Minutes between checkpoints.", panel="Checkpoints and sample grids", ge=0, le=MAX_MINUTES
+        5.0, "Minutes between checkpoints.", panel="Checkpoints and sample grids", ge=0, le=limits.MAX_MINUTES
     )
     sample_grids: int = setting(
         10, "Maximum number of sample grids, evenly spaced over the training run; 0 draws no grids.", ge=0, le=10_000
@@ -284,16 +279,16 @@ class TrainConfig(Config):
     @field_validator("multipliers", "attention")
     @classmethod
     def _check_levels(cls, value: tuple[int, ...] | None, info: ValidationInfo) -> tuple[int, ...] | None:
-        lowest, highest = (1, MAX_MULTIPLIER) if info.field_name == "multipliers" else (0, MAX_LEVELS - 1)
+        lowest, highest = (1, limits.MAX_MULTIPLIER) if info.field_name == "multipliers" else (0, limits.MAX_LEVELS - 1)
         if value is None:
             return None
         fits = lowest <= min(value, default=lowest) and max(value, default=lowest) <= highest
-        if not fits or (not value and lowest) or len(value) > MAX_LEVELS:
+        if not fits or (not value and lowest) or len(value) > limits.MAX_LEVELS:
             given = ",".join(map(str, value))[:60] or "none"
             example = "1,2,3" if lowest else "1,2"
             raise ValueError(
-                f"`{info.field_name}` must be up to {MAX_LEVELS} integers from {lowest} to {highest}, separated by "
-                f"commas, not {given}. Try "
+                f"`{info.field_name}` must be up to {limits.MAX_LEVELS} integers of at most {highest} and "
+                f"at least {lowest}, separated by commas, not {given}. Try "
                 f"`{info.field_name}={example}`."
             )
         return value

@@ -6,6 +6,7 @@ Only safetensors weights are downloaded or read, and no code from a repository i
 from __future__ import annotations
 
 import functools
+import json
 import logging
 import os
 import re

@@ -22,14 +22,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.utils.checkpoint import checkpoint
 
-from captionless.config.limits import (
-    MAX_BLOCKS,
-    MAX_CONDITION,
-    MAX_LEVELS,
-    MAX_MULTIPLIER,
-    MAX_PATCH,
-    MAX_WIDTH,
-)
+from captionless.config import limits
 from captionless.errors import CaptionlessError, one_of
 from captionless.models.attention import CrossAttention, SelfAttention
 from captionless.models.blocks import (
@@ -96,22 +89,14 @@ class DenoiserConfig:
             raise CaptionlessError(
                 f"`width` must be a multiple of {GROUP}, not {self.width}. Try `width=64`.", parameter="width"
             )
-        limits = {
-            "width": MAX_WIDTH,
-            "channels": MAX_BLOCKS,
-            "patch": MAX_PATCH,
-            "blocks": MAX_BLOCKS,
-            "condition_width": MAX_CONDITION,
-            "tokens": MAX_WIDTH,
-            "time_features": MAX_WIDTH,
-            "low_res_channels": MAX_BLOCKS,
-        }
-        values = [(name, getattr(self, name), most) for name, most in limits.items()]
-        values += [("multipliers", value, MAX_MULTIPLIER) for value in self.multipliers]
-        values += [("number of levels", len(self.multipliers), MAX_LEVELS)]
-        for name, value, most in values:
-            if value > most:
-                raise CaptionlessError(f"{name} must be at most {most:,}, not {value:,}.", parameter=name)
+        most = dict.fromkeys(("channels", "low_res_channels", "blocks"), limits.MAX_BLOCKS)
+        most |= dict.fromkeys(("width", "tokens", "time_features"), limits.MAX_WIDTH)
+        most |= {"patch": limits.MAX_PATCH, "condition_width": limits.MAX_CONDITION}
+        values = [(name, getattr(self, name), limit) for name, limit in most.items()]
+        values += [("multipliers", value, limits.MAX_MULTIPLIER) for value in self.multipliers]
+        values += [("number of levels", len(self.multipliers), limits.MAX_LEVELS)]
+        if absurd := next((one for one in values if one[1] > one[2]), None):
+            raise CaptionlessError("{0} must be at most {2:,}, not {1:,}.".format(*absurd), parameter=absurd[0])
         sizes = (self.channels, self.patch, self.blocks, self.condition_width, *self.multipliers)
         if min(sizes) < 1 or not self.multipliers or self.low_res_channels < 0:
             raise CaptionlessError(
