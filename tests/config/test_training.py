@@ -9,7 +9,8 @@ from typing import Any
 import pytest
 
 from captionless.config.fields import field_choices
-from captionless.config.training import COURSE_TRAINING, MAX_STEPS, TRAINING_PRESETS, TrainConfig
+from captionless.config.presets import COURSE_TRAINING, TRAINING_PRESETS
+from captionless.config.training import MAX_STEPS, TrainConfig
 from captionless.diffusion.schedules import SCHEDULE_KINDS, LinearSchedule
 from captionless.errors import CaptionlessError
 from captionless.models.blocks import GROUP

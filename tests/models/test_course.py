@@ -11,8 +11,9 @@ from torch.overrides import TorchFunctionMode
 
 import tiny
 from captionless.checkpoints.config import EncoderReference, ModelConfig, TrainingRecord
+from captionless.config.presets import COURSE_TRAINING
 from captionless.config.sampling import SamplingConfig
-from captionless.config.training import COURSE_TRAINING, TrainConfig
+from captionless.config.training import TrainConfig
 from captionless.diffusion.sampler_run import Step
 from captionless.generation.sample import Stage, sample_batches
 from captionless.models.presets import course_denoiser

@@ -16,8 +16,9 @@ import tiny
 from captionless.checkpoints.config import load_config, save_config
 from captionless.checkpoints.image_list import listed_labels, read_image_list
 from captionless.checkpoints.model import BANK, WEIGHTS, Model, load_model
+from captionless.config.presets import COURSE_TRAINING
 from captionless.config.sampling import SamplingConfig
-from captionless.config.training import COURSE_TRAINING, TrainConfig
+from captionless.config.training import TrainConfig
 from captionless.errors import CaptionlessError
 from captionless.generation.generator import Generator
 from captionless.models.unet import CONDITION_LAYERS

@@ -9,7 +9,8 @@ import pytest
 
 import tiny
 from captionless.checkpoints.config import EncoderReference, ModelConfig, TrainingRecord
-from captionless.config.training import COURSE_TRAINING, TrainConfig
+from captionless.config.presets import COURSE_TRAINING
+from captionless.config.training import TrainConfig
 from captionless.data.summary import FolderFacts
 from captionless.training.network import network_config
 from captionless.training.plan import BANDS, LADDER, STEPS, Outlook, batch_size, expectation, plan_run, shortfall

@@ -11,8 +11,9 @@ import pytest
 
 import tiny
 from captionless.checkpoints.config import EncoderReference, ModelConfig, TrainingRecord
+from captionless.config.presets import COURSE_TRAINING
 from captionless.config.train_request import TrainRequest
-from captionless.config.training import COURSE_TRAINING, TrainConfig
+from captionless.config.training import TrainConfig
 from captionless.diffusion.schedules import SCHEDULE_KINDS, CosineSchedule, FlowSchedule, LinearSchedule
 from captionless.errors import CaptionlessError
 from captionless.models.unet import DenoiserConfig

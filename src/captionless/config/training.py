@@ -9,7 +9,6 @@ from pydantic import ValidationInfo, field_validator
 
 from captionless.config import limits
 from captionless.config.base import Config, setting
-from captionless.config.keyword_types import TrainKeywords
 from captionless.config.reading import BACKGROUND, Colour
 from captionless.device import Precision
 from captionless.errors import CaptionlessError
@@ -28,22 +27,6 @@ LIMITS = ("minutes", "images")
 """The settings that limit the length of a training run."""
 MAX_STEPS = 10_000
 """Maximum T of a linear schedule; with a larger T no signal is left long before t = 1, even in float64."""
-
-COURSE_TRAINING: TrainKeywords = {
-    "size": 32,
-    "network": "course",
-    "width": 256,
-    "schedule": "linear",
-    "schedule_steps": 150,
-    "prediction": "eps",
-    "mask": "element",
-    "tokens": 0,
-    "weighting": "uniform",
-    "condition_cosine": 1.0,
-}
-"""The model of introductory diffusion courses: linear betas with T = 150, noise prediction and an element-wise mask."""
-
-TRAINING_PRESETS: dict[str, TrainKeywords] = {"course": COURSE_TRAINING}
 
 
 def continued(recorded: Mapping[str, Any], given: Mapping[str, Any]) -> dict[str, Any]:

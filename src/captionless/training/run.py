@@ -22,8 +22,9 @@ from captionless.checkpoints.model import load_model
 from captionless.conditioning.bridge import BridgeData
 from captionless.config.keyword_types import TrainKeywords
 from captionless.config.keywords import keywords
+from captionless.config.presets import TRAINING_PRESETS
 from captionless.config.train_request import TrainRequest
-from captionless.config.training import TRAINING_PRESETS, TrainConfig
+from captionless.config.training import TrainConfig
 from captionless.data.labels import FOLDERS
 from captionless.device import to_device
 from captionless.generation.sample import Stage
