@@ -48,7 +48,7 @@ def error_of(action: Callable[[], object]) -> str:
 
 SETTINGS: list[tuple[type[Config], str]] = [
     *((SamplingConfig, name) for name in ("steps", "upsample_steps", "batch", "neighbours", "mean_shift_iterations")),
-    *((TrainConfig, name) for name in ("size", "width", "batch", "blocks", "patch", "sample_grids", "minutes")),
+    *((TrainConfig, name) for name in ("size", "width", "batch", "blocks", "sample_grids", "minutes")),
     (EvaluationConfig, "prompt_images"),
     (cli.threads.ThreadOptions, "threads"),
 ]

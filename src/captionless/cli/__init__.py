@@ -17,7 +17,6 @@ from captionless.cli.info import info
 from captionless.cli.options import add_command
 from captionless.cli.serve import serve
 from captionless.cli.train import train
-from captionless.device import is_out_of_memory
 from captionless.errors import CaptionlessError
 from captionless.signals import interrupt_on_termination
 
@@ -55,10 +54,6 @@ def main() -> None:
         code = app(prog_name="captionless", standalone_mode=False) or 0
     except CaptionlessError as error:
         message = str(error)
-    except (MemoryError, RuntimeError, OSError) as error:
-        if not is_out_of_memory(error):
-            raise
-        message = "there is not enough memory. Choose a smaller `batch` or `size`, or end other programs."
     except TyperException as error:
         message = getattr(error, "format_message", error.__str__)()
         context = getattr(error, "ctx", None)

@@ -11,6 +11,7 @@ import tempfile
 import traceback
 
 from captionless._version import __version__
+from captionless.device import is_out_of_memory
 
 _SYSTEM = frozenset(
     getattr(errno, name)
@@ -22,6 +23,8 @@ _SYSTEM = frozenset(
 
 def explain(error: Exception) -> tuple[str, int]:
     """Return a line about an exception, and the exit code."""
+    if is_out_of_memory(error):
+        return "there is not enough memory. Choose a smaller `batch` or `size`, or end other programs.", 2
     if isinstance(error, OSError) and error.filename is not None and error.errno in _SYSTEM:
         return f"cannot use {os.fsdecode(error.filename)}: {error.strerror}. Check the disk and your permissions.", 2
     return report_bug(error), 70

@@ -207,7 +207,6 @@ class TrainConfig(Config):
         shown="depends on `size`: 1, 2 or 4",
         example=2,
         ge=1,
-        le=limits.MAX_PATCH,
     )
     blocks: int | None = setting(
         None,
@@ -226,9 +225,7 @@ class TrainConfig(Config):
         le=64,
         example=4,
     )
-    checkpoint_minutes: float = setting(
-        5.0, "Minutes between checkpoints.", panel="Checkpoints and sample grids", ge=0, le=limits.MAX_MINUTES
-    )
+    checkpoint_minutes: float = setting(5.0, "Minutes between checkpoints.", panel="Checkpoints and sample grids", ge=0)
     sample_grids: int = setting(
         10, "Maximum number of sample grids, evenly spaced over the training run; 0 draws no grids.", ge=0, le=10_000
     )
