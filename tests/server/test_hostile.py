@@ -160,7 +160,9 @@ def paths() -> Iterator[Bad]:
         "/v1/models/..%2f..%2fetc",
         "/v1/models/%00",
         "/v1",
-        "//",
+        "//etc/passwd",
+        "/..%2fapp.py",
+        "/%2e%2e/app.py",
     ]
     wrong += ["/v1/images/links/../../../etc/passwd", "/v1/images/links/%00", "/x" * 3000, "/.git/config", "/openapi"]
     wrong += ["/v1/models/" + "x" * 3000, "/v1/models/%ff%fe", "/v1/images/links/" + "A" * 32, "/healthz/x", "*"]

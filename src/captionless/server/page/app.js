@@ -1,0 +1,234 @@
+/** Brings the form, the backend, the images and the history together. */
+
+import { Backend } from "./backend.js";
+import { $, copy } from "./dom.js";
+import { Form } from "./form.js";
+import { History } from "./history.js";
+import { pngTexts } from "./png.js";
+import { RunView } from "./runs.js";
+import { defaults, fromFragment, fromImage, randomSeed, requests, toFragment } from "./settings.js";
+import { Viewer } from "./viewer.js";
+
+/** Requests at once: browsers hold six connections to a server. */
+const AT_ONCE = 4;
+/** Milliseconds without a change after which a live run begins. */
+const CALM = 350;
+
+class App {
+  static async start() {
+    const app = new App();
+    try {
+      app.backend = new Backend(askForKey);
+      app.about = await app.backend.describe();
+    } catch (error) {
+      app.complain(error);
+      $("go").disabled = true;
+      return;
+    }
+    app.form = new Form(app.about, () => app.changed());
+    app.form.show(fromFragment(location.hash.slice(1), defaults(app.about), app.about));
+    const actions = {
+      use: (settings) => app.use(settings),
+      link: (settings) => app.link(settings),
+      open: (view, image) => app.viewer.open(view, image),
+      remove: (view) => app.remove(view),
+    };
+    app.actions = actions;
+    app.viewer = new Viewer(actions);
+    app.listen();
+    app.history = await History.open();
+    for (const run of await app.history.all()) $("runs").append(new RunView(run, actions).element);
+    app.settle();
+  }
+
+  listen() {
+    $("form").onsubmit = (event) => {
+      event.preventDefault();
+      if (this.running) this.running.abort();
+      else this.generate();
+    };
+    $("prompts").onkeydown = (event) => {
+      if (event.key !== "Enter" || event.shiftKey || event.isComposing) return;
+      event.preventDefault();
+      this.generate();
+    };
+    $("live").onchange = () => this.changed();
+    $("reset").onclick = () => this.use({ ...defaults(this.about), prompts: this.form.prompts });
+    $("link").onclick = () => this.attempt(() => this.link(this.form.settings));
+    $("clear").onclick = async () => {
+      if (!window.confirm("Delete all images that this browser keeps?")) return;
+      await this.history.clear();
+      $("runs").replaceChildren();
+      this.settle();
+    };
+    window.onhashchange = () => this.use(fromFragment(location.hash.slice(1), defaults(this.about), this.about));
+    this.listenForFiles();
+  }
+
+  listenForFiles() {
+    $("open").onclick = () => $("file").click();
+    $("file").onchange = () => {
+      this.restore($("file").files[0]);
+      $("file").value = "";
+    };
+    const files = (event) => event.dataTransfer?.types.includes("Files");
+    document.ondragover = (event) => {
+      if (!files(event)) return;
+      event.preventDefault();
+      $("drop").hidden = false;
+    };
+    document.ondragleave = (event) => {
+      if (!event.relatedTarget) $("drop").hidden = true;
+    };
+    document.ondrop = (event) => {
+      $("drop").hidden = true;
+      if (!files(event)) return;
+      event.preventDefault();
+      this.restore(event.dataTransfer.files[0]);
+    };
+    document.onpaste = (event) => {
+      if (event.clipboardData.files.length) this.restore(event.clipboardData.files[0]);
+    };
+  }
+
+  /** Take over the settings that an image file stores. */
+  async restore(file) {
+    const settings = file && fromImage(await pngTexts(file), defaults(this.about), this.about);
+    if (settings) return this.use(settings);
+    return this.complain(new Error("This file has no settings. Images made here and downloaded as they are do."));
+  }
+
+  /** Show settings in the form. */
+  use(settings) {
+    this.form.show(settings);
+    this.complain(null);
+    window.scrollTo({ top: 0 });
+    $("prompts").focus({ preventScroll: true });
+    this.changed();
+  }
+
+  async link(settings) {
+    const copied = await copy(`${location.origin}${location.pathname}#${toFragment(settings)}`);
+    if (copied) this.say("Link copied.");
+  }
+
+  /** Do what follows a change of the settings. */
+  changed() {
+    clearTimeout(this.timer);
+    if ($("live").checked) this.timer = setTimeout(() => this.generate(true), CALM);
+  }
+
+  /** Make the images of the settings; a live run takes the place of the one before. */
+  async generate(live = false) {
+    const settings = this.attempt(() => this.form.settings);
+    if (!settings) return;
+    if (!settings.prompts.length) {
+      if (!live) $("prompts").focus();
+      return;
+    }
+    settings.seed ??= (live && this.form.lastSeed) || randomSeed();
+    this.form.lastSeed = settings.seed;
+    this.running?.abort();
+    const stop = (this.running = new AbortController());
+    const view = new RunView({ id: Date.now(), settings, warnings: [], images: [] }, this.actions);
+    view.stop = stop;
+    const before = live && this.live?.element.isConnected ? this.live : null;
+    if (before) {
+      view.beginWith(before);
+      before.element.replaceWith(view.element);
+    } else $("runs").prepend(view.element);
+    if (!live) view.element.scrollIntoView({ block: "nearest" });
+    this.live = live ? view : null;
+    history.replaceState(null, "", `#${toFragment({ ...settings, seed: this.form.locked ? settings.seed : null })}`);
+    this.settle();
+    await this.run(view, stop);
+    if (before) await this.history.delete(before.run.id);
+    if (this.running === stop) this.running = null;
+    this.settle();
+  }
+
+  async run(view, stop) {
+    const { run } = view;
+    const waiting = requests(run.settings);
+    const all = waiting.length * run.settings.count;
+    const work = async () => {
+      for (let request; (request = waiting.shift()); ) {
+        const warnings = await this.backend.generate(request, {
+          signal: stop.signal,
+          onImage: (image) => {
+            if (stop.signal.aborted) return;
+            view.show(request, image);
+            this.say(`${run.images.length} of ${all} ${all === 1 ? "image" : "images"}`);
+          },
+        });
+        run.warnings = [...new Set([...run.warnings, ...warnings])];
+        view.warn();
+      }
+    };
+    this.complain(null);
+    this.say(all === 1 ? "Making an image" : `Making ${all} images`);
+    try {
+      await Promise.all(Array.from({ length: AT_ONCE }, work));
+    } catch (error) {
+      if (!stop.signal.aborted) this.complain(error);
+      waiting.length = 0;
+      stop.abort();
+    }
+    if (!view.end()) return view.element.remove();
+    try {
+      if (view.element.isConnected) await this.history.put(run);
+    } catch {
+      this.complain(new Error("The browser has no room to keep these images. Download those you want."));
+    }
+  }
+
+  async remove(view) {
+    view.stop?.abort();
+    await this.history.delete(view.run.id);
+    const next = view.element.nextElementSibling ?? view.element.previousElementSibling;
+    view.element.remove();
+    (next?.querySelector(".actions button") ?? $("prompts")).focus();
+    this.settle();
+  }
+
+  /** Return what a function returns; show the user what is wrong instead, at the field it is wrong in. */
+  attempt(action) {
+    try {
+      return action();
+    } catch (error) {
+      if (!error.field) throw error;
+      this.complain(error);
+      $(error.field).setAttribute("aria-invalid", "true");
+      return null;
+    }
+  }
+
+  say(words) {
+    $("status").textContent = words;
+  }
+
+  complain(error) {
+    $("problem").hidden = !error;
+    $("problem").textContent = error?.message ?? "";
+    if (error) this.say("");
+  }
+
+  settle() {
+    $("go").textContent = this.running ? "Stop" : "Generate";
+    $("past").hidden = !$("runs").childElementCount;
+    $("empty").hidden = !$("past").hidden;
+  }
+}
+
+function askForKey() {
+  $("key-dialog").oncancel = (event) => event.preventDefault();
+  $("key-dialog").showModal();
+  return new Promise((resolve) => {
+    $("key-form").onsubmit = () => {
+      resolve($("key").value);
+      $("key").value = "";
+    };
+  });
+}
+
+App.start();
