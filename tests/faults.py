@@ -203,7 +203,8 @@ def problem(root: Path, fault: Fault) -> tuple[str, str]:
         end = end or ("success" if code == 0 else "one line, exit code 2")
         if code not in (0, 2) or "Traceback" in said:
             return f"exit code {code}: {said[-1500:]}", end
-        if code == 2 and not (lines and lines[-1].startswith("captionless: ")):
+        cut = fault.number < 0 and len(said.encode()) >= -fault.number  # the limit applies to what is printed too
+        if code == 2 and not cut and not (lines and lines[-1].startswith("captionless: ")):
             return f"no line says why: {said[-500:]}", end
         try:
             complete = [folder / "model"] if fault.command != "train" or code else [folder / "model", folder / "new"]
