@@ -3,7 +3,7 @@
 The header's metadata has the entry ``captionless``: JSON with ``digest`` (SHA-256 of the tensors and of all other
 metadata), ``model`` (the id of the model that the file belongs to) and whatever else a file records. The digest lies in
 the file itself, because the files of a model are replaced one by one: each is valid at any moment. Reading 22 MB with
-its digest takes about 15 ms longer than without. Files of other programs and of earlier versions have no digest.
+its digest takes up to 0.1 s longer than without. Files of other programs and of earlier versions have no digest.
 """
 
 from __future__ import annotations

@@ -7,6 +7,7 @@ import torch
 
 from captionless.encoders.digest import IMAGE_SIDES
 from captionless.encoders.dual_encoder import Encoder, load_encoder
+from captionless.errors import CaptionlessError
 from encoder_factory import copy, edit_json, edit_weights, small_clip
 
 
@@ -111,3 +112,10 @@ def test_changed_preparation_of_texts_does_not(
     encoder = load_encoder(str(other))
     assert encoder.digest == clip.digest
     assert encoder.digests != clip.digests
+
+
+def test_files_that_vanish_after_loading_are_named_by_their_encoder(clip_folder: Path, tmp_path: Path) -> None:
+    encoder = load_encoder(str(copy(clip_folder, tmp_path / "elsewhere")))
+    (tmp_path / "elsewhere" / "tokenizer.json").unlink()
+    with pytest.raises(CaptionlessError, match="elsewhere cannot be loaded"):
+        _ = encoder.digest

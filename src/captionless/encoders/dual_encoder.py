@@ -141,7 +141,8 @@ class Encoder:
     def _digests(self) -> Digests:
         if self.folder == BUNDLED_FOLDER:
             return BUNDLED_DIGESTS
-        return content_digests(self.folder, self.image_processor, self.text_limit)
+        with encoder_errors(self.name, ENCODER, self.folder):
+            return content_digests(self.folder, self.image_processor, self.text_limit)
 
     def _image_features(self, batch: Mapping[str, Tensor]) -> Tensor:
         found = self.model.get_image_features(**{name: value.to(self.device) for name, value in batch.items()})
