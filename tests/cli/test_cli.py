@@ -73,7 +73,10 @@ BAD = [
     (["train", "photos", "--out", "x", "--encoder", "nowhere/at-all"], "nowhere/at-all"),
     (["train", "photos", "--out", "x", "--images", "0"], "--images must be an integer above 0"),
     (["train", "photos", "--out", "x", "--size", "0"], "--size must be an integer above 0"),
-    (["train", "photos", "--out", "x", "--width", "33"], "--width must be an integer above 0 and a multiple of 16"),
+    (
+        ["train", "photos", "--out", "x", "--width", "33"],
+        "--width must be an integer above 0, at most 16,384 and a multiple of 16",
+    ),
     (["train", "photos", "--out", "x", "--hold-out", "1"], "--hold-out"),
     (["train", "photos", "--out", "x", "--from", "nowhere"], "nowhere does not exist"),
     (["train", "photos", "--out", "photos/0.png"], "is inside photos"),

@@ -134,7 +134,9 @@ def test_a_second_run_opens_no_image(folder, monkeypatch):
 
 
 def test_the_vector_of_an_image_depends_on_the_background_exactly_if_it_is_transparent(tmp_path):
-    Image.new("RGBA", (20, 20), (0, 0, 0, 0)).save(tmp_path / "clear.png")
+    clear = Image.new("RGBA", (20, 20), (0, 0, 0, 0))
+    clear.putpixel((0, 0), (0, 0, 0, 255))  # alpha that is zero everywhere means nothing
+    clear.save(tmp_path / "clear.png")
     Image.new("RGB", (20, 20), (9, 9, 9)).save(tmp_path / "solid.png")
     embed(tmp_path, FakeEncoder())
     black = embed(tmp_path, FakeEncoder(), background="black")

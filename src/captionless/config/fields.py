@@ -57,7 +57,9 @@ def field_range(field: FieldInfo) -> str:
         return " or ".join(dict.fromkeys(words)) or "text"
     limits = [(*LIMITS[type(limit)], limit) for limit in field.metadata if type(limit) in LIMITS]
     parts = [f"{words} {getattr(limit, name):,}" for name, words, limit in limits]
-    return " ".join(filter(None, [NUMBERS[kind], " and ".join(parts)]))
+    *first, last = parts or [""]
+    limited = f"{', '.join(first)} and {last}" if first else last
+    return f"{NUMBERS[kind]} {limited}".rstrip()
 
 
 def field_default(field: FieldInfo) -> str:
