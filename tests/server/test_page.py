@@ -331,6 +331,7 @@ def test_remarks_about_a_prompt_are_shown(page: Any, served: Served, monkeypatch
     expect(page.locator(".warnings")).to_have_text("never heard of it")
 
 
+@pytest.mark.slow
 def test_a_busy_server_is_asked_again(browser: Any) -> None:
     with serving(queue=10) as served, visiting(browser, served, expected="429") as page:
         ready(page)
