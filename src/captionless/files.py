@@ -22,6 +22,9 @@ from pathlib import Path
 
 from captionless.errors import CaptionlessError
 
+LFS_POINTER = b"version https://git-lfs.github.com/spec/v1"
+"""How a pointer of Git LFS begins: it stands for a file that was not fetched."""
+
 # The umask can only be read by setting it; done once at import, before other threads could be affected.
 _UMASK = os.umask(0)
 os.umask(_UMASK)

@@ -21,12 +21,11 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from captionless.errors import CaptionlessError
-from captionless.files import atomic_write
+from captionless.files import LFS_POINTER, atomic_write
 
 ENTRY = "captionless"
 # One entry, because safetensors writes several in random order.
 _REMEDY = "Restore it from a copy, or make it again."
-_LFS = b"version https://git-lfs"
 
 
 def save_tensors(path: Path, tensors: Mapping[str, Tensor], about: Mapping[str, Any] | None = None) -> None:
@@ -128,7 +127,7 @@ def _check_finite(tensors: Mapping[str, Tensor], what: str) -> None:
 
 def _damaged(path: Path, why: str) -> CaptionlessError:
     with suppress(OSError), path.open("rb") as file:
-        if file.read(len(_LFS)) == _LFS:
+        if file.read(len(LFS_POINTER)) == LFS_POINTER:
             return CaptionlessError(
                 f"{path} is a pointer of Git LFS: the file itself was not fetched. Run `git lfs pull` in its folder.",
                 code="damaged_model",

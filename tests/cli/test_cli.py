@@ -22,19 +22,10 @@ import encoder_factory
 Run = Callable[..., int]
 
 
-@pytest.fixture(scope="module")
-def encoder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return encoder_factory.small_pair(tmp_path_factory.mktemp("encoder"))
-
-
 @pytest.fixture
-def photos(tmp_path: Path) -> Path:
-    folder = tmp_path / "photos"
-    folder.mkdir()
-    for i, image in enumerate(encoder_factory.pictures(6)):
-        image.save(folder / f"{i}.png")
-    (folder / "notes.txt").write_text("no picture")
-    return folder
+def photos(photos: Path) -> Path:
+    (photos / "notes.txt").write_text("no picture")
+    return photos
 
 
 @pytest.fixture

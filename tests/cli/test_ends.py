@@ -15,26 +15,11 @@ from typing import Any
 
 import pytest
 
-import encoder_factory
 from captionless.encoders.cache import VectorCache
 from captionless.encoders.dual_encoder import load_encoder
 
 Run = Callable[..., int]
 TRAINING = ["--size", "8", "--width", "16", "--batch", "4", "--precision", "float32"]
-
-
-@pytest.fixture(scope="module")
-def encoder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return encoder_factory.small_pair(tmp_path_factory.mktemp("encoder"))
-
-
-@pytest.fixture
-def photos(tmp_path: Path) -> Path:
-    folder = tmp_path / "photos"
-    folder.mkdir()
-    for i, image in enumerate(encoder_factory.pictures(6)):
-        image.save(folder / f"{i}.png")
-    return folder
 
 
 def bug(*_: Any, **__: Any) -> None:

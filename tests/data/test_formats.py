@@ -9,8 +9,9 @@ from PIL import Image
 
 import image_zoo as zoo
 from captionless.data.decode import decode_quietly
-from captionless.data.formats import LFS_POINTER, UnusableError, image_format
+from captionless.data.formats import UnusableError, image_format
 from captionless.data.images import ImageFile, read_images
+from captionless.files import LFS_POINTER
 from image_zoo import encoded
 
 NAMES = [

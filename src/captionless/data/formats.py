@@ -5,10 +5,10 @@ from __future__ import annotations
 import re
 from importlib.util import find_spec
 
+from captionless.files import LFS_POINTER
+
 HEAD = 1024
 """Number of bytes at the beginning of a file from which its format is told."""
-LFS_POINTER = b"version https://git-lfs.github.com/spec/v1"
-"""How a pointer of Git LFS begins: it stands for a file that was not fetched."""
 FORMATS = "JPEG, PNG, WebP, AVIF, HEIC, JPEG 2000, BMP, TIFF, GIF, PPM or PGM"
 """The formats that are read, in words."""
 _READ = {

@@ -13,13 +13,14 @@ from PIL import Image, ImageChops
 from starlette.datastructures import UploadFile
 
 from captionless.data.decode import decode_quietly, flatten
+from captionless.data.formats import HEAD, UnusableError, image_format
 from captionless.errors import CaptionlessError
 
 MAX_PIXELS = 25_000_000
 """Images with more pixels are rejected."""
 MAX_IMAGES = 16
-SIGNATURES = ((b"\x89PNG\r\n\x1a\n", 0), (b"\xff\xd8\xff", 0), (b"WEBP", 8))
-"""How the accepted formats begin: PNG, JPEG and WebP."""
+ACCEPTED = ("PNG", "JPEG", "WEBP")
+"""The formats of images, by their names in Pillow."""
 FIELDS = dict.fromkeys(("image", "image[]", "images", "images[]"), "image") | {"mask": "mask"}
 """The fields that hold images."""
 
@@ -108,7 +109,11 @@ def read_mask(data: bytes) -> Image.Image:
 
 
 def _decode(data: bytes, place: str) -> Image.Image:
-    if not any(data.startswith(start, at) for start, at in SIGNATURES):
+    try:
+        accepted = image_format(data[:HEAD]) in ACCEPTED
+    except UnusableError:
+        accepted = False
+    if not accepted:
         raise CaptionlessError(f"`{place}` must be a PNG, JPEG or WebP file.", parameter=place)
     image, _ = decode_quietly(data, max_pixels=MAX_PIXELS)
     if isinstance(image, str):
