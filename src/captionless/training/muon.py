@@ -9,6 +9,8 @@ import torch
 from torch import Tensor
 from torch.nn import Parameter
 
+from captionless.models.orthogonal import orthogonalise
+
 SMALLEST = 16
 """Matrices with fewer rows or columns, biases and factors are updated by AdamW."""
 RATE = 6.0
@@ -16,9 +18,6 @@ RATE = 6.0
 UPDATE = 0.2
 """Root mean square of a matrix's update at a learning rate of 1, about that of AdamW (arXiv:2502.16982, eq. 4)."""
 MOMENTUM = 0.95
-COEFFICIENTS = (3.4445, -4.7750, 2.0315)
-"""Coefficients of the polynomial that brings all singular values near 1, in ``ITERATIONS`` iterations (Jordan)."""
-ITERATIONS = 5
 
 
 class Muon(torch.optim.AdamW):
@@ -63,21 +62,6 @@ class Muon(torch.optim.AdamW):
         torch._foreach_mul_(updates, rate)
         torch._foreach_mul_(weights, 1 - rate * matrices["weight_decay"])
         torch._foreach_sub_(weights, updates)
-
-
-def orthogonalise(matrices: Tensor) -> Tensor:
-    """Return matrices with the same singular vectors and singular values of about 1, (n, rows, columns).
-
-    The singular values end between 0.7 and 1.2, except those below some 3% of the norm (Newton-Schulz iterations
-    with the coefficients of Jordan, see ``Muon``).
-    """
-    wide = matrices if matrices.shape[1] <= matrices.shape[2] else matrices.mT
-    x: Tensor = wide / wide.flatten(1).norm(dim=1).clamp_min(1e-12)[:, None, None]
-    a, b, c = COEFFICIENTS
-    for _ in range(ITERATIONS):
-        gram = x @ x.mT
-        x = torch.baddbmm(x, torch.baddbmm(gram, gram, gram, beta=b, alpha=c), x, beta=a)
-    return x if wide is matrices else x.mT
 
 
 def _orthogonal_updates(gradients: list[Tensor]) -> list[Tensor]:

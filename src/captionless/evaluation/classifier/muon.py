@@ -7,6 +7,11 @@ from collections.abc import Iterable
 import torch
 from torch import Tensor
 
+from captionless.models.orthogonal import orthogonalise
+
+ITERATIONS = 4
+"""Newton-Schulz iterations of an update; the singular values are then about 0.6 to 1.2."""
+
 
 class Muon(torch.optim.Optimizer):
     """Steepest descent in the spectral norm, with Nesterov momentum (Jordan et al., "Muon", kellerjordan.github.io).
@@ -34,18 +39,5 @@ class Muon(torch.optim.Optimizer):
                 momentum.mul_(group["momentum"]).add_(weight.grad)
                 update = weight.grad + group["momentum"] * momentum
                 weight.mul_(len(weight) ** 0.5 / weight.norm())
-                weight.add_(orthogonal(update.flatten(1)).reshape(weight.shape), alpha=-group["lr"])
-
-
-def orthogonal(matrix: Tensor, rounds: int = 4) -> Tensor:
-    """Return ``matrix`` (m, n) with its singular values moved close to 1 by Muon's quintic Newton-Schulz iteration.
-
-    The results are about 0.6 to 1.2, except for singular values that were below a hundredth of the matrix norm.
-    """
-    wide = matrix if len(matrix) <= matrix.shape[1] else matrix.T
-    x = wide / (wide.norm() + 1e-7)
-    for _ in range(rounds):
-        gram = x @ x.T
-        x = 3.4445 * x + (-4.7750 * gram + 2.0315 * gram @ gram) @ x
-    found: Tensor = x if wide is matrix else x.T
-    return found
+                orthogonal = orthogonalise(update.flatten(1)[None], ITERATIONS).reshape(weight.shape)
+                weight.add_(orthogonal, alpha=-group["lr"])
