@@ -1,14 +1,14 @@
 """The server under load: does it use the machine, how long does one request wait among others, is an image ever lost?
 
-    python -m benchmarks.serve_load                    # about 8 minutes on two idle CPU cores
-    python -m benchmarks.serve_load --steps 1 --seconds 3 --repeats 1 --sweep 1 2 --requests 2    # does it run?
+    python -m benchmarks.serve_load                                                # 10 minutes on two idle CPU cores
+    python -m benchmarks.serve_load --steps 1 --seconds 3 --sweep 1 2 --requests 2                    # does it run?
 
 starts ``captionless serve`` in a process of its own, sends it requests from this one, and appends to
-``benchmarks/results/serve.jsonl``. ``benchmarks/results/serve.md`` has the forecast, written beforehand.
+``benchmarks/results/serve.jsonl``. ``benchmarks/results/serve.md`` has the forecast.
 
 - ``sweep``: throughput of the library with batches of 1 to 32 images, without a server.
 - ``closed``: clients that each send the next request when the last is answered.
-- ``one``: the latency of a request alone, and while others run: those of another user, and of the same.
+- ``one``: the latency of a request alone, and while eight requests of another user run.
 - ``poisson``: requests that arrive at random, at shares of the throughput that ``closed`` measured.
 
 Every image is compared with that of its seed, so that one that was lost or given to another client is noticed.
@@ -46,6 +46,9 @@ SEEDS = 8
 """Different images that are asked for."""
 SHARES = (0.5, 0.8, 1.2)
 """Rates of arrival, as shares of the throughput of ``closed``."""
+MOST_REPEATS, FEWEST_IMAGES = 3, 16
+"""Repeats of a batch of the sweep: until this many images are made, or so often."""
+FIRST_STEP, MEMORY = "captionless_first_step_seconds", "process_resident_memory_bytes"
 TOLERANCE = 1
 """Levels by which an image may differ from the same image in another batch, in float32."""
 
@@ -71,25 +74,51 @@ class Load:
 
     def figures(self, seconds: float) -> dict[str, Any]:
         """Return throughput, latency and failures."""
-        ordered = sorted(self.seconds) or [float("nan")]
+        latency = np.array(self.seconds or [np.nan])
         return {
             "images_per_second": len(self.seconds) / seconds,
-            "p50": statistics.median(ordered),
-            "p95": ordered[min(len(ordered) - 1, int(0.95 * len(ordered)))],
+            "p50": float(np.quantile(latency, 0.5)),
+            "p95": float(np.quantile(latency, 0.95)),
             "statuses": dict(self.statuses),
             "wrong_images": int(self.wrong),
         }
 
 
+class Server:
+    """The server's own figures of one measurement: its memory before and after, and the time to the first step."""
+
+    def __init__(self, client: httpx2.AsyncClient) -> None:
+        self.client, self.before = client, dict[str, float]()
+
+    async def begin(self) -> None:
+        """Note what the server says before the first request."""
+        self.before = await self._metrics()
+
+    async def figures(self) -> dict[str, Any]:
+        """Return what came since."""
+        before, after = self.before, await self._metrics()
+        total, count = (after[f"{FIRST_STEP}_{end}"] - before[f"{FIRST_STEP}_{end}"] for end in ("sum", "count"))
+        return {
+            "mean_seconds_to_first_step": total / max(count, 1),
+            "megabytes": [round(each[MEMORY] / 1e6) for each in (before, after)],
+        }
+
+    async def _metrics(self) -> dict[str, float]:
+        """Return the metrics without labels, by name."""
+        lines = (await self.client.get("/metrics")).text.splitlines()
+        return {line.split()[0]: float(line.split()[1]) for line in lines if not line.startswith("#")}
+
+
 def main() -> None:
     """Measure everything."""
     options = _options()
-    best = sweep(options.sweep, options.repeats, options.steps)
+    random.seed(0)
+    best = sweep(options.sweep, options.steps)
     with server(options) as client:
         asyncio.run(loads(client, options, best))
 
 
-def sweep(batches: list[int], repeats: int, steps: int) -> float:
+def sweep(batches: list[int], steps: int) -> float:
     """Measure the library's throughput by batch; return the best, in images per second."""
     import captionless
 
@@ -99,7 +128,7 @@ def sweep(batches: list[int], repeats: int, steps: int) -> float:
     for batch in batches:
         with measured(OUT, "serve", part="sweep", batch=batch, steps=steps) as figures:
             times = []
-            for _ in range(repeats):
+            for _ in range(min(MOST_REPEATS, max(1, FEWEST_IMAGES // batch))):
                 began = time.perf_counter()
                 generator.generate(PROMPT, n=batch, sampling=sampling, batch=batch, progress=False)
                 times.append(time.perf_counter() - began)
@@ -147,79 +176,65 @@ async def closed(
     client: httpx2.AsyncClient, expected: list[np.ndarray], options: argparse.Namespace, best: float
 ) -> float:
     """Measure clients that always have one request; return images per second."""
+    load, server = Load(expected), Server(client)
     with measured(OUT, "serve", part="closed", clients=options.clients, rows=options.rows) as figures:
-        load, memory, until = Load(expected), await _memory(client), time.perf_counter() + options.seconds
+        await server.begin()
+        began = time.perf_counter()
 
         async def ask(number: int) -> None:
-            while time.perf_counter() < until:
+            while time.perf_counter() - began < options.seconds:
                 await load.ask(client, random.randrange(SEEDS), str(number))
 
-        began = time.perf_counter()
         await asyncio.gather(*map(ask, range(options.clients)))
-        figures |= load.figures(time.perf_counter() - began)
-        figures |= {"of_best_sweep": figures["images_per_second"] / best, "megabytes": [memory, await _memory(client)]}
-        figures["mean_seconds_to_first_step"] = await _first_step(client)
+        figures |= load.figures(time.perf_counter() - began) | await server.figures()
+        figures["of_best_sweep"] = figures["images_per_second"] / best
     print("closed:", figures, flush=True)
     return float(figures["images_per_second"])
 
 
 async def one(client: httpx2.AsyncClient, expected: list[np.ndarray], options: argparse.Namespace) -> None:
-    """Measure one request at a time, alone and while eight others run."""
-    for others in ("none", "another user", "the same user", "eight users"):
+    """Measure one request at a time, alone and while eight of another user run."""
+    for others in (0, 8):
+        load, rest = Load(expected), Load(expected)
         with measured(OUT, "serve", part="one", others=others, rows=options.rows) as figures:
-            load, rest = Load(expected), Load(expected)
 
-            async def run(number: int, others: str = others, rest: Load = rest) -> None:
-                user = {"another user": "b", "the same user": "a"}.get(others, f"b{number}")
+            async def run(rest: Load = rest) -> None:
                 while True:
-                    await rest.ask(client, random.randrange(SEEDS), user)
+                    await rest.ask(client, random.randrange(SEEDS), "another")
 
-            tasks = [asyncio.create_task(run(i)) for i in range(0 if others == "none" else 8)]
-            await asyncio.sleep(options.seconds / 10 if tasks else 0)
+            tasks = [asyncio.create_task(run()) for _ in range(others)]
+            await asyncio.sleep(options.seconds / 10 if others else 0)
             began = time.perf_counter()
             for _ in range(options.requests):
-                await load.ask(client, random.randrange(SEEDS), "a")
+                await load.ask(client, random.randrange(SEEDS), "one")
             figures |= load.figures(time.perf_counter() - began)
+            figures["images_of_others"], figures["wrong_images_of_others"] = len(rest.seconds), int(rest.wrong)
             for task in tasks:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
-        print(f"one, others {others}:", figures, flush=True)
+        print(f"one among {others}:", figures, flush=True)
 
 
 async def poisson(
     client: httpx2.AsyncClient, expected: list[np.ndarray], seconds: float, share: float, capacity: float
 ) -> None:
     """Measure requests that arrive at random."""
+    load, server, tasks = Load(expected), Server(client), list[asyncio.Task[None]]()
     with measured(OUT, "serve", part="poisson", share=share, rate=share * capacity) as figures:
-        load, tasks, began = Load(expected), [], time.perf_counter()
+        await server.begin()
+        began = time.perf_counter()
         while time.perf_counter() - began < seconds:
             await asyncio.sleep(random.expovariate(share * capacity))
             tasks.append(asyncio.create_task(load.ask(client, random.randrange(SEEDS), str(len(tasks)))))
         await asyncio.gather(*tasks)
-        figures |= load.figures(time.perf_counter() - began)
-        figures |= {"sent": len(tasks), "megabytes": await _memory(client)}
+        figures |= load.figures(time.perf_counter() - began) | await server.figures()
+        figures["sent"] = len(tasks)
     print(f"poisson, {share:.0%}:", figures, flush=True)
 
 
 def _pixels(answer: httpx2.Response) -> np.ndarray:
     data = base64.b64decode(answer.raise_for_status().json()["data"][0]["b64_json"])
     return np.asarray(Image.open(io.BytesIO(data))).astype(int)
-
-
-async def _metric(client: httpx2.AsyncClient, name: str) -> float:
-    text = (await client.get("/metrics")).text
-    return float(next(line.split()[1] for line in text.splitlines() if line.startswith(f"{name} ")))
-
-
-async def _memory(client: httpx2.AsyncClient) -> float:
-    """Return the server's resident memory in megabytes."""
-    return await _metric(client, "process_resident_memory_bytes") / 1e6
-
-
-async def _first_step(client: httpx2.AsyncClient) -> float:
-    """Return the mean of all seconds from a request to its first step."""
-    name = "captionless_first_step_seconds"
-    return await _metric(client, f"{name}_sum") / await _metric(client, f"{name}_count")
 
 
 def _options() -> argparse.Namespace:
@@ -229,7 +244,6 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--requests", type=int, default=20, help="requests whose latency is measured one by one")
     parser.add_argument("--rows", type=int, default=16, help="rows per network call (--batch of the server)")
     parser.add_argument("--steps", type=int, default=15, help="denoising steps; half as many of super-resolution")
-    parser.add_argument("--repeats", type=int, default=3, help="repeats of each batch of the sweep")
     parser.add_argument("--sweep", type=int, nargs="+", default=[1, 2, 4, 8, 16, 32], help="batches of the sweep")
     return parser.parse_args()
 

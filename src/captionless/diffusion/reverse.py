@@ -7,7 +7,6 @@ network itself; ``captionless.diffusion.sampler_run`` does.
 
 from __future__ import annotations
 
-import itertools
 import math
 from collections.abc import Callable, Generator, Iterator
 from dataclasses import dataclass
@@ -68,8 +67,8 @@ class ReverseProcess:
 
     def steps(self) -> Iterator[tuple[NoiseLevel, NoiseLevel]]:
         """Yield the noise levels ``(t, s)`` at the start and at the end of each step."""
-        for step, (t, s) in enumerate(itertools.pairwise(self.times)):
-            yield self.level(t, step), self.level(s)
+        for step in range(len(self.times) - 1):  # by index: iterating would make all tensors beforehand
+            yield self.level(self.times[step], step), self.level(self.times[step + 1])
 
     def level(self, t: Tensor, step: int | None = None) -> NoiseLevel:
         """Return the noise level at a time.
