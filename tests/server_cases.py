@@ -32,6 +32,18 @@ def generator(**changes: Any) -> Generator:
     return Generator(tiny.model(**changes), encoder=tiny.FakeEncoder(), device="cpu")  # type: ignore[arg-type]
 
 
+def failing_generator(failures: int) -> Generator:
+    """A generator whose first network calls fail."""
+    one, left = generator(), iter(range(failures))
+
+    def fail(*_: Any) -> None:
+        if next(left, None) is not None:
+            raise RuntimeError("out of memory")
+
+    one.stages[0].denoiser.register_forward_pre_hook(fail)
+    return one
+
+
 class Steps:
     """Lets a network make one call at a time, and notes the rows of each."""
 

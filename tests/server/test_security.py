@@ -56,6 +56,11 @@ def test_pages_of_other_sites_are_not_let_in(served: Served, origin: str, path: 
     assert answer.json()["error"]["code"] == "foreign_origin"
 
 
+def test_the_official_client_says_that_it_is_not_let_in(served: Served) -> None:
+    with pytest.raises(openai.PermissionDeniedError):
+        served.client().with_options(default_headers={"origin": "http://evil.example"}).models.list()
+
+
 def test_the_servers_own_page_is(served: Served) -> None:
     assert httpx2.get(f"{served.url}/v1/models", headers={"origin": served.url}).status_code == 200
 
