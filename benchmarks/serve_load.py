@@ -11,6 +11,7 @@ starts ``captionless serve`` in a process of its own, sends it requests from thi
 - ``one``: the latency of a request alone, and while eight requests of another user run.
 - ``poisson``: requests that arrive at random, at shares of the throughput that ``closed`` measured.
 
+While the last and ``closed`` run, ``/healthz`` is asked ten times a second, to see that the server answers at once.
 Every image is compared with that of its seed, so that one that was lost or given to another client is noticed.
 """
 
@@ -28,8 +29,8 @@ import sys
 import tempfile
 import time
 from collections import Counter
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -74,39 +75,39 @@ class Load:
 
     def figures(self, seconds: float) -> dict[str, Any]:
         """Return throughput, latency and failures."""
-        latency = np.array(self.seconds or [np.nan])
         return {
             "images_per_second": len(self.seconds) / seconds,
-            "p50": float(np.quantile(latency, 0.5)),
-            "p95": float(np.quantile(latency, 0.95)),
+            "p50": _quantile(self.seconds, 0.5),
+            "p95": _quantile(self.seconds, 0.95),
             "statuses": dict(self.statuses),
             "wrong_images": int(self.wrong),
         }
 
 
-class Server:
-    """The server's own figures of one measurement: its memory before and after, and the time to the first step."""
+@asynccontextmanager
+async def watched(client: httpx2.AsyncClient, figures: dict[str, Any]) -> AsyncIterator[None]:
+    """Add figures of the server: its memory before and after, the time to the first step, how soon it answers."""
 
-    def __init__(self, client: httpx2.AsyncClient) -> None:
-        self.client, self.before = client, dict[str, float]()
-
-    async def begin(self) -> None:
-        """Note what the server says before the first request."""
-        self.before = await self._metrics()
-
-    async def figures(self) -> dict[str, Any]:
-        """Return what came since."""
-        before, after = self.before, await self._metrics()
-        total, count = (after[f"{FIRST_STEP}_{end}"] - before[f"{FIRST_STEP}_{end}"] for end in ("sum", "count"))
-        return {
-            "mean_seconds_to_first_step": total / max(count, 1),
-            "megabytes": [round(each[MEMORY] / 1e6) for each in (before, after)],
-        }
-
-    async def _metrics(self) -> dict[str, float]:
-        """Return the metrics without labels, by name."""
-        lines = (await self.client.get("/metrics")).text.splitlines()
+    async def metrics() -> dict[str, float]:
+        lines = (await client.get("/metrics")).text.splitlines()
         return {line.split()[0]: float(line.split()[1]) for line in lines if not line.startswith("#")}
+
+    async def ask() -> None:
+        while True:
+            began = time.perf_counter()
+            await client.get("/healthz")
+            seconds.append(time.perf_counter() - began)
+            await asyncio.sleep(0.1)
+
+    seconds: list[float] = []
+    before, asking = await metrics(), asyncio.create_task(ask())
+    yield
+    asking.cancel()
+    after = await metrics()
+    total, count = (after[f"{FIRST_STEP}_{end}"] - before[f"{FIRST_STEP}_{end}"] for end in ("sum", "count"))
+    figures["mean_seconds_to_first_step"] = total / max(count, 1)
+    figures["megabytes"] = [round(each[MEMORY] / 1e6) for each in (before, after)]
+    figures["health_p50"], figures["health_p99"] = _quantile(seconds, 0.5), _quantile(seconds, 0.99)
 
 
 def main() -> None:
@@ -176,17 +177,16 @@ async def closed(
     client: httpx2.AsyncClient, expected: list[np.ndarray], options: argparse.Namespace, best: float
 ) -> float:
     """Measure clients that always have one request; return images per second."""
-    load, server = Load(expected), Server(client)
+    load, began = Load(expected), time.perf_counter()
+
+    async def ask(number: int) -> None:
+        while time.perf_counter() - began < options.seconds:
+            await load.ask(client, random.randrange(SEEDS), str(number))
+
     with measured(OUT, "serve", part="closed", clients=options.clients, rows=options.rows) as figures:
-        await server.begin()
-        began = time.perf_counter()
-
-        async def ask(number: int) -> None:
-            while time.perf_counter() - began < options.seconds:
-                await load.ask(client, random.randrange(SEEDS), str(number))
-
-        await asyncio.gather(*map(ask, range(options.clients)))
-        figures |= load.figures(time.perf_counter() - began) | await server.figures()
+        async with watched(client, figures):
+            await asyncio.gather(*map(ask, range(options.clients)))
+        figures |= load.figures(time.perf_counter() - began)
         figures["of_best_sweep"] = figures["images_per_second"] / best
     print("closed:", figures, flush=True)
     return float(figures["images_per_second"])
@@ -219,15 +219,14 @@ async def poisson(
     client: httpx2.AsyncClient, expected: list[np.ndarray], seconds: float, share: float, capacity: float
 ) -> None:
     """Measure requests that arrive at random."""
-    load, server, tasks = Load(expected), Server(client), list[asyncio.Task[None]]()
+    load, tasks, began = Load(expected), list[asyncio.Task[None]](), time.perf_counter()
     with measured(OUT, "serve", part="poisson", share=share, rate=share * capacity) as figures:
-        await server.begin()
-        began = time.perf_counter()
-        while time.perf_counter() - began < seconds:
-            await asyncio.sleep(random.expovariate(share * capacity))
-            tasks.append(asyncio.create_task(load.ask(client, random.randrange(SEEDS), str(len(tasks)))))
-        await asyncio.gather(*tasks)
-        figures |= load.figures(time.perf_counter() - began) | await server.figures()
+        async with watched(client, figures):
+            while time.perf_counter() - began < seconds:
+                await asyncio.sleep(random.expovariate(share * capacity))
+                tasks.append(asyncio.create_task(load.ask(client, random.randrange(SEEDS), str(len(tasks)))))
+            await asyncio.gather(*tasks)
+        figures |= load.figures(time.perf_counter() - began)
         figures["sent"] = len(tasks)
     print(f"poisson, {share:.0%}:", figures, flush=True)
 
@@ -235,6 +234,10 @@ async def poisson(
 def _pixels(answer: httpx2.Response) -> np.ndarray:
     data = base64.b64decode(answer.raise_for_status().json()["data"][0]["b64_json"])
     return np.asarray(Image.open(io.BytesIO(data))).astype(int)
+
+
+def _quantile(seconds: list[float], share: float) -> float:
+    return float(np.quantile(seconds or [np.nan], share))
 
 
 def _options() -> argparse.Namespace:

@@ -32,13 +32,13 @@ def generator(**changes: Any) -> Generator:
     return Generator(tiny.model(**changes), encoder=tiny.FakeEncoder(), device="cpu")  # type: ignore[arg-type]
 
 
-def failing_generator(failures: int) -> Generator:
+def failing_generator(failures: int, message: str = "a bug") -> Generator:
     """A generator whose first network calls fail."""
     one, left = generator(), iter(range(failures))
 
     def fail(*_: Any) -> None:
         if next(left, None) is not None:
-            raise RuntimeError("out of memory")
+            raise RuntimeError(message)
 
     one.stages[0].denoiser.register_forward_pre_hook(fail)
     return one

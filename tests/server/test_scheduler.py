@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import errno
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
+from unittest.mock import Mock
 
 import httpx2
 import numpy as np
@@ -195,3 +197,37 @@ def test_a_failure_is_told_to_those_it_concerns_and_the_server_goes_on() -> None
         assert failure.value.type == "server_error"
         assert served.client(max_retries=2).images.generate(prompt="a rose").data  # fails once more, and is repeated
         assert served.places == 0
+
+
+@pytest.mark.parametrize(
+    ("error", "status"), [(RuntimeError("a bug"), 500), (MemoryError(), 503), (OSError(errno.ENOSPC, "disk full"), 503)]
+)
+def test_a_failure_of_the_server_is_answered_in_one_form_and_logged(
+    error: Exception, status: int, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr("captionless.server.service.prepare_request", Mock(side_effect=error))
+    with serving() as served:
+        answer = served.post("generations", prompt="a rose")
+        assert served.places == 0
+    assert answer.status_code == status
+    assert set(answer.json()["error"]) == {"message", "type", "param", "code"}
+    assert ("retry-after" in answer.headers) == (status == 503)
+    (line,) = [each for each in caplog.records if each.levelname == "ERROR"]
+    assert bool(line.exc_info) == (status == 500)  # where there is nothing to mend, a line is enough
+
+
+def test_a_network_without_enough_memory_is_no_bug() -> None:
+    with serving({"tiny": failing_generator(1, "can't allocate memory")}) as served:
+        answer = served.post("generations", prompt="a rose")
+        assert (answer.status_code, answer.json()["error"]["code"]) == (503, "overloaded")
+
+
+def test_a_server_that_samples_no_more_is_not_healthy(monkeypatch: pytest.MonkeyPatch) -> None:
+    with serving() as served:
+        assert httpx2.get(f"{served.url}/healthz").status_code == 200
+        scheduler = served.service.scheduler
+        monkeypatch.setattr(scheduler, "_call", Mock(side_effect=SystemExit))
+        with pytest.raises(httpx2.TimeoutException):
+            served.post("generations", 0.5, prompt="a rose")
+        scheduler._thread.join()
+        assert httpx2.get(f"{served.url}/healthz").status_code == 503

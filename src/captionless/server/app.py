@@ -17,7 +17,7 @@ from starlette.requests import ClientDisconnect
 from captionless._version import __version__
 from captionless.config.serve import ServeConfig
 from captionless.errors import CaptionlessError
-from captionless.server.errors import ApiError, bad_request, unknown_model
+from captionless.server.errors import ApiError, bad_request, failure, unknown_model
 from captionless.server.gate import Gate, gone
 from captionless.server.protocol import ImageRequest
 from captionless.server.security import LINKS, Access
@@ -94,8 +94,8 @@ def _add_other_routes(app: FastAPI, service: ImageService) -> None:
     @app.get("/healthz")
     async def health() -> JSONResponse:
         """Tell whether the server takes requests."""
-        stopped = service.scheduler.stopped
-        return JSONResponse({"status": "stopping" if stopped else "ok"}, 503 if stopped else 200)
+        working = service.scheduler.working
+        return JSONResponse({"status": "ok" if working else "stopping"}, 200 if working else 503)
 
     @app.get("/metrics")
     async def metrics() -> Response:
@@ -111,6 +111,10 @@ def _add_error_answers(app: FastAPI) -> None:
     @app.exception_handler(CaptionlessError)
     async def answer_bad_request(_: Request, error: CaptionlessError) -> Response:
         return bad_request(error).response()
+
+    @app.exception_handler(Exception)  # raised once more after the answer, and then logged
+    async def answer_failure(_: Request, error: Exception) -> Response:
+        return failure(error).response()
 
     @app.exception_handler(ClientDisconnect)
     async def answer_nobody(_: Request, error: ClientDisconnect) -> Response:

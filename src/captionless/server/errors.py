@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import errno
 from collections.abc import Iterable, Mapping
 
 from fastapi.responses import JSONResponse
 
+from captionless.device import is_out_of_memory
 from captionless.errors import CaptionlessError
 
 PARAMETERS = {"prompts": "prompt", "negative": "negative_prompt", "init": "image"}
@@ -50,6 +52,15 @@ def bad_request(error: CaptionlessError) -> ApiError:
     """Return the answer to a request that the library rejects."""
     param = PARAMETERS.get(error.parameter or "", error.parameter)
     return ApiError(400, str(error), param=param, code=error.code or "invalid_value")
+
+
+def failure(error: Exception, what: str = "the request") -> ApiError:
+    """Return the answer to a request that fails although nothing is wrong with it."""
+    full = isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT)
+    if full or is_out_of_memory(error):
+        message = f"the server has too little {'disk space' if full else 'memory'} for {what}. Try again later."
+        return ApiError(503, message, kind="server_error", code="overloaded", headers={"Retry-After": "30"})
+    return ApiError(500, f"{what} failed. The server's log says why.", kind="server_error")
 
 
 def stopping() -> ApiError:

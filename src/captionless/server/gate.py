@@ -12,7 +12,7 @@ from fastapi.responses import Response
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from captionless.server.errors import ApiError
+from captionless.server.errors import ApiError, failure
 from captionless.server.metrics import Metrics
 from captionless.server.security import HEADERS, Access
 
@@ -66,10 +66,11 @@ class Gate:
 
         try:
             await self._let_in(scope, self._limited(receive), answer)
-        except Exception:
-            log.exception("a request failed", extra={"fields": {"request_id": name}})
+        except Exception as error:
+            extra = {"fields": {"request_id": name}}
+            log.error(f"a request failed: {type(error).__name__}: {error}", exc_info=status != 503, extra=extra)
             if status == GONE:
-                await _failure().response()(scope, receive, answer)
+                await failure(error).response()(scope, receive, answer)
         finally:
             self._record(scope, name, status, time.monotonic() - began)
 
@@ -116,7 +117,3 @@ class Gate:
 def gone() -> Response:
     """Return the answer that nobody receives."""
     return Response(status_code=GONE)
-
-
-def _failure() -> ApiError:
-    return ApiError(500, "the server failed. Its log says why, under this request id.", kind="server_error")

@@ -18,7 +18,7 @@ import torch
 from captionless.data.arrays import denormalise
 from captionless.device import autocast, exact_convolutions
 from captionless.diffusion.sampler_run import Step, advance
-from captionless.server.errors import ApiError, stopping
+from captionless.server.errors import ApiError, failure, stopping
 from captionless.server.jobs import Job, QueuedImage, Sampled, in_turn
 from captionless.server.metrics import Metrics
 
@@ -65,6 +65,11 @@ class Scheduler:
         self._thread = threading.Thread(target=self._work, name="sampling", daemon=True)
         self._thread.start()
         self.metrics.watch(lambda: self._taken)
+
+    @property
+    def working(self) -> bool:
+        """Whether images are taken on and sampled."""
+        return not self.stopped and self._thread.is_alive()
 
     def admit(self, owner: str) -> Job:
         """Return a job with a place for one image, or raise ``ApiError`` (429) if there is none."""
@@ -145,8 +150,8 @@ class Scheduler:
                 # Not the captured network of a stage: the number of rows changes from call to call.
                 steps = advance([image.started() for image in chosen], network) if chosen else []
                 finished = [image for image, step in zip(chosen, steps, strict=True) if self._report(image, step)]
-            except Exception:
-                self._fail(chosen)
+            except Exception as error:
+                self._fail(chosen, error)
                 return
         self._remove(finished)
         seconds = time.monotonic() - began
@@ -165,8 +170,8 @@ class Scheduler:
                 break
             try:
                 own = image.started().row_count
-            except Exception:
-                self._fail([image])
+            except Exception as error:
+                self._fail([image], error)
                 continue
             if chosen and rows + own > self.rows:
                 break
@@ -175,10 +180,11 @@ class Scheduler:
         self.metrics.rows.observe(rows)
         return chosen
 
-    def _fail(self, images: list[QueuedImage]) -> None:
-        log.exception("images could not be sampled")
+    def _fail(self, images: list[QueuedImage], error: Exception) -> None:
+        answer = failure(error, "the image")
+        log.error(f"images could not be sampled: {error}", exc_info=answer.status == 500)
         for job in {image.job for image in images}:
-            job.tell(ApiError(500, "the image could not be sampled. The server's log says why.", kind="server_error"))
+            job.tell(answer)
         self._remove(images)
 
     def _report(self, image: QueuedImage, step: Step | None) -> bool:
