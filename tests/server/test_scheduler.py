@@ -222,6 +222,7 @@ def test_a_network_without_enough_memory_is_no_bug() -> None:
         assert (answer.status_code, answer.json()["error"]["code"]) == (503, "overloaded")
 
 
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
 def test_a_server_that_samples_no_more_is_not_healthy(monkeypatch: pytest.MonkeyPatch) -> None:
     with serving() as served:
         assert httpx2.get(f"{served.url}/healthz").status_code == 200
