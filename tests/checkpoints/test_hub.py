@@ -9,6 +9,7 @@ import pytest
 from huggingface_hub import constants
 
 import captionless
+import image_zoo as zoo
 import tiny
 from captionless.checkpoints.config import model_folder
 from captionless.checkpoints.hub import FETCHED
@@ -28,7 +29,8 @@ def hub(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[FakeHub]:
     (tmp_path / "here").mkdir()
     monkeypatch.chdir(tmp_path / "here")
     FETCHED.clear()
-    with fake_hub(monkeypatch, tmp_path / "cache", {NAME: {"main": folder}}) as hub:
+    older = tiny.saved(tiny.class_model(("tulip", "aster")), tmp_path / "older")
+    with fake_hub(monkeypatch, tmp_path / "cache", {NAME: {"main": folder, "v1": older}}) as hub:
         yield hub
     FETCHED.clear()
 
@@ -45,6 +47,37 @@ def test_a_model_is_fetched_by_its_id_and_then_comes_from_the_cache(
     assert captionless.load(NAME, device="cpu").classes == generator.classes
 
 
+def test_a_revision_is_fetched_and_cached_beside_the_newest(hub: FakeHub, monkeypatch: pytest.MonkeyPatch) -> None:
+    classes = {name: captionless.load(name, device="cpu").classes for name in (NAME, f"{NAME}@v1")}
+    assert classes == {NAME: ("daisy", "rose"), f"{NAME}@v1": ("tulip", "aster")}
+    assert captionless.load(f"{NAME}@{hub.commit('v1')}", device="cpu").classes == ("tulip", "aster")
+    FETCHED.clear()
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
+    assert {name: captionless.load(name, device="cpu").classes for name in classes} == classes
+
+
+def test_a_revision_that_does_not_exist_is_one_clear_error(hub: FakeHub) -> None:
+    with pytest.raises(CaptionlessError, match=rf"{NAME} has no branch, tag or commit v2 on the Hugging Face Hub"):
+        captionless.load(f"{NAME}@v2")
+
+
+@pytest.mark.parametrize("command", ["info", "generate", "train"])
+def test_every_command_takes_a_model_of_the_hub(
+    hub: FakeHub, run: Callable[..., int], command: str, tmp_path: Path
+) -> None:
+    for i, name in enumerate(("rose/1.png", "daisy/2.png", "rose/3.png", "daisy/4.png")):
+        path = tmp_path / "photos" / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(zoo.encoded(zoo.noise(8, seed=i), "PNG"))
+    short = ("--classes", "--images", "4", "--batch", "4", "--precision", "float32")
+    words = {
+        "info": (f"{NAME}@main",),
+        "generate": ("--class", "rose", "--model", f"{NAME}@main", "--steps", "1"),
+        "train": ("photos", "--out", "run", "--from", f"{NAME}@main", *short),
+    }
+    assert run(command, *words[command]) == 0
+
+
 def test_a_recorded_name_is_no_reason_to_ask_the_hub(hub: FakeHub) -> None:
     assert model_folder(NAME) == Path(NAME)
     assert not hub.fetched
@@ -54,13 +87,6 @@ def test_a_local_folder_of_the_same_name_takes_precedence(hub: FakeHub) -> None:
     tiny.saved(tiny.class_model(("tulip", "aster")), Path(NAME))
     assert captionless.load(NAME, device="cpu").classes == ("tulip", "aster")
     assert not hub.fetched
-
-
-def test_the_command_generates_with_a_model_of_the_hub(
-    hub: FakeHub, run: Callable[..., int], capsys: pytest.CaptureFixture[str]
-) -> None:
-    assert run("generate", "--class", "rose", "--model", NAME, "--steps", "1") == 0
-    assert capsys.readouterr().out.split() == ["images/0001.png"]
 
 
 def test_a_model_that_is_nowhere_is_one_clear_error(hub: FakeHub) -> None:

@@ -151,12 +151,17 @@ def encoder_place(folder: Path, reference: EncoderReference) -> str:
     return str(next(own, reference.name))
 
 
-def save_config(folder: Path, config: ModelConfig) -> None:
-    """Write ``config.json``."""
+def config_values(config: ModelConfig) -> dict[str, Any]:
+    """Return the content of ``config.json``."""
     kind = next(name for name, one in SCHEDULE_KINDS.items() if isinstance(config.schedule, one))
     values = asdict(config)
     values["schedule"] = {"kind": kind, **values["schedule"]}
-    text = json.dumps({"format": FORMAT, **values}, indent=2, ensure_ascii=False)
+    return {"format": FORMAT, **values}
+
+
+def save_config(folder: Path, config: ModelConfig) -> None:
+    """Write ``config.json``."""
+    text = json.dumps(config_values(config), indent=2, ensure_ascii=False)
     with atomic_write(folder / CONFIG) as path:
         path.write_text(text + "\n", encoding="utf-8")
 
@@ -173,7 +178,18 @@ def load_config(name: str | Path) -> ModelConfig:
         kind = "is not a captionless model (it has no config.json)" if folder.is_dir() else "does not exist"
         raise CaptionlessError(f"the model folder {folder} {kind}. Pass a folder written by `captionless train`.")
     try:
-        values = json.loads(path.read_text(encoding="utf-8"))
+        return parse_config(json.loads(path.read_text(encoding="utf-8")), path)
+    except (OSError, ValueError, RecursionError) as error:
+        raise _damaged(path, str(error)) from error
+
+
+def parse_config(values: Any, path: Path) -> ModelConfig:
+    """Return a config from the content of a ``config.json`` in the current or an earlier format.
+
+    Raises:
+        CaptionlessError: as in `load_config`; the message names ``path``.
+    """
+    try:
         if not isinstance(values, dict) or not isinstance(values.get("format"), int):
             raise ValueError("it has no `format` number")
         if values["format"] > FORMAT:
@@ -182,11 +198,14 @@ def load_config(name: str | Path) -> ModelConfig:
                 "captionless."
             )
         return _validated(values if values["format"] == FORMAT else translated(values), path)
-    except (OSError, ValueError, RecursionError) as error:
-        reason = _first_error(error) if isinstance(error, ValidationError) else str(error)
-        raise CaptionlessError(
-            f"{path} is damaged or does not describe a captionless model ({reason}). Restore the file, or train again."
-        ) from error
+    except (ValueError, RecursionError) as error:
+        raise _damaged(path, _first_error(error) if isinstance(error, ValidationError) else str(error)) from error
+
+
+def _damaged(path: Path, reason: str) -> CaptionlessError:
+    return CaptionlessError(
+        f"{path} is damaged or does not describe a captionless model ({reason}). Restore the file, or train again."
+    )
 
 
 @cache

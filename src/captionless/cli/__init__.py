@@ -12,6 +12,7 @@ from captionless.cli.crash import explain
 from captionless.cli.embed import embed
 from captionless.cli.encoder import encoder
 from captionless.cli.evaluate import evaluate
+from captionless.cli.export import export
 from captionless.cli.generate import generate
 from captionless.cli.info import info
 from captionless.cli.options import add_command
@@ -28,7 +29,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-for command in (generate, train, serve, evaluate, embed, encoder, info):
+for command in (generate, train, serve, evaluate, export, embed, encoder, info):
     add_command(app, command)
 
 

@@ -23,7 +23,10 @@ class EvaluateOptions(Config):
     """The inputs and outputs of `captionless evaluate`."""
 
     models: tuple[str, ...] = setting(
-        ("bundled",), "The model folders to compare, or 'bundled'.", flag="", metavar="MODEL"
+        ("bundled",),
+        "The models to compare: folders, 'bundled', or user/repo[@revision] on the Hub.",
+        flag="",
+        metavar="MODEL",
     )
     data: Path = setting(..., "A folder of images; images that the model was not trained on count as held out.")
     out: Path = setting(Path("report"), "The output folder of the report.")

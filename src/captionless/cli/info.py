@@ -10,7 +10,12 @@ from captionless.errors import CaptionlessError
 class InfoOptions(Config):
     """The input of `captionless info`."""
 
-    name: str = setting(..., "A model folder, 'bundled' or a folder of images.", flag="", metavar="MODEL|FOLDER")
+    name: str = setting(
+        ...,
+        "A model folder, 'bundled', user/repo[@revision] on the Hub, or a folder of images.",
+        flag="",
+        metavar="MODEL|FOLDER",
+    )
 
 
 def info(options: InfoOptions) -> None:

@@ -21,7 +21,9 @@ class GenerateRequest(Config):
     prompts: Path | None = setting(
         None, "A file of prompts, one per line or as JSON lines; - reads standard input.", metavar="FILE"
     )
-    model: str = setting("bundled", "A model folder, or 'bundled' for the included flower model.")
+    model: str = setting(
+        "bundled", "A model folder, 'bundled' for the included flower model, or user/repo[@revision] on the Hub."
+    )
     encoder: str | None = setting(None, "The new location of the model's encoder, if it was moved.", metavar="FOLDER")
     n: int | None = setting(None, "Images per prompt.", shown="1; with `towards` 8", flag="-n")
     seed: int = setting(0, "Seed of each prompt's first image; further images use consecutive seeds.")

@@ -10,8 +10,8 @@ class ServeConfig(Config):
 
     models: tuple[str, ...] = setting(
         ("bundled",),
-        "The model folders to serve, or 'bundled' for the included flower model. Clients name a model by the name of "
-        "its folder.",
+        "The model folders to serve, 'bundled' for the included flower model, or user/repo[@revision] on the Hub. "
+        "Clients name a model by the last part of its name.",
         flag="",
         metavar="MODEL",
     )

@@ -52,7 +52,8 @@ class TrainRequest(Config):
     )
     start_from: str | Path | None = setting(
         None,
-        "Initialise from this model (a folder or 'bundled') and use its encoder; `size` and `width` may be larger.",
+        "Initialise from this model (a folder, 'bundled', or user/repo[@revision] on the Hub) and use its encoder; "
+        "`size` and `width` may be larger.",
         panel="Start from another model",
         flag="--from",
         metavar="MODEL",

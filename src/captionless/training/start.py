@@ -126,8 +126,8 @@ def start_folder(name: str | Path, upsamples: bool) -> Path:
 
 def _base_of(name: str | Path) -> Path:
     """Return the folder of the model ``name`` or, if it has a super-resolution stage, of its base model."""
-    folder = model_folder(name)
-    return folder if load_config(name).base_size is None else base_folder(folder)
+    stacked = load_config(name).base_size is not None  # this downloads a model of the Hub, which gives it a folder
+    return base_folder(model_folder(name)) if stacked else model_folder(name)
 
 
 def check_own(out: Path) -> None:

@@ -1,0 +1,55 @@
+"""The options of ``captionless export``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Literal
+
+from pydantic import ValidationInfo, field_validator
+
+from captionless.config.base import Config, setting
+
+Target = Literal["hub"]
+
+
+class ExportRequest(Config):
+    """Which model to export, in which form, and where to write it."""
+
+    model: str = setting(
+        ..., "A model folder, 'bundled', or user/repo[@revision] on the Hub.", flag="", metavar="MODEL"
+    )
+    to: Target = setting(..., "What to write: `hub` is a folder for the Hugging Face Hub.", metavar="TARGET")
+    out: Path | None = setting(
+        None, "The folder to write; it must be missing or empty.", shown="required without `push`", metavar="FOLDER"
+    )
+    push: str | None = setting(
+        None,
+        "Upload the folder to this repository on the Hugging Face Hub, which is created if it does not exist. Log in "
+        "first (`hf auth login`, or HF_TOKEN).",
+        metavar="USER/REPO",
+    )
+    public: bool = setting(False, "Let everyone see a repository that `push` creates; without it, only you do.")
+    license: str | None = setting(
+        None,
+        "The licence of the weights as the Hub writes it, such as apache-2.0 or cc-by-4.0.",
+        shown="that of the model card",
+        panel="Model card",
+        metavar="ID",
+    )
+    report: Path | None = setting(
+        None, "A report of `captionless evaluate`, whose figures are stated.", metavar="FOLDER"
+    )
+    prompts: tuple[str, ...] = setting(
+        (),
+        "A prompt to show an example image of. Repeatable.",
+        shown="the classes, or the names of the training images' sub-folders",
+        flag="--prompt",
+        metavar="TEXT",
+    )
+
+    @field_validator("public")
+    @classmethod
+    def _check_push(cls, public: bool, info: ValidationInfo) -> bool:
+        if public and info.data.get("push") is None:
+            raise ValueError("`public` has no effect without `push`. Add `push`, or leave `public` out.")
+        return public

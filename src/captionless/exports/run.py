@@ -1,0 +1,82 @@
+"""Export a model: choose the function of the target, let it write a folder, and upload the folder if asked to."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from captionless.config.export import ExportRequest, Target
+from captionless.errors import CaptionlessError
+from captionless.exports.hub import export_hub
+from captionless.exports.push import check_push, push
+from captionless.files import atomic_folder
+from captionless.generation.generator import Generator, load
+from captionless.progress import Progress, choose_progress
+
+Export = Callable[[Generator, ExportRequest, Path, Progress], None]
+"""Writes the files of a target into an empty folder, which is renamed to ``request.out`` when they are complete."""
+
+TARGETS: dict[Target, Export] = {"hub": export_hub}
+
+
+def export(
+    model: str | Path,
+    to: Target,
+    out: str | Path | None = None,
+    *,
+    progress: Progress | bool | None = None,
+    **options: Any,
+) -> list[str]:
+    """Write a model in a form that other programs or places expect, and upload it if asked to.
+
+    Args:
+        model: a model folder, ``bundled``, or ``user/repo`` on the Hugging Face Hub.
+        to: the form.
+        out: the folder to write, which must be missing or empty; not needed with ``push``.
+        progress: whether to show progress; see `captionless.train`.
+        **options: other fields of ``captionless.config.export.ExportRequest``.
+
+    Returns:
+        Where it is now: the folder, and the address of the repository.
+
+    Raises:
+        CaptionlessError: the model cannot be loaded or exported in this form, a package is missing, the folder exists
+            and is not empty, or the upload fails.
+    """
+    request = ExportRequest(model=str(model), to=to, out=None if out is None else Path(out), **options)
+    if request.push is not None:
+        check_push(request.push)
+    elif request.out is None:
+        raise CaptionlessError("there is no place to write to. Pass `out=FOLDER`.", parameter="out")
+    with _folder(request.out) as folder:
+        try:
+            TARGETS[request.to](load(request.model), request, folder, choose_progress(progress))
+        except ModuleNotFoundError as error:
+            raise CaptionlessError(
+                f"the export to {request.to} needs a package that is not installed ({error.name}). Install it: "
+                f"pip install 'captionless[{request.to}]'"
+            ) from error
+        if request.out is None:
+            return [push(folder, request)]
+    return [str(request.out)] + ([push(request.out, request)] if request.push else [])
+
+
+@contextmanager
+def _folder(out: Path | None) -> Iterator[Path]:
+    """Yield an empty folder, which becomes ``out``, or is removed if there is no ``out``."""
+    if out is None:
+        with tempfile.TemporaryDirectory() as temporary:
+            yield Path(temporary)
+        return
+    if out.exists() and not (out.is_dir() and not any(out.iterdir())):
+        raise CaptionlessError(
+            f"`out={out}` exists, and nothing is overwritten. Choose another folder, or move it away.",
+            parameter="out",
+            value=out,
+            code="folder_in_use",
+        )
+    with atomic_folder(out) as temporary:
+        yield temporary
