@@ -1,16 +1,17 @@
 """Let a file operation fail in the middle of each command, and check how the command ends.
 
-    python tests/faults.py [NUMBER [SEED [COMMAND ...]]]
+    python tests/faults.py [--number 300] [--seed 0] [--log FILE] [COMMAND ...]
 
 First each command runs undisturbed, and what it does to files is listed. Then it runs again and again, each time in a
 fresh copy of the same folder, where one operation of this list fails, once or from then on. A disk that becomes full is
 a limit of the system on the size of files, which other libraries meet as well. A command must end with exit code 2 and
-one line (after remarks), or succeed; no traceback, no bug, and the model as it was or newer. It prints what broke this,
-and a count of the rest.
+one line (after remarks), or succeed; no traceback, no bug, and the model as it was or newer. Each fault becomes a line
+of the log, and those that a log has already are not tried again. The log of the last run is in ``tests/faults.log``.
 """
 
 from __future__ import annotations
 
+import argparse
 import builtins
 import errno
 import fcntl
@@ -25,7 +26,6 @@ import tempfile
 import warnings
 from collections import Counter
 from collections.abc import Callable, Iterator
-from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -36,6 +36,8 @@ from captionless.checkpoints.model import STATE, load_model
 from captionless.errors import CaptionlessError
 from captionless.tensor_files import read_tensors
 
+_SHARDS = ["embed", "photos", "--encoder", "encoder", "--shard-size", "5", "--shards"]
+_VECTORS = ["--encoder", "encoder", "--vectors", "vectors"]
 COMMANDS: dict[str, list[str]] = {
     "train": ["train", "photos", "--encoder", "encoder", *forked.TRAINING, "--images", "8", "--out", "new"],
     "train --resume": ["train", "photos", "--out", "model", "--resume", "--images", "24"],
@@ -44,6 +46,8 @@ COMMANDS: dict[str, list[str]] = {
     "generate": ["generate", "a rose", "--model", "model", "-n", "2", "--steps", "2", "--out", "images"],
     "evaluate": ["evaluate", "seen", "--data", "many", "--prompts", "prompts.txt", "--steps", "1", "--out", "report"],
     "encoder": ["encoder", "many", "--out", "learned"],
+    "embed --shards": [*_SHARDS, "shards"],
+    "train --vectors": ["train", "photos", *_VECTORS, *forked.TRAINING, "--images", "8", "--out", "new"],
     "info": ["info", "model"],
     "info photos": ["info", "photos"],
 }
@@ -207,17 +211,19 @@ def problem(root: Path, fault: Fault) -> tuple[str, str]:
         if code == 2 and not cut and not (lines and lines[-1].startswith("captionless: ")):
             return f"no line says why: {said[-500:]}", end
         try:
-            complete = [folder / "model"] if fault.command != "train" or code else [folder / "model", folder / "new"]
+            begins = fault.command.startswith("train") and fault.command != "train --resume"
+            complete = [folder / "model", *([folder / "new"] if begins and not code else [])]
             for model in complete:
                 load_model(model)
                 read_tensors(model / STATE)
             seen = load_config(complete[-1]).training.images_seen
         except CaptionlessError as error:
             return f"a model was lost: {error}", end
-        images = {"train": 8, "train --resume": 24}.get(fault.command)
+        images = {"train": 8, "train --classes": 8, "train --vectors": 8, "train --resume": 24}.get(fault.command)
         if code == 0 and images is not None and seen != images:
             return f"success, but the model has seen {seen} images, not {images}", end
         wanted = {"evaluate": "report/index.html", "encoder": "learned/model.safetensors", "embed": "clip.csv"}
+        wanted["embed --shards"] = "shards/0001-000002.parquet"
         if code == 0 and not (folder / wanted.get(fault.command, "")).exists():
             return "success, but nothing was written", end
         if code == 0 and fault.command == "generate" and len(list((folder / "images").glob("0*.png"))) != 2:
@@ -226,26 +232,35 @@ def problem(root: Path, fault: Fault) -> tuple[str, str]:
         return (f"left behind: {left}" if left and fault.call != "os.unlink" else ""), end
 
 
-def main() -> None:
-    """Try faults, print those that ended badly, and count the others."""
-    given = dict(enumerate(sys.argv))
-    number, seed, commands = int(given.get(1, 300)), int(given.get(2, 0)), sys.argv[3:] or [*COMMANDS]
-    warnings.simplefilter("ignore")
-    ends: Counter[tuple[str, str]] = Counter()
-    bad = 0
-    with tempfile.TemporaryDirectory() as name:
+def try_faults(log: Path, number: int, seed: int, commands: list[str]) -> None:
+    """Try the faults that a log lacks, and add a line for each of them."""
+    done = {int(line.split()[0]) for line in log.read_text().splitlines() if line[:1] == " "} if log.exists() else set()
+    with tempfile.TemporaryDirectory() as name, log.open("a", buffering=1) as file:
         root = forked.prepare(Path(name) / "prepared")
-        with suppress(KeyboardInterrupt):  # counts what was tried
-            for fault in faults(root, number, seed, commands):
+        assert forked.call([*_SHARDS, "vectors"], root) == 0, (root / "err").read_text()
+        for turn, fault in enumerate(faults(root, number, seed, commands)):
+            if turn not in done:
                 wrong, end = problem(root, fault)
-                if wrong:
-                    bad += 1
-                    print(f"{fault}\n    {wrong}", flush=True)
-                else:
-                    ends[fault.command, end] += 1
-    for (command, end), count in sorted(ends.items()):
-        print(f"{count:4d}  {command}: {end}")
-    print(f"{ends.total() + bad} faults, {bad} of them ended badly")
+                text = f"{fault} -> {f'BAD: {wrong}' if wrong else end}"
+                print(f" {turn:5d}  {' '.join(text.split())}", file=file)
+
+
+def main() -> None:
+    """Try faults, and count how they ended."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("commands", nargs="*", metavar="COMMAND", help=f"some of {', '.join(COMMANDS)}; all by default")
+    parser.add_argument("--number", type=int, default=300)
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--log", type=Path, default=Path("faults.log"))
+    given = parser.parse_args()
+    warnings.simplefilter("ignore")
+    try_faults(given.log, given.number, given.seed, given.commands or [*COMMANDS])
+    lines = given.log.read_text().splitlines()
+    ends = Counter(f"{line.split(':')[0][8:]}: {line.rpartition(' -> ')[2]}" for line in lines if " -> BAD" not in line)
+    for end, count in sorted(ends.items()):
+        print(f"{count:4d}  {end}")
+    bad = [line for line in lines if " -> BAD" in line]
+    print(*bad, f"{len(lines)} faults, {len(bad)} of them ended badly", sep="\n")
     sys.exit(bool(bad))
 
 

@@ -1,18 +1,19 @@
 """Kill a training at random moments and resume it, until it is done; then compare it with one that was left alone.
 
-    python tests/kills.py [NUMBER [SEED]]
+    python tests/kills.py NUMBER FOLDER
 
 Weights, averaged weights and moments of the optimizer must be equal, bit for bit, with dropout and after any kill
-(SIGKILL). The folder must have a loadable model as soon as it has had one, and no temporary file at the end.
+(SIGKILL). The folder must have a loadable model as soon as it has had one, and no temporary file at the end. If this is
+interrupted itself, the same command continues in FOLDER. The log of the last run is in ``tests/kills.log``.
 """
 
 from __future__ import annotations
 
 import os
 import random
+import shutil
 import signal
 import sys
-import tempfile
 import time
 from pathlib import Path
 
@@ -25,40 +26,38 @@ LENGTH = ["--images", "160", "--checkpoint-minutes", "0.005", "--sample-grids", 
 WORDS = ["train", "photos", "--encoder", "encoder", *forked.TRAINING, *LENGTH, "--resume"]
 
 
-def kill_and_compare(root: Path, number: int, seed: int) -> int:
-    """Kill trainings ``number`` times in all; return how many of them were completed, each equal to one left alone."""
-    draw = random.Random(seed)
-    begun = time.monotonic()
-    assert forked.call([*WORDS, "--out", "whole"], root) == 0, (root / "err").read_text()
-    longest = time.monotonic() - begun
-    kills, completed = 0, 0
-    while kills < number or completed == 0:
-        out, seen = root / f"killed-{completed}", False
-        while True:
-            process = forked.start([*WORDS, "--out", out.name], root)
-            if kills < number:
-                time.sleep(draw.uniform(0, longest))
-                os.kill(process, signal.SIGKILL)
-            if (code := forked.finish(process)) == 0:
-                break
-            assert code == -signal.SIGKILL, (root / "err").read_text()
-            kills += 1
-            if seen := seen or (out / CONFIG).exists():
-                load_model(out)
-        assert same_state(root / "whole", out)
-        assert not list(out.rglob("*.tmp"))
-        completed += 1
-        print(f"{kills} kills, {completed} trainings completed", flush=True)
-    return completed
-
-
-def main() -> None:
-    """Kill and compare, and say how often."""
-    number, seed = (int(sys.argv[1]) if len(sys.argv) > 1 else 50, int(sys.argv[2]) if len(sys.argv) > 2 else 0)
-    with tempfile.TemporaryDirectory() as name:
-        completed = kill_and_compare(forked.prepare(Path(name) / "prepared"), number, seed)
-    print(f"{number} kills of {completed} trainings: all equal, bit for bit, to one that was left alone")
+def kill_and_compare(folder: Path, number: int) -> None:
+    """Kill trainings ``number`` times in all, and compare each that was completed with one left alone."""
+    root, log = folder / "prepared", folder / "kills.log"
+    if not log.exists():
+        shutil.rmtree(root, ignore_errors=True)
+        forked.prepare(root)
+        begun = time.monotonic()
+        assert forked.call([*WORDS, "--out", "whole"], root) == 0, (root / "err").read_text()
+        log.write_text(f"left alone, a training takes {time.monotonic() - begun:.1f} s\n")
+    longest = float(log.read_text().split()[5])
+    while (kills := log.read_text().count("killed")) < number or "equal" not in log.read_text().splitlines()[-1]:
+        done = log.read_text().count("equal")
+        out, after = root / f"model-{done}", random.Random(kills).uniform(0, longest)
+        had_model = (out / CONFIG).exists()
+        process = forked.start([*WORDS, "--out", out.name], root)
+        if kills < number:
+            time.sleep(after)
+            os.kill(process, signal.SIGKILL)
+        code = forked.finish(process)
+        assert code in (0, -signal.SIGKILL), (root / "err").read_text()
+        if code:
+            model = load_model(out) if had_model or (out / CONFIG).exists() else None
+            seen = f"its model has seen {model.config.training.images_seen} images" if model else "it had no model yet"
+            said = f"{kills + 1}: model-{done} was killed after {after:.2f} s; {seen}"
+        else:
+            assert same_state(root / "whole", out)
+            assert not list(out.rglob("*.tmp"))
+            said = f"model-{done} is complete, and equal to the one left alone, bit for bit"
+        with log.open("a") as file:
+            print(said, file=file)
+    print(log.read_text(), end="")
 
 
 if __name__ == "__main__":
-    main()
+    kill_and_compare(Path(sys.argv[2]), int(sys.argv[1]))

@@ -131,7 +131,7 @@ def test_what_is_no_file_is_left_as_it_is(tmp_path, kind):
         except PermissionError:
             pytest.skip("only the system's root makes devices")
     before = sorted((one.name, one.lstat().st_mode) for one in tmp_path.iterdir())
-    with pytest.raises(CaptionlessError, match="not a file"), atomic_write(path) as temporary:
+    with pytest.raises(CaptionlessError, match="which is left as it is"), atomic_write(path) as temporary:
         temporary.write_text("new")
     assert sorted((one.name, one.lstat().st_mode) for one in tmp_path.iterdir()) == before
 
@@ -165,6 +165,14 @@ def test_what_a_file_system_lacks_is_one_remark(tmp_path, monkeypatch, name, num
     assert [path.read_text(), (tmp_path / "1").read_text(), (tmp_path / "2").read_text()] == ["new"] * 3
     assert sorted(os.listdir(tmp_path)) == ["1", "2", "a"]
     assert len(files._REMARKED) == (name != "link")
+
+
+def test_a_folder_is_copied_where_folders_cannot_be_renamed(tmp_path, monkeypatch):
+    refuse(monkeypatch, os, "replace", errno.ENOSYS)
+    with pytest.warns(UserWarning, match="refuses renaming"), atomic_folder(tmp_path / "out") as temporary:
+        (temporary / "a").write_text("whole")
+    assert os.listdir(tmp_path) == ["out"]
+    assert (tmp_path / "out" / "a").read_text() == "whole"
 
 
 @pytest.mark.parametrize("name", ["fsync", "replace"])

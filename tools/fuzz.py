@@ -1,7 +1,7 @@
 """Try random inputs on the parsers of files that people give: ``python tools/fuzz.py [--minutes 10] [TARGET ...]``.
 
-Prints a line for each target. The first failure ends it, with the smallest input that fails. The log of the
-last run is in ``tests/fuzz.log``.
+The first failure ends it, with the smallest input that fails. Each batch of inputs becomes a line of the log, and time
+that a log has already is not spent again. The log of the last run is in ``tests/fuzz.log``.
 """
 
 from __future__ import annotations
@@ -22,15 +22,19 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("targets", nargs="*", metavar="TARGET", help=f"some of {', '.join(TARGETS)}; all by default")
     parser.add_argument("--minutes", type=float, default=10.0, help="time for each target")
-    parser.add_argument("--seed", type=int, default=int(time.time()), help="number of the first batch of inputs")
+    parser.add_argument("--seed", type=int, default=0, help="number of the first batch of inputs")
+    parser.add_argument("--log", type=Path, default=Path("fuzz.log"))
     arguments = parser.parse_args()
     for target in arguments.targets or TARGETS:
-        number, end = arguments.seed, time.monotonic() + 60 * arguments.minutes
-        while time.monotonic() < end:
+        lines = arguments.log.read_text().splitlines() if arguments.log.exists() else []
+        times = [float(line.split()[-2]) for line in lines if line.startswith(f"{target}, ")]
+        while sum(times) < 60 * arguments.minutes:
+            number, begun = arguments.seed + len(times), time.monotonic()
             fuzz(target, BATCH, number)
-            number += 1
-        tried = BATCH * (number - arguments.seed)
-        print(f"{target}: {tried:,} inputs, seeds {arguments.seed} to {number - 1}: no failure", flush=True)
+            times.append(time.monotonic() - begun)
+            with arguments.log.open("a") as file:
+                print(f"{target}, seed {number}: {BATCH} inputs, no failure in {times[-1]:.1f} s", file=file)
+        print(f"{target}: {BATCH * len(times):,} inputs in {sum(times) / 60:.1f} minutes: no failure", flush=True)
 
 
 if __name__ == "__main__":

@@ -21,6 +21,7 @@ from itertools import chain
 from pathlib import Path
 
 from captionless.errors import CaptionlessError
+from captionless.paths import kind_of
 
 LFS_POINTER = b"version https://git-lfs.github.com/spec/v1"
 """How a pointer of Git LFS begins: it stands for a file that was not fetched."""
@@ -101,7 +102,7 @@ def atomic_folder(path: str | Path) -> Iterator[Path]:
         for file in temporary.iterdir():
             flush(file)
         _settle(temporary, target, 0o777)
-        os.replace(temporary, target)
+        _replace(temporary, target)
         flush(target.parent)
 
 
@@ -123,8 +124,7 @@ def require_file(path: str | Path) -> Path:
     try:
         if not stat.S_ISREG(target.lstat().st_mode):
             raise CaptionlessError(
-                f"cannot write {path}: it is not a file but something else, which is left as it is. Choose another "
-                "path.",
+                f"cannot write {path}: it is {kind_of(target)}, which is left as it is. Choose another path.",
                 code="cannot_write",
             )
     except FileNotFoundError:
@@ -223,7 +223,10 @@ def _replace(temporary: Path, target: Path) -> None:
     except OSError as error:
         if error.errno not in REFUSED:
             raise
-        shutil.copyfile(temporary, target)
+        if temporary.is_dir():
+            shutil.copytree(temporary, target, dirs_exist_ok=True)
+        else:
+            shutil.copyfile(temporary, target)
         _remark(target.parent, "renaming", "A crash during a write may leave an incomplete file.", error)
 
 
@@ -265,10 +268,10 @@ def make_folder(folder: Path) -> None:
     """Create the output folder if it does not exist, and check that it is writable.
 
     Raises:
-        CaptionlessError: ``folder`` is a file, or cannot be written to.
+        CaptionlessError: ``folder`` is something else, or cannot be written to.
     """
-    if folder.is_file():
-        raise CaptionlessError(f"`out={folder}` is a file, not a folder. Choose another path.")
+    if (kind := kind_of(folder)) not in ("a folder", "nothing"):
+        raise CaptionlessError(f"`out={folder}` is {kind}, not a folder. Choose another path.")
     try:
         folder.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryFile(dir=folder):

@@ -4,9 +4,17 @@ from __future__ import annotations
 
 import os
 import shlex
+import stat
 from pathlib import Path
 
 from captionless.errors import CaptionlessError
+
+_KINDS = {
+    stat.S_IFREG: "a file",
+    stat.S_IFDIR: "a folder",
+    stat.S_IFIFO: "a FIFO",
+    stat.S_IFSOCK: "a socket",
+}
 
 
 def user_path(path: str | Path) -> Path:
@@ -24,6 +32,15 @@ def user_path(path: str | Path) -> Path:
         reason = getattr(error, "strerror", None) or error
         raise CaptionlessError(f"cannot use the path {path}: {reason}. Check it and its permissions.") from error
     return Path(expanded)
+
+
+def kind_of(path: str | Path) -> str:
+    """Return what is at a path in words, such as "a folder"; "nothing" if there is nothing."""
+    try:
+        mode = os.stat(path).st_mode
+    except (OSError, ValueError):
+        return "a broken link" if os.path.islink(path) else "nothing"
+    return _KINDS.get(stat.S_IFMT(mode), "a device")
 
 
 def same_path(one: str | Path, other: str | Path) -> bool:

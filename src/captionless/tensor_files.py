@@ -22,6 +22,7 @@ from torch import Tensor
 
 from captionless.errors import CaptionlessError
 from captionless.files import LFS_POINTER, atomic_write
+from captionless.text_files import parse_json
 
 ENTRY = "captionless"
 # One entry, because safetensors writes several in random order.
@@ -91,8 +92,8 @@ def read_about(path: Path) -> dict[str, Any]:
             raise CaptionlessError(f"{path} is missing: its folder is incomplete. {_REMEDY}", code="damaged_model")
         with safe_open(path, framework="pt") as file:
             about: dict[str, Any] = dict(file.metadata() or {})
-        return about | dict(json.loads(about.pop(ENTRY, "{}")))
-    except (SafetensorError, OSError, ValueError, TypeError, RecursionError) as error:
+        return about | dict(parse_json(about.pop(ENTRY, "{}")))
+    except (SafetensorError, OSError, ValueError, TypeError) as error:
         raise _damaged(path, str(error)) from error
 
 

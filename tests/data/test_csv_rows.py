@@ -50,7 +50,7 @@ def test_a_field_of_a_million_characters_and_a_quote_that_never_ends_are_one_lin
 
 @pytest.mark.skipif(sys.platform == "win32", reason="this system has no devices in folders")
 def test_a_device_that_never_ends_is_one_line():
-    with pytest.raises(CaptionlessError, match=r"/dev/zero, line 0: .* longer than"):
+    with pytest.raises(CaptionlessError, match=r"cannot read /dev/zero: a line is longer than"):
         list(read_rows("/dev/zero"))
 
 

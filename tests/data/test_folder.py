@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 import image_zoo as zoo
 from captionless.data.folder import find_images, match_names, relative_name
 from captionless.data.images import ImageFile, SkippedFile, read_images
+from captionless.encoders.image_texts import image_texts
 from captionless.errors import CaptionlessError
 
 
@@ -60,9 +61,15 @@ def test_a_link_to_nowhere_is_listed(tmp_path):
 
 
 @pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="this system has no pipes in folders")
-def test_pipes_and_other_special_files_are_left_out(tmp_path):
-    os.mkfifo(tmp_path / "pipe.jpg")
-    assert names(tmp_path) == []
+def test_pipes_and_other_special_files_are_skipped_with_their_kind(tmp_path):
+    zoo.fill(tmp_path, 1)
+    for name in ("pipe.jpg", "pipe.tar"):
+        os.mkfifo(tmp_path / name)
+    (tmp_path / "zero.png").symlink_to("/dev/zero")
+    skipped = [(one.name, one.reason) for one in read_images(tmp_path) if isinstance(one, SkippedFile)]
+    pipes = [(name, "not an image: a FIFO") for name in ("pipe.jpg", "pipe.tar")]
+    assert skipped == [*pipes, ("zero.png", "not an image: a device")]
+    assert len(image_texts(tmp_path)) == 1
 
 
 def test_a_sub_folder_that_cannot_be_listed_is_listed_itself(tmp_path, monkeypatch):

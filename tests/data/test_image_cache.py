@@ -168,9 +168,10 @@ def test_the_cache_removes_what_was_not_used_for_longest_and_nothing_else(
     caches.trim_cache(cache)
     assert [path for path in files if path.exists()] == files[:2]
     assert strange.exists()
-    monkeypatch.setenv("CAPTIONLESS_CACHE_GB", "much")
-    with pytest.raises(CaptionlessError, match="CAPTIONLESS_CACHE_GB must be a number"):
-        caches.trim_cache(cache)
+    for text in ("much", "nan", "-1"):
+        monkeypatch.setenv("CAPTIONLESS_CACHE_GB", text)
+        with pytest.raises(CaptionlessError, match="CAPTIONLESS_CACHE_GB must be a number"):
+            caches.trim_cache(cache)
 
 
 def test_what_this_process_used_stays_however_small_the_limit(

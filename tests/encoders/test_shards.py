@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import io
+import random
 import tarfile
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -18,8 +20,10 @@ import image_zoo as zoo
 from captionless.config.shards import ShardConfig
 from captionless.data import stores
 from captionless.data.stored import StoredFile
-from captionless.encoders import embed, load_encoder, shards
+from captionless.encoders import embed, load_encoder, shard_files, shards
 from captionless.encoders.dual_encoder import Encoder
+from captionless.encoders.manifest import list_shards, read_shards
+from captionless.encoders.shard_files import read_shard_vectors
 from captionless.encoders.shards import ShardEmbedder, embed_shards
 from captionless.errors import CaptionlessError
 from progress_cases import Recorded
@@ -238,3 +242,42 @@ def test_the_run_says_how_many_shards_are_complete(photos: Path, tmp_path: Path,
 def test_a_part_is_a_number_below_the_number_of_parts(share: str) -> None:
     with pytest.raises(CaptionlessError, match="Of 8 parts, the first is `shard=0/8`"):
         ShardConfig(shard=share)
+
+
+def damaged(whole: bytes, times: int) -> Iterator[bytes]:
+    """Copies of a file with a flipped bit, or cut off."""
+    draw = random.Random(0)
+    for _ in range(times):
+        place = draw.randrange(len(whole))
+        yield whole[:place] + bytes([whole[place] ^ 1 << draw.randrange(8)]) + whole[place + 1 :]
+        yield whole[:place]
+
+
+def test_no_damage_to_a_shard_passes_in_silence(
+    photos: Path, tmp_path: Path, encoder: Encoder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(shard_files, "mapped_array", lambda *arguments: np.stack([*arguments[4]()]))
+    embed_shards(photos, tmp_path / "out", encoder)
+    images = embed(photos, encoder).images
+    expected = read_shard_vectors(tmp_path / "out", images, encoder, "white")
+    (path,) = (tmp_path / "out").glob("*.parquet")
+    refused = 0
+    for data in damaged(path.read_bytes(), 100):
+        path.write_bytes(data)
+        shard_files._vectors.cache_clear()
+        try:
+            assert np.array_equal(read_shard_vectors(tmp_path / "out", images, encoder, "white"), expected)
+        except CaptionlessError:
+            refused += 1
+    assert refused > 150  # the rest hits what is not read: names, sizes, statistics
+
+
+def test_no_damage_to_a_manifest_passes_in_silence(photos: Path, tmp_path: Path) -> None:
+    list_shards(photos, tmp_path / "out", 3)
+    expected = [*read_shards(photos, tmp_path / "out")]
+    assert [len(shard.files) for shard in expected] == [3, 3, 2]
+    path = tmp_path / "out" / "manifest" / "0001" / "shards.jsonl"
+    for data in damaged(path.read_bytes(), 100):
+        path.write_bytes(data)
+        with suppress(CaptionlessError):
+            assert [*read_shards(photos, tmp_path / "out")] == expected

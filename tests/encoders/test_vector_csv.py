@@ -106,7 +106,13 @@ def test_vectors_without_an_image_are_passed_over_with_a_warning():
         match_vectors(table, IMAGES, "/photos")
 
 
-@pytest.mark.parametrize("content", [b"\x89PNG\r\n\x1a\n\0\0", b"file,label\na.jpg,rose\n", b"some notes", b"\n"])
+@pytest.mark.parametrize(
+    "content",
+    [
+        *(b"\x89PNG\r\n\x1a\n\0\0", b"file,label\na.jpg,rose\n", b"some notes", b"\n"),
+        *(b"a.jpg,3.5\n", b"a.jpg,1\n", b"a.jpg,0,1,0\n", b"a.jpg,0.6,0.8,rose\n", b"a.jpg\n"),
+    ],
+)
 def test_what_is_no_table_of_vectors_is_not_replaced(tmp_path, content):
     path = write(tmp_path, content)
     with pytest.raises(CaptionlessError, match="no table of vectors"):
@@ -114,7 +120,7 @@ def test_what_is_no_table_of_vectors_is_not_replaced(tmp_path, content):
     assert path.read_bytes() == content
 
 
-@pytest.mark.parametrize("before", ["", '"a\nb.jpg",1,2\n'])
+@pytest.mark.parametrize("before", ["", '"a\nb.jpg",0.6,0.8\n'])
 def test_a_table_of_vectors_is_replaced(tmp_path, before):
     path = write(tmp_path, before)
     write_vectors(path, ["a.jpg"], np.ones((1, 2), np.float32))

@@ -68,8 +68,10 @@ def test_unusual_separators_do_not_end_a_line(tmp_path: Path) -> None:
     assert read_prompts(written(tmp_path, "\n".join(lines))) == [Prompt(line) for line in lines]
 
 
-def test_a_file_that_never_ends_is_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("captionless.generation.prompts._MAX_BYTES", 1000)
+def test_a_file_that_never_ends_is_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(CaptionlessError, match="more than 1,000,000 lines"):
+        read_prompts(written(tmp_path, "a\n" * 1_000_001))
+    monkeypatch.setattr("captionless.text_files.MAX_TEXT", 1000)
     with pytest.raises(CaptionlessError, match="cannot read the prompts in /dev/zero: it has more than 1,000 bytes"):
         read_prompts(Path("/dev/zero"))
 

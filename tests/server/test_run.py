@@ -126,3 +126,18 @@ def test_without_the_extra_the_command_says_what_to_install(
     monkeypatch.setitem(sys.modules, "fastapi", None)
     assert run("serve") == 2
     assert "pip install 'captionless[serve]'" in capsys.readouterr().err
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not hasattr(signal, "SIGHUP"), reason="this system has no terminals that hang up")
+def test_a_terminal_that_is_closed_is_a_signal_to_stop(
+    command: Callable[..., tuple[subprocess.Popen[str], str]],
+) -> None:
+    process, url = command()
+    with ThreadPoolExecutor() as pool:
+        answer = pool.submit(ask, url, n=5, steps=20)
+        wait_for_queue(url, 5)
+        process.send_signal(signal.SIGHUP)
+        assert answer.result().status_code == 200
+    process.communicate(timeout=30)
+    assert process.returncode == 130

@@ -171,21 +171,23 @@ def contents(folder: Path) -> dict[str, bytes]:
     return {path.relative_to(folder).as_posix(): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
 
 
-@pytest.mark.parametrize("name", ["README.md", "CREDITS.csv", "model.safetensors", "images-report.csv"])
+@pytest.mark.parametrize(
+    "name", ["README.md", "CREDITS.csv", "model.safetensors", "images-report.csv", "samples/1.png"]
+)
 @pytest.mark.parametrize("kind", ["file", "dangling link"])
 @pytest.mark.parametrize("more", [{}, {"resume": True}, {"base_size": 4}], ids=["new", "resumed", "cascade"])
 def test_files_of_others_are_not_replaced(
     photos: Path, encoder: Path, tmp_path: Path, name: str, kind: str, more: dict[str, Any]
 ) -> None:
     out = tmp_path / "mine"
-    out.mkdir()
+    (out / name).parent.mkdir(parents=True)
     if kind == "file":
         (out / name).write_text("mine")
     else:
         (out / name).symlink_to("elsewhere")
     with pytest.raises(CaptionlessError, match=rf"would replace: {name}"):
         train(photos, out, encoder=str(encoder), **(TINY | more))
-    assert [path.name for path in out.iterdir()] == [name]
+    assert [path.relative_to(out).as_posix() for path in out.rglob("*.*")] == [name]
     assert (out / name).is_symlink() or (out / name).read_text() == "mine"
 
 
@@ -286,15 +288,11 @@ def test_credits_of_any_length_are_kept_whole(photos: Path, encoder: Path, tmp_p
 def test_credits_that_cannot_be_read_are_a_remark(
     photos: Path, encoder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    read = Path.read_text
+    def refused(*_: object) -> str:
+        raise PermissionError(errno.EACCES, "Permission denied")
 
-    def refused(path: Path, *args: Any, **kwargs: Any) -> str:
-        if path.name == "CREDITS.csv":
-            raise PermissionError(errno.EACCES, "Permission denied")
-        return read(path, *args, **kwargs)
-
-    monkeypatch.setattr(Path, "read_text", refused)
-    with pytest.warns(UserWarning, match=r"CREDITS\.csv cannot be read .*Permission denied"):
+    monkeypatch.setattr("captionless.checkpoints.card.read_text", refused)
+    with pytest.warns(UserWarning, match=r"the CREDITS\.csv of .*photos cannot be read .*Permission denied"):
         out = train(photos, tmp_path / "model", encoder=str(encoder), **TINY)
     assert not (out / "CREDITS.csv").exists()
 

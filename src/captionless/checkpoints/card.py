@@ -6,16 +6,20 @@ import csv
 import io
 import json
 import re
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 from captionless.checkpoints.config import BASE, BUNDLED, ModelConfig, base_folder, model_folder
 from captionless.checkpoints.image_list import TRAIN, read_image_list
 from captionless.checkpoints.summary import model_facts
+from captionless.data.csv_rows import guarded, unguarded
 from captionless.data.folder import match_names
 from captionless.errors import CaptionlessError
-from captionless.files import atomic_write, remark_once
+from captionless.files import atomic_write, remark_once, require_file
 from captionless.models.unet import Denoiser
 from captionless.paths import quoted
+from captionless.text_files import read_text
 
 CREDITS = "CREDITS.csv"
 INHERITED_CREDITS = "CREDITS-begun-from.csv"
@@ -26,17 +30,11 @@ _BEGIN, _END = "<!-- evaluation: begin -->", "<!-- evaluation: end -->"
 
 def write_model_card(folder: Path, config: ModelConfig, denoiser: Denoiser, images_folder: str | Path) -> None:
     """Write ``README.md``, and copy the credits of the training images into ``CREDITS.csv`` if there are any."""
-    credits = _find_credits(Path(images_folder))
-    if credits:
-        names = {name for name, _, role in read_image_list(folder) if role == TRAIN}
-        try:
-            own = _own_credits(credits, names, Path(images_folder))
-        except (OSError, csv.Error) as error:
-            remark_once("credits", f"{credits} cannot be read ({error}), so the model folder has no {CREDITS}.")
-        else:
-            with atomic_write(folder / CREDITS) as path:
-                path.write_text(own, encoding="utf-8")
-    _inherit_credits(folder, config)
+    names = {name for name, _, role in read_image_list(folder) if role == TRAIN}
+    _write_credits(folder / CREDITS, images_folder, partial(_own_credits, Path(images_folder), names))
+    begun = config.training.initialised_from
+    if begun and not (folder / INHERITED_CREDITS).exists():
+        _write_credits(folder / INHERITED_CREDITS, begun, partial(_inherited_credits, begun, config))
     # This also removes an earlier evaluation from the card, because it applied to the previous weights.
     with atomic_write(folder / CARD) as path:
         path.write_text(_front_matter(config) + _body(folder, config, denoiser), encoding="utf-8")
@@ -57,7 +55,7 @@ def add_evaluation(folder: Path, text: str) -> None:
     """
     if not folder.is_dir():
         raise CaptionlessError(f"there is no model folder {folder}. Pass a folder written by `captionless train`.")
-    path = folder / CARD
+    path = require_file(folder / CARD)
     try:
         # Invalid UTF-8 and line endings in manual edits are preserved.
         card = path.read_bytes().decode(errors="surrogateescape") if path.exists() else f"# {folder.resolve().name}\n"
@@ -136,17 +134,25 @@ def example_request(config: ModelConfig) -> str:
     return f"--class {quoted(config.classes[0])}" if config.classes else '"your prompt"'
 
 
-def _inherit_credits(folder: Path, config: ModelConfig) -> None:
-    """Copy the credits of the model that this model was initialised from."""
-    begun = config.training.initialised_from
-    if not begun:
+def _write_credits(path: Path, source: str | Path, read: Callable[[], str]) -> None:
+    """Write the credits that a function returns, if there are any; that they cannot be read costs no checkpoint."""
+    try:
+        text = read()
+    except (OSError, ValueError, csv.Error, CaptionlessError) as error:
+        why = f"the {CREDITS} of {source} cannot be read ({error})"
+        remark_once(path.name, f"{why}, so the model folder has no {path.name}.")
         return
+    if text:
+        with atomic_write(path) as temporary:
+            temporary.write_text(text, encoding="utf-8")
+
+
+def _inherited_credits(begun: str, config: ModelConfig) -> str:
+    """Return the credits of the model ``begun`` that a model was initialised from."""
     parent = model_folder(begun)
     if config.base_size is None and base_folder(parent).is_dir():
         parent = base_folder(parent)  # the source of the weights: see ``captionless.training.start``
-    if (parent / CREDITS).is_file() and not (folder / INHERITED_CREDITS).exists():
-        with atomic_write(folder / INHERITED_CREDITS) as path:
-            path.write_bytes((parent / CREDITS).read_bytes())
+    return read_text(parent / CREDITS, "replace") if (parent / CREDITS).is_file() else ""
 
 
 def _find_credits(images: Path) -> Path | None:
@@ -161,16 +167,19 @@ def _find_credits(images: Path) -> Path | None:
     return next((path for path in found if not path.is_symlink()), None)
 
 
-def _own_credits(path: Path, names: set[str], images: Path) -> str:
-    """Return the rows of a credits table for the training images, or the whole table if no row matches."""
+def _own_credits(images: Path, names: set[str]) -> str:
+    """Return the rows of the credits for the training images, or the whole table if no row matches."""
+    if (path := _find_credits(images)) is None:
+        return ""
     usual = csv.field_size_limit(2**31 - 1)  # a field may be of any length, as it is only copied
     try:
-        header, *rows = list(csv.reader(io.StringIO(path.read_text("utf-8-sig", "replace"), newline=""))) or [[""]]
+        table = csv.reader(io.StringIO(read_text(path, "replace"), newline=""))
+        header, *rows = [[unguarded(cell) for cell in row] for row in table] or [[""]]
     finally:
         csv.field_size_limit(usual)
     # A table in the parent folder lists the image "daisy/1.jpg" as "train/daisy/1.jpg".
     matched = set(match_names(names, dict.fromkeys(row[0] for row in rows if row), images).values())
     own = [row for row in rows if row and row[0] in matched]
     text = io.StringIO(newline="")
-    csv.writer(text, lineterminator="\n").writerows([header, *(own or rows)])
+    csv.writer(text, lineterminator="\n").writerows([guarded(cell) for cell in row] for row in [header, *(own or rows)])
     return text.getvalue()

@@ -20,7 +20,8 @@ from captionless.diffusion.schedules import SCHEDULE_KINDS, AnySchedule, CosineS
 from captionless.errors import CaptionlessError, one_of
 from captionless.files import atomic_write
 from captionless.models.unet import DenoiserConfig
-from captionless.paths import user_path
+from captionless.paths import kind_of, user_path
+from captionless.text_files import read_json
 
 FORMAT = 9
 BUNDLED = "bundled"
@@ -175,11 +176,13 @@ def load_config(name: str | Path) -> ModelConfig:
     folder = model_folder(name, fetch=True)
     path = folder / CONFIG
     if not path.is_file():
-        kind = "is not a captionless model (it has no config.json)" if folder.is_dir() else "does not exist"
-        raise CaptionlessError(f"the model folder {folder} {kind}. Pass a folder written by `captionless train`.")
+        kind = kind_of(folder)
+        problem = {"a folder": "is not a captionless model (it has no config.json)", "nothing": "does not exist"}
+        what = problem.get(kind, f"is {kind}, not a folder")
+        raise CaptionlessError(f"the model folder {folder} {what}. Pass a folder written by `captionless train`.")
     try:
-        return parse_config(json.loads(path.read_text(encoding="utf-8")), path)
-    except (OSError, ValueError, RecursionError) as error:
+        return parse_config(read_json(path), path)
+    except (OSError, ValueError) as error:
         raise _damaged(path, str(error)) from error
 
 

@@ -113,7 +113,7 @@ def _load_weights(denoiser: Denoiser, tensors: dict[str, Tensor], path: Path) ->
     try:
         stored = {renamed_layers(name): tensor for name, tensor in tensors.items()}
         denoiser.load_state_dict(restored(stored), assign=True)
-    except RuntimeError as error:
+    except (RuntimeError, IndexError) as error:
         raise CaptionlessError(
             f"the weights in {path} do not match the config.json of the model. Restore both files from the same model."
         ) from error

@@ -5,6 +5,7 @@ from __future__ import annotations
 from captionless.cli.console import format_table, print_result, show_progress
 from captionless.config.base import Config, setting
 from captionless.errors import CaptionlessError
+from captionless.paths import kind_of
 
 
 class InfoOptions(Config):
@@ -26,7 +27,8 @@ def info(options: InfoOptions) -> None:
 
     folder = model_folder(options.name, fetch=True)
     if not folder.is_dir():
-        problem = "is a file, not a folder" if folder.exists() else "does not exist"
+        kind = kind_of(folder)
+        problem = "does not exist" if kind == "nothing" else f"is {kind}, not a folder"
         raise CaptionlessError(
             f"{folder} {problem}. Pass a model folder, 'bundled' or a folder of images.",
             parameter="name",

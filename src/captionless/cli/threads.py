@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from captionless.config.base import Config, setting
+from captionless.config.limits import MAX_WORKERS
 
 
 class ThreadOptions(Config):
@@ -14,5 +15,5 @@ class ThreadOptions(Config):
         shown="OMP_NUM_THREADS, else the number of CPUs that the process may use",
         example=1,
         ge=1,
-        le=4_096,
+        le=MAX_WORKERS,
     )

@@ -7,7 +7,6 @@ from collections.abc import Sequence
 
 import torch
 from torch import Tensor
-from torch.nn import functional as F
 
 from captionless.data.labels import normalise_label
 from captionless.errors import CaptionlessError, shorten
@@ -22,7 +21,7 @@ def one_hot(names: Sequence[str], classes: Sequence[str]) -> Tensor:
         CaptionlessError: a name is not among ``classes``.
     """
     indices = torch.tensor(class_indices(names, classes), dtype=torch.int64)
-    return F.one_hot(indices, len(classes)).float()
+    return torch.zeros(len(names), len(classes)).scatter_(1, indices[:, None], 1.0)
 
 
 def class_indices(names: Sequence[str], classes: Sequence[str]) -> list[int]:

@@ -15,8 +15,12 @@ MAX_BATCH = 100_000
 MAX_SAMPLES = 1_000_000
 """Images to generate from one prompt, or to evaluate."""
 MAX_COUNT = 10**12
-"""Images seen in a training."""
+"""Images seen in a training, files in a shard, and other counts."""
 MAX_MINUTES = 10**7
 """Minutes of a training; 19 years."""
 MAX_PROMPT = 10_000
 """Characters of a prompt; encoders read some 300."""
+MAX_UPLOAD = 1_000
+"""Megabytes of a request to the server, which is held in memory."""
+MAX_WORKERS = 1_024
+"""Processes or threads of a command."""

@@ -3,6 +3,14 @@
 from __future__ import annotations
 
 from captionless.config.base import Config, setting
+from captionless.config.limits import (
+    MAX_BATCH,
+    MAX_MINUTES,
+    MAX_SAMPLES,
+    MAX_SAMPLING_STEPS,
+    MAX_SIZE,
+    MAX_UPLOAD,
+)
 
 
 class ServeConfig(Config):
@@ -36,18 +44,28 @@ class ServeConfig(Config):
         "raise throughput on a GPU, smaller ones shorten the wait of a request among others.",
         panel="Load and limits",
         ge=2,
+        le=MAX_BATCH,
     )
     queue: int = setting(
-        64, "Images that may be waiting or in progress; further requests are answered with status 429.", ge=10
+        64,
+        "Images that may be waiting or in progress; further requests are answered with status 429.",
+        ge=10,
+        le=MAX_SAMPLES,
     )
-    max_steps: int = setting(200, "Largest number of denoising steps that a request may ask for.", ge=1)
-    max_size: int = setting(2048, "Longest side that a request may ask for, in pixels.", ge=16)
+    max_steps: int = setting(
+        200, "Largest number of denoising steps that a request may ask for.", ge=1, le=MAX_SAMPLING_STEPS
+    )
+    max_size: int = setting(2048, "Longest side that a request may ask for, in pixels.", ge=16, le=MAX_SIZE)
     max_upload: int = setting(
-        32, "Largest request, in megabytes; uploaded images may also have at most 25 million pixels.", ge=1
+        32,
+        "Largest request, in megabytes; uploaded images may also have at most 25 million pixels.",
+        ge=1,
+        le=MAX_UPLOAD,
     )
     grace: float = setting(
         120.0,
         "Seconds for which requests may go on after a signal to stop (SIGTERM); the rest are then answered with "
         "status 503.",
         ge=0,
+        le=60 * MAX_MINUTES,
     )

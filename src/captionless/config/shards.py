@@ -8,6 +8,7 @@ from typing import Literal
 from pydantic import field_validator
 
 from captionless.config.base import Config, setting
+from captionless.config.limits import MAX_COUNT, MAX_WORKERS
 
 
 class ShardConfig(Config):
@@ -25,13 +26,16 @@ class ShardConfig(Config):
         shown="all",
         metavar="I/N",
     )
-    shard_size: int = setting(10_000, "Files in a shard; a tar or Parquet file is always a shard of its own.", ge=1)
+    shard_size: int = setting(
+        10_000, "Files in a shard; a tar or Parquet file is always a shard of its own.", ge=1, le=MAX_COUNT
+    )
     relist: bool = setting(False, "List the source again; files that came since form new shards.")
     workers: int | None = setting(
         None,
         "Processes that decode the images for one encoder; with ray also the CPUs that it reserves.",
         shown="one for each CPU; with ray 4",
         ge=1,
+        le=MAX_WORKERS,
         example=4,
     )
 

@@ -80,9 +80,11 @@ def trim_cache(cache: Path) -> None:
     try:
         limit = float(text) * 1e9
     except ValueError:
+        limit = -1
+    if not limit >= 0:  # nor NaN
         raise CaptionlessError(
             f"the environment variable CAPTIONLESS_CACHE_GB must be a number of gigabytes, not {text}. Try 20."
-        ) from None
+        )
     sweep(cache.rglob(".*.tmp"))
     found = []
     parts = (path for name in (IMAGES, SAMPLES) for path in (cache / name).glob("*/part-*.safetensors"))

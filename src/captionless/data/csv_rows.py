@@ -10,9 +10,8 @@ from pathlib import Path
 from typing import TextIO
 
 from captionless.errors import CaptionlessError
+from captionless.text_files import read_lines
 
-_MAX_LINE = 10_000_000
-"""Longest line in characters: devices such as /dev/zero never end one."""
 _FORMULA = tuple("=+-@\t\r\n＝＋－＠")
 """How a cell begins that a spreadsheet takes for a formula; https://owasp.org/www-community/attacks/CSV_Injection."""
 
@@ -45,38 +44,29 @@ def read_rows(path: str | Path, columns: Sequence[str] = ()) -> Iterator[Row]:
     """
     path = Path(os.path.expanduser(path))
     try:
-        with path.open(encoding="utf-8-sig", newline="") as file:
-            reader = csv.reader(_lines(file), strict=True, skipinitialspace=bool(columns))
-            try:
-                header = next(reader, []) if columns else []
-                places = _places(Row(path, 1, header), columns) if columns else []
-                for cells in filter(None, reader):
-                    values = [unguarded(cell) for cell in cells]
-                    row = Row(path, reader.line_num, values)
-                    if places and max(places) >= len(values):
-                        raise row.error("a value is missing", f"Each line needs the columns {', '.join(columns)}.")
-                    if places and len(values) > len(header):
-                        raise row.error(
-                            f"{len(values)} values under a header of {len(header)} columns",
-                            "Put a value that contains a comma in double quotes.",
-                        )
-                    yield Row(path, row.line, [values[place].strip() for place in places]) if places else row
-            except csv.Error as error:
-                row = Row(path, reader.line_num, [])
-                raise row.error(f"the line is not valid CSV ({error})", "Repair or remove it.") from error
+        reader = csv.reader(read_lines(path), strict=True, skipinitialspace=bool(columns))
+        try:
+            header = next(reader, []) if columns else []
+            places = _places(Row(path, 1, header), columns) if columns else []
+            for cells in filter(None, reader):
+                values = [unguarded(cell) for cell in cells]
+                row = Row(path, reader.line_num, values)
+                if places and max(places) >= len(values):
+                    raise row.error("a value is missing", f"Each line needs the columns {', '.join(columns)}.")
+                if places and len(values) > len(header):
+                    raise row.error(
+                        f"{len(values)} values under a header of {len(header)} columns",
+                        "Put a value that contains a comma in double quotes.",
+                    )
+                yield Row(path, row.line, [values[place].strip() for place in places]) if places else row
+        except csv.Error as error:
+            row = Row(path, reader.line_num, [])
+            raise row.error(f"the line is not valid CSV ({error})", "Repair or remove it.") from error
     except UnicodeDecodeError as error:
         raise CaptionlessError(f"{path} is not UTF-8 text. Save it as a UTF-8 CSV file.") from error
     except (OSError, ValueError) as error:  # ValueError: a zero byte in the path
         reason = getattr(error, "strerror", None) or error
         raise CaptionlessError(f"cannot read {path}: {reason}. Check the path.") from error
-
-
-def _lines(file: TextIO) -> Iterator[str]:
-    """Yield the lines of a file with their endings."""
-    while line := file.readline(_MAX_LINE):
-        if len(line) == _MAX_LINE:
-            raise csv.Error(f"it is longer than {_MAX_LINE:,} characters")
-        yield line
 
 
 def write_rows(file: TextIO, rows: Iterable[Iterable[object]]) -> None:

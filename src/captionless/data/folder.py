@@ -11,6 +11,7 @@ from pathlib import Path
 
 from captionless.data.stored import File, StoredFile, expand, is_stored, list_stored
 from captionless.errors import CaptionlessError
+from captionless.paths import kind_of
 
 _SYSTEM = frozenset(
     [
@@ -44,11 +45,12 @@ def list_files(source: str | Path) -> Sequence[File]:
 
 
 def list_folder(folder: str | Path) -> list[Path]:
-    """List all regular files in a folder recursively, sorted by path, without hidden ones (leading dot).
+    """List all files in a folder recursively, sorted by path, without hidden ones (leading dot).
 
     Files of any type are listed, so that `read_images` can report why it skips a file. Symbolic links to folders are
-    followed, but no folder is visited twice. What cannot be examined or listed (broken links, locked sub-folders), and
-    folders of the system, such as its trash, are returned like files, so that they are reported too.
+    followed, but no folder is visited twice. What cannot be examined or listed (broken links, locked sub-folders),
+    devices, FIFOs and sockets, and folders of the system, such as its trash, are returned like files, so that they are
+    reported too.
 
     Raises:
         CaptionlessError: the folder does not exist, is a file, or cannot be listed.
@@ -56,7 +58,8 @@ def list_folder(folder: str | Path) -> list[Path]:
     root = absolute(folder)
     try:
         if not stat.S_ISDIR(root.stat().st_mode):
-            raise CaptionlessError(f"{folder} is a file, not a folder. Pass the folder that contains the images.")
+            kind = kind_of(root)
+            raise CaptionlessError(f"{folder} is {kind}, not a folder. Pass the folder that contains the images.")
         os.scandir(root).close()
     except (FileNotFoundError, NotADirectoryError):
         raise CaptionlessError(f"there is no folder {folder}. Check the path.") from None
@@ -84,13 +87,12 @@ def list_folder(folder: str | Path) -> list[Path]:
             except OSError:  # a link to nowhere, to itself, into a locked folder; a name that is too long
                 files.append(path)
                 continue
-            if stat.S_ISREG(mode) or (stat.S_ISDIR(mode) and entry.name.lower() in _SYSTEM):
+            if not stat.S_ISDIR(mode) or entry.name.lower() in _SYSTEM:
                 files.append(path)
-            elif stat.S_ISDIR(mode):
-                if entry.is_symlink() or os.name == "nt":  # where a junction is a link too
-                    links.append(path)
-                else:
-                    real.append((path, os.path.join(target, entry.name)))
+            elif entry.is_symlink() or os.name == "nt":  # where a junction is a link too
+                links.append(path)
+            else:
+                real.append((path, os.path.join(target, entry.name)))
     return sorted(files, key=lambda path: str(path).replace(os.sep, "\0"))  # folder by folder: no name contains \0
 
 

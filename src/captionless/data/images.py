@@ -28,6 +28,7 @@ from captionless.data.stored import File, StoredFile, read_ahead
 from captionless.device import usable_cpus
 from captionless.errors import CaptionlessError
 from captionless.files import atomic_write
+from captionless.paths import kind_of
 
 DETAIL = 256
 """JPEGs are decoded in enough detail for this size, so that smaller sizes do not depend on each other."""
@@ -143,6 +144,8 @@ def _skip(root: Path, reason: str, path: File, notes: tuple[str, ...] = ()) -> S
 def is_image(path: Path) -> bool:
     """Return whether a file begins like an image in a format that is read."""
     try:
+        if not path.is_file():
+            return False
         with path.open("rb") as file:
             return bool(image_format(file.read(HEAD)))
     except (OSError, UnusableError):
@@ -155,6 +158,8 @@ def _read_file(root: Path, decoding: Decoding, path: File) -> ImageFile | Skippe
         return _skip(root, f"cannot be read: {path.problem}", path)
     if isinstance(path, Path) and is_system_folder(path):
         return _skip(root, "system folder: left out", path)
+    if isinstance(path, Path) and (kind := kind_of(path)) not in ("a file", "a folder", "nothing"):
+        return _skip(root, f"not an image: {kind}", path)  # which might never end, or never begin
     try:
         data = read_bytes(path)
     except UnusableError as error:

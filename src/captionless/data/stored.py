@@ -96,13 +96,13 @@ File = Path | StoredFile
 def is_stored(source: str | Path) -> bool:
     """Return whether a source of images is a URL, an archive or a pattern such as ``*.tar``, not a local folder."""
     text = str(source)
-    return "://" in text or ((text.endswith(ARCHIVES) or "*" in text) and not os.path.isdir(text))
+    return "://" in text or ((text.endswith(ARCHIVES) or "*" in text) and not os.path.isdir(os.path.expanduser(text)))
 
 
 def source_base(source: str | Path) -> str:
     """Return what the names of a source's files are relative to: a URL or an absolute path."""
     text = str(source)
-    base = text.rstrip("/") if "://" in text else os.path.abspath(text)
+    base = text.rstrip("/") if "://" in text else os.path.abspath(os.path.expanduser(text))
     if base.endswith(ARCHIVES) and is_stored(source):
         base = base.rpartition("/")[0]
     while "*" in base and is_stored(source):
@@ -145,7 +145,7 @@ def expand(files: Iterable[File], name: Callable[[Path], str]) -> Iterator[File]
         name: returns the name of a local file.
     """
     for file in files:
-        if file.suffix not in ARCHIVES or (isinstance(file, Path) and os.path.isdir(file)):
+        if file.suffix not in ARCHIVES or (isinstance(file, Path) and not os.path.isfile(file)):
             yield file
             continue
         listed = _tar_members if file.suffix == TAR else _parquet_rows

@@ -17,6 +17,7 @@ from safetensors import safe_open
 from torch import Tensor
 
 from captionless.encoders.hub import weight_files
+from captionless.text_files import read_json
 
 # Keys of config.json that do not change a vector: the program that wrote it, and how numbers are stored.
 _VOLATILE = {"transformers_version", "_name_or_path", "_commit_hash", "architectures", "dtype", "torch_dtype"}
@@ -104,16 +105,16 @@ def _config(folder: Path) -> Any:
             return {key: kept(item) for key, item in value.items() if key not in _VOLATILE}
         return value
 
-    return kept(json.loads((folder / "config.json").read_text(encoding="utf-8")))
+    return kept(read_json(folder / "config.json"))
 
 
 def _tokenizer(folder: Path) -> Iterator[bytes]:
     """Yield the tokenizer's rules; padding and truncation in ``tokenizer.json`` only record how it was called last."""
     rules = folder / "tokenizer_config.json"
     if rules.is_file():
-        config = json.loads(rules.read_text(encoding="utf-8"))
+        config = read_json(rules)
         yield _canonical({rule: config[rule] for rule in _TOKENIZER_RULES if rule in config})
-    whole = json.loads((folder / "tokenizer.json").read_text(encoding="utf-8"))
+    whole = read_json(folder / "tokenizer.json")
     yield _canonical({part: whole.get(part) for part in _TOKENIZER_PARTS})
 
 

@@ -17,6 +17,7 @@ import torch
 from PIL.Image import Image
 from torch import Tensor
 
+from captionless.config.limits import MAX_SIZE
 from captionless.encoders.digest import BUNDLED_DIGESTS, Digests, content_digests
 from captionless.encoders.hub import BUNDLED_FOLDER, ENCODER, find_encoder_folder, is_name_encoder
 from captionless.encoders.loading import (
@@ -115,11 +116,14 @@ class Encoder:
     def image_size(self) -> int:
         """Side length in pixels of the encoder's square input images."""
         processor = self.image_processor
-        crops = getattr(processor, "do_center_crop", False) and getattr(processor, "crop_size", None)
-        size = dict(crops or getattr(processor, "size", None) or {})
-        vision = getattr(self.model.config, "vision_config", None)
-        side = size.get("height") or size.get("shortest_edge") or getattr(vision, "image_size", None)
-        return int(side or 224)
+        with encoder_errors(self.name, ENCODER, self.folder):
+            crops = getattr(processor, "do_center_crop", False) and getattr(processor, "crop_size", None)
+            size = dict(crops or getattr(processor, "size", None) or {})
+            vision = getattr(self.model.config, "vision_config", None)
+            side = int(size.get("height") or size.get("shortest_edge") or getattr(vision, "image_size", None) or 224)
+        if not 0 < side <= MAX_SIZE:
+            raise CaptionlessError(f"the encoder {self.name} reads images of {side:,} pixels. Use another encoder.")
+        return side
 
     @cached_property
     def logit_scale(self) -> float:

@@ -6,7 +6,6 @@ Only safetensors weights are downloaded or read, and no code from a repository i
 from __future__ import annotations
 
 import functools
-import json
 import logging
 import os
 import re
@@ -19,8 +18,9 @@ from pathlib import Path
 from typing import Any
 
 from captionless.errors import CaptionlessError
-from captionless.paths import user_path
+from captionless.paths import kind_of, user_path
 from captionless.progress import Progress, Silent
+from captionless.text_files import read_json
 
 BUNDLED = "bundled"
 """Name of the encoder that ships with the package."""
@@ -84,7 +84,7 @@ def find_encoder_folder(
     folder = BUNDLED_FOLDER if name == BUNDLED else user_path(name)
     if name.strip() and os.path.exists(folder):
         if not folder.is_dir():
-            raise CaptionlessError(f"the {kind.noun} {name} is a file, not a folder. {kind.advice}")
+            raise CaptionlessError(f"the {kind.noun} {name} is {kind_of(folder)}, not a folder. {kind.advice}")
         if missing := _missing(folder, kind):
             raise CaptionlessError(f"the {kind.noun} {name} is incomplete: it has no {missing}. {kind.advice}")
         return folder.absolute()
@@ -96,8 +96,8 @@ def find_encoder_folder(
 def is_name_encoder(folder: Path) -> bool:
     """Return whether the encoder in this folder was learned from names, by ``captionless.encoders.learning``."""
     try:
-        config = json.loads((folder / _CONFIG).read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError):
+        config = read_json(folder / _CONFIG)
+    except (OSError, ValueError):
         return False
     return isinstance(config, dict) and config.get("model_type") == NAME_ENCODER
 
@@ -112,8 +112,8 @@ def weight_files(folder: Path) -> list[Path]:
     if (folder / _WEIGHTS).is_file() or not index.is_file():
         return [path for path in (folder / _WEIGHTS,) if path.is_file()]
     try:
-        shards = json.loads(index.read_text(encoding="utf-8"))["weight_map"].values()
-    except (ValueError, KeyError, AttributeError, TypeError, RecursionError) as error:
+        shards = read_json(index)["weight_map"].values()
+    except (OSError, ValueError, KeyError, AttributeError, TypeError) as error:
         raise CaptionlessError(f"{index} is damaged. Download the encoder again or use another encoder.") from error
     return [folder / Path(shard).name for shard in sorted(set(shards))]
 

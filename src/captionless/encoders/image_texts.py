@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-import json
 import os
 import re
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
 from captionless.data.folder import composed, find_images, relative_name
 from captionless.data.images import is_image
 from captionless.data.stored import File, StoredFile
 from captionless.errors import CaptionlessError
+from captionless.text_files import parse_json, read_lines, read_text
 
 METADATA = "metadata.jsonl"
 """Texts for the images of its folder, one JSON object a line, as in the image folders of Hugging Face datasets."""
@@ -62,7 +62,7 @@ def image_texts(folder: str | Path, files: Iterable[File] | None = None) -> dict
         written = tables[path.parent].get(composed(path.name), "")
         beside = (path.with_suffix(".txt"), path.with_name(path.name + ".txt"))
         if not written and (text := next((one for one in beside if one != path and os.path.isfile(one)), None)):
-            written = _read(text)
+            written = "".join(_read(text, read_text))
         name = relative_name(path, folder)
         texts[name] = " ".join([*name_words(name), *written.split()])
     return texts
@@ -71,14 +71,14 @@ def image_texts(folder: str | Path, files: Iterable[File] | None = None) -> dict
 def _metadata(path: Path) -> dict[str, str]:
     """Return the text of each file in ``metadata.jsonl``; empty if there is no such file."""
     found: dict[str, str] = {}
-    for number, line in enumerate(_read(path).split("\n") if path.is_file() else (), 1):
+    for number, line in enumerate(_read(path, read_lines) if path.is_file() else (), 1):
         if not line.strip():
             continue
         try:
-            row = json.loads(line)
+            row = parse_json(line)
             text = next(row[key] for key in _TEXT_KEYS if key in row)
             found[composed(str(row["file_name"]))] = text if isinstance(text, str) else " ".join(map(str, text))
-        except (ValueError, KeyError, TypeError, StopIteration, RecursionError) as error:
+        except (ValueError, KeyError, TypeError, StopIteration) as error:
             raise CaptionlessError(
                 f"{path}, line {number}: not a JSON object with `file_name` and a text ({', '.join(_TEXT_KEYS)}). "
                 "Correct the line or delete the file."
@@ -86,8 +86,8 @@ def _metadata(path: Path) -> dict[str, str]:
     return found
 
 
-def _read(path: Path) -> str:
+def _read(path: Path, read: Callable[[Path], Iterable[str]]) -> Iterator[str]:
     try:
-        return path.read_text(encoding="utf-8-sig")
+        yield from read(path)
     except (OSError, UnicodeDecodeError) as error:
         raise CaptionlessError(f"cannot read {path} ({error}). Save it as UTF-8 text, or delete it.") from error

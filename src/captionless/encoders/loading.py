@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import json
 import math
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -15,9 +15,13 @@ from captionless.device import to_device
 from captionless.encoders.hub import ModelKind, quiet_hub, weight_files
 from captionless.errors import CaptionlessError
 from captionless.tensor_files import check_tensors
+from captionless.text_files import read_json
 
 _LOCAL: dict[str, Any] = {"local_files_only": True, "trust_remote_code": False}
 _POOLER = "pooler."
+MAX_DEPTH = 1_000
+"""Layers of a model."""
+_DEPTH = re.compile("layers|depth|repeat|blocks|stages")
 MAX_GROWTH = 10_000
 """Factor by which a tokenizer may lengthen a text before it is divided into tokens; CLIP's does so by 2."""
 
@@ -54,6 +58,7 @@ def model_inputs(folder: Path) -> tuple[set[str], str]:
     """
     from transformers import MODEL_MAPPING, AutoConfig
 
+    check_depth(folder)
     config = AutoConfig.from_pretrained(folder, **_LOCAL)
     found = MODEL_MAPPING.get(type(config), None)
     classes = found if isinstance(found, list | tuple) else [found]
@@ -61,6 +66,22 @@ def model_inputs(folder: Path) -> tuple[set[str], str]:
         return {"images", "texts"}, config.model_type
     reads_images = any(getattr(one, "main_input_name", None) == "pixel_values" for one in classes)
     return {"images"} if reads_images else set(), config.model_type
+
+
+def check_depth(folder: Path) -> None:
+    """Raise if the ``config.json`` of a model asks for more layers than any model has: building them has no end."""
+
+    def check(name: str, value: Any) -> None:
+        if isinstance(value, dict):
+            for inner in value:
+                check(inner, value[inner])
+        elif isinstance(value, list):
+            for one in value:
+                check(name, one)
+        elif isinstance(value, int | float) and value > MAX_DEPTH and _DEPTH.search(name):
+            raise CaptionlessError(f"{folder / 'config.json'} is damaged: {name} is {value:,}. Use another model.")
+
+    check("", read_json(folder / "config.json"))
 
 
 def load_encoder_network(name: str, kind: ModelKind, folder: Path, device: str) -> tuple[Any, Any, bool]:
@@ -104,7 +125,7 @@ def load_tokenizer(folder: Path) -> Any:
     """Return the tokenizer of a folder; the end token is used for padding if there is no padding token."""
     from transformers import AutoTokenizer
 
-    rules = json.loads((folder / "tokenizer.json").read_bytes())
+    rules = read_json(folder / "tokenizer.json")
     if _growth(rules.get("normalizer")) > MAX_GROWTH:
         raise CaptionlessError(f"{folder / 'tokenizer.json'} makes texts more than {MAX_GROWTH:,} times as long.")
     tokenizer = AutoTokenizer.from_pretrained(folder, **_LOCAL)

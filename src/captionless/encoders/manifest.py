@@ -1,15 +1,15 @@
 """List a large source of images once, and cut the list into shards, the units of work of embedding it.
 
-Layout: ``<out>/manifest/<listing>/shards.jsonl``. The first line names the source, and each further line is a shard:
-its name and its files. A listing is a folder that is renamed into place, so of several processes that list the same
-source at the same time one succeeds, and the others use its list.
+Layout: ``<out>/manifest/<listing>/shards.jsonl``. The first line names the source and the number of shards, and each
+further line is a shard: its name, its files and their digest. A listing is a folder that is renamed into place, so of
+several processes that list the same source at the same time one succeeds, and the others use its list.
 """
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Iterator, Sequence
-from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,6 +18,7 @@ from captionless.data.folder import list_files, source_root
 from captionless.data.stored import ARCHIVES, File, StoredFile, is_stored, source_base
 from captionless.errors import CaptionlessError
 from captionless.files import atomic_folder
+from captionless.text_files import parse_json
 
 _FOLDER, _FILE = "manifest", "shards.jsonl"
 
@@ -59,9 +60,11 @@ def list_shards(source: str | Path, out: Path, size: int, *, again: bool = False
             raise CaptionlessError(f"there are no files in {source}. Pass the folder that contains the images.")
         try:
             with atomic_folder(place) as folder, (folder / _FILE).open("w", encoding="utf-8") as file:
-                file.write(json.dumps({"source": str(source_root(source))}) + "\n")
-                for number, rows in enumerate(_cut(new, size)):
-                    file.write(json.dumps({"shard": f"{place.name}-{number:06}", "files": rows}) + "\n")
+                shards = [*_cut(new, size)]
+                file.write(json.dumps({"source": str(source_root(source)), "shards": len(shards)}) + "\n")
+                for number, rows in enumerate(shards):
+                    shard = {"shard": f"{place.name}-{number:06}", "files": rows}
+                    file.write(json.dumps(shard | {"digest": _digest(shard)}) + "\n")
             return
         except CaptionlessError:
             if not (place / _FILE).exists():  # else another process was faster
@@ -83,22 +86,44 @@ def _listings(source: str | Path, out: Path) -> list[Path]:
     """Return the listings of a manifest in order."""
     paths = sorted((out / _FOLDER).glob(f"[0-9]*/{_FILE}"))
     for path in paths:
-        with suppress(OSError, ValueError, KeyError), path.open(encoding="utf-8") as file:
-            if (listed := json.loads(file.readline())["source"]) == str(source_root(source)):
-                continue
+        try:
+            with path.open(encoding="utf-8") as file:
+                listed = parse_json(file.readline())["source"]
+        except (OSError, ValueError, LookupError, TypeError) as error:
+            raise _damaged(path) from error
+        if listed != str(source_root(source)):
             raise CaptionlessError(
                 f"{out} holds the vectors of {listed}, not of {source}. Choose another folder for the shards.",
                 parameter="shards",
                 value=out,
             )
-        raise CaptionlessError(f"the manifest {path} is damaged. Choose another folder for the shards.")
     return paths
 
 
 def _lines(path: Path) -> Iterator[dict[str, Any]]:
-    with path.open(encoding="utf-8") as file:
-        next(file)
-        yield from map(json.loads, file)
+    """Yield what a listing says about each of its shards."""
+    try:
+        with path.open(encoding="utf-8") as file:
+            left = parse_json(file.readline())["shards"]
+            for shard in map(parse_json, file):
+                if shard.pop("digest") != _digest(shard):
+                    raise ValueError("a shard does not have its digest")
+                left -= 1
+                yield shard
+        if left:
+            raise ValueError("it is incomplete")
+    except (OSError, ValueError, LookupError, TypeError, AttributeError) as error:
+        raise _damaged(path) from error
+
+
+def _digest(shard: dict[str, Any]) -> str:
+    return hashlib.sha256(json.dumps(shard, sort_keys=True).encode()).hexdigest()[:16]
+
+
+def _damaged(path: Path) -> CaptionlessError:
+    return CaptionlessError(
+        f"the manifest {path} is damaged. Choose another folder for the shards.", code="damaged_file"
+    )
 
 
 def _row(file: File, source: str | Path) -> list[Any]:

@@ -18,10 +18,13 @@ from torch import Tensor, nn
 
 from captionless.encoders.digest import Digests
 from captionless.encoders.dual_encoder import Encoder
+from captionless.encoders.hub import ENCODER
+from captionless.encoders.loading import check_depth, encoder_errors, loading_errors
 from captionless.encoders.name_text import piece_matrix
 from captionless.encoders.vocabulary import EncoderVocabulary
 from captionless.errors import CaptionlessError
 from captionless.tensor_files import read_tensors
+from captionless.text_files import read_json
 
 LEVELS = (7, 15, 21)
 """Blocks of the image tower whose outputs are used; they have 40, 112 and 320 channels."""
@@ -108,13 +111,13 @@ class NameEncoder(Encoder):
                 f"the encoder {self.name} was learned by another version of captionless. Learn it again with "
                 "`captionless encoder`, or use the version that made it."
             )
-        _ = self.text, self.vocabulary
+        _ = self.text, self.vocabulary, self.width, self.image_size, self.logit_scale
         return self
 
     @cached_property
     def text(self) -> NameText:
         """The text side."""
-        pieces = json.loads((self.folder / "tokenizer.json").read_text(encoding="utf-8"))["pieces"]
+        pieces = read_json(self.folder / "tokenizer.json")["pieces"]
         return NameText(pieces, self._tensors["text_projection"], self._tensors["text_shift"])
 
     @cached_property
@@ -143,12 +146,17 @@ class NameEncoder(Encoder):
         from transformers import EfficientNetConfig, EfficientNetModel
         from transformers.models.auto.image_processing_auto import AutoImageProcessor
 
-        tower = EfficientNetModel(EfficientNetConfig(**self._config["vision_config"]))
         weights = {name.removeprefix("tower."): one for name, one in self._tensors.items() if name.startswith("tower.")}
-        tower.load_state_dict(weights, strict=False)  # counters of batches are not stored
         head = {name: one for name, one in self._tensors.items() if not name.startswith(("tower.", _TEXT))}
-        model = NameImageSide(tower, head).eval().requires_grad_(False).to(self.device)
-        return model, AutoImageProcessor.from_pretrained(self.folder, backend="pil", local_files_only=True)
+        with loading_errors(self.name, ENCODER, self.folder):
+            check_depth(self.folder)
+            config = EfficientNetConfig(**self._config["vision_config"])
+            with torch.device("meta"):  # other shapes are noticed before they take memory
+                EfficientNetModel(config).load_state_dict(weights, strict=False)
+            tower = EfficientNetModel(config)
+            tower.load_state_dict(weights, strict=False)  # counters of batches are not stored
+            model = NameImageSide(tower, head).eval().requires_grad_(False).to(self.device)
+            return model, AutoImageProcessor.from_pretrained(self.folder, backend="pil", local_files_only=True)
 
     @cached_property
     def _digests(self) -> Digests:
@@ -156,13 +164,14 @@ class NameEncoder(Encoder):
         for name, tensor in sorted(self._tensors.items()):
             if not name.startswith(_TEXT):
                 image.update(f"{name} {tuple(tensor.shape)}\n".encode() + tensor.contiguous().numpy().tobytes())
-        steps = json.loads((self.folder / "preprocessor_config.json").read_text(encoding="utf-8"))
+        with encoder_errors(self.name, ENCODER, self.folder):
+            steps = read_json(self.folder / "preprocessor_config.json")
         image.update(json.dumps([self._config["vision_config"], steps], sort_keys=True).encode())
         return Digests(image.hexdigest(), image.hexdigest())
 
     @cached_property
     def _config(self) -> dict[str, Any]:
-        return dict(json.loads((self.folder / "config.json").read_text(encoding="utf-8")))
+        return dict(read_json(self.folder / "config.json"))
 
     @cached_property
     def _tensors(self) -> dict[str, Tensor]:

@@ -7,6 +7,7 @@ Each file of the shard has one row: ``file``, ``key`` (see `vector_key`), ``widt
 from __future__ import annotations
 
 import functools
+import hashlib
 import io
 import json
 import os
@@ -23,8 +24,11 @@ from captionless.encoders.cache import Vectors, vector_key
 from captionless.encoders.dual_encoder import Encoder
 from captionless.encoders.hub import BUNDLED
 from captionless.errors import CaptionlessError, shorten
+from captionless.text_files import parse_json
 
 _ABOUT = b"captionless"
+_CONTENT = "content"
+"""The digest of keys and vectors among what a file says about itself; files of earlier versions have none."""
 
 
 def shard_about(encoder: Encoder, background: str) -> dict[str, Any]:
@@ -52,13 +56,14 @@ def shard_bytes(
     flat = np.zeros((len(keys), about["width"]), np.float32)
     for row, key in zip(flat, keys, strict=True):
         row[:] = vectors[key] if key else 0
-    mask = pa.array([key is None for key in keys])
+    has_vector = np.array([key is not None for key in keys], bool)
+    about = {**about, _CONTENT: _content([key for key in keys if key], flat[has_vector])}
     columns = {
         "file": pa.array([entry.name for entry in entries], pa.string()),
         "key": pa.array(keys, pa.string()),
         "width": pa.array([image and image.width for image in images], pa.int32()),
         "height": pa.array([image and image.height for image in images], pa.int32()),
-        "vector": pa.FixedSizeListArray.from_arrays(flat.ravel(), about["width"], mask=mask),
+        "vector": pa.FixedSizeListArray.from_arrays(flat.ravel(), about["width"], mask=pa.array(~has_vector)),
         "skipped": pa.array([getattr(entry, "reason", None) for entry in entries], pa.string()),
     }
     table = pa.table(columns).replace_schema_metadata({_ABOUT: json.dumps(about).encode()})
@@ -91,8 +96,7 @@ def read_shard_vectors(folder: Path, images: Sequence[ImageFile], encoder: Encod
                 f"{path} holds vectors of the encoder {about['encoder']}, not of {encoder.name}. Pass "
                 f"`encoder={about['encoder']}`, or embed the images with {encoder.name}."
             )
-        column = import_pyarrow().read_table(path, columns=["key"]).column(0).drop_null()
-        places.update((key, (path, row)) for row, key in enumerate(column.to_pylist()))
+        places.update((key, (path, row)) for row, key in enumerate(_keys(path)))
     if missing := [image.name for image, key in zip(images, keys, strict=True) if key not in places]:
         raise CaptionlessError(
             f"{folder} has no vector for {len(missing):,} images: {', '.join(shorten(missing, 3))}. Run `captionless "
@@ -102,7 +106,7 @@ def read_shard_vectors(folder: Path, images: Sequence[ImageFile], encoder: Encod
     def rows() -> Iterator[Vectors]:
         for key in keys:
             path, row = places[key]
-            yield _vectors(path)[row]
+            yield _vectors(path, encoder.width)[row]
 
     shape = (len(keys), encoder.width)
     return mapped_array(cache_folder(), [encoder.digest, *keys], shape, np.float32, rows)
@@ -110,13 +114,48 @@ def read_shard_vectors(folder: Path, images: Sequence[ImageFile], encoder: Encod
 
 def _about(path: Path) -> dict[str, Any]:
     try:
-        return dict(json.loads(import_pyarrow().read_schema(path).metadata[_ABOUT]))
+        about = dict(parse_json(import_pyarrow().read_schema(path).metadata[_ABOUT]))
+        return {name: about[name] for name in ("encoder", "digest", "width", "background")} | about
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise CaptionlessError(f"{path} does not hold the vectors of a shard. Choose another folder.") from error
 
 
+def _column(path: Path, name: str) -> Any:
+    parquet = import_pyarrow()
+    import pyarrow as pa
+
+    try:
+        return parquet.read_table(path, columns=[name]).column(0).combine_chunks()
+    except (OSError, IndexError, pa.ArrowException) as error:
+        raise _damaged(path, str(error)) from error
+
+
+def _keys(path: Path) -> list[str]:
+    try:
+        return list(_column(path, "key").drop_null().to_pylist())
+    except UnicodeDecodeError as error:
+        raise _damaged(path, str(error)) from error
+
+
 @functools.lru_cache(maxsize=2)
-def _vectors(path: Path) -> Vectors:
+def _vectors(path: Path, width: int) -> Vectors:
     """Return the vectors of a shard, (n, width), without the rows of skipped files."""
-    column = import_pyarrow().read_table(path, columns=["vector"]).column(0).combine_chunks()
-    return np.asarray(column.flatten(), dtype=np.float32).reshape(-1, column.type.list_size)
+    keys = _keys(path)
+    vectors = np.asarray(_column(path, "vector").flatten(), dtype=np.float32)
+    if vectors.size != len(keys) * width or not np.isfinite(vectors).all():
+        raise _damaged(path, "its vectors are incomplete or not finite")
+    found = _content(keys, vectors)
+    if _about(path).get(_CONTENT, found) != found:
+        raise _damaged(path, "its content does not have its digest")
+    return vectors.reshape(-1, width)
+
+
+def _content(keys: Sequence[str], vectors: Vectors) -> str:
+    return hashlib.sha256("\n".join(keys).encode() + vectors.tobytes()).hexdigest()
+
+
+def _damaged(path: Path, why: str) -> CaptionlessError:
+    return CaptionlessError(
+        f"{path} is damaged ({' '.join(why.split())[:200]}). Delete it, and run `captionless embed` again.",
+        code="damaged_file",
+    )

@@ -6,7 +6,6 @@ Loading transformers takes longer than generating an image, so the bundled encod
 from __future__ import annotations
 
 import inspect
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -20,6 +19,7 @@ from torch.nn.utils.rnn import pad_sequence
 
 from captionless.encoders.digest import BUNDLED_DIGESTS
 from captionless.tensor_files import read_tensors
+from captionless.text_files import read_json
 
 
 class TextSide(Protocol):
@@ -91,7 +91,7 @@ class BertText:
     def __init__(self, folder: Path, device: str = "cpu") -> None:
         from tokenizers import Tokenizer
 
-        self._config = json.loads((folder / "config.json").read_text("utf-8"))["text_config"]
+        self._config = read_json(folder / "config.json")["text_config"]
         self._tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
         self.limit = int(self._config["max_position_embeddings"])
         self.special = int(self._tokenizer.num_special_tokens_to_add(False))

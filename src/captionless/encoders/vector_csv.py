@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import math
 import warnings
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -14,6 +15,7 @@ from captionless.data.csv_rows import guarded, read_rows
 from captionless.data.folder import match_names
 from captionless.errors import CaptionlessError, shorten
 from captionless.files import atomic_write, require_file
+from captionless.text_files import read_lines
 
 Vectors = NDArray[np.float32]
 
@@ -42,13 +44,15 @@ def check_replaceable(path: str | Path) -> None:
     if not target.exists() or not target.stat().st_size:
         return
     try:
-        with target.open(encoding="utf-8", newline="") as file:
-            float(next(csv.reader(file))[1])
-    except (OSError, ValueError, IndexError, csv.Error, StopIteration) as error:
+        numbers = [float(cell) for cell in next(csv.reader(read_lines(target)))[1:]]
+        ours = abs(math.hypot(*numbers) - 1) < 1e-3 and any(number % 1 for number in numbers)
+    except (OSError, ValueError, IndexError, csv.Error, StopIteration):
+        ours = False
+    if not ours:  # not any table of names and numbers, such as one of labels
         raise CaptionlessError(
             f"{path} exists and is no table of vectors, so it is not replaced. Choose another file.",
             code="cannot_write",
-        ) from error
+        )
 
 
 def read_vectors(path: str | Path, width: int) -> dict[str, Vectors]:

@@ -10,6 +10,7 @@ from difflib import get_close_matches
 from pathlib import Path
 
 from captionless.errors import CaptionlessError
+from captionless.text_files import read_json
 
 VOCABULARY = "vocabulary.json"
 
@@ -74,10 +75,10 @@ def read_vocabulary(folder: Path) -> EncoderVocabulary | None:
     if not path.is_file():
         return None
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
+        content = read_json(path)
         kinds, subjects, words = ([str(word) for word in content[name]] for name in ("kinds", "subjects", "words"))
         return EncoderVocabulary(str(content["subject"]), tuple(kinds), frozenset(subjects), frozenset(words))
-    except (ValueError, KeyError, TypeError, RecursionError) as error:
+    except (OSError, ValueError, KeyError, TypeError) as error:
         raise CaptionlessError(
             f"the encoder's vocabulary {path} is damaged ({error}). Delete the file, or reinstall captionless if this "
             "is the bundled encoder."

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import errno
 import json
 import os
 import re
 import sys
 from collections.abc import Sequence
-from contextlib import nullcontext
 from pathlib import Path
 from typing import Annotated
 
@@ -19,10 +17,9 @@ from captionless.conditioning.composition import Composition
 from captionless.config.limits import MAX_PROMPT, MAX_SAMPLES
 from captionless.errors import CaptionlessError
 from captionless.generation.sample import MAX_SEED
+from captionless.text_files import parse_json, read_text
 
 Text = Annotated[str, StringConstraints(min_length=1)]
-_MAX_BYTES = 100_000_000
-"""Longest prompt file; devices such as /dev/zero never end."""
 _EXAMPLE = 'Write {"prompt": "a red rose", "n": 4, "label": "rose"}, or plain text on all lines.'
 
 
@@ -64,7 +61,12 @@ def read_prompts(file: Path) -> list[Prompt]:
         CaptionlessError: the file cannot be read, contains no prompt, or has an invalid line.
     """
     # Not splitlines, because JSON strings may contain Unicode line separators.
-    lines = [(number, line.strip()) for number, line in enumerate(_read(file).split("\n"), 1) if line.strip()]
+    text = _read(file)
+    if text.count("\n") > MAX_SAMPLES:
+        raise CaptionlessError(
+            f"{file} has more than {MAX_SAMPLES:,} lines. Divide it.", parameter="prompts", value=file
+        )
+    lines = [(number, line.strip()) for number, line in enumerate(text.split("\n"), 1) if line.strip()]
     if not lines:
         raise CaptionlessError(
             f"{file} contains no prompt. Write one prompt per line.", parameter="prompts", value=file
@@ -76,11 +78,7 @@ def read_prompts(file: Path) -> list[Prompt]:
 
 def _read(file: Path) -> str:
     try:
-        with nullcontext(sys.stdin.buffer) if str(file) == "-" else open(os.path.expanduser(file), "rb") as source:
-            data = source.read(_MAX_BYTES + 1)
-        if len(data) > _MAX_BYTES:
-            raise OSError(errno.EFBIG, f"it has more than {_MAX_BYTES:,} bytes")
-        return data.decode("utf-8-sig")
+        return read_text(sys.stdin.buffer if str(file) == "-" else os.path.expanduser(file))
     except (OSError, ValueError) as error:  # ValueError: a zero byte in the path
         reason = "the file is not UTF-8 text" if isinstance(error, UnicodeDecodeError) else error
         reason = getattr(error, "strerror", None) or reason
@@ -90,8 +88,8 @@ def _read(file: Path) -> str:
 
 def _parse(line: str, where: str) -> Prompt:
     try:
-        entry = json.loads(line)
-    except (ValueError, RecursionError) as error:
+        entry = parse_json(line)
+    except ValueError as error:
         raise CaptionlessError(f"{where}: invalid JSON ({error}). {_EXAMPLE}", parameter="prompts") from error
     text = entry.pop("prompt", None) if isinstance(entry, dict) else None
     if not isinstance(text, str) or not text.strip():

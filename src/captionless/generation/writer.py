@@ -17,7 +17,7 @@ from PIL import Image
 from captionless.errors import CaptionlessError
 from captionless.files import atomic_write, sweep, write_new
 from captionless.generation.image import ENCODING_ERRORS, GeneratedImage, png_text
-from captionless.paths import user_path
+from captionless.paths import kind_of, user_path
 
 MANIFEST = "manifest.jsonl"
 _IMAGES = r"(\d+)(?:-trajectory)?\.(?:png|gif)"
@@ -42,7 +42,7 @@ class ImageWriter:
         with self._reporting("read"):
             if self.folder.exists() and not self.folder.is_dir():
                 raise CaptionlessError(
-                    f"{self.folder} is a file. Choose a folder as `out`.", parameter="out", value=folder
+                    f"{self.folder} is {kind_of(self.folder)}. Choose a folder as `out`.", parameter="out", value=folder
                 )
             sweep(self.folder.glob(".*.tmp"))
 

@@ -5,9 +5,12 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
+import signal
 import socket
 import sys
-from collections.abc import Callable, Sequence
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 import uvicorn
@@ -20,6 +23,7 @@ from captionless.server.app import create_app
 from captionless.server.gate import JsonLines
 from captionless.server.security import Access
 from captionless.server.service import ImageService
+from captionless.signals import TERMINATION
 
 KEY = "CAPTIONLESS_API_KEY"
 """The environment variable of the API key; other users of a computer can read command lines."""
@@ -62,6 +66,19 @@ class GracefulServer(uvicorn.Server):
     def __init__(self, settings: uvicorn.Config, service: ImageService, grace: float) -> None:
         super().__init__(settings)
         self._service, self._grace = service, grace
+
+    @contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        """Stop at SIGHUP as at SIGTERM, unless it is ignored."""
+        with super().capture_signals():
+            main = threading.current_thread() is threading.main_thread()
+            numbers = [one for one in TERMINATION if main and signal.getsignal(one) != signal.SIG_IGN]
+            before = {number: signal.signal(number, self.handle_exit) for number in numbers}
+            try:
+                yield
+            finally:
+                for number, handler in before.items():
+                    signal.signal(number, handler)
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         """Stop listening, and wait for the requests in progress, for ``grace`` seconds at most."""

@@ -10,6 +10,7 @@ from captionless.data.arrays import ImageArrays, Visitor, read_arrays
 from captionless.data.folder import find_images, relative_name
 from captionless.data.images import ImageFile
 from captionless.data.labels import Labels, find_labels, require_two_classes
+from captionless.device import memory_bytes
 from captionless.errors import CaptionlessError, shorten
 from captionless.progress import Progress
 from captionless.training.dataset import Dataset, report_dataset_images, resumed_dataset, split_dataset
@@ -46,6 +47,14 @@ def load_labelled_dataset(plan: TrainPlan, progress: Progress) -> Dataset:
         if set(classes) != set(before.classes):
             raise _other_classes(before.classes, classes)
         classes = before.classes
+    needed = 12 * len(found.names) * len(classes)  # float32, and parts of it twice
+    if needed > memory_bytes():
+        raise CaptionlessError(
+            f"{len(found.names):,} images of {len(classes):,} classes need {needed / 1e9:,.0f} GB of memory. Check "
+            "that labels name what several images show, and not single images.",
+            parameter="classes",
+            code="invalid_setting",
+        )
     conditions = one_hot([labels.by_name[name] for name in found.names], classes).numpy()
     train, aside = split_dataset(found, conditions, plan)
     dataset = Dataset(train, aside, classes=classes, label_source=labels.source)

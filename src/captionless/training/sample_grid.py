@@ -23,6 +23,7 @@ from captionless.models.unet import Denoiser
 from captionless.progress import Progress
 from captionless.training.dataset import Dataset
 from captionless.training.loop import Callback
+from captionless.training.start import SAMPLES
 from captionless.training.state import TrainState
 
 COLUMNS, ROWS, IMAGES = 6, 16, 48
@@ -84,7 +85,7 @@ class SampleGrids(Callback):
         if not due:
             return
         started = time.monotonic()
-        target = self.out / "samples" / f"{state.images_seen:09d}.png"
+        target = self.out / SAMPLES / f"{state.images_seen:09d}.png"
         with atomic_write(target) as path:
             self.draw(state.chosen if state.finished else state.average).save(path, format="PNG")
         now = time.monotonic()

@@ -11,12 +11,14 @@ from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import Any, TypedDict
+
+from pydantic import TypeAdapter, ValidationError
 
 from captionless.checkpoints.config import BASE, CONFIG, ModelConfig, base_folder, load_config
 from captionless.checkpoints.model import STATE
 from captionless.config.train_request import TrainRequest
-from captionless.config.training import DEFAULT_MINUTES, LIMITS, continued
+from captionless.config.training import DEFAULT_MINUTES, LIMITS, TrainConfig, continued
 from captionless.data.folder import find_images, relative_name
 from captionless.data.labels import FOLDERS, find_labels
 from captionless.data.summary import FolderFacts, sample_facts
@@ -47,6 +49,14 @@ OF_THE_BASE = SHAPE | {
 """Settings that only the base model of a cascade is given; the super-resolution stage has its own."""
 
 
+class _Record(TypedDict):
+    """What the base model of a cascade records of it."""
+
+    sizes: tuple[int, int]
+    share: float
+    second_stage: dict[str, Any]
+
+
 @dataclass(frozen=True)
 class StageRequest:
     """One stage of a training run.
@@ -72,6 +82,7 @@ class StageRequest:
         if not (self.request.resume and (self.request.out / CONFIG).exists()):
             return False
         record = load_config(self.request.out).training
+        TrainConfig.from_record(record.settings)  # raises if they are damaged
         length = continued(record.settings, self.given)
         seen = {"minutes": record.minutes, "images": record.images_seen}
         return any(length[name] is not None and seen[name] >= round(length[name], 2) for name in LIMITS)
@@ -236,7 +247,15 @@ def _recorded(out: Path) -> dict[str, Any]:
     if not (base / CONFIG).is_file() or not (base / STATE).is_file():
         return {}
     plan = load_config(base).training.plan
-    return plan if "second_stage" in plan else {}
+    if "second_stage" not in plan:
+        return {}
+    try:
+        return dict(TypeAdapter(_Record).validate_python(plan))
+    except ValidationError as error:
+        raise CaptionlessError(
+            f"{base / CONFIG} is damaged: what it records of the second stage is invalid. Restore the original file.",
+            code="damaged_model",
+        ) from error
 
 
 def _changed(request: TrainRequest, **changes: Any) -> TrainRequest:

@@ -7,19 +7,19 @@ from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
-from captionless.checkpoints.config import CONFIG, ModelConfig, base_folder, load_config, model_folder
+from captionless.checkpoints.config import BASE, CONFIG, ModelConfig, base_folder, load_config, model_folder
 from captionless.checkpoints.image_list import read_image_list
 from captionless.checkpoints.model import MODEL_FILES, STATE
 from captionless.config.train_request import TrainRequest
 from captionless.errors import CaptionlessError
-from captionless.paths import same_path
+from captionless.paths import kind_of, same_path
 
 LOCK = "training/.lock"
 """The file that a training run locks; a folder that has it was begun by one."""
 REPORT, RECORD = "images-report.csv", "evaluations.jsonl"
 """What became of each file of the image folder, and the results of validation."""
-BEST = "best"
-"""The sub-folder of the model folder for the best model so far."""
+BEST, SAMPLES = "best", "samples"
+"""The sub-folders of the model folder for the best model so far, and for sample grids."""
 
 
 @dataclass(frozen=True)
@@ -58,6 +58,8 @@ def find_start(request: TrainRequest) -> Start:
     if not (request.out / CONFIG).exists():
         check_own(request.out)
         base = None if request.enlarge is None else _base_of(request.enlarge)
+        if base and not same_path(base, request.out / BASE):  # it is copied there
+            check_own(request.out / BASE)
         name = None if request.start_from is None else str(request.start_from)
         config = load_config(start_folder(name, upsamples=base is not None)) if name else None
         return Start(config, name, base=base)
@@ -135,7 +137,9 @@ def check_own(out: Path) -> None:
     if (out / LOCK).exists() or (out / CONFIG).exists():
         return
     names = [*MODEL_FILES, STATE, REPORT, RECORD, *(f"{BEST}/{name}" for name in MODEL_FILES)]
-    if found := [name for name in names if os.path.lexists(out / name)]:
+    found = [name for name in names if os.path.lexists(out / name)]
+    found += [f"{SAMPLES}/{path.name}" for path in sorted((out / SAMPLES).glob("[0-9]*.png"))[:1]]
+    if found:
         raise CaptionlessError(
             f"`out={out}` is no model folder, but has files that training would replace: {', '.join(found)}. Choose "
             "another folder.",
@@ -150,7 +154,7 @@ def _check_out(folder: str | Path, out: Path) -> None:
     if out.resolve().is_relative_to(Path(folder).resolve()):
         why = f"is inside {folder}: its sample grids would count as training images. Choose a folder outside it"
     elif not nearest.is_dir():
-        why = f"cannot be created: {nearest} is a file. Choose another folder"
+        why = f"cannot be created: {nearest} is {kind_of(nearest)}. Choose another folder"
     elif not os.access(nearest, os.W_OK):
         why = f"cannot be written to: you have no write permission for {nearest}. Choose another folder"
     else:

@@ -19,6 +19,7 @@ from captionless.errors import CaptionlessError
 from captionless.evaluation.metrics.estimate import Estimate
 from captionless.evaluation.report.results import ARROWS, Figure, ModelEvaluation, Report
 from captionless.files import atomic_write
+from captionless.text_files import read_json
 
 PAGE, FIGURES = "index.html", "report.json"
 FORMAT = 3
@@ -85,7 +86,7 @@ def check_replaceable(out: Path) -> None:
     """Raise if a folder has files with the names of a report that are not those of an earlier report."""
     found = [name for name in (FIGURES, PAGE) if os.path.lexists(out / name)]
     try:
-        earlier = bool(found) and {"format", "models"} <= json.loads((out / FIGURES).read_bytes()).keys()
+        earlier = bool(found) and {"format", "models"} <= read_json(out / FIGURES).keys()
     except (OSError, ValueError, AttributeError):
         earlier = False
     if found and not earlier:
