@@ -9,7 +9,7 @@ from pydantic import ValidationInfo, field_validator
 
 from captionless.config.base import Config, setting
 
-Target = Literal["hub"]
+Target = Literal["hub", "diffusers"]
 
 
 class ExportRequest(Config):
@@ -18,7 +18,9 @@ class ExportRequest(Config):
     model: str = setting(
         ..., "A model folder, 'bundled', or user/repo[@revision] on the Hub.", flag="", metavar="MODEL"
     )
-    to: Target = setting(..., "What to write: `hub` is a folder for the Hugging Face Hub.", metavar="TARGET")
+    to: Target = setting(
+        ..., "`hub` is a folder for the Hugging Face Hub, `diffusers` a pipeline for that library.", metavar="TARGET"
+    )
     out: Path | None = setting(
         None, "The folder to write; it must be missing or empty.", shown="required without `push`", metavar="FOLDER"
     )

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 import shutil
 from collections.abc import Sequence
@@ -23,6 +22,7 @@ from captionless.files import atomic_write
 from captionless.generation.generator import Generator
 from captionless.generation.prompts import label_prompt
 from captionless.progress import Progress
+from captionless.text_files import read_json, read_text
 
 if TYPE_CHECKING:
     from huggingface_hub import EvalResult, ModelCard
@@ -89,7 +89,7 @@ def _read(path: Path, name: str) -> ModelCard:
     from yaml import YAMLError  # type: ignore[import-untyped]
 
     try:
-        text = path.read_text("utf-8", "replace") if path.is_file() else f"# {name}\n"
+        text = read_text(path, "replace") if path.is_file() else f"# {name}\n"
         with quiet_hub():
             return ModelCard(text, ignore_metadata_errors=True)
     except (OSError, ValueError, YAMLError) as error:
@@ -129,7 +129,7 @@ def _figures(report: Path, model: str) -> list[EvalResult]:
 
     path = report / "report.json" if report.is_dir() else report
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
+        content = read_json(path)
         models = {one["name"]: one["figures"] for one in content["models"]}
         figures = models[model] if len(models) > 1 else next(iter(models.values()))
         about: dict[str, Any] = {

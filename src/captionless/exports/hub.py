@@ -25,6 +25,7 @@ from captionless.files import atomic_write
 from captionless.generation.generator import Generator
 from captionless.paths import quoted
 from captionless.progress import Progress
+from captionless.text_files import read_text
 
 
 def export_hub(generator: Generator, request: ExportRequest, folder: Path, progress: Progress) -> None:
@@ -42,7 +43,7 @@ def _copy(source: Path, target: Path, use: str) -> None:
     save_config(target, public_config(config))
     if (target / CARD).is_file():
         with atomic_write(target / CARD) as path:
-            path.write_text(public_text((target / CARD).read_text("utf-8", "replace"), config, use), encoding="utf-8")
+            path.write_text(public_text(read_text(target / CARD, "replace"), config, use), encoding="utf-8")
     if config.base_size is not None:
         _copy(base_folder(source), target / BASE, f"{use} --size {config.base_size}")  # it has the encoder
     elif config.encoder and os.path.isdir(place := encoder_place(source, config.encoder)):

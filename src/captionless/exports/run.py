@@ -19,7 +19,14 @@ from captionless.progress import Progress, choose_progress
 Export = Callable[[Generator, ExportRequest, Path, Progress], None]
 """Writes the files of a target into an empty folder, which is renamed to ``request.out`` when they are complete."""
 
-TARGETS: dict[Target, Export] = {"hub": export_hub}
+
+def _export_diffusers(generator: Generator, request: ExportRequest, folder: Path, progress: Progress) -> None:
+    from captionless.exports.diffusers import export_diffusers  # needs diffusers, and registers a pipeline there
+
+    export_diffusers(generator, request, folder, progress)
+
+
+TARGETS: dict[Target, Export] = {"hub": export_hub, "diffusers": _export_diffusers}
 
 
 def export(

@@ -31,7 +31,7 @@ from captionless.progress import Progress
 
 MAX_SEED = 2**32 - 1
 """PyTorch's CPU generator uses only 32 bits of a seed, so larger seeds would repeat images."""
-_TRACE = 0.05
+TRACE = 0.05
 """If ``alpha`` at the first time is below this value, the initial state is treated as pure noise."""
 
 
@@ -226,9 +226,7 @@ def start_stage(stage: Stage, batch: ImageBatch, low_res: Tensor | None = None) 
 
     x, start = noise(), edit.start if edit else 1.0
     constrain: Callable[[Tensor], Tensor] | None = None
-    interval = guided_times(config, schedule, start)
-    perturbed = start * _time(config.perturbed_attention, schedule)
-    guidance = Guidance(config.guidance, interval, config.guidance_rescale, config.threshold, perturbed)
+    guidance = guidance_of(config, schedule, start)
     prediction = GuidedPrediction(
         schedule, batch.prompts, guidance, prediction=model.prediction, negative=batch.negative
     )
@@ -237,7 +235,7 @@ def start_stage(stage: Stage, batch: ImageBatch, low_res: Tensor | None = None) 
     else:
         times = sampling_times(config.steps, start)
     # Not pure noise if alpha is large, for example at the end of a short linear schedule.
-    pure = start == 1 and float(schedule.alpha_sigma(times[0])[0]) < _TRACE
+    pure = start == 1 and float(schedule.alpha_sigma(times[0])[0]) < TRACE
     if edit is not None:
         known = photo_tensor(edit.photo, model.size, channels).to(x.device)
         if start < 1:
@@ -254,6 +252,13 @@ def low_res_input(stage: Stage, images: Tensor, batch: ImageBatch) -> Tensor:
     small = images.clamp(-1, 1)
     level = torch.full((len(small),), batch.config.upsample_noise, device=small.device)
     return super_resolution.low_res_channels(small, stage.config.size, level, batch.noise(*small.shape[1:3]))
+
+
+def guidance_of(config: SamplingConfig, schedule: Schedule, start: float = 1.0) -> Guidance:
+    """Return the guidance of a stage with this schedule, for denoising from time ``start``."""
+    perturbed = start * _time(config.perturbed_attention, schedule)
+    interval = guided_times(config, schedule, start)
+    return Guidance(config.guidance, interval, config.guidance_rescale, config.threshold, perturbed)
 
 
 def guided_times(config: SamplingConfig, schedule: Schedule, start: float = 1.0) -> tuple[float, float]:
