@@ -3,27 +3,34 @@
 from __future__ import annotations
 
 import base64
+import hashlib
 import io
 import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from functools import cache
+from pathlib import Path
 from typing import Any
 
 import httpx2
 import numpy as np
 import openai
+import torch
 import uvicorn
 from PIL import Image
 
 import tiny
+from captionless.checkpoints.image_list import TRAIN, write_image_list
+from captionless.checkpoints.model import BANK, BANK_ROWS
 from captionless.config.sampling import SamplingConfig
 from captionless.config.serve import ServeConfig
 from captionless.generation.generator import Generator
 from captionless.server.app import create_app
 from captionless.server.run import listen
 from captionless.server.service import ImageService
+from captionless.tensor_files import save_tensors
 
 SAMPLING = SamplingConfig(steps=3, precision="float32")
 
@@ -42,6 +49,29 @@ def failing_generator(failures: int, message: str = "a bug") -> Generator:
 
     one.stages[0].denoiser.register_forward_pre_hook(fail)
     return one
+
+
+def trained_on(folder: Path) -> tuple[Path, Generator]:
+    """Write 12 training images and a model that holds the vectors of all but two; return their folder and the model."""
+    photos, place = folder / "photos", folder / "model"
+    photos.mkdir()
+    names = [f"{i}.png" for i in range(12)]
+    for i, name in enumerate(names):
+        (photos / name).write_bytes(png(seed=i))
+    model = tiny.model()
+    tiny.saved(model, place)
+    rows = torch.tensor([i for i in range(12) if i not in (2, 5)])
+    vectors = tiny.FakeEncoder().encode_images([Image.open(photos / name).convert("RGB") for name in names])[rows]
+    save_tensors(place / BANK, {"vectors": vectors, BANK_ROWS: rows})
+    digests = [hashlib.sha256((photos / name).read_bytes()).hexdigest() for name in names]
+    write_image_list(place, [(name, digest, TRAIN) for name, digest in zip(names, digests, strict=True)])
+    lines = [f"photos/{i}.png,<b>Painter {i}</b>,https://example.org/{i},CC-BY" for i in range(12)]
+    lines[3] = "photos/3.png,Painter 3,javascript:alert(1),CC-BY"
+    (place / "CREDITS.csv").write_text("\n".join(["file,artist,page,licence", *lines]))
+    record = replace(model.config.training, folder="photos", train_images=12)
+    config = replace(model.config, training=record)
+    model = replace(model, name=str(place), config=config, bank=vectors)
+    return photos, Generator(model, encoder=tiny.FakeEncoder(), device="cpu")  # type: ignore[arg-type]
 
 
 class Steps:

@@ -21,7 +21,7 @@ import torch
 from captionless.checkpoints.card import write_model_card
 from captionless.checkpoints.config import EncoderReference, base_folder, load_config, save_config
 from captionless.checkpoints.image_list import COPY, TRAIN, read_image_list, write_image_list
-from captionless.checkpoints.model import BANK, WEIGHTS, load_model
+from captionless.checkpoints.model import BANK, BANK_ROWS, WEIGHTS, load_model
 from captionless.checkpoints.quantisation import quantised
 from captionless.encoders.dual_encoder import Encoder, load_encoder
 from captionless.encoders.embeddings import embed
@@ -41,8 +41,9 @@ def main() -> None:
     encoder = load_encoder(BUNDLED)
     check_vectors(photos, base, encoder)
     ship(base, base_folder(target), encoder, photos)
-    vectors = load_model(base).bank[clear_rows(base)]
-    save_tensors(base_folder(target) / BANK, {"vectors": vectors.to(torch.float16)}, {"model": load_config(base).id})
+    rows = torch.tensor(clear_rows(base), dtype=torch.int32)
+    bank = {"vectors": load_model(base).bank[rows].to(torch.float16), BANK_ROWS: rows}
+    save_tensors(base_folder(target) / BANK, bank, {"model": load_config(base).id})
     ship(large, target, encoder, photos)
     size = sum(len(zlib.compress(path.read_bytes())) for path in target.parent.rglob("*") if path.is_file())
     print(f"{target.parent}: {size:,} bytes, compressed")

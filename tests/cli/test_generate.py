@@ -279,6 +279,8 @@ def test_a_walk_has_eight_images_of_one_seed_unless_told_otherwise(paint: Callab
     assert [line["towards_share"] for line in lines] == pytest.approx([i / 7 for i in range(8)])
     (half,) = manifest(paint("a daisy", "--towards", "a rose", "-n", "1", steps=1, out="half"))
     assert half["towards_share"] == 0.5
+    (near,) = manifest(paint("a daisy", "--towards", "a rose", "--towards-share", "0.2", steps=1, out="near"))
+    assert near["towards_share"] == 0.2
 
 
 def test_a_reference_image_needs_no_prompt(paint: Callable[..., Path], photo: Path) -> None:
@@ -419,6 +421,7 @@ BAD = [
     (["a", "--switch", "0.5"], "--switch has no effect without --then"),
     (["a", "--then", "b", "--switch", "1"], "--switch must"),
     (["a", "--then", "b", "--towards", "c"], "--then and --towards"),
+    (["a", "--towards-share", "0.5"], "--towards-share has no effect without --towards"),
     (["a", "--like-share", "0.5"], "--like-share has no effect without --like"),
     (["--like", "nowhere.png"], "nowhere.png"),
     (["--like", "text.png"], "not an image"),

@@ -69,6 +69,15 @@ def test_a_walk_of_one_image_stands_half_way(painter: Generator) -> None:
     assert levels(one(painter, "a rose", Composition(towards="a daisy")), walk[1]) <= 1
 
 
+def test_images_of_several_seeds_may_lie_at_one_place_of_the_walk(painter: Generator) -> None:
+    there = Composition(towards="a daisy", towards_share=1 / 3)
+    pair = painter.generate("a rose", 2, 6, sampling=QUICK, composition=there)
+    walk = painter.generate("a rose", 4, 7, sampling=QUICK, composition=Composition(towards="a daisy"))
+    assert [image.seed for image in pair] == [6, 7]
+    assert [image.details["towards_share"] for image in pair] == [1 / 3] * 2
+    assert levels(pair[1], walk[1]) <= 1
+
+
 def test_every_prompt_walks_towards_the_other_from_the_same_noise(painter: Generator) -> None:
     walks = painter.generate(["a rose", "a tulip"], 2, 3, sampling=QUICK, composition=Composition(towards="a daisy"))
     assert levels(walks[1], walks[3]) <= 1
@@ -270,6 +279,8 @@ def test_between_vectors_that_are_nearly_the_same_lies_no_other(nudge: float) ->
         *(({"also": (("a rose", weight),)}, "`also` must") for weight in (0.0, math.nan, math.inf)),
         *(({"switch": switch}, f"`switch` must .* not {switch}") for switch in (0.0, 1.0, math.nan)),
         *(({"like_share": share}, f"`like_share` must .* not {share}") for share in (-0.1, 1.1)),
+        *(({"towards": "a", "towards_share": share}, "`towards_share` must be from 0 to 1") for share in (-0.1, 1.1)),
+        ({"towards_share": 0.5}, "without `towards`"),
         ({"then": "a rose", "towards": "a daisy"}, "`then` and `towards`"),
     ],
     ids=str,

@@ -14,12 +14,15 @@ import pytest
 from PIL import Image
 
 import tiny
+from captionless.conditioning.composition import Composition
 from captionless.config.sampling import SamplingConfig
 from captionless.config.serve import ServeConfig
+from captionless.data.arrays import denormalise
 from captionless.diffusion.sampler_run import Step
 from captionless.generation.generator import Generator
+from captionless.generation.sample import to_images
 from captionless.server.protocol import SETTINGS, request_model
-from server_cases import SAMPLING, Served, generator, pixels, serving
+from server_cases import SAMPLING, Served, data_url, generator, pixels, png, serving
 
 
 @pytest.fixture(scope="module")
@@ -65,6 +68,21 @@ def test_the_settings_change_the_image_as_they_do_in_the_library(served: Served)
     settings: dict[str, Any] = {"steps": 5, "guidance": -0.5, "sampler": "euler-ancestral", "variety": 0.0}
     got = make(served, seed=1, **settings).data[0]
     (wanted,) = generator().generate("a rose", seed=1, sampling=SAMPLING, **settings)
+    assert np.abs(pixels(got.b64_json) - np.asarray(wanted)).max() <= 1
+
+
+def test_two_prompts_are_blended_as_in_the_library(served: Served) -> None:
+    data = make(served, seed=1, n=2, towards="a daisy", towards_share=0.3).data
+    there = Composition(towards="a daisy", towards_share=0.3)
+    expected = generator().generate("a rose", n=2, seed=1, sampling=SAMPLING, composition=there)
+    for got, wanted in zip(data, expected, strict=True):
+        assert np.abs(pixels(got.b64_json) - np.asarray(wanted)).max() <= 1
+
+
+def test_an_image_is_a_prompt_as_in_the_library(served: Served) -> None:
+    got = make(served, seed=1, like=data_url(png()), like_share=0.4).data[0]
+    like = Composition(like=Image.open(io.BytesIO(png())), like_share=0.4)
+    (wanted,) = generator().generate("a rose", seed=1, sampling=SAMPLING, composition=like)
     assert np.abs(pixels(got.b64_json) - np.asarray(wanted)).max() <= 1
 
 
@@ -143,6 +161,18 @@ def test_a_stream_shows_predictions_of_the_clean_image_and_ends_with_the_image(s
     assert last.size == "8x8"
 
 
+def test_a_trajectory_shows_the_prediction_of_every_step(served: Served) -> None:
+    steps: list[Step] = []
+    generator().generate("a rose", seed=4, steps=6, sampling=SAMPLING, on_step=steps.append)
+    fields = {"seed": 4, "steps": 6, "trajectory": True}
+    *frames, last = served.client().images.generate(prompt="a rose", stream=True, extra_body=fields)
+    assert [event.output_format for event in (*frames, last)] == ["jpeg"] * 5 + ["png"]
+    for event, step in zip(frames, steps, strict=False):
+        file, (x0,) = io.BytesIO(), to_images(denormalise(step.x0))
+        x0.save(file, "JPEG", quality=100)
+        assert np.abs(pixels(event.b64_json) - pixels(file.getvalue())).max() <= 4
+
+
 @pytest.mark.parametrize("partial_images", [0, 1, 3])
 @pytest.mark.parametrize("steps", [1, 2, 3])
 def test_a_stream_is_never_empty_however_few_the_steps(served: Served, partial_images: int, steps: int) -> None:
@@ -210,6 +240,9 @@ def test_a_grey_model_is_served() -> None:
         ({"seed": 2**32}, "seed"),
         ({"guidance": 1e9}, "guidance"),
         ({"variety": 2}, "variety"),
+        ({"towards": "b", "towards_share": 2}, "towards_share"),
+        ({"towards_share": 0.5}, "towards_share"),
+        ({"like": "/etc/passwd"}, "like"),
         ({"sampler": "lms"}, "sampler"),
         ({"background": "transparent"}, "background"),
         ({"output_format": "svg"}, "output_format"),

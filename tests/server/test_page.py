@@ -8,16 +8,19 @@ import re
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
 import tiny
+from captionless.conditioning.composition import Composition
 from captionless.generation.generator import Generator
 from captionless.server.app import PAGE
-from server_cases import SAMPLING, Served, Steps, generator, png, serving
+from server_cases import SAMPLING, Served, Steps, generator, png, serving, trained_on
 
 playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
 CHROMIUM = shutil.which("chromium")
@@ -25,6 +28,14 @@ if CHROMIUM is None:
     pytest.skip("Chromium is not installed (apt-get install chromium)", allow_module_level=True)
 OPTIONS = ["--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking"]
 OPTIONS += ["--disable-component-update", "--disable-sync"]
+LARGE = """async () => {
+  const image = document.querySelector("#large");
+  await image.decode();
+  const canvas = new OffscreenCanvas(8, 8);
+  canvas.getContext("2d").drawImage(image, 0, 0);
+  return canvas.getContext("2d").getImageData(0, 0, 8, 8).data.join();
+}"""
+"""The pixels of the image that is shown large."""
 PHONE = {"width": 390, "height": 844}
 expect = playwright.expect
 expect.set_options(timeout=20_000)
@@ -135,7 +146,7 @@ def test_prompts_scales_and_seeds_make_a_grid(page: Any) -> None:
     page.fill("#seed", "40")
     generate(page, "a rose\na tulip", images=8)
     rows = ["a rose · guidance 0", "a rose · guidance 2.5", "a tulip · guidance 0", "a tulip · guidance 2.5"]
-    assert page.locator("h3").all_inner_texts() == rows
+    assert page.locator(".run h3").all_inner_texts() == rows
     assert page.locator("figcaption").all_inner_texts() == ["seed 40", "seed 41"] * 4
     settings = shown(page, 3)
     assert page.inner_text("#large-prompt") == "a rose"
@@ -235,15 +246,26 @@ def test_a_dropped_image_of_the_command_line_restores_its_settings(page: Any) ->
     expect(page.locator("#prompts")).to_have_value("a rose")
     assert (page.input_value("#guidance"), page.input_value("#seed"), page.input_value("#steps")) == ("0.5", "3", "3")
 
+    page.click("#take-photo")
+    expect(page.locator("#photo-image")).to_be_visible()
 
-@pytest.mark.parametrize("damage", ["no settings", "cut", "foreign", "no png"])
-def test_a_dropped_image_without_settings_is_explained(page: Any, damage: str) -> None:
+
+def test_a_file_that_is_of_no_use_is_explained(page: Any) -> None:
+    for damaged in (b"hello", png()[:40]):
+        drop(page, damaged)
+        expect(page.locator("#problem")).to_contain_text("no image")
+        drop(page, png())
+        expect(page.locator("#problem")).to_be_hidden()
+    page.set_input_files("#file", {"name": "a.png", "mimeType": "image/png", "buffer": foreign_png()})
+    expect(page.locator("#problem")).to_contain_text("no settings")
+
+
+def foreign_png() -> bytes:
+    """A PNG file whose texts are not settings."""
     text, file = PngInfo(), io.BytesIO()
     text.add_itxt("prompt", "a foreign image", zip=True)
     Image.new("RGB", (4, 4)).save(file, "PNG", pnginfo=text)
-    files = {"no settings": png(), "cut": png()[:40], "foreign": file.getvalue(), "no png": b"hello"}
-    drop(page, files[damage])
-    expect(page.locator("#problem")).to_contain_text("no settings")
+    return file.getvalue()
 
 
 def drop(page: Any, data: bytes) -> None:
@@ -258,14 +280,166 @@ def drop(page: Any, data: bytes) -> None:
     )
 
 
-def test_the_denoising_can_be_scrubbed_through(page: Any) -> None:
+def test_every_step_of_the_denoising_can_be_scrubbed_through_and_played(page: Any) -> None:
+    page.click("summary")
+    page.fill("#steps", "9")
     generate(page, images=1)
     page.click(".tile")
-    before = page.get_attribute("#large", "src")
+    assert page.inner_text("#scrub-value") == "9/9"
+    frames = set()
     page.focus("#scrub")
+    for step in range(8, -1, -1):
+        assert page.input_value("#scrub") == str(step)
+        frames.add(page.evaluate(LARGE))
+        page.keyboard.press("ArrowLeft")
+    assert len(frames) == 9
+    page.click("#play")
+    expect(page.locator("#scrub-value")).to_have_text("9/9")
+
+
+# --- more than a prompt ---
+
+
+def stored(page: Any) -> tuple[Image.Image, dict[str, Any]]:
+    """Download the image that is shown large; return it with its texts."""
+    with page.expect_download() as download:
+        page.click("#download")
+    image = Image.open(download.value.path())
+    return image, image.info
+
+
+def slide(page: Any, name: str, value: float) -> None:
+    page.evaluate(
+        """([name, value]) => {
+          const slider = document.getElementById(name);
+          slider.value = value;
+          slider.dispatchEvent(new Event("input"));
+        }""",
+        [name, value],
+    )
+
+
+def test_two_prompts_are_blended_with_a_slider_and_along_the_whole_way(page: Any) -> None:
+    page.click("#add-blend")
+    page.fill("#towards", "a daisy")
+    page.fill("#seed", "3")
+    slide(page, "blend-range", 0.25)
+    generate(page, images=1)
+    assert page.inner_text(".run h2") == "a rose → a daisy"
+    page.click(".tile")
+    made, texts = stored(page)
+    assert (texts["towards"], texts["towards_share"]) == ("a daisy", "0.25")
+    (wanted,) = generator().generate(
+        "a rose", seed=3, sampling=SAMPLING, composition=Composition(towards="a daisy", towards_share=0.25)
+    )
+    assert np.abs(np.asarray(made).astype(int) - np.asarray(wanted)).max() <= 1
+    page.keyboard.press("Escape")
+    page.click("#way")
+    page.click("#go")
+    finished(page, 7)
+    shares = [f"{share}%" for share in (0, 20, 40, 60, 80, 100)]
+    assert page.locator(".run").first.locator("figcaption").all_inner_texts() == shares
+    page.click("#remove-blend")
+    generate(page, images=8)
+    assert page.locator(".run h2").first.inner_text() == "a rose"
+
+
+def test_a_photograph_is_a_prompt_beside_words_or_without(page: Any) -> None:
+    photo = png((20, 12))
+    drop(page, photo)
+    expect(page.locator("#photo-image")).to_be_visible()
+    page.click("#go")
+    finished(page, 1)
+    assert page.inner_text(".run h2") == "a photograph"
+    slide(page, "like_share", 0.2)
+    generate(page, images=2)
+    page.locator(".tile").first.click()
+    assert stored(page)[1]["like_share"] == "0.2"
+    page.click("#more-like")
+    assert page.input_value("#prompts") == "a rose"
+    expect(page.locator("#photo-image")).to_be_visible()
+    page.click("#remove-photo")
+    expect(page.locator("#photo")).to_be_hidden()
+
+
+def test_what_is_marked_in_a_photograph_changes_and_nothing_else(page: Any) -> None:
+    file = io.BytesIO()
+    Image.new("RGB", (8, 8), (10, 200, 90)).save(file, "PNG")
+    drop(page, file.getvalue())
+    page.check("#use-edit")
+    box = page.locator("#mask").bounding_box()
+    slide(page, "brush", 200)
+    for share in (0.1, 0.4, 0.7, 0.9):  # the left half
+        page.mouse.move(box["x"] + 0.02 * box["width"], box["y"] + share * box["height"])
+        page.mouse.down()
+        page.mouse.move(box["x"] + 0.25 * box["width"], box["y"] + share * box["height"], steps=3)
+        page.mouse.up()
+    expect(page.locator("#clear-mask")).to_be_enabled()
+    expect(page.locator("#strength-value")).to_have_text("1")
+    generate(page, images=1)
+    page.click(".tile")
+    changed = np.abs(np.asarray(stored(page)[0]).astype(int) - (10, 200, 90)).max(2)
+    assert changed[:, 5:].max() <= 1
+    assert changed[:, :3].mean() > 10
+    page.click("#edit")  # go on with what was made, all of it
+    expect(page.locator("#strength-value")).to_have_text("0.6")
+    expect(page.locator("#clear-mask")).to_be_disabled()
+    page.reload()
+    page.click("button:text('Use again')")
+    expect(page.locator("#clear-mask")).to_be_enabled()  # the mask is kept with the image
+
+
+def test_a_mask_is_drawn_by_keyboard_inverted_and_undone(page: Any) -> None:
+    drop(page, png())
+    page.check("#use-edit")
+    pixels = "document.querySelector('#mask').getContext('2d').getImageData(0, 0, 512, 512).data"
+    marked = f"{pixels}.filter((value, i) => i % 4 === 3 && value).length"
+    page.focus("#mask")
     page.keyboard.press("ArrowLeft")
-    assert page.input_value("#scrub") == "1"
-    assert page.get_attribute("#large", "src") != before
+    assert page.evaluate(marked) == 0
+    page.keyboard.press(" ")
+    dot = page.evaluate(marked)
+    for _ in range(3):
+        page.keyboard.press("Shift+ArrowUp")
+    line = page.evaluate(marked)
+    assert 0 < dot < line < 0.2 * 512**2
+    page.click("#invert")
+    assert abs(page.evaluate(marked) + line - 512**2) < 2000  # at its edge the line is half transparent
+    page.keyboard.press("Enter")  # once more
+    assert page.evaluate(marked) == line
+    page.click("#undo")
+    page.click("#undo")
+    assert page.evaluate(marked) == line
+    page.click("#clear-mask")
+    assert page.evaluate(marked) == 0
+
+
+def test_going_back_to_earlier_settings_shows_their_images_without_the_server(page: Any) -> None:
+    sent = []
+    page.on("request", lambda request: sent.append(request) if "generations" in request.url else None)
+    page.fill("#seed", "3")
+    page.fill("#prompts", "a rose")
+    page.check("#live")
+    finished(page, 1)
+    for guidance in ("1", "3"):
+        page.fill("#guidance", guidance)
+        expect(page.locator(".facts")).to_contain_text(f"guidance {guidance} ")
+        finished(page, 1)
+    assert len(sent) == 2
+
+
+def test_the_nearest_training_images_are_named_with_credit_and_link(browser: Any, tmp_path: Path) -> None:
+    photos, model = trained_on(tmp_path)
+    with serving({"trained": model}, training_images=photos) as served, visiting(browser, served) as page:
+        ready(page)
+        generate(page, images=1)
+        page.click(".tile")
+        expect(page.locator("#nearest li")).to_have_count(4)
+        expect(page.locator("#nearest-words")).to_contain_text("Compared with 10 of 12")
+        assert page.locator("#nearest img").count() == 4
+        links = page.locator("#nearest a").evaluate_all("(all) => all.map((a) => a.href)")
+        assert links
+        assert all(re.fullmatch(r"https://example\.org/\d+", link) for link in links)
 
 
 def test_the_key_is_asked_for_once(browser: Any) -> None:
@@ -318,6 +492,7 @@ def test_what_is_wrong_is_said_at_its_field(page: Any) -> None:
 def test_an_error_of_the_server_is_shown(browser: Any) -> None:
     model = Generator(tiny.class_model(), device="cpu")
     with serving({"classes": model}) as served, visiting(browser, served, expected="400") as page:
+        ready(page)
         page.fill("#prompts", "a pansy")
         page.press("#prompts", "Enter")
         expect(page.locator("#problem")).to_contain_text("daisy")

@@ -59,6 +59,12 @@ def test_own_vectors_come_first_where_there_is_little_room(ancestor: Path, tmp_p
     assert {name: len(vectors) for name, vectors in bank.items()} == {"vectors": 7, "inherited": 2}
 
 
+def test_a_part_of_the_images_is_kept_with_their_rows(tmp_path: Path) -> None:
+    bank = embedding_bank(dataset(unit_vectors(7)), Start(), tmp_path, 0, most=4)
+    assert bank["vectors"].shape == (4, tiny.WIDTH)
+    assert torch.equal(bank["vectors"], unit_vectors(7)[bank["rows"]].half())
+
+
 def test_a_resumed_run_keeps_what_it_inherited_though_the_ancestor_is_gone(tmp_path: Path) -> None:
     save_tensors(tmp_path / BANK, {"vectors": unit_vectors(7), "inherited": unit_vectors(3, seed=9)})
     bank = embedding_bank(dataset(unit_vectors(7)), Start(tiny.model().config, "gone", resumed=True), tmp_path, 0)

@@ -26,7 +26,7 @@ import torch
 from torch import Tensor
 
 from captionless.checkpoints.config import CONFIG, ModelConfig, base_folder, load_config, model_folder
-from captionless.checkpoints.image_list import IMAGE_LIST
+from captionless.checkpoints.image_list import IMAGE_LIST, TRAIN, read_image_list
 from captionless.checkpoints.old_formats import renamed_layers
 from captionless.checkpoints.quantisation import restored
 from captionless.conditioning.bridge import BridgeData
@@ -37,6 +37,8 @@ from captionless.tensor_files import read_tensors
 
 WEIGHTS, STATE = "model.safetensors", "training/state.safetensors"
 BANK = "bank.safetensors"
+BANK_ROWS = "rows"
+"""In a bank of a part of the training images: the place of each vector's image among those of the image list."""
 MODEL_FILES = (WEIGHTS, BANK, IMAGE_LIST, "README.md", "CREDITS.csv", "CREDITS-begun-from.csv", CONFIG)
 """What sampling needs, and its documentation; the config is last, because it makes a folder a model."""
 
@@ -98,6 +100,16 @@ def read_bank(folder: Path, config: ModelConfig) -> tuple[Tensor, Tensor]:
     if not len(bank) or any(one.ndim != 2 or one.shape[1] != config.encoder.width for one in (bank, inherited)):
         raise CaptionlessError(f"{folder / BANK} does not match {folder / CONFIG}. Restore it, or train again.")
     return bank.float(), inherited.float()
+
+
+def bank_images(folder: Path, config: ModelConfig) -> list[tuple[str, str]]:
+    """Return name and content hash of the training image of each vector in the bank; empty if they are not recorded."""
+    if not (folder / BANK).is_file():
+        return []
+    tensors = read_tensors(folder / BANK, config.id)
+    trained = [(name, digest) for name, digest, role in read_image_list(folder) if role == TRAIN]
+    rows = tensors.get(BANK_ROWS, torch.arange(len(trained))).tolist()
+    return [trained[row] for row in rows] if len(rows) == len(tensors["vectors"]) else []
 
 
 def copy_model(source: Path, target: Path) -> None:

@@ -31,6 +31,8 @@ class Composition:
             only the coarse layout of the first prompt remains.
         towards: a second prompt to interpolate to. The images of a prompt start from the same noise and are evenly
             spaced between the two prompts, the last one at ``towards``. A single image lies halfway.
+        towards_share: where all images lie between the prompt (0) and ``towards`` (1), instead of evenly spaced. Each
+            then has noise of its own.
         like: a reference image.
         like_share: the weight of the reference image relative to the prompt, in [0, 1]. If the prompt is empty, only
             the reference image is used.
@@ -44,6 +46,7 @@ class Composition:
     then: str | None = None
     switch: float = 0.5
     towards: str | None = None
+    towards_share: float | None = None
     like: Image.Image | None = None
     like_share: float = 0.5
 
@@ -55,12 +58,19 @@ class Composition:
                 raise CaptionlessError(f"`{parameter}` is empty. Write a prompt, or omit it.", parameter=parameter)
         if not 0 < self.switch < 1:
             raise _invalid("switch", f"be above 0 and below 1, not {self.switch}. Try `switch=0.5`")
-        if not 0 <= self.like_share <= 1:
-            raise _invalid("like_share", f"be from 0 to 1, not {self.like_share}. Try `like_share=0.5`")
+        for parameter, share in {"like_share": self.like_share, "towards_share": self.towards_share}.items():
+            if share is not None and not 0 <= share <= 1:
+                raise _invalid(parameter, f"be from 0 to 1, not {share}. Try `{parameter}=0.5`")
         if any(not (math.isfinite(weight) and weight) for _, weight in self.also):
             raise _invalid("also", 'have finite, non-zero weights. Try `also="a meadow:0.5"`')
         if self.then and self.towards:
             raise CaptionlessError("`then` and `towards` cannot be combined. Choose one of them.")
+        if self.towards_share is not None and not self.towards:
+            raise _invalid("towards_share", "not be given without `towards`. Add a prompt to interpolate to")
+
+    def shares(self, n: int) -> list[float]:
+        """Return the interpolation weights of the ``n`` images of a prompt, from it (0) to ``towards`` (1)."""
+        return towards_shares(n) if self.towards_share is None else [self.towards_share] * n
 
 
 def _invalid(parameter: str, rule: str) -> CaptionlessError:
@@ -81,7 +91,7 @@ def compose(
     """
     total = len(vectors)
     if composition.towards:
-        shares = torch.tensor(towards_shares(n)).repeat(total // n).unsqueeze(1)
+        shares = torch.tensor(composition.shares(n)).repeat(total // n).unsqueeze(1)
         vectors = slerp(vectors, words([composition.towards]).expand(total, -1), shares)
 
     def everywhere(text: str) -> Tensor:

@@ -10,7 +10,13 @@ from pydantic import ValidationInfo, field_validator
 from captionless.config.base import Config, setting
 from captionless.config.sampling import SamplingConfig
 
-_PARTNERS = {"switch": "then", "like_share": "like", "strength": "init", "mask": "init"}
+_PARTNERS = {
+    "switch": "then",
+    "towards_share": "towards",
+    "like_share": "like",
+    "strength": "init",
+    "mask": "init",
+}
 """For each option that has no effect on its own, the option that it requires."""
 
 
@@ -49,6 +55,9 @@ class GenerateRequest(Config):
         None,
         "Interpolate from the prompt to this one in even steps, with the same noise for all images.",
         metavar="TEXT",
+    )
+    towards_share: float | None = setting(
+        None, "One place between the prompt (0) and `towards` (1) instead, for images of several seeds."
     )
     like: Path | None = setting(
         None, "A reference image to use instead of a prompt or together with one.", metavar="IMAGE"

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 from captionless.config.base import Config, setting
 from captionless.config.limits import (
     MAX_BATCH,
@@ -37,6 +39,12 @@ class ServeConfig(Config):
         "A name under which clients reach the server, such as that of a reverse proxy. Repeatable; localhost and the "
         "address to listen on are always allowed.",
         metavar="NAME",
+    )
+    training_images: Path | None = setting(
+        None,
+        "The folder of the models' training images, which the page then shows as thumbnails beside the images that are "
+        "near them. Everybody who can reach the server sees them.",
+        metavar="FOLDER",
     )
     batch: int = setting(
         16,

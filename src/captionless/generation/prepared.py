@@ -11,7 +11,7 @@ from PIL import Image
 from torch import Tensor
 
 from captionless._version import __version__
-from captionless.conditioning.composition import Composition, compose, slerp, towards_shares
+from captionless.conditioning.composition import Composition, compose, slerp
 from captionless.config.sampling import SamplingConfig
 from captionless.data.crop import crop_square
 from captionless.diffusion.guidance import WeightedCondition
@@ -37,6 +37,7 @@ class PreparedImages:
         conditions: weighted conditions, with one row per image.
         negative: conditions to guide away from, one row per image.
         edit: the photograph to edit.
+        shares: the interpolation weights of the images of a prompt, if they lie between two prompts.
         details: what else is recorded with each image.
     """
 
@@ -47,6 +48,7 @@ class PreparedImages:
     conditions: Sequence[WeightedCondition]
     negative: Tensor | None
     edit: Edit | None
+    shares: Sequence[float]
     details: dict[str, Any]
 
     def batch(self, rows: slice, device: torch.device) -> ImageBatch:
@@ -55,7 +57,7 @@ class PreparedImages:
 
     def image(self, i: int, image: Image.Image, trajectory: Trajectory | None = None) -> GeneratedImage:
         """Return the sampled image ``i`` with everything needed to reproduce it."""
-        own = {"towards_share": towards_shares(self.n)[i % self.n]} if "towards" in self.details else {}
+        own = {"towards_share": self.shares[i % self.n]} if self.shares else {}
         prompt, seed = self.prompts[i // self.n], self.seeds[i]
         return GeneratedImage(image, prompt, seed, self.config, own | self.details, trajectory)
 
@@ -77,12 +79,14 @@ def prepare(
     composition, start = composition or Composition(), edit.start if edit else 1.0
     check_prompts(prompts, n, seed, composition)
     config = generator.resolve(sampling, start)
-    # The images of an interpolation between two prompts start from the same noise.
-    seeds = [seed if composition.towards else seed + i for _ in prompts for i in range(n)]
+    # The images of a walk from one prompt to another start from the same noise.
+    walk = composition.towards and composition.towards_share is None
+    seeds = [seed if walk else seed + i for _ in prompts for i in range(n)]
     vectors = _vectors(generator, [text for text in prompts for _ in range(n)], seeds, config, composition)
     conditions, negative = compose(vectors, n, composition, lambda texts: generator.conditions(texts, config), start)
     details = {"model": generator.model.name, **composition_details(composition, edit), "version": __version__}
-    return PreparedImages(prompts, n, seeds, config, conditions, negative, edit, details)
+    shares = composition.shares(n) if composition.towards else []
+    return PreparedImages(prompts, n, seeds, config, conditions, negative, edit, shares, details)
 
 
 def _vectors(
@@ -91,7 +95,7 @@ def _vectors(
     """Return the condition vector of each image's prompt, mixed with the reference image, (n, d)."""
     if composition.like is None:
         return generator.conditions(texts, config, seeds)
-    vectors = _image_vector(generator, composition.like).repeat(len(texts), 1)
+    vectors = image_vectors(generator, [composition.like]).repeat(len(texts), 1)
     spoken = [i for i, text in enumerate(texts) if text.strip()]
     if spoken:
         words = generator.conditions([texts[i] for i in spoken], config, [seeds[i] for i in spoken])
@@ -99,7 +103,7 @@ def _vectors(
     return vectors
 
 
-def _image_vector(generator: Generator, image: Image.Image) -> Tensor:
-    """Encode the central square of an image as in training; return its vector, (1, d)."""
-    shown = crop_square(image.convert("RGB"), min(*image.size, 2 * generator.encoder.image_size))
-    return generator.encoder.encode_images([shown])
+def image_vectors(generator: Generator, images: Sequence[Image.Image]) -> Tensor:
+    """Encode the central squares of n images as in training; return their vectors, (n, d)."""
+    most = 2 * generator.encoder.image_size
+    return generator.encoder.encode_images([crop_square(one.convert("RGB"), min(*one.size, most)) for one in images])

@@ -75,12 +75,14 @@ def read_request(request: GenerateRequest, sampling: SamplingConfig) -> list[Pro
         then=request.then,
         switch=request.switch,
         towards=request.towards,
+        towards_share=request.towards_share,
         like=_photo(request, "like"),
         like_share=request.like_share,
     )
     photo = _photo(request, "init")
     edit = Edit(photo, request.strength, _photo(request, "mask")) if photo else None
-    usual = request.n if request.n is not None else BLEND_IMAGES if request.towards else 1
+    walk = request.towards and request.towards_share is None
+    usual = request.n if request.n is not None else BLEND_IMAGES if walk else 1
     groups = []
     for own, same in groupby(prompts, key=lambda one: (one.n, one.seed, one.guidance, one.negative)):
         n, seed, guidance, negative = own

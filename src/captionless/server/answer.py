@@ -65,7 +65,8 @@ class Answer(Response):
                     continue
                 kind = "completed" if news.partial is None else "partial_image"
                 event = {"type": f"{self.prefix}.{kind}", **await self._image(news)}
-                event |= self._form() | {"created_at": int(time.time()), "quality": "auto"}
+                event |= self._form() | {"output_format": self.prepared.file_format(news)}
+                event |= {"created_at": int(time.time()), "quality": "auto"}
                 last = {"usage": USAGE, "warnings": self.prepared.remarks}
                 event |= last if news.partial is None else {"partial_image_index": news.partial}
                 yield _event(event["type"], event)
@@ -87,7 +88,7 @@ class Answer(Response):
 
     async def _image(self, news: Sampled) -> dict[str, Any]:
         """Return an image in the form that was asked for, with its seed."""
-        data = await asyncio.to_thread(self.prepared.encode, news.index, news.pixels)
+        data = await asyncio.to_thread(self.prepared.encode, news)
         seed = {"seed": self.prepared.images.seeds[news.index]}
         if self.prepared.request.response_format == "url" and not self.prepared.request.stream:
             name = self.links.add(data, f"image/{self.prepared.request.output_format}")

@@ -69,6 +69,11 @@ def _add_image_routes(app: FastAPI, service: ImageService) -> None:
         """Edit an image; without a prompt, the image itself is the prompt."""
         return await service.answer(request, "variations")
 
+    @app.post("/v1/images/nearest", openapi_extra=_schema(service.request_type, "multipart/form-data"))
+    async def nearest(request: Request) -> dict[str, Any]:
+        """Find the training images that are nearest to an image; all fields but `image` and `model` are ignored."""
+        return await service.nearest(request)
+
     @app.get(LINKS + "{name}")
     async def link(name: str) -> Response:
         """Return an image whose URL was asked for."""
@@ -131,8 +136,10 @@ def _add_error_answers(app: FastAPI) -> None:
 def _schema(kind: type[ImageRequest], media_type: str) -> dict[str, Any]:
     """Return what the OpenAPI description says about the body of a request."""
     schema = kind.model_json_schema()
-    if media_type != "application/json":
-        file = {"type": "string", "format": "binary"}
-        schema["properties"] |= {"image": file, "mask": file}
+    file = {"type": "string", "format": "binary"}
+    if media_type == "application/json":
+        schema["properties"]["like"] = {"type": "string", "description": "A reference image, as a data URL."}
+    else:
+        schema["properties"] |= {"image": file, "mask": file, "like": file}
         schema["required"] = ["image"]
     return {"requestBody": {"required": True, "content": {media_type: {"schema": schema}}}}

@@ -9,7 +9,6 @@ from dataclasses import dataclass, replace
 from functools import partial
 
 from PIL import Image, ImageOps
-from torch import Tensor
 
 from captionless.conditioning.composition import Composition
 from captionless.config.sampling import SamplingConfig
@@ -18,8 +17,9 @@ from captionless.generation.editing import Edit
 from captionless.generation.generator import Generator
 from captionless.generation.prepared import PreparedImages, prepare
 from captionless.generation.sample import MAX_SEED, BatchRun, stages_up_to, to_images
+from captionless.generation.trajectory import MAX_FRAMES, choose_frames
 from captionless.server.errors import unknown_model
-from captionless.server.jobs import Job, QueuedImage
+from captionless.server.jobs import Job, QueuedImage, Sampled
 from captionless.server.protocol import ImageRequest
 from captionless.server.uploads import Body, read_mask, read_photo
 
@@ -51,7 +51,7 @@ class Prepared:
         device = self.generator.device
         stages = stages_up_to(self.generator.stages, self.images.config.size)
         steps = self.generator.steps(self.images.config)
-        partials = partial_steps(steps, self.request.partial_images if self.request.stream else 0)
+        partials = shown_steps(steps, self.request)
 
         def start(i: int) -> BatchRun:
             return BatchRun(stages, self.images.batch(slice(i, i + 1), device))
@@ -68,13 +68,18 @@ class Prepared:
         """Width and height of the images as returned."""
         return self.request.pixels or (self.native, self.native)
 
-    def encode(self, index: int, pixels: Tensor) -> bytes:
-        """Return the image file of sampled pixels, (1, channels, size, size), with its metadata."""
-        (image,) = to_images(pixels)
+    def file_format(self, news: Sampled) -> str:
+        """Return ``png``, ``jpeg`` or ``webp``; the many predictions of a trajectory are small files."""
+        return "jpeg" if news.partial is not None and self.request.trajectory else self.request.output_format
+
+    def encode(self, news: Sampled) -> bytes:
+        """Return the image file of sampled pixels with its metadata."""
+        (image,) = to_images(news.pixels)
         if image.size != self.size:  # larger than asked for in one direction, unless it is to be square
             image = ImageOps.fit(image, self.size, Image.Resampling.LANCZOS)
-        options = {} if self.request.output_format == "png" else {"quality": max(1, self.request.output_compression)}
-        return self.images.image(index, image).encoded(self.request.output_format.upper(), **options)
+        kind = self.file_format(news)
+        options = {} if kind == "png" else {"quality": max(1, self.request.output_compression)}
+        return self.images.image(news.index, image).encoded(kind.upper(), **options)
 
 
 def prepare_request(
@@ -93,17 +98,23 @@ def prepare_request(
     Raises:
         CaptionlessError: something about the request is invalid.
     """
-    edit, like = None, None
+    background = generator.model.config.training.background
+    edit, like = None, read_photo(body.like, background, "like") if body.like else None
     if route != "generations":
-        if not body.image:
-            raise CaptionlessError("`image` is missing. Send the image to edit.", parameter="image")
-        photo = read_photo(body.image[0], generator.model.config.training.background)
+        photo = read_photo(body.image, background)
         edit = Edit(photo, request.strength, read_mask(body.mask[0]) if body.mask else None)
-        like = photo if route == "variations" and not request.prompt.strip() else None
+        if route == "variations" and not request.prompt.strip():
+            like = like or photo
     seed = secrets.randbelow(MAX_SEED - request.n + 2) if request.seed is None else request.seed
     sampling = request.sampling(defaults, [stage.config.size for stage in generator.stages])
-    negative = (request.negative_prompt or "").strip() or None
-    composition = Composition(negative=negative, like=like)
+    negative, towards = ((text or "").strip() or None for text in (request.negative_prompt, request.towards))
+    composition = Composition(
+        negative=negative,
+        towards=towards,
+        towards_share=request.towards_share,
+        like=like,
+        like_share=request.like_share,
+    )
     with warnings.catch_warnings(record=True) as remarks:
         warnings.simplefilter("always")
         try:
@@ -115,7 +126,12 @@ def prepare_request(
     return Prepared(generator, request, images, [str(remark.message) for remark in remarks])
 
 
-def partial_steps(steps: int, partials: int) -> list[int]:
+def shown_steps(steps: int, request: ImageRequest) -> list[int]:
     """Return the numbers of the steps whose predictions a stream shows, evenly spaced before the last."""
+    if not request.stream:
+        return []
+    partials = request.partial_images
     chosen = [round((i + 1) * steps / (partials + 1)) - 1 for i in range(partials)]
+    if request.trajectory:
+        chosen = choose_frames(steps, MAX_FRAMES)
     return [number for number in dict.fromkeys(chosen) if 0 <= number < steps - 1]

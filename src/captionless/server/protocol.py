@@ -54,10 +54,26 @@ class ImageRequest(Config):
     partial_images: int = setting(0, "Predictions of each image that a stream shows on the way.", ge=0, le=3)
     user: str | None = setting(None, "Identifies an end user; network calls are shared fairly among users.")
     safety_identifier: str | None = setting(None, "The newer name of `user`.")
+    trajectory: bool = setting(
+        False, "Streams only: show the prediction of every step (of 60 at most) as a JPEG file, not `partial_images`."
+    )
     seed: int | None = setting(
         None, "Seed of the first image; further images use consecutive seeds.", shown="random", ge=0, le=MAX_SEED
     )
     negative_prompt: str | None = setting(None, "A prompt to guide away from.")
+    towards: str | None = setting(None, "A second prompt to interpolate to.")
+    towards_share: float | None = setting(
+        None,
+        "The place between the prompt (0) and `towards` (1). By default, the images are evenly spaced between both, "
+        "with the same seed.",
+        shown="evenly spaced",
+        example=0.5,
+        ge=0,
+        le=1,
+    )
+    like_share: float = setting(
+        0.5, "The weight of the reference image `like` in its mixture with the prompt.", ge=0, le=1
+    )
     strength: float | None = setting(
         None,
         "Edits only: how much of the image is replaced, from 0.001 (nothing) to 1 (everything).",
@@ -66,7 +82,7 @@ class ImageRequest(Config):
         le=1,
     )
 
-    @field_validator("prompt", "negative_prompt")
+    @field_validator("prompt", "negative_prompt", "towards")
     @classmethod
     def _check_length(cls, value: str | None) -> str | None:
         if value and len(value) > LONGEST_PROMPT:

@@ -21,9 +21,10 @@ from captionless.server.errors import ApiError
 from captionless.server.images import choose_model, prepare_request
 from captionless.server.links import Links
 from captionless.server.metrics import Metrics
-from captionless.server.protocol import parse, request_model
+from captionless.server.nearest import NearestImages
+from captionless.server.protocol import ImageRequest, parse, request_model
 from captionless.server.scheduler import Scheduler
-from captionless.server.uploads import read_body
+from captionless.server.uploads import Body, read_body, read_photo
 
 READING = 60.0
 """Seconds within which a request must have been received."""
@@ -47,6 +48,7 @@ class ImageService:
         config, sampling = config or ServeConfig(), sampling or SamplingConfig()
         self.generators, self.sampling = generators, sampling
         self.request_type = request_model(config, sampling)
+        self._nearest = {name: NearestImages(one, config.training_images) for name, one in generators.items()}
         self.metrics, self.links, self.started = Metrics(), Links(), int(time.time())
         device = next(iter(generators.values())).device
         precision = resolve_precision(sampling.precision, device)
@@ -64,12 +66,7 @@ class ImageService:
         address = http.client.host if http.client else ""
         with ExitStack() as stack:
             job = stack.enter_context(self.scheduler.admit(address))
-            try:
-                async with asyncio.timeout(READING):
-                    body = await read_body(http)
-            except TimeoutError as error:
-                raise ApiError(408, f"the request did not arrive within {READING:.0f} seconds.") from error
-            request = parse(self.request_type, body.fields)
+            request, body = await self._read(http)
             model = choose_model(self.generators, request.model)
             job.owner = request.owner or address
             self.scheduler.extend(job, request.n - 1)
@@ -83,12 +80,30 @@ class ImageService:
             answer.stack = stack.pop_all()
             return answer
 
+    async def nearest(self, http: Request) -> dict[str, Any]:
+        """Return the training images nearest to an image."""
+        with self.scheduler.admit(http.client.host if http.client else ""):
+            request, body = await self._read(http)
+            nearest = self._nearest[choose_model(self.generators, request.model)]
+            loop = asyncio.get_running_loop()
+            return await loop.run_in_executor(self._preparing, lambda: nearest.find(read_photo(body.image)))
+
+    async def _read(self, http: Request) -> tuple[ImageRequest, Body]:
+        try:
+            async with asyncio.timeout(READING):
+                body = await read_body(http)
+        except TimeoutError as error:
+            raise ApiError(408, f"the request did not arrive within {READING:.0f} seconds.") from error
+        return parse(self.request_type, body.fields), body
+
     def describe(self, name: str) -> dict[str, Any]:
         """Return what ``/v1/models`` says about a model."""
         generator = self.generators[name]
+        can = {"blend": True, "edit": True, "like": not generator.classes, "nearest": bool(self._nearest[name].known)}
         own = {
             "sizes": [stage.config.size for stage in generator.stages],
             "channels": generator.model.config.denoiser.channels,
             "classes": generator.classes,
+            "can": [what for what, possible in can.items() if possible],
         }
         return {"id": name, "object": "model", "created": self.started, "owned_by": "captionless", "captionless": own}

@@ -12,7 +12,7 @@ from fastapi import Request
 from PIL import Image, ImageChops
 from starlette.datastructures import UploadFile
 
-from captionless.data.decode import decode_quietly, flatten
+from captionless.data.decode import BACKGROUND, decode_quietly, flatten
 from captionless.data.formats import HEAD, UnusableError, image_format
 from captionless.errors import CaptionlessError
 
@@ -21,17 +21,18 @@ MAX_PIXELS = 25_000_000
 MAX_IMAGES = 16
 ACCEPTED = ("PNG", "JPEG", "WEBP")
 """The formats of images, by their names in Pillow."""
-FIELDS = dict.fromkeys(("image", "image[]", "images", "images[]"), "image") | {"mask": "mask"}
+FIELDS = dict.fromkeys(("image", "image[]", "images", "images[]"), "image") | {"mask": "mask", "like": "like"}
 """The fields that hold images."""
 
 
 @dataclass
 class Body:
-    """The content of a request: its fields, and the files of the images and the mask."""
+    """The content of a request: its fields, and the files of the image, its mask and the reference image."""
 
     fields: dict[str, Any] = field(default_factory=dict)
     image: list[bytes] = field(default_factory=list)
     mask: list[bytes] = field(default_factory=list)
+    like: list[bytes] = field(default_factory=list)
 
 
 async def read_body(request: Request) -> Body:
@@ -42,7 +43,7 @@ async def read_body(request: Request) -> Body:
     """
     kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
     if kind in ("multipart/form-data", "application/x-www-form-urlencoded"):
-        async with request.form(max_files=MAX_IMAGES + 1, max_fields=100) as form:
+        async with request.form(max_files=MAX_IMAGES + 2, max_fields=100) as form:
             # An empty field of a form is one that was not filled in.
             pairs = [(name, value) for name, value in form.multi_items() if value != ""]
             return _sorted([(k, await v.read() if isinstance(v, UploadFile) else v) for k, v in pairs])
@@ -70,7 +71,7 @@ def _sorted(pairs: list[tuple[str, Any]]) -> Body:
             body.fields[name] = value
         elif value is not None:
             getattr(body, place).append(value if isinstance(value, bytes) else _data_url(value, place))
-    for place in ("image", "mask"):
+    for place in ("image", "mask", "like"):
         if len(getattr(body, place)) > 1:
             raise CaptionlessError(f"there are several of `{place}`. Send one.", parameter=place)
     return body
@@ -92,9 +93,11 @@ def _data_url(value: Any, place: str) -> bytes:
         raise CaptionlessError(f"`{place}` is not valid base64.", parameter=place) from error
 
 
-def read_photo(data: bytes, background: str) -> Image.Image:
-    """Decode the image to edit; transparent areas get the background colour."""
-    return flatten(_decode(data, "image"), background)
+def read_photo(files: list[bytes], background: str = BACKGROUND, place: str = "image") -> Image.Image:
+    """Decode the image to edit or to refer to; transparent areas get the background colour."""
+    if not files:
+        raise CaptionlessError(f"`{place}` is missing. Send an image.", parameter=place)
+    return flatten(_decode(files[0], place), background)
 
 
 def read_mask(data: bytes) -> Image.Image:

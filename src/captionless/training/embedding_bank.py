@@ -7,7 +7,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from captionless.checkpoints.model import read_bank
+from captionless.checkpoints.model import BANK_ROWS, read_bank
 from captionless.training.dataset import Dataset
 from captionless.training.randomness import keyed_generator
 from captionless.training.start import Start, start_folder
@@ -23,17 +23,20 @@ def embedding_bank(dataset: Dataset, start: Start, out: Path, seed: int, most: i
 
     ``vectors`` come from the run's own images. ``inherited`` come from the initial model, if it has the same encoder,
     and from that model's ancestors: a small folder rarely has a match for every prompt, and the network can still
-    generate what it learned from the earlier images. There are at most ``most`` vectors in total.
+    generate what it learned from the earlier images. There are at most ``most`` vectors in total. If some of the run's
+    own images have none, ``rows`` tells which have: their places among the training images of ``pictures.csv``.
     """
     if dataset.encoder is None or start.base is not None:
         return {}
-    own = _some(dataset.train.conditions, most, seed)
+    rows = _some(len(dataset.train.conditions), most, seed)
+    own = dataset.train.conditions[rows]
     inherited = _inherited(start, out)
     if len(inherited) and not start.resumed:
         inherited = inherited[(inherited @ own.T).amax(1) < SAME_IMAGE]
-        inherited = _some(inherited, most - len(own), seed)
+        inherited = inherited[_some(len(inherited), most - len(own), seed)]
     bank = {"vectors": own, "inherited": inherited} if len(inherited) else {"vectors": own}
-    return {name: vectors.to(torch.float16) for name, vectors in bank.items()}
+    bank = {name: vectors.to(torch.float16) for name, vectors in bank.items()}
+    return bank | ({BANK_ROWS: rows.int()} if len(own) < len(dataset.train.conditions) else {})
 
 
 def _inherited(start: Start, out: Path) -> Tensor:
@@ -45,8 +48,8 @@ def _inherited(start: Start, out: Path) -> Tensor:
     return torch.cat(read_bank(start_folder(str(start.initialised_from), upsamples=False), start.config))
 
 
-def _some(vectors: Tensor, limit: int, seed: int) -> Tensor:
-    """Return a random sample of at most ``limit`` vectors, drawn without replacement."""
-    if len(vectors) <= limit:
-        return vectors
-    return vectors[torch.randperm(len(vectors), generator=keyed_generator(seed, -2, 0))[:limit]]
+def _some(count: int, limit: int, seed: int) -> Tensor:
+    """Return the rows of a random sample of at most ``limit`` of ``count`` vectors, drawn without replacement."""
+    if count <= limit:
+        return torch.arange(count)
+    return torch.randperm(count, generator=keyed_generator(seed, -2, 0))[:limit]

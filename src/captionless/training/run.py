@@ -222,7 +222,7 @@ def _writers(plan: TrainPlan, checkpointer: Checkpointer, tracking: Tracking, pr
         warn_of_seen_images(start, dataset, progress)
         validator = Validator(config, stages, dataset, plan.config.flip)
         writers.append(Validation(request.evaluate_every, validator, checkpointer, tracking, progress))
-    bank = [vectors.float() for vectors in checkpointer.bank.values()]
+    bank = [checkpointer.bank[name].float() for name in ("vectors", "inherited") if name in checkpointer.bank]
     bridge_data = base.bridge_data if base and base.config.encoder else BridgeData(torch.cat(bank)) if bank else None
     rows = choose_grid_rows(dataset, request.sample_prompts, bridge_data)
     return [*writers, SampleGrids(request.out, config, stages, rows, progress)]

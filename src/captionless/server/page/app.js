@@ -4,6 +4,8 @@ import { Backend } from "./backend.js";
 import { $, copy } from "./dom.js";
 import { Form } from "./form.js";
 import { History } from "./history.js";
+import { Remembering } from "./memo.js";
+import { squarePhoto } from "./photo.js";
 import { pngTexts } from "./png.js";
 import { RunView } from "./runs.js";
 import { defaults, fromFragment, fromImage, randomSeed, requests, toFragment } from "./settings.js";
@@ -12,13 +14,13 @@ import { Viewer } from "./viewer.js";
 /** Requests at once: browsers hold six connections to a server. */
 const AT_ONCE = 4;
 /** Milliseconds without a change after which a live run begins. */
-const CALM = 350;
+const CALM = 250;
 
 class App {
   static async start() {
     const app = new App();
     try {
-      app.backend = new Backend(askForKey);
+      app.backend = new Remembering(new Backend(askForKey));
       app.about = await app.backend.describe();
     } catch (error) {
       app.complain(error);
@@ -31,10 +33,11 @@ class App {
       use: (settings) => app.use(settings),
       link: (settings) => app.link(settings),
       open: (view, image) => app.viewer.open(view, image),
+      photo: (blob, use) => app.usePhoto(blob, use),
       remove: (view) => app.remove(view),
     };
     app.actions = actions;
-    app.viewer = new Viewer(actions);
+    app.viewer = new Viewer(app.backend, app.about, actions);
     app.listen();
     app.history = await History.open();
     for (const run of await app.history.all()) $("runs").append(new RunView(run, actions).element);
@@ -66,11 +69,17 @@ class App {
   }
 
   listenForFiles() {
-    $("open").onclick = () => $("file").click();
-    $("file").onchange = () => {
-      this.restore($("file").files[0]);
-      $("file").value = "";
+    const choose = (button, input, action) => {
+      $(button).onclick = () => $(input).click();
+      $(input).onchange = () => {
+        const [file] = $(input).files;
+        $(input).value = "";
+        if (file) action(file);
+      };
     };
+    choose("open", "file", (file) => this.restore(file));
+    choose("add-photo", "photo-file", (file) => this.usePhoto(file));
+    $("take-photo").onclick = () => this.usePhoto(this.offered);
     const files = (event) => event.dataTransfer?.types.includes("Files");
     document.ondragover = (event) => {
       if (!files(event)) return;
@@ -84,24 +93,49 @@ class App {
       $("drop").hidden = true;
       if (!files(event)) return;
       event.preventDefault();
-      this.restore(event.dataTransfer.files[0]);
+      if (event.dataTransfer.files.length) this.take(event.dataTransfer.files[0]);
     };
     document.onpaste = (event) => {
-      if (event.clipboardData.files.length) this.restore(event.clipboardData.files[0]);
+      if (event.clipboardData.files.length) this.take(event.clipboardData.files[0]);
     };
   }
 
-  /** Take over the settings that an image file stores. */
+  /** Take over the settings that an image file stores; return whether it has any. */
   async restore(file) {
-    const settings = file && fromImage(await pngTexts(file), defaults(this.about), this.about);
-    if (settings) return this.use(settings);
-    return this.complain(new Error("This file has no settings. Images made here and downloaded as they are do."));
+    const texts = await pngTexts(file);
+    const settings = fromImage(texts, defaults(this.about), this.about);
+    if (settings) this.use(settings);
+    else this.complain(new Error("This file has no settings. Images made here and downloaded as they are do."));
+    if (texts?.like || texts?.init) this.say("The image was made with a photograph, which it does not hold.");
+    return settings;
+  }
+
+  /** Do what is meant by a dropped file: take its settings, or else the photograph that it is. */
+  async take(file) {
+    if (!fromImage(await pngTexts(file), defaults(this.about), this.about)) return this.usePhoto(file);
+    await this.restore(file);
+    this.offered = file;
+    $("offer").hidden = !this.form.photo.allowed;
+  }
+
+  /** Make a photograph a prompt, or something to edit. */
+  async usePhoto(file, use = this.form.photo.use) {
+    $("offer").hidden = true;
+    const image = await squarePhoto(file);
+    if (!image) return this.complain(new Error("This file is no image that the browser can read."));
+    if (!this.form.photo.allowed) return this.complain(new Error("This model makes images from words only."));
+    await this.form.showPhoto({ image, use, mask: null });
+    this.complain(null);
+    $("photo").scrollIntoView({ block: "nearest" });
+    $(`use-${this.form.photo.use}`).focus({ preventScroll: true });
+    return this.changed();
   }
 
   /** Show settings in the form. */
   use(settings) {
     this.form.show(settings);
     this.complain(null);
+    $("offer").hidden = true;
     window.scrollTo({ top: 0 });
     $("prompts").focus({ preventScroll: true });
     this.changed();
@@ -109,7 +143,7 @@ class App {
 
   async link(settings) {
     const copied = await copy(`${location.origin}${location.pathname}#${toFragment(settings)}`);
-    if (copied) this.say("Link copied.");
+    if (copied) this.say(settings.photo ? "Link copied. It leads to everything but the photograph." : "Link copied.");
   }
 
   /** Do what follows a change of the settings. */
@@ -120,9 +154,10 @@ class App {
 
   /** Make the images of the settings; a live run takes the place of the one before. */
   async generate(live = false) {
+    await this.form.photo.ready;
     const settings = this.attempt(() => this.form.settings);
     if (!settings) return;
-    if (!settings.prompts.length) {
+    if (!settings.prompts.length && !settings.photo) {
       if (!live) $("prompts").focus();
       return;
     }
@@ -152,12 +187,13 @@ class App {
     const waiting = requests(run.settings);
     const all = waiting.length * run.settings.count;
     const work = async () => {
-      for (let request; (request = waiting.shift()); ) {
+      for (let next; (next = waiting.shift()); ) {
+        const { request, place } = next;
         const warnings = await this.backend.generate(request, {
           signal: stop.signal,
           onImage: (image) => {
             if (stop.signal.aborted) return;
-            view.show(request, image);
+            view.show(place, image);
             this.say(`${run.images.length} of ${all} ${all === 1 ? "image" : "images"}`);
           },
         });

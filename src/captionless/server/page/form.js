@@ -1,12 +1,17 @@
 /** The form: what it shows is the settings, and the settings are what it shows. */
 
 import { $, make } from "./dom.js";
-import { defaults, isSeed, MOST_IMAGES, MOST_SEEDS, within } from "./settings.js";
+import { Photo } from "./photo.js";
+import { axes, defaults, isSeed, MOST_IMAGES, MOST_SEEDS, STRENGTH, within } from "./settings.js";
 
 /** Sentences to begin with, for the model in the package. */
 const EXAMPLES = ["a red rose", "a field of yellow sunflowers", "a white daisy with a yellow center", "pink tulips"];
 const BUNDLED = "bundled";
-const MOST_SCALES = 8;
+const MOST_VALUES = 12;
+/** The fields that hold numbers beside a slider, and the sliders that show their number. */
+const NUMBERS = ["guidance", "variety", "steps", "blend"];
+const SLIDERS = ["like_share", "strength"];
+const WAY = [0, 0.2, 0.4, 0.6, 0.8, 1];
 
 export class Form {
   /**
@@ -17,6 +22,7 @@ export class Form {
     this.about = about;
     this.onChange = onChange;
     this.count = 1;
+    this.photo = new Photo(() => this.#changed());
     const { models, fields } = about;
     $("model").append(...models.map(({ name }) => new Option(name)));
     $("model-choice").hidden = models.length < 2;
@@ -35,11 +41,23 @@ export class Form {
     $("steps").value = settings.steps;
     $("sampler").value = settings.sampler;
     $("negative").value = settings.negative;
+    $("towards").value = settings.towards;
+    $("blend").value = settings.blend.join(", ");
+    for (const name of SLIDERS) $(name).value = settings[name];
+    this.#showBlend(settings.towards !== "");
+    this.photo.show(settings.photo);
     $("size").value = settings.size ?? "";
     if (settings.negative || settings.size || this.#differs(settings)) $("advanced").open = true;
     $("seed").value = settings.seed ?? "";
     this.lock(settings.seed !== null);
     this.#setCount(settings.count);
+    this.#settle();
+  }
+
+  /** Show a photograph instead of the one before, or none. */
+  async showPhoto(photo) {
+    $("strength").value = STRENGTH;
+    await this.photo.show(photo);
     this.#settle();
   }
 
@@ -61,9 +79,14 @@ export class Form {
   /** Return the settings; throws an Error with the `field` that cannot be used. */
   get settings() {
     const { fields } = this.about;
+    const blending = !$("blending").hidden;
     const settings = {
       prompts: this.prompts,
-      guidance: [...new Set(numbers("guidance", fields.guidance, MOST_SCALES))],
+      guidance: [...new Set(numbers("guidance", fields.guidance, MOST_VALUES))],
+      towards: blending ? $("towards").value.trim() : "",
+      blend: blending ? [...new Set(numbers("blend", { minimum: 0, maximum: 1 }, MOST_VALUES))] : [0.5],
+      photo: this.photo.value,
+      like_share: Number($("like_share").value), strength: Number($("strength").value),
       variety: numbers("variety", fields.variety, 1)[0],
       steps: numbers("steps", fields.steps, 1)[0],
       seed: $("seed").value.trim() ? Number($("seed").value) : null,
@@ -71,17 +94,15 @@ export class Form {
       size: Number($("size").value) || null, model: $("model").value,
     };
     if (settings.seed !== null && !isSeed(settings.seed)) throw wrong("seed", "The seed is a whole number from 0 to about 4 billion.");
-    const images = settings.prompts.length * settings.guidance.length * settings.count;
+    const images = Object.values(axes(settings)).reduce((product, values) => product * values.length, 1);
     if (images > MOST_IMAGES) throw wrong("prompts", `That would be ${images} images; up to ${MOST_IMAGES} can be made at once.`);
     return settings;
   }
 
   #listen() {
-    const changed = () => {
-      this.#settle();
-      this.onChange();
-    };
-    for (const name of ["guidance", "variety", "steps"]) {
+    const changed = () => this.#changed();
+    for (const name of SLIDERS) $(name).oninput = changed;
+    for (const name of NUMBERS) {
       $(name).oninput = changed;
       $(`${name}-range`).oninput = () => {
         $(name).value = $(`${name}-range`).value;
@@ -89,7 +110,7 @@ export class Form {
       };
     }
     window.addEventListener("resize", fitPrompts);
-    for (const name of ["prompts", "negative"]) $(name).oninput = changed;
+    for (const name of ["prompts", "negative", "towards"]) $(name).oninput = changed;
     for (const name of ["sampler", "size"]) $(name).onchange = changed;
     $("model").onchange = () => {
       this.#showModel();
@@ -111,6 +132,31 @@ export class Form {
       this.#settle();
       $("prompts").focus();
     };
+    $("add-blend").onclick = () => {
+      this.#showBlend(true);
+      $("towards").focus();
+    };
+    $("remove-blend").onclick = () => {
+      this.#showBlend(false);
+      $("add-blend").focus();
+      changed();
+    };
+    $("way").onclick = () => {
+      $("blend").value = WAY.join(", ");
+      changed();
+    };
+  }
+
+  #changed() {
+    this.#settle();
+    this.onChange();
+  }
+
+  /** Show the fields of a blend, or the button that does. */
+  #showBlend(shown) {
+    const possible = this.model.can.includes("blend");
+    $("blending").hidden = !shown || !possible;
+    $("add-blend").hidden = shown || !possible;
   }
 
   #setCount(count) {
@@ -120,9 +166,17 @@ export class Form {
     $("more").disabled = this.count === MOST_SEEDS;
   }
 
+  /** What the backend says about the chosen model. */
+  get model() {
+    return this.about.models.find(({ name }) => name === $("model").value);
+  }
+
   /** Show what the model can do: its classes or sentences to begin with, and its sizes. */
   #showModel() {
-    const { name, sizes, classes } = this.about.models.find(({ name }) => name === $("model").value);
+    const { name, sizes, classes, can } = this.model;
+    this.#showBlend(!$("blending").hidden);
+    this.photo.allow(can);
+    $("classes").replaceChildren(...classes.map((text) => new Option(text)));
     const suggestions = classes.length ? classes : name === BUNDLED ? EXAMPLES : [];
     $("suggestions").replaceChildren(...suggestions.map((text) => make("button", {
       type: "button", className: "chip", onclick: () => this.#suggest(text),
@@ -145,13 +199,14 @@ export class Form {
   /** Make everything that depends on the fields follow them. */
   #settle() {
     fitPrompts();
-    $("guidance-range").classList.toggle("several", /\d[\s,;]+\S/.test($("guidance").value));
+    for (const name of NUMBERS) $(`${name}-range`).classList.toggle("several", /\d[\s,;]+\S/.test($(name).value));
+    for (const name of SLIDERS) $(`${name}-value`).value = $(name).value;
     for (const chip of $("suggestions").children) chip.ariaPressed = String(lines().includes(chip.textContent));
-    for (const name of ["guidance", "variety", "steps"]) {
+    for (const name of NUMBERS) {
       const value = Number.parseFloat($(name).value);
       if (!Number.isNaN(value)) $(`${name}-range`).value = value;
     }
-    for (const name of ["guidance", "variety", "steps", "seed", "prompts"]) $(name).removeAttribute("aria-invalid");
+    for (const name of [...NUMBERS, "seed", "prompts"]) $(name).removeAttribute("aria-invalid");
   }
 
   #differs({ steps, sampler }) {

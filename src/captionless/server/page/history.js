@@ -1,8 +1,8 @@
 /**
  * Keeps runs in the browser's database.
  *
- * A run is {id, settings, warnings, images: [{prompt, guidance, seed, frames: [Blob]}]}; its id is the time it began,
- * and the last frame of an image is the image itself.
+ * A run is {id, settings, warnings, images: [{prompt, guidance, blend, seed, frames: [Blob]}]}; its id is the time it
+ * began, and the last frame of an image is the image itself.
  */
 
 const MOST_RUNS = 100;
@@ -11,8 +11,12 @@ export class History {
   /** Open the database; where the browser offers none, as in some private windows, nothing is kept. */
   static async open() {
     try {
-      const request = indexedDB.open("captionless", 1);
-      request.onupgradeneeded = () => request.result.createObjectStore("runs", { keyPath: "id" });
+      const request = indexedDB.open("captionless", 2);
+      request.onupgradeneeded = () => {
+        const { result } = request;
+        if (result.objectStoreNames.contains("runs")) result.deleteObjectStore("runs");
+        result.createObjectStore("runs", { keyPath: "id" });
+      };
       return new History(await result(request));
     } catch {
       return new History(null);

@@ -1,11 +1,13 @@
 /** Shows runs: grids of images over prompts, guidance scales and seeds, which form while one looks. */
 
 import { make } from "./dom.js";
+import { axes } from "./settings.js";
 
 /** The sides of a grid: what an image has, and the words for it. */
 const AXES = {
   prompt: (value) => value,
   guidance: (value) => `guidance ${value}`,
+  blend: (value) => `${Math.round(value * 100)}%`,
   seed: (value) => `seed ${value}`,
 };
 
@@ -21,12 +23,12 @@ export class RunView {
   }
 
   /** Show a prediction of an image, or the image itself. */
-  show({ prompt, guidance }, { seed, blob, done }) {
-    const tile = this.tiles.get(key({ prompt, guidance, seed }));
+  show(place, { seed, blob, done }) {
+    const tile = this.tiles.get(key({ ...place, seed }));
     tile.frames.push(blob);
     tile.button.dataset.frames = tile.frames.length;
     if (!done) return tile.paint(blob);
-    const image = { prompt, guidance, seed, frames: tile.frames };
+    const image = { ...place, seed, frames: tile.frames };
     this.run.images.push(image);
     this.#showDone(image, blob);
   }
@@ -62,9 +64,9 @@ export class RunView {
   #header() {
     const { settings } = this.run;
     const button = (words, action) => make("button", { type: "button", className: "quiet", onclick: action }, words);
-    const title = settings.prompts.length === 1 ? settings.prompts[0] : `${settings.prompts.length} prompts`;
+    const photo = settings.photo && make("img", { className: "source", alt: "", src: URL.createObjectURL(settings.photo.image) });
     return make("header", {},
-      make("h2", {}, title),
+      make("h2", {}, ...(photo ? [photo] : []), title(settings)),
       make("p", { className: "facts" }, facts(settings)),
       make("p", { className: "actions" },
         button("Use again", () => this.actions.use(settings)),
@@ -75,24 +77,28 @@ export class RunView {
 
   /** Return the rows; what has most values is side by side. */
   #grid() {
-    const { prompts, guidance, seed, count } = this.run.settings;
-    const values = { prompt: prompts, guidance, seed: Array.from({ length: count }, (_, i) => seed + i) };
-    const several = Object.keys(AXES).filter((axis) => values[axis].length > 1);
-    const column = Object.keys(AXES).reduce((most, axis) => (values[axis].length >= values[most].length ? axis : most));
-    const [outer, inner] = Object.keys(AXES).filter((axis) => axis !== column);
-    return values[outer].flatMap((first) => values[inner].map((second) => {
-      const fixed = { [outer]: first, [inner]: second };
-      const words = [outer, inner].filter((axis) => several.includes(axis)).map((axis) => AXES[axis](fixed[axis]));
-      const figures = values[column].map((value) => this.#tile({ ...fixed, [column]: value }, AXES[column](value)));
+    const values = axes(this.run.settings);
+    const names = Object.keys(AXES);
+    // Between two prompts lies a way, which is seen at a glance in a row.
+    const column = values.blend.length > 1 ? "blend"
+      : names.reduce((most, axis) => (values[axis].length >= values[most].length ? axis : most));
+    const outer = names.filter((axis) => axis !== column);
+    const several = outer.filter((axis) => values[axis].length > 1);
+    const rows = outer.reduce((places, axis) => places.flatMap((place) =>
+      values[axis].map((value) => ({ ...place, [axis]: value }))), [{}]);
+    return rows.map((place) => {
+      const figures = values[column].map((value) => this.#tile({ ...place, [column]: value }, AXES[column](value)));
+      const words = several.map((axis) => AXES[axis](place[axis]));
       return make("div", { className: `row ${figures.length > 4 ? "many" : figures.length > 1 ? "few" : "one"}` },
         ...(words.length ? [make("h3", {}, words.join(" · "))] : []),
         make("div", { className: "tiles" }, ...figures));
-    }));
+    });
   }
 
   #tile(place, caption) {
     const button = make("button", { type: "button", className: "tile", disabled: true });
-    button.ariaLabel = `${place.prompt}, guidance ${place.guidance}, seed ${place.seed}`;
+    const words = [title(this.run.settings, place), `guidance ${place.guidance}`, `seed ${place.seed}`];
+    button.ariaLabel = words.join(", ");
     const figure = make("figure", {}, button, make("figcaption", {}, caption));
     const tile = { button, figure, paint, frames: [], shown: null };
     function paint(blob) {
@@ -115,15 +121,31 @@ export class RunView {
   }
 }
 
+/** Return in words what a run shows, or one image of it, which has a place in the grid. */
+export function title({ prompts, towards, photo }, { prompt, blend } = {}) {
+  const words = prompt ?? (prompts.length > 1 ? `${prompts.length} prompts` : prompts[0] ?? "");
+  const source = photo && (photo.use === "edit" ? "a photograph, edited" : "a photograph");
+  const named = [words || source, towards].filter(Boolean).join(" → ");
+  return towards && blend !== undefined ? `${named}, ${AXES.blend(blend)}` : named;
+}
+
 /** Return the settings of a run in a few words. */
-export function facts({ guidance, variety, seed, count, steps, sampler, negative, size, model }) {
+export function facts(settings) {
+  const { guidance, variety, seed, count, steps, sampler, negative, size, model } = settings;
   const seeds = count > 1 ? `seeds ${seed}–${seed + count - 1}` : `seed ${seed}`;
   const words = [`guidance ${guidance.join(", ")}`, `variety ${variety}`, seeds, `${steps} steps`, sampler];
+  words.push(...Object.entries(photoFacts(settings)).map(([name, value]) => `${name} ${value}`));
   if (size) words.push(`${size} pixels`);
   if (negative) words.push(`without ${negative}`);
   return [...words, model].join(" · ");
 }
 
-function key({ prompt, guidance, seed }) {
-  return JSON.stringify([prompt, guidance, seed]);
+/** Return how a photograph was used, by the name for it. */
+export function photoFacts({ prompts, photo, like_share, strength }) {
+  if (photo?.use === "edit") return { strength };
+  return photo && prompts.length ? { "weight of the photograph": like_share } : {};
+}
+
+function key({ prompt, guidance, blend, seed }) {
+  return JSON.stringify([prompt, guidance, blend, seed]);
 }

@@ -3,7 +3,6 @@
 import { BackendError } from "./errors.js";
 
 const KEY = "captionless-key";
-const PARTIALS = 3;
 /** Times that a request is repeated while the server is busy. */
 const TRIES = 20;
 
@@ -19,10 +18,16 @@ export class ServerBackend {
     return { models: list.data.map(({ id, captionless }) => ({ name: id, ...captionless })), fields: schema.properties };
   }
 
+  async nearest({ model, image }) {
+    const answer = await this.#fetch("v1/images/nearest", { method: "POST", body: form({ model, image }) });
+    return answer.json();
+  }
+
   async generate(request, { signal, onImage }) {
-    const body = JSON.stringify({ ...request, stream: true, partial_images: PARTIALS });
-    const headers = { "content-type": "application/json" };
-    const answer = await this.#fetch("v1/images/generations", { method: "POST", body, headers, signal });
+    // The steps on the way are JPEG files of this quality.
+    const body = form({ ...request, stream: true, trajectory: true, output_compression: 85 });
+    const route = request.image ? "edits" : "generations";
+    const answer = await this.#fetch(`v1/images/${route}`, { method: "POST", body, signal });
     const warnings = new Set();
     for await (const event of serverSentEvents(answer.body)) {
       if (event.error) throw new BackendError(event.error.message);
@@ -65,6 +70,13 @@ export class ServerBackend {
     localStorage.setItem(KEY, await this.askForKey());
     this.asking = null;
   }
+}
+
+/** Return the body of a request, in which images are files. */
+function form(fields) {
+  const body = new FormData();
+  for (const [name, value] of Object.entries(fields)) body.append(name, value);
+  return body;
 }
 
 /** Yield the data of server-sent events. Lines end with \n here; comments, which keep a stream alive, are skipped. */
