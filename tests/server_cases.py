@@ -23,7 +23,7 @@ from PIL import Image
 
 import tiny
 from captionless.checkpoints.image_list import TRAIN, write_image_list
-from captionless.checkpoints.model import BANK, BANK_ROWS
+from captionless.checkpoints.model import BANK, BANK_ROWS, Model
 from captionless.config.sampling import SamplingConfig
 from captionless.config.serve import ServeConfig
 from captionless.generation.generator import Generator
@@ -37,6 +37,15 @@ SAMPLING = SamplingConfig(steps=3, precision="float32")
 
 def generator(**changes: Any) -> Generator:
     return Generator(tiny.model(**changes), encoder=tiny.FakeEncoder(), device="cpu")  # type: ignore[arg-type]
+
+
+def cascade(size: int = 8) -> Generator:
+    """A generator whose base model has images of this size, and its second stage twice as large ones."""
+    base = tiny.model()
+    base = replace(base, config=replace(base.config, size=size))
+    network = tiny.denoiser(low_res_channels=4, seed=3)
+    config = replace(base.config, size=2 * size, base_size=size, denoiser=network.config)
+    return Generator(Model("cascade", config, network, base.bank, base), encoder=tiny.FakeEncoder(), device="cpu")  # type: ignore[arg-type]
 
 
 def failing_generator(failures: int, message: str = "a bug") -> Generator:

@@ -8,7 +8,6 @@ import re
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -20,7 +19,7 @@ import tiny
 from captionless.conditioning.composition import Composition
 from captionless.generation.generator import Generator
 from captionless.server.app import PAGE
-from server_cases import SAMPLING, Served, Steps, generator, png, serving, trained_on
+from server_cases import SAMPLING, Served, Steps, cascade, generator, png, serving, trained_on
 
 playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
 CHROMIUM = shutil.which("chromium")
@@ -50,8 +49,9 @@ def browser() -> Iterator[Any]:
 
 
 @pytest.fixture(scope="module")
-def served() -> Iterator[Served]:
-    with serving() as server:
+def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
+    photos, model = trained_on(tmp_path_factory.mktemp("trained"))
+    with serving({"tiny": model}, training_images=photos) as server:
         yield server
 
 
@@ -282,19 +282,19 @@ def drop(page: Any, data: bytes) -> None:
 
 def test_every_step_of_the_denoising_can_be_scrubbed_through_and_played(page: Any) -> None:
     page.click("summary")
-    page.fill("#steps", "9")
+    page.fill("#steps", "6")
     generate(page, images=1)
     page.click(".tile")
-    assert page.inner_text("#scrub-value") == "9/9"
+    assert page.inner_text("#scrub-value") == "6/6"
     frames = set()
     page.focus("#scrub")
-    for step in range(8, -1, -1):
+    for step in range(5, -1, -1):
         assert page.input_value("#scrub") == str(step)
         frames.add(page.evaluate(LARGE))
         page.keyboard.press("ArrowLeft")
-    assert len(frames) == 9
+    assert len(frames) == 6
     page.click("#play")
-    expect(page.locator("#scrub-value")).to_have_text("9/9")
+    expect(page.locator("#scrub-value")).to_have_text("6/6")
 
 
 # --- more than a prompt ---
@@ -319,7 +319,7 @@ def slide(page: Any, name: str, value: float) -> None:
     )
 
 
-def test_two_prompts_are_blended_with_a_slider_and_along_the_whole_way(page: Any) -> None:
+def test_two_prompts_are_blended_with_a_slider_and_along_the_whole_way(page: Any, served: Served) -> None:
     page.click("#add-blend")
     page.fill("#towards", "a daisy")
     page.fill("#seed", "3")
@@ -329,9 +329,9 @@ def test_two_prompts_are_blended_with_a_slider_and_along_the_whole_way(page: Any
     page.click(".tile")
     made, texts = stored(page)
     assert (texts["towards"], texts["towards_share"]) == ("a daisy", "0.25")
-    (wanted,) = generator().generate(
-        "a rose", seed=3, sampling=SAMPLING, composition=Composition(towards="a daisy", towards_share=0.25)
-    )
+    there = Composition(towards="a daisy", towards_share=0.25)
+    model = served.service.generators["tiny"]
+    (wanted,) = model.generate("a rose", seed=3, sampling=SAMPLING, composition=there)
     assert np.abs(np.asarray(made).astype(int) - np.asarray(wanted)).max() <= 1
     page.keyboard.press("Escape")
     page.click("#way")
@@ -428,18 +428,15 @@ def test_going_back_to_earlier_settings_shows_their_images_without_the_server(pa
     assert len(sent) == 2
 
 
-def test_the_nearest_training_images_are_named_with_credit_and_link(browser: Any, tmp_path: Path) -> None:
-    photos, model = trained_on(tmp_path)
-    with serving({"trained": model}, training_images=photos) as served, visiting(browser, served) as page:
-        ready(page)
-        generate(page, images=1)
-        page.click(".tile")
-        expect(page.locator("#nearest li")).to_have_count(4)
-        expect(page.locator("#nearest-words")).to_contain_text("Compared with 10 of 12")
-        assert page.locator("#nearest img").count() == 4
-        links = page.locator("#nearest a").evaluate_all("(all) => all.map((a) => a.href)")
-        assert links
-        assert all(re.fullmatch(r"https://example\.org/\d+", link) for link in links)
+def test_the_nearest_training_images_are_shown_with_credit_and_link(page: Any) -> None:
+    generate(page, images=1)
+    page.click(".tile")
+    expect(page.locator("#nearest img")).to_have_count(4)
+    expect(page.locator("#nearest-words")).to_contain_text("Compared with 10 of 12")
+    expect(page.locator("#nearest")).to_contain_text("<b>Painter")
+    links = page.locator("#nearest a").evaluate_all("(all) => all.map((a) => a.href)")
+    assert links
+    assert all(re.fullmatch(r"https://example\.org/\d+", link) for link in links)
 
 
 def test_the_key_is_asked_for_once(browser: Any) -> None:
@@ -456,24 +453,39 @@ def test_the_key_is_asked_for_once(browser: Any) -> None:
         assert not page.locator("#key-dialog").is_visible()
 
 
-def test_classes_are_chosen_from_a_list(browser: Any) -> None:
-    model = Generator(tiny.class_model(), device="cpu")
-    with serving({"classes": model}) as served, visiting(browser, served) as page:
+@pytest.fixture(scope="module")
+def several() -> Iterator[Served]:
+    """A server of models of every kind."""
+    classes = Generator(tiny.class_model(), device="cpu")
+    with serving({"grey": generator(channels=1), "cascade": cascade(16), "classes": classes}) as server:
+        yield server
+
+
+def test_models_of_every_kind_are_chosen_by_name(browser: Any, several: Served) -> None:
+    with visiting(browser, several) as page:
+        ready(page)
+        generate(page, images=1)
+        assert shown(page)["model"] == "grey"
+        assert stored(page)[0].mode == "L"
+        page.keyboard.press("Escape")
+        page.select_option("#model", "cascade")
+        page.click("summary")
+        for size, label in ((16, "16 pixels, sooner"), (32, "32 pixels")):
+            page.select_option("#size", label=label)
+            generate(page, images=2 if size == 16 else 3)
+            page.locator(".tile").first.click()
+            assert stored(page)[0].size == (size, size)
+            page.keyboard.press("Escape")
+        page.fill("#prompts", "")
+        page.select_option("#model", "classes")
+        assert page.is_disabled("#use-like")
         page.click(".chip:text('daisy')")
         page.click(".chip:text('rose')")
         assert page.input_value("#prompts") == "daisy\nrose"
         page.click("#go")
-        finished(page, 2)
+        finished(page, 5)
         page.click(".chip:text('rose')")
         assert page.input_value("#prompts") == "daisy"
-
-
-def test_several_models_are_chosen_by_name(browser: Any) -> None:
-    with serving({"one": generator(), "two": generator()}) as served, visiting(browser, served) as page:
-        ready(page)
-        page.select_option("#model", "two")
-        generate(page, images=1)
-        assert shown(page)["model"] == "two"
 
 
 def test_what_is_wrong_is_said_at_its_field(page: Any) -> None:
@@ -489,9 +501,8 @@ def test_what_is_wrong_is_said_at_its_field(page: Any) -> None:
     expect(page.locator("#problem")).to_be_hidden()
 
 
-def test_an_error_of_the_server_is_shown(browser: Any) -> None:
-    model = Generator(tiny.class_model(), device="cpu")
-    with serving({"classes": model}) as served, visiting(browser, served, expected="400") as page:
+def test_an_error_of_the_server_is_shown(browser: Any, several: Served) -> None:
+    with visiting(browser, several, "#model=classes", expected="400") as page:
         ready(page)
         page.fill("#prompts", "a pansy")
         page.press("#prompts", "Enter")
@@ -555,10 +566,16 @@ def test_axe_finds_nothing_serious(browser: Any, served: Served, scheme: str) ->
     with visiting(browser, served, color_scheme=scheme, viewport=PHONE, reduced_motion="reduce") as page:
         ready(page)
         page.click("summary")
+        page.click("#add-blend")
+        page.fill("#towards", "a daisy")
+        drop(page, png())
+        page.check("#use-edit")
         generate(page, "a rose\na tulip", images=2)
+        assert page.evaluate("document.documentElement.scrollWidth") <= PHONE["width"]
         for dialog in (False, True):
             if dialog:
                 page.locator(".tile").first.click()
+                expect(page.locator("#nearest img")).to_have_count(4)
             found = axe.Axe().run(page).response["violations"]
             assert not [(one["id"], [node["html"] for node in one["nodes"]]) for one in found]
 

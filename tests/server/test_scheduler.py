@@ -12,12 +12,10 @@ import numpy as np
 import openai
 import pytest
 
-import tiny
-from captionless.checkpoints.model import Model
 from captionless.config.sampling import SamplingConfig
 from captionless.diffusion.samplers import SAMPLERS
 from captionless.generation.generator import Generator
-from server_cases import SAMPLING, Steps, failing_generator, generator, pixels, serving
+from server_cases import SAMPLING, Steps, cascade, failing_generator, generator, pixels, serving
 
 SETTINGS = ("steps", "guidance", "sampler", "variety")
 
@@ -68,15 +66,6 @@ def test_every_image_is_the_librarys_whatever_shares_its_batch_and_whenever_it_j
         assert result.status_code == 200, result.text
         for image, wanted in zip(result.json()["data"], expected(plain, request), strict=True):
             assert np.abs(pixels(image["b64_json"]) - wanted).max() <= 1, request
-
-
-def cascade() -> Generator:
-    base = tiny.model()
-    network = tiny.denoiser(low_res_channels=4, seed=3)
-    from dataclasses import replace
-
-    config = replace(base.config, size=16, base_size=8, denoiser=network.config)
-    return Generator(Model("cascade", config, network, base.bank, base), encoder=tiny.FakeEncoder(), device="cpu")  # type: ignore[arg-type]
 
 
 def test_the_stages_of_a_cascade_have_batches_of_their_own() -> None:

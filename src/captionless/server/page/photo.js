@@ -51,6 +51,7 @@ export class Photo {
     this.#settle();
     if (photo?.mask) {
       const shown = await createImageBitmap(photo.mask);
+      if (this.mask !== photo.mask) return;
       this.pen.globalCompositeOperation = "source-over";
       this.#fill();
       this.pen.globalCompositeOperation = "destination-out";

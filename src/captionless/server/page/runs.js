@@ -64,9 +64,8 @@ export class RunView {
   #header() {
     const { settings } = this.run;
     const button = (words, action) => make("button", { type: "button", className: "quiet", onclick: action }, words);
-    const photo = settings.photo && make("img", { className: "source", alt: "", src: URL.createObjectURL(settings.photo.image) });
     return make("header", {},
-      make("h2", {}, ...(photo ? [photo] : []), title(settings)),
+      make("h2", {}, ...(settings.photo ? [picture(settings.photo.image, "source")] : []), title(settings)),
       make("p", { className: "facts" }, facts(settings)),
       make("p", { className: "actions" },
         button("Use again", () => this.actions.use(settings)),
@@ -103,8 +102,7 @@ export class RunView {
     const tile = { button, figure, paint, frames: [], shown: null };
     function paint(blob) {
       tile.shown = blob;
-      const img = make("img", { alt: "", src: URL.createObjectURL(blob) });
-      img.onload = () => URL.revokeObjectURL(img.src);
+      const img = picture(blob);
       // The image before stays beneath while the new one fades in.
       while (button.childElementCount > 1) button.firstElementChild.remove();
       button.append(img);
@@ -119,6 +117,13 @@ export class RunView {
     button.disabled = false;
     button.onclick = () => this.actions.open(this, image);
   }
+}
+
+/** Return an element that shows an image file. */
+function picture(blob, className = "") {
+  const img = make("img", { alt: "", className, src: URL.createObjectURL(blob) });
+  img.onload = () => URL.revokeObjectURL(img.src);
+  return img;
 }
 
 /** Return in words what a run shows, or one image of it, which has a place in the grid. */
