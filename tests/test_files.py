@@ -4,6 +4,7 @@ import shutil
 import stat
 import subprocess
 import sys
+import time
 from itertools import count
 
 import pytest
@@ -11,6 +12,7 @@ import pytest
 from captionless import files
 from captionless.errors import CaptionlessError
 from captionless.files import atomic_folder, atomic_write, sweep, write_new
+from platforms import DEVICES, KILLS, PERMISSIONS
 
 
 def test_writes_a_new_file_and_makes_its_folder(tmp_path):
@@ -68,7 +70,7 @@ def test_a_callers_own_error_is_passed_on_unchanged(tmp_path):
         raise CaptionlessError("mine")
 
 
-@pytest.mark.skipif(os.name != "posix", reason="permissions of this kind exist on POSIX only")
+@PERMISSIONS
 def test_the_file_gets_ordinary_permissions(tmp_path):
     with atomic_write(tmp_path / "a") as temporary:
         temporary.write_text("x")
@@ -115,7 +117,7 @@ def test_what_a_link_leads_to_is_written_and_the_link_stays(tmp_path):
     assert sorted(os.listdir(tmp_path / "there")) == ["file", "new"]
 
 
-@pytest.mark.skipif(os.name != "posix", reason="FIFOs exist on POSIX only")
+@DEVICES
 @pytest.mark.parametrize("kind", ["fifo", "link to a fifo", "folder", "link to itself", "device"])
 def test_what_is_no_file_is_left_as_it_is(tmp_path, kind):
     path = tmp_path / "it"
@@ -136,6 +138,7 @@ def test_what_is_no_file_is_left_as_it_is(tmp_path, kind):
     assert sorted((one.name, one.lstat().st_mode) for one in tmp_path.iterdir()) == before
 
 
+@PERMISSIONS
 def test_permissions_of_a_file_survive_its_replacement(tmp_path):
     path = tmp_path / "private"
     path.write_text("old")
@@ -152,6 +155,7 @@ def refuse(monkeypatch, owner, name, number=errno.EPERM):
     monkeypatch.setattr(owner, name, refused)
 
 
+@PERMISSIONS
 @pytest.mark.parametrize("number", [errno.EPERM, errno.ENOTSUP, errno.ENOSYS, errno.EINVAL])
 @pytest.mark.parametrize("name", ["chmod", "fsync", "replace", "link"])
 def test_what_a_file_system_lacks_is_one_remark(tmp_path, monkeypatch, name, number):
@@ -213,6 +217,7 @@ def left_behind(folder):
     assert subprocess.run([sys.executable, "-c", code, str(folder)]).returncode == 9
 
 
+@KILLS
 def test_what_killed_processes_left_behind_is_swept_and_nothing_else(tmp_path):
     left_behind(tmp_path)
     foreign = [".mine.tmp", ".file.0123abcd-77-xyz.tmp", "notes.tmp"]
@@ -225,3 +230,53 @@ def test_what_killed_processes_left_behind_is_swept_and_nothing_else(tmp_path):
         assert sorted(os.listdir(tmp_path)) == sorted([*foreign, temporary.name])
     sweep(tmp_path.iterdir(), locked=True)  # nobody else writes there, so what another machine left goes too
     assert sorted(os.listdir(tmp_path)) == [".mine.tmp", "mine", "notes.tmp"]
+
+
+# --- Windows, as far as another system can play it ---
+
+
+def open_elsewhere(monkeypatch, times):
+    """Let the first renamings fail, as they do while another program has the file open."""
+    replace, left = os.replace, iter(range(times))
+
+    def refused(*paths):
+        if next(left, None) is not None:
+            raise PermissionError(errno.EACCES, "Access is denied")
+        replace(*paths)
+
+    monkeypatch.setattr(files, "WINDOWS", True)
+    monkeypatch.setattr(os, "replace", refused)
+    monkeypatch.setattr(time, "sleep", lambda _: None)
+
+
+def test_on_windows_a_file_is_replaced_as_soon_as_nobody_has_it_open(tmp_path, monkeypatch):
+    (tmp_path / "a").write_text("old")
+    open_elsewhere(monkeypatch, 3)
+    with atomic_write(tmp_path / "a") as temporary:
+        temporary.write_text("new")
+    assert (tmp_path / "a").read_text() == "new"
+
+
+def test_on_windows_a_file_that_stays_open_is_never_overwritten_in_part(tmp_path, monkeypatch):
+    (tmp_path / "a").write_text("old")
+    open_elsewhere(monkeypatch, 99)
+    with pytest.raises(CaptionlessError, match="Access is denied"), atomic_write(tmp_path / "a") as temporary:
+        temporary.write_text("new")
+    assert (tmp_path / "a").read_text() == "old"
+    assert os.listdir(tmp_path) == ["a"]
+
+
+def test_on_windows_a_folder_takes_the_place_of_an_empty_one(tmp_path, monkeypatch):
+    replace = os.replace
+
+    def only_what_is_free(source, target):
+        if os.path.exists(target):
+            raise PermissionError(errno.EACCES, "Access is denied")
+        replace(source, target)
+
+    monkeypatch.setattr(files, "WINDOWS", True)
+    monkeypatch.setattr(os, "replace", only_what_is_free)
+    (tmp_path / "out").mkdir()
+    with atomic_folder(tmp_path / "out") as temporary:
+        (temporary / "a").touch()
+    assert os.listdir(tmp_path / "out") == ["a"]

@@ -11,6 +11,7 @@ from captionless.config.generate_request import GenerateRequest
 from captionless.config.train_request import TrainRequest
 from captionless.errors import CaptionlessError, harmless
 from captionless.paths import quoted, same_path, user_path
+from platforms import needs_posix
 
 TEXTS = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0"), min_size=1)
 
@@ -43,12 +44,18 @@ def test_the_same_place_is_the_same_however_it_is_spelled(tmp_path, monkeypatch)
     assert not same_path("real", "other")
 
 
+@needs_posix("shell of this kind")
 @given(st.lists(TEXTS, min_size=1, max_size=4))
 def test_a_quoted_name_is_read_back_by_the_shell(names):
     shown = " ".join(map(quoted, names))
     run = subprocess.run(["bash", "-c", f"printf '%s\\0' {shown}"], capture_output=True, check=True)
     assert run.stdout.decode().split("\0")[:-1] == names
     assert harmless(shown) == shown
+
+
+def test_on_windows_names_are_quoted_as_both_of_its_shells_read_them(monkeypatch):
+    monkeypatch.setattr("captionless.paths.WINDOWS", True)
+    assert [quoted(name) for name in ("runs\\mine", "my model")] == ["runs\\mine", '"my model"']
 
 
 def test_escape_sequences_and_turns_of_direction_are_shown_and_other_signs_stay():

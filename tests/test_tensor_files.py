@@ -6,8 +6,6 @@ import math
 import os
 import random
 import shutil
-import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -23,6 +21,7 @@ from captionless.encoders.hub import BUNDLED_FOLDER
 from captionless.encoders.text_side import BertText
 from captionless.errors import CaptionlessError
 from captionless.tensor_files import check_tensors, read_about, read_tensors, save_tensors
+from platforms import DEVICES
 
 TENSORS = {
     "half": torch.ones(3, dtype=torch.float16),
@@ -115,11 +114,24 @@ def test_a_pointer_of_git_lfs_is_told_as_such(tmp_path: Path) -> None:
     assert "`git lfs pull`" in error_of(lambda: check_tensors(tmp_path / "x"))
 
 
+@DEVICES
 def test_no_device_or_pipe_is_read_for_ever(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "pipe")
     (tmp_path / "zero").symlink_to("/dev/zero")
     for name in ("pipe", "zero"):
         assert "is missing" in error_of(lambda name=name: read_tensors(tmp_path / name))  # type: ignore[misc]
+
+
+@pytest.mark.skipif(not Path("/proc/self/maps").exists(), reason="needs Linux, which lists what is mapped")
+@pytest.mark.parametrize("windows", [False, True])
+def test_on_windows_no_file_stays_mapped_and_so_can_be_replaced(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, windows: bool
+) -> None:
+    monkeypatch.setattr("captionless.tensor_files.WINDOWS", windows)
+    save_tensors(tmp_path / "x", {"w": torch.arange(100_000.0)})
+    tensors = read_tensors(tmp_path / "x")
+    assert (str(tmp_path / "x") in Path("/proc/self/maps").read_text("utf-8")) is not windows
+    assert tensors["w"][-1] == 99_999
 
 
 # --- models ---
@@ -193,14 +205,14 @@ def test_sixty_bit_flips_in_each_shipped_file_are_all_noticed(name: str, tmp_pat
         flip(path, bit)
 
 
-def test_a_flipped_bit_in_the_shipped_weights_ends_a_command_with_one_line(tmp_path: Path) -> None:
+def test_a_flipped_bit_in_the_shipped_weights_ends_a_command_with_one_line(
+    run: Callable[..., int], capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
     shutil.copytree(model_folder(BUNDLED), tmp_path / "flowers")
     path = tmp_path / "flowers" / "base" / WEIGHTS
     flip(path, 8 * path.stat().st_size - 77)
-    command = [sys.executable, "-m", "captionless", "info", str(tmp_path / "flowers")]
-    found = subprocess.run(command, capture_output=True, text=True, timeout=120)
-    assert found.returncode == 2
-    assert found.stderr.splitlines() == [
+    assert run("info", str(tmp_path / "flowers")) == 2
+    assert capsys.readouterr().err.splitlines() == [
         f"captionless: {path} is damaged (its content does not have its digest). Restore it from a copy, or make it "
         "again."
     ]

@@ -13,6 +13,7 @@ import re
 import shutil
 import stat
 import tempfile
+import time
 import warnings
 import zlib
 from collections.abc import Callable, Iterable, Iterator
@@ -21,7 +22,7 @@ from itertools import chain
 from pathlib import Path
 
 from captionless.errors import CaptionlessError
-from captionless.paths import kind_of
+from captionless.paths import WINDOWS, kind_of
 
 LFS_POINTER = b"version https://git-lfs.github.com/spec/v1"
 """How a pointer of Git LFS begins: it stands for a file that was not fetched."""
@@ -102,6 +103,9 @@ def atomic_folder(path: str | Path) -> Iterator[Path]:
         for file in temporary.iterdir():
             flush(file)
         _settle(temporary, target, 0o777)
+        if WINDOWS:  # where no folder replaces another, not even an empty one
+            with suppress(OSError):
+                target.rmdir()
         _replace(temporary, target)
         flush(target.parent)
 
@@ -163,7 +167,7 @@ def _remove(path: Path) -> None:
 
 
 def _is_running(process: int) -> bool:
-    if os.name == "nt":  # where os.kill ends the process
+    if WINDOWS:  # where os.kill ends the process
         return True
     try:
         os.kill(process, 0)
@@ -207,7 +211,7 @@ def _settle(temporary: Path, target: Path, mode: int = 0o666) -> None:
 def flush(path: Path) -> None:
     """Have the disk write what was written to a file, or which files are in a folder."""
     folder = path.is_dir()
-    if folder and os.name == "nt":  # which has no such operation
+    if folder and WINDOWS:  # which has no such operation
         return
     with _remarking(path.parent, "flushing", "After a power failure, files may be incomplete."):
         handle = os.open(path, os.O_RDONLY if folder else os.O_RDWR)
@@ -219,15 +223,26 @@ def flush(path: Path) -> None:
 
 def _replace(temporary: Path, target: Path) -> None:
     try:
-        os.replace(temporary, target)
+        _rename(temporary, target)
     except OSError as error:
-        if error.errno not in REFUSED:
+        # Windows: the file is open or read-only, and who has it open would read a mixture.
+        if error.errno not in REFUSED or (WINDOWS and isinstance(error, PermissionError)):
             raise
         if temporary.is_dir():
             shutil.copytree(temporary, target, dirs_exist_ok=True)
         else:
             shutil.copyfile(temporary, target)
         _remark(target.parent, "renaming", "A crash during a write may leave an incomplete file.", error)
+
+
+def _rename(temporary: Path, target: Path) -> None:
+    """Rename a file or folder; on Windows, wait for programs that have it open, such as virus scanners."""
+    for seconds in (0.01, 0.1, 1.0) if WINDOWS else ():
+        with suppress(PermissionError):
+            os.replace(temporary, target)
+            return
+        time.sleep(seconds)
+    os.replace(temporary, target)
 
 
 def _link(temporary: Path, path: Path) -> None:

@@ -5,10 +5,12 @@ from __future__ import annotations
 import os
 import shlex
 import stat
+import subprocess
 from pathlib import Path
 
 from captionless.errors import CaptionlessError
 
+WINDOWS = os.name == "nt"
 _KINDS = {
     stat.S_IFREG: "a file",
     stat.S_IFDIR: "a folder",
@@ -50,8 +52,13 @@ def same_path(one: str | Path, other: str | Path) -> bool:
 
 
 def quoted(text: object) -> str:
-    """Quote a text for a POSIX shell, with escapes for what a terminal would not show (in bash and zsh)."""
+    """Quote a text for a POSIX shell, with escapes for what a terminal would not show (in bash and zsh).
+
+    On Windows the quotes are those that its shells have in common.
+    """
     text = str(text)
+    if WINDOWS:
+        return subprocess.list2cmdline([text])
     if text.isprintable():
         return shlex.quote(text)
     signs = (sign if sign.isprintable() and sign not in "\\'" else _bytes(sign) for sign in text)

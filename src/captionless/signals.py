@@ -5,8 +5,8 @@ from __future__ import annotations
 import signal
 from types import FrameType
 
-TERMINATION = [getattr(signal, name) for name in ("SIGTERM", "SIGHUP") if hasattr(signal, name)]
-"""Signals that ask a process to end, besides Ctrl-C; closing a terminal sends SIGHUP."""
+TERMINATION = [getattr(signal, name) for name in ("SIGTERM", "SIGHUP", "SIGBREAK") if hasattr(signal, name)]
+"""Signals that ask a process to end, besides Ctrl-C; closing a terminal sends SIGHUP, on Windows SIGBREAK."""
 
 
 def interrupt_on_termination() -> None:

@@ -22,6 +22,7 @@ from torch import Tensor
 
 from captionless.errors import CaptionlessError
 from captionless.files import LFS_POINTER, atomic_write
+from captionless.paths import WINDOWS
 from captionless.text_files import parse_json
 
 ENTRY = "captionless"
@@ -64,6 +65,8 @@ def read_tensors(path: Path, model: str = "") -> dict[str, Tensor]:
     about = read_about(path)
     try:
         tensors: dict[str, Tensor] = load_file(path)
+        if WINDOWS:  # which replaces no file that is mapped, and a training replaces the files that it began with
+            tensors = {name: tensor.clone() for name, tensor in tensors.items()}
     except (SafetensorError, OSError, ValueError, KeyError, TypeError) as error:
         raise _damaged(path, str(error)) from error
     if "digest" in about or model:

@@ -17,6 +17,7 @@ import pytest
 
 from captionless.encoders.cache import VectorCache
 from captionless.encoders.dual_encoder import load_encoder
+from platforms import SIGNALS
 
 Run = Callable[..., int]
 TRAINING = ["--size", "8", "--width", "16", "--batch", "4", "--precision", "float32"]
@@ -82,20 +83,22 @@ def wait_for(condition: Callable[[], object]) -> None:
         time.sleep(0.02)
 
 
-@pytest.mark.parametrize("number", [pytest.param(signal.SIGTERM, marks=pytest.mark.slow), signal.SIGHUP])
+@SIGNALS
+@pytest.mark.parametrize("number", [pytest.param("SIGTERM", marks=pytest.mark.slow), "SIGHUP"])
 def test_a_training_is_saved_when_its_terminal_is_closed(
-    photos: Path, encoder: Path, tmp_path: Path, number: signal.Signals
+    photos: Path, encoder: Path, tmp_path: Path, number: str
 ) -> None:
-    words = ["train", str(photos), "--out", "model", "--encoder", str(encoder), *TRAINING, "--minutes", "10"]
+    words = ["train", str(photos), "--out", "model", "--encoder", str(encoder), *TRAINING, "--images", "1000000000"]
     log = tmp_path / "log"
     with log.open("w") as file, start([*words, "--checkpoint-minutes", "1e-9"], tmp_path, stderr=file) as process:
         wait_for((tmp_path / "model" / "config.json").exists)
         for _ in range(2):  # they come in pairs
-            process.send_signal(number)
+            process.send_signal(signal.Signals[number])
         assert process.wait(60) == 130
     assert re.search(r"Stopped after [\d,]+ images\. Run the same command with --resume", log.read_text())
 
 
+@SIGNALS
 def test_vectors_that_were_computed_before_a_signal_are_kept(
     tmp_path: Path, encoder: Path, photos: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -31,6 +31,7 @@ from captionless.generation.prompts import check_prompts, read_prompts
 from captionless.models.unet import DenoiserConfig
 from captionless.training.network import network_config
 from captionless.training.start import Start
+from platforms import DEVICES
 
 HUGE, DEEP = 10**9, "[" * 100_000 + "]" * 100_000
 
@@ -135,6 +136,7 @@ def test_a_lack_of_memory_is_one_line_in_every_command(
 # --- files ---
 
 
+@DEVICES
 def test_a_file_that_never_ends_is_refused(tmp_path: Path) -> None:
     assert "more than 100,000,000 bytes" in error_of(lambda: read_prompts(Path("/dev/zero")))
     (tmp_path / CONFIG).symlink_to("/dev/zero")

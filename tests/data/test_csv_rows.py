@@ -2,7 +2,6 @@
 
 import csv
 import io
-import sys
 
 import pytest
 from hypothesis import given
@@ -13,6 +12,7 @@ from captionless.data.csv_rows import guarded, read_rows, unguarded, write_rows
 from captionless.data.images import SkippedFile, write_images_report
 from captionless.encoders.vector_csv import read_vectors, write_vectors
 from captionless.errors import CaptionlessError
+from platforms import DEVICES
 
 FORMULAS = [
     *("=1+2.jpg", "+3.jpg", "-4+5.jpg", "@SUM(1,2).jpg", '=HYPERLINK("x","y").jpg', "\t=6.jpg", "=class/7.jpg"),
@@ -48,7 +48,7 @@ def test_a_field_of_a_million_characters_and_a_quote_that_never_ends_are_one_lin
         assert "the line is not valid CSV" in error_of(tmp_path, "file,label\n" + text)
 
 
-@pytest.mark.skipif(sys.platform == "win32", reason="this system has no devices in folders")
+@DEVICES
 def test_a_device_that_never_ends_is_one_line():
     with pytest.raises(CaptionlessError, match=r"cannot read /dev/zero: a line is longer than"):
         list(read_rows("/dev/zero"))

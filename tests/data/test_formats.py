@@ -13,6 +13,7 @@ from captionless.data.formats import UnusableError, image_format
 from captionless.data.images import ImageFile, read_images
 from captionless.files import LFS_POINTER
 from image_zoo import encoded
+from platforms import DEVICES
 
 NAMES = [
     "a.jfif",
@@ -96,6 +97,7 @@ def test_16_bit_pgm_and_floating_point_pfm_are_read() -> None:
         assert [image.getpixel((x, 0)) for x in (0, 1)] == [(0, 0, 0), (255, 255, 255)]
 
 
+@DEVICES
 def test_an_endless_device_is_no_image() -> None:
     code = "from captionless.data import decode_image; decode_image('/dev/zero')"
     run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)

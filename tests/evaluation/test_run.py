@@ -242,7 +242,7 @@ def test_models_of_other_encoders_and_sizes_are_not_compared_without_a_warning(p
     ("options", "said"),
     [
         ({"data": Path("nowhere")}, "there is no folder nowhere"),
-        ({"out": "/proc/nowhere"}, "`out=/proc/nowhere` cannot be written"),
+        ({"out": "a file/nowhere"}, "`out=a file/nowhere` cannot be written"),
         ({"prompts": "nowhere.txt"}, "nowhere.txt"),
         ({"features": "./nowhere"}, "neither a folder nor a hub id"),
         ({"labels": "nowhere.csv"}, "nowhere.csv"),
@@ -257,6 +257,7 @@ def test_bad_input_is_named(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     (tmp_path / "empty").mkdir()
+    (tmp_path / "a file").touch()
     given = {"models": place / "model", "data": place / "photos", "out": tmp_path / "r", "sampling": FAST, **options}
     with pytest.raises(CaptionlessError, match=said):
         evaluate(**{"encoder": tiny.FakeEncoder(), **given})

@@ -8,6 +8,7 @@ import pytest
 
 from captionless.errors import CaptionlessError
 from captionless.generation.prompts import Prompt, read_prompts
+from platforms import DEVICES
 
 
 def written(folder: Path, text: str | bytes) -> Path:
@@ -68,6 +69,7 @@ def test_unusual_separators_do_not_end_a_line(tmp_path: Path) -> None:
     assert read_prompts(written(tmp_path, "\n".join(lines))) == [Prompt(line) for line in lines]
 
 
+@DEVICES
 def test_a_file_that_never_ends_is_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(CaptionlessError, match="more than 1,000,000 lines"):
         read_prompts(written(tmp_path, "a\n" * 1_000_001))

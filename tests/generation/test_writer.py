@@ -8,6 +8,7 @@ import sys
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -18,6 +19,7 @@ from captionless.errors import CaptionlessError
 from captionless.generation.image import GeneratedImage
 from captionless.generation.trajectory import Frame, Trajectory
 from captionless.generation.writer import ImageWriter
+from platforms import KILLS
 
 
 def square() -> Image.Image:
@@ -163,6 +165,7 @@ def test_no_image_is_left_without_its_line_of_the_manifest(
     assert (tmp_path / "manifest.jsonl").read_bytes() == before
 
 
+@KILLS
 def test_an_image_appears_whole_and_a_killed_writer_leaves_nothing_that_the_next_does_not_sweep(tmp_path: Path) -> None:
     code = (
         "import os, sys\nfrom PIL import Image\nfrom captionless.files import write_new\nfrom pathlib import Path\n"
@@ -173,3 +176,18 @@ def test_an_image_appears_whole_and_a_killed_writer_leaves_nothing_that_the_next
     assert len(list(tmp_path.iterdir())) == 1
     assert ImageWriter(tmp_path).add(sampled("a")).name == "0001.png"
     assert sorted(path.name for path in tmp_path.iterdir()) == ["0001.png", "manifest.jsonl"]
+
+
+def test_on_windows_the_manifest_is_locked_while_a_line_is_appended(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    locked = []
+    fake = SimpleNamespace(LK_LOCK=1, locking=lambda number, mode, count: locked.append((mode, count)))
+    monkeypatch.setitem(sys.modules, "msvcrt", fake)
+    monkeypatch.setattr("sys.platform", "win32")
+    writer = ImageWriter(tmp_path)
+    for prompt in "ab":
+        writer.add(sampled(prompt))
+    lines = (tmp_path / "manifest.jsonl").read_text(encoding="utf-8").splitlines()
+    assert [json.loads(line)["prompt"] for line in lines] == ["a", "b"]
+    assert locked == [(1, 1)] * 2

@@ -19,6 +19,7 @@ import pytest
 from PIL import Image
 
 import tiny
+from platforms import SIGNALS
 from server_cases import png
 
 ENVIRONMENT = {name: value for name, value in os.environ.items() if name != "CAPTIONLESS_API_KEY"}
@@ -54,6 +55,7 @@ def wait_for_queue(url: str, images: int) -> None:
         pass
 
 
+@SIGNALS
 def test_every_request_is_finished_after_a_signal_and_logged_without_its_prompt(
     command: Callable[..., tuple[subprocess.Popen[str], str]],
 ) -> None:
@@ -86,6 +88,7 @@ def test_clients_are_shown_no_path(command: Callable[..., tuple[subprocess.Popen
 
 
 @pytest.mark.slow
+@SIGNALS
 def test_what_cannot_be_finished_in_time_is_answered(
     command: Callable[..., tuple[subprocess.Popen[str], str]],
 ) -> None:

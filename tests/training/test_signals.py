@@ -8,16 +8,20 @@ from typing import Any
 
 import pytest
 
+from captionless.signals import TERMINATION
 from captionless.training.loop import StopTraining
 from captionless.training.processes import Processes
 from captionless.training.signals import StopOnSignal
+
+HANGUP = TERMINATION[-1]
+"""What closing a terminal sends: SIGHUP, or SIGBREAK on Windows."""
 
 
 def stopper(said: list[str] | None = None) -> StopOnSignal:
     return StopOnSignal(Processes(), (said if said is not None else []).append)
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+@pytest.mark.parametrize("number", [signal.SIGINT, *TERMINATION])
 def test_the_training_is_stopped_after_the_step_in_which_a_signal_came(number: signal.Signals) -> None:
     state: Any = None
     said: list[str] = []
@@ -39,7 +43,7 @@ def test_a_second_one_does_stop_at_once() -> None:
 def test_signals_that_come_in_pairs_stop_it_once() -> None:
     state: Any = None
     with stopper() as stop:
-        for number in (signal.SIGHUP, signal.SIGHUP, signal.SIGTERM):
+        for number in (HANGUP, HANGUP, signal.SIGTERM):
             signal.raise_signal(number)
         with pytest.raises(StopTraining):
             stop.on_step(state)
@@ -47,14 +51,14 @@ def test_signals_that_come_in_pairs_stop_it_once() -> None:
 
 def test_an_ignored_hangup_stays_ignored() -> None:
     state: Any = None
-    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    before = signal.signal(HANGUP, signal.SIG_IGN)
     try:
         with stopper() as stop:
-            signal.raise_signal(signal.SIGHUP)
+            signal.raise_signal(HANGUP)
             stop.on_step(state)
-        assert signal.getsignal(signal.SIGHUP) == signal.SIG_IGN
+        assert signal.getsignal(HANGUP) == signal.SIG_IGN
     finally:
-        signal.signal(signal.SIGHUP, before)
+        signal.signal(HANGUP, before)
 
 
 def test_a_signal_during_a_print_only_costs_the_remark() -> None:

@@ -16,7 +16,7 @@ from typing import Any, TextIO
 from tqdm import tqdm
 
 from captionless.errors import harmless
-from captionless.paths import quoted
+from captionless.paths import WINDOWS, quoted
 from captionless.progress import ProgressBar
 
 FLAGS: dict[str, str] = {}
@@ -96,7 +96,7 @@ def lost_results() -> str:
     """Return why results could not be printed; empty if they could, or if the reader of a pipe went away."""
     sys.stdout.flush()
     failure = getattr(getattr(getattr(sys.stdout, "buffer", None), "raw", None), "failure", None)
-    if failure is None or failure.errno == errno.EPIPE:
+    if failure is None or failure.errno == errno.EPIPE or (WINDOWS and failure.errno == errno.EINVAL):
         return ""
     return (
         f"the standard output cannot be written to: {failure.strerror}. What the command printed is lost; the files "

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from captionless.data.stored import File, StoredFile, expand, is_stored, list_stored
 from captionless.errors import CaptionlessError
-from captionless.paths import kind_of
+from captionless.paths import WINDOWS, kind_of
 
 _SYSTEM = frozenset(
     [
@@ -89,7 +89,7 @@ def list_folder(folder: str | Path) -> list[Path]:
                 continue
             if not stat.S_ISDIR(mode) or entry.name.lower() in _SYSTEM:
                 files.append(path)
-            elif entry.is_symlink() or os.name == "nt":  # where a junction is a link too
+            elif entry.is_symlink() or WINDOWS:  # where a junction is a link too
                 links.append(path)
             else:
                 real.append((path, os.path.join(target, entry.name)))

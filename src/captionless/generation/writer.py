@@ -6,8 +6,10 @@ import errno
 import json
 import os
 import re
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from io import RawIOBase
 from itertools import count
 from pathlib import Path
 from typing import Any
@@ -89,6 +91,7 @@ class ImageWriter:
         """Append a line with a single write, so that lines from other processes are not lost."""
         data = (json.dumps(entry, ensure_ascii=False) + "\n").encode(errors=ENCODING_ERRORS)
         with self._reporting(f"write {MANIFEST} in"), (self.folder / MANIFEST).open("a+b", buffering=0) as file:
+            _lock(file)
             end = file.seek(0, os.SEEK_END)
             # If the file was empty when it was opened, any content now is a line that another process is still writing.
             if end:
@@ -110,3 +113,12 @@ class ImageWriter:
                 parameter="out",
                 value=self.folder,
             ) from error
+
+
+def _lock(file: RawIOBase) -> None:
+    """Lock a file until it is closed, on Windows, where appending consists of two steps."""
+    if sys.platform == "win32":
+        import msvcrt
+
+        file.seek(1 << 40)  # a lock of what is not there hinders no reader
+        msvcrt.locking(file.fileno(), msvcrt.LK_LOCK, 1)
