@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator
 from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -13,6 +14,7 @@ from hypothesis import settings
 
 import tiny
 from captionless.checkpoints.model import Model
+from captionless.encoders import dual_encoder, features, loading
 from captionless.models.unet import Denoiser
 from recorder import FakeGraph
 
@@ -25,11 +27,29 @@ settings.load_profile("captionless")
 os.environ["OMP_NUM_THREADS"] = "1"
 torch.set_num_threads(1)
 
+# On a Mac too, the tests compare what a CPU computes; accelerate tells processes that the tests start.
+if torch.backends.mps.is_available():
+    torch.backends.mps.is_available = lambda: False
+    os.environ["ACCELERATE_USE_CPU"] = "true"
+
 # Triton decides when it is first imported, by PyTorch perhaps, whether its kernels are compiled or interpreted.
 if find_spec("triton"):
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("TRITON_INTERPRET", "1")
         import_module("captionless.models.fused_kernels")
+
+
+def load_once(name: str, kind: Any, folder: Path, device: str) -> Any:
+    """Load the network of an encoder, but files that have not changed only once; the tests do so a hundred times."""
+    files = sorted((path.name, path.stat().st_mtime_ns) for path in folder.iterdir() if path.is_file())
+    key = (str(folder), kind.noun, device, *files)
+    if key not in LOADED:
+        LOADED[key] = loading.load_encoder_network(name, kind, folder, device)
+    return LOADED[key]
+
+
+LOADED: dict[Any, Any] = {}
+features.load_encoder_network = dual_encoder.load_encoder_network = load_once
 
 
 @pytest.fixture

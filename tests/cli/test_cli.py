@@ -5,12 +5,13 @@ from __future__ import annotations
 import json
 import os
 import re
+import shutil
 import subprocess
 import sys
 import tarfile
-import termios
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -18,6 +19,8 @@ from PIL import Image
 from safetensors.numpy import load_file
 
 import encoder_factory
+from captionless.training.run import train
+from platforms import needs_posix
 
 Run = Callable[..., int]
 
@@ -28,11 +31,28 @@ def photos(photos: Path) -> Path:
     return photos
 
 
+WORDS = ["--size", "8", "--width", "16", "--batch", "4", "--images", "8", "--precision", "float32"]
+
+
+@pytest.fixture(scope="module")
+def once(encoder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of a ``model`` trained on the photos with ``WORDS``, and of the ``cache`` that this filled."""
+    folder = tmp_path_factory.mktemp("once")
+    (folder / "photos").mkdir()
+    for i, image in enumerate(encoder_factory.pictures(6)):
+        image.save(folder / "photos" / f"{i}.png")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("CAPTIONLESS_CACHE", str(folder / "cache"))
+        tiny: dict[str, Any] = {"size": 8, "width": 16, "batch": 4, "images": 8, "precision": "float32"}  # WORDS
+        train(folder / "photos", folder / "model", encoder=str(encoder), **tiny)
+    return folder
+
+
 @pytest.fixture
-def trained(run: Run, photos: Path, encoder: Path, tmp_path: Path) -> Path:
-    words = ["--size", "8", "--width", "16", "--batch", "4", "--images", "8", "--precision", "float32"]
-    assert run("train", str(photos), "--out", str(tmp_path / "model"), "--encoder", str(encoder), *words) == 0
-    return tmp_path / "model"
+def trained(run: Run, once: Path, tmp_path: Path) -> Path:
+    """A copy of the model, which may be changed."""
+    shutil.copytree(once / "cache", tmp_path / "cache")
+    return Path(shutil.copytree(once / "model", tmp_path / "model"))
 
 
 def one_line(text: str) -> str:
@@ -45,7 +65,7 @@ def one_line(text: str) -> str:
 def test_the_first_command_works_in_a_process_of_its_own(tmp_path: Path) -> None:
     script = Path(sys.executable).with_name("captionless")
     done = subprocess.run(
-        [script, "generate", "a round white daisy with a yellow center"],
+        [script, "generate", "a round white daisy with a yellow center", "--size", "64", "--steps", "8"],
         cwd=tmp_path,
         capture_output=True,
         text=True,
@@ -125,8 +145,8 @@ def test_a_second_training_into_the_same_folder_is_refused_and_harmless(
 
 
 def test_the_same_command_with_resume_goes_on(run: Run, trained: Path, photos: Path, encoder: Path) -> None:
-    words = ["--size", "8", "--width", "16", "--batch", "4", "--images", "16", "--precision", "float32"]
-    assert run("train", str(photos), "--out", str(trained), "--encoder", str(encoder), *words, "--resume") == 0
+    words = [*WORDS, "--images", "16", "--resume"]
+    assert run("train", str(photos), "--out", str(trained), "--encoder", str(encoder), *words) == 0
     assert json.loads((trained / "config.json").read_text())["training"]["images_seen"] == 16
 
 
@@ -151,8 +171,7 @@ def test_train_reads_tars_and_the_shards_of_their_vectors_as_it_reads_a_folder(
     assert run("embed", f"{tmp_path}/*.tar", "--shards", "vectors", "--encoder", str(encoder)) == 0
     assert run("embed", f"{tmp_path}/*.tar", "--shards", "vectors", "--encoder", str(encoder), "--shard", "1/2") == 0
     assert "Shards: 1 of 1 are complete." in capsys.readouterr().err
-    words = ["--size", "8", "--width", "16", "--batch", "4", "--images", "8", "--precision", "float32"]
-    assert run("train", f"{tmp_path}/*.tar", "--vectors", "vectors", "--out", "from-tars", *words) == 0
+    assert run("train", f"{tmp_path}/*.tar", "--vectors", "vectors", "--out", "from-tars", *WORDS) == 0
     assert "newly embedded" not in capsys.readouterr().err
     for name in ("model.safetensors", "bank.safetensors"):
         expected, found = load_file(trained / name), load_file(tmp_path / "from-tars" / name)
@@ -190,8 +209,7 @@ def test_a_table_of_labels_makes_a_model_of_classes_that_info_describes_and_gene
 ) -> None:
     rows = [f"{i}.png,{'odd' if i % 2 else 'quite even'}" for i in range(5)]
     (tmp_path / "labels.csv").write_text("\n".join(["file,label", *rows, "lost.png,odd"]))
-    words = ["--size", "8", "--width", "16", "--batch", "4", "--images", "8", "--precision", "float32"]
-    assert run("train", str(photos), "--out", "model", "--labels", "labels.csv", *words) == 0
+    assert run("train", str(photos), "--out", "model", "--labels", "labels.csv", *WORDS) == 0
     told = capsys.readouterr().err
     assert "quite even 3, odd 2" in told
     assert "5.png" in told  # has no label
@@ -200,9 +218,8 @@ def test_a_table_of_labels_makes_a_model_of_classes_that_info_describes_and_gene
     assert run("info", "model") == 0
     assert "odd (2), quite even (3)" in capsys.readouterr().out
     assert run("generate", "--model", "model", "--class", "quite even", "--steps", "1") == 0
-    assert (
-        run("train", str(photos), "--out", "model", "--labels", "labels.csv", *words, "--images", "16", "--resume") == 0
-    )
+    words = [*WORDS, "--images", "16", "--resume"]
+    assert run("train", str(photos), "--out", "model", "--labels", "labels.csv", *words) == 0
     assert json.loads((tmp_path / "model" / "config.json").read_text())["training"]["images_seen"] == 16
     capsys.readouterr()
     assert run("generate", "--model", "model", "--class", "ode", "--steps", "1") == 2
@@ -227,7 +244,10 @@ def test_the_package_can_be_run_as_a_module() -> None:
     assert (done.returncode, done.stdout.strip()) == (0, "0.1.0"), done.stderr
 
 
+@needs_posix("terminal that a program can make")
 def test_results_go_to_their_pipe_though_a_bar_is_on_the_screen() -> None:
+    import termios
+
     main, screen = os.openpty()
     termios.tcsetwinsize(screen, (24, 80))
     code = "from captionless.cli.console import print_result, show_progress\nwith show_progress() as bar:\n"

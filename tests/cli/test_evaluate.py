@@ -42,6 +42,12 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return root
 
 
+@pytest.fixture(autouse=True)
+def shared_cache(run: Run, place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let the photos be read and encoded once."""
+    monkeypatch.setenv("CAPTIONLESS_CACHE", str(place / "cache"))
+
+
 def evaluated(run: Run, place: Path, *words: str) -> int:
     return run("evaluate", *(word.format(place=place) for word in words))
 
@@ -114,7 +120,7 @@ def test_without_a_model_the_bundled_one_is_measured(run: Run, place: Path, tmp_
         (["--data", "{place}/photos", "--steps", "0"], "--steps must be an integer of at least 1"),
         (["--data", "{place}/photos", "--samples", "0"], "--samples must be an integer of at least 1"),
         (["--data", "{place}/photos", "--prompts", "none.txt"], "cannot read the prompts in none.txt"),
-        (["--data", "{place}/photos", "--features", "./none"], "none"),
+        (["{place}/model", "--data", "{place}/photos", "--features", "./none"], "none"),
         (["--data", "{place}/photos", "--pass", "most"], "--pass must be a number or ceiling, not most"),
         (["--data", "{place}/photos", "--pass", "95"], "at most 1"),
         (["{place}/model", "--data", "{place}/photos", "--prompts", "{place}/prompts.txt", "--pass", "1"], "no labels"),

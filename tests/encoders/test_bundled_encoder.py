@@ -238,6 +238,7 @@ def validation(encoder: Encoder) -> tuple[list[dict[str, str]], Tensor]:
     return records, encoder.encode_images([Image.open(photographs / record["file"]) for record in records])
 
 
+@pytest.mark.slow
 def test_a_caption_finds_its_photograph(encoder: Encoder, validation: tuple[list[dict[str, str]], Tensor]) -> None:
     """Recall at 1, 5 and 10 among 400."""
     records, vectors = validation
@@ -248,6 +249,7 @@ def test_a_caption_finds_its_photograph(encoder: Encoder, validation: tuple[list
         assert (place < rank).float().mean() >= least
 
 
+@pytest.mark.slow
 def test_it_names_the_kind_of_unseen_photographs(
     encoder: Encoder, validation: tuple[list[dict[str, str]], Tensor]
 ) -> None:
@@ -260,6 +262,7 @@ def test_it_names_the_kind_of_unseen_photographs(
     assert right / len(rows) >= 0.92
 
 
+@pytest.mark.slow
 def test_it_names_the_petal_colour_of_unseen_photographs(
     encoder: Encoder, validation: tuple[list[dict[str, str]], Tensor]
 ) -> None:

@@ -1,4 +1,5 @@
-import multiprocessing
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -96,18 +97,25 @@ def test_files_that_are_no_parts_are_left_alone(tmp_path):
     assert stranger.read_text() == "mine"
 
 
-def _embed_some(folder, number):
-    for i in range(5):
-        filled(folder, count=3, first=100 * number + 10 * i, seed=number).flush()
+ADDS_SOME = """
+import sys
+from pathlib import Path
+import numpy as np
+from captionless.data.parts import Parts  # without PyTorch, so that the process starts soon
+number = int(sys.argv[2])
+for i in range(5):
+    cache = Parts(Path(sys.argv[1]), "vectors")
+    for j, vector in enumerate(np.random.default_rng(number).normal(size=(3, 4)).astype(np.float32)):
+        cache.add(f"digest{100 * number + 10 * i + j}", vector)
+    cache.flush()
+"""
 
 
 def test_processes_that_add_at_the_same_time_do_not_harm_each_other(tmp_path):
-    context = multiprocessing.get_context("spawn")
-    processes = [context.Process(target=_embed_some, args=(tmp_path, number)) for number in range(2)]
-    for process in processes:
-        process.start()
-    for process in processes:
-        process.join()
+    cache = VectorCache(tmp_path, "abc123")
+    command = [sys.executable, "-c", ADDS_SOME, str(cache.folder)]
+    processes = [subprocess.Popen([*command, str(number)]) for number in range(2)]
+    assert [process.wait() for process in processes] == [0, 0]
     cache = VectorCache(tmp_path, "abc123")
     assert len(cache) == 2 * 5 * 3
     for number in range(2):

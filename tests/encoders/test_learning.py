@@ -1,6 +1,5 @@
 """The contract of captionless.encoders.learning: an encoder from the names of a folder's images."""
 
-from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -60,26 +59,33 @@ def learned(folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Encoder:
     return load_encoder(str(out))
 
 
-def nearest(encoder: Encoder, text: str, candidates: Sequence[tuple[str, str]]) -> tuple[str, str]:
-    """Return the shape and colour of the new drawing nearest to a text."""
-    images = encoder.encode_images([drawing(*candidate, 7) for candidate in candidates])
-    return candidates[int((images @ encoder.encode_texts([text])[0]).argmax())]
-
-
 EVERYTHING = [(shape, colour) for shape in SHAPES for colour in COLOURS]
+
+
+@pytest.fixture(scope="module")
+def drawn(learned: Encoder) -> torch.Tensor:
+    """The vectors of a new drawing of each shape and colour."""
+    return learned.encode_images([drawing(*one, 7) for one in EVERYTHING])
+
+
+def nearest(encoder: Encoder, text: str, drawn: torch.Tensor) -> tuple[str, str]:
+    """Return the shape and colour of the new drawing nearest to a text."""
+    return EVERYTHING[int((drawn @ encoder.encode_texts([text])[0]).argmax())]
 
 
 @pytest.mark.parametrize("wanted", [("crate", "red"), ("spear", "blue"), ("ball", "yellow"), ("ball", "green")])
 def test_a_text_is_nearest_to_what_it_names_even_where_no_file_is_called_so(
-    learned: Encoder, wanted: tuple[str, str]
+    learned: Encoder, drawn: torch.Tensor, wanted: tuple[str, str]
 ) -> None:
     shape, colour = wanted
-    assert nearest(learned, f"a {colour} {shape}", EVERYTHING) == wanted
+    assert nearest(learned, f"a {colour} {shape}", drawn) == wanted
 
 
 @pytest.mark.parametrize("text", ["two yelow crates", "yellowish crate"])
-def test_misspelt_and_unknown_words_count_as_known_ones_of_similar_spelling(learned: Encoder, text: str) -> None:
-    assert nearest(learned, text, EVERYTHING) == ("crate", "yellow")
+def test_misspelt_and_unknown_words_count_as_known_ones_of_similar_spelling(
+    learned: Encoder, drawn: torch.Tensor, text: str
+) -> None:
+    assert nearest(learned, text, drawn) == ("crate", "yellow")
 
 
 def test_it_is_loaded_like_any_encoder(learned: Encoder) -> None:

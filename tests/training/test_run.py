@@ -35,7 +35,8 @@ from captionless.training.run import train
 from captionless.training.state import TrainState, save_state
 from training_cases import Remembers, StopsAt, same_state, save_photos, state_tensors
 
-TINY: dict[str, Any] = {"size": 8, "width": 16, "batch": 4, "images": 24, "precision": "float32", "sample_grids": 0}
+SEEN = 12
+TINY: dict[str, Any] = {"size": 8, "width": 16, "batch": 4, "images": SEEN, "precision": "float32", "sample_grids": 0}
 WITH_GRID = TINY | {"sample_grids": 1}
 
 
@@ -47,11 +48,31 @@ def encoder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture
 def photos(tmp_path: Path) -> Path:
     """Twelve pictures in two sub-folders, and what is found beside pictures."""
-    folder = save_photos(tmp_path / "photos")
+    return add_others(save_photos(tmp_path / "photos"))
+
+
+def add_others(folder: Path) -> Path:
     shutil.copyfile(folder / "daisy" / "0.png", folder / "daisy" / "copy.png")
     (folder / "broken.jpg").write_bytes(b"\xff\xd8\xff")
     (folder / "CREDITS.csv").write_text("file,photographer\ndaisy\\0.png,Ada\nelsewhere/9.png,Bob\n")
     return folder
+
+
+@pytest.fixture(scope="module")
+def once(encoder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of a ``model`` trained on the photos, and of the ``cache`` that this filled."""
+    folder = tmp_path_factory.mktemp("once")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("CAPTIONLESS_CACHE", str(folder / "cache"))
+        train(add_others(save_photos(folder / "photos")), folder / "model", encoder=str(encoder), **TINY)
+    return folder
+
+
+@pytest.fixture
+def trained(once: Path, photos: Path, own_cache: None, tmp_path: Path) -> Path:
+    """A copy of the model, which ``train(photos, tmp_path / "model", encoder=str(encoder), **TINY)`` makes too."""
+    shutil.copytree(once / "cache", tmp_path / "cache")
+    return Path(shutil.copytree(once / "model", tmp_path / "model"))
 
 
 @pytest.fixture(autouse=True)
@@ -63,7 +84,7 @@ def test_a_model_folder_holds_everything_that_painting_needs(photos: Path, encod
     out = train(photos, tmp_path / "model", encoder=str(encoder), hold_out=0.2, **WITH_GRID)
     names = {path.relative_to(out).as_posix() for path in out.rglob("*") if path.is_file()}
     assert {"config.json", "model.safetensors", "bank.safetensors", "pictures.csv", "README.md", "CREDITS.csv"} <= names
-    assert {"images-report.csv", "training/state.safetensors", "samples/000000024.png"} <= names
+    assert {"images-report.csv", "training/state.safetensors", "samples/000000012.png"} <= names
     (image,) = Generator(load_model(out)).generate(["a daisy"], sampling=SamplingConfig(steps=2))
     assert image.image.size == (8, 8)
 
@@ -93,43 +114,43 @@ def test_a_broken_image_and_a_copy_are_told_and_reported(photos: Path, encoder: 
     assert ",duplicate," in report
 
 
-def test_the_card_credits_only_the_images_trained_on(photos: Path, encoder: Path, tmp_path: Path) -> None:
-    out = train(photos, tmp_path / "model", encoder=str(encoder), **TINY)
-    assert (out / "CREDITS.csv").read_text() == "file,photographer\ndaisy\\0.png,Ada\n"
+def test_the_card_credits_only_the_images_trained_on(trained: Path) -> None:
+    assert (trained / "CREDITS.csv").read_text() == "file,photographer\ndaisy\\0.png,Ada\n"
 
 
 def test_an_interrupted_training_goes_on_as_if_it_had_never_stopped(
-    photos: Path, encoder: Path, tmp_path: Path
+    photos: Path, encoder: Path, trained: Path, tmp_path: Path
 ) -> None:
-    whole = train(photos, tmp_path / "whole", encoder=str(encoder), **TINY)
     with pytest.raises(KeyboardInterrupt):
         train(photos, tmp_path / "parts", encoder=str(encoder), progress=StopsAt(300), **TINY)
     parts = train(photos, tmp_path / "parts", encoder=str(encoder), resume=True, **TINY)
-    assert same_state(whole, parts)
-    assert load_config(whole).training.loss == load_config(parts).training.loss
-    assert [(whole / name).read_bytes() == (parts / name).read_bytes() for name in (WEIGHTS, BANK)] == [True, True]
+    assert same_state(trained, parts)
+    assert load_config(trained).training.loss == load_config(parts).training.loss
+    assert [(trained / name).read_bytes() == (parts / name).read_bytes() for name in (WEIGHTS, BANK)] == [True, True]
 
 
-def test_a_larger_figure_lengthens_a_finished_training(photos: Path, encoder: Path, tmp_path: Path) -> None:
-    out = train(photos, tmp_path / "model", encoder=str(encoder), **TINY)
-    train(photos, out, resume=True, images=40)
-    assert load_config(out).training.images_seen == 40
+def test_a_larger_figure_lengthens_a_finished_training(photos: Path, trained: Path) -> None:
+    train(photos, trained, resume=True, images=40)
+    assert load_config(trained).training.images_seen == 40
 
 
-def test_the_other_limit_lengthens_a_finished_training(photos: Path, encoder: Path, tmp_path: Path) -> None:
+def test_the_other_limit_lengthens_a_finished_training(
+    photos: Path, encoder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("captionless.training.rehearsal.SECONDS", 0.01)
     out = train(photos, tmp_path / "model", encoder=str(encoder), **(TINY | {"images": None, "minutes": 1e-4}))
     seen = load_config(out).training.images_seen
     train(photos, out, resume=True, images=seen + 16)
     assert load_config(out).training.images_seen == seen + 16
-    train(photos, out, resume=True, minutes=load_config(out).training.minutes + 0.02)
+    train(photos, out, resume=True, minutes=load_config(out).training.minutes + 0.002)
     assert load_config(out).training.images_seen > seen + 16
     assert load_config(out).training.settings["images"] is None
 
 
 def test_the_files_of_another_training_of_the_same_shape_are_refused(
-    photos: Path, encoder: Path, tmp_path: Path
+    photos: Path, encoder: Path, trained: Path, tmp_path: Path
 ) -> None:
-    one, two = (train(photos, tmp_path / str(seed), encoder=str(encoder), seed=seed, **TINY) for seed in (0, 1))
+    one, two = trained, train(photos, tmp_path / "other", encoder=str(encoder), seed=1, **TINY)
     for name, read in ((WEIGHTS, load_model), (BANK, load_model), (STATE, partial(train, photos, resume=True))):
         before = (one / name).read_bytes()
         (one / name).write_bytes((two / name).read_bytes())
@@ -141,7 +162,7 @@ def test_the_files_of_another_training_of_the_same_shape_are_refused(
 
 def test_resuming_where_nothing_is_yet_starts_at_the_beginning(photos: Path, encoder: Path, tmp_path: Path) -> None:
     out = train(photos, tmp_path / "model", encoder=str(encoder), resume=True, **TINY)
-    assert load_config(out).training.images_seen == 24
+    assert load_config(out).training.images_seen == SEEN
 
 
 @pytest.mark.parametrize(
@@ -154,17 +175,16 @@ def test_resuming_where_nothing_is_yet_starts_at_the_beginning(photos: Path, enc
     ],
 )
 def test_a_model_is_not_overwritten_or_resumed_as_another(
-    photos: Path, encoder: Path, tmp_path: Path, changes: dict[str, Any], complaint: str
+    photos: Path, encoder: Path, trained: Path, tmp_path: Path, changes: dict[str, Any], complaint: str
 ) -> None:
-    out = train(photos, tmp_path / "model", encoder=str(encoder), **TINY)
-    before = state_tensors(out)
+    before = state_tensors(trained)
     if changes.get("encoder") == "OTHER":
         other = encoder_factory.copy(encoder, tmp_path / "other")
         encoder_factory.edit_weights(other, lambda tensors: tensors["visual_projection.weight"].add_(1))
         changes = changes | {"encoder": str(other)}
     with pytest.raises(CaptionlessError, match=complaint):
-        train(photos, out, **changes)
-    assert all(torch.equal(before[name], tensor) for name, tensor in state_tensors(out).items())
+        train(photos, trained, **changes)
+    assert all(torch.equal(before[name], tensor) for name, tensor in state_tensors(trained).items())
 
 
 def contents(folder: Path) -> dict[str, bytes]:
@@ -198,7 +218,7 @@ def test_a_run_that_was_killed_before_its_first_checkpoint_is_begun_again(
     with lock_checkpoints(out):  # what it wrote is its own
         (out / "README.md").write_text("half a model")
     train(photos, out, encoder=str(encoder), **TINY)
-    assert load_model(out).config.training.images_seen == 24
+    assert load_model(out).config.training.images_seen == SEEN
 
 
 def test_a_training_that_was_begun_before_another_had_written_does_not_train_over_it(
@@ -220,14 +240,15 @@ def test_a_training_that_was_begun_before_another_had_written_does_not_train_ove
     assert contents(out) == written
 
 
-def test_a_refused_resume_leaves_every_file_as_it_was(photos: Path, encoder: Path, tmp_path: Path) -> None:
-    out = train(photos, tmp_path / "model", encoder=str(encoder), **TINY)
-    before = contents(out)
+def test_a_refused_resume_leaves_every_file_as_it_was(
+    photos: Path, encoder: Path, trained: Path, tmp_path: Path
+) -> None:
+    before = contents(trained)
     other = save_photos(tmp_path / "other")
     (other / "rose" / "1.png").unlink()
     with pytest.raises(CaptionlessError, match="have changed"):
-        train(other, out, encoder=str(encoder), resume=True, images=40)
-    assert contents(out) == before
+        train(other, trained, encoder=str(encoder), resume=True, images=40)
+    assert contents(trained) == before
 
 
 def test_where_no_lock_is_to_be_had_training_goes_on_with_a_remark(
@@ -239,7 +260,7 @@ def test_where_no_lock_is_to_be_had_training_goes_on_with_a_remark(
     monkeypatch.setattr("fcntl.flock", refused)
     with pytest.warns(UserWarning, match="cannot be locked"):
         out = train(photos, tmp_path / "model", encoder=str(encoder), **TINY)
-    assert load_model(out).config.training.images_seen == 24
+    assert load_model(out).config.training.images_seen == SEEN
 
 
 def test_a_disk_that_is_full_for_a_while_ends_no_training(
@@ -249,15 +270,15 @@ def test_a_disk_that_is_full_for_a_while_ends_no_training(
 
     def full(folder: Path, state: TrainState, *_: object) -> None:
         tries.append(state.images_seen)
-        if state.images_seen < 20:
+        if state.images_seen < 8:
             raise CaptionlessError("No space left on device.", code="cannot_write")
         save_state(folder, state, *_)
 
     monkeypatch.setattr("captionless.training.checkpointer.save_state", full)
     with pytest.warns(UserWarning, match="No space left on device. Training goes on"):
         out = train(photos, tmp_path / "model", encoder=str(encoder), checkpoint_minutes=1e-9, **TINY)
-    assert tries == [4, 8, 12, 16, 20, 24, 24]
-    assert load_model(out).config.training.images_seen == 24
+    assert tries == [4, 8, 12, 12]
+    assert load_model(out).config.training.images_seen == SEEN
 
 
 def test_credits_are_not_followed_through_a_link(photos: Path, encoder: Path, tmp_path: Path) -> None:
@@ -297,11 +318,10 @@ def test_credits_that_cannot_be_read_are_a_remark(
     assert not (out / "CREDITS.csv").exists()
 
 
-def test_a_changed_folder_is_not_resumed(photos: Path, encoder: Path, tmp_path: Path) -> None:
-    out = train(photos, tmp_path / "model", encoder=str(encoder), **TINY)
+def test_a_changed_folder_is_not_resumed(photos: Path, trained: Path) -> None:
     (photos / "rose" / "1.png").unlink()
     with pytest.raises(CaptionlessError, match="1 removed, 0 added"):
-        train(photos, out, resume=True, images=40)
+        train(photos, trained, resume=True, images=40)
 
 
 @pytest.mark.slow
@@ -314,19 +334,19 @@ def test_renamed_images_do_not_disturb_a_resume(photos: Path, encoder: Path, tmp
     assert same_state(whole, parts)
 
 
-def test_other_vectors_than_it_was_begun_with_are_refused(photos: Path, encoder: Path, tmp_path: Path) -> None:
-    out = train(photos, tmp_path / "model", encoder=str(encoder), **TINY)
+def test_other_vectors_than_it_was_begun_with_are_refused(
+    photos: Path, encoder: Path, trained: Path, tmp_path: Path
+) -> None:
     embedded = embed(photos, load_encoder(str(encoder)))
     write_vectors(tmp_path / "clip.csv", embedded.names, np.roll(embedded.vectors, 1, axis=1))
     with pytest.raises(CaptionlessError, match="vectors differ"):
-        train(photos, out, resume=True, images=40, vectors=tmp_path / "clip.csv")
+        train(photos, trained, resume=True, images=40, vectors=tmp_path / "clip.csv")
 
 
-def test_without_its_training_state_a_model_is_not_resumed(photos: Path, encoder: Path, tmp_path: Path) -> None:
-    out = train(photos, tmp_path / "model", encoder=str(encoder), **TINY)
-    shutil.rmtree(out / "training")
+def test_without_its_training_state_a_model_is_not_resumed(photos: Path, trained: Path) -> None:
+    shutil.rmtree(trained / "training")
     with pytest.raises(CaptionlessError, match=r"cannot be resumed.*start_from"):
-        train(photos, out, resume=True, images=40)
+        train(photos, trained, resume=True, images=40)
 
 
 def test_a_model_folder_inside_the_images_is_refused(photos: Path, encoder: Path) -> None:
@@ -339,15 +359,13 @@ def test_two_trainings_do_not_write_to_one_folder(photos: Path, encoder: Path, t
         train(photos, tmp_path / "model", encoder=str(encoder), **TINY)
 
 
-def test_a_colour_model_does_not_start_a_grey_one(photos: Path, encoder: Path, tmp_path: Path) -> None:
-    first = train(photos, tmp_path / "first", encoder=str(encoder), **TINY)
+def test_a_colour_model_does_not_start_a_grey_one(photos: Path, trained: Path, tmp_path: Path) -> None:
     with pytest.raises(CaptionlessError, match=r"grey.* conflicts with"):
-        train(photos, tmp_path / "second", start_from=first, grey=True)
+        train(photos, tmp_path / "second", start_from=trained, grey=True)
 
 
-def test_the_credits_of_the_model_begun_from_are_kept(photos: Path, encoder: Path, tmp_path: Path) -> None:
-    first = train(photos, tmp_path / "first", encoder=str(encoder), **TINY)
-    second = train(photos / "rose", tmp_path / "second", start_from=first, images=4)
+def test_the_credits_of_the_model_begun_from_are_kept(photos: Path, trained: Path, tmp_path: Path) -> None:
+    second = train(photos / "rose", tmp_path / "second", start_from=trained, images=4)
     assert "Ada" in (second / "CREDITS-begun-from.csv").read_text()
     assert "CREDITS-begun-from.csv" in (second / "README.md").read_text()
 
@@ -374,12 +392,11 @@ def test_starting_from_a_model_takes_its_weights_and_encoder_and_may_grow(
 
 
 def test_crops_may_begin_and_end_with_a_new_run_and_a_resumed_one_keeps_them(
-    photos: Path, encoder: Path, tmp_path: Path
+    photos: Path, trained: Path, tmp_path: Path
 ) -> None:
-    plain = train(photos, tmp_path / "plain", encoder=str(encoder), **TINY)
-    begun = train(photos, tmp_path / "begun", start_from=plain, crop=0.6, **TINY)
+    begun = train(photos, tmp_path / "begun", start_from=trained, crop=0.6, **TINY)
     whole = train(photos, tmp_path / "whole", start_from=begun, **TINY)
-    assert [load_config(one).denoiser.crops for one in (plain, begun, whole)] == [False, True, True]
+    assert [load_config(one).denoiser.crops for one in (trained, begun, whole)] == [False, True, True]
     layer = "embedding.crop.weight"
     told = load_model(begun).denoiser.state_dict()[layer]
     assert told.any(0).all()  # of size and both places
@@ -388,7 +405,7 @@ def test_crops_may_begin_and_end_with_a_new_run_and_a_resumed_one_keeps_them(
     assert image.image.size == (8, 8)
     with pytest.raises(CaptionlessError, match=r"`crop=0\.7` conflicts"):
         train(photos, begun, resume=True, crop=0.7)
-    longer = train(photos, begun, resume=True, images=48)
+    longer = train(photos, begun, resume=True, images=24)
     assert load_config(longer).training.settings["crop"] == 0.6
 
 
@@ -414,7 +431,7 @@ def test_sheets_show_the_prompts_asked_for_else_the_folders_else_images_beside_o
     photos: Path, encoder: Path, tmp_path: Path
 ) -> None:
     def height(out: Path) -> tuple[int, int]:
-        with Image.open(out / "samples" / "000000024.png") as sheet:
+        with Image.open(out / "samples" / "000000012.png") as sheet:
             return sheet.size
 
     one = train(photos, tmp_path / "one", encoder=str(encoder), sample_prompts=["a"], **WITH_GRID)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -36,9 +37,26 @@ def encoder(tmp_path_factory: pytest.TempPathFactory) -> str:
     return str(encoder_factory.small_pair(tmp_path_factory.mktemp("encoder")))
 
 
+class Bar(Remembers):
+    """Keeps what the bar of the training showed, in thousandths."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.done: list[int] = []
+
+    def advance(self, task: str, done: int, total: int, detail: str = "") -> None:
+        if task == "Training":
+            self.done.append(done)
+
+
 @pytest.fixture(scope="module")
-def whole(photos: Path, encoder: str, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return train(photos, tmp_path_factory.mktemp("whole") / "model", encoder=encoder, **BOTH)
+def bar() -> Bar:
+    return Bar()
+
+
+@pytest.fixture(scope="module")
+def whole(photos: Path, encoder: str, bar: Bar, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return train(photos, tmp_path_factory.mktemp("whole") / "model", encoder=encoder, progress=bar, **BOTH)
 
 
 def test_one_command_makes_a_whole_cascade_and_divides_the_length(whole: Path) -> None:
@@ -64,25 +82,14 @@ def test_an_interrupted_cascade_goes_on_in_either_stage_as_if_it_had_never_stopp
     assert same_state(whole / BASE, part / BASE)
 
 
-def test_a_longer_cascade_extends_both_stages(photos: Path, encoder: str, tmp_path: Path) -> None:
-    out = train(photos, tmp_path / "model", encoder=encoder, **BOTH)
+def test_a_longer_cascade_extends_both_stages(whole: Path, photos: Path, tmp_path: Path) -> None:
+    out = Path(shutil.copytree(whole, tmp_path / "model"))
     train(photos, out, resume=True, images=80)
     seen = [load_config(folder).training.images_seen for folder in (out / BASE, out)]
     assert seen == [52, 28]
 
 
-def test_one_bar_shows_both_stages(photos: Path, encoder: str, tmp_path: Path) -> None:
-    class Bar(Remembers):
-        def __init__(self) -> None:
-            super().__init__()
-            self.done: list[int] = []
-
-        def advance(self, task: str, done: int, total: int, detail: str = "") -> None:
-            if task == "Training":
-                self.done.append(done)
-
-    bar = Bar()
-    train(photos, tmp_path / "model", encoder=encoder, progress=bar, **BOTH)
+def test_one_bar_shows_both_stages(whole: Path, bar: Bar) -> None:
     assert bar.done == sorted(bar.done)
     assert bar.done[-1] == 1000
     assert 650 in bar.done

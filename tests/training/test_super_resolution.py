@@ -170,14 +170,15 @@ def test_the_images_of_both_are_credited(photos: Path, small: Path, tmp_path: Pa
     assert "theirs" in (again / "CREDITS-begun-from.csv").read_text()
 
 
-def test_an_interrupted_training_goes_on_as_if_it_had_never_stopped(photos: Path, small: Path, tmp_path: Path) -> None:
-    whole = train(photos, tmp_path / "whole", enlarge=small, **LARGE)
+def test_an_interrupted_training_goes_on_as_if_it_had_never_stopped(
+    photos: Path, small: Path, large: Path, tmp_path: Path
+) -> None:
     # The learning rate depends on the whole length: as after a stop, the first half must know it.
     part = tmp_path / "part"
     with pytest.raises(KeyboardInterrupt):
         train(photos, part, enlarge=small, progress=StopsAt(500), **LARGE)
     train(photos, part, resume=True)
-    assert same_state(whole, part)
+    assert same_state(large, part)
 
 
 def test_the_images_of_both_count_as_seen(large: Path, small: Path, photos: Path) -> None:

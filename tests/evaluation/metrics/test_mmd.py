@@ -11,7 +11,6 @@ from sklearn.metrics.pairwise import polynomial_kernel as sklearn_polynomial
 from sklearn.metrics.pairwise import rbf_kernel as sklearn_rbf
 from torch import Tensor, nn
 from torch.nn import functional as F
-from torchmetrics.image.kid import KernelInceptionDistance
 
 from captionless.evaluation.metrics import TooFewError, cmmd, kid, mmd2, polynomial_kernel, rbf_kernel
 from tiny import random
@@ -39,6 +38,8 @@ def test_the_polynomial_kernel_is_that_of_scikit_learn() -> None:
 
 @pytest.mark.filterwarnings("ignore:Metric `Kernel Inception Distance`")
 def test_kid_is_that_of_torchmetrics() -> None:
+    from torchmetrics.image.kid import KernelInceptionDistance  # which takes a second
+
     other = KernelInceptionDistance(feature=nn.Identity(), subsets=1, subset_size=40)
     other.update(X, real=True)
     other.update(Y, real=False)
