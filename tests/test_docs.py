@@ -19,8 +19,10 @@ from captionless.cli import app
 
 ROOT = Path(__file__).parents[1]
 README = ROOT / "README.md"
-PAGES = [README, ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md")), *sorted(ROOT.glob("*/**/README.md"))]
-PAGES = [page for page in PAGES if not {"shared", "node_modules", ".venv"} & set(page.parts)]
+PAGES = [*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md"), *ROOT.glob("*/**/README.md")]
+PAGES = sorted({page for page in PAGES if not {"shared", "node_modules", ".venv", "build"} & set(page.parts)})
+CODE = [page for page in PAGES if "\n```python\n" in page.read_text(encoding="utf-8") and page.name != "serve.md"]
+"""The pages whose Python code runs as it stands."""
 
 
 def commands() -> Iterator[tuple[str, str]]:
@@ -64,30 +66,36 @@ def test_the_readme_can_be_read_in_five_minutes() -> None:
     assert len(README.read_text(encoding="utf-8").splitlines()) <= 120
 
 
-def test_the_readme_installs_the_torch_of_the_constraints() -> None:
+@pytest.mark.parametrize("page", [README, ROOT / "docs" / "install.md"], ids=lambda page: page.stem)
+def test_the_torch_of_the_constraints_is_installed(page: Path) -> None:
     (pinned,) = re.findall(r"^torch==(\S+)$", (ROOT / "constraints.txt").read_text(encoding="utf-8"), re.MULTILINE)
-    assert f"pip install torch=={pinned} --index-url https://download.pytorch.org/whl/cpu" in README.read_text("utf-8")
+    assert f"pip install torch=={pinned} --index-url https://download.pytorch.org/whl/cpu" in page.read_text("utf-8")
 
 
 @pytest.mark.slow
-def test_the_python_page_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("page", CODE, ids=lambda page: page.stem)
+def test_the_code_of_a_page_runs(page: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     names: dict[str, Any] = {}
-    for block in python_blocks():
+    for block in python_blocks(page):
         exec(block, names)
-    # The page's own loop is the library's DDIM.
-    torch.testing.assert_close(names["x0"], names["images"], atol=1e-3, rtol=0)
-    assert (tmp_path / "rose-by-hand.png").exists()
+    if page.name == "python.md":  # its own loop is the library's DDIM
+        torch.testing.assert_close(names["x0"], names["images"], atol=1e-3, rtol=0)
+        assert (tmp_path / "rose-by-hand.png").exists()
 
 
-def python_blocks() -> list[str]:
-    """Return the Python code of docs/python.md that can run as it stands."""
-    text = (ROOT / "docs" / "python.md").read_text(encoding="utf-8")
-    return re.findall(r"^```python\n(.+?)^```", text, re.MULTILINE | re.DOTALL)
+def python_blocks(page: Path) -> list[str]:
+    """Return the Python code of a page that can run as it stands."""
+    return re.findall(r"^```python\n(.+?)^```", page.read_text(encoding="utf-8"), re.MULTILINE | re.DOTALL)
 
 
-def test_the_python_page_uses_public_names_only() -> None:
-    for node in ast.walk(ast.parse("\n".join(python_blocks()))):
+def test_the_pages_with_code_are_found() -> None:
+    assert {"python", "pytorch", "deploy"} <= {page.stem for page in CODE}
+
+
+@pytest.mark.parametrize("page", CODE, ids=lambda page: page.stem)
+def test_the_code_of_a_page_uses_public_names_only(page: Path) -> None:
+    for node in ast.walk(ast.parse("\n".join(python_blocks(page)))):
         if isinstance(node, ast.ImportFrom) and str(node.module).startswith("captionless"):
             module = importlib.import_module(str(node.module))
             public = getattr(module, "__all__", vars(module))

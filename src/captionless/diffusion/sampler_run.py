@@ -24,7 +24,7 @@ from captionless.diffusion.reverse import Sampling
 class Step(NamedTuple):
     """One step of a sampler.
 
-    Args:
+    Attributes:
         number: index of the step.
         t: the time at which the step starts.
         x: the noisy images at that time.

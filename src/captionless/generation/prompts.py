@@ -27,7 +27,7 @@ _EXAMPLE = 'Write {"prompt": "a red rose", "n": 4, "label": "rose"}, or plain te
 class Prompt:
     """A prompt with the settings from its line in a prompt file; None means not given.
 
-    Args:
+    Attributes:
         text: the prompt.
         label: the class that the prompt describes, for evaluation.
         negative: a prompt to guide away from.

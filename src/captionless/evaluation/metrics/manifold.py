@@ -20,7 +20,7 @@ K = 5
 class Manifold(NamedTuple):
     """The overlap of two sets; for sets from the same distribution, precision equals recall and density averages 1.
 
-    Args:
+    Attributes:
         precision: share of generated images inside the ball of a real image, 0 to 1 (arXiv:1904.06991, eq. 1 and 2).
         recall: share of real images inside the ball of a generated image, 0 to 1 (same source).
         density: mean number of real balls that contain a generated image, over k; may exceed 1 (arXiv:2002.09797).
