@@ -100,7 +100,7 @@ def atomic_folder(path: str | Path) -> Iterator[Path]:
     target = Path(os.path.realpath(path))
     with _temporary(target, folder=True) as temporary:
         yield temporary
-        for file in temporary.iterdir():
+        for file in temporary.rglob("*"):
             flush(file)
         _settle(temporary, target, 0o777)
         if WINDOWS:  # where no folder replaces another, not even an empty one

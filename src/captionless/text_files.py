@@ -31,8 +31,8 @@ def read_text(source: str | Path | BinaryIO, errors: str = "strict") -> str:
     return data.decode("utf-8-sig", errors)
 
 
-def read_lines(path: str | Path) -> Iterator[str]:
-    """Yield the lines of a UTF-8 file with their endings.
+def read_lines(path: str | Path, longest: int = MAX_LINE) -> Iterator[str]:
+    """Yield the lines of a UTF-8 file with their endings; ``longest`` is the most characters of one.
 
     Raises:
         OSError: the file cannot be read, a line is too long, or what is no regular file does not end.
@@ -40,9 +40,9 @@ def read_lines(path: str | Path) -> Iterator[str]:
     """
     with open(path, encoding="utf-8-sig", newline="") as file:
         left = None if stat.S_ISREG(os.fstat(file.fileno()).st_mode) else MAX_TEXT
-        while line := file.readline(MAX_LINE):
-            if len(line) == MAX_LINE:
-                raise OSError(errno.EFBIG, f"a line is longer than {MAX_LINE:,} characters")
+        while line := file.readline(longest):
+            if len(line) == longest:
+                raise OSError(errno.EFBIG, f"a line is longer than {longest:,} characters")
             if left is not None and (left := left - len(line)) < 0:
                 raise OSError(errno.EFBIG, f"it has more than {MAX_TEXT:,} bytes")
             yield line

@@ -80,6 +80,7 @@ def open_streams() -> None:
             os.fstat(number)
         except OSError:  # closed: the next file to be opened would get its number, and what is printed
             os.open(os.devnull, os.O_RDWR)
+    sys.stdin = sys.stdin or open(0)  # noqa: SIM115
     for number, name in ((1, "stdout"), (2, "stderr")):
         stream = getattr(sys, name)
         buffer = getattr(stream, "buffer", None)

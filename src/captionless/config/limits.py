@@ -13,9 +13,9 @@ MAX_SAMPLING_STEPS = 10_000
 MAX_BATCH = 100_000
 """Images per step, or per network call."""
 MAX_SAMPLES = 1_000_000
-"""Images to generate from one prompt, or to evaluate."""
+"""Images to generate from one prompt, or to evaluate; lines of a file of prompts; files in a shard."""
 MAX_COUNT = 10**12
-"""Images seen in a training, files in a shard, and other counts."""
+"""Images seen in a training."""
 MAX_MINUTES = 10**7
 """Minutes of a training; 19 years."""
 MAX_PROMPT = 10_000

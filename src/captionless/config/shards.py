@@ -8,7 +8,7 @@ from typing import Literal
 from pydantic import field_validator
 
 from captionless.config.base import Config, setting
-from captionless.config.limits import MAX_COUNT, MAX_WORKERS
+from captionless.config.limits import MAX_SAMPLES, MAX_WORKERS
 
 
 class ShardConfig(Config):
@@ -27,7 +27,7 @@ class ShardConfig(Config):
         metavar="I/N",
     )
     shard_size: int = setting(
-        10_000, "Files in a shard; a tar or Parquet file is always a shard of its own.", ge=1, le=MAX_COUNT
+        10_000, "Files in a shard; a tar or Parquet file is always a shard of its own.", ge=1, le=MAX_SAMPLES
     )
     relist: bool = setting(False, "List the source again; files that came since form new shards.")
     workers: int | None = setting(

@@ -85,8 +85,7 @@ class TrainConfig(Config):
     )
     accumulate: int = setting(
         1,
-        "Number of micro-batches into which each process divides its part of a step; more need less memory and train "
-        "the same.",
+        "Number of micro-batches into which each process divides its part of a step; more need less memory.",
         ge=1,
     )
     checkpoint_activations: bool = setting(
@@ -105,6 +104,7 @@ class TrainConfig(Config):
         "Learning rate of AdamW after the warm-up; the matrices of muon learn at 6 times this rate.",
         shown="0.0005; 0.001 for the smallest network",
         gt=0,
+        le=1_000,
     )
     warm_up: int = setting(
         6_400,

@@ -121,9 +121,7 @@ class Encoder:
             size = dict(crops or getattr(processor, "size", None) or {})
             vision = getattr(self.model.config, "vision_config", None)
             side = int(size.get("height") or size.get("shortest_edge") or getattr(vision, "image_size", None) or 224)
-        if not 0 < side <= MAX_SIZE:
-            raise CaptionlessError(f"the encoder {self.name} reads images of {side:,} pixels. Use another encoder.")
-        return side
+        return checked_side(self.name, side)
 
     @cached_property
     def logit_scale(self) -> float:
@@ -181,6 +179,13 @@ class Encoder:
                     PromptCut,
                     stacklevel=3,
                 )
+
+
+def checked_side(name: str, side: int) -> int:
+    """Return the side of an encoder's input images in pixels, or raise a `CaptionlessError` if it is absurd."""
+    if not 0 < side <= MAX_SIZE:
+        raise CaptionlessError(f"the encoder {name} reads images of {side:,} pixels. Use another encoder.")
+    return side
 
 
 def load_encoder(name: str, device: str = "cpu", *, progress: Progress | None = None) -> Encoder:

@@ -10,12 +10,13 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from PIL import Image
 
 from captionless.device import to_device
 from captionless.encoders.hub import ModelKind, quiet_hub, weight_files
 from captionless.errors import CaptionlessError
 from captionless.tensor_files import check_tensors
-from captionless.text_files import read_json
+from captionless.text_files import MAX_TEXT, read_json
 
 _LOCAL: dict[str, Any] = {"local_files_only": True, "trust_remote_code": False}
 _POOLER = "pooler."
@@ -58,7 +59,7 @@ def model_inputs(folder: Path) -> tuple[set[str], str]:
     """
     from transformers import MODEL_MAPPING, AutoConfig
 
-    check_depth(folder)
+    check_files(folder)
     config = AutoConfig.from_pretrained(folder, **_LOCAL)
     found = MODEL_MAPPING.get(type(config), None)
     classes = found if isinstance(found, list | tuple) else [found]
@@ -68,8 +69,15 @@ def model_inputs(folder: Path) -> tuple[set[str], str]:
     return {"images"} if reads_images else set(), config.model_type
 
 
-def check_depth(folder: Path) -> None:
-    """Raise if the ``config.json`` of a model asks for more layers than any model has: building them has no end."""
+def check_files(folder: Path) -> None:
+    """Raise if transformers could not read a folder in bounded time and memory.
+
+    That is the case for endless or very large files of text, and a ``config.json`` that asks for more layers than any
+    model has.
+    """
+    for path in folder.iterdir():
+        if path.suffix in (".json", ".txt", ".model") and path.stat().st_size > MAX_TEXT:
+            raise CaptionlessError(f"{path} is damaged: it has more than {MAX_TEXT:,} bytes. Use another model.")
 
     def check(name: str, value: Any) -> None:
         if isinstance(value, dict):
@@ -96,9 +104,6 @@ def load_encoder_network(name: str, kind: ModelKind, folder: Path, device: str) 
         check_tensors(path)
     from transformers import AutoModel
 
-    # Some transformers 5 releases do not export the public name if torchvision is missing.
-    from transformers.models.auto.image_processing_auto import AutoImageProcessor
-
     network, report = AutoModel.from_pretrained(
         folder, dtype=torch.float32, use_safetensors=True, output_loading_info=True, **_LOCAL
     )
@@ -107,10 +112,20 @@ def load_encoder_network(name: str, kind: ModelKind, folder: Path, device: str) 
             f"the {kind.noun} {name} is incomplete: {len(missing)} tensors are missing from its weights, such as "
             f"{missing[0]}. Download it again or use another {kind.noun}."
         )
-    # Always use the Pillow backend, so that pixels do not depend on whether torchvision is installed.
-    processor = AutoImageProcessor.from_pretrained(folder, backend="pil", **_LOCAL)
+    processor = load_image_processor(folder)
     network = to_device(network.eval().requires_grad_(False), torch.device(device))
     return network, processor, not report["missing_keys"]
+
+
+def load_image_processor(folder: Path) -> Any:
+    """Return the image processor of a folder, which has processed an image: settings are not validated before."""
+    # Some transformers 5 releases do not export the public name if torchvision is missing.
+    from transformers.models.auto.image_processing_auto import AutoImageProcessor
+
+    # Always use the Pillow backend, so that pixels do not depend on whether torchvision is installed.
+    processor = AutoImageProcessor.from_pretrained(folder, backend="pil", **_LOCAL)
+    processor(images=[Image.new("RGB", (16, 16))], return_tensors="pt")
+    return processor
 
 
 def _growth(rule: Any) -> float:

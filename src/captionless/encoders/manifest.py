@@ -18,9 +18,11 @@ from captionless.data.folder import list_files, source_root
 from captionless.data.stored import ARCHIVES, File, StoredFile, is_stored, source_base
 from captionless.errors import CaptionlessError
 from captionless.files import atomic_folder
-from captionless.text_files import parse_json
+from captionless.text_files import parse_json, read_lines
 
 _FOLDER, _FILE = "manifest", "shards.jsonl"
+_LONGEST = 300_000_000
+"""Characters of the longest line, for a shard of a million files."""
 
 
 @dataclass(frozen=True)
@@ -87,9 +89,8 @@ def _listings(source: str | Path, out: Path) -> list[Path]:
     paths = sorted((out / _FOLDER).glob(f"[0-9]*/{_FILE}"))
     for path in paths:
         try:
-            with path.open(encoding="utf-8") as file:
-                listed = parse_json(file.readline())["source"]
-        except (OSError, ValueError, LookupError, TypeError) as error:
+            listed = parse_json(next(read_lines(path)))["source"]
+        except (OSError, ValueError, LookupError, TypeError, StopIteration) as error:
             raise _damaged(path) from error
         if listed != str(source_root(source)):
             raise CaptionlessError(
@@ -103,16 +104,16 @@ def _listings(source: str | Path, out: Path) -> list[Path]:
 def _lines(path: Path) -> Iterator[dict[str, Any]]:
     """Yield what a listing says about each of its shards."""
     try:
-        with path.open(encoding="utf-8") as file:
-            left = parse_json(file.readline())["shards"]
-            for shard in map(parse_json, file):
-                if shard.pop("digest") != _digest(shard):
-                    raise ValueError("a shard does not have its digest")
-                left -= 1
-                yield shard
+        lines = map(parse_json, read_lines(path, longest=_LONGEST))
+        left = next(lines)["shards"]
+        for shard in lines:
+            if shard.pop("digest") != _digest(shard):
+                raise ValueError("a shard does not have its digest")
+            left -= 1
+            yield shard
         if left:
             raise ValueError("it is incomplete")
-    except (OSError, ValueError, LookupError, TypeError, AttributeError) as error:
+    except (OSError, ValueError, LookupError, TypeError, AttributeError, StopIteration) as error:
         raise _damaged(path) from error
 
 

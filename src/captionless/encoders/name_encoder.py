@@ -17,9 +17,9 @@ import torch
 from torch import Tensor, nn
 
 from captionless.encoders.digest import Digests
-from captionless.encoders.dual_encoder import Encoder
+from captionless.encoders.dual_encoder import Encoder, checked_side
 from captionless.encoders.hub import ENCODER
-from captionless.encoders.loading import check_depth, encoder_errors, loading_errors
+from captionless.encoders.loading import check_files, encoder_errors, load_image_processor, loading_errors
 from captionless.encoders.name_text import piece_matrix
 from captionless.encoders.vocabulary import EncoderVocabulary
 from captionless.errors import CaptionlessError
@@ -117,7 +117,8 @@ class NameEncoder(Encoder):
     @cached_property
     def text(self) -> NameText:
         """The text side."""
-        pieces = read_json(self.folder / "tokenizer.json")["pieces"]
+        stored = read_json(self.folder / "tokenizer.json")["pieces"]
+        pieces = {str(piece): float(stored[piece]) for piece in stored}
         return NameText(pieces, self._tensors["text_projection"], self._tensors["text_shift"])
 
     @cached_property
@@ -134,7 +135,7 @@ class NameEncoder(Encoder):
     @cached_property
     def image_size(self) -> int:
         """Side length in pixels of the encoder's square input images."""
-        return int(self._config["vision_config"]["image_size"])
+        return checked_side(self.name, int(self._config["vision_config"]["image_size"]))
 
     @cached_property
     def logit_scale(self) -> float:
@@ -144,19 +145,18 @@ class NameEncoder(Encoder):
     @cached_property
     def _network(self) -> tuple[Any, Any]:
         from transformers import EfficientNetConfig, EfficientNetModel
-        from transformers.models.auto.image_processing_auto import AutoImageProcessor
 
         weights = {name.removeprefix("tower."): one for name, one in self._tensors.items() if name.startswith("tower.")}
         head = {name: one for name, one in self._tensors.items() if not name.startswith(("tower.", _TEXT))}
         with loading_errors(self.name, ENCODER, self.folder):
-            check_depth(self.folder)
+            check_files(self.folder)
             config = EfficientNetConfig(**self._config["vision_config"])
             with torch.device("meta"):  # other shapes are noticed before they take memory
                 EfficientNetModel(config).load_state_dict(weights, strict=False)
             tower = EfficientNetModel(config)
             tower.load_state_dict(weights, strict=False)  # counters of batches are not stored
             model = NameImageSide(tower, head).eval().requires_grad_(False).to(self.device)
-            return model, AutoImageProcessor.from_pretrained(self.folder, backend="pil", local_files_only=True)
+            return model, load_image_processor(self.folder)
 
     @cached_property
     def _digests(self) -> Digests:

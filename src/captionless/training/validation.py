@@ -8,7 +8,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import torch
-from pydantic import TypeAdapter, ValidationError
+from pydantic import TypeAdapter
 from torch import Tensor
 
 from captionless.checkpoints.config import ModelConfig
@@ -32,6 +32,7 @@ from captionless.files import atomic_write
 from captionless.generation.sample import Stage, sample, to_images
 from captionless.models.unet import Denoiser
 from captionless.progress import Progress
+from captionless.text_files import read_lines
 from captionless.training.checkpointer import Checkpointer
 from captionless.training.dataset import Dataset
 from captionless.training.loop import Callback
@@ -160,8 +161,8 @@ def read_validations(out: Path) -> list[ValidationResult]:
         return []
     try:
         result = TypeAdapter(ValidationResult)
-        return [result.validate_json(line) for line in path.read_text(encoding="utf-8").splitlines()]
-    except (ValidationError, UnicodeDecodeError) as error:
+        return [result.validate_json(line) for line in read_lines(path)]
+    except (OSError, ValueError) as error:  # ValueError: not UTF-8, or no such line
         raise CaptionlessError(f"{path} is damaged. Remove it to start a new record.", code="damaged_file") from error
 
 
