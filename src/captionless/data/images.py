@@ -158,7 +158,7 @@ def _read_file(root: Path, decoding: Decoding, path: File) -> ImageFile | Skippe
         return _skip(root, f"cannot be read: {path.problem}", path)
     if isinstance(path, Path) and is_system_folder(path):
         return _skip(root, "system folder: left out", path)
-    if isinstance(path, Path) and (kind := kind_of(path)) not in ("a file", "a folder", "nothing"):
+    if isinstance(path, Path) and (kind := kind_of(path)) in ("a device", "a FIFO", "a socket"):
         return _skip(root, f"not an image: {kind}", path)  # which might never end, or never begin
     try:
         data = read_bytes(path)
