@@ -40,10 +40,8 @@ def kind_of(path: str | Path) -> str:
     """Return what is at a path in words, such as "a folder"; "nothing" if there is nothing."""
     try:
         mode = os.stat(path).st_mode
-    except FileNotFoundError:
-        return "a broken link" if os.path.islink(path) else "nothing"
     except (OSError, ValueError):
-        return "nothing"
+        return "a broken link" if os.path.islink(path) else "nothing"
     return _KINDS.get(stat.S_IFMT(mode), "a device")
 
 
