@@ -128,6 +128,14 @@ def test_a_reference_image_is_sampled_with_words_or_without(painter: Generator) 
     assert levels(shares[0.5], alone) > 1
 
 
+def test_of_several_reference_images_the_mean_counts(painter: Generator) -> None:
+    alone = one(painter, "", Composition(like=PHOTO))
+    both = one(painter, "", Composition(like=[PHOTO, COLD]))
+    assert levels(one(painter, "", Composition(like=[PHOTO, PHOTO])), alone) <= 1
+    assert levels(one(painter, "", Composition(like=[COLD, PHOTO])), both) <= 1
+    assert levels(both, alone) > 1
+
+
 def test_one_of_several_prompts_may_be_empty_beside_a_reference_image(painter: Generator) -> None:
     both = painter.generate(["a rose", " "], sampling=QUICK, composition=Composition(like=PHOTO))
     assert levels(both[0], one(painter, "a rose", Composition(like=PHOTO))) <= 1

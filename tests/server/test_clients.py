@@ -76,17 +76,25 @@ def test_generations(served: Served, client: str) -> None:
     assert "url" not in image
 
 
-FORMS: dict[str, tuple[dict[str, str], str]] = {
-    "Open WebUI": ({"model": "gpt-image-1", "prompt": "a rose", "n": "1", "size": "512x512"}, "image"),
-    "LibreChat": ({"model": "gpt-image-1", "prompt": "a rose", "quality": "auto", "size": "auto"}, "image[]"),
-    "a form whose fields were left empty": ({"prompt": "a rose", "n": "", "size": "", "user": ""}, "image"),
+FORMS: dict[str, tuple[dict[str, str], list[str]]] = {
+    "Open WebUI": ({"model": "gpt-image-1", "prompt": "a rose", "n": "1", "size": "512x512"}, ["image"]),
+    "Open WebUI, several images": (
+        {"model": "dall-e-2", "prompt": "a rose", "n": "1", "response_format": "b64_json"},
+        ["image[]"] * 2,
+    ),
+    "LibreChat": ({"model": "gpt-image-1", "prompt": "a rose", "quality": "auto", "size": "auto"}, ["image[]"]),
+    "LibreChat, several images": (
+        {"model": "gpt-image-1", "prompt": "a rose", "quality": "auto", "size": "auto"},
+        ["image[]"] * 3,
+    ),
+    "a form whose fields were left empty": ({"prompt": "a rose", "n": "", "size": "", "user": ""}, ["image"]),
 }
 
 
 @pytest.mark.parametrize("client", FORMS)
 def test_edits(served: Served, client: str) -> None:
-    fields, name = FORMS[client]
-    files = [(name, ("photo.png", PHOTO, "image/png"))]
+    fields, names = FORMS[client]
+    files = [(name, ("photo.png", PHOTO, "image/png")) for name in names]
     answer = httpx2.post(f"{served.url}/v1/images/edits", data=fields, files=files, timeout=60)
     assert answer.status_code == 200, answer.text
     assert pixels(answer.json()["data"][0]["b64_json"]).shape[0] in (8, 512)

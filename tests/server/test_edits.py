@@ -149,11 +149,26 @@ def test_masks_that_change_nothing_or_do_not_fit_are_bad_requests(served: Served
         assert wrong.value.param == "mask"
 
 
-def test_edits_need_exactly_one_image(served: Served) -> None:
+@pytest.mark.parametrize("prompt", ["a rose", " "], ids=["prompt", "no prompt"])
+def test_further_images_are_reference_images(served: Served, prompt: str) -> None:
+    others = [png(seed=1), png((40, 9), seed=2)]
+    files = [(f"{i}.png", data) for i, data in enumerate([PHOTO, *others])]
+    answer = served.client().images.edit(image=files, prompt=prompt, extra_body=SEED)
+    composition = Composition(like=[image(data) for data in others])
+    (made,) = generator().generate(prompt, seed=3, sampling=SAMPLING, edit=Edit(image(PHOTO)), composition=composition)
+    assert answer.data
+    got = pixels(answer.data[0].b64_json or "")
+    assert np.abs(got - np.asarray(made)).max() <= 1
+    assert np.abs(got - wanted()).max() > 1
+
+
+def test_edits_need_an_image_and_at_most_sixteen(served: Served) -> None:
     missing = served.post("edits", prompt="a rose")
     assert (missing.status_code, missing.json()["error"]["param"]) == (400, "image")
-    with pytest.raises(openai.BadRequestError, match="several"):
-        served.client().images.edit(image=[("a.png", PHOTO), ("b.png", PHOTO)], prompt="a rose")
+    with pytest.raises(openai.BadRequestError, match="Send 16 at most") as many:
+        served.client().images.edit(image=[("a.png", PHOTO)] * 17, prompt="a rose")
+    assert many.value.param == "image"
+    assert served.post("edits", prompt="a rose", image=data_url(PHOTO), mask=[data_url(MASK)] * 2).status_code == 400
 
 
 def test_a_request_larger_than_the_limit_is_rejected_before_it_is_read() -> None:

@@ -144,6 +144,11 @@ def images() -> Iterator[Bad]:
     many = part("image", PHOTO) * 50
     fields = part("x", b"y", None) * 500
     long = part("prompt", b"x" * 3_000_000, None)
+    lone = part("prompt", b"+2AA-", None)
+    kind = "multipart/form-data; boundary=b; charset=utf-7"
+    yield Bad("form surrogate", part("image", PHOTO) + lone + b"--b--\r\n", kind, "/v1/images/edits")
+    values = b'{"prompt": "a rose", "x": [' + b"0," * 1_000_000 + b"0]}"
+    yield Bad("json values", values)
     for name, body in {
         "many": many,
         "fields": fields,

@@ -33,9 +33,9 @@ class Composition:
             spaced between the two prompts, the last one at ``towards``. A single image lies halfway.
         towards_share: where all images lie between the prompt (0) and ``towards`` (1), instead of evenly spaced. Each
             then has noise of its own.
-        like: a reference image.
-        like_share: the weight of the reference image relative to the prompt, in [0, 1]. If the prompt is empty, only
-            the reference image is used.
+        like: a reference image, or several, of which the mean of their vectors counts.
+        like_share: the weight of the reference images relative to the prompt, in [0, 1]. If the prompt is empty, only
+            the reference images are used.
 
     Raises:
         CaptionlessError: a prompt is empty, a value is out of range, or ``then`` and ``towards`` are combined.
@@ -47,7 +47,7 @@ class Composition:
     switch: float = 0.5
     towards: str | None = None
     towards_share: float | None = None
-    like: Image.Image | None = None
+    like: Image.Image | Sequence[Image.Image] | None = None
     like_share: float = 0.5
 
     def __post_init__(self) -> None:
@@ -67,6 +67,11 @@ class Composition:
             raise CaptionlessError("`then` and `towards` cannot be combined. Choose one of them.")
         if self.towards_share is not None and not self.towards:
             raise _invalid("towards_share", "not be given without `towards`. Add a prompt to interpolate to")
+
+    @property
+    def references(self) -> list[Image.Image]:
+        """The reference images."""
+        return [self.like] if isinstance(self.like, Image.Image) else list(self.like or ())
 
     def shares(self, n: int) -> list[float]:
         """Return the interpolation weights of the ``n`` images of a prompt, from it (0) to ``towards`` (1)."""

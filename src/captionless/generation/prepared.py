@@ -92,10 +92,11 @@ def prepare(
 def _vectors(
     generator: Generator, texts: Sequence[str], seeds: Sequence[int], config: SamplingConfig, composition: Composition
 ) -> Tensor:
-    """Return the condition vector of each image's prompt, mixed with the reference image, (n, d)."""
-    if composition.like is None:
+    """Return the condition vector of each image's prompt, mixed with the reference images, (n, d)."""
+    if not composition.references:
         return generator.conditions(texts, config, seeds)
-    vectors = image_vectors(generator, [composition.like]).repeat(len(texts), 1)
+    mean = image_vectors(generator, composition.references).mean(0, keepdim=True)
+    vectors = torch.nn.functional.normalize(mean, dim=1).repeat(len(texts), 1)
     spoken = [i for i, text in enumerate(texts) if text.strip()]
     if spoken:
         words = generator.conditions([texts[i] for i in spoken], config, [seeds[i] for i in spoken])
@@ -105,5 +106,9 @@ def _vectors(
 
 def image_vectors(generator: Generator, images: Sequence[Image.Image]) -> Tensor:
     """Encode the central squares of n images as in training; return their vectors, (n, d)."""
-    most = 2 * generator.encoder.image_size
-    return generator.encoder.encode_images([crop_square(one.convert("RGB"), min(*one.size, most)) for one in images])
+    return generator.encoder.encode_images([encoder_view(generator, image) for image in images])
+
+
+def encoder_view(generator: Generator, image: Image.Image) -> Image.Image:
+    """Return what an encoder needs of an image, its central square, reduced; applied again, this changes nothing."""
+    return crop_square(image.convert("RGB"), min(*image.size, 2 * generator.encoder.image_size))

@@ -113,7 +113,7 @@ def parse_weighted_prompt(text: str) -> tuple[str, float]:
 
 def check_prompts(prompts: Sequence[str], n: int, seed: int, composition: Composition | None = None) -> None:
     """Raise unless every prompt has a text or a reference image, and all ``n`` seeds are in range."""
-    wordless = composition is not None and composition.like is not None
+    wordless = composition is not None and bool(composition.references)
     empty = next((i for i, prompt in enumerate(prompts, 1) if not prompt.strip()), None)
     if not prompts or (empty and not wordless):
         where = f" (number {empty} of {len(prompts)})" if len(prompts) > 1 else ""

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import base64
-import json
 import time
 from collections.abc import AsyncIterator
 from contextlib import ExitStack, suppress
 from typing import Any
 
-from fastapi.responses import JSONResponse, Response
+from fastapi.responses import Response
+from pydantic_core import to_json
 from starlette.requests import ClientDisconnect
 from starlette.types import Receive, Scope, Send
 
@@ -38,13 +38,15 @@ class Answer(Response):
 
     async def complete(self, receive: Receive) -> Response:
         """Return all images at once."""
-        data: list[dict[str, Any]] = [{} for _ in self.prepared.images.seeds]
+        data = [b""] * len(self.prepared.images.seeds)
         async for news in self._news(receive):
             if news:
-                data[news.index] = await self._image(news)
-        content = {"created": int(time.time()), "data": data, **self._form(), "warnings": self.prepared.remarks}
+                data[news.index] = to_json(await self._image(news))
+        # Joined as bytes: to convert many large images at once would keep the server from answering others.
+        rest = to_json({"created": int(time.time()), **self._form(), "warnings": self.prepared.remarks})
+        content = b'{"data":[' + b",".join(data) + b"]," + rest.removeprefix(b"{")
         headers = {name: value for name, value in self.headers.items() if not name.startswith("content-")}
-        return JSONResponse(content, headers=headers)
+        return Response(content, headers=headers, media_type="application/json")
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Send the events of a stream."""
@@ -97,7 +99,7 @@ class Answer(Response):
 
 
 def _event(name: str, content: dict[str, Any]) -> bytes:
-    return f"event: {name}\ndata: {json.dumps(content)}\n\n".encode()
+    return f"event: {name}\ndata: ".encode() + to_json(content) + b"\n\n"
 
 
 async def _disconnected(receive: Receive) -> None:

@@ -15,7 +15,7 @@ from captionless.config.sampling import SamplingConfig
 from captionless.errors import CaptionlessError
 from captionless.generation.editing import Edit
 from captionless.generation.generator import Generator
-from captionless.generation.prepared import PreparedImages, prepare
+from captionless.generation.prepared import PreparedImages, encoder_view, prepare
 from captionless.generation.sample import MAX_SEED, BatchRun, stages_up_to, to_images
 from captionless.generation.trajectory import MAX_FRAMES, choose_frames
 from captionless.server.errors import unknown_model
@@ -99,25 +99,27 @@ def prepare_request(
         CaptionlessError: something about the request is invalid.
     """
     background = generator.model.config.training.background
-    edit, like = None, read_photo(body.like, background, "like") if body.like else None
+    references, edit = [("like", data) for data in body.like], None
     if route != "generations":
         photo = read_photo(body.image, background)
         edit = Edit(photo, request.strength, read_mask(body.mask[0]) if body.mask else None)
+        references += [("image", data) for data in body.image[1:]]
         if route == "variations" and not request.prompt.strip():
-            like = like or photo
+            references = references or [("image", body.image[0])]
     seed = secrets.randbelow(MAX_SEED - request.n + 2) if request.seed is None else request.seed
     sampling = request.sampling(defaults, [stage.config.size for stage in generator.stages])
     negative, towards = ((text or "").strip() or None for text in (request.negative_prompt, request.towards))
-    composition = Composition(
-        negative=negative,
-        towards=towards,
-        towards_share=request.towards_share,
-        like=like,
-        like_share=request.like_share,
-    )
     with warnings.catch_warnings(record=True) as remarks:
         warnings.simplefilter("always")
         try:
+            composition = Composition(
+                negative=negative,
+                towards=towards,
+                towards_share=request.towards_share,
+                # Only what is needed is kept of each: together they can be large.
+                like=[encoder_view(generator, read_photo([data], background, place)) for place, data in references],
+                like_share=request.like_share,
+            )
             images = prepare(generator, [request.prompt], request.n, seed, sampling, composition, edit)
         except CaptionlessError as error:
             message = str(error).replace(generator.model.name, name)

@@ -148,6 +148,10 @@ def parse(model: type[ImageRequest], fields: dict[str, Any]) -> ImageRequest:
         CaptionlessError: a field is invalid, or asks for what does not exist here.
     """
     given = {name: value for name, value in fields.items() if value is not None}
+    try:
+        "".join(value for value in given.values() if isinstance(value, str)).encode()
+    except UnicodeEncodeError as error:
+        raise CaptionlessError("the request contains half a character (a lone surrogate). Send UTF-8.") from error
     for name in REJECTED:
         if name in given:
             raise CaptionlessError(

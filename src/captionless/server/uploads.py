@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import binascii
 from dataclasses import dataclass, field
@@ -11,6 +12,7 @@ import pydantic_core
 from fastapi import Request
 from PIL import Image, ImageChops
 from starlette.datastructures import UploadFile
+from starlette.formparsers import MultiPartException, MultiPartParser
 
 from captionless.data.decode import BACKGROUND, decode_quietly, flatten
 from captionless.data.formats import HEAD, UnusableError, image_format
@@ -21,13 +23,17 @@ MAX_PIXELS = 25_000_000
 MAX_IMAGES = 16
 ACCEPTED = ("PNG", "JPEG", "WEBP")
 """The formats of images, by their names in Pillow."""
+MOST_VALUES = 10_000
+"""Values of a JSON body, so that it is read in a moment; it needs a hundred."""
+PIECE = 2**18
+"""Characters of base64 that are decoded at a time; other threads, among them that of the event loop, run in between."""
 FIELDS = dict.fromkeys(("image", "image[]", "images", "images[]"), "image") | {"mask": "mask", "like": "like"}
 """The fields that hold images."""
 
 
 @dataclass
 class Body:
-    """The content of a request: its fields, and the files of the image, its mask and the reference image."""
+    """The content of a request: its fields, and the files of the images, the mask and the reference image."""
 
     fields: dict[str, Any] = field(default_factory=dict)
     image: list[bytes] = field(default_factory=list)
@@ -42,26 +48,44 @@ async def read_body(request: Request) -> Body:
         CaptionlessError: it is neither JSON nor a form, or holds an image in an unknown form.
     """
     kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
-    if kind in ("multipart/form-data", "application/x-www-form-urlencoded"):
-        async with request.form(max_files=MAX_IMAGES + 2, max_fields=100) as form:
-            # An empty field of a form is one that was not filled in.
-            pairs = [(name, value) for name, value in form.multi_items() if value != ""]
-            return _sorted([(k, await v.read() if isinstance(v, UploadFile) else v) for k, v in pairs])
-    if kind != "application/json":
+    if kind == "multipart/form-data":
+        pairs = await _form(request)
+    elif kind == "application/json":
+        pairs = await asyncio.to_thread(_json, await request.body())
+    else:
         raise CaptionlessError(
             "the content type must be application/json or multipart/form-data.", code="unsupported_content_type"
         )
+    return await asyncio.to_thread(_sorted, pairs)
+
+
+class _Form(MultiPartParser):
+    """Keeps uploads in memory, whose size is limited, so that it does not matter whether the disk is full."""
+
+    spool_max_size = 0  # never written to the disk
+
+
+async def _form(request: Request) -> list[tuple[str, Any]]:
     try:
-        fields = pydantic_core.from_json(await request.body())
+        form = await _Form(request.headers, request.stream(), max_files=MAX_IMAGES + 2, max_fields=100).parse()
+    except MultiPartException as error:
+        raise CaptionlessError(f"the form is invalid ({error.message}).", code="invalid_form") from error
+    # An empty field of a form is one that was not filled in.
+    pairs = [(name, value) for name, value in form.multi_items() if value != ""]
+    return [(name, await value.read() if isinstance(value, UploadFile) else value) for name, value in pairs]
+
+
+def _json(body: bytes) -> list[tuple[str, Any]]:
+    try:
+        if body.count(b",") > MOST_VALUES:
+            raise ValueError("too many values")
+        fields = pydantic_core.from_json(body)
     except ValueError as error:
         raise CaptionlessError(f"the body is not valid JSON ({error}).", code="invalid_json") from error
     if not isinstance(fields, dict):
         raise CaptionlessError("the body must be a JSON object.", code="invalid_json")
-    pairs = []
-    for name, value in fields.items():
-        several = value if name in FIELDS and isinstance(value, list) else [value]
-        pairs += [(name, each) for each in several]
-    return _sorted(pairs)
+    lists = {name: value if name in FIELDS and isinstance(value, list) else [value] for name, value in fields.items()}
+    return [(name, each) for name, values in lists.items() for each in values]
 
 
 def _sorted(pairs: list[tuple[str, Any]]) -> Body:
@@ -71,9 +95,9 @@ def _sorted(pairs: list[tuple[str, Any]]) -> Body:
             body.fields[name] = value
         elif value is not None:
             getattr(body, place).append(value if isinstance(value, bytes) else _data_url(value, place))
-    for place in ("image", "mask", "like"):
-        if len(getattr(body, place)) > 1:
-            raise CaptionlessError(f"there are several of `{place}`. Send one.", parameter=place)
+    for place, most in {"image": MAX_IMAGES, "mask": 1, "like": 1}.items():
+        if len(getattr(body, place)) > most:
+            raise CaptionlessError(f"there are too many of `{place}`. Send {most} at most.", parameter=place)
     return body
 
 
@@ -88,7 +112,7 @@ def _data_url(value: Any, place: str) -> bytes:
             parameter=place,
         )
     try:
-        return base64.b64decode(data, validate=True)
+        return b"".join(base64.b64decode(data[i : i + PIECE], validate=True) for i in range(0, len(data), PIECE))
     except (binascii.Error, ValueError) as error:
         raise CaptionlessError(f"`{place}` is not valid base64.", parameter=place) from error
 
