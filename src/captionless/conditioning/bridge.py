@@ -8,6 +8,7 @@ embeddings, from which each generated image draws its condition.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
@@ -179,6 +180,11 @@ def to_condition(
     return text
 
 
+def largest_share(images: int) -> float:
+    """Return the maximum weight of an image, given the number of images in the bank."""
+    return min(LARGEST_SHARE * max(1.0, math.sqrt(LARGE / images)), 0.5)
+
+
 def _standardised(scores: Tensor) -> Tensor:
     """Divide each row by its standard deviation."""
     return scores / scores.std(dim=1, correction=0, keepdim=True).clamp_min(1e-6)
@@ -190,8 +196,8 @@ def _weigh(scores: Tensor, bank: Tensor, neighbours: int) -> Neighbourhood:
     nearby, indices = _standardised(scores).topk(min(8 * neighbours, len(bank)), dim=1)
     nearby = nearby.double() / BANDWIDTH
     weights = _softmax(nearby, neighbours)
-    largest = min(LARGEST_SHARE * max(1.0, (LARGE / len(bank)) ** 0.5), 0.5)
-    return Neighbourhood(bank, indices, _limit(weights, max(largest, 1 / neighbours)).to(bank.dtype))
+    largest = max(largest_share(len(bank)), 1 / neighbours)
+    return Neighbourhood(bank, indices, _limit(weights, largest).to(bank.dtype))
 
 
 def _softmax(scores: Tensor, perplexity: float) -> Tensor:

@@ -9,7 +9,7 @@ from pydantic import ValidationInfo, field_validator
 
 from captionless.config.base import Config, setting
 
-Target = Literal["hub", "diffusers"]
+Target = Literal["hub", "diffusers", "onnx", "web"]
 
 
 class ExportRequest(Config):
@@ -19,7 +19,10 @@ class ExportRequest(Config):
         ..., "A model folder, 'bundled', or user/repo[@revision] on the Hub.", flag="", metavar="MODEL"
     )
     to: Target = setting(
-        ..., "`hub` is a folder for the Hugging Face Hub, `diffusers` a pipeline for that library.", metavar="TARGET"
+        ...,
+        "`hub` is a folder for the Hugging Face Hub, `diffusers` a pipeline for that library, `onnx` a folder for "
+        "programs in other languages, and `web` a page that generates images in the browser.",
+        metavar="TARGET",
     )
     out: Path | None = setting(
         None, "The folder to write; it must be missing or empty.", shown="required without `push`", metavar="FOLDER"
@@ -48,6 +51,21 @@ class ExportRequest(Config):
         flag="--prompt",
         metavar="TEXT",
     )
+
+    runtime: Path | None = setting(
+        None,
+        "The folder `dist` of the npm package onnxruntime-web, for `to=web`.",
+        shown="downloaded once, 33 MB",
+        panel="Web page",
+        metavar="FOLDER",
+    )
+
+    @field_validator("runtime")
+    @classmethod
+    def _check_runtime(cls, runtime: Path | None, info: ValidationInfo) -> Path | None:
+        if runtime is not None and info.data.get("to") != "web":
+            raise ValueError("`runtime` has an effect with `to=web` only. Leave `runtime` out.")
+        return runtime
 
     @field_validator("public")
     @classmethod

@@ -109,10 +109,14 @@ class BertText:
     def encode(self, texts: Sequence[str]) -> Tensor:
         """Return the vectors of texts; see ``TextSide``."""
         tokens = [torch.tensor(self._truncated(text)) for text in texts]
+        ids = pad_sequence(tokens, batch_first=True, padding_value=-1)
+        return self.vectors(ids.to(self._weights["text_projection.weight"].device))
+
+    def vectors(self, ids: Tensor) -> Tensor:
+        """Return the vectors of token ids, (n, length) with -1 behind the end of a text, (n, width), not normalised."""
         word, position, kind = (
             self._weights[f"embeddings.{name}_embeddings.weight"] for name in ("word", "position", "token_type")
         )
-        ids = pad_sequence(tokens, batch_first=True, padding_value=-1).to(word.device)
         h = self._norm("embeddings", word[ids.clamp(min=0)] + position[: ids.shape[1]] + kind[0])
         mask = (ids >= 0)[:, None, None]
         for layer in range(self._config["num_hidden_layers"]):

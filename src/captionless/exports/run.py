@@ -11,7 +11,9 @@ from typing import Any
 from captionless.config.export import ExportRequest, Target
 from captionless.errors import CaptionlessError
 from captionless.exports.hub import export_hub
+from captionless.exports.onnx import export_onnx
 from captionless.exports.push import check_push, push
+from captionless.exports.web import export_web
 from captionless.files import atomic_folder
 from captionless.generation.generator import Generator, load
 from captionless.progress import Progress, choose_progress
@@ -26,7 +28,12 @@ def _export_diffusers(generator: Generator, request: ExportRequest, folder: Path
     export_diffusers(generator, request, folder, progress)
 
 
-TARGETS: dict[Target, Export] = {"hub": export_hub, "diffusers": _export_diffusers}
+TARGETS: dict[Target, Export] = {
+    "hub": export_hub,
+    "diffusers": _export_diffusers,
+    "onnx": export_onnx,
+    "web": export_web,
+}
 
 
 def export(

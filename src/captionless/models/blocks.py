@@ -138,7 +138,7 @@ def norm_activation(
         return fused.norm_silu(x, norm, bias=bias, modulation=modulation, silu=activation is not None)
     h: Tensor = norm(x if convolution is None else convolution(x))
     if modulation is not None:
-        scale, shift = modulation.reshape(len(h), -1, 2)[..., None, None].unbind(2)
+        scale, shift = modulation.reshape(h.shape[0], -1, 2)[..., None, None].unbind(2)
         h = torch.addcmul(shift, h, 1 + scale)
     return h if activation is None else activation(h)
 

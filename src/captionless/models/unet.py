@@ -24,7 +24,7 @@ from torch.utils.checkpoint import checkpoint
 
 from captionless.config import limits
 from captionless.errors import CaptionlessError, one_of
-from captionless.models.attention import CrossAttention, SelfAttention
+from captionless.models.attention import COARSE, CrossAttention, SelfAttention
 from captionless.models.blocks import (
     GROUP,
     Embedding,
@@ -123,6 +123,11 @@ class DenoiserConfig:
     def total_downsampling(self) -> int:
         """The total downsampling factor; the side of an image must be divisible by it."""
         return self.patch * int(2 ** (len(self.multipliers) - 1))
+
+    def perturbs(self, size: int) -> bool:
+        """Return whether perturbed attention has an effect on images of ``size`` x ``size`` pixels."""
+        levels = [level for level in self.attention if level < len(self.multipliers)]
+        return any(size // (self.patch * int(2**level)) <= COARSE for level in levels)
 
     def check_size(self, size: int) -> None:
         """Raise unless the network accepts images of ``size`` x ``size`` pixels."""

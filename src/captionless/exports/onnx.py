@@ -1,0 +1,184 @@
+"""Export a model as ONNX files, from which programs in any language can generate images.
+
+The folder has these files (``docs/export.md`` says how to use them):
+
+    captionless.json                what the others are: stages, schedules, text side, bridge and settings
+    text.onnx tokenizer.json        texts to unit vectors; absent in a class-conditional model
+    vocabulary.json                 the words that the encoder knows, if it has a list of them
+    bank.safetensors                the vectors for the bridge
+    base.onnx super-resolution.onnx the denoisers of the stages
+    README.md examples/ CREDITS.csv the model card with example images, and the authors of the training images
+"""
+
+from __future__ import annotations
+
+import copy
+import json
+import shutil
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from captionless._version import __version__
+from captionless.checkpoints.model import BANK
+from captionless.conditioning import bridge
+from captionless.config.export import ExportRequest
+from captionless.config.sampling import SamplingConfig
+from captionless.diffusion.schedules import SCHEDULE_KINDS
+from captionless.diffusion.super_resolution import MAX_NOISE
+from captionless.encoders.name_encoder import NameText
+from captionless.encoders.text_side import BertText
+from captionless.encoders.vocabulary import VOCABULARY
+from captionless.errors import CaptionlessError
+from captionless.exports.card import write_card
+from captionless.exports.graphs import halve, quantise, write_graph
+from captionless.generation.generator import Generator
+from captionless.generation.sample import Stage, guidance_of
+from captionless.progress import Progress
+from captionless.tensor_files import save_tensors
+
+CONTENTS = "captionless.json"
+FORMAT = 1
+TEXT, TOKENIZER = "text.onnx", "tokenizer.json"
+GRAPHS = ("base.onnx", "super-resolution.onnx")
+USE = f"These are ONNX files for programs in any language. `{CONTENTS}` says what each of them is."
+SETTINGS = ("guidance", "variety", "steps", "sampler")
+"""The settings whose range and default are described."""
+
+
+def export_onnx(generator: Generator, request: ExportRequest, folder: Path, progress: Progress) -> None:
+    """Write a model as a folder of ONNX files.
+
+    Raises:
+        CaptionlessError: the encoder of the model cannot be exported.
+        ModuleNotFoundError: a package is missing.
+    """
+    write_files(generator, folder, progress)
+    write_card(generator, request, folder, USE, progress, library="onnx")
+
+
+def write_files(generator: Generator, folder: Path, progress: Progress, *, packed: bool = False) -> dict[str, Any]:
+    """Write the files of a model into a folder, and return the content of ``captionless.json``.
+
+    Args:
+        generator: the model.
+        folder: an existing folder.
+        progress: is told how many graphs are complete.
+        packed: store the weights of the denoisers in 8 bits, and those of the text side in 16 if nothing is lost. (The
+            bridge amplifies what is lost there: another draw of its mixture is another image.)
+    """
+    config = generator.model.config
+    total = len(generator.stages) + 1
+    text = None if generator.classes else _write_text(generator, folder, packed)
+    stages = []
+    for done, (stage, name) in enumerate(zip(generator.stages, GRAPHS, strict=False), 1):
+        progress.advance("Exporting", done, total)
+        inputs = denoiser_inputs(stage)
+        network, pack = copy.deepcopy(stage.denoiser).cpu(), quantise if packed else None
+        write_graph(network, inputs, "prediction", folder / name, pack=pack)
+        stages.append({"graph": name, **_describe(stage, list(inputs))})
+    content = {
+        "format": FORMAT,
+        "version": __version__,
+        "model": Path(generator.model.name).name,
+        "channels": config.denoiser.channels,
+        "condition_width": config.condition_width,
+        "classes": list(generator.classes),
+        "text": text,
+        "stages": stages,
+        "settings": {name: SamplingConfig.model_json_schema()["properties"][name] for name in SETTINGS},
+        "sampling": SamplingConfig().model_dump(mode="json"),
+    }
+    (folder / CONTENTS).write_text(json.dumps(content, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+    progress.advance("Exporting", total, total)
+    return content
+
+
+def denoiser_inputs(stage: Stage, n: int = 2) -> dict[str, Tensor]:
+    """Return an example of ``n`` rows of every input of a stage's network, by name."""
+    config, size = stage.denoiser.config, stage.config.size
+    random = torch.Generator().manual_seed(0)
+    xt = torch.randn(n, config.channels + config.low_res_channels, size, size, generator=random)
+    condition = F.normalize(torch.randn(n, config.condition_width, generator=random))
+    inputs = {"xt": xt, "t": torch.rand(n, generator=random), "condition": condition}
+    if config.perturbs(size):
+        inputs["identity"] = (torch.arange(n) % 2).float()
+    return inputs
+
+
+class TokenVectors(nn.Module):
+    """The text side of the bundled encoder: token ids (n, length), -1 behind the end, to unit vectors (n, width)."""
+
+    def __init__(self, text: BertText) -> None:
+        super().__init__()
+        self.text = text
+
+    def forward(self, ids: Tensor) -> Tensor:
+        """Return the unit vectors of texts."""
+        return F.normalize(self.text.vectors(ids), dim=1)
+
+
+class PieceVectors(nn.Module):
+    """The text side of an encoder learned from names: weights of pieces (n, pieces) to unit vectors (n, width)."""
+
+    projection: Tensor
+    shift: Tensor
+
+    def __init__(self, text: NameText) -> None:
+        super().__init__()
+        self.register_buffer("projection", text.projection)
+        self.register_buffer("shift", text.shift)
+
+    def forward(self, pieces: Tensor) -> Tensor:
+        """Return the unit vectors of texts."""
+        return F.normalize(F.normalize(pieces, dim=1) @ self.projection - self.shift, dim=1)
+
+
+def _write_text(generator: Generator, folder: Path, packed: bool) -> dict[str, Any]:
+    """Write the text side and the bridge, and return what there is to know about them."""
+    encoder = generator.encoder
+    network: nn.Module
+    match encoder.text:
+        case BertText():
+            network, kind = TokenVectors(encoder.text), "tokens"
+            inputs = {"ids": torch.tensor([[2, 5, 6, 3], [2, 7, 3, -1]])}
+        case NameText():
+            network, kind = PieceVectors(encoder.text), "pieces"
+            inputs = {"pieces": torch.rand(2, len(encoder.text.pieces))}
+        case _:
+            raise CaptionlessError(
+                f"the model {generator.model.name} reads prompts with the encoder {encoder.name}, which cannot be "
+                "exported. Export a model with the bundled encoder, one learned from names, or classes."
+            )
+    free, pack = {"ids": ("n", "length")}, halve if packed else None
+    write_graph(network, inputs, "vectors", folder / TEXT, free=free, pack=pack)
+    for name in (TOKENIZER, VOCABULARY):
+        if (encoder.folder / name).is_file():
+            shutil.copyfile(encoder.folder / name, folder / name)
+    vectors = generator.model.bridge_data.bank.to(torch.float16)
+    save_tensors(folder / BANK, {"vectors": vectors})
+    about = {"bank": BANK, "text_share": bridge.TEXT_SHARE, "bandwidth": bridge.BANDWIDTH}
+    about |= {"largest_share": bridge.largest_share(len(vectors)), "draws": bridge.DRAWS}
+    own = {"graph": TEXT, "kind": kind, "tokenizer": TOKENIZER, "limit": encoder.text_limit}
+    vocabulary = VOCABULARY if (folder / VOCABULARY).is_file() else None
+    return {**own, "vocabulary": vocabulary, "bridge": about}
+
+
+def _describe(stage: Stage, inputs: list[str]) -> dict[str, Any]:
+    """Return what there is to know about a stage besides its graph."""
+    config, sampling = stage.config, SamplingConfig()
+    kind = next(name for name, one in SCHEDULE_KINDS.items() if isinstance(config.schedule, one))
+    guidance = guidance_of(sampling, config.schedule)
+    about: dict[str, Any] = {
+        "size": config.size,
+        "inputs": inputs,
+        "prediction": config.prediction,
+        "schedule": {"kind": kind, **asdict(config.schedule)},
+        "guidance_interval": list(guidance.interval),
+        "perturbed_above": guidance.perturbed_above,
+    }
+    return about | ({"low_res": {"size": config.base_size, "max_noise": MAX_NOISE}} if config.base_size else {})

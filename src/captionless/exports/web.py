@@ -1,0 +1,121 @@
+"""Export a model as a web page that generates images in the browser: a static folder, which any web server serves.
+
+The page is that of ``captionless serve``, with another backend (``browser/``):
+
+    index.html *.js style.css …    the page
+    backend.js generator/          the backend; ``generator/worker.js`` runs the model beside the page
+    runtime/                       ONNX Runtime Web
+    model/                         the files of ``captionless.exports.onnx``, with weights in 8 bits, compressed
+    sw.js                          the service worker
+"""
+
+from __future__ import annotations
+
+import gzip
+import hashlib
+import json
+import shutil
+from importlib import metadata, resources
+from pathlib import Path
+
+from captionless.config.export import ExportRequest
+from captionless.exports.card import write_card
+from captionless.exports.onnx import CONTENTS, write_files
+from captionless.exports.runtime import FILES, VERSION, runtime_folder
+from captionless.generation.generator import Generator
+from captionless.progress import Progress
+
+POLICY = (
+    "default-src 'self'; img-src 'self' data: blob:; script-src 'self' 'wasm-unsafe-eval'; object-src 'none'; "
+    "base-uri 'none'; form-action 'none'"
+)
+"""What the page may load, as the server's page, and WebAssembly."""
+HEADERS = {
+    "Content-Security-Policy": f"{POLICY}; frame-ancestors 'none'",
+    "Cross-Origin-Embedder-Policy": "require-corp",
+    "Cross-Origin-Opener-Policy": "same-origin",
+    "Cross-Origin-Resource-Policy": "same-origin",
+    "Referrer-Policy": "no-referrer",
+    "X-Content-Type-Options": "nosniff",
+}
+"""What the service worker adds to every file; the second and third are what threads need."""
+PACKED = ".gzip"
+"""Suffix of files that the page unpacks itself, because not every host compresses what it sends."""
+LARGE = (".onnx", ".json", ".safetensors")
+"""Suffixes of the files of a model that are packed."""
+USE = "These files are part of a web page that generates images: `../index.html`."
+_CHARSET = '<meta charset="utf-8">'
+_NOT_OURS = ("server.js", "backend.js", "index.html")
+
+
+def export_web(generator: Generator, request: ExportRequest, folder: Path, progress: Progress) -> None:
+    """Write a model as a folder of web pages.
+
+    Raises:
+        CaptionlessError: the encoder of the model cannot be exported, or ONNX Runtime Web cannot be had.
+        ModuleNotFoundError: a package is missing.
+    """
+    _copy_runtime(runtime_folder(request.runtime, progress), folder / "runtime")
+    (folder / "model").mkdir()
+    _write_model(generator, folder / "model", progress)
+    write_card(generator, request, folder / "model", USE, progress)
+    _copy_page(folder)
+    _write_licences(folder)
+    _write_service_worker(folder)
+
+
+def _write_model(generator: Generator, folder: Path, progress: Progress) -> None:
+    content = write_files(generator, folder, progress, packed=True)
+    for path in [path for path in folder.iterdir() if path.suffix in LARGE and path.name != CONTENTS]:
+        _pack(path, folder)
+        path.unlink()
+    content["download"] = sum(path.stat().st_size for path in folder.parent.rglob(f"*{PACKED}"))  # bytes
+    (folder / CONTENTS).write_text(json.dumps(content, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+
+
+def _pack(path: Path, folder: Path) -> None:
+    packed = gzip.compress(path.read_bytes(), compresslevel=9, mtime=0)
+    (folder / f"{path.name}{PACKED}").write_bytes(packed)
+
+
+def _copy_page(folder: Path) -> None:
+    """Copy the page of the server and the backend that takes the server's place."""
+    package = resources.files("captionless")
+    page, browser = (Path(str(package / place)) for place in ("server/page", "exports/browser"))
+    shutil.copytree(page, folder, dirs_exist_ok=True, ignore=shutil.ignore_patterns(*_NOT_OURS))
+    shutil.copytree(browser, folder, dirs_exist_ok=True, ignore=shutil.ignore_patterns("sw.js"))
+    policy = f'{_CHARSET}\n  <meta http-equiv="Content-Security-Policy" content="{POLICY}">'
+    html = (page / "index.html").read_text(encoding="utf-8")
+    (folder / "index.html").write_text(html.replace(_CHARSET, policy, 1), encoding="utf-8")
+
+
+def _copy_runtime(source: Path, folder: Path) -> None:
+    folder.mkdir()
+    for name in FILES:
+        if name.endswith(".wasm"):
+            _pack(source / name, folder)
+        else:
+            shutil.copyfile(source / name, folder / name)
+
+
+def _write_licences(folder: Path) -> None:
+    """Write ``LICENSES.md``, and the texts that it names."""
+    browser = Path(str(resources.files("captionless") / "exports"))
+    text = (browser / "licenses.md").read_text(encoding="utf-8").replace("VERSION", VERSION)
+    (folder / "LICENSES.md").write_text(text, encoding="utf-8")
+    own = next(file for file in metadata.files("captionless") or [] if file.name == "LICENSE")
+    (folder / "LICENSE").write_text(own.read_text(encoding="utf-8"), encoding="utf-8")
+
+
+def _write_service_worker(folder: Path) -> None:
+    """Write ``sw.js``, which knows all files of the page, and by a digest of them whether they are new."""
+    digest = hashlib.sha256()
+    names = sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file())
+    for name in names:
+        digest.update(f"{name}\0".encode() + hashlib.sha256((folder / name).read_bytes()).digest())
+    large = [name for name in names if name.endswith(PACKED)]
+    page = [name for name in names if name.endswith((".html", ".js", ".mjs", ".css", ".svg", ".json"))]
+    build = {"version": digest.hexdigest()[:16], "headers": HEADERS, "page": page, "model": large}
+    script = resources.files("captionless") / "exports" / "browser" / "sw.js"
+    text = f"const BUILD = {json.dumps(build)};\n\n{script.read_text(encoding='utf-8')}"
+    (folder / "sw.js").write_text(text, encoding="utf-8")

@@ -1,0 +1,112 @@
+"""The contract of `captionless export --to onnx`: the graphs compute what PyTorch computes, at any batch size."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import load_file
+from torch import Tensor
+
+import export_models
+import tiny
+from captionless.config.sampling import SamplingConfig
+from captionless.diffusion.guidance import Guidance
+from captionless.errors import CaptionlessError
+from captionless.exports.graphs import quantise
+from captionless.exports.onnx import CONTENTS, GRAPHS, denoiser_inputs, write_files
+from captionless.generation.generator import Generator
+from captionless.generation.sample import guidance_of
+from captionless.progress import Silent
+
+onnx = pytest.importorskip("onnx", reason="onnx is not installed (pip install 'captionless[onnx]')")
+pytest.importorskip("onnxscript", reason="onnxscript is not installed (pip install 'captionless[onnx]')")
+onnxruntime = pytest.importorskip("onnxruntime", reason="onnxruntime is not installed")
+TOLERANCE = 2e-5
+
+
+@pytest.fixture(scope="module")
+def exported(tmp_path_factory: pytest.TempPathFactory) -> tuple[Generator, Path]:
+    folder = tmp_path_factory.mktemp("onnx")
+    generator = export_models.cascade(tmp_path_factory.mktemp("encoder"))
+    write_files(generator, folder, Silent())
+    return generator, folder
+
+
+def call(path: Path, **inputs: Tensor) -> Any:
+    session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
+    return session.run(None, {name: value.numpy() for name, value in inputs.items()})[0]
+
+
+@pytest.mark.parametrize("n", [1, 2, 5])
+@pytest.mark.parametrize("stage", [0, 1])
+def test_denoisers_compute_the_same_at_any_batch_size(exported: tuple[Generator, Path], stage: int, n: int) -> None:
+    generator, folder = exported
+    inputs = denoiser_inputs(generator.stages[stage], n)
+    with torch.no_grad():
+        wanted = generator.stages[stage].denoiser(*inputs.values())
+    assert np.abs(call(folder / GRAPHS[stage], **inputs) - wanted.numpy()).max() < TOLERANCE
+
+
+@pytest.mark.parametrize("n", [1, 2, 5])
+def test_texts_get_the_same_vectors(exported: tuple[Generator, Path], n: int) -> None:
+    generator, folder = exported
+    texts = list(export_models.NAMES[:n])
+    pieces = generator.encoder.text.pieces  # type: ignore[union-attr]
+    found = call(folder / "text.onnx", pieces=export_models.piece_matrix(texts, pieces))
+    assert np.abs(found - generator.encoder.encode_texts(texts).numpy()).max() < TOLERANCE
+
+
+def test_perturbed_attention_is_an_input_of_the_graph(exported: tuple[Generator, Path]) -> None:
+    generator, folder = exported
+    inputs = denoiser_inputs(generator.stages[0])
+    rows = [call(folder / GRAPHS[0], **inputs | {"identity": torch.full((2,), share)}) for share in (0.0, 1.0)]
+    assert np.abs(rows[0] - rows[1]).max() > 0.01
+
+
+def test_the_folder_says_what_sampling_needs(exported: tuple[Generator, Path]) -> None:
+    generator, folder = exported
+    content = json.loads((folder / CONTENTS).read_text(encoding="utf-8"))
+    base, upsampler = content["stages"]
+    assert [stage["size"] for stage in (base, upsampler)] == [8, 16]
+    assert base["inputs"] == ["xt", "t", "condition", "identity"]
+    assert upsampler["low_res"]["size"] == 8
+    guidance = guidance_of(SamplingConfig(), generator.stages[0].config.schedule)
+    assert isinstance(guidance, Guidance)
+    assert base["guidance_interval"] == list(guidance.interval)
+    assert base["perturbed_above"] == guidance.perturbed_above
+    assert content["settings"]["steps"]["default"] == SamplingConfig().steps
+    vectors = load_file(folder / content["text"]["bridge"]["bank"])["vectors"]
+    assert torch.equal(vectors.float(), generator.model.bank.half().float())
+
+
+def test_weights_that_have_8_bits_keep_their_values(exported: tuple[Generator, Path], tmp_path: Path) -> None:
+    generator, folder = exported
+    model, path = onnx.load(folder / GRAPHS[0]), tmp_path / "packed.onnx"
+    quantise(model)
+    onnx.save(model, path)
+    assert [one for one in model.graph.initializer if one.data_type == onnx.TensorProto.INT8]
+    inputs = denoiser_inputs(generator.stages[0])
+    assert np.array_equal(call(path, **inputs), call(folder / GRAPHS[0], **inputs))
+
+
+def test_an_encoder_that_cannot_be_exported_is_refused(tmp_path: Path) -> None:
+    generator = export_models.cascade(tmp_path)
+    generator.encoder = replace(generator.encoder, text=None)  # type: ignore[type-var]
+    with pytest.raises(CaptionlessError, match="cannot be exported"):
+        write_files(generator, tmp_path, Silent())
+
+
+@pytest.mark.slow
+def test_the_command_exports_a_model_with_classes(run: Callable[..., int], tmp_path: Path) -> None:
+    tiny.saved(tiny.class_model(), tmp_path / "model")
+    assert run("export", "model", "--to", "onnx", "--out", "out") == 0
+    content = json.loads((tmp_path / "out" / CONTENTS).read_text(encoding="utf-8"))
+    assert (content["text"], content["classes"]) == (None, ["daisy", "rose"])
+    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["README.md", GRAPHS[0], CONTENTS, "examples"]

@@ -1,0 +1,229 @@
+"""The contract of `captionless export --to web`: a static folder that generates the images of the command line."""
+
+from __future__ import annotations
+
+import base64
+import functools
+import gzip
+import http.server
+import io
+import json
+import os
+import re
+import shutil
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+
+import export_models
+import tiny
+from captionless.config.export import ExportRequest
+from captionless.errors import CaptionlessError
+from captionless.exports import runtime
+from captionless.exports.onnx import CONTENTS
+from captionless.exports.web import HEADERS, export_web
+from captionless.generation.generator import Generator
+from captionless.progress import Silent
+from captionless.server.security import HEADERS as SERVED
+from javascript import javascript, needs_node
+
+pytest.importorskip("onnx", reason="onnx is not installed (pip install 'captionless[web]')")
+pytest.importorskip("onnxscript", reason="onnxscript is not installed (pip install 'captionless[web]')")
+DIST = Path(os.environ.get("NODE_PATH", "node_modules"), "onnxruntime-web", "dist").resolve()
+needs_runtime = pytest.mark.skipif(
+    not all((DIST / name).is_file() for name in runtime.FILES),
+    reason="the npm package onnxruntime-web is neither in NODE_PATH nor in node_modules",
+)
+CHROMIUM = shutil.which("chromium")
+needs_chromium = pytest.mark.skipif(CHROMIUM is None, reason="Chromium is not installed (apt-get install chromium)")
+OPTIONS = ["--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking"]
+OPTIONS += ["--disable-component-update", "--disable-sync"]
+REQUEST = {"prompt": "red rose", "seed": 3, "n": 1, "guidance": 2, "variety": 0.35, "steps": 4, "sampler": "unipc"}
+
+
+@pytest.fixture(scope="module")
+def exported(tmp_path_factory: pytest.TempPathFactory) -> tuple[Generator, Path]:
+    """A model and its page, two folders below that of the web server."""
+    source, root = tmp_path_factory.mktemp("model"), tmp_path_factory.mktemp("web")
+    generator, folder = export_models.cascade(source), root / "below" / "page"
+    dist = DIST
+    if not dist.is_dir():
+        dist = tmp_path_factory.mktemp("dist")
+        for name in runtime.FILES:
+            (dist / name).write_text("// a stand-in")
+    folder.mkdir(parents=True)
+    tiny.saved(generator.model.base, source / "base")  # type: ignore[arg-type]
+    tiny.saved(generator.model, source)
+    request = ExportRequest(model=str(source), to="web", out=folder, runtime=dist, prompts=("red rose",))
+    export_web(generator, request, folder, Silent())
+    return generator, folder
+
+
+def pixels(data: bytes) -> np.ndarray:
+    return np.asarray(Image.open(io.BytesIO(data))).astype(int)
+
+
+def test_the_page_allows_what_the_servers_allows_and_webassembly(exported: tuple[Generator, Path]) -> None:
+    policy = "Content-Security-Policy"
+    assert HEADERS[policy].replace("script-src 'self' 'wasm-unsafe-eval'; ", "") == SERVED[policy]
+    html = (exported[1] / "index.html").read_text(encoding="utf-8")
+    given = re.findall(r'http-equiv="Content-Security-Policy" content="([^"]+)"', html)
+    assert given == [HEADERS[policy].removesuffix("; frame-ancestors 'none'")]
+    assert html.index("http-equiv") < html.index("<script")
+
+
+def test_the_service_worker_knows_every_file_of_the_page(exported: tuple[Generator, Path]) -> None:
+    folder = exported[1]
+    build = json.loads((folder / "sw.js").read_text(encoding="utf-8").split(";\n", 1)[0].removeprefix("const BUILD = "))
+    known = {*build["page"], *build["model"]}
+    there = {path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()}
+    assert known <= there
+    assert {path for path in there - known if path.endswith((".js", ".mjs", ".html", ".css", ".gzip"))} == {"sw.js"}
+    imported = {name for path in folder.rglob("*.js") for name in re.findall(r'from "\./([\w.-]+)"', path.read_text())}
+    assert not {name for name in imported if not any(path.endswith(name) for path in known)}
+
+
+def test_licences_and_credits_lie_beside_what_they_are_about(exported: tuple[Generator, Path]) -> None:
+    folder = exported[1]
+    assert "Apache License" in (folder / "LICENSE").read_text(encoding="utf-8")
+    assert f"ONNX Runtime Web {runtime.VERSION}" in (folder / "LICENSES.md").read_text(encoding="utf-8")
+    assert (folder / "model" / "README.md").is_file()
+
+
+def test_the_download_is_stated(exported: tuple[Generator, Path]) -> None:
+    content = json.loads((exported[1] / "model" / CONTENTS).read_text(encoding="utf-8"))
+    assert content["download"] == sum(path.stat().st_size for path in exported[1].rglob("*.gzip"))
+
+
+def test_a_runtime_that_lacks_a_file_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(CaptionlessError, match=r"has no ort\.wasm\.min\.mjs"):
+        runtime.runtime_folder(tmp_path, Silent())
+
+
+def test_a_download_that_is_not_what_it_was_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "other.tgz").write_bytes(b"other")
+    monkeypatch.setenv("CAPTIONLESS_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setattr(runtime, "ADDRESS", (tmp_path / "other.tgz").as_uri())
+    with pytest.raises(CaptionlessError, match="its digest differs"):
+        runtime.runtime_folder(None, Silent())
+    monkeypatch.setattr(runtime, "ADDRESS", (tmp_path / "missing.tgz").as_uri())
+    with pytest.raises(CaptionlessError, match="cannot be downloaded"):
+        runtime.runtime_folder(None, Silent())
+    assert not (tmp_path / "cache").exists()
+
+
+@needs_node
+@needs_runtime
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"n": 2},
+        {"sampler": "dpmpp-2m-sde", "negative_prompt": "white daisy", "guidance": -0.5},
+        {"towards": "yellow tulip", "size": "8x8", "variety": 0},
+    ],
+)
+def test_a_seed_gives_the_image_that_it_gives_in_python(
+    exported: tuple[Generator, Path], tmp_path: Path, changes: dict[str, Any]
+) -> None:
+    generator, folder = exported
+    for path in (folder / "model").glob("*.gzip"):
+        (tmp_path / path.stem).write_bytes(gzip.decompress(path.read_bytes()))
+    shutil.copy(folder / "model" / CONTENTS, tmp_path)
+    request = REQUEST | changes
+    (answer,) = javascript([("model", {"folder": str(tmp_path), "request": request})], DIST)
+    done = [base64.b64decode(data) for last, data in answer["images"] if last]
+    wanted = export_models.generate(generator, request)
+    assert len(done) == len(wanted) == request["n"]
+    for data, image in zip(done, wanted, strict=True):
+        assert np.abs(pixels(data) - np.asarray(image)).max() <= 1
+        stored = Image.open(io.BytesIO(data)).text  # type: ignore[attr-defined]
+        assert (stored["prompt"], stored["sampler"]) == (request["prompt"], request["sampler"])
+
+
+@contextmanager
+def serving(folder: Path) -> Iterator[str]:
+    class Handler(http.server.SimpleHTTPRequestHandler):
+        def log_message(self, *_: Any) -> None: ...
+
+    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), functools.partial(Handler, directory=str(folder)))
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    try:
+        yield f"http://127.0.0.1:{server.server_port}"
+    finally:
+        server.shutdown()
+        server.server_close()
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Any]:
+    playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
+    with playwright.sync_playwright() as driver:
+        chromium = driver.chromium.launch(executable_path=CHROMIUM, args=OPTIONS)
+        yield chromium
+        chromium.close()
+
+
+@contextmanager
+def visiting(browser: Any, folder: Path, **options: Any) -> Iterator[Any]:
+    """Open the page from a static server that knows nothing of it; fail for errors and requests elsewhere."""
+    with serving(folder.parents[1]) as address:
+        context = browser.new_context(**options)
+        context.set_default_timeout(60_000)
+        page, faults = context.new_page(), []
+        page.on("pageerror", lambda error: faults.append(str(error)))
+        page.on("console", lambda said: faults.append(said.text) if said.type in ("error", "warning") else None)
+        page.on("request", lambda sent: None if sent.url.startswith((address, "blob:")) else faults.append(sent.url))
+        page.goto(f"{address}/below/page/")
+        page.wait_for_selector('#status:has-text("Ready")')
+        yield page
+        context.close()
+    assert not faults
+
+
+def generate(page: Any) -> bytes:
+    """Generate an image with the keyboard alone, and return the file that the viewer offers."""
+    page.keyboard.type("red rose")  # the focus is on the prompt
+    page.keyboard.press("Enter")
+    tile = page.wait_for_selector(".tile:enabled")
+    tile.focus()
+    page.keyboard.press("Enter")
+    with page.expect_download() as download:
+        page.keyboard.press("Enter")  # the focus is on the download
+    return Path(download.value.path()).read_bytes()
+
+
+@pytest.mark.slow
+@needs_runtime
+@needs_chromium
+def test_the_page_generates_without_a_network_after_the_first_visit(
+    browser: Any, exported: tuple[Generator, Path]
+) -> None:
+    generator, folder = exported
+    with visiting(browser, folder, accept_downloads=True) as page:
+        assert page.evaluate("crossOriginIsolated")  # so there are threads
+        page.context.set_offline(True)
+        page.reload()
+        page.wait_for_selector('#status:has-text("Ready")')
+        data = generate(page)
+    stored = Image.open(io.BytesIO(data)).text  # type: ignore[attr-defined]
+    assert (stored["prompt"], stored["model"], stored["steps"]) == ("red rose", "tiny", "15")
+    request = {**REQUEST, "seed": int(stored["seed"]), "guidance": 3, "steps": 15, "sampler": "dpmpp-2m"}
+    (wanted,) = export_models.generate(generator, request)
+    assert np.abs(pixels(data) - np.asarray(wanted)).max() <= 1
+
+
+@pytest.mark.slow
+@needs_runtime
+@needs_chromium
+def test_the_page_generates_in_one_thread_on_a_phone(browser: Any, exported: tuple[Generator, Path]) -> None:
+    phone = {"viewport": {"width": 390, "height": 844}, "service_workers": "block"}
+    with visiting(browser, exported[1], accept_downloads=True, **phone) as page:
+        assert not page.evaluate("crossOriginIsolated")
+        assert generate(page).startswith(b"\x89PNG")
+        assert page.evaluate("document.documentElement.scrollWidth") <= 390
