@@ -5,6 +5,7 @@ import { BackendError } from "./errors.js";
 
 /** Milliseconds after which the page goes on without the service worker. */
 const PATIENCE = 5000;
+const READY = ["Ready.", "Ready. From now on the page works without a network."];
 const RELOADED = "captionless-reloaded";
 
 export class Backend {
@@ -39,7 +40,7 @@ export class Backend {
 
   #receive({ id, image, warnings, error, failed, ready, loaded, total }) {
     if (failed) this.#fail(failed);
-    if (ready) $("status").textContent = this.open.size ? "Making images" : "Ready. From now on the page works without a network.";
+    if (ready) $("status").textContent = this.open.size ? "Making images" : READY[Number(Boolean(navigator.serviceWorker?.controller))];
     if (total) $("status").textContent = `Loading the model: ${megabytes(loaded)} of ${megabytes(total)} MB`;
     const { resolve, reject, onImage } = this.open.get(id) ?? {};
     if (image) onImage?.({ seed: image.seed, done: image.done, blob: new Blob([image.png], { type: "image/png" }) });
