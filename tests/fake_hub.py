@@ -23,6 +23,7 @@ class FakeHub:
     """
 
     TOKEN = "hf_of_someone"
+    address: str
 
     def __init__(self, models: dict[str, dict[str, Path]], uploads: Path) -> None:
         self.models, self.uploads = models, uploads
@@ -69,7 +70,7 @@ def fake_hub(
 
     hub = FakeHub(models, cache.parent / "uploads")
     server = ThreadingHTTPServer(("127.0.0.1", 0), type("Handler", (_Handler,), {"hub": hub}))
-    address = f"http://127.0.0.1:{server.server_port}"
+    hub.address = address = f"http://127.0.0.1:{server.server_port}"
     monkeypatch.setattr(constants, "ENDPOINT", address)
     monkeypatch.setattr(constants, "HUGGINGFACE_CO_URL_TEMPLATE", address + "/{repo_id}/resolve/{revision}/{filename}")
     monkeypatch.setattr(constants, "HF_HUB_CACHE", str(cache))

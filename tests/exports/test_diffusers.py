@@ -188,3 +188,23 @@ def test_a_fresh_process_loads_the_bundled_model_and_makes_its_images(run: Run, 
     ours = captionless.load("bundled", device="cpu").generate("a red rose", 2, seed=7, precision="float32")
     with Image.open(tmp_path / "theirs.png") as theirs:
         assert deviation([theirs], ours[1:]) <= 1
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("scheduler", "sampler", "most"),
+    [(None, "dpmpp-2m", 1), (DDIMScheduler, "ddim", 2), (DPMSolverMultistepScheduler, "dpmpp-2m", 7)],
+)
+def test_the_bundled_model_deviates_no_more_than_the_documentation_says(
+    scheduler: Any, sampler: Any, most: int
+) -> None:
+    ours = captionless.load(device="cpu")
+    settings: dict[str, Any] = {"precision": "float32"} if scheduler is None else {"precision": "float32", "size": 64}
+    steps = 15 if scheduler is None else 20
+    theirs = make_pipeline(ours)
+    if scheduler is not None:
+        theirs.scheduler = scheduler.from_config(theirs.scheduler.config)
+    expected = ours.generate("a red rose", 5, seed=7, steps=steps, sampler=sampler, **settings)
+    for batch in (1, 2, 5):
+        images = theirs("a red rose", batch, steps, generator=seeded(7), **settings).images
+        assert deviation(images, expected[:batch]) <= most

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
+import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -82,7 +85,8 @@ def test_the_folder_is_the_model_with_a_card_that_the_hub_understands(run: Run, 
     for entry in card.data["widget"]:
         with Image.open(out / entry["output"]["url"]) as image:
             assert image.size == (8, 8)
-    assert "    captionless generate --model flowers --class daisy\n" in card.text
+    assert "\ncaptionless generate --model flowers --class daisy\n```" in card.text
+    assert card.text.startswith("\n# run\n\n<Gallery />\n")
     assert "## Credits" in card.text
     assert (out / "CREDITS.csv").read_text() == "file,author\nrose/1.png,Ada\n"
     ours, theirs = (
@@ -137,6 +141,7 @@ def test_nothing_is_overwritten(run: Run, trained: Path, tmp_path: Path, capsys:
         (("--out", "x", "--public"), "--public has no effect without --push"),
         (("--out", "x", "--report", "nowhere"), "nowhere is no report of"),
         (("--out", "x", "--prompt", "tulip"), "tulip"),
+        (("--to", "web", "--push", "someone/page"), "--push is for models, not for a web page"),
         (("--push", "flowers"), "--push flowers does not have the form user/repo"),
         (("--push", "someone/flowers@v1"), "does not have the form user/repo"),
     ],
@@ -206,3 +211,26 @@ def test_a_failed_upload_is_one_line_and_leaves_the_folder(
     monkeypatch.setattr(constants, "HF_TOKEN_PATH", str(trained / "no-token"))
     assert run(*words, "--push", NAME) == 2
     assert "needs a token. Run `hf auth login`" in capsys.readouterr().err
+
+
+@pytest.mark.slow
+def test_processes_find_the_hub_by_its_environment_variables_and_the_cache_without_it(
+    hub: FakeHub, trained: Path, tmp_path: Path
+) -> None:
+    settings = {"HF_ENDPOINT": hub.address, "HF_HOME": str(tmp_path / "home"), "HF_TOKEN": hub.TOKEN}
+
+    def captionless(*words: str, **changes: str) -> subprocess.CompletedProcess[str]:
+        environment = {**os.environ, **settings, **changes}
+        environment.pop("HF_HUB_OFFLINE", None)
+        command = [sys.executable, "-m", "captionless", *words]
+        return subprocess.run(command, env=environment, cwd=tmp_path, capture_output=True, text=True)
+
+    generate = ("generate", "--class", "rose", "--steps", "1", "--model")
+    pushed = captionless("export", str(trained), "--to", "hub", "--push", NAME)
+    assert (pushed.returncode, pushed.stdout) == (0, f"{hub.address}/{NAME}\n")
+    assert captionless(*generate, f"{NAME}@main").stdout == "images/0001.png\n"
+    closed = {"HF_ENDPOINT": "http://127.0.0.1:9"}
+    assert captionless(*generate, f"{NAME}@main", **closed).stdout == "images/0002.png\n"
+    absent = captionless(*generate, "someone/else", **closed)
+    assert (absent.returncode, absent.stderr.count("\n")) == (2, 1)
+    assert "there is no folder someone/else, and the model with this name cannot be downloaded" in absent.stderr

@@ -67,6 +67,13 @@ class ExportRequest(Config):
             raise ValueError("`runtime` has an effect with `to=web` only. Leave `runtime` out.")
         return runtime
 
+    @field_validator("push")
+    @classmethod
+    def _check_target(cls, push: str | None, info: ValidationInfo) -> str | None:
+        if push is not None and info.data.get("to") == "web":
+            raise ValueError("`push` is for models, not for a web page. Pass `out=DIR`, and copy it to a web host.")
+        return push
+
     @field_validator("public")
     @classmethod
     def _check_push(cls, public: bool, info: ValidationInfo) -> bool:

@@ -31,7 +31,8 @@ EXAMPLES = "examples"
 """The sub-folder of the example images."""
 MOST = 6
 """Number of example images, if no prompts are given."""
-_COMMAND = re.compile(r"^    captionless generate --model .*$", re.MULTILINE)
+_COMMAND = re.compile(r"^    captionless generate .*$", re.MULTILINE)
+_TITLE = re.compile(r"^# .*$", re.MULTILINE)
 _TASK = "text-to-image"
 
 
@@ -67,7 +68,8 @@ def write_card(
         data.model_name = Path(request.push or request.out or place).name
         data.eval_results = _figures(request.report, request.model)
     data["widget"] = _examples(generator, request.prompts or _prompts(generator), folder / EXAMPLES, progress)
-    card.text = f"\n{public_text(card.text.strip(), config, use)}\n\n<Gallery />\n"
+    text = public_text(card.text.strip(), config, use)
+    card.text = "\n" + _TITLE.sub(lambda title: f"{title.group()}\n\n<Gallery />", text, count=1) + "\n"
     with atomic_write(folder / CARD) as path:
         path.write_text(str(card), encoding="utf-8")
     for source, target in ((place, folder), (base_folder(place), folder / BASE)):

@@ -256,7 +256,7 @@ def export_diffusers(generator: Generator, request: ExportRequest, folder: Path,
         f"pipe = DiffusionPipeline.from_pretrained({name!r})",
         f"pipe({prompt!r}).images[0]",
     ]
-    write_card(generator, request, folder, "\n".join(f"    {line}".rstrip() for line in lines), progress, "diffusers")
+    write_card(generator, request, folder, "\n".join(["```python", *lines, "```"]), progress, "diffusers")
 
 
 def _seeds(generator: Any, prompts: int, n: int) -> list[int]:

@@ -31,9 +31,9 @@ from captionless.text_files import read_text
 def export_hub(generator: Generator, request: ExportRequest, folder: Path, progress: Progress) -> None:
     """Write the files of a repository that `captionless generate --model user/repo` loads."""
     name = quoted(request.push or (request.out or folder).name)
-    use = f"    captionless generate --model {name} {example_request(generator.model.config)}"
-    _copy(model_folder(request.model), folder, use)
-    write_card(generator, request, folder, f"    pip install captionless\n{use}", progress)
+    use = f"captionless generate --model {name} {example_request(generator.model.config)}"
+    _copy(model_folder(request.model), folder, f"    {use}")
+    write_card(generator, request, folder, f"```shell\npip install captionless\n{use}\n```", progress)
 
 
 def _copy(source: Path, target: Path, use: str) -> None:
