@@ -560,7 +560,7 @@ def tab_to(page: Any, name: str) -> None:
     raise AssertionError(f"Tab does not lead to {name}")
 
 
-@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize("scheme", ["light", pytest.param("dark", marks=pytest.mark.slow)])
 def test_axe_finds_nothing_serious(browser: Any, served: Served, scheme: str) -> None:
     axe = pytest.importorskip("axe_playwright_python.sync_playwright", reason="axe-playwright-python is not installed")
     with visiting(browser, served, color_scheme=scheme, viewport=PHONE, reduced_motion="reduce") as page:
