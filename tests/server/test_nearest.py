@@ -17,6 +17,7 @@ import tiny
 from captionless.checkpoints.config import base_folder, model_folder
 from captionless.checkpoints.model import bank_images, load_model
 from captionless.generation.generator import Generator
+from captionless.server.nearest import NearestImages
 from server_cases import Served, generator, png, serving, trained_on
 
 
@@ -73,6 +74,13 @@ def test_thumbnails_are_of_the_recorded_files_alone(served: Served, trained: tup
 def test_without_the_option_no_image_is_shown(trained: tuple[Path, Generator]) -> None:
     with serving({"trained": trained[1]}) as served:
         assert [one["thumbnail"] for one in ask(served, png(seed=7)).json()["images"]] == [None] * 4
+
+
+def test_a_damaged_table_costs_the_credits_alone(tmp_path: Path) -> None:
+    photos, model = trained_on(tmp_path)
+    (tmp_path / "model" / "CREDITS.csv").write_bytes(b"file,artist\n7.png,\xff\n")
+    first = NearestImages(model, photos).find(Image.open(io.BytesIO(png(seed=7))))["images"][0]
+    assert (first["name"], first["credit"], first["link"]) == ("7.png", "", None)
 
 
 def test_models_say_whether_they_record_their_images(served: Served) -> None:

@@ -59,7 +59,10 @@ class NearestImages:
     def credits(self) -> Mapping[str, tuple[str, str | None]]:
         """The credit and, if there is one, the link of each image in the credits table, by the name of the image."""
         path = self._folder / CREDITS
-        rows = [row.values for row in read_rows(path)][1:] if path.is_file() else []
+        try:
+            rows = [row.values for row in read_rows(path)][1:] if path.is_file() else []
+        except CaptionlessError:  # a damaged table costs the credits, not the answer
+            rows = []
         texts = {row[0]: _credit(row[1:]) for row in rows}
         matched = match_names([name for name, _ in self.known], texts, self._config.training.folder)
         return {name: texts[key] for name, key in matched.items()}
