@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import os
 import random
+import re
 import shutil
 import signal
 import sys
@@ -35,10 +36,10 @@ def kill_and_compare(folder: Path, number: int) -> None:
         begun = time.monotonic()
         assert forked.call([*WORDS, "--out", "whole"], root) == 0, (root / "err").read_text()
         log.write_text(f"left alone, a training takes {time.monotonic() - begun:.1f} s\n")
-    longest = float(log.read_text().split()[5])
     while (kills := log.read_text().count("killed")) < number or "equal" not in log.read_text().splitlines()[-1]:
         done = log.read_text().count("equal")
-        out, after = root / f"model-{done}", random.Random(kills).uniform(0, longest)
+        out, longest = root / f"model-{done}", min(map(float, re.findall(r"takes ([\d.]+) s", log.read_text())))
+        after, begun = random.Random(kills).uniform(0, longest), time.monotonic()
         had_model = (out / CONFIG).exists()
         process = forked.start([*WORDS, "--out", out.name], root)
         if kills < number:
@@ -53,7 +54,9 @@ def kill_and_compare(folder: Path, number: int) -> None:
         else:
             assert same_state(root / "whole", out)
             assert not list(out.rglob("*.tmp"))
+            whole = f" (that was not killed takes {time.monotonic() - begun:.1f} s)"
             said = f"model-{done} is complete, and equal to the one left alone, bit for bit"
+            said += "" if f"model-{done} was killed" in log.read_text() else whole
         with log.open("a") as file:
             print(said, file=file)
     print(log.read_text(), end="")

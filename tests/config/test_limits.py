@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import json
+import os
 import time
 from collections.abc import Callable
 from dataclasses import replace
@@ -198,3 +199,33 @@ def test_the_padding_that_a_tokenizer_records_is_not_used(tmp_path: Path) -> Non
     rules["padding"] = padding | {"strategy": {"Fixed": HUGE}}
     path.write_text(json.dumps(rules), encoding="utf-8")
     assert torch.equal(load_encoder(str(folder)).encode_texts(["a rose"]), before)
+
+
+def damage(path: Path, change: Callable[[dict[str, Any]], object]) -> None:
+    values = json.loads(path.read_text(encoding="utf-8"))
+    change(values)
+    path.write_text(json.dumps(values), encoding="utf-8")
+
+
+@pytest.mark.parametrize(
+    ("name", "change", "expected"),
+    [
+        ("config.json", {"text_config": {"num_hidden_layers": HUGE}}, "num_hidden_layers is 1,000,000,000"),
+        ("config.json", {"vision_config": {"depths": [1, HUGE]}}, "depths is 1,000,000,000"),
+        ("preprocessor_config.json", {"image_mean": [0.5]}, "cannot be loaded"),
+        ("preprocessor_config.json", {"resample": 99}, "cannot be loaded"),
+        ("preprocessor_config.json", {"do_center_crop": True, "crop_size": {"height": HUGE, "width": HUGE}}, "cannot"),
+    ],
+)
+def test_an_encoder_of_absurd_settings_is_refused(
+    name: str, change: dict[str, Any], expected: str, tmp_path: Path
+) -> None:
+    folder = encoder_factory.small_pair(tmp_path)
+    damage(folder / name, lambda values: values.update(change))
+    assert expected in error_of(lambda: load_encoder(str(folder)))
+
+
+def test_an_encoder_whose_files_do_not_end_is_refused(tmp_path: Path) -> None:
+    folder = encoder_factory.small_pair(tmp_path)
+    os.truncate(folder / "preprocessor_config.json", 2**40)
+    assert "more than 100,000,000 bytes" in error_of(lambda: load_encoder(str(folder)))
