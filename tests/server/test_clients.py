@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import base64
+import io
 from collections.abc import Iterator
 from typing import Any
 
 import httpx2
 import pytest
+from PIL import Image
 
-from server_cases import Served, pixels, png, serving
+from server_cases import Served, png, serving
 
 PHOTO = png((20, 12))
 
@@ -17,6 +20,10 @@ PHOTO = png((20, 12))
 def served() -> Iterator[Served]:
     with serving() as server:
         yield server
+
+
+def size(image: str) -> tuple[int, int]:
+    return Image.open(io.BytesIO(base64.b64decode(image))).size
 
 
 JSON: dict[str, dict[str, Any]] = {
@@ -72,7 +79,7 @@ def test_generations(served: Served, client: str) -> None:
     assert answer.status_code == 200, answer.text
     (image,) = answer.json()["data"]
     width, height = map(int, (fields["size"] or "8x8").replace("auto", "8x8").split("x"))
-    assert pixels(image["b64_json"]).shape == (height, width, 3)
+    assert size(image["b64_json"]) == (width, height)
     assert "url" not in image
 
 
@@ -97,4 +104,4 @@ def test_edits(served: Served, client: str) -> None:
     files = [(name, ("photo.png", PHOTO, "image/png")) for name in names]
     answer = httpx2.post(f"{served.url}/v1/images/edits", data=fields, files=files, timeout=60)
     assert answer.status_code == 200, answer.text
-    assert pixels(answer.json()["data"][0]["b64_json"]).shape[0] in (8, 512)
+    assert size(answer.json()["data"][0]["b64_json"])[0] in (8, 512)
