@@ -44,6 +44,7 @@ CHROMIUM = shutil.which("chromium")
 needs_chromium = pytest.mark.skipif(CHROMIUM is None, reason="Chromium is not installed (apt-get install chromium)")
 OPTIONS = ["--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking"]
 OPTIONS += ["--disable-component-update", "--disable-sync"]
+BLOCKED = "Service Worker registration blocked by Playwright"
 REQUEST = {"prompt": "red rose", "seed": 3, "n": 1, "guidance": 2, "variety": 0.35, "steps": 4, "sampler": "unipc"}
 
 
@@ -183,7 +184,7 @@ def visiting(browser: Any, folder: Path, **options: Any) -> Iterator[Any]:
         page.wait_for_selector('#status:has-text("Ready")')
         yield page
         context.close()
-    assert not faults
+    assert not [fault for fault in faults if fault != BLOCKED]
 
 
 def generate(page: Any) -> bytes:
