@@ -21,7 +21,8 @@ ROOT = Path(__file__).parents[1]
 README = ROOT / "README.md"
 PAGES = [*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md"), *ROOT.glob("*/**/README.md")]
 PAGES = sorted({page for page in PAGES if not {"shared", "node_modules", ".venv", "build"} & set(page.parts)})
-CODE = [page for page in PAGES if "\n```python\n" in page.read_text(encoding="utf-8") and page.name != "serve.md"]
+CODE = [page for page in PAGES if "\n```python\n" in page.read_text(encoding="utf-8")]
+CODE = [page for page in CODE if page.name not in ("serve.md", "export.md")]  # which need a server, an exported model
 """The pages whose Python code runs as it stands."""
 
 

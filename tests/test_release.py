@@ -88,6 +88,8 @@ def test_the_citation_is_of_this_version() -> None:
 @pytest.fixture(scope="module")
 def built(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The folder of a wheel that was built from an sdist, and of that sdist."""
+    for name in ("build", "hatchling", "twine"):
+        pytest.importorskip(name, reason=f"{name} is not installed: pip install -c constraints.txt '.[test]'")
     out = tmp_path_factory.mktemp("dist")
     subprocess.run([sys.executable, "-m", "build", "--no-isolation", "--outdir", out, ROOT], check=True)
     return out
