@@ -19,6 +19,8 @@ import pytest
 from PIL import Image
 
 import tiny
+from captionless.config.sampling import SamplingConfig
+from captionless.server.run import load_models
 from platforms import SIGNALS
 from server_cases import png
 
@@ -144,3 +146,10 @@ def test_a_terminal_that_is_closed_is_a_signal_to_stop(
         assert answer.result().status_code == 200
     process.communicate(timeout=30)
     assert process.returncode == 130
+
+
+def test_the_first_image_of_a_model_is_made_without_remarks(recwarn: pytest.WarningsRecorder) -> None:
+    (one,) = load_models(["bundled"], SamplingConfig()).values()
+    assert not [each for each in recwarn if "unfamiliar" in str(each.message)]
+    with pytest.warns(UserWarning, match="unfamiliar"):  # which is what the prompt is
+        one.generate("an image", steps=1, upsample_steps=1)

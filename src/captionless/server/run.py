@@ -9,6 +9,7 @@ import signal
 import socket
 import sys
 import threading
+import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -117,5 +118,7 @@ def load_models(models: Sequence[str], sampling: SamplingConfig) -> dict[str, Ge
             raise CaptionlessError(f"two models are called {name}. Rename a folder: clients name models by it.")
         generators[name] = load(model)
         prompt = (generators[name].classes or ("an image",))[0]
-        generators[name].generate(prompt, sampling=sampling.replace(steps=1, upsample_steps=1), progress=False)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # that the prompt is unfamiliar
+            generators[name].generate(prompt, sampling=sampling.replace(steps=1, upsample_steps=1), progress=False)
     return generators
