@@ -160,7 +160,8 @@ class _Handler(BaseHTTPRequestHandler):
     def _info(self, name: str, revision: str, folder: Path) -> dict[str, object]:
         siblings = [{"rfilename": file["path"], "size": file["size"]} for file in _tree(folder)]
         card = folder / "README.md"
-        front = yaml.safe_load(card.read_text("utf-8").split("---\n")[1]) if card.is_file() else {}
+        text = card.read_text("utf-8") if card.is_file() else ""
+        front = yaml.safe_load(text.split("---\n")[1]) if text.startswith("---\n") else {}
         about = {"id": name, "sha": self.hub.commit(revision), "siblings": siblings, "tags": front.get("tags", [])}
         return about | {"private": self.hub.visibility.get(name) == "private"}
 

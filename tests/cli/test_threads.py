@@ -46,6 +46,6 @@ def test_without_the_variable_the_usable_cpus_are_taken(run: Run, monkeypatch: p
 def test_no_threads_are_refused(run: Run, capsys: pytest.CaptureFixture[str]) -> None:
     assert run("embed", "missing", "--threads", "0") == 2
     assert (
-        "--threads must be an integer of at least 1 and at most 4,096, not 0. Try --threads 1."
+        "--threads must be an integer of at least 1 and at most 1,024, not 0. Try --threads 1."
         in capsys.readouterr().err
     )

@@ -11,9 +11,10 @@ from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from functools import cache
 from pathlib import Path
-from typing import Any, TypedDict
+from typing import Any
 
 from pydantic import TypeAdapter, ValidationError
+from typing_extensions import TypedDict  # pydantic cannot use that of typing before Python 3.12
 
 from captionless.checkpoints.config import BASE, CONFIG, ModelConfig, base_folder, load_config
 from captionless.checkpoints.model import STATE

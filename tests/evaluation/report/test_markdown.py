@@ -126,5 +126,5 @@ def test_a_folder_that_is_not_there_is_refused_and_not_made(tmp_path: Path) -> N
 
 def test_a_card_that_cannot_be_read_is_told(tmp_path: Path) -> None:
     (tmp_path / "README.md").mkdir()
-    with pytest.raises(CaptionlessError, match=r"cannot read .*README.md"):
+    with pytest.raises(CaptionlessError, match=r"README.md: it is a folder"):
         add_evaluation(tmp_path, "Good.")
