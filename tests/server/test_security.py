@@ -117,6 +117,11 @@ def test_another_address_needs_a_key_or_a_decision() -> None:
     assert ServeConfig().host == "127.0.0.1"
 
 
+def test_a_page_never_mixes_the_modules_of_two_versions(served: Served) -> None:
+    for path in ("/", "/app.js", "/style.css"):
+        assert httpx2.get(served.url + path).headers["cache-control"] == "no-cache"
+
+
 def test_every_answer_has_an_id_that_the_client_sees(served: Served) -> None:
     with pytest.raises(openai.BadRequestError) as wrong:
         served.client().images.generate(prompt="")

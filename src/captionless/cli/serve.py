@@ -22,6 +22,6 @@ def serve(config: ServeConfig, sampling: SamplingConfig, threads: ThreadOptions)
         except ModuleNotFoundError as error:
             raise CaptionlessError(
                 f"the server needs packages that are not installed ({error.name}). "
-                "Install them: pip install 'captionless[serve]'"
+                "Install them: pip install 'captionless[serve]' (in a clone: pip install -c constraints.txt '.[serve]')"
             ) from error
         run(config, sampling, print_remark)

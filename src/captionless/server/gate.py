@@ -62,6 +62,7 @@ class Gate:
                 status = message["status"]
                 headers = MutableHeaders(raw=message["headers"])
                 headers.update({"x-request-id": name, **HEADERS})
+                headers.setdefault("cache-control", "no-cache")  # a page never mixes modules of two versions
             await send(message)
 
         try:
