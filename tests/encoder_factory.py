@@ -41,10 +41,10 @@ WORDS = ["a", "an", "of", "photo", "round", "white", "red", "yellow", "daisy", "
 
 
 @cache
-def clip_tokenizer() -> CLIPTokenizer:
-    """CLIP's true tokenizer (Radford et al. 2021): byte-pair encoding with 49,408 entries."""
+def clip_tokenizer(merged: int = 49152 - 256 - 2) -> CLIPTokenizer:
+    """CLIP's true tokenizer (Radford et al. 2021): byte-pair encoding with 49,408 entries, or fewer."""
     lines = gzip.decompress(VOCABULARY.read_bytes()).decode("utf-8").split("\n")
-    merges = [tuple(line.split()) for line in lines[1 : 49152 - 256 - 2 + 1]]
+    merges = [tuple(line.split()) for line in lines[1 : merged + 1]]
     symbols = list(_byte_symbols().values())
     names = [*symbols, *(symbol + "</w>" for symbol in symbols), *("".join(pair) for pair in merges)]
     names += ["<|startoftext|>", "<|endoftext|>"]
@@ -59,15 +59,18 @@ def _byte_symbols() -> dict[int, str]:
 
 
 def small_clip(folder: Path, *, seed: int = 0, width: int = 24) -> Path:
-    """A two-layer CLIP with CLIP's vocabulary; 32-pixel pictures."""
+    """A two-layer CLIP with the first of CLIP's vocabulary, the whole takes a second to load; 32-pixel pictures."""
     torch.manual_seed(seed)
+    tokenizer = clip_tokenizer(4000)
+    end = len(tokenizer) - 1
+    words = {"vocab_size": end + 1, "eos_token_id": end, "bos_token_id": end - 1, "pad_token_id": end}
     layers = {"hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 2, "num_attention_heads": 2}
     config = CLIPConfig(
-        text_config={**layers, "eos_token_id": 49407, "bos_token_id": 49406, "pad_token_id": 49407},
+        text_config={**layers, **words},
         vision_config={**layers, "image_size": 32, "patch_size": 8},
         projection_dim=width,
     )
-    return save(folder, CLIPModel(config), clip_tokenizer(), clip_image_processor(32))
+    return save(folder, CLIPModel(config), tokenizer, clip_image_processor(32))
 
 
 def clip_image_processor(side: int) -> CLIPImageProcessorPil:
