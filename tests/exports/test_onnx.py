@@ -32,9 +32,19 @@ TOLERANCE = 2e-5
 
 
 @pytest.fixture(scope="module")
-def exported(tmp_path_factory: pytest.TempPathFactory) -> tuple[Generator, Path]:
+def exported(tmp_path_factory: pytest.TempPathFactory, traced_once: None) -> tuple[Generator, Path]:
+    """Two stages and all that a network may have, which takes long."""
+    return export(export_models.cascade, tmp_path_factory)
+
+
+@pytest.fixture(scope="module")
+def plain(tmp_path_factory: pytest.TempPathFactory, traced_once: None) -> tuple[Generator, Path]:
+    return export(export_models.plain, tmp_path_factory)
+
+
+def export(make: Callable[[Path], Generator], tmp_path_factory: pytest.TempPathFactory) -> tuple[Generator, Path]:
     folder = tmp_path_factory.mktemp("onnx")
-    generator = export_models.cascade(tmp_path_factory.mktemp("encoder"))
+    generator = make(tmp_path_factory.mktemp("encoder"))
     write_files(generator, folder, Silent())
     return generator, folder
 
@@ -45,9 +55,18 @@ def call(path: Path, **inputs: Tensor) -> Any:
 
 
 @pytest.mark.parametrize("n", [1, 2, 5])
+def test_a_denoiser_computes_the_same_at_any_batch_size(plain: tuple[Generator, Path], n: int) -> None:
+    same(*plain, 0, n)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("n", [1, 2, 5])
 @pytest.mark.parametrize("stage", [0, 1])
-def test_denoisers_compute_the_same_at_any_batch_size(exported: tuple[Generator, Path], stage: int, n: int) -> None:
-    generator, folder = exported
+def test_the_stages_of_a_cascade_compute_the_same(exported: tuple[Generator, Path], stage: int, n: int) -> None:
+    same(*exported, stage, n)
+
+
+def same(generator: Generator, folder: Path, stage: int, n: int) -> None:
     inputs = denoiser_inputs(generator.stages[stage], n)
     with torch.no_grad():
         wanted = generator.stages[stage].denoiser(*inputs.values())
@@ -55,14 +74,15 @@ def test_denoisers_compute_the_same_at_any_batch_size(exported: tuple[Generator,
 
 
 @pytest.mark.parametrize("n", [1, 2, 5])
-def test_texts_get_the_same_vectors(exported: tuple[Generator, Path], n: int) -> None:
-    generator, folder = exported
+def test_texts_get_the_same_vectors(plain: tuple[Generator, Path], n: int) -> None:
+    generator, folder = plain
     texts = list(export_models.NAMES[:n])
     pieces = generator.encoder.text.pieces  # type: ignore[union-attr]
     found = call(folder / "text.onnx", pieces=export_models.piece_matrix(texts, pieces))
     assert np.abs(found - generator.encoder.encode_texts(texts).numpy()).max() < TOLERANCE
 
 
+@pytest.mark.slow
 def test_perturbed_attention_is_an_input_of_the_graph(exported: tuple[Generator, Path]) -> None:
     generator, folder = exported
     inputs = denoiser_inputs(generator.stages[0])
@@ -70,6 +90,7 @@ def test_perturbed_attention_is_an_input_of_the_graph(exported: tuple[Generator,
     assert np.abs(rows[0] - rows[1]).max() > 0.01
 
 
+@pytest.mark.slow
 def test_the_folder_says_what_sampling_needs(exported: tuple[Generator, Path]) -> None:
     generator, folder = exported
     content = json.loads((folder / CONTENTS).read_text(encoding="utf-8"))
@@ -86,8 +107,8 @@ def test_the_folder_says_what_sampling_needs(exported: tuple[Generator, Path]) -
     assert torch.equal(vectors.float(), generator.model.bank.half().float())
 
 
-def test_weights_that_have_8_bits_keep_their_values(exported: tuple[Generator, Path], tmp_path: Path) -> None:
-    generator, folder = exported
+def test_weights_that_have_8_bits_keep_their_values(plain: tuple[Generator, Path], tmp_path: Path) -> None:
+    generator, folder = plain
     model, path = onnx.load(folder / GRAPHS[0]), tmp_path / "packed.onnx"
     quantise(model)
     onnx.save(model, path)

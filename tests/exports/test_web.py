@@ -12,7 +12,7 @@ import os
 import re
 import shutil
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -49,17 +49,28 @@ REQUEST = {"prompt": "red rose", "seed": 3, "n": 1, "guidance": 2, "variety": 0.
 
 
 @pytest.fixture(scope="module")
-def exported(tmp_path_factory: pytest.TempPathFactory) -> tuple[Generator, Path]:
-    """A model and its page, two folders below that of the web server."""
+def exported(tmp_path_factory: pytest.TempPathFactory, traced_once: None) -> tuple[Generator, Path]:
+    """A model of two stages, which takes long, and its page, two folders below that of the web server."""
+    return export(export_models.cascade, tmp_path_factory)
+
+
+@pytest.fixture(scope="module")
+def plain(tmp_path_factory: pytest.TempPathFactory, traced_once: None) -> Path:
+    """The page of a model that is quickly exported."""
+    return export(export_models.plain, tmp_path_factory)[1]
+
+
+def export(make: Callable[[Path], Generator], tmp_path_factory: pytest.TempPathFactory) -> tuple[Generator, Path]:
     source, root = tmp_path_factory.mktemp("model"), tmp_path_factory.mktemp("web")
-    generator, folder = export_models.cascade(source), root / "below" / "page"
+    generator, folder = make(source), root / "below" / "page"
     dist = DIST
     if not dist.is_dir():
         dist = tmp_path_factory.mktemp("dist")
         for name in runtime.FILES:
             (dist / name).write_text("// a stand-in")
     folder.mkdir(parents=True)
-    tiny.saved(generator.model.base, source / "base")  # type: ignore[arg-type]
+    if generator.model.base:
+        tiny.saved(generator.model.base, source / "base")
     tiny.saved(generator.model, source)
     request = ExportRequest(model=str(source), to="web", out=folder, runtime=dist, prompts=("red rose",))
     export_web(generator, request, folder, Silent())
@@ -70,36 +81,34 @@ def pixels(data: bytes) -> np.ndarray:
     return np.asarray(Image.open(io.BytesIO(data))).astype(int)
 
 
-def test_the_page_allows_what_the_servers_allows_and_webassembly(exported: tuple[Generator, Path]) -> None:
+def test_the_page_allows_what_the_servers_allows_and_webassembly(plain: Path) -> None:
     policy = "Content-Security-Policy"
     assert HEADERS[policy].replace("script-src 'self' 'wasm-unsafe-eval'; ", "") == SERVED[policy]
-    html = (exported[1] / "index.html").read_text(encoding="utf-8")
+    html = (plain / "index.html").read_text(encoding="utf-8")
     given = re.findall(r'http-equiv="Content-Security-Policy" content="([^"]+)"', html)
     assert given == [HEADERS[policy].removesuffix("; frame-ancestors 'none'")]
     assert html.index("http-equiv") < html.index("<script")
 
 
-def test_the_service_worker_knows_every_file_of_the_page(exported: tuple[Generator, Path]) -> None:
-    folder = exported[1]
-    build = json.loads((folder / "sw.js").read_text(encoding="utf-8").split(";\n", 1)[0].removeprefix("const BUILD = "))
+def test_the_service_worker_knows_every_file_of_the_page(plain: Path) -> None:
+    build = json.loads((plain / "sw.js").read_text(encoding="utf-8").split(";\n", 1)[0].removeprefix("const BUILD = "))
     known = {*build["page"], *build["model"]}
-    there = {path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()}
+    there = {path.relative_to(plain).as_posix() for path in plain.rglob("*") if path.is_file()}
     assert known <= there
     assert {path for path in there - known if path.endswith((".js", ".mjs", ".html", ".css", ".gzip"))} == {"sw.js"}
-    imported = {name for path in folder.rglob("*.js") for name in re.findall(r'from "\./([\w.-]+)"', path.read_text())}
+    imported = {name for path in plain.rglob("*.js") for name in re.findall(r'from "\./([\w.-]+)"', path.read_text())}
     assert not {name for name in imported if not any(path.endswith(name) for path in known)}
 
 
-def test_licences_and_credits_lie_beside_what_they_are_about(exported: tuple[Generator, Path]) -> None:
-    folder = exported[1]
-    assert "Apache License" in (folder / "LICENSE").read_text(encoding="utf-8")
-    assert f"ONNX Runtime Web {runtime.VERSION}" in (folder / "LICENSES.md").read_text(encoding="utf-8")
-    assert (folder / "model" / "README.md").is_file()
+def test_licences_and_credits_lie_beside_what_they_are_about(plain: Path) -> None:
+    assert "Apache License" in (plain / "LICENSE").read_text(encoding="utf-8")
+    assert f"ONNX Runtime Web {runtime.VERSION}" in (plain / "LICENSES.md").read_text(encoding="utf-8")
+    assert (plain / "model" / "README.md").is_file()
 
 
-def test_the_download_is_stated(exported: tuple[Generator, Path]) -> None:
-    content = json.loads((exported[1] / "model" / CONTENTS).read_text(encoding="utf-8"))
-    assert content["download"] == sum(path.stat().st_size for path in exported[1].rglob("*.gzip"))
+def test_the_download_is_stated(plain: Path) -> None:
+    content = json.loads((plain / "model" / CONTENTS).read_text(encoding="utf-8"))
+    assert content["download"] == sum(path.stat().st_size for path in plain.rglob("*.gzip"))
 
 
 def test_a_runtime_that_lacks_a_file_is_refused(tmp_path: Path) -> None:
@@ -119,6 +128,7 @@ def test_a_download_that_is_not_what_it_was_is_refused(tmp_path: Path, monkeypat
     assert not (tmp_path / "cache").exists()
 
 
+@pytest.mark.slow
 @needs_node
 @needs_runtime
 @pytest.mark.parametrize(
