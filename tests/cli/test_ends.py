@@ -18,9 +18,10 @@ import pytest
 from captionless.encoders.cache import VectorCache
 from captionless.encoders.dual_encoder import load_encoder
 from platforms import SIGNALS
+from training_cases import save_photos
 
 Run = Callable[..., int]
-TRAINING = ["--size", "8", "--width", "16", "--batch", "4", "--precision", "float32"]
+TRAINING = ["--classes", "--size", "8", "--width", "16", "--batch", "4", "--precision", "float32"]
 
 
 def bug(*_: Any, **__: Any) -> None:
@@ -84,11 +85,11 @@ def wait_for(condition: Callable[[], object]) -> None:
 
 
 @SIGNALS
-@pytest.mark.parametrize("number", [pytest.param("SIGTERM", marks=pytest.mark.slow), "SIGHUP"])
-def test_a_training_is_saved_when_its_terminal_is_closed(
-    photos: Path, encoder: Path, tmp_path: Path, number: str
-) -> None:
-    words = ["train", str(photos), "--out", "model", "--encoder", str(encoder), *TRAINING, "--images", "1000000000"]
+@pytest.mark.slow
+@pytest.mark.parametrize("number", ["SIGTERM", "SIGHUP"])
+def test_a_training_is_saved_when_its_terminal_is_closed(tmp_path: Path, number: str) -> None:
+    photos = save_photos(tmp_path / "photos")
+    words = ["train", str(photos), "--out", "model", *TRAINING, "--images", "1000000000"]
     log = tmp_path / "log"
     with log.open("w") as file, start([*words, "--checkpoint-minutes", "1e-9"], tmp_path, stderr=file) as process:
         wait_for((tmp_path / "model" / "config.json").exists)
@@ -130,8 +131,9 @@ def test_vectors_that_were_computed_before_a_signal_are_kept(
 
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="writes to a device of Linux that is always full")
-def test_a_full_disk_under_the_log_ends_no_training(photos: Path, encoder: Path, tmp_path: Path) -> None:
-    words = ["train", str(photos), "--out", "model", "--encoder", str(encoder), *TRAINING, "--images", "8"]
+def test_a_full_disk_under_the_log_ends_no_training(tmp_path: Path) -> None:
+    photos = save_photos(tmp_path / "photos")
+    words = ["train", str(photos), "--out", "model", *TRAINING, "--images", "8"]
     with Path("/dev/full").open("w") as full, start(words, tmp_path, stdout=full, stderr=full) as process:
         assert process.wait() == 0
     assert (tmp_path / "model" / "config.json").exists()
