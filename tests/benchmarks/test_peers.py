@@ -4,16 +4,16 @@ from __future__ import annotations
 
 import json
 import sys
+import time
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 from benchmarks.gpu_step import SHAPE
-from benchmarks.peers import diffusers_unconditional, peer
+from benchmarks.peers import captionless, diffusers_unconditional, peer
 from benchmarks.peers.denoising_diffusion import CenterCrop, Compose, RandomHorizontalFlip, Resize, ToTensor
 from benchmarks.peers.peer import Meter, Request, count, read_square, to_uint8
-from benchmarks.record import run
 from PIL import Image
 
 from benchmarks import cases, gpu_peers
@@ -84,7 +84,7 @@ def test_half_of_the_images_are_mirrored() -> None:
     assert first == {0, 255}
 
 
-def test_captionless_trains_until_the_meter_has_seen_enough(tmp_path: Path) -> None:
+def test_captionless_trains_until_the_meter_has_seen_enough(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("daisy", "rose"):
         (tmp_path / "images" / name).mkdir(parents=True)
         for i in range(3):
@@ -93,8 +93,10 @@ def test_captionless_trains_until_the_meter_has_seen_enough(tmp_path: Path) -> N
     work = tmp_path / "work"
     request = {"action": "train", "folder": str(tmp_path / "images"), "work": str(work), "size": 16, "batch": 4}
     request |= {"seconds": 0.1, "network": {"width": 16, "classes": True, "encoder": None}}
-    command = [sys.executable, "-m", "benchmarks.peers.captionless", json.dumps(request)]
-    run(command, tmp_path / "log.txt", CAPTIONLESS_CACHE=str(tmp_path / "cache"))
+    monkeypatch.setenv("CAPTIONLESS_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setenv("PROCESS_STARTED", str(time.time()))  # a process of its own would import PyTorch again
+    monkeypatch.setattr(sys, "argv", ["captionless", json.dumps(request)])
+    peer.answer(captionless.train, captionless.sample)
     answer = json.loads((work / "figures.json").read_text(encoding="utf-8"))
     figures = answer["figures"]
     assert figures["images"] == 4 * figures["steps"] > 0
