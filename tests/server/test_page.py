@@ -75,6 +75,8 @@ def visiting(
     page.on("console", lambda said: faults.append(said.text) if said.type in ("error", "warning") else None)
     page.on("request", lambda sent: None if sent.url.startswith((served.url, "blob:")) else faults.append(sent.url))
     page.goto(f"{served.url}/{fragment}")
+    # It listens now, or says why it does not.
+    page.locator("#empty:not([hidden]), #past:not([hidden]), #problem:not([hidden]), dialog[open]").first.wait_for()
     try:
         yield page
         assert not [fault for fault in faults if expected is None or expected not in fault]
