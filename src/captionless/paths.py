@@ -45,6 +45,11 @@ def kind_of(path: str | Path) -> str:
     return _KINDS.get(stat.S_IFMT(mode), "a device")
 
 
+def is_vacant(path: Path) -> bool:
+    """Return whether there is nothing at a path but perhaps an empty folder, so that a folder can be written there."""
+    return not path.exists() or (path.is_dir() and not any(path.iterdir()))
+
+
 def same_path(one: str | Path, other: str | Path) -> bool:
     """Return whether two paths, however they are spelled, lead to the same place."""
     one, other = (os.path.realpath(os.path.expanduser(path)) for path in (one, other))

@@ -73,6 +73,11 @@ class Composition:
         """The reference images."""
         return [self.like] if isinstance(self.like, Image.Image) else list(self.like or ())
 
+    @property
+    def walks(self) -> bool:
+        """Whether the images of a prompt walk from it to ``towards``, all from the same noise."""
+        return bool(self.towards) and self.towards_share is None
+
     def shares(self, n: int) -> list[float]:
         """Return the interpolation weights of the ``n`` images of a prompt, from it (0) to ``towards`` (1)."""
         return towards_shares(n) if self.towards_share is None else [self.towards_share] * n

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from captionless.data.folder import composed, find_images, relative_name
@@ -62,7 +63,8 @@ def image_texts(folder: str | Path, files: Iterable[File] | None = None) -> dict
         written = tables[path.parent].get(composed(path.name), "")
         beside = (path.with_suffix(".txt"), path.with_name(path.name + ".txt"))
         if not written and (text := next((one for one in beside if one != path and os.path.isfile(one)), None)):
-            written = "".join(_read(text, read_text))
+            with _reading(text):
+                written = read_text(text)
         name = relative_name(path, folder)
         texts[name] = " ".join([*name_words(name), *written.split()])
     return texts
@@ -71,7 +73,11 @@ def image_texts(folder: str | Path, files: Iterable[File] | None = None) -> dict
 def _metadata(path: Path) -> dict[str, str]:
     """Return the text of each file in ``metadata.jsonl``; empty if there is no such file."""
     found: dict[str, str] = {}
-    for number, line in enumerate(_read(path, read_lines) if path.is_file() else (), 1):
+    if not path.is_file():
+        return found
+    with _reading(path):
+        lines = list(read_lines(path))
+    for number, line in enumerate(lines, 1):
         if not line.strip():
             continue
         try:
@@ -86,8 +92,10 @@ def _metadata(path: Path) -> dict[str, str]:
     return found
 
 
-def _read(path: Path, read: Callable[[Path], Iterable[str]]) -> Iterator[str]:
+@contextmanager
+def _reading(path: Path) -> Iterator[None]:
+    """Convert the exceptions of reading a file of texts into a `CaptionlessError`."""
     try:
-        yield from read(path)
+        yield
     except (OSError, UnicodeDecodeError) as error:
         raise CaptionlessError(f"cannot read {path} ({error}). Save it as UTF-8 text, or delete it.") from error

@@ -32,7 +32,7 @@ from captionless.encoders.name_text import choose_pieces, piece_matrix
 from captionless.encoders.vocabulary import singulars, split_words, write_vocabulary
 from captionless.errors import CaptionlessError
 from captionless.files import atomic_folder
-from captionless.paths import user_path
+from captionless.paths import is_vacant, user_path
 from captionless.progress import Progress, choose_progress
 from captionless.tensor_files import save_tensors
 
@@ -96,7 +96,7 @@ def learn_encoder(
         CaptionlessError: ``out`` is not empty, there are too few images, or their names have too few words.
     """
     progress, out = choose_progress(progress), user_path(out)
-    if out.exists() and (not out.is_dir() or any(out.iterdir())):
+    if not is_vacant(out):
         raise CaptionlessError(f"{out} already exists and is not empty. Choose another folder for the encoder.")
     texts = image_texts(folder) if texts is None else texts
     if missing := missing_words([*texts.values()]):

@@ -93,9 +93,14 @@ def write_files(generator: Generator, folder: Path, progress: Progress, *, packe
         "settings": {name: SamplingConfig.model_json_schema()["properties"][name] for name in SETTINGS},
         "sampling": SamplingConfig().model_dump(mode="json"),
     }
-    (folder / CONTENTS).write_text(json.dumps(content, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+    write_contents(folder, content)
     progress.advance("Exporting", total, total)
     return content
+
+
+def write_contents(folder: Path, content: dict[str, Any]) -> None:
+    """Write ``captionless.json``."""
+    (folder / CONTENTS).write_text(json.dumps(content, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
 
 
 def denoiser_inputs(stage: Stage, n: int = 2) -> dict[str, Tensor]:

@@ -16,6 +16,7 @@ from captionless.exports.push import check_push, push
 from captionless.exports.web import export_web
 from captionless.files import atomic_folder
 from captionless.generation.generator import Generator, load
+from captionless.paths import is_vacant
 from captionless.progress import Progress, choose_progress
 
 Export = Callable[[Generator, ExportRequest, Path, Progress], None]
@@ -85,7 +86,7 @@ def _folder(out: Path | None) -> Iterator[Path]:
         with tempfile.TemporaryDirectory() as temporary:
             yield Path(temporary)
         return
-    if out.exists() and not (out.is_dir() and not any(out.iterdir())):
+    if not is_vacant(out):
         raise CaptionlessError(
             f"`out={out}` exists, and nothing is overwritten. Choose another folder, or move it away.",
             parameter="out",

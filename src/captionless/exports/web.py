@@ -20,7 +20,7 @@ from pathlib import Path
 
 from captionless.config.export import ExportRequest
 from captionless.exports.card import write_card
-from captionless.exports.onnx import CONTENTS, write_files
+from captionless.exports.onnx import CONTENTS, write_contents, write_files
 from captionless.exports.runtime import FILES, VERSION, runtime_folder
 from captionless.generation.generator import Generator
 from captionless.progress import Progress
@@ -70,7 +70,7 @@ def _write_model(generator: Generator, folder: Path, progress: Progress) -> None
         _pack(path, folder)
         path.unlink()
     content["download"] = sum(path.stat().st_size for path in folder.parent.rglob(f"*{PACKED}"))  # bytes
-    (folder / CONTENTS).write_text(json.dumps(content, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+    write_contents(folder, content)
 
 
 def _pack(path: Path, folder: Path) -> None:

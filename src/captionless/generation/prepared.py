@@ -79,9 +79,7 @@ def prepare(
     composition, start = composition or Composition(), edit.start if edit else 1.0
     check_prompts(prompts, n, seed, composition)
     config = generator.resolve(sampling, start)
-    # The images of a walk from one prompt to another start from the same noise.
-    walk = composition.towards and composition.towards_share is None
-    seeds = [seed if walk else seed + i for _ in prompts for i in range(n)]
+    seeds = [seed if composition.walks else seed + i for _ in prompts for i in range(n)]
     vectors = _vectors(generator, [text for text in prompts for _ in range(n)], seeds, config, composition)
     conditions, negative = compose(vectors, n, composition, lambda texts: generator.conditions(texts, config), start)
     details = {"model": generator.model.name, **composition_details(composition, edit), "version": __version__}

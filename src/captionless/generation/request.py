@@ -81,8 +81,7 @@ def read_request(request: GenerateRequest, sampling: SamplingConfig) -> list[Pro
     )
     photo = _photo(request, "init")
     edit = Edit(photo, request.strength, _photo(request, "mask")) if photo else None
-    walk = request.towards and request.towards_share is None
-    usual = request.n if request.n is not None else BLEND_IMAGES if walk else 1
+    usual = request.n if request.n is not None else BLEND_IMAGES if everywhere.walks else 1
     groups = []
     for own, same in groupby(prompts, key=lambda one: (one.n, one.seed, one.guidance, one.negative)):
         n, seed, guidance, negative = own

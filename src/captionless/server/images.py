@@ -101,11 +101,11 @@ def prepare_request(
     background = generator.model.config.training.background
     references, edit = [("like", data) for data in body.like], None
     if route != "generations":
-        photo = read_photo(body.image, background)
+        photo = read_photo(body.photo, background)
         edit = Edit(photo, request.strength, read_mask(body.mask[0]) if body.mask else None)
         references += [("image", data) for data in body.image[1:]]
         if route == "variations" and not request.prompt.strip():
-            references = references or [("image", body.image[0])]
+            references = references or [("image", body.photo)]
     seed = secrets.randbelow(MAX_SEED - request.n + 2) if request.seed is None else request.seed
     sampling = request.sampling(defaults, [stage.config.size for stage in generator.stages])
     negative, towards = ((text or "").strip() or None for text in (request.negative_prompt, request.towards))
@@ -117,7 +117,7 @@ def prepare_request(
                 towards=towards,
                 towards_share=request.towards_share,
                 # Only what is needed is kept of each: together they can be large.
-                like=[encoder_view(generator, read_photo([data], background, place)) for place, data in references],
+                like=[encoder_view(generator, read_photo(data, background, place)) for place, data in references],
                 like_share=request.like_share,
             )
             images = prepare(generator, [request.prompt], request.n, seed, sampling, composition, edit)

@@ -49,11 +49,9 @@ class NearestImages:
         self._generator, self._images = generator, images
         model = generator.model.base or generator.model
         self._folder, self._config, self._bank = model_folder(model.name), model.config, model.bank
-
-    @cached_property
-    def known(self) -> list[tuple[str, str]]:
-        """Name and content hash of each image that is compared with; empty if the model does not record them."""
-        return bank_images(self._folder, self._config) if self._config.encoder else []
+        # Name and content hash of each image that is compared with; empty if the model does not record them. Read now,
+        # because the list of models, which the event loop answers, says whether there are any.
+        self.known = bank_images(self._folder, self._config) if self._config.encoder else []
 
     @cached_property
     def credits(self) -> Mapping[str, tuple[str, str | None]]:

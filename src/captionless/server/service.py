@@ -86,7 +86,7 @@ class ImageService:
             request, body = await self._read(http)
             nearest = self._nearest[choose_model(self.generators, request.model)]
             loop = asyncio.get_running_loop()
-            return await loop.run_in_executor(self._preparing, lambda: nearest.find(read_photo(body.image)))
+            return await loop.run_in_executor(self._preparing, lambda: nearest.find(read_photo(body.photo)))
 
     async def _read(self, http: Request) -> tuple[ImageRequest, Body]:
         try:

@@ -40,6 +40,13 @@ class Body:
     mask: list[bytes] = field(default_factory=list)
     like: list[bytes] = field(default_factory=list)
 
+    @property
+    def photo(self) -> bytes:
+        """The file of the first image, which must be there."""
+        if not self.image:
+            raise CaptionlessError("`image` is missing. Send an image.", parameter="image")
+        return self.image[0]
+
 
 async def read_body(request: Request) -> Body:
     """Read a request.
@@ -117,11 +124,9 @@ def _data_url(value: Any, place: str) -> bytes:
         raise CaptionlessError(f"`{place}` is not valid base64.", parameter=place) from error
 
 
-def read_photo(files: list[bytes], background: str = BACKGROUND, place: str = "image") -> Image.Image:
+def read_photo(data: bytes, background: str = BACKGROUND, place: str = "image") -> Image.Image:
     """Decode the image to edit or to refer to; transparent areas get the background colour."""
-    if not files:
-        raise CaptionlessError(f"`{place}` is missing. Send an image.", parameter=place)
-    return flatten(_decode(files[0], place), background)
+    return flatten(_decode(data, place), background)
 
 
 def read_mask(data: bytes) -> Image.Image:
