@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+import pytest
 import torch
 from torch import Tensor
 from torch.nn import functional as F
@@ -52,6 +55,26 @@ def cascade(folder: Path) -> Generator:
     config = replace(base.config, size=16, base_size=8, denoiser=network.config)
     model = Model("tiny", config, network, base.bank, base)
     return Generator(model, encoder=_encoder(folder), device="cpu")  # type: ignore[arg-type]
+
+
+@contextmanager
+def traced_once() -> Iterator[None]:
+    """Let PyTorch turn equal networks into a graph only once; it takes many seconds each time.
+
+    What is done with the graph afterwards is done to a copy of it, as ``model_proto`` makes a new one for each caller.
+    """
+    export, known = torch.onnx.export, dict[Any, Any]()
+
+    def once(network: torch.nn.Module, inputs: tuple[torch.Tensor, ...], **options: Any) -> Any:
+        weights = ((name, value.shape, value.numpy().tobytes()) for name, value in network.state_dict().items())
+        key = (repr(network), repr(options), *(value.shape for value in inputs), *weights)
+        if key not in known:
+            known[key] = export(network, inputs, **options)
+        return known[key]
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(torch.onnx, "export", once)
+        yield
 
 
 def generate(generator: Generator, request: dict[str, Any]) -> list[Any]:

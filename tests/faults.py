@@ -5,24 +5,29 @@
 First each command runs undisturbed, and what it does to files is listed. Then it runs again and again, each time in a
 fresh copy of the same folder, where one operation of this list fails, once or from then on. A disk that becomes full is
 a limit of the system on the size of files, which other libraries meet as well. A command must end with exit code 2 and
-one line (after remarks), or succeed; no traceback, no bug, and the model as it was or newer. Each fault becomes a line
-of the log, and those that a log has already are not tried again. The log of the last run is in ``tests/faults.log``.
+one line (after remarks), or succeed; no traceback, no bug, and the model as it was or newer. The server succeeds if it
+answers each of some requests, with what was asked for or with an error, until a signal stops it. Each fault becomes a
+line of the log, and those that a log has already are not tried again. The log of the last run is in
+``tests/faults.log``.
 """
 
 from __future__ import annotations
 
 import argparse
+import base64
 import builtins
 import errno
 import fcntl
 import io
 import os
 import random
+import re
 import resource
 import shutil
 import signal
 import sys
 import tempfile
+import time
 import warnings
 from collections import Counter
 from collections.abc import Callable, Iterator
@@ -30,11 +35,18 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import httpx2
+
+import captionless.exports.diffusers
+import captionless.server  # noqa: F401  # once, not in each copy of this process
 import forked
 from captionless.checkpoints.config import load_config
 from captionless.checkpoints.model import STATE, load_model
 from captionless.errors import CaptionlessError
+from captionless.exports import export
+from captionless.exports.runtime import FILES
 from captionless.tensor_files import read_tensors
+from export_models import traced_once
 
 _SHARDS = ["embed", "photos", "--encoder", "encoder", "--shard-size", "5", "--shards"]
 _VECTORS = ["--encoder", "encoder", "--vectors", "vectors"]
@@ -50,6 +62,11 @@ COMMANDS: dict[str, list[str]] = {
     "train --vectors": ["train", "photos", *_VECTORS, *forked.TRAINING, "--images", "8", "--out", "new"],
     "info": ["info", "model"],
     "info photos": ["info", "photos"],
+    "serve": ["serve", "model", "--training-images", "photos", "--port", "0"],
+    "export hub": ["export", "model", "--to", "hub", "--prompt", "a rose", "--out", "exported"],
+    "export onnx": ["export", "classes", "--to", "onnx", "--out", "exported"],
+    "export web": ["export", "classes", "--to", "web", "--runtime", "runtime", "--out", "exported"],
+    "export diffusers": ["export", "model", "--to", "diffusers", "--prompt", "a rose", "--out", "exported"],
 }
 WRITES = ("ENOSPC", "EIO", "EROFS", "EACCES", "EPERM", "EDQUOT", "ENOTSUP")
 READS = ("EIO", "EACCES", "ENOENT", "EMFILE", "ESTALE")
@@ -86,6 +103,46 @@ class Fault:
     def __str__(self) -> str:
         where = f"{self.call} {self.path}" if self.number >= 0 else f"files of more than {-self.number} bytes"
         return f"{self.command}: {where}: {self.error}{' from then on' if self.lasting else ''}"
+
+
+def run(command: str, folder: Path, before: Callable[[], object]) -> tuple[int, str]:
+    """Run a command; return its exit code, and what is wrong with the answers of the server."""
+    process = forked.start(COMMANDS[command], folder, before)
+    if command != "serve":
+        return forked.finish(process), ""
+    wrong = ask_server(process, folder)
+    code = forked.finish(process)
+    return (0 if code == 130 else code), wrong  # it goes on until a signal ends it
+
+
+def ask_server(process: int, folder: Path) -> str:
+    """Send requests to a server as soon as it listens, then stop it; return what is wrong with an answer, or ""."""
+    while not (found := re.search(r"http://\S+", (folder / "err").read_text())):
+        if os.waitid(os.P_PID, process, os.WEXITED | os.WNOHANG | os.WNOWAIT):
+            return ""
+        time.sleep(0.05)
+    photo = next((folder / "photos").glob("*/*.png")).read_bytes()
+    fields = {"prompt": "a rose", "steps": 1, "n": 2}
+    like = {"like": f"data:image/png;base64,{base64.b64encode(photo).decode()}"}
+    requests: list[tuple[str, dict[str, Any]]] = [
+        ("/", {}),
+        ("/v1/models", {}),
+        ("/v1/images/generations", {"json": fields}),
+        ("/v1/images/generations", {"json": fields | like}),
+        ("/v1/images/edits", {"data": fields, "files": {"image": photo}}),
+        ("/v1/images/nearest", {"files": {"image": photo}}),
+    ]
+    try:
+        for path, body in requests:
+            answer = httpx2.request("POST" if body else "GET", found[0] + path, timeout=100, **body)
+            told = answer.status_code == 200 or answer.json()["error"]["message"]
+            if not told or "Traceback" in answer.text:
+                return f"{path} was answered with {answer.status_code}: {answer.text[:500]}"
+    except (httpx2.HTTPError, ValueError, LookupError) as error:
+        return f"{path} was not answered: {error}"
+    finally:
+        os.kill(process, signal.SIGTERM)
+    return ""
 
 
 class Operations:
@@ -153,8 +210,7 @@ def listed(root: Path, command: str) -> list[tuple[str, str, tuple[str, ...]]]:
             operations.watch()
             os._exit = ended  # type: ignore[assignment]
 
-        code = forked.call(COMMANDS[command], folder, before)
-        assert code == 0, (folder / "err").read_text()
+        assert run(command, folder, before) == (0, ""), (folder / "err").read_text()
     rows = (line.split("\t") for line in notes.read_text().splitlines())
     return [(name, path, tuple(errors.split(","))) for name, path, errors in rows]
 
@@ -201,18 +257,20 @@ def problem(root: Path, fault: Fault) -> tuple[str, str]:
             else:
                 Operations(folder, fault).watch()
 
-        code = forked.call(COMMANDS[fault.command], folder, before)
+        code, wrong = run(fault.command, folder, before)
         said = (folder / "err").read_text()
         lines = [line for line in said.splitlines() if line.strip()]
         end = "success, with a remark" if code == 0 and any(line.startswith("captionless:") for line in lines) else ""
         end = end or ("success" if code == 0 else "one line, exit code 2")
-        if code not in (0, 2) or "Traceback" in said:
-            return f"exit code {code}: {said[-1500:]}", end
+        if code not in (0, 2) or "Traceback" in said or wrong:
+            return f"exit code {code}: {wrong} {said[-1500:]}", end
         cut = fault.number < 0 and len(said.encode()) >= -fault.number  # the limit applies to what is printed too
         if code == 2 and not cut and not (lines and lines[-1].startswith("captionless: ")):
             return f"no line says why: {said[-500:]}", end
         try:
             begins = fault.command.startswith("train") and fault.command != "train --resume"
+            if fault.command == "export hub" and not code:
+                load_model(folder / "exported")
             complete = [folder / "model", *([folder / "new"] if begins and not code else [])]
             for model in complete:
                 load_model(model)
@@ -224,7 +282,10 @@ def problem(root: Path, fault: Fault) -> tuple[str, str]:
         if code == 0 and images is not None and seen != images:
             return f"success, but the model has seen {seen} images, not {images}", end
         wanted = {"evaluate": "report/index.html", "encoder": "learned/model.safetensors", "embed": "clip.csv"}
-        wanted["embed --shards"] = "shards/0001-000002.parquet"
+        wanted |= {"embed --shards": "shards/0001-000002.parquet", "export onnx": "exported/captionless.json"}
+        wanted |= {"export web": "exported/sw.js", "export diffusers": "exported/model_index.json"}
+        if code and (folder / "exported").exists():
+            return "half an export was left behind", end
         if code == 0 and not (folder / wanted.get(fault.command, "")).exists():
             return "success, but nothing was written", end
         if code == 0 and fault.command == "generate" and len(list((folder / "images").glob("0*.png"))) != 2:
@@ -237,9 +298,15 @@ def problem(root: Path, fault: Fault) -> tuple[str, str]:
 def try_faults(log: Path, number: int, seed: int, commands: list[str]) -> None:
     """Try the faults that a log lacks, and add a line for each of them."""
     done = {int(line.split()[0]) for line in log.read_text().splitlines() if line[:1] == " "} if log.exists() else set()
-    with tempfile.TemporaryDirectory() as name, log.open("a", buffering=1) as file:
+    with tempfile.TemporaryDirectory() as name, log.open("a", buffering=1) as file, traced_once():
         root = forked.prepare(Path(name) / "prepared")
         assert forked.call([*_SHARDS, "vectors"], root) == 0, (root / "err").read_text()
+        assert forked.call([*COMMANDS["train --classes"][:-1], "classes"], root) == 0, (root / "err").read_text()
+        (root / "runtime").mkdir()
+        for one in FILES:
+            (root / "runtime" / one).write_text(one)
+        if {"export onnx", "export web"} & set(commands):  # the copies of this process then know the graphs
+            export(root / "classes", "onnx", root.parent / "traced", progress=False)
         for turn, fault in enumerate(faults(root, number, seed, commands)):
             if turn not in done:
                 wrong, end = problem(root, fault)
