@@ -70,6 +70,8 @@ COMMANDS: dict[str, list[str]] = {
 }
 WRITES = ("ENOSPC", "EIO", "EROFS", "EACCES", "EPERM", "EDQUOT", "ENOTSUP")
 READS = ("EIO", "EACCES", "ENOENT", "EMFILE", "ESTALE")
+_REMOVAL = ("os.open", "os.scandir", "os.lstat", "os.stat")
+"""Calls without which no folder can be removed."""
 CALLS: tuple[tuple[Any, str, tuple[str, ...]], ...] = (
     (builtins, "open", ()),
     (io, "open", ()),
@@ -291,8 +293,8 @@ def problem(root: Path, fault: Fault) -> tuple[str, str]:
         if code == 0 and fault.command == "generate" and len(list((folder / "images").glob("0*.png"))) != 2:
             return "success, but not two images", end
         left = [path.name for path in folder.rglob("*.tmp")]
-        excused = fault.call == "os.unlink" or (fault.lasting and fault.call in ("os.open", "os.scandir", "os.lstat"))
-        return (f"left behind: {left}" if left and not excused else ""), end  # without these, no folder can be removed
+        excused = fault.call == "os.unlink" or (fault.lasting and fault.call in _REMOVAL)
+        return (f"left behind: {left}" if left and not excused else ""), end
 
 
 def try_faults(log: Path, number: int, seed: int, commands: list[str]) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 import os
 import random
@@ -20,7 +21,7 @@ from captionless.encoders import choice, load_encoder
 from captionless.encoders.hub import BUNDLED_FOLDER
 from captionless.encoders.text_side import BertText
 from captionless.errors import CaptionlessError
-from captionless.tensor_files import check_tensors, read_about, read_tensors, save_tensors
+from captionless.tensor_files import check_tensors, content_digest, read_about, read_tensors, save_tensors
 from platforms import DEVICES
 
 TENSORS = {
@@ -108,6 +109,13 @@ def test_values_that_are_not_finite_are_neither_read_nor_written(
     assert not (tmp_path / "y").exists()
 
 
+def test_values_that_are_not_finite_are_refused_although_they_have_their_digest(tmp_path: Path) -> None:
+    tensors = {"w": torch.tensor([math.nan])}
+    header = json.dumps({"model": "m", "digest": content_digest(tensors, {"model": "m"})})
+    save_file(tensors, tmp_path / "x", metadata={"captionless": header})
+    assert "its tensor w holds values that are not finite" in error_of(lambda: read_tensors(tmp_path / "x", "m"))
+
+
 def test_a_pointer_of_git_lfs_is_told_as_such(tmp_path: Path) -> None:
     (tmp_path / "x").write_text("version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 12\n")
     assert "Git LFS" in error_of(lambda: read_tensors(tmp_path / "x"))
@@ -153,6 +161,20 @@ def test_files_of_another_model_of_the_same_shape_are_refused(name: str, folder:
     assert load_model(folder).config.id == "m"
     save_tensors(folder / name, read_tensors(folder / name), {"model": "n"})
     assert f"{folder / name} belongs to another model" in error_of(lambda: load_model(folder))
+
+
+def test_weights_that_overflow_when_they_are_loaded_are_refused(folder: Path) -> None:
+    weights = {name: tensor.double() * 1e300 for name, tensor in read_tensors(folder / WEIGHTS).items()}
+    save_tensors(folder / WEIGHTS, weights, {"model": "m"})
+    assert f"{folder / WEIGHTS} is damaged" in error_of(lambda: load_model(folder))
+
+
+@pytest.mark.parametrize("factor", [0.0, 0.9, 1e30])
+def test_a_bank_of_anything_but_unit_vectors_is_refused(folder: Path, factor: float) -> None:
+    vectors = read_tensors(folder / BANK)["vectors"]
+    vectors[-1] *= factor
+    save_tensors(folder / BANK, {"vectors": vectors}, {"model": "m"})
+    assert f"{folder / BANK} holds vectors that are no unit vectors" in error_of(lambda: load_model(folder))
 
 
 def test_files_of_a_model_without_an_id_load_as_before(folder: Path) -> None:

@@ -10,13 +10,16 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import Any
 
+LONGEST = 10_000
+"""Characters of a message from which on its middle is left out; two paths are as long as systems allow."""
 _CONTROLS = [*range(32), *range(127, 160), 0x2028, 0x2029]
 _DIRECTIONS = [0x061C, 0x200E, 0x200F, *range(0x202A, 0x202F), *range(0x2066, 0x206A)]  # Unicode Standard Annex 9
-_ESCAPES = {code: ascii(chr(code))[1:-1] for code in (*_CONTROLS, *_DIRECTIONS)}
+_SURROGATES = range(0xD800, 0xE000)  # no text can hold them; in names, they are bytes that are not UTF-8
+_ESCAPES = {code: ascii(chr(code))[1:-1] for code in (*_CONTROLS, *_DIRECTIONS, *_SURROGATES)}
 
 
 def harmless(text: str) -> str:
-    """Replace control characters, and those that change the direction of writing, by escapes such as ``\\x1b``."""
+    """Replace what no text should hold by escapes such as ``\\x1b``: control characters, marks of direction, bytes."""
     return text.translate(_ESCAPES)
 
 
@@ -35,6 +38,8 @@ class CaptionlessError(Exception):
     def __init__(
         self, message: str, *, parameter: str | None = None, value: Any = None, code: str | None = None
     ) -> None:
+        if len(message) > LONGEST:
+            message = f"{message[: LONGEST // 2]} … {message[-LONGEST // 4 :]}"
         super().__init__(harmless(message))  # names of files may hold anything
         self.parameter, self.value, self.code = parameter, value, code
 

@@ -42,7 +42,7 @@ def save_tensors(path: Path, tensors: Mapping[str, Tensor], about: Mapping[str, 
         CaptionlessError: a tensor holds values that are not finite, or the file cannot be written.
     """
     stored = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
-    _check_finite(stored, f"{path} was not written")
+    check_finite(stored, f"{path} was not written")
     about = dict(about or {})
     header = json.dumps(about | {"digest": content_digest(stored, about)}, sort_keys=True, ensure_ascii=False)
     with atomic_write(path) as temporary:
@@ -73,8 +73,7 @@ def read_tensors(path: Path, model: str = "") -> dict[str, Tensor]:
         digest = about.pop("digest", None)
         if digest != content_digest(tensors, about):
             raise _damaged(path, "its digest is missing" if digest is None else "its content does not have its digest")
-    else:
-        _check_finite(tensors, f"{path} is damaged")
+    check_finite(tensors, f"{path} is damaged")
     if model and about.get("model") != model:
         raise CaptionlessError(
             f"{path} belongs to another model than the config.json of its folder. Restore both files from the same "
@@ -120,7 +119,8 @@ def content_digest(tensors: Mapping[str, Tensor], about: Mapping[str, Any]) -> s
     return digest.hexdigest()
 
 
-def _check_finite(tensors: Mapping[str, Tensor], what: str) -> None:
+def check_finite(tensors: Mapping[str, Tensor], what: str) -> None:
+    """Raise a `CaptionlessError`, which begins with ``what``, if a tensor holds NaN or infinity."""
     for name, tensor in tensors.items():
         numbers = tensor.float() if tensor.itemsize == 1 else tensor  # PyTorch has no test for 8-bit floats
         if tensor.is_floating_point() and not bool(numbers.isfinite().all()):

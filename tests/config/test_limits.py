@@ -9,7 +9,7 @@ import time
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, get_origin
 
 import pytest
 import torch
@@ -20,7 +20,12 @@ from captionless import cli
 from captionless.checkpoints.config import CONFIG, load_config, save_config
 from captionless.config.base import Config
 from captionless.config.evaluation import EvaluationConfig
+from captionless.config.export import ExportRequest
+from captionless.config.fields import field_type
+from captionless.config.generate_request import GenerateRequest
 from captionless.config.sampling import SamplingConfig
+from captionless.config.serve import ServeConfig
+from captionless.config.shards import ShardConfig
 from captionless.config.train_request import TrainRequest
 from captionless.config.training import TrainConfig
 from captionless.device import is_out_of_memory, memory_bytes
@@ -50,8 +55,9 @@ def error_of(action: Callable[[], object]) -> str:
 
 SETTINGS: list[tuple[type[Config], str]] = [
     *((SamplingConfig, name) for name in ("steps", "upsample_steps", "batch", "neighbours", "mean_shift_iterations")),
-    *((TrainConfig, name) for name in ("size", "width", "batch", "blocks", "sample_grids", "minutes")),
-    (EvaluationConfig, "prompt_images"),
+    *((TrainConfig, name) for name in ("size", "width", "batch", "accumulate", "patch", "blocks", "sample_grids")),
+    (TrainConfig, "minutes"),
+    *((EvaluationConfig, name) for name in ("samples", "training_samples", "prompt_images", "max_prompts")),
     (cli.threads.ThreadOptions, "threads"),
 ]
 
@@ -65,6 +71,26 @@ def test_a_setting_of_a_thousand_million_is_refused(config: type[Config], name: 
 def test_counts_of_images_may_be_large_but_not_endless(name: str) -> None:
     TrainConfig(**{name: HUGE})
     assert f"`{name}`" in error_of(lambda: TrainConfig(**{name: 10**400}))
+
+
+CONFIGS: dict[type[Config], dict[str, str]] = {
+    **{one: {} for one in (SamplingConfig, TrainConfig, EvaluationConfig, ServeConfig, ShardConfig, GenerateRequest)},
+    TrainRequest: {"folder": "x", "out": "y"},
+    ExportRequest: {"model": "x", "to": "hub"},
+}
+
+
+@pytest.mark.parametrize("text", ["\udcff", "\0", "x" * 1_000_000, "1," * 1_000_000, "9" * 5_000, "-inf", "nan"])
+@pytest.mark.parametrize("config", CONFIGS, ids=lambda config: config.__name__)
+def test_any_text_for_any_setting_is_a_value_or_one_short_line(config: type[Config], text: str) -> None:
+    for name, field in config.model_fields.items():
+        value = tuple(text.split(",")) if get_origin(field_type(field)) is tuple else text
+        try:
+            config(**(CONFIGS[config] | {name: value}))
+        except CaptionlessError as error:
+            message = str(error)
+            assert "\n" not in message
+            assert len(message.encode()) < 10_000
 
 
 def test_the_size_of_a_base_model_is_limited() -> None:

@@ -9,6 +9,8 @@ from captionless.errors import CaptionlessError
 from captionless.generation.grids import LINE_HEIGHT, MARGIN, MAX_LINES, TEXT_HEIGHT, sample_grid
 from captionless.generation.image import GeneratedImage
 
+pytestmark = pytest.mark.filterwarnings("ignore:this system has no font")
+
 CELL = 32
 COLOURS = [(200, 0, 0), (0, 200, 0), (0, 0, 200), (200, 200, 0), (0, 200, 200)]
 

@@ -33,12 +33,14 @@ from captionless.conditioning.bridge import BridgeData
 from captionless.errors import CaptionlessError
 from captionless.files import atomic_write
 from captionless.models.unet import Denoiser
-from captionless.tensor_files import read_tensors
+from captionless.tensor_files import check_finite, read_tensors
 
 WEIGHTS, STATE = "model.safetensors", "training/state.safetensors"
 BANK = "bank.safetensors"
 BANK_ROWS = "rows"
 """In a bank of a part of the training images: the place of each vector's image among those of the image list."""
+TOLERANCE = 0.01
+"""Largest error of the length of a unit vector; that of vectors in 16 bits is a tenth of it."""
 MODEL_FILES = (WEIGHTS, BANK, IMAGE_LIST, "README.md", "CREDITS.csv", "CREDITS-begun-from.csv", CONFIG)
 """What sampling needs, and its documentation; the config is last, because it makes a folder a model."""
 
@@ -99,7 +101,10 @@ def read_bank(folder: Path, config: ModelConfig) -> tuple[Tensor, Tensor]:
     bank, inherited = tensors.get("vectors", none), tensors.get("inherited", none)
     if not len(bank) or any(one.ndim != 2 or one.shape[1] != config.encoder.width for one in (bank, inherited)):
         raise CaptionlessError(f"{folder / BANK} does not match {folder / CONFIG}. Restore it, or train again.")
-    return bank.float(), inherited.float()
+    bank, inherited = bank.float(), inherited.float()
+    if not all(bool(((one.norm(dim=1) - 1).abs() < TOLERANCE).all()) for one in (bank, inherited)):
+        raise CaptionlessError(f"{folder / BANK} holds vectors that are no unit vectors. Restore it, or train again.")
+    return bank, inherited
 
 
 def bank_images(folder: Path, config: ModelConfig) -> list[tuple[str, str]]:
@@ -124,7 +129,9 @@ def _load_weights(denoiser: Denoiser, tensors: dict[str, Tensor], path: Path) ->
     """Load stored weights (of any float type, or 8-bit) into ``denoiser``; all names and shapes must match."""
     try:
         stored = {renamed_layers(name): tensor for name, tensor in tensors.items()}
-        denoiser.load_state_dict(restored(stored), assign=True)
+        weights = restored(stored)
+        check_finite(weights, f"{path} is damaged")  # in float32, which holds less than float64, or bytes with a scale
+        denoiser.load_state_dict(weights, assign=True)
     except (RuntimeError, IndexError) as error:
         raise CaptionlessError(
             f"the weights in {path} do not match the config.json of the model. Restore both files from the same model."

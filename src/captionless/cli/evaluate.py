@@ -14,6 +14,7 @@ from captionless.config.base import Config, setting
 from captionless.config.evaluation import EvaluationConfig
 from captionless.config.sampling import SamplingConfig
 from captionless.device import use_threads
+from captionless.errors import harmless
 
 if TYPE_CHECKING:
     from captionless.evaluation.report.results import ClassResult
@@ -78,16 +79,18 @@ def evaluate(
             print_result("")
         for section in model.sections:
             for what, why in section.missing:
-                print_result(with_flags(f"not measured: {what} ({why})", FLAGS))
+                print_result(harmless(with_flags(f"not measured: {what} ({why})", FLAGS)))
         for warning in model.warnings:
             print_result(with_flags(f"note: {warning}", FLAGS))
         print_result(f"{model.verdict.title}. {model.verdict.meaning}")
         if model.passed is not None:
             failed = [one.label for one in model.classes if not one.passed]
-            missed = (
+            missed = harmless(
                 f"FAIL: {len(failed)} of {len(model.classes)} classes are below their threshold: {', '.join(failed)}."
             )
-            print_result(missed if failed else f"PASS: all {len(model.classes)} classes reach their threshold.")
+            print_result(
+                harmless(missed) if failed else f"PASS: all {len(model.classes)} classes reach their threshold."
+            )
     print_result(options.out / "index.html")
     if any(model.passed is False for model in report.models):
         raise typer.Exit(1)

@@ -8,7 +8,7 @@ from pydantic import field_validator
 
 from captionless.config.base import Config, setting
 from captionless.config.keyword_types import EvaluationKeywords, SamplingKeywords
-from captionless.config.limits import MAX_SAMPLES
+from captionless.config.limits import MAX_COUNT, MAX_SAMPLES
 
 MAX_SEED = 2**32 - 1
 """Largest seed: PyTorch uses only 32 bits of a seed."""
@@ -45,6 +45,7 @@ class EvaluationConfig(Config):
         500,
         "Maximum number of images sampled from the vectors of held-out images; fewer is faster but less precise.",
         ge=1,
+        le=MAX_SAMPLES,
     )
     seed: int = setting(0, "Seed of all noise and random choices.", ge=0, le=MAX_SEED)
     quick: bool = setting(
@@ -67,15 +68,20 @@ class EvaluationConfig(Config):
         "Maximum number of images sampled from the vectors of training images, where memorisation shows first.",
         panel=SIZES,
         ge=1,
+        le=MAX_SAMPLES,
     )
     compared: int = setting(
-        20_000, "Maximum number of training images that samples are compared with to detect copies.", panel=SIZES, ge=1
+        20_000,
+        "Maximum number of training images that samples are compared with to detect copies.",
+        panel=SIZES,
+        ge=1,
+        le=MAX_COUNT,
     )
     prompt_images: int = setting(
         300, "Approximate total number of images sampled from prompts.", panel=SIZES, ge=1, le=MAX_SAMPLES
     )
     max_prompts: int = setting(
-        300, "Maximum number of prompts; if there are more, a random subset is used.", panel=SIZES, ge=1
+        300, "Maximum number of prompts; if there are more, a random subset is used.", panel=SIZES, ge=1, le=MAX_SAMPLES
     )
     classifier: ClassifierConfig = setting(
         ClassifierConfig(), "Training settings of the reference classifier; available only from Python."

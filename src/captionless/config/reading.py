@@ -9,6 +9,7 @@ from PIL import ImageColor
 from pydantic import AfterValidator
 
 from captionless.config.base import setting
+from captionless.errors import harmless
 
 
 def _checked(colour: str) -> str:
@@ -16,7 +17,7 @@ def _checked(colour: str) -> str:
         ImageColor.getrgb(colour)
     except ValueError:
         raise ValueError(
-            f"`background={colour}` is not a colour. Pass a name or #rrggbb, such as `background=black`."
+            f"`background={harmless(colour)}` is not a colour. Pass a name or #rrggbb, such as `background=black`."
         ) from None
     return colour
 

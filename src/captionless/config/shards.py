@@ -9,6 +9,7 @@ from pydantic import field_validator
 
 from captionless.config.base import Config, setting
 from captionless.config.limits import MAX_SAMPLES, MAX_WORKERS
+from captionless.errors import harmless
 
 
 class ShardConfig(Config):
@@ -45,7 +46,9 @@ class ShardConfig(Config):
         if shard is not None:
             found = re.fullmatch(r"(\d{1,9})/(\d{1,9})", shard)
             if not found or not int(found[1]) < int(found[2]):
-                raise ValueError(f"`shard={shard}` is not a part of the shards. Of 8 parts, the first is `shard=0/8`.")
+                raise ValueError(
+                    f"`shard={harmless(shard)}` is not a part of the shards. Of 8 parts, the first is `shard=0/8`."
+                )
         return shard
 
     @property

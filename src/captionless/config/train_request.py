@@ -8,7 +8,7 @@ from typing import Literal
 from pydantic import field_validator
 
 from captionless.config.base import Config, setting
-from captionless.config.limits import MAX_SIZE
+from captionless.config.limits import MAX_COUNT, MAX_SIZE
 from captionless.config.reading import VERIFY, Source
 
 
@@ -86,6 +86,7 @@ class TrainRequest(Config):
         "recorded in evaluations.jsonl, and the best model is kept in the folder best.",
         metavar="IMAGES",
         ge=1,
+        le=MAX_COUNT,
         example=20_000,
     )
     track: Literal["tensorboard", "wandb", "mlflow", "trackio"] | None = setting(

@@ -87,6 +87,7 @@ class TrainConfig(Config):
         1,
         "Number of micro-batches into which each process divides its part of a step; more need less memory.",
         ge=1,
+        le=limits.MAX_BATCH,
     )
     checkpoint_activations: bool = setting(
         False,
@@ -207,6 +208,7 @@ class TrainConfig(Config):
         shown="depends on `size`: 1, 2 or 4",
         example=2,
         ge=1,
+        le=limits.MAX_PATCH,
     )
     blocks: int | None = setting(
         None,
@@ -265,11 +267,9 @@ class TrainConfig(Config):
         fits = lowest <= min(value, default=lowest) and max(value, default=lowest) <= highest
         if not fits or (not value and lowest) or len(value) > limits.MAX_LEVELS:
             given = ",".join(map(str, value))[:60] or "none"
-            example = "1,2,3" if lowest else "1,2"
             raise ValueError(
                 f"`{info.field_name}` must be up to {limits.MAX_LEVELS} integers of at most {highest} and "
-                f"at least {lowest}, separated by commas, not {given}. Try "
-                f"`{info.field_name}={example}`."
+                f"at least {lowest}, separated by commas, not {given}. Try `{info.field_name}=1,2{',3' * lowest}`."
             )
         return value
 

@@ -115,7 +115,7 @@ def decode_files(
     read = functools.partial(_read_file, root, decoding)
     lost = functools.partial(_skip, root, _KILLED)
     ready = read_ahead(files)
-    return map(read, ready) if workers == 1 else map_in_processes(read, ready, workers, lost)
+    return map(read, ready) if workers == 1 else map_in_processes(read, ready, min(workers, len(files)), lost)
 
 
 def require_usable(

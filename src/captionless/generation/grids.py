@@ -6,16 +6,18 @@ import textwrap
 from collections.abc import Sequence
 from itertools import groupby
 
-from PIL import Image, ImageDraw, ImageFont
+from PIL import Image, ImageDraw
 
 from captionless.errors import CaptionlessError
+from captionless.generation.fonts import Font, lettering
 from captionless.generation.image import GeneratedImage
 
-Font = ImageFont.FreeTypeFont | ImageFont.ImageFont
 AnyImage = Image.Image | GeneratedImage
 
 MARGIN = 8
 TEXT_HEIGHT = 18
+LARGE, SMALL = 13, 11
+"""Sizes of the letters above rows and columns, and below images."""
 LABEL_COLOUR = (40, 40, 40)
 LINE_HEIGHT = 14
 MAX_LINES = 5
@@ -90,8 +92,7 @@ def _draw(
     captions: Sequence[str],
 ) -> Image.Image:
     """Draw rows of images with a heading above each column, a label above each row and a caption below each image."""
-    large, small = ImageFont.load_default(13), ImageFont.load_default(11)
-    wrapped = iter([_wrap(text, cell, small) for text in captions])
+    wrapped = iter([_wrap(text, cell) for text in captions])
     under = [[next(wrapped) for _ in row] for row in rows]
     line, head = TEXT_HEIGHT if any(labels) else 0, TEXT_HEIGHT if heads else 0
     heights = [line + cell + LINE_HEIGHT * max(map(len, texts), default=0) + MARGIN for texts in under]
@@ -100,14 +101,14 @@ def _draw(
     draw = ImageDraw.Draw(grid)
     lefts = range(MARGIN, width, cell + MARGIN)
     for left, text in zip(lefts, heads, strict=bool(heads)):
-        draw.text((left, MARGIN // 2), _fit(text, cell, large), LABEL_COLOUR, large)
+        _label(draw, (left, MARGIN // 2), text, cell)
     top = MARGIN + head
     for row, label, texts, height in zip(rows, labels, under, heights, strict=True):
-        draw.text((MARGIN, top), _fit(label, width - 2 * MARGIN, large), LABEL_COLOUR, large)
+        _label(draw, (MARGIN, top), label, width - 2 * MARGIN)
         for left, image, lines in zip(lefts, row, texts, strict=False):
             grid.paste(resize_to_cell(image.convert("RGB"), cell), (left, top + line))
             for k, text in enumerate(lines):
-                draw.text((left, top + line + cell + k * LINE_HEIGHT), text, LABEL_COLOUR, small)
+                _label(draw, (left, top + line + cell + k * LINE_HEIGHT), text, cell, SMALL)
         top += height
     return grid
 
@@ -118,15 +119,22 @@ def resize_to_cell(image: Image.Image, cell: int) -> Image.Image:
     return image.resize((cell, cell), Image.Resampling.BICUBIC if whole else Image.Resampling.LANCZOS)
 
 
-def _wrap(text: str, width: int, font: Font) -> list[str]:
-    """Wrap ``text`` into at most ``MAX_LINES`` lines of ``width`` pixels, assuming 6 pixels per character."""
-    lines = textwrap.wrap(text, max(2, width // 6), max_lines=MAX_LINES, placeholder="…")
-    return [_fit(line, width, font) for line in lines]
+def _label(draw: ImageDraw.ImageDraw, place: tuple[int, int], text: str, width: int, size: int = LARGE) -> None:
+    """Draw a label of at most ``width`` pixels."""
+    font, text = lettering(" ".join(text.split()), size)
+    draw.text(place, _fit(text, width, font), LABEL_COLOUR, font)
+
+
+def _wrap(text: str, width: int) -> list[str]:
+    """Wrap ``text`` into at most ``MAX_LINES`` lines of ``width`` pixels, of which a character has at least 6."""
+    font, text = lettering(" ".join(text.split()), SMALL)
+    share = max(6.0, font.getlength(text) / max(1, len(text)))
+    return textwrap.wrap(text, max(2, int(width / share)), max_lines=MAX_LINES, placeholder="…")
 
 
 def _fit(text: str, width: int, font: Font) -> str:
-    """Join the lines of ``text``, and truncate it with an ellipsis to at most ``width`` pixels."""
-    kept = text = " ".join(text.split())
+    """Truncate ``text`` with an ellipsis to at most ``width`` pixels."""
+    kept = text
     while kept and font.getlength(text) > width:
         kept = kept[:-1]
         text = kept + "…"

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Literal
 
 from PIL import Image
+from pydantic import ValidationError
 
 from captionless.checkpoints.config import load_config
 from captionless.conditioning.classes import check_classes
@@ -162,7 +163,10 @@ def _prompts(request: GenerateRequest) -> list[Prompt]:
     """Return the prompts of the request and of its prompt file, or the class names for a class-conditional model."""
     classes = load_config(request.model).classes
     check_classes(request.model, classes, request.classes, words=bool(request.words or request.prompts))
-    prompts = [Prompt(text) for text in (request.classes if classes else request.words)]
+    try:
+        prompts = [Prompt(text) for text in (request.classes if classes else request.words)]
+    except ValidationError as error:
+        raise CaptionlessError("a prompt is not valid UTF-8. Retype it.", parameter="prompts") from error
     if request.prompts is not None:
         prompts += read_prompts(request.prompts)
     if not prompts and request.like is None:
