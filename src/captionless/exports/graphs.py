@@ -91,14 +91,23 @@ def quantise(model: Any) -> None:
 
 def halve(model: Any) -> None:
     """Store those weights of an ONNX model in half precision that lose nothing by it, and restore them in the graph."""
+    for stored, weight in _weights(model):
+        if np.array_equal(weight.astype(np.float16), weight):
+            _halve(model, stored, weight)
+
+
+def halve_all(model: Any) -> None:
+    """Round the larger weights of an ONNX model to half precision, and restore them in the graph."""
+    for stored, weight in _weights(model):
+        _halve(model, stored, weight)
+
+
+def _halve(model: Any, stored: Any, weight: np.ndarray) -> None:
     from onnx import TensorProto, helper
 
-    for stored, weight in _weights(model):
-        half, name = weight.astype(np.float16), f"{stored.name}.half"
-        if np.array_equal(half, weight):
-            _restore(
-                model, stored, {name: half}, [helper.make_node("Cast", [name], [stored.name], to=TensorProto.FLOAT)]
-            )
+    name = f"{stored.name}.half"
+    cast = helper.make_node("Cast", [name], [stored.name], to=TensorProto.FLOAT)
+    _restore(model, stored, {name: weight.astype(np.float16)}, [cast])
 
 
 def _weights(model: Any) -> list[tuple[Any, np.ndarray]]:
