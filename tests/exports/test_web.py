@@ -145,10 +145,8 @@ def test_a_download_that_is_not_what_it_was_is_refused(tmp_path: Path, monkeypat
         {"sampler": "dpmpp-2m-sde", "negative_prompt": "white daisy", "guidance": -0.5},
         {"towards": "yellow tulip", "size": "8x8", "variety": 0},
         {"like": True, "like_share": 0.4},
-        {"like": True, "prompt": "", "size": "8x8"},
-        {"image": True, "strength": 0.6, "guidance": 3},
         {"image": True, "mask": True, "strength": 1},
-        {"image": True, "mask": True, "strength": 0.5, "prompt": "", "like": True, "like_share": 0.5},
+        {"image": True, "strength": 0.6, "guidance": 3, "prompt": "", "like": True, "like_share": 0.5},
     ],
 )
 def test_a_seed_gives_the_image_that_it_gives_in_python(
