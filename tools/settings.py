@@ -11,6 +11,7 @@ from pathlib import Path
 from types import NoneType, UnionType
 from typing import Any, Literal, get_args, get_origin
 
+from captionless.config.autoencoder import AutoencoderConfig
 from captionless.config.evaluation import ClassifierConfig, EvaluationConfig
 from captionless.config.fields import field_default, field_range
 from captionless.config.sampling import SamplingConfig
@@ -27,6 +28,7 @@ OPTIONS = {
 TITLES = {
     "Training: what and where": TrainRequest,
     "Training": TrainConfig,
+    "Autoencoder": AutoencoderConfig,
     "Sampling": SamplingConfig,
     "Server": ServeConfig,
     "Evaluation": EvaluationConfig,

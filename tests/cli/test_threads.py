@@ -14,6 +14,7 @@ COMMANDS = {
     "evaluate": ["missing", "--data", "missing"],
     "embed": ["missing"],
     "encoder": ["missing", "--out", "out"],
+    "autoencoder": ["missing", "--out", "out"],
 }
 
 

@@ -129,7 +129,7 @@ def test_the_held_out_loss_is_the_same_again_and_lower_for_a_network_that_has_le
 
 def test_copies_are_seen_and_new_images_are_not(monkeypatch: pytest.MonkeyPatch) -> None:
     train_set = examples(40, 1)
-    sign = Copies(train_set, tiny.model().config, flip=True)
+    sign = Copies(Dataset(train_set, train_set), tiny.model().config, flip=True)
     assert sign.chance.value == 0
     chosen = sign.known
     for images, found in ((chosen[:20], 1.0), (chosen[:20].flip(3), 1.0), (noise(20, 9), 0.0)):
@@ -141,7 +141,7 @@ def test_copies_are_seen_and_new_images_are_not(monkeypatch: pytest.MonkeyPatch)
 
 
 def test_a_real_sample_is_drawn_for_each_of_the_conditions_and_is_the_same_again() -> None:
-    sign = Copies(examples(5, 1), tiny.model().config, flip=False)
+    sign = Copies(Dataset(examples(5, 1), examples(1, 2)), tiny.model().config, flip=False)
     assert sign(tiny.denoiser()) == sign(tiny.denoiser())
     assert len(sign.conditions) == early_stopping.SAMPLES
 

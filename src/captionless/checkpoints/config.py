@@ -19,11 +19,12 @@ from captionless.config.training import PREDICTIONS, TrainConfig
 from captionless.diffusion.schedules import SCHEDULE_KINDS, AnySchedule, CosineSchedule
 from captionless.errors import CaptionlessError, one_of
 from captionless.files import atomic_write
+from captionless.latents.space import LatentReference
 from captionless.models.unet import DenoiserConfig
 from captionless.paths import kind_of, user_path
 from captionless.text_files import read_json
 
-FORMAT = 9
+FORMAT = 10
 BUNDLED = "bundled"
 CONFIG = "config.json"
 BASE, OLD_BASE = "base", "small"
@@ -82,6 +83,7 @@ class ModelConfig:
     base_size: int | None = None  # side of the base model's images in pixels, for a super-resolution stage
     id: str = ""  # also in the model's tensor files, which thereby cannot be mixed up; "" for models of format 8
     base_id: str = ""  # that of the base model, for a super-resolution stage
+    autoencoder: LatentReference | None = None  # whose latents are denoised; None for pixels
 
     def __post_init__(self) -> None:
         """Check that the fields are consistent with each other."""
@@ -100,6 +102,21 @@ class ModelConfig:
                 f"cannot upsample from {base} to {self.size} pixels: the size must be an integer multiple of the base "
                 "size."
             )
+
+    @property
+    def factor(self) -> int:
+        """Pixels per position of what is denoised, along each side."""
+        return self.autoencoder.factor if self.autoencoder else 1
+
+    @property
+    def side(self) -> int:
+        """Side of what is denoised; of pixels, that of the images."""
+        return self.size // self.factor
+
+    @property
+    def image_channels(self) -> int:
+        """Number of channels of the images: 1 for grey, 3 for colour."""
+        return self.autoencoder.image_channels if self.autoencoder else self.denoiser.channels
 
     @property
     def condition_width(self) -> int:
@@ -235,7 +252,7 @@ def _validated(values: dict[str, Any], path: Path) -> ModelConfig:
         raise CaptionlessError(
             f"{path} does not describe a valid model: {error} Restore the file, or train again."
         ) from error
-    step = config.denoiser.total_downsampling
+    step = config.denoiser.total_downsampling * config.factor
     if not 1 <= config.size <= MAX_SIZE or config.size % step:
         raise ValueError(f"size: {config.size} is not a positive multiple of {step} of at most {MAX_SIZE}")
     if not 0 <= config.denoiser.dropout < 1:

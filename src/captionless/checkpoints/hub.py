@@ -13,7 +13,7 @@ FETCHED: dict[str, Path] = {}
 """Folders of the models that this process has downloaded, by name."""
 HUB_ID = r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*"
 _REVISION = r"[\w.][\w./-]*"
-FILES = ["*.json", "*.safetensors", "*.csv", "README.md"]
+FILES = ["*.json", "*.safetensors", "*.csv", "README.md", "autoencoder/*"]
 _NOT_NEEDED = ["training/*", "samples/*", "best/*", "log/*"]
 _TIMEOUT = 5.0
 """Seconds to wait for a response from the Hub."""

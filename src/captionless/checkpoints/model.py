@@ -7,6 +7,7 @@
     pictures.csv           content hash, name and role (train, held out, copy) of every image
     README.md CREDITS.csv  the model card, and the authors of the images
     encoder/               the encoder, if it was learned from the names of the images
+    autoencoder/           the autoencoder whose latents are denoised, if it is included, with its licence
     samples/               sample grids drawn during training
     training/              the training state for --resume; can be deleted once training is complete
     base/                  only in a super-resolution stage: the complete folder of the base model (with the bank)
@@ -32,6 +33,8 @@ from captionless.checkpoints.quantisation import restored
 from captionless.conditioning.bridge import BridgeData
 from captionless.errors import CaptionlessError
 from captionless.files import atomic_write
+from captionless.latents.autoencoder import copy_autoencoder
+from captionless.latents.space import FOLDER, Space, open_space
 from captionless.models.unet import Denoiser
 from captionless.tensor_files import check_finite, read_tensors
 
@@ -55,6 +58,11 @@ class Model:
     bank: Tensor  # unit image vectors of training images, (m, d); (0, d) in a class-conditional model
     base: Model | None = None  # the model whose images are upsampled, for a super-resolution stage
     inherited: Tensor = field(default_factory=lambda: torch.empty(0, 0))  # banks of the models it started from, (k, d)
+
+    @property
+    def space(self) -> Space:
+        """What the denoiser denoises: pixels, or the latents of an autoencoder, which this loads."""
+        return open_space(self.config.autoencoder, model_folder(self.name))
 
     @property
     def bridge_data(self) -> BridgeData:
@@ -83,7 +91,7 @@ def _load_base(folder: Path, config: ModelConfig) -> Model | None:
     if config.base_size is None:
         return None
     base = load_model(base_folder(folder))
-    fits = base.config.size == config.base_size and base.config.denoiser.channels == config.denoiser.channels
+    fits = base.config.size == config.base_size and base.config.image_channels == config.image_channels
     fits = fits and config.base_id in ("", base.config.id)
     if not fits or base.config.condition_space != config.condition_space:
         raise CaptionlessError(
@@ -123,6 +131,8 @@ def copy_model(source: Path, target: Path) -> None:
         if (source / name).is_file():
             with atomic_write(target / name) as path:
                 shutil.copyfile(source / name, path)
+    if (source / FOLDER).is_dir():
+        copy_autoencoder(source / FOLDER, target / FOLDER)
 
 
 def _load_weights(denoiser: Denoiser, tensors: dict[str, Tensor], path: Path) -> None:

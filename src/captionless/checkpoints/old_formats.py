@@ -20,17 +20,25 @@ RENAMED: dict[str, dict[str, str]] = {
 }
 """Old and new names of keys, by the section of ``config.json`` that contains them ("" for the top level)."""
 
-ADDED: dict[str, Any] = {"id": "", "classes": [], "prediction": "v", "base_size": None, "base_id": ""}
+ADDED: dict[str, Any] = {
+    "id": "",
+    "classes": [],
+    "prediction": "v",
+    "base_size": None,
+    "base_id": "",
+    "autoencoder": None,
+}
 """Entries missing in earlier formats, with the values that apply to models in these formats."""
 
 
 def translated(values: dict[str, Any]) -> dict[str, Any]:
-    """Return the content of a ``config.json`` in format 1 to 8, converted to the current format.
+    """Return the content of a ``config.json`` in format 1 to 9, converted to the current format.
 
     Format 1 had only the cosine schedule and v-prediction, format 2 had no input skip in the denoiser, format 3 no
     shift of the cosine schedule, format 4 no super-resolution stage and format 5 no 8-bit weights; format 6 used other
     names. Format 7 stored the hash of the whole encoder instead of the hash of its image side. The latter is known
-    only for bundled encoders; the hashes of other encoders are left unchanged. Format 8 had no ids.
+    only for bundled encoders; the hashes of other encoders are left unchanged. Format 8 had no ids, and
+    format 9 no autoencoder.
     """
     values = ADDED | _renamed("", values)
     values |= {part: _renamed(part, values[part]) for part in ("denoiser", "training") if part in values}

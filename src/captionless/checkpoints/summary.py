@@ -16,11 +16,17 @@ def model_facts(config: ModelConfig, denoiser: Denoiser) -> dict[str, str]:
         counts = training.class_images
         named = [f"{name} ({counts[name]:,})" if name in counts else name for name in config.classes]
         condition = {"Classes": ", ".join(named)}
+    latents, autoencoder = config.autoencoder, {}
+    if latents:
+        shape = f"{latents.channels} x {config.side} x {config.side}"
+        text = f"{latents.name} (content hash {latents.digest[:12]}); its latents, {shape}, are denoised"
+        autoencoder = {"Autoencoder": text}
     kept = "" if training.kept_images is None else f"; the weights are those after {training.kept_images:,} images"
     return {
-        "Images": f"{config.size} x {config.size} pixels, {'grey' if config.denoiser.channels == 1 else 'colour'}",
+        "Images": f"{config.size} x {config.size} pixels, {'grey' if config.image_channels == 1 else 'colour'}",
         "Denoiser": f"U-Net, {parameter_count(denoiser) / 1e6:.1f} million weights, {config.prediction}-prediction, "
         f"{training.settings.get('schedule', 'cosine')} schedule",
+        **autoencoder,
         **condition,
         "Trained on": f"{training.train_images:,} images of the folder {training.folder} ({training.held_out:,} more "
         "held out)",

@@ -7,6 +7,7 @@ import sys
 import typer
 from typer.exceptions import TyperException
 
+from captionless.cli.autoencoder import autoencoder
 from captionless.cli.console import lost_results, open_streams, print_remark, print_result
 from captionless.cli.crash import explain
 from captionless.cli.embed import embed
@@ -29,7 +30,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-for command in (generate, train, serve, evaluate, export, embed, encoder, info):
+for command in (generate, train, serve, evaluate, export, embed, encoder, autoencoder, info):
     add_command(app, command)
 
 

@@ -24,6 +24,8 @@ class TrainKeywords(TypedDict, total=False):
     start_from: str | Path | None
     enlarge: str | Path | None
     base_size: int | None
+    autoencoder: str | Path | None
+    include_autoencoder: bool
     sample_prompts: Sequence[str]
     evaluate_every: int | None
     track: Literal["tensorboard", "wandb", "mlflow", "trackio"] | None

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Literal
 
-from pydantic import field_validator
+from pydantic import ValidationInfo, field_validator
 
 from captionless.config.base import Config, setting
 from captionless.config.limits import MAX_COUNT, MAX_SIZE
@@ -73,6 +73,17 @@ class TrainRequest(Config):
         multiple_of=4,
         example=32,
     )
+    autoencoder: str | Path | None = setting(
+        None,
+        "Denoise the latents of this autoencoder instead of pixels, for images of 128 pixels and more: a folder, or "
+        "the Hugging Face id of an autoencoder of diffusers, such as madebyollin/taesd. Needs the extra `latents`.",
+        panel="Latents",
+        shown="none; with `start_from` or `resume` that of the model",
+        metavar="MODEL",
+    )
+    include_autoencoder: bool = setting(
+        False, "Copy the autoencoder, with its licence, into the model folder, which then is complete in itself."
+    )
     sample_prompts: tuple[str, ...] = setting(
         (),
         "A prompt to show in the sample grids. Repeatable.",
@@ -92,6 +103,17 @@ class TrainRequest(Config):
     track: Literal["tensorboard", "wandb", "mlflow", "trackio"] | None = setting(
         None, "Also log to this experiment tracker, whose package must be installed.", metavar="TRACKER"
     )
+
+    @field_validator("autoencoder")
+    @classmethod
+    def _check_latents(cls, autoencoder: str | Path | None, info: ValidationInfo) -> str | Path | None:
+        for name in ("enlarge", "base_size"):
+            if autoencoder is not None and info.data.get(name) is not None:
+                raise ValueError(
+                    f"`autoencoder` cannot be used with `{name}`: a super-resolution stage adds detail to pixels. "
+                    "Leave one of them out; `enlarge` can add a stage to the finished model later."
+                )
+        return autoencoder
 
     @field_validator("sample_prompts")
     @classmethod

@@ -11,7 +11,7 @@ sampler, times, step, guidance and random generators. Between two calls, a run c
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import NamedTuple, Protocol
+from typing import NamedTuple, Protocol, TypeVar
 
 import torch
 from torch import Tensor
@@ -55,13 +55,16 @@ def run_sampler(sampling: Sampling, denoise: Denoise, on_step: OnStep | None = N
             return images
 
 
-class Run(Protocol):
+Report = TypeVar("Report", covariant=True)
+
+
+class Run(Protocol[Report]):
     """Something in progress that needs predictions: a ``SamplerRun``, or several one after the other."""
 
     def rows(self) -> Rows:
         """Return the network inputs for the next prediction."""
 
-    def receive(self, output: Tensor) -> Step | None:
+    def receive(self, output: Tensor) -> Report | None:
         """Continue with the network output for ``rows``."""
 
 
@@ -117,7 +120,7 @@ class SamplerRun:
         return step
 
 
-def advance(runs: Sequence[Run], network: Network) -> list[Step | None]:
+def advance(runs: Sequence[Run[Report]], network: Network) -> list[Report | None]:
     """Answer the requested prediction of every run with one network call.
 
     Args:

@@ -35,9 +35,9 @@ PINNED = {CLIP: "c237dc49a33fc61debc9276459120b7eac67e7ef"}
 _HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[\w.-]+")
 _CONFIG, _TOKENIZER = "config.json", "tokenizer.json"
 _PREPROCESSING = ("preprocessor_config.json", "processor_config.json")
-_WEIGHTS, _WEIGHTS_INDEX, _SHARDS = "model.safetensors", "model.safetensors.index.json", "model-*-of-*.safetensors"
+_WEIGHTS = "model.safetensors"
 _TOKENIZER_RULES = ("tokenizer_config.json", "special_tokens_map.json", "added_tokens.json")
-_FILES = [_CONFIG, _TOKENIZER, *_TOKENIZER_RULES, *_PREPROCESSING, _WEIGHTS, _WEIGHTS_INDEX, _SHARDS]
+_FILES = [_CONFIG, _TOKENIZER, *_TOKENIZER_RULES, *_PREPROCESSING]
 
 
 @dataclass(frozen=True)
@@ -48,6 +48,14 @@ class ModelKind:
     parameter: str  # name of the parameter that selects the model
     needs: tuple[tuple[str, ...], ...]  # groups of file names; one file of each is required besides config and weights
     advice: str  # one sentence on which models can be used
+    weights: str = _WEIGHTS  # name of the file of weights
+    beside: tuple[str, ...] = ()  # other files to download
+
+    @property
+    def weight_files(self) -> tuple[str, str, str]:
+        """The names of the file of weights or, if they are divided, of their index and of the parts."""
+        parts = self.weights.replace(".", "-*-of-*.", 1)
+        return self.weights, f"{self.weights}.index.json", parts
 
 
 ENCODER = ModelKind(
@@ -102,19 +110,21 @@ def is_name_encoder(folder: Path) -> bool:
     return isinstance(config, dict) and config.get("model_type") == NAME_ENCODER
 
 
-def weight_files(folder: Path) -> list[Path]:
+def weight_files(folder: Path, kind: ModelKind = ENCODER) -> list[Path]:
     """List the safetensors files of a model folder: a single file, the shards listed in its index, or no files.
 
     Raises:
         CaptionlessError: the index is damaged.
     """
-    index = folder / _WEIGHTS_INDEX
-    if (folder / _WEIGHTS).is_file() or not index.is_file():
-        return [path for path in (folder / _WEIGHTS,) if path.is_file()]
+    whole, index = (folder / name for name in kind.weight_files[:2])
+    if whole.is_file() or not index.is_file():
+        return [path for path in (whole,) if path.is_file()]
     try:
         shards = read_json(index)["weight_map"].values()
     except (OSError, ValueError, KeyError, AttributeError, TypeError) as error:
-        raise CaptionlessError(f"{index} is damaged. Download the encoder again or use another encoder.") from error
+        raise CaptionlessError(
+            f"{index} is damaged. Download the {kind.noun} again or use another {kind.noun}."
+        ) from error
     return [folder / Path(shard).name for shard in sorted(set(shards))]
 
 
@@ -174,9 +184,9 @@ def _missing(folder: Path, kind: ModelKind) -> str | None:
     """
     if not (folder / _CONFIG).is_file():
         return _CONFIG
-    weights = weight_files(folder)
+    weights = weight_files(folder, kind)
     if not weights:
-        return f"{_WEIGHTS} (other weight formats are not supported)"
+        return f"{kind.weights} (other weight formats are not supported)"
     absent = [file.name for file in weights if not file.is_file()]
     absent += [names[0] for names in kind.needs if not any((folder / name).is_file() for name in names)]
     return absent[0] if absent else None
@@ -198,13 +208,17 @@ def _download(name: str, kind: ModelKind, progress: Progress, timeout: float) ->
     with hub_errors(name, kind):
         # snapshot_download has no timeout for listing the files of a repository; this call has one.
         info = hub.HfApi().model_info(name, revision=revision, timeout=timeout)
-        if not {_WEIGHTS, _WEIGHTS_INDEX} & {file.rfilename for file in info.siblings or ()}:
+        if not {*kind.weight_files} & {file.rfilename for file in info.siblings or ()}:
             raise CaptionlessError(
                 f"{name} has no safetensors weights on the model hub, and other weight formats are not supported "
                 f"(pickles can run code). {kind.advice}"
             )
         fetch: Callable[..., Any] = functools.partial(
-            hub.snapshot_download, name, revision=revision, allow_patterns=_FILES, etag_timeout=timeout
+            hub.snapshot_download,
+            name,
+            revision=revision,
+            allow_patterns=[*_FILES, *kind.weight_files, *kind.beside],
+            etag_timeout=timeout,
         )
         size = sum(file.file_size or 0 for file in fetch(dry_run=True) if file.will_download)
         progress.say(

@@ -108,7 +108,7 @@ def load_evaluation_data(
     config, name = generator.model.config, generator.model.name
     cache = {} if cache is None else cache
     # A class-conditional model uses the labels that were recorded during training.
-    key = (size, config.denoiser.channels, config.encoder.digest if config.encoder else name)
+    key = (size, config.image_channels, config.encoder.digest if config.encoder else name)
     if key not in cache:
         images = _read_images(data, generator, size, progress, labels)
         recorded = listed_labels(model_folder(name)) if labels is None else {}
@@ -125,7 +125,7 @@ def _read_images(
 ) -> ImageSet:
     """Read images and labels without duplicates; conditions are image vectors, or empty without an encoder."""
     config = generator.model.config
-    grey, background = config.denoiser.channels == 1, config.training.background
+    grey, background = config.image_channels == 1, config.training.background
     found: ImageArrays
     if config.encoder:
         found = embed(data, generator.encoder, sizes=(size,), grey=grey, background=background, progress=progress)

@@ -147,7 +147,7 @@ def differences(generators: Sequence[Generator], sizes: Sequence[int], features:
             "These models have different encoders and each was measured with its own, so their fidelity and text "
             "alignment figures cannot be compared. Choose one image model for all with `features`."
         )
-    if len({(size, config.denoiser.channels) for size, config in zip(sizes, configs, strict=True)}) > 1:
+    if len({(size, config.image_channels) for size, config in zip(sizes, configs, strict=True)}) > 1:
         found.append("These models generate images of different sizes or colours; smaller images are an easier task.")
     return tuple(found)
 

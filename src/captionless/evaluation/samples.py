@@ -54,7 +54,7 @@ def _identity(stages: Sequence[Stage], sampling: SamplingConfig) -> str:
     """Hash what the images of a condition and a seed depend on: version, weights and settings."""
     found = hashlib.sha256(f"{__version__} {sampling.model_dump_json(exclude={'batch'})}".encode())
     for stage in stages:
-        found.update(f"{stage.config.prediction} {stage.config.schedule}".encode())
+        found.update(f"{stage.config.prediction} {stage.config.schedule} {stage.config.autoencoder}".encode())
         for name, weight in stage.denoiser.state_dict().items():
             found.update(name.encode() + weight.cpu().contiguous().numpy().tobytes())
     return found.hexdigest()[:40]

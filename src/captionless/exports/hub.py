@@ -23,6 +23,8 @@ from captionless.exports.card import public_text, write_card
 from captionless.exports.names import public_config
 from captionless.files import atomic_write
 from captionless.generation.generator import Generator
+from captionless.latents.autoencoder import copy_autoencoder
+from captionless.latents.space import FOLDER, autoencoder_place
 from captionless.paths import quoted
 from captionless.progress import Progress
 from captionless.text_files import read_text
@@ -40,6 +42,8 @@ def _copy(source: Path, target: Path, use: str) -> None:
     """Copy a model with its base model, and with an encoder that is in a folder."""
     copy_model(source, target)
     config = load_config(source)
+    if config.autoencoder and os.path.isdir(place := autoencoder_place(source, config.autoencoder)):
+        copy_autoencoder(Path(place), target / FOLDER)
     save_config(target, public_config(config))
     if (target / CARD).is_file():
         with atomic_write(target / CARD) as path:

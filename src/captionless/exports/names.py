@@ -17,6 +17,8 @@ def folder_names(config: ModelConfig) -> dict[str, str]:
     places = [getattr(config.training, field) for field in _RECORDED]
     if config.encoder and os.path.isdir(os.path.expanduser(config.encoder.name)):
         places.append(config.encoder.name)
+    if config.autoencoder and os.path.isdir(config.autoencoder.name):
+        places.append(config.autoencoder.name)
     paths = [place for place in places if place and Path(place).name not in ("", place) and not is_downloaded(place)]
     return {path: Path(path).name for path in sorted(paths, key=len, reverse=True)}
 
@@ -30,11 +32,12 @@ def without_paths(text: str, names: dict[str, str]) -> str:
 
 def public_config(config: ModelConfig) -> ModelConfig:
     """Return a config with names instead of paths."""
-    names, record, encoder = folder_names(config), config.training, config.encoder
+    names, record, encoder, latents = folder_names(config), config.training, config.encoder, config.autoencoder
     changed = {field: names.get(getattr(record, field), getattr(record, field)) for field in _RECORDED}
     training = replace(record, encoder_reason=without_paths(record.encoder_reason, names), **changed)
     return replace(
         config,
         training=training,
         encoder=encoder and replace(encoder, name=names.get(encoder.name, encoder.name)),
+        autoencoder=latents and replace(latents, name=names.get(latents.name, latents.name)),
     )

@@ -68,7 +68,9 @@ def export(
         raise CaptionlessError("there is no place to write to. Pass `out=FOLDER`.", parameter="out")
     with _folder(request.out) as folder:
         try:
-            TARGETS[request.to](load(request.model), request, folder, choose_progress(progress))
+            generator = load(request.model)
+            _check_spaces(generator, request)
+            TARGETS[request.to](generator, request, folder, choose_progress(progress))
         except ModuleNotFoundError as error:
             raise CaptionlessError(
                 f"the export to {request.to} needs a package that is not installed ({error.name}). Install it: "
@@ -77,6 +79,17 @@ def export(
         if request.out is None:
             return [push(folder, request)]
     return [str(request.out)] + ([push(request.out, request)] if request.push else [])
+
+
+def _check_spaces(generator: Generator, request: ExportRequest) -> None:
+    if request.to != "hub" and any(stage.config.autoencoder for stage in generator.stages):
+        raise CaptionlessError(
+            f"the export to {request.to} has no place for the autoencoder of {request.model}. Choose `to=hub`; "
+            "`captionless serve` and `captionless generate` run the model.",
+            parameter="to",
+            value=request.to,
+            code="contradicts_model",
+        )
 
 
 @contextmanager

@@ -14,8 +14,9 @@ from captionless.generation.prompts import Prompt as Prompt
 from captionless.generation.prompts import read_prompts as read_prompts
 from captionless.generation.request import generate_into as generate_into
 from captionless.generation.request import read_request as read_request
-from captionless.generation.sample import Stage as Stage
 from captionless.generation.sample import sample_batches as sample_batches
 from captionless.generation.sample import to_images as to_images
+from captionless.generation.stage import ImageStep as ImageStep
+from captionless.generation.stage import Stage as Stage
 from captionless.generation.trajectory import Trajectory as Trajectory
 from captionless.generation.writer import ImageWriter as ImageWriter

@@ -24,12 +24,12 @@ from captionless.config.keyword_types import SamplingKeywords
 from captionless.config.keywords import keywords
 from captionless.config.sampling import BRIDGES, SamplingConfig
 from captionless.device import default_device, resolve_precision, to_device
-from captionless.diffusion.sampler_run import OnStep, Step
 from captionless.errors import CaptionlessError
 from captionless.generation.editing import Edit
 from captionless.generation.image import GeneratedImage
 from captionless.generation.prepared import prepare
-from captionless.generation.sample import Stage, guided_times, sample, sample_batches, stages_up_to, to_images
+from captionless.generation.sample import guided_times, sample, sample_batches, stages_up_to, to_images
+from captionless.generation.stage import ImageStep, OnStep, Stage
 from captionless.generation.trajectory import TrajectoryRecorder
 from captionless.models.unet import parameter_count
 from captionless.progress import Progress, ProgressBar, choose_progress
@@ -59,7 +59,7 @@ class Generator:
         self.model = model
         self.device = torch.device(device) if device else default_device()
         models = [model.base, model] if model.base else [model]
-        self.stages = [Stage(to_device(one.denoiser, self.device), one.config) for one in models]
+        self.stages = [Stage(to_device(one.denoiser, self.device), one.config, one.space) for one in models]
         self.encoder_place = str(encoder) if isinstance(encoder, str | Path) else None
         if encoder is not None:
             model.config.require_encoder(model.name)  # raises where the model has no encoder
@@ -70,7 +70,7 @@ class Generator:
         config = self.model.config
         condition = f"encoder {config.encoder.name!r}" if config.encoder else f"{len(self.classes)} classes"
         weights = " + ".join(f"{parameter_count(stage.denoiser) / 1e6:.1f}" for stage in self.stages)
-        kind = "grey" if config.denoiser.channels == 1 else "RGB"
+        kind = "grey" if config.image_channels == 1 else "RGB"
         return (
             f"<Generator {self.model.name!r}: {config.size} x {config.size} {kind}, {condition}, "
             f"{weights} million weights, on {self.device}>"
@@ -173,7 +173,7 @@ class Generator:
             trajectory: record the denoising steps of every image in ``GeneratedImage.trajectory``.
             progress: whether to show a progress bar; by default only in terminals and notebooks. Or an object that
                 receives the number of completed denoising steps (``captionless.progress.Progress``).
-            on_step: called after every step of every batch, with a ``captionless.diffusion.Step``.
+            on_step: called after every step of every batch, with a ``captionless.generation.ImageStep``.
             **settings: individual sampling settings as keyword arguments.
 
         Returns:
@@ -218,9 +218,9 @@ class Generator:
         recorder = TrajectoryRecorder(self.steps(images.config)) if trajectory else None
         bar, done, total = choose_progress(progress), 0, len(images.seeds) * self.steps(images.config)
 
-        def watch(step: Step) -> None:
+        def watch(step: ImageStep) -> None:
             nonlocal done
-            done += len(step.x0)
+            done += len(step)
             bar.advance("Generating", done, total)
             if recorder:
                 recorder.record(step)

@@ -2,50 +2,33 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from functools import cached_property
 
 import torch
 from PIL import Image
 from torch import Tensor
 from torch.nn import functional as F
 
-from captionless.checkpoints.config import ModelConfig
 from captionless.config.sampling import SamplingConfig
 from captionless.data.arrays import denormalise
 from captionless.device import autocast, exact_convolutions, memory_format, resolve_precision
 from captionless.diffusion import super_resolution
 from captionless.diffusion.guidance import Guidance, GuidedPrediction, Rows, WeightedCondition
-from captionless.diffusion.objective import Network
 from captionless.diffusion.reverse import ReverseProcess
-from captionless.diffusion.sampler_run import OnStep, SamplerRun, Step, advance
+from captionless.diffusion.sampler_run import SamplerRun, advance
 from captionless.diffusion.samplers import SAMPLERS
 from captionless.diffusion.schedules import Schedule, add_noise, karras_times, sampling_times, time_at
 from captionless.errors import CaptionlessError
 from captionless.generation.editing import Edit, keep_outside, mask_tensor, photo_tensor
-from captionless.models.capture import captured_network
-from captionless.models.unet import Denoiser
+from captionless.generation.stage import ImageStep, OnStep
+from captionless.generation.stage import Stage as Stage
 from captionless.progress import Progress
 
 MAX_SEED = 2**32 - 1
 """PyTorch's CPU generator uses only 32 bits of a seed, so larger seeds would repeat images."""
 TRACE = 0.05
 """If ``alpha`` at the first time is below this value, the initial state is treated as pure noise."""
-
-
-@dataclass(frozen=True)
-class Stage:
-    """The denoiser of a base model or super-resolution stage, on its device, with its model config."""
-
-    denoiser: Denoiser
-    config: ModelConfig
-
-    @cached_property
-    def network(self) -> Network:
-        """The denoiser, whose calls are replayed as captured graphs on CUDA."""
-        return captured_network(self.denoiser, next(self.denoiser.parameters()).device, warnings.warn)
 
 
 @dataclass(frozen=True)
@@ -62,9 +45,9 @@ class ImageBatch:
     negative: Tensor | None = None
     edit: Edit | None = None
 
-    def noise(self, channels: int, size: int) -> Tensor:
-        """Draw new noise for each image from its generator, (n, channels, size, size)."""
-        rows = [torch.randn(channels, size, size, generator=generator) for generator in self.generators]
+    def noise(self, channels: int, side: int) -> Tensor:
+        """Draw new noise for each image from its generator, (n, channels, side, side)."""
+        rows = [torch.randn(channels, side, side, generator=generator) for generator in self.generators]
         return torch.stack(rows).to(self.prompts[0].condition.device)
 
 
@@ -175,8 +158,7 @@ def _sample_batch(stages: Sequence[Stage], batch: ImageBatch, on_step: OnStep | 
     while run.images is None:
         (step,) = advance([run], run.stage.network)
         if step and on_step:
-            x, x0 = (F.interpolate(each, size=size, mode="nearest") for each in (step.x, step.x0))
-            on_step(step._replace(x=x, x0=x0))
+            on_step(step.resized(size))
     return run.images
 
 
@@ -202,18 +184,21 @@ class BatchRun:
         """Return the network inputs for the next prediction."""
         return self._run.rows()
 
-    def receive(self, output: Tensor) -> Step | None:
+    def receive(self, output: Tensor) -> ImageStep | None:
         """Continue with the network output for ``rows``; after the last step of a stage, start the next."""
         step = self._run.receive(output)
-        number = self._before + step.number if step else 0
-        if (images := self._run.images) is not None and not self._later:
+        seen = step and ImageStep(self._before + step.number, step, self.stage.space.decode)
+        if self._run.images is None:
+            return seen
+        images = end_stage(self.stage, self._run.images, self._batch)
+        if not self._later:
             self.images = images
-        elif images is not None:
+        else:
             self.stage, *self._later = self._later
             self._before += self._batch.config.steps
             self._batch = replace(self._batch, config=self._batch.config.upsampling())
             self._run = start_stage(self.stage, self._batch, low_res_input(self.stage, images, self._batch))
-        return step and step._replace(number=number)
+        return seen
 
 
 def start_stage(stage: Stage, batch: ImageBatch, low_res: Tensor | None = None) -> SamplerRun:
@@ -222,7 +207,7 @@ def start_stage(stage: Stage, batch: ImageBatch, low_res: Tensor | None = None) 
     channels, schedule = model.denoiser.channels, model.schedule
 
     def noise() -> Tensor:
-        return batch.noise(channels, model.size)
+        return batch.noise(channels, model.side)
 
     x, start = noise(), edit.start if edit else 1.0
     constrain: Callable[[Tensor], Tensor] | None = None
@@ -237,14 +222,28 @@ def start_stage(stage: Stage, batch: ImageBatch, low_res: Tensor | None = None) 
     # Not pure noise if alpha is large, for example at the end of a short linear schedule.
     pure = start == 1 and float(schedule.alpha_sigma(times[0])[0]) < TRACE
     if edit is not None:
-        known = photo_tensor(edit.photo, model.size, channels).to(x.device)
+        known = stage.space.encode(_photo(stage, edit).to(x.device)[None])[0]
         if start < 1:
             x = add_noise(schedule, known.expand_as(x), x, times[:1].to(x).expand(len(x)))
-        if edit.mask is not None:
-            constrain = keep_outside(known, mask_tensor(edit.mask, model.size).to(x.device))
+        if edit.mask is not None:  # a position is sampled if any of its pixels is
+            mask = F.max_pool2d(mask_tensor(edit.mask, model.size), model.factor)
+            constrain = keep_outside(known, mask.to(x.device))
     x = x.to(memory_format=memory_format(x.device))
     process = ReverseProcess(schedule, times, noise, pure)
     return SamplerRun(SAMPLERS[config.sampler](x, process, **config.options), prediction, low_res, constrain)
+
+
+def end_stage(stage: Stage, x0: Tensor, batch: ImageBatch) -> Tensor:
+    """Return the images of a stage, in about [-1, 1], given what its sampler returned."""
+    images, edit = stage.space.decode(x0), batch.edit
+    if edit is None or edit.mask is None:
+        return images
+    mask = mask_tensor(edit.mask, stage.config.size)
+    return stage.space.keep(images, _photo(stage, edit).to(images.device), mask.to(images.device))
+
+
+def _photo(stage: Stage, edit: Edit) -> Tensor:
+    return photo_tensor(edit.photo, stage.config.size, stage.config.image_channels)
 
 
 def low_res_input(stage: Stage, images: Tensor, batch: ImageBatch) -> Tensor:

@@ -20,6 +20,7 @@ from captionless.data.arrays import denormalise
 from captionless.diffusion.sampler_run import Step
 from captionless.generation.grids import MARGIN, resize_to_cell, sample_grid
 from captionless.generation.sample import to_images
+from captionless.generation.stage import ImageStep
 
 CELL = 128
 """Minimum side length of a drawn image, in pixels."""
@@ -83,7 +84,7 @@ class TrajectoryRecorder:
         self._kept = frozenset(choose_frames(steps, MAX_FRAMES))
         self._steps: list[Step] = []
 
-    def record(self, step: Step) -> None:
+    def record(self, step: ImageStep) -> None:
         """Keep a step of all images of a batch, if it is among the steps to keep."""
         if step.number in self._kept:
             self._steps.append(Step(step.number, step.t, denormalise(step.x), denormalise(step.x0)))

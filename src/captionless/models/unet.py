@@ -129,9 +129,9 @@ class DenoiserConfig:
         levels = [level for level in self.attention if level < len(self.multipliers)]
         return any(size // (self.patch * int(2**level)) <= COARSE for level in levels)
 
-    def check_size(self, size: int) -> None:
-        """Raise unless the network accepts images of ``size`` x ``size`` pixels."""
-        step = self.total_downsampling
+    def check_size(self, size: int, factor: int = 1) -> None:
+        """Raise unless the network accepts images of ``size`` x ``size`` pixels, reduced by ``factor``."""
+        step = self.total_downsampling * factor
         if size < step or size % step:
             near = max(1, round(size / step)) * step
             raise CaptionlessError(

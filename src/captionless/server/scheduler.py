@@ -17,7 +17,8 @@ import torch
 
 from captionless.data.arrays import denormalise
 from captionless.device import autocast, exact_convolutions
-from captionless.diffusion.sampler_run import Step, advance
+from captionless.diffusion.sampler_run import advance
+from captionless.generation.stage import ImageStep
 from captionless.server.errors import ApiError, failure, stopping
 from captionless.server.jobs import Job, QueuedImage, Sampled, in_turn
 from captionless.server.metrics import Metrics
@@ -187,7 +188,7 @@ class Scheduler:
             job.tell(answer)
         self._remove(images)
 
-    def _report(self, image: QueuedImage, step: Step | None) -> bool:
+    def _report(self, image: QueuedImage, step: ImageStep | None) -> bool:
         """Tell the job of an image what the last network call gave; return whether the image is finished."""
         job, run = image.job, image.started()
         if job.begun is None:

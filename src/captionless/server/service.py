@@ -102,7 +102,7 @@ class ImageService:
         can = {"blend": True, "edit": True, "like": not generator.classes, "nearest": bool(self._nearest[name].known)}
         own = {
             "sizes": [stage.config.size for stage in generator.stages],
-            "channels": generator.model.config.denoiser.channels,
+            "channels": generator.model.config.image_channels,
             "classes": generator.classes,
             "can": [what for what, possible in can.items() if possible],
         }

@@ -36,6 +36,7 @@ class Checkpointer(Callback):
         folder: the folder of the training images.
         bank: the tensors of ``bank.safetensors``; empty if the model has no embedding bank.
         base: the folder of the base model, for a super-resolution stage.
+        include_autoencoder: whether to copy the autoencoder into the model folder.
     """
 
     def __init__(
@@ -46,9 +47,10 @@ class Checkpointer(Callback):
         folder: str | Path,
         bank: Mapping[str, Tensor],
         base: Path | None = None,
+        include_autoencoder: bool = False,
     ):
         self.out, self.config, self.dataset, self.folder = out, config, dataset, folder
-        self.bank, self.base = dict(bank), base
+        self.bank, self.base, self.include_autoencoder = dict(bank), base, include_autoencoder
         self.saved = time.monotonic()
 
     def on_start(self, state: TrainState) -> None:
@@ -78,6 +80,8 @@ class Checkpointer(Callback):
         save_tensors(folder / WEIGHTS, weights.state_dict(), about)
         if self.base is not None and not (base_folder(folder) / CONFIG).is_file():
             copy_model(base_folder(self.out), folder / BASE)
+        if self.include_autoencoder:
+            self.dataset.space.copy(folder)
         if self.bank:
             save_tensors(folder / BANK, self.bank, about)
         write_image_list(folder, self.dataset.image_list())

@@ -26,6 +26,7 @@ from captionless.encoders.embeddings import EmbeddedImages, embed
 from captionless.encoders.shard_files import read_about, read_shard_vectors
 from captionless.encoders.vector_csv import match_vectors, read_vectors
 from captionless.errors import CaptionlessError, shorten
+from captionless.latents.space import PIXELS, Space
 from captionless.progress import Progress
 from captionless.training.crops import source_size
 from captionless.training.start import REPORT, cannot_resume
@@ -44,7 +45,12 @@ class Examples:
     names: tuple[str, ...] = ()  # paths relative to the folder
     digests: tuple[str, ...] = ()  # content hashes
     low_res: Tensor | None = None  # ``pixels`` at the base model's size, for a super-resolution stage
-    source: Tensor | None = None  # ``pixels`` at ``source_size``, if crops are cut from them
+    source: Tensor | None = None  # read in place of ``pixels``: those at ``source_size`` for crops, or latents
+
+    @property
+    def read(self) -> Tensor:
+        """What training reads, uint8 (n, channels, side, side)."""
+        return self.pixels if self.source is None else self.source
 
     def reordered(self, order: Sequence[int]) -> Examples:
         """Return the images in another order."""
@@ -63,6 +69,7 @@ class Dataset:
     encoder_reason: str = ""  # why that encoder was chosen
     classes: tuple[str, ...] = ()  # class names, in the order of the one-hot elements
     label_source: str = ""  # see ``captionless.data.labels``
+    space: Space = PIXELS  # what is denoised
 
     @property
     def condition_width(self) -> int:
@@ -165,6 +172,17 @@ def dataset_encoder(plan: TrainPlan, progress: Progress, device: str) -> tuple[E
     encoder = load_encoder(recorded if named == AUTO else named, device, progress=progress)
     check_same_encoder(asdict(bound), encoder)
     return encoder, f"{encoder.name}, the model's own"
+
+
+def in_space(dataset: Dataset, plan: TrainPlan, device: torch.device, progress: Progress) -> Dataset:
+    """Return the dataset with what is denoised in place of the pixels that training reads."""
+    space = plan.start.space.fitted(dataset.train.pixels, device)
+
+    def stored(images: Examples) -> Examples:
+        source = space.stored(images.pixels, device, plan.config.flip, progress.advance)
+        return images if source is images.pixels else replace(images, source=source)
+
+    return replace(dataset, train=stored(dataset.train), held_out=stored(dataset.held_out), space=space)
 
 
 def split_dataset(found: ImageArrays, conditions: Vectors, plan: TrainPlan) -> tuple[Examples, Examples]:

@@ -15,7 +15,6 @@ from torch import Tensor
 
 from captionless.checkpoints.config import ModelConfig
 from captionless.config.sampling import SamplingConfig
-from captionless.data.arrays import normalise
 from captionless.errors import CaptionlessError
 from captionless.evaluation.metrics import Estimate, memorised, memorises, nearest, share
 from captionless.generation.sample import Stage, sample
@@ -26,7 +25,7 @@ from captionless.training.loop import Callback
 from captionless.training.processes import Processes
 from captionless.training.randomness import Stream
 from captionless.training.state import TrainState
-from captionless.training.step import Batch, step_loss
+from captionless.training.step import step_loss, whole_images
 
 FEWEST = 8
 """Held-out images that the loss needs; with fewer, copies are counted instead."""
@@ -64,9 +63,10 @@ class HeldOutLoss:
         device = state.loss_average.device
         positions = torch.arange(EVALUATIONS)
         rows = positions % len(held_out.names)
-        low_res = None if held_out.low_res is None else normalise(held_out.low_res[rows].to(device))
-        pixels, conditions = held_out.pixels[rows].to(device), held_out.conditions[rows].to(device)
-        self.batch, self.schedule = Batch(normalise(pixels), conditions, low_res), state.schedule
+        low_res = None if held_out.low_res is None else held_out.low_res[rows].to(device)
+        pixels, conditions = held_out.read[rows].to(device), held_out.conditions[rows].to(device)
+        self.batch = whole_images(pixels, conditions, low_res, state.network.config.channels)
+        self.schedule = state.schedule
         self.config = state.config.replace(batch=EVALUATIONS)
         self.stream = Stream(self.config.seed, positions.to(device))
 
@@ -88,7 +88,8 @@ class Copies:
 
     cost, patience = SAMPLES * STEPS * FORWARD, 1
 
-    def __init__(self, train: Examples, config: ModelConfig, flip: bool) -> None:
+    def __init__(self, dataset: Dataset, config: ModelConfig, flip: bool) -> None:
+        train, self.space = dataset.train, dataset.space
         chosen = torch.randperm(len(train.names), generator=torch.Generator().manual_seed(0))[:COMPARED]
         self.known, self.config = train.pixels[chosen], config
         self.mirrored = self.known.flip(3).flatten(1) if flip else None
@@ -101,7 +102,7 @@ class Copies:
         """Return the share, 0 to 1."""
         device = next(network.parameters()).device
         config = SamplingConfig(steps=STEPS, guidance=0.0, precision="float32")
-        images = sample([Stage(network, self.config)], self.conditions.to(device), range(SAMPLES), config)
+        images = sample([Stage(network, self.config, self.space)], self.conditions.to(device), range(SAMPLES), config)
         copies: Estimate = share(self._matches(images, torch.arange(len(self.known))), len(images))
         return copies.value if memorises([copies], self.chance, sound=True) else 0.0
 
@@ -124,7 +125,7 @@ def choose_sign(dataset: Dataset, config: ModelConfig, state: TrainState) -> Sig
     if held_out >= FEWEST:
         return HeldOutLoss(dataset.held_out, state)
     if config.base_size is None:
-        return Copies(dataset.train, config, state.config.flip)
+        return Copies(dataset, config, state.config.flip)
     raise CaptionlessError(
         f"`early_stopping` of a super-resolution stage needs at least {FEWEST} held-out images, but there are "
         f"{held_out}. Choose a larger `hold_out`, or leave `early_stopping` out.",

@@ -22,7 +22,8 @@ def network_config(start: Start, config: TrainConfig, condition_width: int) -> D
     Raises:
         CaptionlessError: the architecture does not fit the image size, or the initial model cannot be expanded to it.
     """
-    shape = _default_shape(config, upsamples=start.base is not None)
+    channels, side = start.space.channels(config.channels), config.size // start.space.factor
+    shape = _default_shape(config, channels, side, upsamples=start.base is not None)
     if start.config is not None:
         patch, shape = shape.patch, start.config.denoiser
         larger = config.size > start.config.size and config.network != "course" and start.base is None
@@ -51,16 +52,16 @@ def network_config(start: Start, config: TrainConfig, condition_width: int) -> D
     new = replace(new, attention=tuple(level for level in new.attention if level < levels))
     if start.config is not None:
         check_expansion(start.config.denoiser, new)
-    new.check_size(config.size)
-    _check_memory(new, config)
+    new.check_size(config.size, start.space.factor)
+    _check_memory(new, config, side)
     return new
 
 
-def _check_memory(shape: DenoiserConfig, config: TrainConfig) -> None:
+def _check_memory(shape: DenoiserConfig, config: TrainConfig, side: int) -> None:
     """Raise if the memory of this machine holds neither the weights nor a batch of images: absurd settings are told
     before anything is read."""
     # Weights, gradients, average and a moment; images, and the first activations of one of them.
-    weights, pixels = 16 * weight_count(shape), 4 * shape.channels * config.size**2 * config.batch
+    weights, pixels = 16 * weight_count(shape), 4 * shape.channels * side**2 * config.batch
     for name, needed in (("width", weights), ("batch", pixels)):
         if needed > memory_bytes():
             raise CaptionlessError(
@@ -72,12 +73,12 @@ def _check_memory(shape: DenoiserConfig, config: TrainConfig) -> None:
             )
 
 
-def _default_shape(config: TrainConfig, upsamples: bool) -> DenoiserConfig:
+def _default_shape(config: TrainConfig, channels: int, side: int, upsamples: bool) -> DenoiserConfig:
     if upsamples:
-        return super_resolution_denoiser(config.size, config.channels, config.width, condition_width=1)
+        return super_resolution_denoiser(side, channels, config.width, condition_width=1)
     if config.network == "course":
-        return course_denoiser(channels=config.channels)
-    return DenoiserConfig(config.channels, default_patch(config.size))
+        return course_denoiser(channels=channels)
+    return DenoiserConfig(channels, default_patch(side))
 
 
 def initial_network(start: Start, wanted: DenoiserConfig, *, by_class: bool) -> Denoiser:

@@ -163,8 +163,11 @@ def plan_run(
 
     rate, images = None, given.get("images") or 0
     if fresh and not SHAPE & given.keys():
-        ladder = [rung for rung in LADDER if rung.folder <= folder and given.get("size", rung.size) % rung.divisor == 0]
-        shapes = [{"size": min(rung.size, max(16, facts.shorter_side // 16 * 16)), **rung.settings} for rung in ladder]
+        k = start.space.factor
+        fits = [rung for rung in LADDER if given.get("size", k * rung.size) % (k * rung.divisor) == 0]
+        ladder = [rung for rung in fits if rung.folder <= folder]
+        most = max(16 * k, facts.shorter_side // (16 * k) * 16 * k)  # images are not enlarged
+        shapes = [{"size": min(k * rung.size, most), **rung.settings} for rung in ladder]
         first = settings(shapes[0] | {"batch": 32})
         rate = rehearse(start, first) if timed else None
         speed = [_speed(start, settings(shape)) / _speed(start, first) * (rate or 0) for shape in shapes]
@@ -190,7 +193,8 @@ def _against_memorising(start: Start, images: int, folder: int, facts: FolderFac
     repetitions = images / folder
     if start.base is not None:
         return more
-    if start.config is None and repetitions > CROPS_FROM and facts.pixel_art < 0.5:  # crops would blur pixel art
+    cropped = start.config is None and start.space.crops and facts.pixel_art < 0.5  # crops would blur pixel art
+    if cropped and repetitions > CROPS_FROM:
         more["crop"] = CROP
     if start.config is None and repetitions > DROPOUT_FROM:
         more["dropout"] = DROPOUT
@@ -229,7 +233,7 @@ def _recipe(start: Start, given: Mapping[str, Any]) -> dict[str, Any]:
 
 def _speed(start: Start, config: TrainConfig) -> float:
     """Return the relative speed of a training: the inverse of its arithmetic."""
-    return 1 / flops(rehearsed_shape(start, config), config.size)
+    return 1 / flops(rehearsed_shape(start, config), config.size // start.space.factor)
 
 
 def _rounded(value: float) -> int:

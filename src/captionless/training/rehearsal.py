@@ -47,7 +47,7 @@ def rehearsed_shape(start: Start, config: TrainConfig) -> DenoiserConfig:
 
 @cache
 def flops(shape: DenoiserConfig, size: int) -> int:
-    """Return the floating-point operations of a forward pass for one image of ``size`` x ``size`` pixels."""
+    """Return the floating-point operations of a forward pass for one image of side ``size``."""
     network = Denoiser(shape).eval()
     image = torch.zeros(1, shape.channels + shape.low_res_channels, size, size)
     with torch.no_grad(), FlopCounterMode(display=False) as counter:
@@ -79,7 +79,7 @@ def _random_images(start: Start, config: TrainConfig, shape: DenoiserConfig) -> 
         return torch.randint(0, 256, (256, shape.channels, size, size), generator=generator, dtype=torch.uint8)
 
     conditions = torch.nn.functional.normalize(torch.randn(256, shape.condition_width, generator=generator), dim=1)
-    examples = Examples(images(config.size), conditions)
+    examples = Examples(images(config.size // start.space.factor), conditions)
     if start.base_config:
         examples = replace(examples, low_res=images(start.base_config.size))
     return replace(examples, source=images(source_size(config.size))) if config.crop < 1 else examples

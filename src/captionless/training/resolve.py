@@ -144,6 +144,7 @@ def resolve_settings(start: Start, given: dict[str, Any], *, by_class: bool = Fa
         config = TrainConfig(**(_stage_defaults(start) | _inherited(start.config, given) | given))
     if start.base_config:
         _check_stage(start.base_config, config)
+    start.space.check(config)
     network_config(
         start, config, start.config.denoiser.condition_width if start.config else 1
     )  # raises if it is invalid
@@ -176,7 +177,7 @@ def _stage_defaults(start: Start) -> dict[str, Any]:
         return {}
     return {
         "size": 2 * base.size,
-        "grey": base.denoiser.channels == 1,
+        "grey": base.image_channels == 1,
         "background": base.training.background,
         "hold_out": TrainConfig.from_record(base.training.settings).hold_out,
         "weighting": SUPER_RESOLUTION_WEIGHTING,
@@ -186,7 +187,7 @@ def _stage_defaults(start: Start) -> dict[str, Any]:
 def _inherited(old: ModelConfig, given: Mapping[str, Any]) -> dict[str, Any]:
     """Return the settings that a run inherits from its initial model; raise if the given ones conflict."""
     recorded = TrainConfig.from_record(old.training.settings)
-    fixed = {"grey": old.denoiser.channels == 1} | {name: getattr(recorded, name) for name in INHERITED}
+    fixed = {"grey": old.image_channels == 1} | {name: getattr(recorded, name) for name in INHERITED}
     _refuse_changes(given, fixed, "given by `start_from`", "train without `start_from`")
     shape = {"size": old.size, "width": old.denoiser.width, "tokens": old.denoiser.tokens}
     conditions: dict[str, Any] = {"mask": recorded.mask, "background": recorded.background}
@@ -203,7 +204,7 @@ def _check_stage(base: ModelConfig, config: TrainConfig) -> None:
             f"`size={config.size}` must be a multiple of the base model's size, {base.size}, and ",
         )
         problem += f"larger. Try `size={2 * base.size}`."
-    elif config.grey != (base.denoiser.channels == 1):
+    elif config.grey != (base.image_channels == 1):
         kind = "colour" if config.grey else "grey"
         parameter, problem = (
             "grey",

@@ -31,7 +31,7 @@ from captionless.generation.sample import Stage
 from captionless.models.unet import weight_count
 from captionless.progress import Progress, Silent, choose_progress
 from captionless.training.checkpointer import Checkpointer, lock_checkpoints
-from captionless.training.dataset import Dataset, load_dataset
+from captionless.training.dataset import Dataset, in_space, load_dataset
 from captionless.training.early_stopping import EarlyStopping, choose_sign
 from captionless.training.embedding_bank import embedding_bank
 from captionless.training.labelled_dataset import load_labelled_dataset
@@ -114,12 +114,15 @@ def _train_stage(stage: StageRequest, accelerator: Accelerator, processes: Proce
                 else "This run is already complete. Increase `minutes` or `images` to continue it."
             )
         bank = embedding_bank(dataset, plan.start, request.out, plan.config.seed)
-        checkpointer = Checkpointer(request.out, config, dataset, request.folder, bank, plan.start.base)
+        checkpointer = Checkpointer(
+            request.out, config, dataset, request.folder, bank, plan.start.base, request.include_autoencoder
+        )
         _learn(plan, state, checkpointer, Tracking(accelerator, request.out), processes, progress)
 
 
 def _load(plan: TrainPlan, progress: Progress, device: torch.device) -> Dataset:
-    return load_labelled_dataset(plan, progress) if plan.by_class else load_dataset(plan, progress, device)
+    dataset = load_labelled_dataset(plan, progress) if plan.by_class else load_dataset(plan, progress, device)
+    return in_space(dataset, plan, device, progress)
 
 
 def _begin(plan: TrainPlan, dataset: Dataset, device: torch.device) -> tuple[TrainState, ModelConfig]:
@@ -153,6 +156,7 @@ def _begin(plan: TrainPlan, dataset: Dataset, device: torch.device) -> tuple[Tra
         dataset.classes,
         base.size if base else None,
         base_id=base.id if base else "",
+        autoencoder=dataset.space.reference,
     )
     known = start.config.id if start.resumed and start.config else ""
     return state, replace(config, id=known or _new_id(config, start, dataset))
@@ -216,7 +220,7 @@ def _writers(plan: TrainPlan, checkpointer: Checkpointer, tracking: Tracking, pr
     """Return the callbacks that write to the model folder."""
     request, start, config, dataset = plan.request, plan.start, checkpointer.config, checkpointer.dataset
     base = load_model(start.base) if start.base else None
-    stages = [Stage(to_device(base.denoiser, tracking.accelerator.device), base.config)] if base else []
+    stages = [Stage(to_device(base.denoiser, tracking.accelerator.device), base.config, base.space)] if base else []
     writers: list[Callback] = [checkpointer]
     if request.evaluate_every:
         warn_of_seen_images(start, dataset, progress)

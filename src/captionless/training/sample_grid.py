@@ -19,6 +19,7 @@ from captionless.config.sampling import SamplingConfig
 from captionless.files import atomic_write
 from captionless.generation.grids import sample_grid
 from captionless.generation.sample import Stage, sample, to_images
+from captionless.latents.space import PIXELS, Space
 from captionless.models.unet import Denoiser
 from captionless.progress import Progress
 from captionless.training.dataset import Dataset
@@ -39,6 +40,7 @@ class GridRows:
     labels: list[str]  # drawn next to each row
     conditions: Tensor  # one per row, (n, d)
     originals: list[Image.Image] = field(default_factory=list)  # shown before each row, if any
+    space: Space = PIXELS  # what is denoised
 
 
 def choose_grid_rows(dataset: Dataset, prompts: Sequence[str], bridge_data: BridgeData | None = None) -> GridRows:
@@ -50,15 +52,16 @@ def choose_grid_rows(dataset: Dataset, prompts: Sequence[str], bridge_data: Brid
     """
     if dataset.encoder is None:
         labels = list(dataset.classes[:ROWS])
-        return GridRows(labels, one_hot(labels, dataset.classes))
+        return GridRows(labels, one_hot(labels, dataset.classes), space=dataset.space)
     words = folder_words(dataset.train.names)[:ROWS]
     labels = list(prompts) or [f"a photo of a {word}" for word in words if len(words) > 1]
     if labels:
         bridge_data = bridge_data or BridgeData(dataset.train.conditions)
-        return GridRows(labels, to_condition(dataset.encoder.encode_texts(labels), bridge_data))
+        conditions = to_condition(dataset.encoder.encode_texts(labels), bridge_data)
+        return GridRows(labels, conditions, space=dataset.space)
     shown = dataset.held_out if dataset.held_out.names else dataset.train
     few = ROWS // 2
-    return GridRows(list(shown.names[:few]), shown.conditions[:few], to_images(shown.pixels[:few]))
+    return GridRows(list(shown.names[:few]), shown.conditions[:few], to_images(shown.pixels[:few]), dataset.space)
 
 
 class SampleGrids(Callback):
@@ -98,7 +101,7 @@ class SampleGrids(Callback):
         columns = max(2, min(COLUMNS, IMAGES // len(rows.labels)))
         seeds = [seed for _ in rows.labels for seed in range(columns)]
         conditions = rows.conditions.repeat_interleave(columns, dim=0).to(device)
-        stages = [*self.base, Stage(denoiser, self.config)]
+        stages = [*self.base, Stage(denoiser, self.config, rows.space)]
         images = to_images(sample(stages, conditions, seeds, SamplingConfig(precision="float32")))
         cells = [images[i : i + columns] for i in range(0, len(images), columns)]
         if rows.originals:

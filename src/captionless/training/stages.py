@@ -155,7 +155,7 @@ def _affordable_base(
     request: TrainRequest, given: dict[str, Any], outlook: Outlook, look: Callable[[], tuple[int, FolderFacts]]
 ) -> int | None:
     """Return the size of a base model if the time allows for a cascade that nothing speaks against, else None."""
-    if not outlook.fresh or request.base_size or SHAPE & given.keys():
+    if not outlook.fresh or request.base_size or request.autoencoder or SHAPE & given.keys():
         return None
     size = given.get("size")
     base_size = outlook.given["size"] if size is None else size // 2

@@ -12,6 +12,8 @@ from captionless.checkpoints.image_list import read_image_list
 from captionless.checkpoints.model import MODEL_FILES, STATE
 from captionless.config.train_request import TrainRequest
 from captionless.errors import CaptionlessError
+from captionless.latents.autoencoder import load_autoencoder
+from captionless.latents.space import PIXELS, LatentSpace, Space, autoencoder_place, open_space
 from captionless.paths import kind_of, same_path
 
 LOCK = "training/.lock"
@@ -30,6 +32,7 @@ class Start:
     initialised_from: str | None = None  # the name of the initial model
     resumed: bool = False  # whether the run of ``config`` is continued
     base: Path | None = None  # the folder of the base model, for a super-resolution stage
+    space: Space = PIXELS  # what is denoised
 
     @cached_property
     def base_config(self) -> ModelConfig | None:
@@ -61,8 +64,10 @@ def find_start(request: TrainRequest) -> Start:
         if base and not same_path(base, request.out / BASE):  # it is copied there
             check_own(request.out / BASE)
         name = None if request.start_from is None else str(request.start_from)
-        config = load_config(start_folder(name, upsamples=base is not None)) if name else None
-        return Start(config, name, base=base)
+        folder = start_folder(name, upsamples=base is not None) if name else request.out
+        config = load_config(folder) if name else None
+        place = autoencoder_place(folder, config.autoencoder) if config and config.autoencoder else None
+        return Start(config, name, base=base, space=_space(request, config, folder, place))
     if not request.resume:
         raise model_exists(request.out)
     return _resumed(request, request.out)
@@ -83,7 +88,35 @@ def _resumed(request: TrainRequest, out: Path) -> Start:
                 value=given,
                 code="contradicts_model",
             )
-    return Start(config, record.initialised_from, resumed=True, base=base_folder(out) if config.base_size else None)
+    base = base_folder(out) if config.base_size else None
+    return Start(config, record.initialised_from, True, base, _space(request, config, out))
+
+
+def _space(request: TrainRequest, config: ModelConfig | None, folder: Path, place: str | None = None) -> Space:
+    """Return what is denoised: that of the model in ``folder``, which the run continues, or what is asked for.
+
+    The run records ``place``, or that of the request, as the place of the autoencoder, else what the model records.
+    """
+    named, known = request.autoencoder, config.autoencoder if config else None
+    if config and named is not None and known is None:
+        raise CaptionlessError(
+            "`autoencoder` conflicts with the model that this run continues, which denoises pixels. Leave it out, or "
+            "train a new model.",
+            parameter="autoencoder",
+            value=named,
+            code="contradicts_model",
+        )
+    if config is None and named is not None:
+        space: Space = LatentSpace(load_autoencoder(named))
+    else:
+        space = open_space(known, folder, named or place)
+    if request.include_autoencoder and space.reference is None:
+        raise CaptionlessError(
+            "`include_autoencoder` has no effect without `autoencoder`. Add `autoencoder`, or leave it out.",
+            parameter="include_autoencoder",
+            code="conflicting_settings",
+        )
+    return space
 
 
 def model_exists(out: Path) -> CaptionlessError:

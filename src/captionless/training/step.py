@@ -43,10 +43,18 @@ from captionless.training.working_copy import WorkingCopy
 class Batch:
     """The images of a training step, or of a part of it."""
 
-    x0: Tensor  # in [-1, 1], (n, channels, size, size)
+    x0: Tensor  # in [-1, 1], (n, channels, side, side)
     condition: Tensor  # (n, d)
     low_res: Tensor | None = None  # x0 at the base model's size, for a super-resolution stage
     crops: Tensor | None = None  # the part of each image that x0 shows, (n, 3); see ``random_crops``
+    mirrored: Tensor | None = None  # x0 of the mirrored images, unless it is x0 mirrored
+
+
+def whole_images(pixels: Tensor, condition: Tensor, low_res: Tensor | None, channels: int) -> Batch:
+    """Return a batch of whole images as they are stored, uint8; mirrored ones may be appended to the channels."""
+    x0, *mirrored = torch.split(normalise(pixels), channels, dim=1)
+    low_res = None if low_res is None else normalise(low_res)
+    return Batch(x0, condition, low_res, mirrored=mirrored[0] if mirrored else None)
 
 
 def step_loss(
@@ -72,7 +80,7 @@ def step_loss(
 
     if config.flip:
         flip = (flipped < 0.5).reshape(-1, 1, 1, 1)
-        x0 = torch.where(flip, x0.flip(3), x0)
+        x0 = torch.where(flip, x0.flip(3) if batch.mirrored is None else batch.mirrored, x0)
         low_res = None if low_res is None else torch.where(flip, low_res.flip(3), low_res)
         crops = None if crops is None else mirrored(crops, flip.flatten())
     if crops is not None:
@@ -180,12 +188,13 @@ class TrainStep:
 
     def _batch(self, rows: slice, stream: Stream) -> Batch:
         feed, config = self.feed, self.state.config
-        images, condition = normalise(feed.pixels[rows]), feed.conditions[rows]
+        condition = feed.conditions[rows]
         if config.crop < 1:
-            crops = random_crops(stream, config)
+            images, crops = normalise(feed.pixels[rows]), random_crops(stream, config)
             low_res = cut(images, crops, self.base_size) if self.base_size else None
             return Batch(cut(images, crops, config.size), condition, low_res, crops)
-        return Batch(images, condition, None if feed.low_res is None else normalise(feed.low_res[rows]))
+        low_res = None if feed.low_res is None else feed.low_res[rows]
+        return whole_images(feed.pixels[rows], condition, low_res, self.state.network.config.channels)
 
     def _exchange(self) -> None:
         gradients = [weight.grad for weight in self.weights if weight.grad is not None]

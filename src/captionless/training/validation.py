@@ -83,7 +83,7 @@ class Validator:
 
     def __init__(self, config: ModelConfig, base: Sequence[Stage], dataset: Dataset, flip: bool = True) -> None:
         aside, train = dataset.held_out, dataset.train
-        self.config, self.base = config, base
+        self.config, self.base, self.space = config, base, dataset.space
         self.features = own_features(dataset.encoder or load_encoder(BUNDLED))
         chosen = _choice(len(aside.names), IMAGES)
         self.conditions, held_out = aside.conditions[chosen], aside.pixels[chosen]
@@ -99,7 +99,9 @@ class Validator:
         device = next(denoiser.parameters()).device
         config = SamplingConfig(steps=STEPS, precision="float32")
         conditions = torch.cat([self.conditions, self.own]).to(device)
-        sampled = sample([*self.base, Stage(denoiser, self.config)], conditions, range(len(conditions)), config)
+        sampled = sample(
+            [*self.base, Stage(denoiser, self.config, self.space)], conditions, range(len(conditions)), config
+        )
         new, repeated = sampled[: len(self.conditions)], sampled[len(self.conditions) :]
         kid = paired_kid(self.real, self._features(new))
         return ValidationResult(images, kid, self._copies(repeated), self.real_share)

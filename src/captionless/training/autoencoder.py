@@ -1,0 +1,293 @@
+"""Train a small autoencoder on a folder of images: an ``AutoencoderTiny`` of diffusers, as TAESD is.
+
+The loss is the mean absolute difference of the pixels and, so that texture is not blurred, a distance of features. The
+network is convolutional, so that it learns on crops what it then does to images of any size.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from captionless.checkpoints.model import STATE
+from captionless.config.autoencoder import AutoencoderConfig
+from captionless.data.arrays import denormalise, normalise, read_arrays
+from captionless.data.images import is_held_out
+from captionless.device import default_device, to_device
+from captionless.errors import CaptionlessError
+from captionless.files import atomic_write
+from captionless.generation.grids import sample_grid
+from captionless.generation.sample import to_images
+from captionless.latents.autoencoder import CONFIG, WEIGHTS, import_diffusers, load_autoencoder
+from captionless.models.unet import parameter_count
+from captionless.progress import Progress, choose_progress
+from captionless.tensor_files import read_about, read_tensors, save_tensors
+from captionless.training.checkpointer import lock_checkpoints
+from captionless.training.feature_distance import FeatureDistance
+from captionless.training.feed import batch_indices
+from captionless.training.loop import StopTraining
+from captionless.training.processes import Processes
+from captionless.training.randomness import Stream, uniform
+from captionless.training.signals import StopOnSignal
+from captionless.training.start import cannot_resume, model_exists
+
+SHEET = "reconstructions.png"
+BLOCKS = (1, 3, 3, 3, 3)
+"""Residual blocks at each side, from that of the image down; those of TAESD."""
+WARM_UP = 0.02
+SHOWN, MEASURED = 8, 256
+FREE_ON_RESUME = {"folder", "out", "plan", "resume", "minutes", "images", "checkpoint_minutes"}
+"""Options that may change when a training is resumed."""
+
+
+@dataclass
+class AutoencoderTraining:
+    """A training in progress; every step is a function of the weights, the seed and the images seen."""
+
+    config: AutoencoderConfig
+    network: Any
+    optimizer: torch.optim.Optimizer
+    features: FeatureDistance
+    pixels: Tensor  # uint8 (n, 3, size, size)
+    images_seen: int = 0
+    seconds: float = 0.0
+    loss: float = math.nan
+
+    @property
+    def progress(self) -> float:
+        """Share of the training that is done."""
+        by_images = self.images_seen / (self.config.images or math.inf)
+        return min(1.0, max(by_images, self.seconds / (60 * self.config.minutes)))
+
+    def step(self) -> None:
+        """Take a step; the learning rate rises linearly, and falls as a cosine (arXiv:1608.03983, eq. 5)."""
+        started, config = time.perf_counter(), self.config
+        device = next(self.network.parameters()).device
+        images = normalise(self._crops(range(self.images_seen, self.images_seen + config.batch)).to(device))
+        rate = min(1.0, (self.progress + 1e-3) / WARM_UP) * 0.5 * (1 + math.cos(math.pi * self.progress))
+        for group in self.optimizer.param_groups:
+            group["lr"] = config.learning_rate * rate
+        decoded = self.network.decoder(self.network.encoder(images))
+        loss = F.l1_loss(decoded, images)
+        if config.feature_weight:
+            loss = loss + config.feature_weight * self.features(decoded, images)
+        self.optimizer.zero_grad()
+        torch.autograd.backward(loss)
+        torch.nn.utils.clip_grad_norm_(self.network.parameters(), 1.0)
+        self.optimizer.step()
+        self.loss = float(loss.detach())
+        self.images_seen += config.batch
+        self.seconds += time.perf_counter() - started
+        if not math.isfinite(self.loss):
+            raise CaptionlessError(
+                f"the loss became non-finite after {self.images_seen:,} images. Choose a lower `learning_rate`.",
+                parameter="learning_rate",
+                value=config.learning_rate,
+                code="diverged",
+            )
+
+    def _crops(self, positions: range) -> Tensor:
+        """Return random crops, half of them mirrored, uint8 (n, 3, crop, crop)."""
+        config = self.config
+        rows = batch_indices(len(self.pixels), positions, config.seed)
+        shares = uniform(Stream(config.seed, torch.tensor(positions)).words(3))
+        room, crops = config.size - config.side + 1, []
+        for row, (down, right, flip) in zip(rows.tolist(), shares.tolist(), strict=True):
+            top, left = int(down * room), int(right * room)
+            crop = self.pixels[row, :, top : top + config.side, left : left + config.side]
+            crops.append(crop.flip(2) if flip < 0.5 else crop)
+        return torch.stack(crops)
+
+    def save(self) -> None:
+        """Write what resuming needs, and the autoencoder."""
+        out = self.config.out
+        weights = self.network.state_dict()
+        tensors = {f"network.{name}": one for name, one in weights.items()}
+        for index, moments in self.optimizer.state_dict()["state"].items():
+            tensors |= {f"optimizer.{index}.{name}": torch.as_tensor(one) for name, one in moments.items()}
+        counter = {"images": self.images_seen, "seconds": self.seconds}
+        settings = self.config.model_dump(mode="json", exclude=FREE_ON_RESUME)
+        save_tensors(out / STATE, tensors, {"counter": counter, "settings": settings})
+        save_tensors(out / WEIGHTS, weights)
+        with atomic_write(out / CONFIG) as path:
+            path.write_text(self.network.to_json_string(), encoding="utf-8")
+
+    def restore(self) -> None:
+        """Load what ``save`` wrote."""
+        out = self.config.out
+        about, tensors = read_about(out / STATE), read_tensors(out / STATE)
+        for name, value in self.config.model_dump(mode="json", exclude=FREE_ON_RESUME).items():
+            if about.get("settings", {}).get(name) != value:
+                raise cannot_resume(out, f"`{name}` is {value}, and was {about.get('settings', {}).get(name)}")
+        state = self.optimizer.state_dict()
+        try:
+            self.network.load_state_dict(
+                {name[8:]: one for name, one in tensors.items() if name.startswith("network.")}
+            )
+            for name, one in tensors.items():
+                part, index, key = name.split(".", 2)
+                if part == "optimizer":
+                    state["state"].setdefault(int(index), {})[key] = one
+            self.optimizer.load_state_dict(state)
+            self.images_seen, self.seconds = int(about["counter"]["images"]), float(about["counter"]["seconds"])
+        except (KeyError, RuntimeError, TypeError, ValueError) as error:
+            raise cannot_resume(out, f"{STATE} is damaged") from error
+
+
+def train_autoencoder(config: AutoencoderConfig, progress: Progress | bool | None = None) -> Path:
+    """Train an autoencoder on a folder of images, and write it to ``config.out``.
+
+    Returns:
+        The folder, which ``captionless.train(..., autoencoder=folder)`` accepts. In it, ``reconstructions.png`` shows
+        held-out images beside what is left of them, and ``training`` is what resuming needs.
+
+    Raises:
+        CaptionlessError: diffusers is missing, the folder has no usable images, or the training cannot be resumed.
+        StopTraining: Ctrl-C or a termination signal stopped the training, after a checkpoint was written.
+    """
+    progress, out = choose_progress(progress), config.out
+    if (out / CONFIG).exists() and not config.resume:
+        raise model_exists(out)
+    network = _network(config)
+    pixels, held_out = _images(config, progress)
+    training = _begin(config, network, pixels)
+    resumed = config.resume and (out / STATE).is_file()
+    progress.say(_plan(training, resumed))
+    if config.plan:
+        return out
+    with lock_checkpoints(out), StopOnSignal(Processes(), progress.say) as stop:
+        if resumed:
+            training.restore()
+        _learn(training, lambda: stop.requested, progress)
+        shown = held_out if len(held_out) else pixels
+        text = f"PSNR {psnr(network, shown[:MEASURED]):.2f} dB on {min(len(shown), MEASURED):,} " + (
+            "held-out images" if len(held_out) else "training images"
+        )
+        with atomic_write(out / SHEET) as path:
+            reconstructions(network, shown[:SHOWN]).save(path, format="PNG")
+        with atomic_write(out / "README.md") as path:
+            path.write_text(_card(training, text), encoding="utf-8")
+    progress.say(f"Reconstructions: {text}; see {out / SHEET}.")
+    return out
+
+
+@torch.no_grad()
+def psnr(network: Any, pixels: Tensor) -> float:
+    """Return the mean peak signal-to-noise ratio of the reconstructions of images, uint8 (n, 3, s, s), in decibels."""
+    device, values = next(network.parameters()).device, []
+    for part in torch.split(pixels, SHOWN):
+        images = normalise(part.to(device))
+        decoded = network.decoder(network.encoder(images)).clamp(-1, 1)
+        values.append(10 * (4 / (decoded - images).square().mean((1, 2, 3)).clamp(min=1e-10)).log10())
+    return float(torch.cat(values).mean())
+
+
+@torch.no_grad()
+def reconstructions(network: Any, pixels: Tensor) -> Any:
+    """Draw images above their reconstructions."""
+    images = normalise(pixels.to(next(network.parameters()).device))
+    rows = [to_images(pixels.cpu()), to_images(denormalise(network.decoder(network.encoder(images))))]
+    return sample_grid(rows, ["images", "reconstructions"], pixels.shape[3])
+
+
+def _network(config: AutoencoderConfig) -> Any:
+    """Return the network to train, with random weights or those of another."""
+    diffusers = import_diffusers()
+    if config.start_from is not None:
+        found = load_autoencoder(config.start_from).network
+        if not isinstance(found, diffusers.AutoencoderTiny):
+            raise CaptionlessError(
+                f"only an AutoencoderTiny can be trained further, and {config.start_from} is another kind.",
+                parameter="start_from",
+                value=config.start_from,
+                code="invalid_setting",
+            )
+        network = diffusers.AutoencoderTiny.from_config(found.config)
+        network.load_state_dict(found.state_dict())
+        return network
+    blocks = BLOCKS[: config.factor.bit_length()]
+    widths = (config.width,) * len(blocks)
+    torch.manual_seed(config.seed)
+    return diffusers.AutoencoderTiny(
+        encoder_block_out_channels=widths,
+        decoder_block_out_channels=widths,
+        num_encoder_blocks=blocks,
+        num_decoder_blocks=blocks[::-1],
+        latent_channels=config.channels,
+    )
+
+
+def _images(config: AutoencoderConfig, progress: Progress) -> tuple[Tensor, Tensor]:
+    """Return training and held-out images, uint8 (n, 3, size, size), without duplicates."""
+    found = read_arrays(config.folder, (config.size,), background=config.background, progress=progress)
+    held = [row for row in found.unique if is_held_out(found.digests[row], config.hold_out)]
+    train = sorted(set(found.unique) - set(held))
+    if not train:
+        raise CaptionlessError(
+            "all images are held out. Choose a smaller `hold_out`.", parameter="hold_out", code="not_enough_images"
+        )
+    arrays = [torch.from_numpy(found.array(config.size, rows)).permute(0, 3, 1, 2) for rows in (train, held)]
+    return arrays[0], arrays[1]
+
+
+def _begin(config: AutoencoderConfig, network: Any, pixels: Tensor) -> AutoencoderTraining:
+    network = to_device(network.requires_grad_(True).train(), default_device())
+    optimizer = torch.optim.AdamW(network.parameters(), lr=config.learning_rate, betas=(0.9, 0.99), weight_decay=0.0)
+    return AutoencoderTraining(config, network, optimizer, to_device(FeatureDistance(), default_device()), pixels)
+
+
+def _plan(training: AutoencoderTraining, resumed: bool) -> str:
+    """Return what the training will do, from two steps that are undone."""
+    config, network = training.config, training.network
+    before = {name: one.clone() for name, one in network.state_dict().items()}
+    training.step()
+    first = training.seconds
+    training.step()
+    rate = config.batch / max(training.seconds - first, 1e-9)
+    network.load_state_dict(before)
+    training.optimizer.state.clear()
+    training.images_seen, training.seconds = 0, 0.0
+    images = min(round(60 * config.minutes * rate), config.images or 10**12)
+    with torch.no_grad():
+        shape = network.encoder(torch.zeros_like(normalise(training.pixels[:1]), device=network.device)).shape[1:]
+    return (
+        f"Plan: {config.size} x {config.size} pixels become {' x '.join(map(str, shape))} values; "
+        f"{parameter_count(network) / 1e6:.1f} million weights, batches of {config.batch} crops of {config.side} "
+        f"pixels, about {float(f'{images:.2g}'):,.0f} seen{' in all' if resumed else ''} ({rate:.3g} per second)."
+    )
+
+
+def _learn(training: AutoencoderTraining, stopped: Callable[[], bool], progress: Progress) -> None:
+    saved = time.monotonic()
+    while training.progress < 1:
+        training.step()
+        detail = f"{training.images_seen:,} crops seen, loss {training.loss:.4f}"
+        progress.advance("Training", round(1000 * training.progress), 1000, detail)
+        if stopped():
+            training.save()
+            progress.say(f"Stopped after {training.images_seen:,} crops. The same command with --resume continues.")
+            raise StopTraining
+        if time.monotonic() - saved >= 60 * training.config.checkpoint_minutes:
+            training.save()
+            saved = time.monotonic()
+    training.save()
+
+
+def _card(training: AutoencoderTraining, text: str) -> str:
+    config = training.config
+    settings = json.dumps(config.model_dump(mode="json", exclude=FREE_ON_RESUME), indent=2)
+    seen = f"{training.images_seen:,} crops seen in {training.seconds / 60:.0f} min. {text}."
+    return (
+        f"# {config.out.name}\n\nAn AutoencoderTiny of diffusers that `captionless autoencoder` trained on images of "
+        f"{Path(config.folder).name}: {seen}\n\n    captionless train FOLDER --autoencoder {config.out.name}\n\n"
+        f"```json\n{settings}\n```\n\nIts licence depends on that of the images.\n"
+    )

@@ -1,0 +1,110 @@
+"""The contract of training.autoencoder: an autoencoder of a folder, resumed exactly, that a training accepts."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from PIL import Image
+
+import latent_cases
+import tiny
+from captionless.config.autoencoder import AutoencoderConfig
+from captionless.errors import CaptionlessError
+from captionless.latents.autoencoder import CONFIG, WEIGHTS, load_autoencoder
+from captionless.training.autoencoder import SHEET, psnr, train_autoencoder
+from captionless.training.feature_distance import FeatureDistance
+from training_cases import Remembers, StopsAt, same_state, save_photos
+
+TINY: dict[str, Any] = {"factor": 4, "width": 8, "size": 32, "crop": 16, "batch": 4, "images": 32, "hold_out": 0.3}
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory: pytest.TempPathFactory, module_cache: None) -> Path:
+    """A folder with ``photos`` and the autoencoder ``ae`` trained on them."""
+    folder = tmp_path_factory.mktemp("place")
+    save_photos(folder / "photos")
+    train_autoencoder(AutoencoderConfig(folder=folder / "photos", out=folder / "ae", **TINY))
+    return folder
+
+
+def begin(place: Path, out: Path, progress: Remembers | None = None, **more: Any) -> Path:
+    options = {"folder": place / "photos", "out": out} | TINY | more
+    return train_autoencoder(AutoencoderConfig(**options), progress or Remembers())
+
+
+def test_the_folder_is_an_autoencoder_of_diffusers_with_a_sheet_and_a_card(place: Path) -> None:
+    found = load_autoencoder(place / "ae")
+    assert (found.channels, found.factor) == (4, 4)
+    assert list(found.network.config.num_encoder_blocks) == [1, 3, 3]
+    assert Image.open(place / "ae" / SHEET).width > 32
+    card = (place / "ae" / "README.md").read_text()
+    assert "32 crops seen" in card
+    assert "held-out images" in card
+
+
+def test_an_interrupted_training_resumes_exactly(place: Path, tmp_path: Path) -> None:
+    with pytest.raises(KeyboardInterrupt):
+        begin(place, tmp_path / "parts", StopsAt(400))
+    begin(place, tmp_path / "parts", resume=True)
+    assert same_state(place / "ae", tmp_path / "parts")
+    assert (place / "ae" / WEIGHTS).read_bytes() == (tmp_path / "parts" / WEIGHTS).read_bytes()
+
+
+def test_nothing_is_overwritten_and_only_the_length_may_change(place: Path) -> None:
+    with pytest.raises(CaptionlessError, match="already contains a model"):
+        begin(place, place / "ae")
+    with pytest.raises(CaptionlessError, match=r"cannot be resumed: `batch` is 8, and was 4"):
+        begin(place, place / "ae", resume=True, batch=8)
+
+
+def test_the_plan_says_what_it_would_do_and_does_nothing(place: Path, tmp_path: Path) -> None:
+    said = Remembers()
+    begin(place, tmp_path / "plan", said, plan=True)
+    assert said.said[-1].startswith("Plan: 32 x 32 pixels become 4 x 8 x 8 values; 0.0 million weights, batches of 4")
+    assert not (tmp_path / "plan").exists()
+
+
+def test_training_reconstructs_better_and_another_one_is_tuned_further(place: Path, tmp_path: Path) -> None:
+    images = (255 * tiny.uniform(8, 3, 1, 1)).byte().expand(8, 3, 32, 32)
+    folder = tmp_path / "photos"
+    folder.mkdir()
+    for i, image in enumerate(images):
+        Image.fromarray(image.permute(1, 2, 0).numpy()).save(folder / f"{i}.png")
+    options = TINY | {"hold_out": 0.0, "batch": 8, "learning_rate": 3e-3}
+    config = AutoencoderConfig(folder=folder, out=tmp_path / "one", **(options | {"images": 800}))
+    one = load_autoencoder(train_autoencoder(config, Remembers())).network
+    before = load_autoencoder(latent_cases.autoencoder(tmp_path / "random", **latent_cases.SMALL)).network
+    assert psnr(one, images) > psnr(before, images) + 5
+    more = {name: value for name, value in options.items() if name not in ("factor", "width")}
+    config = AutoencoderConfig(
+        folder=folder, out=tmp_path / "two", start_from=tmp_path / "one", **(more | {"images": 160})
+    )
+    assert psnr(load_autoencoder(train_autoencoder(config, Remembers())).network, images) > psnr(one, images) - 1
+
+
+def test_features_of_equal_images_are_equal_and_blur_is_seen() -> None:
+    distance, images = FeatureDistance(), tiny.uniform(2, 3, 32, 32) * 2 - 1
+    blurred = torch.nn.functional.avg_pool2d(images, 5, 1, 2)
+    assert float(distance(images, images)) == pytest.approx(0, abs=1e-6)
+    assert float(distance(blurred, images)) > 0.01
+
+
+def test_unfit_options_are_refused(place: Path, tmp_path: Path) -> None:
+    for given, problem in (
+        ({"factor": 6}, "must be 2, 4, 8 or 16"),
+        ({"start_from": place / "ae"}, "is that of the autoencoder in `start_from`"),
+    ):
+        with pytest.raises(CaptionlessError, match=problem):
+            begin(place, tmp_path / "no", **given)
+
+
+@pytest.mark.slow
+def test_the_command_line_trains_and_resumes(place: Path, run: Callable[..., int]) -> None:
+    words = ["autoencoder", str(place / "photos"), "--out", "ae", "--width", "8", "--size", "32", "--factor", "4"]
+    assert run(*words, "--images", "16", "--batch", "8") == 0
+    assert run(*words, "--images", "32", "--batch", "8", "--resume") == 0
+    assert Path("ae", CONFIG).is_file()
