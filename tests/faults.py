@@ -70,7 +70,7 @@ COMMANDS: dict[str, list[str]] = {
 }
 WRITES = ("ENOSPC", "EIO", "EROFS", "EACCES", "EPERM", "EDQUOT", "ENOTSUP")
 READS = ("EIO", "EACCES", "ENOENT", "EMFILE", "ESTALE")
-_REMOVAL = ("os.open", "os.scandir", "os.lstat", "os.stat")
+_REMOVAL = ("os.open", "os.scandir", "os.lstat")
 """Calls without which no folder can be removed."""
 CALLS: tuple[tuple[Any, str, tuple[str, ...]], ...] = (
     (builtins, "open", ()),

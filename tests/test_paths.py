@@ -27,7 +27,7 @@ def test_a_tilde_is_the_home_folder_in_every_setting_that_is_a_path(monkeypatch,
     assert TrainRequest(folder="s3://bucket/a//b", out="x").folder == "s3://bucket/a//b"
 
 
-@pytest.mark.parametrize("name", ["x" * 300, "a\0b", "loop/a"])
+@pytest.mark.parametrize("name", ["x" * 300, "a\0b", "loop/a", "\udcff"])
 def test_a_path_that_cannot_exist_is_one_line(tmp_path, name):
     (tmp_path / "loop").symlink_to("loop")
     with pytest.raises(CaptionlessError, match="cannot use the path") as caught:

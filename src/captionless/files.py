@@ -160,10 +160,10 @@ def sweep(temporaries: Iterable[Path], *, locked: bool = False) -> None:
 def _remove(path: Path) -> None:
     """Remove a temporary file or folder; an error would hide the first one."""
     with suppress(OSError):
-        if path.is_dir():
-            shutil.rmtree(path)
-        else:
+        try:
             path.unlink(missing_ok=True)
+        except (IsADirectoryError, PermissionError):  # a folder, to Linux and to other systems
+            shutil.rmtree(path)
 
 
 def _is_running(process: int) -> bool:

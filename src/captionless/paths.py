@@ -23,13 +23,16 @@ def user_path(path: str | Path) -> Path:
     """Return a path that a user gave, with ``~`` expanded; it need not exist.
 
     Raises:
-        CaptionlessError: the system refuses to say whether it exists.
+        CaptionlessError: the system refuses to say whether it exists, or it is not UTF-8, which safetensors needs.
     """
     expanded = os.path.expanduser(path)
     try:
+        os.fspath(expanded).encode()
         os.stat(expanded)
     except (FileNotFoundError, NotADirectoryError):
         pass
+    except UnicodeEncodeError as error:
+        raise CaptionlessError(f"cannot use the path {path}: it is not valid UTF-8. Rename it.") from error
     except (OSError, ValueError) as error:  # a locked folder, a name that is too long, a zero byte
         reason = getattr(error, "strerror", None) or error
         raise CaptionlessError(f"cannot use the path {path}: {reason}. Check it and its permissions.") from error

@@ -5,11 +5,13 @@ from __future__ import annotations
 from dataclasses import replace
 from pathlib import Path
 
+import pytest
 import yaml
 
 import tiny
-from captionless.checkpoints.card import CARD, add_evaluation, write_model_card
-from captionless.checkpoints.config import TrainingRecord
+from captionless.checkpoints.card import CARD, CREDITS, add_evaluation, write_model_card
+from captionless.checkpoints.config import TrainingRecord, load_config, save_config
+from captionless.checkpoints.links import is_publishable
 
 
 def test_the_card_opens_with_metadata_and_keeps_it_when_an_evaluation_is_added(tmp_path: Path) -> None:
@@ -26,3 +28,32 @@ def test_the_card_opens_with_metadata_and_keeps_it_when_an_evaluation_is_added(t
     )
     assert values["base_model"] == "a: rosé"  # the name alone, whatever the folder
     assert body.index(f"# {tmp_path.name}") < body.index("KID 3") < body.index("## Credits")
+
+
+def test_credits_of_the_model_before_are_not_followed_through_a_link(tmp_path: Path) -> None:
+    tiny.saved(tiny.class_model(), tmp_path / "before")
+    (tmp_path / "secret").write_text("a secret")
+    (tmp_path / "before" / CREDITS).symlink_to(tmp_path / "secret")
+    config = replace(tiny.class_model().config, training=TrainingRecord(initialised_from=str(tmp_path / "before")))
+    (tmp_path / "after").mkdir()
+    with pytest.warns(UserWarning, match="a link that leads out of its folder"):
+        write_model_card(tmp_path / "after", config, tiny.class_model().denoiser, tmp_path)
+    assert [path.name for path in (tmp_path / "after").iterdir()] == [CARD]
+
+
+def test_files_of_a_download_are_links_and_are_copied(tmp_path: Path) -> None:
+    (tmp_path / "repo" / "blobs").mkdir(parents=True)
+    (tmp_path / "repo" / "blobs" / "0123").write_text("credits")
+    revision = tmp_path / "repo" / "snapshots" / "abc"
+    revision.mkdir(parents=True)
+    (revision / CREDITS).symlink_to("../../blobs/0123")
+    assert is_publishable(revision / CREDITS)
+
+
+def test_a_folder_whose_name_is_no_text_is_recorded_and_named(tmp_path: Path) -> None:
+    model = tiny.class_model()
+    config = replace(model.config, training=TrainingRecord(folder="/photos\udcff"))
+    save_config(tmp_path, config)
+    write_model_card(tmp_path, config, model.denoiser, "/photos\udcff")
+    assert load_config(tmp_path).training.folder == "/photos?"
+    (tmp_path / CARD).read_text(encoding="utf-8")

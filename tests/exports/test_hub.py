@@ -102,6 +102,15 @@ def test_the_folder_says_nothing_about_where_the_model_was(run: Run, trained: Pa
         assert str(tmp_path).encode() not in path.read_bytes(), path
 
 
+@pytest.mark.parametrize("name", ["README.md", "CREDITS.csv", "CREDITS-begun-from.csv", "pictures.csv"])
+def test_nothing_that_a_link_leads_to_is_published(run: Run, trained: Path, tmp_path: Path, name: str) -> None:
+    (tmp_path / "secret").write_text("a secret")
+    (trained / name).unlink(missing_ok=True)
+    (trained / name).symlink_to(tmp_path / "secret")
+    assert run("export", str(trained), "--to", "hub", "--out", str(tmp_path / "out"), "--prompt", "rose") == 0
+    assert not [path for path in (tmp_path / "out").rglob("*") if path.is_file() and b"a secret" in path.read_bytes()]
+
+
 def test_an_encoder_in_a_folder_comes_along(run: Run, tmp_path: Path) -> None:
     encoder = encoder_factory.small_pair(tmp_path / "private" / "words")
     known = captionless.load_encoder(str(encoder), "cpu")

@@ -12,6 +12,7 @@ from pathlib import Path
 
 from captionless.checkpoints.config import BASE, BUNDLED, ModelConfig, base_folder, model_folder
 from captionless.checkpoints.image_list import TRAIN, read_image_list
+from captionless.checkpoints.links import is_publishable
 from captionless.checkpoints.summary import model_facts
 from captionless.data.csv_rows import guarded, unguarded
 from captionless.data.folder import match_names
@@ -37,7 +38,8 @@ def write_model_card(folder: Path, config: ModelConfig, denoiser: Denoiser, imag
         _write_credits(folder / INHERITED_CREDITS, begun, partial(_inherited_credits, begun, config))
     # This also removes an earlier evaluation from the card, because it applied to the previous weights.
     with atomic_write(folder / CARD) as path:
-        path.write_text(_front_matter(config) + _body(folder, config, denoiser), encoding="utf-8")
+        text = _front_matter(config) + _body(folder, config, denoiser)
+        path.write_text(text, encoding="utf-8", errors="replace")  # paths may hold any bytes
 
 
 def add_evaluation(folder: Path, text: str) -> None:
@@ -152,7 +154,7 @@ def _inherited_credits(begun: str, config: ModelConfig) -> str:
     parent = model_folder(begun)
     if config.base_size is None and base_folder(parent).is_dir():
         parent = base_folder(parent)  # the source of the weights: see ``captionless.training.start``
-    return read_text(parent / CREDITS, "replace") if (parent / CREDITS).is_file() else ""
+    return read_text(parent / CREDITS, "replace") if is_publishable(parent / CREDITS) else ""
 
 
 def _find_credits(images: Path) -> Path | None:

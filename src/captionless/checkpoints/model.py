@@ -28,6 +28,7 @@ from torch import Tensor
 
 from captionless.checkpoints.config import CONFIG, ModelConfig, base_folder, load_config, model_folder
 from captionless.checkpoints.image_list import IMAGE_LIST, TRAIN, read_image_list
+from captionless.checkpoints.links import is_publishable
 from captionless.checkpoints.old_formats import renamed_layers
 from captionless.checkpoints.quantisation import restored
 from captionless.conditioning.bridge import BridgeData
@@ -128,7 +129,7 @@ def bank_images(folder: Path, config: ModelConfig) -> list[tuple[str, str]]:
 def copy_model(source: Path, target: Path) -> None:
     """Copy the files of a model that are needed for sampling, and its documentation."""
     for name in MODEL_FILES:
-        if (source / name).is_file():
+        if is_publishable(source / name):
             with atomic_write(target / name) as path:
                 shutil.copyfile(source / name, path)
     if (source / FOLDER).is_dir():

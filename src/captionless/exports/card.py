@@ -12,6 +12,7 @@ from captionless.checkpoints.card import CARD, CREDITS, INHERITED_CREDITS
 from captionless.checkpoints.config import BASE, ModelConfig, base_folder, model_folder
 from captionless.checkpoints.hub import is_downloaded
 from captionless.checkpoints.image_list import TRAIN, read_image_list
+from captionless.checkpoints.links import is_publishable
 from captionless.conditioning.subject import folder_words
 from captionless.config.export import ExportRequest
 from captionless.encoders.hub import quiet_hub
@@ -74,7 +75,7 @@ def write_card(
         path.write_text(str(card), encoding="utf-8")
     for source, target in ((place, folder), (base_folder(place), folder / BASE)):
         for name in (CREDITS, INHERITED_CREDITS):
-            if (source / name).is_file() and not (target / name).exists():
+            if not (target / name).exists() and is_publishable(source / name):
                 with atomic_write(target / name) as path:
                     shutil.copyfile(source / name, path)
 
@@ -91,7 +92,7 @@ def _read(path: Path, name: str) -> ModelCard:
     from yaml import YAMLError  # type: ignore[import-untyped]
 
     try:
-        text = read_text(path, "replace") if path.is_file() else f"# {name}\n"
+        text = read_text(path, "replace") if is_publishable(path) else f"# {name}\n"
         with quiet_hub():
             return ModelCard(text, ignore_metadata_errors=True)
     except (OSError, ValueError, YAMLError) as error:

@@ -17,6 +17,7 @@ from captionless.checkpoints.config import (
     save_config,
 )
 from captionless.checkpoints.hub import FILES
+from captionless.checkpoints.links import is_publishable
 from captionless.checkpoints.model import copy_model
 from captionless.config.export import ExportRequest
 from captionless.exports.card import public_text, write_card
@@ -56,6 +57,6 @@ def _copy(source: Path, target: Path, use: str) -> None:
 
 def copy_files(source: Path, target: Path) -> None:
     """Copy those files of an encoder that are loaded from the Hub."""
-    for path in (path for pattern in FILES for path in sorted(source.glob(pattern)) if path.is_file()):
+    for path in (path for pattern in FILES for path in sorted(source.glob(pattern)) if is_publishable(path)):
         with atomic_write(target / path.name) as temporary:
             shutil.copyfile(path, temporary)
