@@ -7,10 +7,42 @@ const [folder, runtime] = process.argv.slice(2);
 const part = (name) => import(pathToFileURL(join(folder, `${name}.js`)));
 const { NumpyGenerator, TorchNormal } = await part("random");
 const { Bridge, slerp } = await part("bridge");
-const { Pieces, Tokens, Vocabulary } = await part("text");
+const { BytePairs, Pieces, Tokens, Vocabulary } = await part("text");
+const { compare, moveStages } = await part("graphics");
+const { encoderPixels, maskTensor, photoTensor } = await part("pixels");
 const { predict, Process, SAMPLERS } = await part("samplers");
 
+/** A photograph as in pixels.js, from its bytes in base64. */
+const photo = ({ side, data }) => ({ side, data: new Uint8ClampedArray(Buffer.from(data, "base64")) });
+const photos = (request) => Object.fromEntries(Object.entries(request).map(([name, value]) => [name, value?.side ? photo(value) : value]));
+
+/** A session that answers with numbers after some milliseconds, or fails from a call on. */
+function session(numbers, milliseconds, good = Infinity) {
+  let calls = 0;
+  return {
+    async run() {
+      await new Promise((resume) => setTimeout(resume, milliseconds));
+      if (++calls > good) throw new Error("the device is lost");
+      return { prediction: { data: Float32Array.from(numbers, (value) => value ?? NaN) } };
+    },
+  };
+}
+
 const answers = {
+  photo: ({ given, size, channels }) => [...photoTensor(photo(given), size, channels)],
+  mask: ({ given, size }) => [...maskTensor(photo(given), size)],
+  encoder: ({ given, about }) => [...encoderPixels(photo(given), about)],
+  bytes: ({ file, text }) => new BytePairs(file, 77).encode(text),
+  compare: ({ here, there }) => compare(session(...here), session(...there), {}),
+  // The results of a trial, and what the model answers in two calls after it.
+  move: async ({ here, there }) => {
+    const model = { about: { stages: [{ graph: "base" }] }, sessions: { base: session(...here) }, example: () => ({}) };
+    const open = there ? async () => session(...there) : async () => { throw new Error("no such device"); };
+    const results = await moveStages(model, open);
+    const after = [];
+    for (let i = 0; i < 2; i++) after.push([...(await model.sessions.base.run({})).prediction.data]);
+    return { results, after };
+  },
   normal: ({ seed, counts }) => {
     const stream = new TorchNormal(seed);
     return counts.map((count) => [...stream.draw(count)]);
@@ -45,7 +77,7 @@ const answers = {
     const { Model } = await part("model");
     const model = await Model.load(async (name) => new Uint8Array(await readFile(join(files, name))), ort);
     const images = [];
-    await model.generate(request, ({ png, done }) => images.push([done, Buffer.from(png).toString("base64")]));
+    await model.generate(photos(request), ({ png, done }) => images.push([done, Buffer.from(png).toString("base64")]));
     return { images, remarks: model.remarks(request.prompt) };
   },
 };

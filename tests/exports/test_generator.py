@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import random
 from dataclasses import asdict
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -12,12 +13,16 @@ import pytest
 import torch
 from tokenizers import Tokenizer
 from torch import Tensor
+from transformers import CLIPImageProcessorPil
 
+import encoder_factory
+import export_models
 import tiny
 from captionless.conditioning import bridge
 from captionless.conditioning.composition import slerp
 from captionless.conditioning.familiarity import vocabulary_remark
 from captionless.config.sampling import SamplingConfig
+from captionless.data.crop import crop_square
 from captionless.diffusion.guidance import Guidance, GuidedPrediction
 from captionless.diffusion.reverse import ReverseProcess
 from captionless.diffusion.sampler_run import run_sampler
@@ -26,6 +31,8 @@ from captionless.diffusion.schedules import SCHEDULE_KINDS, sampling_times
 from captionless.encoders.hub import BUNDLED_FOLDER
 from captionless.encoders.name_text import choose_pieces, piece_matrix
 from captionless.encoders.vocabulary import EncoderVocabulary
+from captionless.exports.encoder import FILTERS
+from captionless.generation.editing import mask_tensor, photo_tensor
 from javascript import javascript, needs_node
 
 pytestmark = needs_node
@@ -94,6 +101,70 @@ def test_texts_are_split_into_the_same_tokens() -> None:
     file = json.loads(path.read_text(encoding="utf-8"))
     found = javascript([("tokens", {"file": file, "text": text}) for text in given])
     assert found == [tokenizer.encode(text).ids for text in given]
+
+
+def test_texts_are_split_into_the_same_byte_pairs(tmp_path: Path) -> None:
+    encoder_factory.clip_tokenizer(4000).save_pretrained(tmp_path)
+    path = tmp_path / "tokenizer.json"
+    tokenizer, given = (
+        Tokenizer.from_file(str(path)),
+        [*texts(300), "it's the DOG'S  ΣΑΣ, isn't it?", "'\u00a0''tis 1234"],
+    )
+    file = json.loads(path.read_text(encoding="utf-8"))
+    found = javascript([("bytes", {"file": file, "text": text}) for text in given])
+    assert found == [tokenizer.encode(text).ids for text in given]
+
+
+@pytest.mark.parametrize(("side", "size"), [(512, 8), (512, 40), (512, 64), (512, 128), (60, 64), (64, 64)])
+def test_photographs_are_resized_to_the_last_bit(side: int, size: int) -> None:
+    photo, mask = export_models.photograph(side)
+    given = export_models.rgba(photo, mask)
+    cases: list[tuple[str, Any]] = [("photo", {"given": given, "size": size, "channels": n}) for n in (3, 1)]
+    *found, found_mask = javascript([*cases, ("mask", {"given": given, "size": size})])
+    for values, channels in zip(found, (3, 1), strict=True):
+        assert largest(values, photo_tensor(photo, size, channels).flatten()) < 1e-6
+    assert largest(found_mask, mask_tensor(mask, size).flatten()) < 1e-6
+
+
+def test_photographs_are_prepared_for_the_encoder_as_clip_does() -> None:
+    photo, mask = export_models.photograph(120)
+    for number, name in FILTERS.items():
+        processor = CLIPImageProcessorPil(
+            size={"shortest_edge": 32}, crop_size={"height": 32, "width": 32}, resample=number
+        )
+        about = {"size": 32, "filter": name, "mean": processor.image_mean, "std": processor.image_std}
+        (found,) = javascript([("encoder", {"given": export_models.rgba(photo, mask), "about": about})])
+        wanted = processor(images=[crop_square(photo, 64)], return_tensors="np")["pixel_values"]
+        assert largest(found, wanted.flatten()) < 2e-6
+
+
+def test_the_graphics_processor_is_used_only_where_it_agrees_and_is_faster() -> None:
+    here = [[1, -3, 2], 40]
+    cases = {
+        "faster": [[1, -3, 2.0001], 1],
+        "slower": [[1, -3, 2], 90],
+        "other": [[1, -3, 2.01], 1],
+        "nan": [[1, None, 2], 1],
+        "short": [[1, -3], 1],
+    }
+    found = dict(
+        zip(cases, javascript([("compare", {"here": here, "there": there}) for there in cases.values()]), strict=True)
+    )
+    assert {name: one["used"] for name, one in found.items()} == {name: name == "faster" for name in cases}
+    assert found["other"]["deviation"] == pytest.approx(0.01 / 3, rel=1e-3)
+
+
+def test_the_cpu_goes_on_where_the_graphics_processor_fails() -> None:
+    here, there = [[1, 2], 30], [[1, 2.001], 1]
+    used, lost, failing, missing = javascript(
+        [("move", {"here": here, "there": one}) for one in (there, [*there, 5], [*there, 2], None)]
+    )
+    on_cpu, on_graphics = [1, 2], [1, pytest.approx(2.001)]
+    assert used["after"] == [on_graphics, on_graphics]
+    assert lost["after"] == [on_graphics, on_cpu]  # it fails in its sixth call, after four in the trial
+    for tried, message in ((failing, "the device is lost"), (missing, "no such device")):
+        assert tried["after"] == [on_cpu, on_cpu]
+        assert tried["results"] == [{"graph": "base", "used": False, "failure": message}]
 
 
 def test_texts_are_split_into_the_same_pieces() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import warnings
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -12,13 +13,20 @@ import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file
+from tokenizers import Tokenizer
 from torch import Tensor
+from torch.nn import functional as F
+from torch.nn.utils.rnn import pad_sequence
+from transformers import CLIPImageProcessorPil
 
+import encoder_factory
 import export_models
 import tiny
 from captionless.config.sampling import SamplingConfig
 from captionless.diffusion.guidance import Guidance
+from captionless.encoders.dual_encoder import PromptCut, load_encoder
 from captionless.errors import CaptionlessError
+from captionless.exports.encoder import write_image, write_text
 from captionless.exports.graphs import quantise
 from captionless.exports.onnx import CONTENTS, GRAPHS, denoiser_inputs, write_files
 from captionless.generation.generator import Generator
@@ -80,6 +88,45 @@ def test_texts_get_the_same_vectors(plain: tuple[Generator, Path], n: int) -> No
     pieces = generator.encoder.text.pieces  # type: ignore[union-attr]
     found = call(folder / "text.onnx", pieces=export_models.piece_matrix(texts, pieces))
     assert np.abs(found - generator.encoder.encode_texts(texts).numpy()).max() < TOLERANCE
+
+
+@pytest.mark.parametrize("n", [1, 2, 5])
+def test_images_get_the_same_vectors(plain: tuple[Generator, Path], n: int) -> None:
+    generator, folder = plain
+    pixels = tiny.random(n, 3, 16, 16)
+    wanted = F.normalize(generator.encoder.model.get_image_features(pixels), dim=1)
+    assert np.abs(call(folder / "image.onnx", pixels=pixels) - wanted.numpy()).max() < TOLERANCE
+    content = json.loads((folder / CONTENTS).read_text(encoding="utf-8"))
+    assert (content["image"]["size"], content["image"]["filter"]) == (16, "bicubic")
+
+
+def test_the_image_side_is_left_out_where_it_reads_no_squares(tmp_path: Path) -> None:
+    encoder = export_models.cascade(tmp_path).encoder
+    stretched = CLIPImageProcessorPil(size={"height": 16, "width": 16}, do_center_crop=False)
+    assert write_image(replace(encoder, image_processor=stretched), tmp_path, packed=False) is None
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("legacy", [False, True])
+def test_clip_gives_texts_the_same_vectors(tmp_path: Path, legacy: bool) -> None:
+    source = encoder_factory.small_clip(tmp_path / "clip", seed=int(legacy))
+    if legacy:  # as OpenAI's models on the Hub
+        config = json.loads((source / "config.json").read_text(encoding="utf-8"))
+        config["text_config"]["eos_token_id"] = 2
+        (source / "config.json").write_text(json.dumps(config), encoding="utf-8")
+    encoder = load_encoder(str(source))
+    about = write_text(encoder, tmp_path, packed=False)
+    assert (about["kind"], about["limit"]) == ("bytes", 77)
+    tokenizer = Tokenizer.from_file(str(tmp_path / about["tokenizer"]))
+    texts = ["a red rose", "b", "two big daisies on the eastern side", "c d", "rose " * 90]
+    for chosen in (texts[:1], texts[1:3], texts):
+        ids = [
+            one if len(one) <= 77 else [*one[:76], one[-1]] for one in (tokenizer.encode(text).ids for text in chosen)
+        ]
+        padded = pad_sequence([torch.tensor(one) for one in ids], batch_first=True, padding_value=-1)
+        with warnings.catch_warnings(action="ignore", category=PromptCut):
+            wanted = encoder.encode_texts(chosen).numpy()
+        assert np.abs(call(tmp_path / about["graph"], ids=padded) - wanted).max() < TOLERANCE
 
 
 @pytest.mark.slow

@@ -28,6 +28,7 @@ from captionless.errors import CaptionlessError
 from captionless.exports import runtime
 from captionless.exports.onnx import CONTENTS
 from captionless.exports.web import HEADERS, export_web
+from captionless.generation.editing import Edit
 from captionless.generation.generator import Generator
 from captionless.progress import Silent
 from captionless.server.security import HEADERS as SERVED
@@ -37,7 +38,7 @@ pytest.importorskip("onnx", reason="onnx is not installed (pip install 'captionl
 pytest.importorskip("onnxscript", reason="onnxscript is not installed (pip install 'captionless[web]')")
 DIST = Path(os.environ.get("NODE_PATH", "node_modules"), "onnxruntime-web", "dist").resolve()
 needs_runtime = pytest.mark.skipif(
-    not all((DIST / name).is_file() for name in runtime.FILES),
+    not all((DIST / name).is_file() for name in (*runtime.FILES, *runtime.GRAPHICS)),
     reason="the npm package onnxruntime-web is neither in NODE_PATH nor in node_modules",
 )
 CHROMIUM = shutil.which("chromium")
@@ -66,7 +67,7 @@ def export(make: Callable[[Path], Generator], tmp_path_factory: pytest.TempPathF
     dist = DIST
     if not dist.is_dir():
         dist = tmp_path_factory.mktemp("dist")
-        for name in runtime.FILES:
+        for name in (*runtime.FILES, *runtime.GRAPHICS):
             (dist / name).write_text("// a stand-in")
     folder.mkdir(parents=True)
     if generator.model.base:
@@ -98,6 +99,9 @@ def test_the_service_worker_knows_every_file_of_the_page(plain: Path) -> None:
     assert {path for path in there - known if path.endswith((".js", ".mjs", ".html", ".css", ".gzip"))} == {"sw.js"}
     imported = {name for path in plain.rglob("*.js") for name in re.findall(r'from "\./([\w.-]+)"', path.read_text())}
     assert not {name for name in imported if not any(path.endswith(name) for path in known)}
+    assert not [
+        path for path in build["page"] if path.startswith("runtime/graphics")
+    ]  # not fetched before it is needed
 
 
 def test_licences_and_credits_lie_beside_what_they_are_about(plain: Path) -> None:
@@ -108,7 +112,10 @@ def test_licences_and_credits_lie_beside_what_they_are_about(plain: Path) -> Non
 
 def test_the_download_is_stated(plain: Path) -> None:
     content = json.loads((plain / "model" / CONTENTS).read_text(encoding="utf-8"))
-    assert content["download"] == sum(path.stat().st_size for path in plain.rglob("*.gzip"))
+    sizes = {path.relative_to(plain).as_posix(): path.stat().st_size for path in plain.rglob("*.gzip")}
+    assert content["image"]["download"] == sizes.pop("model/image.onnx.gzip")  # for photographs as prompts only
+    assert sizes.pop("runtime/graphics/ort-wasm-simd-threaded.jspi.wasm.gzip")  # where there is WebGPU only
+    assert content["download"] == sum(sizes.values())
 
 
 def test_a_runtime_that_lacks_a_file_is_refused(tmp_path: Path) -> None:
@@ -137,6 +144,9 @@ def test_a_download_that_is_not_what_it_was_is_refused(tmp_path: Path, monkeypat
         {"n": 2},
         {"sampler": "dpmpp-2m-sde", "negative_prompt": "white daisy", "guidance": -0.5},
         {"towards": "yellow tulip", "size": "8x8", "variety": 0},
+        {"like": True, "like_share": 0.4},
+        {"image": True, "mask": True, "strength": 1},
+        {"image": True, "strength": 0.6, "guidance": 3, "prompt": "", "like": True, "like_share": 0.5},
     ],
 )
 def test_a_seed_gives_the_image_that_it_gives_in_python(
@@ -147,14 +157,19 @@ def test_a_seed_gives_the_image_that_it_gives_in_python(
         (tmp_path / path.stem).write_bytes(gzip.decompress(path.read_bytes()))
     shutil.copy(folder / "model" / CONTENTS, tmp_path)
     request = REQUEST | changes
-    (answer,) = javascript([("model", {"folder": str(tmp_path), "request": request})], DIST)
+    photo, mask = export_models.photograph(64)
+    given = export_models.rgba(photo, mask)
+    sent = request | {name: given for name in ("like", "image", "mask") if name in request}
+    (answer,) = javascript([("model", {"folder": str(tmp_path), "request": sent})], DIST)
     done = [base64.b64decode(data) for last, data in answer["images"] if last]
-    wanted = export_models.generate(generator, request)
+    edit = Edit(photo, request["strength"], mask if "mask" in request else None) if "image" in request else None
+    wanted = export_models.generate(generator, request, photo if "like" in request else None, edit)
     assert len(done) == len(wanted) == request["n"]
     for data, image in zip(done, wanted, strict=True):
         assert np.abs(pixels(data) - np.asarray(image)).max() <= 1
         stored = Image.open(io.BytesIO(data)).text  # type: ignore[attr-defined]
         assert (stored["prompt"], stored["sampler"]) == (request["prompt"], request["sampler"])
+        assert ("like" in stored, "init" in stored) == ("like" in request, "image" in request)
 
 
 @contextmanager

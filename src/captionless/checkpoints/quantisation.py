@@ -6,6 +6,8 @@ its largest absolute weight becomes 127. One-dimensional tensors, such as biases
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 import torch
 from torch import Tensor
@@ -26,11 +28,22 @@ def quantised(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
         if tensor.ndim < 2:
             stored[name] = tensor.to(torch.float16)
             continue
-        # The clamp avoids a division by zero for rows of zeros.
-        scale = tensor.float().flatten(1).abs().amax(1).clamp(min=1e-30) / 127
-        stored[name] = (tensor.float() / _by_row(scale, tensor)).round().to(torch.int8)
-        stored[name + _SCALE] = scale
+        stored[name], scale = to_int8(tensor)
+        stored[name + _SCALE] = scale.flatten()
     return stored
+
+
+def to_int8(tensor: Tensor, rows: Sequence[int] = (0,)) -> tuple[Tensor, Tensor]:
+    """Return a tensor as integers from -127 to 127, int8, and their scales, float32, by which to multiply them.
+
+    Args:
+        tensor: weights of two or more dimensions.
+        rows: the dimensions that have a scale for each index; the scales have length 1 in the others.
+    """
+    others = [i for i in range(tensor.ndim) if i not in rows]
+    # The clamp avoids a division by zero for rows of zeros.
+    scale = tensor.float().abs().amax(others, keepdim=True).clamp(min=1e-30) / 127
+    return (tensor.float() / scale).round().to(torch.int8), scale
 
 
 def restored(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
@@ -61,7 +74,3 @@ def restored(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
         value = part.view(tensor.shape)
         weights[name] = value.permute(0, 3, 1, 2) if tensor.ndim == 4 else value
     return weights
-
-
-def _by_row(scale: Tensor, like: Tensor) -> Tensor:
-    return scale.reshape(-1, *[1] * (like.ndim - 1))

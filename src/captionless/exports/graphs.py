@@ -13,6 +13,8 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from captionless.checkpoints.quantisation import to_int8
+
 OPSET = 18
 """Version of ONNX's operators (2022), which all current runtimes have."""
 SMALLEST = 1024
@@ -79,26 +81,36 @@ def quantise(model: Any) -> None:
 
     for stored, weight in _weights(model):
         if weight.ndim > 1:
-            choices = [_rounded(weight, one) for one in ROWS.get(weight.ndim, ((0,),))]
-            values, scale = min(choices, key=lambda one: _loss(weight, *one))
+            given = torch.tensor(weight)
+            choices = [to_int8(given, rows) for rows in ROWS.get(weight.ndim, ((0,),))]
+            values, scale = min(choices, key=lambda one: float((given - one[0] * one[1]).square().sum()))
             whole, factor, number = (f"{stored.name}.{part}" for part in ("8bit", "scale", "number"))
             nodes = [
                 helper.make_node("Cast", [whole], [number], to=TensorProto.FLOAT),
                 helper.make_node("Mul", [number, factor], [stored.name]),
             ]
-            _restore(model, stored, {whole: values, factor: scale}, nodes)
+            _restore(model, stored, {whole: values.numpy(), factor: scale.numpy()}, nodes)
 
 
 def halve(model: Any) -> None:
     """Store those weights of an ONNX model in half precision that lose nothing by it, and restore them in the graph."""
+    for stored, weight in _weights(model):
+        if np.array_equal(weight.astype(np.float16), weight):
+            _halve(model, stored, weight)
+
+
+def halve_all(model: Any) -> None:
+    """Round the larger weights of an ONNX model to half precision, and restore them in the graph."""
+    for stored, weight in _weights(model):
+        _halve(model, stored, weight)
+
+
+def _halve(model: Any, stored: Any, weight: np.ndarray) -> None:
     from onnx import TensorProto, helper
 
-    for stored, weight in _weights(model):
-        half, name = weight.astype(np.float16), f"{stored.name}.half"
-        if np.array_equal(half, weight):
-            _restore(
-                model, stored, {name: half}, [helper.make_node("Cast", [name], [stored.name], to=TensorProto.FLOAT)]
-            )
+    name = f"{stored.name}.half"
+    cast = helper.make_node("Cast", [name], [stored.name], to=TensorProto.FLOAT)
+    _restore(model, stored, {name: weight.astype(np.float16)}, [cast])
 
 
 def _weights(model: Any) -> list[tuple[Any, np.ndarray]]:
@@ -117,17 +129,6 @@ def _restore(model: Any, stored: Any, parts: Mapping[str, np.ndarray], nodes: Se
     model.graph.initializer.extend(numpy_helper.from_array(part, name) for name, part in parts.items())
     for node in reversed(nodes):
         model.graph.node.insert(0, node)
-
-
-def _rounded(weight: np.ndarray, rows: tuple[int, ...]) -> tuple[np.ndarray, np.ndarray]:
-    """Return a weight as int8, and a scale for every index of the dimensions ``rows``."""
-    others = tuple(i for i in range(weight.ndim) if i not in rows)
-    scale = np.maximum(np.abs(weight).max(others, keepdims=True), np.float32(1e-30)) / np.float32(127)
-    return np.rint(weight / scale).astype(np.int8), scale
-
-
-def _loss(weight: np.ndarray, values: np.ndarray, scale: np.ndarray) -> float:
-    return float(np.square(weight - values * scale).sum())
 
 
 @contextmanager

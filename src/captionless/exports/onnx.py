@@ -3,7 +3,8 @@
 The folder has these files (``docs/export.md`` says how to use them):
 
     captionless.json                what the others are: stages, schedules, text side, bridge and settings
-    text.onnx tokenizer.json        texts to unit vectors; absent in a class-conditional model
+    text.onnx tokenizer.json        texts to unit vectors; absent in a class-conditional model, as are
+    image.onnx                      images to unit vectors
     vocabulary.json                 the words that the encoder knows, if it has a list of them
     bank.safetensors                the vectors for the bridge
     base.onnx super-resolution.onnx the denoisers of the stages
@@ -14,13 +15,12 @@ from __future__ import annotations
 
 import copy
 import json
-import shutil
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn import functional as F
 
 from captionless._version import __version__
@@ -30,12 +30,9 @@ from captionless.config.export import ExportRequest
 from captionless.config.sampling import SamplingConfig
 from captionless.diffusion.schedules import SCHEDULE_KINDS
 from captionless.diffusion.super_resolution import MAX_NOISE
-from captionless.encoders.name_encoder import NameText
-from captionless.encoders.text_side import BertText
-from captionless.encoders.vocabulary import VOCABULARY
-from captionless.errors import CaptionlessError
 from captionless.exports.card import write_card
-from captionless.exports.graphs import halve, quantise, write_graph
+from captionless.exports.encoder import write_image, write_text
+from captionless.exports.graphs import quantise, write_graph
 from captionless.generation.generator import Generator
 from captionless.generation.sample import Stage, guidance_of
 from captionless.progress import Progress
@@ -43,7 +40,6 @@ from captionless.tensor_files import save_tensors
 
 CONTENTS = "captionless.json"
 FORMAT = 1
-TEXT, TOKENIZER = "text.onnx", "tokenizer.json"
 GRAPHS = ("base.onnx", "super-resolution.onnx")
 USE = f"These are ONNX files for programs in any language. `{CONTENTS}` says what each of them is."
 SETTINGS = ("guidance", "variety", "steps", "sampler")
@@ -68,19 +64,22 @@ def write_files(generator: Generator, folder: Path, progress: Progress, *, packe
         generator: the model.
         folder: an existing folder.
         progress: is told how many graphs are complete.
-        packed: store the weights of the denoisers in 8 bits, and those of the text side in 16 if nothing is lost. (The
-            bridge amplifies what is lost there: another draw of its mixture is another image.)
+        packed: store the weights of the denoisers in 8 bits, and those of the encoder in 16.
     """
     config = generator.model.config
-    total = len(generator.stages) + 1
-    text = None if generator.classes else _write_text(generator, folder, packed)
-    stages = []
-    for done, (stage, name) in enumerate(zip(generator.stages, GRAPHS, strict=False), 1):
-        progress.advance("Exporting", done, total)
+    total = len(generator.stages) + (0 if generator.classes else 2)
+    text, image, stages = None, None, []
+    if not generator.classes:
+        text = write_text(generator.encoder, folder, packed) | {"bridge": _write_bridge(generator, folder)}
+        progress.advance("Exporting", 1, total)
+        image = write_image(generator.encoder, folder, packed)
+        progress.advance("Exporting", 2, total)
+    for stage, name in zip(generator.stages, GRAPHS, strict=False):
         inputs = denoiser_inputs(stage)
         network, pack = copy.deepcopy(stage.denoiser).cpu(), quantise if packed else None
         write_graph(network, inputs, "prediction", folder / name, pack=pack)
         stages.append({"graph": name, **_describe(stage, list(inputs))})
+        progress.advance("Exporting", total - len(generator.stages) + len(stages), total)
     content = {
         "format": FORMAT,
         "version": __version__,
@@ -89,12 +88,12 @@ def write_files(generator: Generator, folder: Path, progress: Progress, *, packe
         "condition_width": config.condition_width,
         "classes": list(generator.classes),
         "text": text,
+        "image": image,
         "stages": stages,
         "settings": {name: SamplingConfig.model_json_schema()["properties"][name] for name in SETTINGS},
         "sampling": SamplingConfig().model_dump(mode="json"),
     }
     write_contents(folder, content)
-    progress.advance("Exporting", total, total)
     return content
 
 
@@ -115,62 +114,12 @@ def denoiser_inputs(stage: Stage, n: int = 2) -> dict[str, Tensor]:
     return inputs
 
 
-class TokenVectors(nn.Module):
-    """The text side of the bundled encoder: token ids (n, length), -1 behind the end, to unit vectors (n, width)."""
-
-    def __init__(self, text: BertText) -> None:
-        super().__init__()
-        self.text = text
-
-    def forward(self, ids: Tensor) -> Tensor:
-        """Return the unit vectors of texts."""
-        return F.normalize(self.text.vectors(ids), dim=1)
-
-
-class PieceVectors(nn.Module):
-    """The text side of an encoder learned from names: weights of pieces (n, pieces) to unit vectors (n, width)."""
-
-    projection: Tensor
-    shift: Tensor
-
-    def __init__(self, text: NameText) -> None:
-        super().__init__()
-        self.register_buffer("projection", text.projection)
-        self.register_buffer("shift", text.shift)
-
-    def forward(self, pieces: Tensor) -> Tensor:
-        """Return the unit vectors of texts."""
-        return F.normalize(F.normalize(pieces, dim=1) @ self.projection - self.shift, dim=1)
-
-
-def _write_text(generator: Generator, folder: Path, packed: bool) -> dict[str, Any]:
-    """Write the text side and the bridge, and return what there is to know about them."""
-    encoder = generator.encoder
-    network: nn.Module
-    match encoder.text:
-        case BertText():
-            network, kind = TokenVectors(encoder.text), "tokens"
-            inputs = {"ids": torch.tensor([[2, 5, 6, 3], [2, 7, 3, -1]])}
-        case NameText():
-            network, kind = PieceVectors(encoder.text), "pieces"
-            inputs = {"pieces": torch.rand(2, len(encoder.text.pieces))}
-        case _:
-            raise CaptionlessError(
-                f"the model {generator.model.name} reads prompts with the encoder {encoder.name}, which cannot be "
-                "exported. Export a model with the bundled encoder, one learned from names, or classes."
-            )
-    free, pack = {"ids": ("n", "length")}, halve if packed else None
-    write_graph(network, inputs, "vectors", folder / TEXT, free=free, pack=pack)
-    for name in (TOKENIZER, VOCABULARY):
-        if (encoder.folder / name).is_file():
-            shutil.copyfile(encoder.folder / name, folder / name)
+def _write_bridge(generator: Generator, folder: Path) -> dict[str, Any]:
+    """Write the image vectors of the bridge, and return its constants."""
     vectors = generator.model.bridge_data.bank.to(torch.float16)
     save_tensors(folder / BANK, {"vectors": vectors})
     about = {"bank": BANK, "text_share": bridge.TEXT_SHARE, "bandwidth": bridge.BANDWIDTH}
-    about |= {"largest_share": bridge.largest_share(len(vectors)), "draws": bridge.DRAWS}
-    own = {"graph": TEXT, "kind": kind, "tokenizer": TOKENIZER, "limit": encoder.text_limit}
-    vocabulary = VOCABULARY if (folder / VOCABULARY).is_file() else None
-    return {**own, "vocabulary": vocabulary, "bridge": about}
+    return about | {"largest_share": bridge.largest_share(len(vectors)), "draws": bridge.DRAWS}
 
 
 def _describe(stage: Stage, inputs: list[str]) -> dict[str, Any]:

@@ -69,11 +69,12 @@ def _error(name: str, message: str, code: str) -> CaptionlessError:
 @contextmanager
 def _hub_errors(name: str) -> Iterator[None]:
     """Convert the exceptions of an upload into a `CaptionlessError`."""
+    from huggingface_hub.errors import HTTPError  # type: ignore[attr-defined]  # that of the client it uses
+
     try:
         yield
-    except CaptionlessError:
-        raise
-    except Exception as error:  # refused, timed out, offline: each library has its own exceptions
+    # Refused, timed out or offline; a disk or a file that cannot be read; what uploading in parts raises.
+    except (HTTPError, OSError, ValueError, RuntimeError) as error:
         status = getattr(getattr(error, "response", None), "status_code", None)
         if status in (401, 403):
             raise _error(

@@ -21,6 +21,9 @@ SHA512 = "q0y+JrrtukXSzsBWEMccVfqX25LRmosXHF+CaRJmg8pZClzcV7svNc4rKY3jL02Vb7QmRM
 """The digest of the package, as npm's registry states it (``dist.integrity``)."""
 SIZE = 33_106_585
 FILES = ("ort.wasm.min.mjs", "ort-wasm-simd-threaded.mjs", "ort-wasm-simd-threaded.wasm")
+"""What every visitor loads."""
+GRAPHICS = ("ort.jspi.min.mjs", "ort-wasm-simd-threaded.jspi.mjs", "ort-wasm-simd-threaded.jspi.wasm")
+"""What is loaded besides where there is WebGPU."""
 TIMEOUT = 30.0
 REMEDY = (
     f"Try again, or run `npm pack onnxruntime-web@{VERSION}` where there is a network, unpack the file, and pass its "
@@ -29,13 +32,13 @@ REMEDY = (
 
 
 def runtime_folder(given: Path | None, progress: Progress) -> Path:
-    """Return a folder with ``FILES``: the one given, or the cache, which a download fills the first time.
+    """Return a folder with ``FILES`` and ``GRAPHICS``: the one given, or the cache, which a download fills.
 
     Raises:
         CaptionlessError: the folder lacks a file, the download fails, or its content is not what it should be.
     """
     if given is not None:
-        if missing := [name for name in FILES if not (given / name).is_file()]:
+        if missing := [name for name in (*FILES, *GRAPHICS) if not (given / name).is_file()]:
             raise CaptionlessError(
                 f"`runtime={given}` has no {missing[0]}. Pass the folder `dist` of the npm package onnxruntime-web.",
                 parameter="runtime",
@@ -43,10 +46,10 @@ def runtime_folder(given: Path | None, progress: Progress) -> Path:
             )
         return given
     folder = cache_folder() / f"onnxruntime-web-{VERSION}"
-    if not all((folder / name).is_file() for name in FILES):
+    if not all((folder / name).is_file() for name in (*FILES, *GRAPHICS)):
         package = _download(progress)
         with atomic_folder(folder) as temporary, tarfile.open(fileobj=io.BytesIO(package)) as archive:
-            for name in FILES:
+            for name in (*FILES, *GRAPHICS):
                 content = archive.extractfile(f"package/dist/{name}")
                 assert content is not None
                 (temporary / name).write_bytes(content.read())

@@ -4,7 +4,7 @@ The page is that of ``captionless serve``, with another backend (``browser/``):
 
     index.html *.js style.css …    the page
     backend.js generator/          the backend; ``generator/worker.js`` runs the model beside the page
-    runtime/                       ONNX Runtime Web
+    runtime/                       ONNX Runtime Web; in ``graphics/``, its build for WebGPU
     model/                         the files of ``captionless.exports.onnx``, with weights in 8 bits, compressed
     sw.js                          the service worker
 """
@@ -15,13 +15,15 @@ import gzip
 import hashlib
 import json
 import shutil
+from collections.abc import Sequence
 from importlib import metadata, resources
 from pathlib import Path
 
 from captionless.config.export import ExportRequest
 from captionless.exports.card import write_card
+from captionless.exports.encoder import IMAGE
 from captionless.exports.onnx import CONTENTS, write_contents, write_files
-from captionless.exports.runtime import FILES, VERSION, runtime_folder
+from captionless.exports.runtime import FILES, GRAPHICS, VERSION, runtime_folder
 from captionless.generation.generator import Generator
 from captionless.progress import Progress
 
@@ -43,6 +45,8 @@ PACKED = ".gzip"
 """Suffix of files that the page unpacks itself, because not every host compresses what it sends."""
 LARGE = (".onnx", ".json", ".safetensors")
 """Suffixes of the files of a model that are packed."""
+SMALL = (".html", ".js", ".mjs", ".css", ".svg", ".json")
+"""Suffixes of the files that make the page itself."""
 USE = "These files are part of a web page that generates images: `../index.html`."
 _CHARSET = '<meta charset="utf-8">'
 _NOT_OURS = ("server.js", "backend.js", "index.html")
@@ -55,7 +59,9 @@ def export_web(generator: Generator, request: ExportRequest, folder: Path, progr
         CaptionlessError: the encoder of the model cannot be exported, or ONNX Runtime Web cannot be had.
         ModuleNotFoundError: a package is missing.
     """
-    _copy_runtime(runtime_folder(request.runtime, progress), folder / "runtime")
+    runtime = runtime_folder(request.runtime, progress)
+    _copy_runtime(runtime, FILES, folder / "runtime")
+    _copy_runtime(runtime, GRAPHICS, folder / "runtime" / "graphics")
     (folder / "model").mkdir()
     _write_model(generator, folder / "model", progress)
     write_card(generator, request, folder / "model", USE, progress)
@@ -69,7 +75,11 @@ def _write_model(generator: Generator, folder: Path, progress: Progress) -> None
     for path in [path for path in folder.iterdir() if path.suffix in LARGE and path.name != CONTENTS]:
         _pack(path, folder)
         path.unlink()
-    content["download"] = sum(path.stat().st_size for path in folder.parent.rglob(f"*{PACKED}"))  # bytes
+    files = [*folder.glob(f"*{PACKED}"), *(folder.parent / "runtime").glob(f"*{PACKED}")]
+    sizes = {path.name: path.stat().st_size for path in files}  # bytes
+    if content["image"]:
+        content["image"]["download"] = sizes.pop(f"{IMAGE}{PACKED}")
+    content["download"] = sum(sizes.values())
     write_contents(folder, content)
 
 
@@ -89,9 +99,9 @@ def _copy_page(folder: Path) -> None:
     (folder / "index.html").write_text(html.replace(_CHARSET, policy, 1), encoding="utf-8")
 
 
-def _copy_runtime(source: Path, folder: Path) -> None:
+def _copy_runtime(source: Path, names: Sequence[str], folder: Path) -> None:
     folder.mkdir()
-    for name in FILES:
+    for name in names:
         if name.endswith(".wasm"):
             _pack(source / name, folder)
         else:
@@ -113,8 +123,8 @@ def _write_service_worker(folder: Path) -> None:
     names = sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file())
     for name in names:
         digest.update(f"{name}\0".encode() + hashlib.sha256((folder / name).read_bytes()).digest())
-    large = [name for name in names if name.endswith(PACKED)]
-    page = [name for name in names if name.endswith((".html", ".js", ".mjs", ".css", ".svg", ".json"))]
+    large = [name for name in names if name.endswith(PACKED) or name.startswith("runtime/graphics/")]
+    page = [name for name in names if name.endswith(SMALL) and name not in large]
     build = {"version": digest.hexdigest()[:16], "headers": HEADERS, "page": page, "model": large}
     script = resources.files("captionless") / "exports" / "browser" / "sw.js"
     text = f"const BUILD = {json.dumps(build)};\n\n{script.read_text(encoding='utf-8')}"

@@ -6,6 +6,7 @@ import { BackendError } from "./errors.js";
 /** Milliseconds after which the page goes on without the service worker. */
 const PATIENCE = 5000;
 const READY = ["Ready.", "Ready. From now on the page works without a network."];
+const ON_GRAPHICS = " The graphics processor computes.";
 const RELOADED = "captionless-reloaded";
 
 export class Backend {
@@ -13,9 +14,9 @@ export class Backend {
     await isolated();
     const answer = await fetch("model/captionless.json").catch(() => null);
     if (!answer?.ok) throw new BackendError("The model could not be loaded. Reload the page.");
-    const { model, stages, channels, classes, settings } = await answer.json();
+    const { model, stages, channels, classes, image, settings } = await answer.json();
     this.#start();
-    const can = classes.length ? [] : ["blend"];
+    const can = ["edit", ...(classes.length ? [] : ["blend"]), ...(image ? ["like"] : [])];
     const fields = { ...settings, towards_share: { type: "number", default: 0.5, minimum: 0, maximum: 1 } };
     return { models: [{ name: model, sizes: stages.map(({ size }) => size), channels, classes, can }], fields };
   }
@@ -38,14 +39,18 @@ export class Backend {
     this.worker.onerror = () => this.#fail("This browser cannot run the model.");
   }
 
-  #receive({ id, image, warnings, error, failed, ready, loaded, total }) {
+  #receive({ id, image, warnings, error, failed, ready, graphics, loaded, total }) {
     if (failed) this.#fail(failed);
-    if (ready) $("status").textContent = this.open.size ? "Making images" : READY[Number(Boolean(navigator.serviceWorker?.controller))];
+    if (ready) $("status").textContent = this.open.size ? "Making images" : this.#readiness(graphics);
     if (total) $("status").textContent = `Loading the model: ${megabytes(loaded)} of ${megabytes(total)} MB`;
     const { resolve, reject, onImage } = this.open.get(id) ?? {};
     if (image) onImage?.({ seed: image.seed, done: image.done, blob: new Blob([image.png], { type: "image/png" }) });
     if (warnings) resolve?.(warnings);
     if (error) reject?.(error.name === "AbortError" ? new DOMException("stopped", "AbortError") : new BackendError(error.message));
+  }
+
+  #readiness(graphics) {
+    return READY[Number(Boolean(navigator.serviceWorker?.controller))] + (graphics ? ON_GRAPHICS : "");
   }
 
   #fail(message) {

@@ -87,7 +87,8 @@ export function slerp(a, b, share) {
   return normalised(Float64Array.from(a, (value, i) => p * value + q * b[i]));
 }
 
-function normalised(vector) {
+/** Return a vector with a length of 1. */
+export function normalised(vector) {
   const length = Math.hypot(...vector);
   return Float32Array.from(vector, (value) => value / length);
 }

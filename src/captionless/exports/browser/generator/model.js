@@ -1,10 +1,14 @@
 /** A model of captionless in JavaScript: prompts in, images out, as `captionless generate` makes them. */
 
-import { Bridge, slerp } from "./bridge.js";
+import { Bridge, normalised, slerp } from "./bridge.js";
+import { encoderPixels, maskTensor, photoTensor } from "./pixels.js";
 import { encodePng } from "./png.js";
 import { TorchNormal } from "./random.js";
 import { predict, Process, SAMPLERS } from "./samplers.js";
-import { Pieces, Tokens, Vocabulary } from "./text.js";
+import { BytePairs, Pieces, Tokens, Vocabulary } from "./text.js";
+
+/** What an image file stores in place of a photograph. */
+const PHOTO = "an image without a file";
 
 export class Model {
   /**
@@ -17,22 +21,20 @@ export class Model {
     const json = async (name) => JSON.parse(new TextDecoder().decode(await read(name)));
     const model = new Model();
     const about = (model.about = await json("captionless.json"));
-    model.ort = ort;
+    Object.assign(model, { ort, read });
     if (about.text) {
       const { kind, tokenizer, vocabulary, limit, bridge } = about.text;
-      model.text = new { tokens: Tokens, pieces: Pieces }[kind](await json(tokenizer), limit);
+      model.text = new { bytes: BytePairs, tokens: Tokens, pieces: Pieces }[kind](await json(tokenizer), limit);
       model.vocabulary = vocabulary && new Vocabulary(await json(vocabulary));
       model.bridge = new Bridge(halfTensor(await read(bridge.bank)), about.condition_width, bridge, about.sampling);
     }
     model.sessions = {};
-    for (const { graph } of [about.text ?? [], ...about.stages].flat()) {
-      model.sessions[graph] = await ort.InferenceSession.create(await read(graph));
-    }
+    for (const { graph } of [about.text ?? [], ...about.stages].flat()) await model.#open(graph);
     return model;
   }
 
   /**
-   * Generate the images of a request, one after the other (see backend.js).
+   * Generate the images of a request, one after the other (see backend.js). Its photographs are those of pixels.js.
    *
    * @param onImage receives {seed, png, done}: the prediction of every step, then the image
    * @param pause awaited before every step; throws to end the work
@@ -42,13 +44,15 @@ export class Model {
     const last = this.about.stages.findIndex((stage) => stage.size >= size);
     const stages = this.about.stages.slice(0, last < 0 ? undefined : last + 1);
     const { channels } = this.about;
-    const prompt = await this.#prompt(request.prompt);
+    const prompt = request.like && !request.prompt.trim() ? null : await this.#prompt(request.prompt);
+    const like = request.like && (await this.#imageVector(request.like));
     const towards = request.towards && this.#condition(await this.#prompt(request.towards));
     const base = request.negative_prompt
       ? this.#condition(await this.#prompt(request.negative_prompt))
       : new Float32Array(this.about.condition_width);
     for (let seed = request.seed; seed < request.seed + request.n; seed++) {
-      let condition = this.#condition(prompt, request.variety, seed);
+      let condition = prompt ? this.#condition(prompt, request.variety, seed) : like;
+      if (prompt && like) condition = slerp(condition, like, request.like_share);
       if (towards) condition = slerp(condition, towards, request.towards_share ?? 0.5);
       const noise = new TorchNormal(seed);
       let image = null;
@@ -69,9 +73,15 @@ export class Model {
     return [this.text?.remark(prompt), this.vocabulary?.remark(prompt)].filter(Boolean);
   }
 
-  /** Sample an image with one stage; `small` is the image of the stage before. */
-  async #sample(stage, { condition, base, noise, small, steps, sampler, guidance }, onStep) {
+  /**
+   * Sample an image with one stage; `small` is the image of the stage before. A photograph to edit is the image that
+   * sampling starts from, with noise, and outside the mask what every prediction is replaced by.
+   */
+  async #sample(stage, { condition, base, noise, small, steps, sampler, guidance, image, mask, strength }, onStep) {
     const { channels, sampling } = this.about;
+    const start = image ? strength : 1;
+    const known = image && photoTensor(image, stage.size, channels);
+    const marked = mask && maskTensor(mask, stage.size);
     let lowRes = [];
     if (small) {
       [steps, sampler, guidance] = [sampling.upsample_steps, "dpmpp-2m", Math.min(0, Math.max(-1, guidance))];
@@ -81,23 +91,41 @@ export class Model {
       lowRes = [...upsampled(noisy, stage.low_res.size, stage.size), ...plane(stage.size, level / stage.low_res.max_noise)];
     }
     const draw = () => noise.draw(channels * stage.size ** 2);
-    const run = SAMPLERS[sampler](draw(), new Process(stage.schedule, steps, draw));
+    const process = new Process(stage.schedule, steps, draw, start);
+    const first = draw();
+    const run = SAMPLERS[sampler](start < 1 ? process.noisy(known, first) : first, process);
     let asked = run.next();
     while (!asked.done) {
       const { x, t } = asked.value;
       const network = (inputs, rows) => this.#network(stage, inputs, rows);
-      const x0 = await predict(network, stage, { x, t, lowRes, condition, base, scale: guidance });
+      let x0 = await predict(network, stage, { x, t, lowRes, condition, base, scale: guidance, start });
+      if (marked) x0 = x0.map((value, i) => known[i] + marked[i % marked.length] * (value - known[i]));
       if (t.step !== null) await onStep(x0);
       asked = run.next(x0);
     }
     return asked.value;
   }
 
+  /** Return inputs of a stage as in sampling, to compare sessions with. */
+  example(stage) {
+    const { channels, condition_width: width } = this.about;
+    const lowRes = stage.low_res ? channels + 1 : 0;
+    const noise = new TorchNormal(0);
+    const condition = new Float32Array(2 * width);
+    condition.set(normalised(noise.draw(width)));
+    const xt = noise.draw(2 * (channels + lowRes) * stage.size ** 2);
+    return this.#feeds(stage, { xt, condition, t: Float32Array.of(0.9, 0.3), identity: Float32Array.of(0, 1) }, 2);
+  }
+
   async #network(stage, inputs, rows) {
+    return (await this.sessions[stage.graph].run(this.#feeds(stage, inputs, rows))).prediction.data;
+  }
+
+  #feeds(stage, inputs, rows) {
     const shapes = { xt: [rows, inputs.xt.length / rows / stage.size ** 2, stage.size, stage.size] };
     shapes.condition = [rows, this.about.condition_width];
     const feeds = stage.inputs.map((name) => [name, this.#tensor("float32", inputs[name], shapes[name] ?? [rows])]);
-    return (await this.sessions[stage.graph].run(Object.fromEntries(feeds))).prediction.data;
+    return Object.fromEntries(feeds);
   }
 
   /** Return the neighbourhood of a prompt, or the one-hot vector of a class. */
@@ -114,6 +142,18 @@ export class Model {
     return this.bridge.nearest(vectors.data);
   }
 
+  /** Return the unit vector of a photograph; the image side of the encoder is loaded for the first. */
+  async #imageVector(photo) {
+    const { graph, size } = this.about.image;
+    await this.#open(graph);
+    const pixels = this.#tensor("float32", encoderPixels(photo, this.about.image), [1, 3, size, size]);
+    return normalised((await this.sessions[graph].run({ pixels })).vectors.data);
+  }
+
+  async #open(graph) {
+    this.sessions[graph] ??= await this.ort.InferenceSession.create(await this.read(graph));
+  }
+
   #condition(prompt, variety, seed) {
     return this.bridge ? this.bridge.draw(prompt, variety, seed) : prompt;
   }
@@ -123,11 +163,14 @@ export class Model {
   }
 
   /** Return what an image file stores, as `GeneratedImage.metadata` does. */
-  #texts({ prompt, guidance, variety, steps, sampler, negative_prompt, towards, towards_share }, seed, size) {
+  #texts(request, seed, size) {
+    const { prompt, guidance, variety, steps, sampler, negative_prompt, towards, towards_share } = request;
     const { model, version, sampling, stages } = this.about;
     const given = { guidance, variety, steps, sampler, size: size === stages.at(-1).size ? null : size };
     const own = { prompt, seed, model, negative: negative_prompt, towards, towards_share, version };
-    const interval = guidance > 0 ? stages[0].guidance_interval : [0, 1];
+    if (request.like) Object.assign(own, { like: PHOTO, like_share: request.like_share });
+    if (request.image) Object.assign(own, { init: PHOTO, strength: request.strength, mask: request.mask && PHOTO });
+    const interval = guidance > 0 ? scaled(stages[0].guidance_interval, request) : [0, 1];
     const values = { ...own, ...sampling, ...given, guidance_interval: interval, precision: "float32" };
     return Object.fromEntries(Object.entries(values).filter(([, value]) => value !== null && value !== undefined)
       .map(([name, value]) => [name, typeof value === "string" ? value : JSON.stringify(value)]));
@@ -152,6 +195,11 @@ function upsampled(image, side, size) {
     }
   }
   return large;
+}
+
+/** Return times as a share of those that an edit samples through. */
+function scaled(times, { image, strength }) {
+  return image ? times.map((time) => strength * time) : times;
 }
 
 function plane(size, value) {

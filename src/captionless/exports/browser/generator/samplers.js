@@ -55,18 +55,27 @@ const SCHEDULES = {
   },
 };
 
-/** The noise levels that a sampler passes through, from noise at time 1 to the image at time 0. */
+/** The noise levels that a sampler passes through, from noise at a first time to the image at time 0. */
 export class Process {
-  /** @param noise returns new standard normal noise */
-  constructor(schedule, steps, noise) {
-    const times = Array.from({ length: steps + 1 }, (_, i) => 1 - i / steps);
+  /**
+   * @param noise returns new standard normal noise
+   * @param start the first time; below 1 for edits
+   */
+  constructor(schedule, steps, noise, start = 1) {
+    const times = Array.from({ length: steps + 1 }, (_, i) => start * (1 - i / steps));
     const levels = times.map((t, step) => {
       const [alpha, sigma] = t ? SCHEDULES[schedule.kind](schedule, t) : [1, 0];
       return { t, alpha, sigma, signal: alpha, step };
     });
-    if (levels[0].alpha < TRACE) levels[0].alpha = 0;
+    if (start === 1 && levels[0].alpha < TRACE) levels[0].alpha = 0;
     this.steps = levels.slice(0, -1).map((t, i) => [t, { ...levels[i + 1], step: null }]);
     this.noise = noise;
+  }
+
+  /** Return an image with noise, at the first noise level. */
+  noisy(image, noise) {
+    const [[{ signal, sigma }]] = this.steps;
+    return sum([signal, image], [sigma, noise]);
   }
 
   /** Return x with new noise of a standard deviation. */
@@ -190,11 +199,12 @@ export const SAMPLERS = {
  * @param stage what captionless.json says about the stage
  * @param x the noisy image, with channels of a low-resolution image behind it in `lowRes`
  * @param condition the condition vector; `base` is that to guide away from
+ * @param start the first time, which scales those at which guidance changes
  */
-export async function predict(run, stage, { x, t, lowRes = [], condition, base, scale }) {
-  const [low, high] = scale > 0 ? stage.guidance_interval : [0, 1];
+export async function predict(run, stage, { x, t, lowRes = [], condition, base, scale, start = 1 }) {
+  const [low, high] = scale > 0 ? stage.guidance_interval.map((time) => start * time) : [0, 1];
   const guided = scale !== 0 && (low === 0 || t.t > low + ROUNDING) && t.t <= high + ROUNDING;
-  const perturbed = guided && scale > 0 && t.t > stage.perturbed_above + ROUNDING;
+  const perturbed = guided && scale > 0 && t.t > start * stage.perturbed_above + ROUNDING;
   const rows = guided ? 2 : 1;
   const inputs = {
     xt: joined(Array(rows).fill([x, lowRes]).flat()),

@@ -1,9 +1,31 @@
 /** From prompts to the inputs of the text side, and remarks about prompts. */
 
+const PRINTABLE = /[!-~\u00a1-\u00ac\u00ae-\u00ff]/;
+const LETTERS = Array.from({ length: 256 }, (_, byte) => String.fromCharCode(byte));
+const HIDDEN = LETTERS.filter((letter) => !PRINTABLE.test(letter));
+/** GPT-2's printable letter for each byte. */
+const SYMBOLS = LETTERS.map((letter) => (PRINTABLE.test(letter) ? letter : String.fromCharCode(256 + HIDDEN.indexOf(letter))));
+
+/** What tokenizers have in common: `encode` returns the ids of a text, of which the network reads the first `limit`. */
+class Tokenizer {
+  /** Return the ids that are read: the first ones, and the end. */
+  inputs(text) {
+    const ids = this.encode(text);
+    const read = ids.length > this.limit ? [...ids.slice(0, this.limit - 1), ids.at(-1)] : ids;
+    return { name: "ids", type: "int64", data: BigInt64Array.from(read, BigInt) };
+  }
+
+  remark(text) {
+    const count = this.encode(text).length;
+    return count > this.limit ? `The prompt has ${count} tokens, but only the first ${this.limit} are read.` : null;
+  }
+}
+
 /** Splits texts into word pieces, as `tokenizers` does with the normaliser, splitter and model of BERT. */
-export class Tokens {
+export class Tokens extends Tokenizer {
   /** @param file the content of tokenizer.json */
   constructor(file, limit) {
+    super();
     this.ids = new Map(Object.entries(file.model.vocab));
     this.longest = file.model.max_input_chars_per_word;
     this.limit = limit;
@@ -18,18 +40,6 @@ export class Tokens {
     return [this.ids.get("[CLS]"), ...words.flatMap((word) => this.#pieces([...word])), this.ids.get("[SEP]")];
   }
 
-  /** Return the ids that are read: the first ones, and the end. */
-  inputs(text) {
-    const ids = this.encode(text);
-    const read = ids.length > this.limit ? [...ids.slice(0, this.limit - 1), ids.at(-1)] : ids;
-    return { name: "ids", type: "int64", data: BigInt64Array.from(read, BigInt) };
-  }
-
-  remark(text) {
-    const count = this.encode(text).length;
-    return count > this.limit ? `The prompt has ${count} tokens, but only the first ${this.limit} are read.` : null;
-  }
-
   /** Split a word into the longest pieces there are, from its start. */
   #pieces(letters) {
     const found = [];
@@ -42,6 +52,38 @@ export class Tokens {
       start = end;
     }
     return found;
+  }
+}
+
+/** Splits texts into byte pairs, as `tokenizers` does with the normaliser, splitter and model of CLIP. */
+export class BytePairs extends Tokenizer {
+  /** @param file the content of tokenizer.json */
+  constructor(file, limit) {
+    super();
+    const { vocab, merges, end_of_word_suffix: end } = file.model;
+    Object.assign(this, { limit, end, ids: new Map(Object.entries(vocab)) });
+    this.ranks = new Map(merges.map((pair, rank) => [Array.isArray(pair) ? pair.join(" ") : pair, rank]));
+    [this.first, this.last] = ["<|startoftext|>", "<|endoftext|>"].map((name) => this.ids.get(name));
+  }
+
+  /** Return all token ids of a text, with start and end. */
+  encode(text) {
+    const plain = [...text.normalize("NFC").replace(/\p{White_Space}+/gu, " ")].map((letter) => letter.toLowerCase()).join("");
+    const words = plain.match(/'s|'t|'re|'ve|'m|'ll|'d|\p{L}+|\p{N}|[^\p{White_Space}\p{L}\p{N}]+/gu) ?? [];
+    return [this.first, ...words.flatMap((word) => this.#pairs(word)), this.last];
+  }
+
+  #pairs(word) {
+    const parts = Array.from(new TextEncoder().encode(word), (byte) => SYMBOLS[byte]);
+    parts.push(parts.pop() + this.end);
+    while (parts.length > 1) {
+      const ranks = parts.slice(1).map((part, i) => this.ranks.get(`${parts[i]} ${part}`) ?? Infinity);
+      const least = Math.min(...ranks);
+      if (least === Infinity) break;
+      const at = ranks.indexOf(least);
+      parts.splice(at, 2, parts[at] + parts[at + 1]);
+    }
+    return parts.map((part) => this.ids.get(part) ?? this.last);
   }
 }
 
