@@ -1,14 +1,15 @@
 """The server under load: does it use the machine, how long does one request wait among others, is an image ever lost?
 
-    python -m benchmarks.serve_load                                                # 10 minutes on two idle CPU cores
+    python -m benchmarks.serve_load                                                # 13 minutes on two idle CPU cores
     python -m benchmarks.serve_load --steps 1 --seconds 3 --sweep 1 2 --requests 2                    # does it run?
 
 starts ``captionless serve`` in a process of its own, sends it requests from this one, and appends to
 ``benchmarks/results/serve.jsonl``. ``benchmarks/results/serve.md`` has the forecast.
 
 - ``sweep``: throughput of the library with batches of 1 to 32 images, without a server.
-- ``closed``: clients that each send the next request when the last is answered.
-- ``one``: the latency of a request alone, and while eight requests of another user run.
+- ``closed``: clients, each a user, that send the next request when the last is answered: 32, and nine.
+- ``one``: the latency of a request alone, while eight of one other user run, and while one of each of eight other users
+  runs. In the last case the one pauses between its requests; without that, it is one of nine equal users (``closed``).
 - ``poisson``: requests that arrive at random, at shares of the throughput that ``closed`` measured.
 
 While the last and ``closed`` run, ``/healthz`` is asked ten times a second, to see that the server answers at once.
@@ -45,6 +46,8 @@ OUT = RESULTS / "serve.jsonl"
 PROMPT = "a red rose bud"
 SEEDS = 8
 """Different images that are asked for."""
+OTHERS = 8
+"""Requests beside the one whose latency is measured."""
 SHARES = (0.5, 0.8, 1.2)
 """Rates of arrival, as shares of the throughput of ``closed``."""
 MOST_REPEATS, FEWEST_IMAGES = 3, 16
@@ -167,14 +170,16 @@ async def loads(address: str, options: argparse.Namespace, best: float) -> None:
         for seed in range(SEEDS):
             answer = await client.post("/v1/images/generations", json={"prompt": PROMPT, "seed": seed})
             expected.append(_pixels(answer))
-        rate = await closed(client, expected, options, best)
-        await one(client, expected, options)
+        rate = await closed(client, expected, options, options.clients, best)
+        await closed(client, expected, options, OTHERS + 1, best)
+        for others, users, pause in ((0, 0, 0.0), (OTHERS, 1, 0.0), (OTHERS, OTHERS, options.pause)):
+            await one(client, expected, options, others, users, pause)
         for share in SHARES:
             await poisson(client, expected, options.seconds, share, rate)
 
 
 async def closed(
-    client: httpx2.AsyncClient, expected: list[np.ndarray], options: argparse.Namespace, best: float
+    client: httpx2.AsyncClient, expected: list[np.ndarray], options: argparse.Namespace, clients: int, best: float
 ) -> float:
     """Measure clients that always have one request; return images per second."""
     load, began = Load(expected), time.perf_counter()
@@ -183,36 +188,44 @@ async def closed(
         while time.perf_counter() - began < options.seconds:
             await load.ask(client, random.randrange(SEEDS), str(number))
 
-    with measured(OUT, "serve", part="closed", clients=options.clients, rows=options.rows) as figures:
+    with measured(OUT, "serve", part="closed", clients=clients, rows=options.rows) as figures:
         async with watched(client, figures):
-            await asyncio.gather(*map(ask, range(options.clients)))
+            await asyncio.gather(*map(ask, range(clients)))
         figures |= load.figures(time.perf_counter() - began)
         figures["of_best_sweep"] = figures["images_per_second"] / best
-    print("closed:", figures, flush=True)
+    print(f"closed, {clients}:", figures, flush=True)
     return float(figures["images_per_second"])
 
 
-async def one(client: httpx2.AsyncClient, expected: list[np.ndarray], options: argparse.Namespace) -> None:
-    """Measure one request at a time, alone and while eight of another user run."""
-    for others in (0, 8):
-        load, rest = Load(expected), Load(expected)
-        with measured(OUT, "serve", part="one", others=others, rows=options.rows) as figures:
+async def one(
+    client: httpx2.AsyncClient,
+    expected: list[np.ndarray],
+    options: argparse.Namespace,
+    others: int,
+    users: int,
+    pause: float,
+) -> None:
+    """Measure one request at a time, while others run; ``pause`` is the mean time before the next."""
+    load, rest = Load(expected), Load(expected)
+    case = {"others": others, "users": users, "pause": pause, "rows": options.rows}
+    with measured(OUT, "serve", part="one", **case) as figures:
 
-            async def run(rest: Load = rest) -> None:
-                while True:
-                    await rest.ask(client, random.randrange(SEEDS), "another")
+        async def run(number: int) -> None:
+            while True:
+                await rest.ask(client, random.randrange(SEEDS), f"other {number % users}")
 
-            tasks = [asyncio.create_task(run()) for _ in range(others)]
-            await asyncio.sleep(options.seconds / 10 if others else 0)
-            began = time.perf_counter()
-            for _ in range(options.requests):
-                await load.ask(client, random.randrange(SEEDS), "one")
-            figures |= load.figures(time.perf_counter() - began)
-            figures["images_of_others"], figures["wrong_images_of_others"] = len(rest.seconds), int(rest.wrong)
-            for task in tasks:
-                task.cancel()
-            await asyncio.gather(*tasks, return_exceptions=True)
-        print(f"one among {others}:", figures, flush=True)
+        tasks = [asyncio.create_task(run(number)) for number in range(others)]
+        await asyncio.sleep(options.seconds / 4 if others else 0)  # until they are out of step
+        began = time.perf_counter()
+        for _ in range(options.requests):
+            await asyncio.sleep(random.expovariate(1 / pause) if pause else 0)
+            await load.ask(client, random.randrange(SEEDS), "one")
+        figures |= load.figures(time.perf_counter() - began)
+        figures["images_of_others"], figures["wrong_images_of_others"] = len(rest.seconds), int(rest.wrong)
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+    print(f"one among {others} of {users}:", figures, flush=True)
 
 
 async def poisson(
@@ -244,7 +257,10 @@ def _options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--seconds", type=float, default=60, help="duration of each load")
     parser.add_argument("--clients", type=int, default=32, help="clients of the closed loop")
-    parser.add_argument("--requests", type=int, default=20, help="requests whose latency is measured one by one")
+    parser.add_argument("--requests", type=int, default=12, help="requests whose latency is measured one by one")
+    parser.add_argument(
+        "--pause", type=float, default=10, help="mean seconds between requests of who does not always ask"
+    )
     parser.add_argument("--rows", type=int, default=16, help="rows per network call (--batch of the server)")
     parser.add_argument("--steps", type=int, default=15, help="denoising steps; half as many of super-resolution")
     parser.add_argument("--sweep", type=int, nargs="+", default=[1, 2, 4, 8, 16, 32], help="batches of the sweep")

@@ -28,6 +28,7 @@ from captionless.config.sampling import SamplingConfig
 from captionless.config.serve import ServeConfig
 from captionless.generation.generator import Generator
 from captionless.server.app import create_app
+from captionless.server.arrivals import Connection
 from captionless.server.run import listen
 from captionless.server.service import ImageService
 from captionless.tensor_files import save_tensors
@@ -124,7 +125,9 @@ class Served:
         self.socket = listen("127.0.0.1", 0)
         self.url = f"http://127.0.0.1:{self.socket.getsockname()[1]}"
         self.key = key or "sk-any"
-        self.server = uvicorn.Server(uvicorn.Config(self.gate, log_config=None, access_log=False, ws="none"))
+        self.server = uvicorn.Server(
+            uvicorn.Config(self.gate, http=Connection, log_config=None, access_log=False, ws="none")
+        )
         self.thread = threading.Thread(target=self.server.run, kwargs={"sockets": [self.socket]})
 
     @cache  # noqa: B019

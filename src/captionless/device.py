@@ -142,6 +142,14 @@ def use_threads(threads: int | None = None) -> None:
         os.environ.setdefault("GOMP_SPINCOUNT", str(SPINS))
 
 
+def use_threads_here(threads: int) -> None:
+    """Set the number of CPU threads with which the calling thread computes, and no other."""
+    import torch
+
+    torch.get_num_threads()  # the first time, a thread is given the number that any thread set last
+    torch.set_num_threads(threads)
+
+
 def _quotas(root: Path) -> Iterator[int]:
     """Yield the CPU quotas of this process's control groups and of those that contain them, rounded down.
 

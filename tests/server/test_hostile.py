@@ -10,13 +10,15 @@ import struct
 import sys
 import zlib
 from collections.abc import Iterator
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from typing import Any
 
+import httpx2
 import pytest
 from PIL import Image
 
+from captionless.server import arrivals
 from server_cases import Served, data_url, png, serving
 
 resource = pytest.importorskip("resource", reason="Windows does not tell the peak of the memory used")
@@ -209,6 +211,39 @@ def served() -> Iterator[Served]:
 def memory() -> float:
     """The peak in megabytes; macOS gives bytes, others kilobytes."""
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / (1024**2 if sys.platform == "darwin" else 1024)
+
+
+def test_who_sends_slowly_holds_no_place_and_holds_up_nobody_else() -> None:
+    with serving(queue=10) as served, ExitStack() as stack:
+        address = ("127.0.0.1", served.socket.getsockname()[1])
+        slow = [stack.enter_context(socket.create_connection(address, timeout=20)) for _ in range(70)]
+        body = b'{"prompt": "a rose"}'
+        for connection in slow:
+            connection.sendall(Bad("slow", body).sent().removesuffix(body))
+        other = httpx2.Client(transport=httpx2.HTTPTransport(local_address="127.0.0.2"))
+        url = f"{served.url}/v1/images/generations"
+        assert other.post(url, json={"prompt": "a rose"}, timeout=20).status_code == 200
+        assert served.places == 0
+        statuses = []
+        for connection in reversed(slow):
+            with suppress(ConnectionError):  # those that are too many are answered already
+                connection.sendall(body)
+            statuses.append(int(connection.makefile("rb").readline().split()[1]))
+        assert set(statuses) == {200, 429}
+        assert statuses.count(200) == 5  # half of the places
+
+
+def test_connections_are_limited_and_those_without_a_request_are_closed(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(arrivals, "MOST_CONNECTIONS", 5)
+    monkeypatch.setattr(arrivals, "HEAD_SECONDS", 0.5)
+    with serving() as served, ExitStack() as stack:
+        address = ("127.0.0.1", served.socket.getsockname()[1])
+        idle = [stack.enter_context(socket.create_connection(address, timeout=20)) for _ in range(6)]
+        assert idle[-1].recv(1) == b""  # at once, as there are too many
+        with httpx2.Client(transport=httpx2.HTTPTransport(local_address="127.0.0.2")) as other:
+            assert other.get(f"{served.url}/healthz").status_code == 200
+        idle[0].sendall(b"GET / HT")
+        assert idle[0].recv(1) == b""  # after a while, as there is no request
 
 
 def test_there_are_two_hundred() -> None:

@@ -11,10 +11,13 @@ import httpx2
 import numpy as np
 import openai
 import pytest
+import torch
 
 from captionless.config.sampling import SamplingConfig
 from captionless.diffusion.samplers import SAMPLERS
 from captionless.generation.generator import Generator
+from captionless.server import scheduler
+from captionless.server.metrics import Metrics
 from server_cases import SAMPLING, Steps, cascade, failing_generator, generator, pixels, serving
 
 SETTINGS = ("steps", "guidance", "sampler", "variety")
@@ -177,6 +180,55 @@ def test_one_image_of_a_user_is_not_held_up_by_large_batches_of_another() -> Non
         assert steps.rows[1] == 10
         steps.free()
         assert many.result().status_code == 200
+
+
+def test_who_asks_now_and_then_is_served_before_those_who_always_ask() -> None:
+    one = generator()
+    steps = Steps(one)
+    with serving({"tiny": one}, SAMPLING.replace(guidance=0.0), batch=32) as served, ThreadPoolExecutor() as pool:
+        fields = {"prompt": "a rose", "steps": 12}
+        others = [pool.submit(served.post, "generations", user=str(i), **fields) for i in range(8)]
+        served.wait(images=8)
+        served.service.scheduler._used = {"now and then": 2.0} | {str(i): 5.0 for i in range(8)}
+        steps.make()
+        few = pool.submit(served.post, "generations", prompt="a daisy", user="now and then")
+        served.wait(images=9)
+        before = len(steps.rows)
+        steps.make(SAMPLING.steps + 1)
+        assert few.result().status_code == 200
+        steps.free()
+        assert steps.rows[before + 1 : before + 1 + SAMPLING.steps] == [3] * SAMPLING.steps  # its image and two others
+        assert all(other.result().status_code == 200 for other in others)
+
+
+def test_what_an_owner_has_used_is_forgotten_in_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    now = [0.0]
+    monkeypatch.setattr(scheduler.time, "monotonic", lambda: now[0])
+    line = scheduler.Scheduler(16, 64, "float32", torch.device("cpu"), Metrics())
+    line._faded = 0.0
+    line._used = {"a": 8.0, "b": 4.0, "c": 0.005}
+    image = Mock(job=Mock(owner="a"))
+    now[0] = 2 * scheduler.HALF_LIFE
+    assert line._line([image], now[0]) == [image]
+    assert line._used == {"a": 2.0, "b": 1.0}
+    line.close()
+
+
+def test_only_the_thread_that_samples_has_helpers(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where two threads have some, all of them wait asleep instead of in a loop (libgomp), and calls are slower."""
+    before, one, threads = torch.get_num_threads(), generator(), list[int]()
+    one.stages[0].denoiser.register_forward_pre_hook(lambda *_: threads.append(torch.get_num_threads()))
+    remarks = one.familiarity.remarks
+    monkeypatch.setattr(
+        one.familiarity, "remarks", lambda *given: threads.append(torch.get_num_threads()) or remarks(*given)
+    )  # type: ignore[func-returns-value]
+    torch.set_num_threads(2)
+    try:
+        with serving({"tiny": one}) as served:
+            assert served.post("generations", prompt="a rose").status_code == 200
+    finally:
+        torch.set_num_threads(before)
+    assert threads == [1, *[2] * SAMPLING.steps]
 
 
 def test_a_failure_is_told_to_those_it_concerns_and_the_server_goes_on() -> None:

@@ -13,6 +13,7 @@ from fastapi.responses import JSONResponse, Response
 from fastapi.staticfiles import StaticFiles
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
+from starlette.routing import Route
 
 from captionless._version import __version__
 from captionless.config.serve import ServeConfig
@@ -48,8 +49,11 @@ def create_app(service: ImageService, config: ServeConfig | None = None, key: st
     _add_image_routes(app, service)
     _add_other_routes(app, service)
     _add_error_answers(app)
-    if PAGE.is_dir():
-        app.mount("/", StaticFiles(directory=PAGE, html=True))
+    for path in (
+        "/",
+        "/{file}",
+    ):  # not all paths below "/", so that a wrong method is answered with those that are right
+        app.router.routes.append(Route(path, StaticFiles(directory=PAGE, html=True)))
     return Gate(app, Access(config, key), service.metrics, config.max_upload)
 
 

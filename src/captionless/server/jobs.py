@@ -101,16 +101,11 @@ class Job:
             yield what
 
 
-def in_turn(images: list[QueuedImage], most: int | None = None) -> list[QueuedImage]:
-    """Sort images so that those of different owners alternate; those of one owner stay in their order.
-
-    With ``most``, no owner keeps more than ``most`` times the images of the owner who has the fewest.
-    """
+def in_turn(images: list[QueuedImage]) -> list[QueuedImage]:
+    """Sort images so that those of different owners alternate; those of one owner stay in their order."""
     before: Counter[str] = Counter()
     turns = []
     for image in images:
         turns.append(before[image.job.owner])
         before[image.job.owner] += 1
-    last = most * min(before.values()) if most and len(before) > 1 else len(images)
-    pairs = sorted(zip(turns, images, strict=True), key=lambda pair: pair[0])
-    return [image for turn, image in pairs if turn < last]
+    return [image for _, image in sorted(zip(turns, images, strict=True), key=lambda pair: pair[0])]

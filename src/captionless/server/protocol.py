@@ -133,7 +133,9 @@ def request_model(config: ServeConfig, sampling: SamplingConfig) -> type[ImageRe
     fields: dict[str, Any] = {}
     for name in SETTINGS:
         field = SamplingConfig.model_fields[name]
-        limits = [*field.metadata, *([Le(config.max_steps)] if name == "steps" else [])]
+        limits = list(field.metadata)
+        if name == "steps":
+            limits = [limit for limit in limits if not isinstance(limit, Le)] + [Le(config.max_steps)]
         kind = Annotated[field.annotation, *limits] if limits else field.annotation
         fields[name] = (kind, setting(getattr(sampling, name), field.description or ""))
     made = create_model("ImageRequest", __base__=ImageRequest, **fields)

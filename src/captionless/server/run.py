@@ -11,6 +11,7 @@ import sys
 import threading
 import warnings
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -21,6 +22,7 @@ from captionless.config.serve import ServeConfig
 from captionless.errors import CaptionlessError
 from captionless.generation.generator import Generator, load
 from captionless.server.app import create_app
+from captionless.server.arrivals import Connection
 from captionless.server.gate import JsonLines
 from captionless.server.security import Access
 from captionless.server.service import ImageService
@@ -46,7 +48,9 @@ def serve(config: ServeConfig, sampling: SamplingConfig, say: Callable[[str], No
     key = os.environ.get(KEY) or None
     Access(config, key)  # raises before anything is loaded
     listener = listen(config.host, config.port)
-    service = ImageService(load_models(config.models, sampling), config, sampling)
+    with ThreadPoolExecutor(1) as loading:  # a thread that ends, and its helpers with it: see ``ImageService``
+        generators = loading.submit(load_models, config.models, sampling).result()
+    service = ImageService(generators, config, sampling)
     app = create_app(service, config, key)
     lines = logging.StreamHandler(sys.stderr)
     lines.setFormatter(JsonLines())
@@ -57,7 +61,7 @@ def serve(config: ServeConfig, sampling: SamplingConfig, say: Callable[[str], No
     host, port = listener.getsockname()[:2]
     place = f"http://{f'[{host}]' if ':' in host else host}:{port}"
     say(f"Serving {', '.join(service.generators)} at {place} (API clients: base_url {place}/v1)")
-    settings = uvicorn.Config(app, log_config=None, access_log=False, server_header=False, ws="none")
+    settings = uvicorn.Config(app, http=Connection, log_config=None, access_log=False, server_header=False, ws="none")
     GracefulServer(settings, service, config.grace).run(sockets=[listener])
 
 
@@ -83,7 +87,7 @@ class GracefulServer(uvicorn.Server):
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         """Stop listening, and wait for the requests in progress, for ``grace`` seconds at most."""
-        give_up = asyncio.get_running_loop().call_later(self._grace, self._service.scheduler.abandon)
+        give_up = asyncio.get_running_loop().call_later(self._grace, self._service.abandon)
         await super().shutdown(sockets)
         give_up.cancel()
 

@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 import torch
 
 from captionless.data.arrays import denormalise
-from captionless.device import autocast, exact_convolutions
+from captionless.device import autocast, exact_convolutions, use_threads_here
 from captionless.diffusion.sampler_run import advance
 from captionless.generation.stage import ImageStep
 from captionless.server.errors import ApiError, failure, stopping
@@ -27,8 +27,15 @@ log = logging.getLogger(__name__)
 
 MOST_SECONDS = 120
 """Upper limit of ``Retry-After``; clients give up at once if it is longer."""
+HALF_LIFE = 30.0
+"""Seconds after which half of what an owner has used is forgotten."""
+NEGLIGIBLE = 0.01
+"""Seconds that are forgotten at once."""
+BEHIND = 0.75
+"""An owner who has used less than this share of what the one who has used the most has is behind the others."""
 MOST_SHARE = 2
-"""On a CPU, images in a network call for each of the owner who has the fewest. There, every row makes a call longer."""
+"""On a CPU, images of others that take part in a network call for each of those who are behind. There, every row makes
+a call longer."""
 
 
 @dataclass
@@ -36,9 +43,10 @@ class Scheduler:
     """Samples the images of all jobs in a thread of its own.
 
     The machine is shared by owners, not by images: the next network call is that of the owner who has used the least
-    time, and of each owner the oldest images come first (fair queueing, Demers, Keshav & Shenker, SIGCOMM 1989). The
-    others' images that wait for the same network fill the batch; the stages of a cascade, and different models, have
-    network calls of their own.
+    time lately, and of each owner the oldest images come first (decayed usage, as in Kay & Lauder, "A fair share
+    scheduler", CACM 1988). Who asks now and then is therefore served before those who always ask. The others' images
+    that wait for the same network fill the batch; the stages of a cascade, and different models, have network calls of
+    their own.
 
     Args:
         rows: number of rows per network call.
@@ -57,13 +65,15 @@ class Scheduler:
     _taken: int = 0
     _images: list[QueuedImage] = field(default_factory=list)
     _jobs: set[Job] = field(default_factory=set)
-    _used: dict[str, float] = field(default_factory=dict)  # seconds, by owner of images that wait
+    _used: dict[str, float] = field(default_factory=dict)  # seconds of network calls, by owner, as far as not forgotten
+    _faded: float = field(default_factory=time.monotonic)  # when the seconds in ``_used`` were last made less
     _pace: float = 1.0  # seconds of network calls per image
     _spent: float = 0.0  # seconds of network calls since an image was finished
 
     def __post_init__(self) -> None:
         self._changed = threading.Condition()
-        self._thread = threading.Thread(target=self._work, name="sampling", daemon=True)
+        arguments = (torch.get_num_threads(),)
+        self._thread = threading.Thread(target=self._work, args=arguments, name="sampling", daemon=True)
         self._thread.start()
         self.metrics.watch(lambda: self._taken)
 
@@ -73,13 +83,12 @@ class Scheduler:
         return not self.stopped and self._thread.is_alive()
 
     def admit(self, owner: str) -> Job:
-        """Return a job with a place for one image, or raise ``ApiError`` (429) if there is none."""
-        job = Job(self, owner)
-        self.extend(job, 1)
-        return job
+        """Return a job without images, or raise ``ApiError`` (429) if there is no place for any."""
+        self.check(1)
+        return Job(self, owner)
 
-    def extend(self, job: Job, images: int) -> None:
-        """Give a job places for more images, or raise ``ApiError`` (429)."""
+    def check(self, images: int) -> None:
+        """Raise ``ApiError`` unless there are places for so many images (429), and the server goes on (503)."""
         with self._changed:
             if self.stopped:
                 raise stopping()
@@ -92,8 +101,13 @@ class Scheduler:
                     code="rate_limit_exceeded",
                     headers={"Retry-After": seconds},
                 )
+
+    def reserve(self, job: Job, images: int) -> None:
+        """Give a job places for its images, or raise ``ApiError``."""
+        with self._changed:
+            self.check(images)
             self._taken += images
-            job.images += images
+            job.images = images
             self._jobs.add(job)
 
     def submit(self, images: list[QueuedImage]) -> None:
@@ -124,7 +138,8 @@ class Scheduler:
             self._changed.notify()
         self._thread.join()
 
-    def _work(self) -> None:
+    def _work(self, threads: int) -> None:
+        use_threads_here(threads)
         while True:
             with self._changed:
                 self._changed.wait_for(lambda: self.stopped or self._images)
@@ -139,14 +154,10 @@ class Scheduler:
     def _call(self, waiting: list[QueuedImage]) -> None:
         """Make one network call for some of the images that wait, and continue with these."""
         began = time.monotonic()
-        owners = {image.job.owner for image in waiting}
-        least = min((used for owner, used in self._used.items() if owner in owners), default=0.0)
-        self._used = {owner: self._used.get(owner, least) for owner in owners}
-        waiting = sorted(waiting, key=lambda image: self._used[image.job.owner])
-        network = waiting[0].network
+        line = self._line(waiting, began)
+        network = line[0].network
         with autocast(self.precision, self.device), exact_convolutions(self.precision, self.device):
-            most = MOST_SHARE if self.device.type == "cpu" else None
-            chosen = self._chosen(in_turn([image for image in waiting if image.network is network], most))
+            chosen = self._chosen(line)
             try:
                 # Not the captured network of a stage: the number of rows changes from call to call.
                 steps = advance([image.started() for image in chosen], network) if chosen else []
@@ -162,6 +173,20 @@ class Scheduler:
         if finished:
             self._pace += (self._spent / len(finished) - self._pace) / 5
             self._spent = 0.0
+
+    def _line(self, waiting: list[QueuedImage], now: float) -> list[QueuedImage]:
+        """Return the images that are first in line for a network call, all for the same network."""
+        left = 0.5 ** ((now - self._faded) / HALF_LIFE)
+        self._faded = now
+        owners = {image.job.owner: 0.0 for image in waiting}
+        self._used = owners | {
+            owner: used * left for owner, used in self._used.items() if owner in owners or used > NEGLIGIBLE
+        }
+        waiting = sorted(waiting, key=lambda image: self._used[image.job.owner])
+        line = in_turn([image for image in waiting if image.network is waiting[0].network])
+        enough = BEHIND * max(self._used[owner] for owner in owners)
+        behind = sum(self._used[image.job.owner] < enough for image in line)
+        return line[: behind * (1 + MOST_SHARE)] if behind and self.device.type == "cpu" else line
 
     def _chosen(self, waiting: list[QueuedImage]) -> list[QueuedImage]:
         """Return the first images, as many as have room in a network call, and start those that have not."""

@@ -14,10 +14,10 @@ from fastapi.responses import Response
 
 from captionless.config.sampling import SamplingConfig
 from captionless.config.serve import ServeConfig
-from captionless.device import resolve_precision
+from captionless.device import resolve_precision, use_threads_here
 from captionless.generation.generator import Generator
 from captionless.server.answer import Answer
-from captionless.server.errors import ApiError
+from captionless.server.arrivals import Arrivals
 from captionless.server.images import choose_model, prepare_request
 from captionless.server.links import Links
 from captionless.server.metrics import Metrics
@@ -25,9 +25,6 @@ from captionless.server.nearest import NearestImages
 from captionless.server.protocol import ImageRequest, parse, request_model
 from captionless.server.scheduler import Scheduler
 from captionless.server.uploads import Body, read_body, read_photo
-
-READING = 60.0
-"""Seconds within which a request must have been received."""
 
 
 class ImageService:
@@ -53,8 +50,15 @@ class ImageService:
         device = next(iter(generators.values())).device
         precision = resolve_precision(sampling.precision, device)
         self.scheduler = Scheduler(config.batch, config.queue, precision, device, self.metrics)
-        # One thread decodes uploads and encodes prompts, while that of the scheduler samples.
-        self._preparing = ThreadPoolExecutor(1, "preparing")
+        self._arrivals = Arrivals(config.queue)
+        # One thread decodes uploads and encodes prompts, while that of the scheduler samples. It has no helpers: where
+        # two threads have some, those of PyTorch no longer wait for work in a loop, and every network call is slower.
+        self._preparing = ThreadPoolExecutor(1, "preparing", use_threads_here, (1,))
+
+    def abandon(self) -> None:
+        """Answer all requests that are not finished with status 503, and accept no others; from the event loop."""
+        self.scheduler.abandon()
+        self._arrivals.abandon()
 
     def close(self) -> None:
         """End all threads."""
@@ -66,10 +70,10 @@ class ImageService:
         address = http.client.host if http.client else ""
         with ExitStack() as stack:
             job = stack.enter_context(self.scheduler.admit(address))
-            request, body = await self._read(http)
+            request, body = await self._read(http, address)
             model = choose_model(self.generators, request.model)
             job.owner = request.owner or address
-            self.scheduler.extend(job, request.n - 1)
+            self.scheduler.reserve(job, request.n)
             http.state.logged = {"model": model, "images": request.n, "route": route}
             arguments = (model, self.generators[model], request, body, self.sampling, route)
             prepared = await asyncio.get_running_loop().run_in_executor(self._preparing, prepare_request, *arguments)
@@ -82,18 +86,17 @@ class ImageService:
 
     async def nearest(self, http: Request) -> dict[str, Any]:
         """Return the training images nearest to an image."""
-        with self.scheduler.admit(http.client.host if http.client else ""):
-            request, body = await self._read(http)
+        address = http.client.host if http.client else ""
+        with self.scheduler.admit(address) as job:
+            request, body = await self._read(http, address)
+            self.scheduler.reserve(job, 1)
             nearest = self._nearest[choose_model(self.generators, request.model)]
             loop = asyncio.get_running_loop()
             return await loop.run_in_executor(self._preparing, lambda: nearest.find(read_photo(body.photo)))
 
-    async def _read(self, http: Request) -> tuple[ImageRequest, Body]:
-        try:
-            async with asyncio.timeout(READING):
-                body = await read_body(http)
-        except TimeoutError as error:
-            raise ApiError(408, f"the request did not arrive within {READING:.0f} seconds.") from error
+    async def _read(self, http: Request, address: str) -> tuple[ImageRequest, Body]:
+        async with self._arrivals.receiving(address):
+            body = await read_body(http)
         return parse(self.request_type, body.fields), body
 
     def describe(self, name: str) -> dict[str, Any]:
