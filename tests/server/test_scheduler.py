@@ -185,7 +185,7 @@ def test_one_image_of_a_user_is_not_held_up_by_large_batches_of_another() -> Non
 def test_who_asks_now_and_then_is_served_before_those_who_always_ask() -> None:
     one = generator()
     steps = Steps(one)
-    with serving({"tiny": one}, SAMPLING.replace(guidance=0.0), batch=32) as served, ThreadPoolExecutor() as pool:
+    with serving({"tiny": one}, SAMPLING.replace(guidance=0.0), batch=32) as served, ThreadPoolExecutor(9) as pool:
         fields = {"prompt": "a rose", "steps": 12}
         others = [pool.submit(served.post, "generations", user=str(i), **fields) for i in range(8)]
         served.wait(images=8)
