@@ -74,7 +74,7 @@ def test_json_with_data_urls_is_the_same_edit(served: Served, fields: dict[str, 
 
 
 def test_a_list_of_one_image_is_accepted_as_the_client_sends_it(served: Served) -> None:
-    """The client names the field ``image[]`` then (a field that Aquiles-Image once ignored)."""
+    """The client names the field ``image[]`` then, which another server ignored (Aquiles-Image #3)."""
     answer = served.client().images.edit(image=[("photo.png", PHOTO)], prompt="a rose", extra_body=SEED)
     assert answer.data
     assert np.abs(pixels(answer.data[0].b64_json or "") - wanted()).max() <= 1

@@ -99,6 +99,7 @@ def test_the_file_holds_what_is_needed_to_make_it_again(served: Served) -> None:
 def test_the_size_asked_for_is_the_size_returned_and_a_header_names_the_sampled_one(
     served: Served, size: str, shape: tuple[int, int]
 ) -> None:
+    """Another ignored the size (LocalAI #2430)."""
     answer = served.client().images.with_raw_response.generate(prompt="a rose", size=size, extra_body={"seed": 0})
     assert answer.headers["x-captionless-native-size"] == "8x8"
     images = answer.parse()
@@ -122,6 +123,7 @@ def test_an_image_comes_in_the_format_asked_for(served: Served, name: Any, kind:
 
 
 def test_a_url_is_given_only_on_request_and_leads_to_the_image(served: Served) -> None:
+    """Others gave URLs that nobody had asked for, or none on request (sglang #19346, LocalAI #2299)."""
     fields: dict[str, Any] = {"prompt": "a rose", "extra_body": {"seed": 1}}
     plain = served.client().images.generate(**fields)
     linked = served.client().images.generate(response_format="url", **fields)
@@ -176,6 +178,7 @@ def test_a_trajectory_shows_the_prediction_of_every_step(served: Served) -> None
 @pytest.mark.parametrize("partial_images", [0, 1, 3])
 @pytest.mark.parametrize("steps", [1, 2, 3])
 def test_a_stream_is_never_empty_however_few_the_steps(served: Served, partial_images: int, steps: int) -> None:
+    """Another's stream ended without an image (sglang #24240)."""
     fields: dict[str, Any] = {"prompt": "a rose", "n": 2, "extra_body": {"steps": steps}}
     events = list(served.client().images.generate(stream=True, partial_images=partial_images, **fields))
     assert sum(event.type == "image_generation.completed" for event in events) == 2
@@ -261,6 +264,10 @@ def test_what_is_invalid_is_a_bad_request_that_names_the_field(
     assert error["type"] == "invalid_request_error"
     assert error["param"] == param
     assert error["message"]
+
+
+def test_the_largest_number_of_steps_is_one_number(served: Served) -> None:
+    assert served.post("generations", prompt="a rose", steps=201).json()["error"]["message"].count("at most") == 1
 
 
 def test_remarks_about_a_prompt_come_with_the_image(served: Served, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -37,6 +37,7 @@ def expected(one: Generator, request: dict[str, Any], sampling: SamplingConfig =
 
 
 def test_every_image_is_the_librarys_whatever_shares_its_batch_and_whenever_it_joined() -> None:
+    """In others' servers, images depended on their batch: by its seeds (forge #546), by its padding (sglang #28502)."""
     requests: list[dict[str, Any]] = [
         {
             "prompt": f"a {sampler}",
@@ -94,8 +95,21 @@ def test_the_stages_of_a_cascade_have_batches_of_their_own() -> None:
             assert np.abs(pixels(image["b64_json"]) - wanted).max() <= 1
 
 
+def test_network_calls_are_as_large_as_the_setting_allows_and_no_larger() -> None:
+    """In another server, a setting had no effect, and every batch was 1 (vllm-omni #6405)."""
+    one = generator()
+    steps = Steps(one)
+    with serving({"tiny": one}, SAMPLING.replace(guidance=0.0), batch=4) as served, ThreadPoolExecutor() as pool:
+        answers = [pool.submit(served.post, "generations", prompt="a rose", n=n) for n in (1, 5)]
+        served.wait(images=6)
+        steps.free()
+        assert all(answer.result().status_code == 200 for answer in answers)
+    assert max(steps.rows) == 4
+
+
 @pytest.mark.parametrize("stream", [False, True])
 def test_a_client_that_goes_away_frees_its_rows_within_two_steps(stream: bool) -> None:
+    """Others went on sampling for nobody (docker/model-runner #1041, vllm-omni #1347)."""
     one = generator()
     steps = Steps(one)
     with serving({"tiny": one}, SAMPLING.replace(guidance=0.0)) as served, ThreadPoolExecutor() as pool:

@@ -66,6 +66,7 @@ def test_the_servers_own_page_is(served: Served) -> None:
 
 
 def test_no_answer_allows_other_sites_to_read_it(served: Served) -> None:
+    """A server on localhost with CORS for everybody is open to every web page (odysseus #2887)."""
     headers = {"origin": "http://evil.example", "access-control-request-method": "POST"}
     for method in ("OPTIONS", "GET", "POST"):
         answer = httpx2.request(method, f"{served.url}/v1/images/generations", headers=headers)
@@ -115,6 +116,13 @@ def test_another_address_needs_a_key_or_a_decision() -> None:
     Access(ServeConfig(host="0.0.0.0", no_key=True))
     Access(ServeConfig(host="0.0.0.0"), KEY)
     assert ServeConfig().host == "127.0.0.1"
+
+
+@pytest.mark.parametrize("path", ["generations", "edits", "variations", "nearest"])
+def test_a_wrong_method_is_answered_with_the_right_ones(served: Served, path: str) -> None:
+    answer = httpx2.get(f"{served.url}/v1/images/{path}")
+    assert (answer.status_code, answer.headers["allow"]) == (405, "POST")
+    assert answer.json()["error"]["message"] == "this address does not take this method."
 
 
 def test_a_page_never_mixes_the_modules_of_two_versions(served: Served) -> None:
