@@ -127,6 +127,40 @@ def test_a_sentence_becomes_an_image_that_forms_on_the_way(browser: Any) -> None
         assert page.locator(".tile").get_attribute("data-frames") == "3"  # of 3 steps
 
 
+def test_what_is_typed_and_asked_for_before_the_page_is_ready_is_not_lost(browser: Any, served: Served) -> None:
+    context, asked = browser.new_context(), list[Any]()
+    page = context.new_page()
+    page.route("**/openapi.json", lambda route: asked.append(route))
+    page.goto(served.url)
+    page.fill("#prompts", "a rose")
+    page.press("#prompts", "Enter")
+    expect(page.locator("#go")).to_be_disabled()
+    asked[0].continue_()
+    finished(page, 1)
+    assert page.inner_text(".run h2") == "a rose"
+    context.close()
+
+
+def test_a_photograph_that_is_removed_while_it_is_read_stays_away(page: Any) -> None:
+    page.evaluate(
+        """() => {
+          const write = OffscreenCanvas.prototype.convertToBlob;
+          window.begun = new Promise((begin) => {
+            OffscreenCanvas.prototype.convertToBlob = async function () {
+              begin();
+              await new Promise((finish) => { window.finish = finish; });
+              return write.call(this);
+            };
+          });
+        }"""
+    )
+    drop(page, png())
+    page.evaluate("window.begun")
+    page.evaluate("document.getElementById('remove-photo').click()")
+    page.evaluate("() => { window.finish(); return new Promise((resolve) => setTimeout(resolve, 100)); }")
+    assert page.locator("#photo").is_hidden()
+
+
 def test_stop_frees_the_server_and_leaves_no_unfinished_image(browser: Any) -> None:
     model = generator()
     steps = Steps(model)
@@ -594,6 +628,11 @@ def test_a_phone_shows_all_without_scrolling_sideways(browser: Any, served: Serv
         assert page.evaluate("document.documentElement.scrollWidth") <= PHONE["width"]
         page.locator(".tile").first.click()
         assert page.evaluate("document.querySelector('#viewer').scrollWidth") <= PHONE["width"]
+        expect(page.locator("#close")).to_be_in_viewport()
+        page.locator("#nearest").scroll_into_view_if_needed()
+        expect(page.locator("#close")).to_be_in_viewport()
+        page.click("#close")
+        expect(page.locator("#viewer")).to_be_hidden()
 
 
 def test_the_page_is_small_and_names_no_other_place() -> None:

@@ -19,16 +19,18 @@ const CALM = 250;
 class App {
   static async start() {
     const app = new App();
+    app.listenToSentence();
     try {
       app.backend = new Remembering(new Backend(askForKey));
       app.about = await app.backend.describe();
     } catch (error) {
       app.complain(error);
-      $("go").disabled = true;
       return;
     }
+    const typed = $("prompts").value;
+    const beginning = { ...defaults(app.about), prompts: typed.split("\n").filter((line) => line.trim()) };
     app.form = new Form(app.about, () => app.changed());
-    app.form.show(fromFragment(location.hash.slice(1), defaults(app.about), app.about));
+    app.form.show(fromFragment(location.hash.slice(1), beginning, app.about));
     const actions = {
       use: (settings) => app.use(settings),
       link: (settings) => app.link(settings),
@@ -42,9 +44,12 @@ class App {
     app.history = await History.open();
     for (const run of await app.history.all()) $("runs").append(new RunView(run, actions).element);
     app.settle();
+    $("go").disabled = false;
+    if (app.early || typed.endsWith("\n")) app.generate();
   }
 
-  listen() {
+  /** Listen to Enter, also while the page is not ready: what was asked for early is done as soon as it is. */
+  listenToSentence() {
     $("form").onsubmit = (event) => {
       event.preventDefault();
       if (this.running) this.running.abort();
@@ -53,8 +58,12 @@ class App {
     $("prompts").onkeydown = (event) => {
       if (event.key !== "Enter" || event.shiftKey || event.isComposing) return;
       event.preventDefault();
-      this.generate();
+      if ($("go").disabled) this.early = true;
+      else this.generate();
     };
+  }
+
+  listen() {
     $("live").onchange = () => this.changed();
     $("reset").onclick = () => this.use({ ...defaults(this.about), prompts: this.form.prompts });
     $("link").onclick = () => this.attempt(() => this.link(this.form.settings));
@@ -121,7 +130,9 @@ class App {
   /** Make a photograph a prompt, or something to edit. */
   async usePhoto(file, use = this.form.photo.use) {
     $("offer").hidden = true;
+    const turn = ++this.form.photo.turn;
     const image = await squarePhoto(file);
+    if (turn !== this.form.photo.turn) return null; // removed meanwhile, or another was chosen
     if (!image) return this.complain(new Error("This file is no image that the browser can read."));
     if (!this.form.photo.allowed) return this.complain(new Error("This model makes images from words only."));
     await this.form.showPhoto({ image, use, mask: null });

@@ -18,6 +18,8 @@ export class Photo {
     this.pen = this.canvas.getContext("2d", { willReadFrequently: true });
     this.cursor = { x: SIDE / 2, y: SIDE / 2 };
     this.image = this.mask = null;
+    /** Changes whenever a photograph is shown or removed, or one begins to be read, which the next of these takes back. */
+    this.turn = 0;
     this.#listen();
   }
 
@@ -40,6 +42,7 @@ export class Photo {
 
   /** Show a photograph of the settings, or none. */
   async show(photo) {
+    this.turn++;
     this.image = photo?.image ?? null;
     this.mask = photo?.mask ?? null;
     this.undone = [];
