@@ -44,7 +44,7 @@ from captionless.checkpoints.config import load_config
 from captionless.checkpoints.model import STATE, load_model
 from captionless.errors import CaptionlessError
 from captionless.exports import export
-from captionless.exports.runtime import FILES
+from captionless.exports.runtime import FILES, GRAPHICS
 from captionless.tensor_files import read_tensors
 from export_models import traced_once
 
@@ -305,7 +305,7 @@ def try_faults(log: Path, number: int, seed: int, commands: list[str]) -> None:
         assert forked.call([*_SHARDS, "vectors"], root) == 0, (root / "err").read_text()
         assert forked.call([*COMMANDS["train --classes"][:-1], "classes"], root) == 0, (root / "err").read_text()
         (root / "runtime").mkdir()
-        for one in FILES:
+        for one in (*FILES, *GRAPHICS):
             (root / "runtime" / one).write_text(one)
         if {"export onnx", "export web"} & set(commands):  # the copies of this process then know the graphs
             export(root / "classes", "onnx", root.parent / "traced", progress=False)
