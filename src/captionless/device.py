@@ -106,7 +106,9 @@ def is_out_of_memory(error: BaseException) -> bool:
     if isinstance(error, OSError):
         return error.errno == errno.ENOMEM
     signs = ("can't allocate memory", "out of memory", "Storage size calculation overflowed")
-    return isinstance(error, RuntimeError) and any(sign in str(error) for sign in signs)
+    if isinstance(error, ImportError):  # the memory is too small for a library itself
+        signs = ("failed to map segment", "annot allocate memory")
+    return isinstance(error, RuntimeError | ImportError) and any(sign in str(error) for sign in signs)
 
 
 def usable_cpus(root: Path = Path("/")) -> int:

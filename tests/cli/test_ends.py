@@ -66,6 +66,27 @@ def test_a_file_that_the_disk_refuses_is_one_line_wherever_it_is_read(
     assert capsys.readouterr().err == line
 
 
+@pytest.mark.parametrize(
+    "error",
+    [
+        OSError(errno.EMFILE, "Too many open files"),
+        BlockingIOError(errno.EAGAIN, "Try again"),
+        RuntimeError("can't start new thread"),
+    ],
+)
+def test_a_limit_of_the_system_is_one_line(
+    run: Run, error: Exception, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def refused(*_: Any, **__: Any) -> None:
+        raise error
+
+    monkeypatch.setattr("captionless.checkpoints.config.model_folder", refused)
+    assert run("info", "bundled") == 2
+    line = capsys.readouterr().err
+    assert line.startswith("captionless: the system grants no more files, threads or processes")
+    assert line.count("\n") == 1
+
+
 def start(words: list[str], tmp_path: Path, **options: Any) -> subprocess.Popen[str]:
     return subprocess.Popen(
         [sys.executable, "-m", "captionless", *words],

@@ -132,6 +132,8 @@ def test_the_memory_of_this_machine_is_known() -> None:
         (OSError(errno.ENOENT, "No such file"), False),
         (RuntimeError("[enforce fail] DefaultCPUAllocator: can't allocate memory: you tried to allocate"), True),
         (RuntimeError("shapes do not match"), False),
+        (ImportError("libtorch_cpu.so: failed to map segment from shared object"), True),
+        (ImportError("No module named torch"), False),
         (ValueError("out of memory"), False),
     ],
 )

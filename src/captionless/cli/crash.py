@@ -19,6 +19,7 @@ _SYSTEM = frozenset(
     if hasattr(errno, name)
 )
 """Numbers of errors that are the fault of a disk, a network folder, permissions or limits, wherever they occur."""
+_LIMITS = frozenset({errno.EMFILE, errno.ENFILE, errno.EAGAIN})
 
 
 def explain(error: Exception) -> tuple[str, int]:
@@ -27,6 +28,11 @@ def explain(error: Exception) -> tuple[str, int]:
         return "there is not enough memory. Choose a smaller `batch` or `size`, or end other programs.", 2
     if isinstance(error, OSError) and error.filename is not None and error.errno in _SYSTEM:
         return f"cannot use {os.fsdecode(error.filename)}: {error.strerror}. Check the disk and your permissions.", 2
+    if (isinstance(error, OSError) and error.errno in _LIMITS) or "can't start new thread" in str(error):
+        return (
+            f"the system grants no more files, threads or processes ({error}). Raise their limits (`ulimit -n`, "
+            "`ulimit -u`), or end other programs."
+        ), 2
     return report_bug(error), 70
 
 

@@ -55,7 +55,7 @@ def import_pyarrow() -> Any:
     """
     try:
         from pyarrow import parquet
-    except ImportError as error:
+    except ModuleNotFoundError as error:
         raise CaptionlessError(
             "Parquet files need the package pyarrow. Install it with `pip install 'captionless[shards]'`."
         ) from error

@@ -187,7 +187,7 @@ def _with_ray(shards: Iterator[Shard], about: Mapping[str, Any], workers: int) -
     try:
         import ray
         from ray.util import ActorPool
-    except ImportError as error:
+    except ModuleNotFoundError as error:
         raise CaptionlessError(
             "`engine=ray` needs the package ray. Install it with `pip install 'captionless[ray]'`."
         ) from error
