@@ -105,9 +105,9 @@ def is_out_of_memory(error: BaseException) -> bool:
         return True
     if isinstance(error, OSError):
         return error.errno == errno.ENOMEM
-    signs = ("can't allocate memory", "out of memory", "Storage size calculation overflowed")
+    signs = ["can't allocate memory", "out of memory", "Storage size calculation overflowed"]
     if isinstance(error, ImportError):  # the memory is too small for a library itself
-        signs = ("failed to map segment", "annot allocate memory")
+        signs = ["failed to map segment", "annot allocate memory"]
     return isinstance(error, RuntimeError | ImportError) and any(sign in str(error) for sign in signs)
 
 
