@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import errno
 import shutil
+import signal
 from contextlib import AbstractContextManager
 from functools import partial
 from pathlib import Path
@@ -127,6 +128,35 @@ def test_an_interrupted_training_goes_on_as_if_it_had_never_stopped(
     assert same_state(trained, parts)
     assert load_config(trained).training.loss == load_config(parts).training.loss
     assert [(trained / name).read_bytes() == (parts / name).read_bytes() for name in (WEIGHTS, BANK)] == [True, True]
+
+
+class StopsAtGrid(Remembers):
+    """Presses Ctrl-C when the first step of a sample grid is done, and remembers whether there was a model by then."""
+
+    def __init__(self, out: Path) -> None:
+        super().__init__()
+        self.out, self.saved = out, list[bool]()
+
+    def advance(self, task: str, done: int, total: int, detail: str = "") -> None:
+        if task == "Drawing the sample grid":
+            self.saved.append((self.out / "config.json").exists())
+            signal.raise_signal(signal.SIGINT)
+
+
+@pytest.mark.parametrize(("grids", "images"), [(1, SEEN), (3, 4)])
+def test_a_signal_abandons_a_sample_grid_and_the_model_is_saved(
+    grids: int, images: int, photos: Path, encoder: Path, trained: Path, tmp_path: Path
+) -> None:
+    out = tmp_path / "parts"
+    progress = StopsAtGrid(out)
+    with pytest.raises(KeyboardInterrupt):
+        train(photos, out, encoder=str(encoder), progress=progress, **TINY | {"sample_grids": grids})
+    assert progress.saved == [grids == 1]  # the last grid is drawn of a model that is safe
+    assert not any(path.is_file() for path in (out / "samples").glob("**/*"))
+    assert load_model(out).config.training.images_seen == images
+    if images < SEEN:
+        train(photos, out, encoder=str(encoder), resume=True, **TINY)
+    assert same_state(trained, out)
 
 
 def test_a_larger_figure_lengthens_a_finished_training(photos: Path, trained: Path) -> None:
@@ -277,7 +307,7 @@ def test_a_disk_that_is_full_for_a_while_ends_no_training(
     monkeypatch.setattr("captionless.training.checkpointer.save_state", full)
     with pytest.warns(UserWarning, match="No space left on device. Training goes on"):
         out = train(photos, tmp_path / "model", encoder=str(encoder), checkpoint_minutes=1e-9, **TINY)
-    assert tries == [4, 8, 12, 12]
+    assert tries == [4, 8, 12]
     assert load_model(out).config.training.images_seen == SEEN
 
 

@@ -33,6 +33,24 @@ def test_the_training_is_stopped_after_the_step_in_which_a_signal_came(number: s
             stop.on_step(state)
 
 
+def test_a_signal_abandons_what_may_be_abandoned_and_nothing_more_is_begun() -> None:
+    state: Any = None
+    done: list[str] = []
+
+    def draw() -> None:
+        signal.raise_signal(signal.SIGTERM)
+        done.append("drawn to the end")
+
+    with stopper() as stop:
+        stop.attempt(lambda: done.append("before"))
+        stop.attempt(draw)
+        stop.attempt(lambda: done.append("after"))
+        assert done == ["before"]
+        signal.raise_signal(HANGUP)  # they come in pairs
+        with pytest.raises(StopTraining):
+            stop.on_step(state)
+
+
 def test_a_second_one_does_stop_at_once() -> None:
     with stopper():
         signal.raise_signal(signal.SIGINT)

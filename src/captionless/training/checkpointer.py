@@ -51,7 +51,7 @@ class Checkpointer(Callback):
     ):
         self.out, self.config, self.dataset, self.folder = out, config, dataset, folder
         self.bank, self.base, self.include_autoencoder = dict(bank), base, include_autoencoder
-        self.saved = time.monotonic()
+        self.saved, self.saved_images = time.monotonic(), -1
 
     def on_start(self, state: TrainState) -> None:
         """Copy the base model into the model folder, as its own training may still be running."""
@@ -60,15 +60,17 @@ class Checkpointer(Callback):
         self.saved = time.monotonic()
 
     def on_step(self, state: TrainState) -> None:
-        """Write a checkpoint if ``checkpoint_minutes`` have passed since the last one."""
-        if time.monotonic() - self.saved >= 60 * state.config.checkpoint_minutes:
+        """Write a checkpoint if ``checkpoint_minutes`` have passed since the last one, or after the last step."""
+        if state.finished or time.monotonic() - self.saved >= 60 * state.config.checkpoint_minutes:
             self.on_end(state)
 
     def on_end(self, state: TrainState) -> None:
-        """Write a checkpoint: first the train state, then the model."""
+        """Write a checkpoint, unless this step has one: first the train state, then the model."""
+        if state.images_seen == self.saved_images:
+            return
         save_state(self.out, state, self.config.id)
         self.save_model(self.out, state, state.kept, state.looks.best)
-        self.saved = time.monotonic()
+        self.saved, self.saved_images = time.monotonic(), state.images_seen
 
     def save_model(self, folder: Path, state: TrainState, kept: Denoiser | None = None, images: int = 0) -> None:
         """Write a model folder with the current averaged weights, or with those ``kept`` after so many ``images``.

@@ -42,7 +42,7 @@ from captionless.training.processes import Processes, remark_on_launcher
 from captionless.training.rehearsal import rehearse_with
 from captionless.training.resolve import TrainPlan, resolve
 from captionless.training.sample_grid import SampleGrids, choose_grid_rows
-from captionless.training.signals import StopOnSignal
+from captionless.training.signals import Abandonable, StopOnSignal
 from captionless.training.stages import StageRequest, complete, plan_stages
 from captionless.training.start import Start
 from captionless.training.state import TrainState, begin_state, restore_state
@@ -200,13 +200,15 @@ def _learn(
 ) -> None:
     """Run the training loop with its callbacks."""
     with StopOnSignal(processes, progress.say) as stop:
-        callbacks: list[Callback] = [stop]
-        if state.config.early_stopping:  # before what ends a step early, so that a resumed run has the same looks
+        callbacks: list[Callback] = []
+        if state.config.early_stopping:  # before the writers, so that a resumed run has the same looks
             sign = choose_sign(checkpointer.dataset, checkpointer.config, state)
-            callbacks = [EarlyStopping(sign, processes, progress), stop]
+            callbacks = [EarlyStopping(sign, processes, progress)]
         if processes.index == 0:
             writers = _writers(plan, checkpointer, tracking, progress)
-            callbacks = [LoopProgress(progress), tracking, *callbacks, *writers]
+            slow = [Abandonable(writer, stop) for writer in writers]
+            callbacks = [LoopProgress(progress), tracking, *callbacks, checkpointer, *slow]
+        callbacks.append(stop)
         try:
             loop(state, checkpointer.dataset.train, callbacks, processes, progress.say)
         except StopTraining:
@@ -217,11 +219,11 @@ def _learn(
 
 
 def _writers(plan: TrainPlan, checkpointer: Checkpointer, tracking: Tracking, progress: Progress) -> list[Callback]:
-    """Return the callbacks that write to the model folder."""
+    """Return the callbacks that measure and show the model; they write to its folder, after the checkpointer."""
     request, start, config, dataset = plan.request, plan.start, checkpointer.config, checkpointer.dataset
     base = load_model(start.base) if start.base else None
     stages = [Stage(to_device(base.denoiser, tracking.accelerator.device), base.config, base.space)] if base else []
-    writers: list[Callback] = [checkpointer]
+    writers: list[Callback] = []
     if request.evaluate_every:
         warn_of_seen_images(start, dataset, progress)
         validator = Validator(config, stages, dataset, plan.config.flip)

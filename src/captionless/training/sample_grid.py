@@ -6,8 +6,10 @@ import math
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from itertools import count
 from pathlib import Path
 
+import torch
 from PIL import Image
 from torch import Tensor
 
@@ -18,7 +20,7 @@ from captionless.conditioning.subject import folder_words
 from captionless.config.sampling import SamplingConfig
 from captionless.files import atomic_write
 from captionless.generation.grids import sample_grid
-from captionless.generation.sample import Stage, sample, to_images
+from captionless.generation.sample import ImageStep, Stage, sample_batches, to_images
 from captionless.latents.space import PIXELS, Space
 from captionless.models.unet import Denoiser
 from captionless.progress import Progress
@@ -89,8 +91,9 @@ class SampleGrids(Callback):
             return
         started = time.monotonic()
         target = self.out / SAMPLES / f"{state.images_seen:09d}.png"
+        grid = self.draw(state.chosen if state.finished else state.average)
         with atomic_write(target) as path:
-            self.draw(state.chosen if state.finished else state.average).save(path, format="PNG")
+            grid.save(path, format="PNG")
         now = time.monotonic()
         self.not_before = now + (now - started) / SHARE
         self.progress.say(f"Sample grid: {target}")
@@ -102,7 +105,14 @@ class SampleGrids(Callback):
         seeds = [seed for _ in rows.labels for seed in range(columns)]
         conditions = rows.conditions.repeat_interleave(columns, dim=0).to(device)
         stages = [*self.base, Stage(denoiser, self.config, rows.space)]
-        images = to_images(sample(stages, conditions, seeds, SamplingConfig(precision="float32")))
+        config, taken = SamplingConfig(precision="float32"), count(1)
+        steps = config.steps + len(self.base) * config.upsampling().steps
+        batches = math.ceil(len(seeds) / config.batch)
+
+        def report(_: ImageStep) -> None:
+            self.progress.advance("Drawing the sample grid", next(taken), batches * steps)
+
+        images = to_images(torch.cat(list(sample_batches(stages, conditions, seeds, config, on_step=report))))
         cells = [images[i : i + columns] for i in range(0, len(images), columns)]
         if rows.originals:
             cells = [[original, *row] for original, row in zip(rows.originals, cells, strict=True)]

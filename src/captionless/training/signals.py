@@ -26,6 +26,7 @@ class StopOnSignal(Callback):
 
     def __init__(self, processes: Processes, say: Callable[[str], None]) -> None:
         self.processes, self.say, self.requested = processes, say, False
+        self._abandons = False
         self._before: dict[int, Any] = {}
 
     def __enter__(self) -> Self:
@@ -45,12 +46,36 @@ class StopOnSignal(Callback):
         if self.processes.least(-float(self.requested)) < 0:
             raise StopTraining
 
+    def attempt(self, work: Callable[[], object]) -> None:
+        """Do work that changes no state of the training; the first signal abandons it."""
+        with suppress(StopTraining):  # `on_step` raises it, in all processes after the same step
+            try:
+                self._abandons = True
+                if not self.requested:
+                    work()
+            finally:
+                self._abandons = False
+
     def _note(self, number: int, frame: FrameType | None) -> None:
         if self.requested and number == signal.SIGINT:
             raise KeyboardInterrupt
-        self.requested = True
+        self.requested, abandons, self._abandons = True, self._abandons, False
         with suppress(RuntimeError):  # the signal came while something was printed
             self.say(
-                "Stopping after this step. Press Ctrl-C again to stop immediately and lose the steps since the last "
-                "checkpoint."
+                f"Stopping {'now, without what is being drawn' if abandons else 'after this step'}. Press Ctrl-C again "
+                "to stop immediately and lose the steps since the last checkpoint."
             )
+        if abandons:
+            raise StopTraining
+
+
+class Abandonable(Callback):
+    """A callback whose work after a step is abandoned by a signal, because it takes long and changes no state."""
+
+    def __init__(self, callback: Callback, stop: StopOnSignal) -> None:
+        self.callback, self.stop = callback, stop
+        self.on_start, self.on_end = callback.on_start, callback.on_end  # type: ignore[method-assign]
+
+    def on_step(self, state: TrainState) -> None:
+        """Call the callback, unless the run is to end."""
+        self.stop.attempt(lambda: self.callback.on_step(state))
