@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 from PIL import Image
+from PIL.PngImagePlugin import PngInfo
 
 from captionless.config.sampling import SamplingConfig
 from captionless.errors import CaptionlessError
@@ -53,6 +54,32 @@ def test_other_formats_hold_the_metadata_as_json_in_their_exif_description(suffi
     generated().save(str(path))
     with Image.open(path) as image:
         assert json.loads(image.getexif()[0x010E])["prompt"] == "a röse"
+
+
+@pytest.mark.parametrize("suffix", [".png", ".jpg", ".webp"])
+def test_a_saved_image_is_read_with_all_that_decided_it(suffix: str, tmp_path: Path) -> None:
+    config = SamplingConfig(steps=3, sampler="unipc", guidance_interval=(0.1, 0.9), spacing="karras")
+    details = {"model": "7", "also": [["a daisy", 0.5]], "towards_share": 0.5, "version": "1.0"}
+    image = GeneratedImage(Image.fromarray(PIXELS), "12", 7, config, details)
+    image.save(tmp_path / f"rose{suffix}")
+    again = GeneratedImage.open(tmp_path / f"rose{suffix}")
+    assert again.metadata == image.metadata
+    assert (again.config, again.details) == (config, details)
+    if suffix == ".png":
+        assert np.array_equal(np.asarray(again), PIXELS)
+
+
+@pytest.mark.parametrize("kind", ["PNG", "JPEG", "text"])
+def test_a_file_without_prompt_and_seed_is_refused(kind: str, tmp_path: Path) -> None:
+    path = tmp_path / "photo.png"
+    if kind == "text":
+        path.write_text("a rose")
+    else:
+        info = PngInfo()
+        info.add_text("prompt", "a prompt of another program")
+        Image.fromarray(PIXELS).save(path, kind, pnginfo=info)
+    with pytest.raises(CaptionlessError, match=r"photo\.png"):
+        GeneratedImage.open(path)
 
 
 @pytest.mark.parametrize("name", ["rose", "rose.txt"])

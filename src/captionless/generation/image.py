@@ -25,6 +25,8 @@ ENCODING_ERRORS = "backslashreplace"
 """The error handler for file names in metadata that are not valid Unicode."""
 _DESCRIPTION = 0x010E
 """The EXIF tag ImageDescription."""
+_TEXTS = frozenset(["prompt", "model", "negative", "then", "towards", "like", "init", "mask", "version"])
+"""The metadata that are texts, even if one of them reads like a number."""
 
 
 @dataclass(frozen=True)
@@ -47,6 +49,35 @@ class GeneratedImage:
     config: SamplingConfig
     details: dict[str, Any] = field(default_factory=dict)
     trajectory: Trajectory | None = None
+
+    @classmethod
+    def open(cls, path: str | Path) -> GeneratedImage:
+        """Read an image and its metadata from a file that ``save``, the command line or the server wrote.
+
+            image = GeneratedImage.open("rose.png")
+            again = generator.generate(image.prompt, seed=image.seed, sampling=image.config)[0]
+
+        The same model then gives the same image, unless ``details`` name more than the model and the version: a
+        composition or an edit has to be repeated too.
+
+        Raises:
+            CaptionlessError: the file cannot be read, has no metadata, or those of other settings than this version has.
+        """
+        try:
+            with Image.open(user_path(path)) as file:
+                file.load()
+                stored, image = _stored(file), file.copy()
+        except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
+            raise CaptionlessError(f"cannot read {path}: {error}. Pass an image file.", parameter="path") from error
+        prompt, seed = stored.pop("prompt", None), stored.pop("seed", None)
+        if not isinstance(prompt, str) or type(seed) is not int:
+            raise CaptionlessError(
+                f"{path} has no prompt and seed: captionless did not write it, or another program has removed them. Pass "
+                "the file as it was written.",
+                parameter="path",
+            )
+        config = {name: stored.pop(name) for name in SamplingConfig.model_fields if name in stored}
+        return cls(image, prompt, seed, SamplingConfig(**config), stored)
 
     @property
     def metadata(self) -> dict[str, Any]:
@@ -128,6 +159,23 @@ def png_text(metadata: dict[str, Any]) -> PngInfo:
             words = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
             text.add_itxt(name, words.encode(errors=ENCODING_ERRORS).decode())
     return text
+
+
+def _stored(file: Image.Image) -> dict[str, Any]:
+    """Return the metadata that an image file holds, as ``GeneratedImage.metadata``; other programs' may be among them."""
+    if file.format == "PNG":
+        texts: dict[str, str] = getattr(file, "text", {})
+        return {name: str(text) if name in _TEXTS else _value(text) for name, text in texts.items()}
+    values = _value(str(file.getexif().get(_DESCRIPTION, "")))
+    return values if isinstance(values, dict) else {}
+
+
+def _value(text: str) -> Any:
+    """Return the value of a text in JSON, or else the text."""
+    try:
+        return json.loads(text)
+    except ValueError:
+        return text
 
 
 def composition_details(composition: Composition, edit: Edit | None) -> dict[str, Any]:
