@@ -153,6 +153,16 @@ def test_a_result_holds_all_that_decided_it(painter: Generator) -> None:
     assert levels(again, images[1]) <= 1
 
 
+def test_an_image_that_was_read_from_its_file_is_reproduced(painter: Generator, tmp_path: Path) -> None:
+    image = painter.generate("a daisy", n=2, seed=7, sampling=QUICK.replace(guidance=2, sampler="ddpm"))[1]
+    image.save(tmp_path / "daisy.png")
+    read = GeneratedImage.open(tmp_path / "daisy.png")
+    again = painter.generate(read.prompt, seed=read.seed, sampling=read.config)[0]
+    assert levels(read, image) == 0
+    assert levels(again, image) <= 1
+    assert again.metadata == image.metadata
+
+
 def test_files_of_a_composition_and_an_edit_are_recorded(painter: Generator, tmp_path: Path) -> None:
     Image.new("RGB", (8, 8), "red").save(tmp_path / "red.png")
     photo = Image.open(tmp_path / "red.png")

@@ -61,7 +61,7 @@ class GeneratedImage:
         composition or an edit has to be repeated too.
 
         Raises:
-            CaptionlessError: the file cannot be read, has no metadata, or those of other settings than this version has.
+            CaptionlessError: the file cannot be read, has no metadata, or has settings that are unknown.
         """
         try:
             with Image.open(user_path(path)) as file:
@@ -72,8 +72,8 @@ class GeneratedImage:
         prompt, seed = stored.pop("prompt", None), stored.pop("seed", None)
         if not isinstance(prompt, str) or type(seed) is not int:
             raise CaptionlessError(
-                f"{path} has no prompt and seed: captionless did not write it, or another program has removed them. Pass "
-                "the file as it was written.",
+                f"{path} has no prompt and seed: captionless did not write it, or another program has removed them. "
+                "Pass the file as it was written.",
                 parameter="path",
             )
         config = {name: stored.pop(name) for name in SamplingConfig.model_fields if name in stored}
@@ -162,7 +162,7 @@ def png_text(metadata: dict[str, Any]) -> PngInfo:
 
 
 def _stored(file: Image.Image) -> dict[str, Any]:
-    """Return the metadata that an image file holds, as ``GeneratedImage.metadata``; other programs' may be among them."""
+    """Return the metadata of an image file, as in ``GeneratedImage.metadata``, and those of other programs."""
     if file.format == "PNG":
         texts: dict[str, str] = getattr(file, "text", {})
         return {name: str(text) if name in _TEXTS else _value(text) for name, text in texts.items()}
