@@ -20,7 +20,7 @@ from captionless.conditioning.subject import folder_words
 from captionless.config.sampling import SamplingConfig
 from captionless.files import atomic_write
 from captionless.generation.grids import sample_grid
-from captionless.generation.sample import ImageStep, Stage, sample_batches, to_images
+from captionless.generation.sample import Stage, sample_batches, to_images
 from captionless.latents.space import PIXELS, Space
 from captionless.models.unet import Denoiser
 from captionless.progress import Progress
@@ -109,7 +109,7 @@ class SampleGrids(Callback):
         steps = config.steps + len(self.base) * config.upsampling().steps
         batches = math.ceil(len(seeds) / config.batch)
 
-        def report(_: ImageStep) -> None:
+        def report(_: object) -> None:
             self.progress.advance("Drawing the sample grid", next(taken), batches * steps)
 
         images = to_images(torch.cat(list(sample_batches(stages, conditions, seeds, config, on_step=report))))
