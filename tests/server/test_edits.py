@@ -12,6 +12,7 @@ import numpy as np
 import openai
 import pytest
 from PIL import Image, ImageChops
+from starlette import formparsers
 
 from captionless.conditioning.composition import Composition
 from captionless.data.crop import crop_square
@@ -78,6 +79,15 @@ def test_a_list_of_one_image_is_accepted_as_the_client_sends_it(served: Served) 
     answer = served.client().images.edit(image=[("photo.png", PHOTO)], prompt="a rose", extra_body=SEED)
     assert answer.data
     assert np.abs(pixels(answer.data[0].b64_json or "") - wanted()).max() <= 1
+
+
+def test_no_upload_is_left_open(served: Served, monkeypatch: pytest.MonkeyPatch) -> None:
+    opened: list[Any] = []
+    kind = formparsers.SpooledTemporaryFile
+    monkeypatch.setattr(formparsers, "SpooledTemporaryFile", lambda **given: opened.append(kind(**given)) or opened[-1])
+    served.client().images.edit(image=("photo.png", PHOTO), prompt="a rose")
+    (file,) = opened
+    assert file.closed
 
 
 def test_an_edit_is_streamed_as_an_edit(served: Served) -> None:

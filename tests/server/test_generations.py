@@ -143,6 +143,10 @@ def test_fields_without_a_meaning_here_are_ignored(served: Served) -> None:
     assert answer.data
 
 
+def test_a_misspelt_field_is_ignored_with_a_remark(served: Served) -> None:
+    assert make(served, guidanc=2, quality="hd").warnings == ["`guidanc` was ignored. Did you mean `guidance`?"]
+
+
 # --- streams ---
 
 

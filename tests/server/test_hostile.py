@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import asyncio
 import io
 import json
 import pickle
 import socket
 import struct
 import sys
+import threading
 import zlib
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from typing import Any
@@ -18,10 +21,12 @@ import httpx2
 import pytest
 from PIL import Image
 
-from captionless.server import arrivals
+from captionless.server import arrivals, service
+from captionless.server.errors import ApiError
 from server_cases import Served, data_url, png, serving
 
 resource = pytest.importorskip("resource", reason="Windows does not tell the peak of the memory used")
+OTHERS = pytest.mark.skipif(sys.platform != "linux", reason="this system has one local address")
 PHOTO = png()
 JSON = "application/json"
 NUMBERS = ("n", "steps", "seed", "partial_images", "guidance", "variety", "strength", "output_compression")
@@ -213,6 +218,7 @@ def memory() -> float:
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / (1024**2 if sys.platform == "darwin" else 1024)
 
 
+@OTHERS
 def test_who_sends_slowly_holds_no_place_and_holds_up_nobody_else() -> None:
     with serving(queue=10) as served, ExitStack() as stack:
         address = ("127.0.0.1", served.socket.getsockname()[1])
@@ -233,6 +239,28 @@ def test_who_sends_slowly_holds_no_place_and_holds_up_nobody_else() -> None:
         assert statuses.count(200) == 5  # half of the places
 
 
+@OTHERS
+def test_many_large_uploads_of_one_address_hold_up_no_other(monkeypatch: pytest.MonkeyPatch) -> None:
+    order, go, prepare = list[str](), threading.Event(), service.prepare_request
+
+    def wait(name: str, one: Any, request: Any, *rest: Any) -> Any:
+        order.append(request.prompt)
+        assert go.wait(20)
+        return prepare(name, one, request, *rest)
+
+    monkeypatch.setattr(service, "prepare_request", wait)
+    with serving() as served, ThreadPoolExecutor(6) as pool:
+        many = [pool.submit(served.post, "generations", prompt="many") for _ in range(5)]
+        served.wait(places=5)
+        other = httpx2.Client(transport=httpx2.HTTPTransport(local_address="127.0.0.2"), timeout=20)
+        few = pool.submit(other.post, f"{served.url}/v1/images/generations", json={"prompt": "few"})
+        served.wait(places=6)
+        go.set()
+        assert [answer.result().status_code for answer in (*many, few)] == [200] * 6
+    assert order.index("few") == 1
+
+
+@OTHERS
 def test_connections_are_limited_and_those_without_a_request_are_closed(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(arrivals, "MOST_CONNECTIONS", 5)
     monkeypatch.setattr(arrivals, "HEAD_SECONDS", 0.5)
@@ -244,6 +272,22 @@ def test_connections_are_limited_and_those_without_a_request_are_closed(monkeypa
             assert other.get(f"{served.url}/healthz").status_code == 200
         idle[0].sendall(b"GET / HT")
         assert idle[0].recv(1) == b""  # after a while, as there is no request
+
+
+@pytest.mark.parametrize(("seconds", "status"), [(0.0, 408), (60.0, 503)], ids=["late", "stopped"])
+def test_a_body_that_does_not_come_is_answered(monkeypatch: pytest.MonkeyPatch, seconds: float, status: int) -> None:
+    monkeypatch.setattr(arrivals, "SECONDS", seconds)
+    waiting = arrivals.Arrivals(4)
+
+    async def receive() -> None:
+        async with waiting.receiving("somewhere"):
+            if seconds:
+                asyncio.get_running_loop().call_soon(waiting.abandon)
+            await asyncio.Event().wait()
+
+    with pytest.raises(ApiError) as error:
+        asyncio.run(receive())
+    assert error.value.status == status
 
 
 def test_there_are_two_hundred() -> None:

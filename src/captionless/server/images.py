@@ -20,7 +20,7 @@ from captionless.generation.sample import MAX_SEED, BatchRun, stages_up_to, to_i
 from captionless.generation.trajectory import MAX_FRAMES, choose_frames
 from captionless.server.errors import unknown_model
 from captionless.server.jobs import Job, QueuedImage, Sampled
-from captionless.server.protocol import ImageRequest
+from captionless.server.protocol import ImageRequest, ignored
 from captionless.server.uploads import Body, read_mask, read_photo
 
 
@@ -125,7 +125,8 @@ def prepare_request(
             message = str(error).replace(generator.model.name, name)
             raise CaptionlessError(message, parameter=error.parameter, code=error.code) from error
     images = replace(images, details=images.details | {"model": name})
-    return Prepared(generator, request, images, [str(remark.message) for remark in remarks])
+    about_fields = ignored(type(request), body.fields)
+    return Prepared(generator, request, images, [*about_fields, *(str(remark.message) for remark in remarks)])
 
 
 def shown_steps(steps: int, request: ImageRequest) -> list[int]:

@@ -6,7 +6,10 @@ the image, such as a transparent background, is an error.
 
 from __future__ import annotations
 
+import itertools
 import re
+from collections.abc import Iterable
+from difflib import get_close_matches
 from typing import Annotated, Any, ClassVar, Literal
 
 from annotated_types import Le
@@ -25,6 +28,8 @@ MOST_IMAGES = 10
 """Images per request, as in OpenAI's API."""
 LONGEST_PROMPT = 2000
 """Characters of a prompt; encoders read less."""
+MOST_NAMES, LONGEST_NAME = 50, 40
+"""How many fields are compared with those that have a meaning, and how many characters of each."""
 SMALLEST = 16
 """Shortest side that can be asked for, in pixels."""
 REJECTED = ("svg", "markup", "frame_count", "frame_duration_ms")
@@ -160,6 +165,17 @@ def parse(model: type[ImageRequest], fields: dict[str, Any]) -> ImageRequest:
                 f"`{name}` is not supported. Leave it out.", parameter=name, code="unsupported_parameter"
             )
     return model(**given)
+
+
+def ignored(model: type[ImageRequest], fields: Iterable[str]) -> list[str]:
+    """Return a remark about each field that has no meaning here but nearly the name of one that has."""
+    remarks = []
+    for name in itertools.islice(fields, MOST_NAMES):
+        if name not in model.model_fields and (
+            close := get_close_matches(name[:LONGEST_NAME], model.model_fields, 1, 0.8)
+        ):
+            remarks.append(f"`{name}` was ignored. Did you mean `{close[0]}`?")
+    return remarks
 
 
 USAGE = {"input_tokens": 0, "output_tokens": 0, "total_tokens": 0} | {

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
-from typing import Any
+from functools import partial
+from typing import Any, TypeVar
+from weakref import WeakValueDictionary
 
 from fastapi import Request
 from fastapi.responses import Response
@@ -25,6 +27,8 @@ from captionless.server.nearest import NearestImages
 from captionless.server.protocol import ImageRequest, parse, request_model
 from captionless.server.scheduler import Scheduler
 from captionless.server.uploads import Body, read_body, read_photo
+
+Result = TypeVar("Result")
 
 
 class ImageService:
@@ -54,6 +58,7 @@ class ImageService:
         # One thread decodes uploads and encodes prompts, while that of the scheduler samples. It has no helpers: where
         # two threads have some, those of PyTorch no longer wait for work in a loop, and every network call is slower.
         self._preparing = ThreadPoolExecutor(1, "preparing", use_threads_here, (1,))
+        self._turns: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
 
     def abandon(self) -> None:
         """Answer all requests that are not finished with status 503, and accept no others; from the event loop."""
@@ -76,7 +81,7 @@ class ImageService:
             self.scheduler.reserve(job, request.n)
             http.state.logged = {"model": model, "images": request.n, "route": route}
             arguments = (model, self.generators[model], request, body, self.sampling, route)
-            prepared = await asyncio.get_running_loop().run_in_executor(self._preparing, prepare_request, *arguments)
+            prepared = await self._prepare(address, partial(prepare_request, *arguments))
             self.scheduler.submit(prepared.queue(job))
             answer = Answer(prepared, job, self.links, str(http.base_url), route)
             if not request.stream:
@@ -91,8 +96,13 @@ class ImageService:
             request, body = await self._read(http, address)
             self.scheduler.reserve(job, 1)
             nearest = self._nearest[choose_model(self.generators, request.model)]
-            loop = asyncio.get_running_loop()
-            return await loop.run_in_executor(self._preparing, lambda: nearest.find(read_photo(body.photo)))
+            return await self._prepare(address, lambda: nearest.find(read_photo(body.photo)))
+
+    async def _prepare(self, address: str, work: Callable[[], Result]) -> Result:
+        """Return what a function returns. Those of one address take turns, so that they hold up no others for long."""
+        turn = self._turns.setdefault(address, asyncio.Lock())
+        async with turn:
+            return await asyncio.get_running_loop().run_in_executor(self._preparing, work)
 
     async def _read(self, http: Request, address: str) -> tuple[ImageRequest, Body]:
         async with self._arrivals.receiving(address):

@@ -79,7 +79,9 @@ async def _form(request: Request) -> list[tuple[str, Any]]:
         raise CaptionlessError(f"the form is invalid ({error.message}).", code="invalid_form") from error
     # An empty field of a form is one that was not filled in.
     pairs = [(name, value) for name, value in form.multi_items() if value != ""]
-    return [(name, await value.read() if isinstance(value, UploadFile) else value) for name, value in pairs]
+    read = [(name, await value.read() if isinstance(value, UploadFile) else value) for name, value in pairs]
+    await form.close()
+    return read
 
 
 def _json(body: bytes) -> list[tuple[str, Any]]:
