@@ -11,7 +11,7 @@ import yaml
 import tiny
 from captionless.checkpoints.card import CARD, CREDITS, add_evaluation, write_model_card
 from captionless.checkpoints.config import TrainingRecord, load_config, save_config
-from captionless.checkpoints.links import is_publishable
+from captionless.links import is_publishable
 
 
 def test_the_card_opens_with_metadata_and_keeps_it_when_an_evaluation_is_added(tmp_path: Path) -> None:

@@ -15,6 +15,7 @@ import tiny
 from captionless.errors import CaptionlessError
 from captionless.latents import autoencoder as module
 from captionless.latents.autoencoder import CONFIG, WEIGHTS, copy_autoencoder, load_autoencoder
+from fake_hub import fake_hub
 
 
 @pytest.fixture(scope="module")
@@ -26,6 +27,15 @@ def test_channels_and_factor_are_those_of_the_network(small: Path) -> None:
     found = load_autoencoder(small)
     assert (found.image_channels, found.channels, found.factor, found.name) == (3, 4, 2, str(small.absolute()))
     assert load_autoencoder(small) is found
+
+
+def test_a_card_that_is_a_link_to_elsewhere_is_not_copied(small: Path, tmp_path: Path) -> None:
+    copy_autoencoder(small, tmp_path / "own")
+    (tmp_path / "secret").write_text("secret")
+    (tmp_path / "own" / "README.md").symlink_to(tmp_path / "secret")
+    with pytest.warns(UserWarning, match="leads out of its folder"):
+        copy_autoencoder(tmp_path / "own", tmp_path / "copy")
+    assert not (tmp_path / "copy" / "README.md").exists()
 
 
 def test_the_digest_is_that_of_weights_and_config_wherever_they_are(small: Path, tmp_path: Path) -> None:
@@ -107,3 +117,16 @@ def test_an_autoencoder_kl_is_used_by_its_mode(tmp_path: Path) -> None:
     assert (found.channels, found.factor) == (4, 2)
     assert torch.equal(found.encode(images), found.encode(images))
     assert found.decode(found.encode(images)).shape == images.shape
+
+
+def test_of_a_repository_only_what_is_needed_is_fetched_and_its_licence(
+    small: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    copy_autoencoder(small, repository := tmp_path / "repository")
+    for name in ("taesd_decoder.pth", "diffusion_pytorch_model.bin", "modeling.py"):
+        (repository / name).write_bytes(b"not wanted")
+    with fake_hub(monkeypatch, tmp_path / "cache", {"somebody/taesd": {"main": repository}}) as hub:
+        found = load_autoencoder("somebody/taesd")
+        assert sorted(name.rpartition("/")[2] for name in hub.fetched) == ["LICENSE.md", CONFIG, WEIGHTS]
+    assert (found.name, found.digest) == ("somebody/taesd", load_autoencoder(small).digest)
+    assert load_autoencoder("somebody/taesd").folder == found.folder  # without a network

@@ -12,12 +12,12 @@ from pathlib import Path
 
 from captionless.checkpoints.config import BASE, BUNDLED, ModelConfig, base_folder, model_folder
 from captionless.checkpoints.image_list import TRAIN, read_image_list
-from captionless.checkpoints.links import is_publishable
 from captionless.checkpoints.summary import model_facts
 from captionless.data.csv_rows import guarded, unguarded
 from captionless.data.folder import match_names
 from captionless.errors import CaptionlessError
 from captionless.files import atomic_write, remark_once, require_file
+from captionless.links import is_publishable
 from captionless.models.unet import Denoiser
 from captionless.paths import quoted
 from captionless.text_files import read_text

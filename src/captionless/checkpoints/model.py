@@ -28,7 +28,6 @@ from torch import Tensor
 
 from captionless.checkpoints.config import CONFIG, ModelConfig, base_folder, load_config, model_folder
 from captionless.checkpoints.image_list import IMAGE_LIST, TRAIN, read_image_list
-from captionless.checkpoints.links import is_publishable
 from captionless.checkpoints.old_formats import renamed_layers
 from captionless.checkpoints.quantisation import restored
 from captionless.conditioning.bridge import BridgeData
@@ -36,6 +35,7 @@ from captionless.errors import CaptionlessError
 from captionless.files import atomic_write
 from captionless.latents.autoencoder import copy_autoencoder
 from captionless.latents.space import FOLDER, Space, open_space
+from captionless.links import is_publishable
 from captionless.models.unet import Denoiser
 from captionless.tensor_files import check_finite, read_tensors
 

@@ -12,7 +12,6 @@ from captionless.checkpoints.card import CARD, CREDITS, INHERITED_CREDITS
 from captionless.checkpoints.config import BASE, ModelConfig, base_folder, model_folder
 from captionless.checkpoints.hub import is_downloaded
 from captionless.checkpoints.image_list import TRAIN, read_image_list
-from captionless.checkpoints.links import is_publishable
 from captionless.conditioning.subject import folder_words
 from captionless.config.export import ExportRequest
 from captionless.encoders.hub import quiet_hub
@@ -22,6 +21,7 @@ from captionless.exports.push import TAG
 from captionless.files import atomic_write
 from captionless.generation.generator import Generator
 from captionless.generation.prompts import label_prompt
+from captionless.links import is_publishable
 from captionless.progress import Progress
 from captionless.text_files import read_json, read_text
 

@@ -17,7 +17,6 @@ from captionless.checkpoints.config import (
     save_config,
 )
 from captionless.checkpoints.hub import FILES
-from captionless.checkpoints.links import is_publishable
 from captionless.checkpoints.model import copy_model
 from captionless.config.export import ExportRequest
 from captionless.exports.card import public_text, write_card
@@ -26,6 +25,7 @@ from captionless.files import atomic_write
 from captionless.generation.generator import Generator
 from captionless.latents.autoencoder import copy_autoencoder
 from captionless.latents.space import FOLDER, autoencoder_place
+from captionless.links import is_publishable
 from captionless.paths import quoted
 from captionless.progress import Progress
 from captionless.text_files import read_text

@@ -17,6 +17,7 @@ from captionless.encoders.hub import ModelKind, find_encoder_folder, weight_file
 from captionless.encoders.loading import loading_errors
 from captionless.errors import CaptionlessError
 from captionless.files import atomic_write
+from captionless.links import is_publishable
 from captionless.progress import Progress
 from captionless.tensor_files import content_digest, read_tensors
 from captionless.text_files import read_json
@@ -147,8 +148,8 @@ def _stored(folder: Path) -> dict[str, Tensor]:
 
 
 def copy_autoencoder(source: Path, target: Path) -> None:
-    """Copy the files of an autoencoder, with its licence and its card."""
-    names = [path.name for pattern in KIND.beside for path in source.glob(pattern)]
-    for path in [*weight_files(source, KIND), *(source / name for name in sorted(names)), source / CONFIG]:
+    """Copy the files of an autoencoder, with its licence and its card; the config last, as it makes the copy one."""
+    beside = [path for pattern in KIND.beside for path in sorted(source.glob(pattern)) if is_publishable(path)]
+    for path in [*weight_files(source, KIND), *beside, source / CONFIG]:
         with atomic_write(target / path.name) as temporary:
             shutil.copyfile(path, temporary)
