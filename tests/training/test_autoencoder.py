@@ -15,8 +15,9 @@ import tiny
 from captionless.config.autoencoder import AutoencoderConfig
 from captionless.errors import CaptionlessError
 from captionless.latents.autoencoder import CONFIG, WEIGHTS, load_autoencoder
-from captionless.training.autoencoder import SHEET, psnr, train_autoencoder
+from captionless.training.autoencoder import SHEET, train_autoencoder
 from captionless.training.feature_distance import FeatureDistance
+from captionless.training.reconstructions import psnr
 from training_cases import Remembers, StopsAt, same_state, save_photos
 
 TINY: dict[str, Any] = {"factor": 4, "width": 8, "size": 32, "crop": 16, "batch": 4, "images": 32, "hold_out": 0.3}
@@ -54,9 +55,14 @@ def test_an_interrupted_training_resumes_exactly(place: Path, tmp_path: Path) ->
     assert (place / "ae" / WEIGHTS).read_bytes() == (tmp_path / "parts" / WEIGHTS).read_bytes()
 
 
-def test_nothing_is_overwritten_and_only_the_length_may_change(place: Path) -> None:
+def test_nothing_is_overwritten_and_only_the_length_may_change(place: Path, tmp_path: Path) -> None:
     with pytest.raises(CaptionlessError, match="already contains a model"):
         begin(place, place / "ae")
+    foreign = latent_cases.autoencoder(tmp_path / "foreign", **latent_cases.SMALL)
+    with pytest.raises(CaptionlessError, match="has files that the training would replace"):
+        begin(place, foreign, resume=True)
+    with pytest.raises(CaptionlessError, match="would count as training images"):
+        begin(place, place / "photos" / "ae")
     with pytest.raises(CaptionlessError, match=r"cannot be resumed: `batch` is 8, and was 4"):
         begin(place, place / "ae", resume=True, batch=8)
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import math
+import os
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -18,15 +19,14 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from captionless.checkpoints.card import CARD
 from captionless.checkpoints.model import STATE
 from captionless.config.autoencoder import AutoencoderConfig
-from captionless.data.arrays import denormalise, normalise, read_arrays
+from captionless.data.arrays import normalise, read_arrays
 from captionless.data.images import is_held_out
 from captionless.device import default_device, to_device
 from captionless.errors import CaptionlessError
 from captionless.files import atomic_write
-from captionless.generation.grids import sample_grid
-from captionless.generation.sample import to_images
 from captionless.latents.autoencoder import CONFIG, WEIGHTS, import_diffusers, load_autoencoder
 from captionless.models.unet import parameter_count
 from captionless.progress import Progress, choose_progress
@@ -37,8 +37,9 @@ from captionless.training.feed import batch_indices
 from captionless.training.loop import StopTraining
 from captionless.training.processes import Processes
 from captionless.training.randomness import Stream, uniform
+from captionless.training.reconstructions import psnr, reconstructions
 from captionless.training.signals import StopOnSignal
-from captionless.training.start import cannot_resume, model_exists
+from captionless.training.start import cannot_resume, check_out, model_exists
 
 SHEET = "reconstructions.png"
 BLOCKS = (1, 3, 3, 3, 3)
@@ -155,12 +156,10 @@ def train_autoencoder(config: AutoencoderConfig, progress: Progress | bool | Non
         StopTraining: Ctrl-C or a termination signal stopped the training, after a checkpoint was written.
     """
     progress, out = choose_progress(progress), config.out
-    if (out / CONFIG).exists() and not config.resume:
-        raise model_exists(out)
+    resumed = _check_out(config)
     network = _network(config)
     pixels, held_out = _images(config, progress)
     training = _begin(config, network, pixels)
-    resumed = config.resume and (out / STATE).is_file()
     progress.say(_plan(training, resumed))
     if config.plan:
         return out
@@ -174,29 +173,28 @@ def train_autoencoder(config: AutoencoderConfig, progress: Progress | bool | Non
         )
         with atomic_write(out / SHEET) as path:
             reconstructions(network, shown[:SHOWN]).save(path, format="PNG")
-        with atomic_write(out / "README.md") as path:
+        with atomic_write(out / CARD) as path:
             path.write_text(_card(training, text), encoding="utf-8")
     progress.say(f"Reconstructions: {text}; see {out / SHEET}.")
     return out
 
 
-@torch.no_grad()
-def psnr(network: Any, pixels: Tensor) -> float:
-    """Return the mean peak signal-to-noise ratio of the reconstructions of images, uint8 (n, 3, s, s), in decibels."""
-    device, values = next(network.parameters()).device, []
-    for part in torch.split(pixels, SHOWN):
-        images = normalise(part.to(device))
-        decoded = network.decoder(network.encoder(images)).clamp(-1, 1)
-        values.append(10 * (4 / (decoded - images).square().mean((1, 2, 3)).clamp(min=1e-10)).log10())
-    return float(torch.cat(values).mean())
-
-
-@torch.no_grad()
-def reconstructions(network: Any, pixels: Tensor) -> Any:
-    """Draw images above their reconstructions."""
-    images = normalise(pixels.to(next(network.parameters()).device))
-    rows = [to_images(pixels.cpu()), to_images(denormalise(network.decoder(network.encoder(images))))]
-    return sample_grid(rows, ["images", "reconstructions"], pixels.shape[3])
+def _check_out(config: AutoencoderConfig) -> bool:
+    """Return whether a training is resumed; raise if files would be replaced that are not those of this training."""
+    out = config.out
+    check_out(config.folder, out)
+    if (out / STATE).is_file():
+        if not config.resume:
+            raise model_exists(out)
+        return True
+    if found := [name for name in (CONFIG, WEIGHTS, SHEET, CARD) if os.path.lexists(out / name)]:
+        raise CaptionlessError(
+            f"`out={out}` has files that the training would replace: {', '.join(found)}. Choose another folder.",
+            parameter="out",
+            value=out,
+            code="folder_in_use",
+        )
+    return False
 
 
 def _network(config: AutoencoderConfig) -> Any:

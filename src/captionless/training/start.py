@@ -57,7 +57,7 @@ def find_start(request: TrainRequest) -> Start:
     A super-resolution stage can only start from another super-resolution stage. Any other run that is given a model
     with two stages starts from its base model.
     """
-    _check_out(request.folder, request.out)
+    check_out(request.folder, request.out)
     if not (request.out / CONFIG).exists():
         check_own(request.out)
         base = None if request.enlarge is None else _base_of(request.enlarge)
@@ -182,7 +182,8 @@ def check_own(out: Path) -> None:
         )
 
 
-def _check_out(folder: str | Path, out: Path) -> None:
+def check_out(folder: str | Path, out: Path) -> None:
+    """Raise if the folder to write is inside the folder of images, or cannot be written."""
     nearest = next(path for path in (out, *out.absolute().parents) if path.exists())
     if out.resolve().is_relative_to(Path(folder).resolve()):
         why = f"is inside {folder}: its sample grids would count as training images. Choose a folder outside it"
