@@ -106,11 +106,10 @@ def table() -> str:
         "| images of | denoised | training, s an image | memory | 20 steps, s an image | memory |",
         "|---|---|---|---|---|---|",
     ]
-    for space, size, what in CASES:
-        if what == "sample" and (space, size, what) in newest:
-            pair = [newest[space, size, each]["figures"] for each in ("train", "sample")]
-            cells = [f"{one['seconds_an_image']:.2f} | {one['bytes'] / 1e9:.1f} GB" for one in pair]
-            rows.append(f"| {size} px | {space} | {' | '.join(cells)} |")
+    for space, size in dict.fromkeys(case[:2] for case in CASES):
+        found = [newest.get((space, size, what), {}).get("figures") for what in ("train", "sample")]
+        cells = [f"{one['seconds_an_image']:.2f} | {one['bytes'] / 1e9:.1f} GB" if one else "– | –" for one in found]
+        rows.append(f"| {size} px | {space} | {' | '.join(cells)} |")
     return "\n".join(rows)
 
 
