@@ -45,6 +45,33 @@ CHROMIUM = shutil.which("chromium")
 needs_chromium = pytest.mark.skipif(CHROMIUM is None, reason="Chromium is not installed (apt-get install chromium)")
 OPTIONS = ["--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking"]
 OPTIONS += ["--disable-component-update", "--disable-sync"]
+WEBGPU = ["--enable-unsafe-webgpu", "--use-webgpu-adapter=swiftshader"]
+"""What lets the CPU stand in for a graphics processor."""
+TRIAL = """async () => {
+  const place = (name) => new URL(name, location.href).href;
+  const load = (name) => import(place(name));
+  const cpu = await load("runtime/ort.wasm.min.mjs");
+  const graphics = await load("runtime/graphics/ort.jspi.min.mjs");
+  const { Model } = await load("generator/model.js");
+  const { moveStages } = await load("generator/graphics.js");
+  const file = async (name) => {
+    const { body } = await fetch(`${name}.gzip`);
+    return new Uint8Array(await new Response(body.pipeThrough(new DecompressionStream("gzip"))).arrayBuffer());
+  };
+  const about = async () => new Uint8Array(await (await fetch("model/captionless.json")).arrayBuffer());
+  const read = (name) => (name === "captionless.json" ? about() : file(`model/${name}`));
+  for (const [runtime, folder, name] of [[cpu, "runtime", ""], [graphics, "runtime/graphics", ".jspi"]]) {
+    const wasmBinary = await file(`${folder}/ort-wasm-simd-threaded${name}.wasm`);
+    Object.assign(runtime.env.wasm, { numThreads: 1, wasmPaths: place(`${folder}/`), wasmBinary });
+  }
+  const options = { executionProviders: ["webgpu"], logSeverityLevel: 3 };
+  const open = async (graph) => graphics.InferenceSession.create(await read(graph), options);
+  return moveStages(await Model.load(read, cpu), open);
+}"""
+KEPT = """async () => {
+  const cache = await caches.open((await caches.keys())[0]);
+  return (await cache.keys()).map(({ url }) => url);
+}"""
 BLOCKED = "Service Worker registration blocked by Playwright"
 REQUEST = {"prompt": "red rose", "seed": 3, "n": 1, "guidance": 2, "variety": 0.35, "steps": 4, "sampler": "unipc"}
 
@@ -253,3 +280,24 @@ def test_the_page_generates_in_one_thread_on_a_phone(browser: Any, exported: tup
         assert not page.evaluate("crossOriginIsolated")
         assert generate(page).startswith(b"\x89PNG")
         assert page.evaluate("document.documentElement.scrollWidth") <= 390
+
+
+@pytest.mark.slow
+@needs_runtime
+@needs_chromium
+def test_webgpu_computes_what_the_cpu_does(plain: Path) -> None:
+    playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
+    options = [option for option in OPTIONS if option != "--disable-gpu"] + WEBGPU
+    with playwright.sync_playwright() as driver:
+        chromium = driver.chromium.launch(executable_path=CHROMIUM, args=options)
+        with visiting(chromium, plain, accept_downloads=True) as page:
+            if not page.evaluate("async () => Boolean(await navigator.gpu?.requestAdapter())"):
+                pytest.skip("Chromium has no WebGPU here")
+            generate(page)  # the trial would be before it
+            kept = page.evaluate(KEPT)
+            assert [name for name in kept if name.endswith("model/base.onnx.gzip")]
+            assert not [name for name in kept if "runtime/graphics" in name]  # for the CPU imitates it
+            (result,) = page.evaluate(TRIAL)
+        chromium.close()
+    assert "failure" not in result
+    assert result["deviation"] < 1e-4

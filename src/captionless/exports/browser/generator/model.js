@@ -110,10 +110,9 @@ export class Model {
   example(stage) {
     const { channels, condition_width: width } = this.about;
     const lowRes = stage.low_res ? channels + 1 : 0;
-    const noise = new TorchNormal(0);
+    const xt = new TorchNormal(0).draw(2 * (channels + lowRes) * stage.size ** 2);
     const condition = new Float32Array(2 * width);
-    condition.set(normalised(noise.draw(width)));
-    const xt = noise.draw(2 * (channels + lowRes) * stage.size ** 2);
+    condition.set(normalised(xt.subarray(0, width)));
     return this.#feeds(stage, { xt, condition, t: Float32Array.of(0.9, 0.3), identity: Float32Array.of(0, 1) }, 2);
   }
 
