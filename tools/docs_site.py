@@ -89,6 +89,8 @@ def reference(package: str, title: str) -> str:
         if isinstance(node, ast.ImportFrom) and re.match(r"captionless\.[a-z]", str(node.module))
         for alias in node.names
     ]
-    introduction = f"# {title}\n\n`import {package}`\n\n::: {package}\n"
+    introduction = f"# {title}\n\n`import {package}`\n\n"
+    introduction += "`**settings` are keyword arguments that [the settings](../settings.md) list.\n\n"
+    introduction += f"::: {package}\n"
     introduction += "    options: {members: false, show_root_heading: false}\n"
     return introduction + "".join(f"\n::: {package}.{name}\n" for name in sorted(set(names), key=str.lower))

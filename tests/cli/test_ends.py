@@ -142,12 +142,15 @@ def test_vectors_that_were_computed_before_a_signal_are_kept(
         [sys.executable, str(script), "embed", str(photos), "--encoder", str(encoder)],
         env=os.environ | {"CAPTIONLESS_CACHE": str(tmp_path / "cache")},
         stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
         text=True,
     )
     assert process.stdout is not None
     assert process.stdout.readline() == "some\n"
     process.terminate()
-    assert process.wait(60) == 130
+    _, said = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert said.endswith("Stopped. Run the same command again to go on: the vectors computed are kept.\n")
     assert len(VectorCache(tmp_path / "cache", load_encoder(str(encoder)).digest)) == 2
 
 

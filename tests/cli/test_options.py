@@ -38,6 +38,13 @@ def test_each_setting_is_an_option_that_reaches_the_first_config_that_has_it() -
     assert seen[1].given() == {"high_up": False, "sizes": ()}
 
 
+def test_the_help_names_flags_of_every_command(run: Callable[..., int], capsys: pytest.CaptureFixture[str]) -> None:
+    run("embed", "--help")
+    text = capsys.readouterr().out
+    assert "--vectors" in text  # of `train`
+    assert "With --shards" in text
+
+
 def test_parameters_in_backticks_become_flags() -> None:
     flags = {"hold_out": "--hold-out", "flip": "--flip/--no-flip", "start_from": "--from"}
     message = "`hold_out` is 1. Try `hold_out=0.1`, `flip=False`, `flip=True`; leave `start_from` and `other` out."

@@ -14,7 +14,7 @@ from captionless.config.training import TrainConfig
 from captionless.data.summary import FolderFacts
 from captionless.training.network import network_config
 from captionless.training.plan import BANDS, LADDER, STEPS, Outlook, batch_size, expectation, plan_run, shortfall
-from captionless.training.rehearsal import flops, rehearsed_shape
+from captionless.training.rehearsal import busy_remark, flops, rehearsed_shape
 from captionless.training.start import Start
 
 
@@ -198,3 +198,19 @@ def test_too_few_images_seen_are_told_with_the_minutes_that_are_missing() -> Non
         shortfall(TrainingRecord(images_seen=BANDS[1][0], minutes=10.0), weights=2_600_000) != ""
     )  # needs more images
     assert shortfall(TrainingRecord(images_seen=1, minutes=10.0, initialised_from="parent")) == ""
+
+
+def test_a_plan_from_another_model_says_that_it_draws_already() -> None:
+    said = "draws already"
+    assert said in Outlook({}, 190, fresh=False, continues=True).describe()
+    assert said not in Outlook({}, 190, fresh=False).describe()  # a super-resolution stage with random weights
+
+
+@pytest.mark.parametrize(("load", "threads", "told"), [(9.0, 2, True), (9.0, 1, False), (2.5, 2, False)])
+def test_a_busy_computer_is_told_to_those_with_several_threads(
+    load: float, threads: int, told: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("os.getloadavg", lambda: (load, 0.0, 0.0), raising=False)
+    monkeypatch.setattr("os.cpu_count", lambda: 2)
+    monkeypatch.setattr("torch.get_num_threads", lambda: threads)
+    assert ("load 9 on 2 CPUs" in busy_remark()) is told

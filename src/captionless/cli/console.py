@@ -134,8 +134,12 @@ class CommandProgress(ProgressBar):
 
 
 @contextmanager
-def show_progress() -> Iterator[CommandProgress]:
-    """Show progress bars, and print each of the library's warnings as a single line."""
+def show_progress(stopped: str = "") -> Iterator[CommandProgress]:
+    """Show progress bars, and print each of the library's warnings as a single line.
+
+    Args:
+        stopped: printed when Ctrl-C or a signal ends the command, unless what ended has said so itself.
+    """
     from captionless.encoders.dual_encoder import PromptCut
 
     with warnings.catch_warnings():
@@ -143,4 +147,9 @@ def show_progress() -> Iterator[CommandProgress]:
         warnings.filterwarnings("always", module="captionless")
         warnings.filterwarnings("always", category=PromptCut)
         warnings.showwarning = lambda message, *_, **__: print_remark(f"captionless: {message}")
-        yield CommandProgress()
+        try:
+            yield CommandProgress()
+        except KeyboardInterrupt as stop:
+            if stopped and type(stop) is KeyboardInterrupt:  # a training that was stopped raises a type of its own
+                print_remark(stopped)
+            raise

@@ -26,7 +26,7 @@ class EmbedOptions(Config):
     encoder: str = setting(
         "auto",
         "The encoder: bundled, a Hugging Face id or a local folder; auto takes the bundled one for flowers, else CLIP "
-        "if it is in the local cache.",
+        "if it is in the local cache, and otherwise says how to get one.",
     )
     background: Colour = BACKGROUND
     verify: bool = VERIFY
@@ -51,7 +51,7 @@ def embed(options: EmbedOptions, config: ShardConfig, threads: ThreadOptions) ->
     for name in sorted(unfit):
         raise CaptionlessError(f"`{name}` cannot be used {'with' if sharded else 'without'} `shards`. Leave it out.")
     use_threads(threads.threads)
-    with show_progress() as progress:
+    with show_progress("Stopped. Run the same command again to go on: the vectors computed are kept.") as progress:
         if options.shards is None:
             _embed_folder(options, progress)
         else:

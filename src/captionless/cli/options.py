@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Any, get_args, get_origin, get_type_hints
 
@@ -64,16 +64,17 @@ def flag(name: str, field: FieldInfo) -> str:
     return f"{spelled}/--no-{spelled[2:]}" if on else spelled
 
 
-def _parameter(name: str, field: FieldInfo, panel: str | None, flags: Mapping[str, str]) -> inspect.Parameter:
+def _parameter(name: str, field: FieldInfo, panel: str | None, flags: dict[str, str]) -> inspect.Parameter:
     text = field.description or ""
     if len(field_choices(field)) > 1:
         text += f" One of {', '.join(field_choices(field))}."
+    flags = FLAGS | flags  # a help may name the setting of another command
     text = _TAG.sub(r"\\\g<0>", with_flags(text, flags))
     if field_extra(field, "shown") or field.default not in (None, False, (), PydanticUndefined):
         text += f" [dim]\\[default: {with_flags(field_default(field), flags)}][/dim]"
-    more: dict[str, Any] = {"help": text, "rich_help_panel": panel, "show_default": False}
+    more: dict[str, Any] = {"help": text, "rich_help_panel": panel and with_flags(panel, flags), "show_default": False}
     more["metavar"] = field_extra(field, "metavar") or _metavar(field_type(field))
-    option: Any = typer.Option(flags[name], **more) if name in flags else typer.Argument(**more)
+    option: Any = typer.Option(own, **more) if (own := flag(name, field)) else typer.Argument(**more)
     # Options are passed as text; the config converts them to numbers and reports invalid values.
     kind: Any = list[str] if field_type(field) == tuple[str, ...] else field_type(field)
     kind, required = kind if kind in (bool, Path, list[str]) else str, field.is_required()

@@ -16,7 +16,8 @@ def train(request: TrainRequest, config: TrainConfig, threads: ThreadOptions) ->
     With --resume, the same command continues exactly where Ctrl-C stopped it or, after a crash, at the last checkpoint.
     """
     use_threads(threads.threads)
-    with show_progress() as progress:
+    again = "Stopped. Run the same command again, with --resume if the training had begun: the vectors read are kept."
+    with show_progress(again) as progress:
         from accelerate import PartialState
 
         from captionless.checkpoints.card import example_request

@@ -85,6 +85,7 @@ class Outlook:
         weights: number of weights of the network.
         fresh: whether the network starts from random weights and generates images by itself.
         folder: number of images in the folder.
+        continues: whether the network starts from that of another model.
     """
 
     given: dict[str, Any]
@@ -93,6 +94,7 @@ class Outlook:
     weights: int = 0
     fresh: bool = True
     folder: int = 0
+    continues: bool = False
 
     def describe(self) -> str:
         """Return the plan in one line."""
@@ -102,6 +104,8 @@ class Outlook:
         if self.per_second:
             text += f" in {minutes or DEFAULT_MINUTES:g} minutes ({self.per_second:.3g} per second)"
         text += f": {expectation(self.images, self.per_second, self.weights)}." if self.fresh else "."
+        if self.continues:
+            text += " The model to start from draws already; the more images it sees, the more it draws like yours."
         against = [
             *(["crops"] if self.given.get("crop", 1) < 1 else []),
             *(["dropout"] if self.given.get("dropout") else []),
@@ -184,7 +188,9 @@ def plan_run(
     planned |= _against_memorising(start, images, folder, facts, by_class)
     config = settings({})
     weights = weight_count(rehearsed_shape(start, config))
-    return Outlook(planned | {"size": config.size} | given, images, rate, weights, fresh, folder)
+    return Outlook(
+        planned | {"size": config.size} | given, images, rate, weights, fresh, folder, start.config is not None
+    )
 
 
 def _against_memorising(start: Start, images: int, folder: int, facts: FolderFacts, by_class: bool) -> dict[str, Any]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import replace
@@ -29,6 +30,8 @@ SECONDS = 4.0
 """Length of a rehearsal, without its first steps. A plan needs one or two."""
 FIRST_STEPS = 3
 """Steps (on an accelerator, groups of steps) that are not timed: they allocate memory and choose kernels."""
+BUSY = 1.5
+"""Load average for each CPU above which the computer is called busy; a training that just ended leaves up to 1."""
 CONDITION_WIDTH = 512
 """Length of the conditions in a rehearsal; that of the training is known only once an encoder is chosen, and costs
 next to nothing."""
@@ -37,6 +40,14 @@ next to nothing."""
 def rehearse_with(device: torch.device, processes: Processes) -> Rehearse:
     """Return a function that rehearses trainings on the device of each of the processes."""
     return lambda start, config: _images_per_second(start, config, device, processes)
+
+
+def busy_remark() -> str:
+    """Return a remark if other programs keep the CPUs busy and this one has several threads, else an empty string."""
+    load, cpus = os.getloadavg()[0] if hasattr(os, "getloadavg") else 0.0, os.cpu_count() or 1
+    if load <= BUSY * cpus or torch.get_num_threads() == 1:
+        return ""
+    return f" This computer is busy (load {load:.0f} on {cpus} CPUs): one thread (OMP_NUM_THREADS=1) may be faster."
 
 
 def rehearsed_shape(start: Start, config: TrainConfig) -> DenoiserConfig:

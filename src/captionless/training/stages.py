@@ -28,7 +28,7 @@ from captionless.encoders.hub import find_encoder_folder
 from captionless.errors import CaptionlessError
 from captionless.progress import Progress
 from captionless.training.plan import SHAPE, Outlook, plan_run
-from captionless.training.rehearsal import Rehearse
+from captionless.training.rehearsal import Rehearse, busy_remark
 from captionless.training.resolve import TrainPlan, resolve
 from captionless.training.start import check_own, model_exists
 
@@ -112,7 +112,8 @@ def plan_stages(
         told = " and ".join(f"{value:,.4g} {name}" for name, value in length.items())
         more = f" Then, for {told}, a super-resolution stage to {stages[1].given['size']} pixels."
     text = outlook.describe() + more if outlook else ""
-    say(f"Plan: {text} Reading the images and drawing sample grids come on top.")
+    busy = busy_remark() if outlook.per_second else ""
+    say(f"Plan: {text} Reading the images and drawing sample grids come on top.{busy}")
     return [replace(first, record=first.record | {"text": text}), *stages[1:]]
 
 
