@@ -112,7 +112,7 @@ def plan_stages(
         told = " and ".join(f"{value:,.4g} {name}" for name, value in length.items())
         more = f" Then, for {told}, a super-resolution stage to {stages[1].given['size']} pixels."
     text = outlook.describe() + more if outlook else ""
-    busy = busy_remark() if outlook.per_second else ""
+    busy = busy_remark() if outlook and outlook.per_second else ""
     say(f"Plan: {text} Reading the images and drawing sample grids come on top.{busy}")
     return [replace(first, record=first.record | {"text": text}), *stages[1:]]
 
