@@ -262,7 +262,7 @@ def test_a_model_of_classes_is_looked_at_too(photos: Path, tmp_path: Path) -> No
 @pytest.mark.parametrize(
     ("given", "said"),
     [
-        ({"evaluate_every": 0, "hold_out": 0.5}, "of at least 1, not 0"),
+        ({"evaluate_every": 0, "hold_out": 0.5}, "of at least 1 and at most 1,000,000,000,000, not 0"),
         ({"evaluate_every": 100}, r"needs held-out images.*`hold_out=0\.1`"),
         ({"evaluate_every": 100, "hold_out": 0.05}, r"needs at least 20 held-out images.*larger `hold_out`"),
     ],

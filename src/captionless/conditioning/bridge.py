@@ -22,8 +22,11 @@ from captionless.errors import CaptionlessError
 
 BANDWIDTH = 0.15
 """Bandwidth of the weights, in standard deviations of the scores of all training images."""
-TEXT_SHARE = 0.4
-"""Share of the similarity to the text in the scores of mean-shift iterations; the rest is the similarity to the others.
+OTHERS_SHARE = 0.6
+"""Share of the similarity to the others in the scores of mean-shift iterations; the rest is the similarity to the text.
+"""
+MANY = 1000
+"""Number of training images from which their density tells kinds of images apart; of fewer, the others count for less.
 """
 LARGEST_SHARE = 0.25
 """Maximum weight of an image, from ``LARGE`` training images on; of fewer, more, but at most one half."""
@@ -109,8 +112,9 @@ def nearest(text: Tensor, bank: Tensor, neighbours: int = 32, mean_shift_iterati
     For a short text ("a daisy"), images of several kinds can have similar cosine similarities, because the modality gap
     is larger than the distances between images. Mean-shift iterations (Fukunaga & Hostetler, "The estimation of the
     gradient of a density function", 1975) repeat the search from the mean of the neighbourhood and from the text. They
-    move towards regions with many images and discard outliers. Here each image is compared with the mean of the
-    others: otherwise, the image with the largest weight would be closest to a mean that is mostly itself.
+    move towards regions with many images and discard outliers. In a small bank, few images match each text and the
+    densest region is often of another kind, so the share of the mean grows with the bank. Each image is compared with
+    the mean of the others: otherwise, the image with the largest weight would be closest to a mean that is mostly itself.
 
     Args:
         text: unit text vectors, (n, d).
@@ -118,11 +122,11 @@ def nearest(text: Tensor, bank: Tensor, neighbours: int = 32, mean_shift_iterati
         neighbours: maximum effective number (perplexity) of images in a neighbourhood.
         mean_shift_iterations: number of times that the search is repeated.
     """
-    to_text = _standardised(text @ bank.T)
+    to_text, share = _standardised(text @ bank.T), OTHERS_SHARE * min(1.0, len(bank) / MANY)
     found = _weigh(to_text, bank, neighbours)
     for _ in range(mean_shift_iterations):
         to_others = _standardised(found.agreement())
-        found = _weigh(TEXT_SHARE * to_text + (1 - TEXT_SHARE) * to_others, bank, neighbours)
+        found = _weigh((1 - share) * to_text + share * to_others, bank, neighbours)
     return found
 
 
