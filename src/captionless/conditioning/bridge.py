@@ -22,11 +22,11 @@ from captionless.errors import CaptionlessError
 
 BANDWIDTH = 0.15
 """Bandwidth of the weights, in standard deviations of the scores of all training images."""
-OTHERS_SHARE = 0.6
-"""Share of the similarity to the others in the scores of mean-shift iterations; the rest is the similarity to the text.
+TEXT_SHARE = 0.4
+"""Share of the similarity to the text in the scores of mean-shift iterations; the rest is the similarity to the others.
 """
 MANY = 1000
-"""Number of training images from which their density tells kinds of images apart; of fewer, the others count for less.
+"""Number of training images from which this share holds. Of fewer, the density says less, and the text counts for more.
 """
 LARGEST_SHARE = 0.25
 """Maximum weight of an image, from ``LARGE`` training images on; of fewer, more, but at most one half."""
@@ -114,7 +114,8 @@ def nearest(text: Tensor, bank: Tensor, neighbours: int = 32, mean_shift_iterati
     gradient of a density function", 1975) repeat the search from the mean of the neighbourhood and from the text. They
     move towards regions with many images and discard outliers. In a small bank, few images match each text and the
     densest region is often of another kind, so the share of the mean grows with the bank. Each image is compared with
-    the mean of the others: otherwise, the image with the largest weight would be closest to a mean that is mostly itself.
+    the mean of the others: otherwise, the image with the largest weight would be closest to a mean that is mostly
+    itself.
 
     Args:
         text: unit text vectors, (n, d).
@@ -122,11 +123,11 @@ def nearest(text: Tensor, bank: Tensor, neighbours: int = 32, mean_shift_iterati
         neighbours: maximum effective number (perplexity) of images in a neighbourhood.
         mean_shift_iterations: number of times that the search is repeated.
     """
-    to_text, share = _standardised(text @ bank.T), OTHERS_SHARE * min(1.0, len(bank) / MANY)
+    to_text, share = _standardised(text @ bank.T), text_share(len(bank))
     found = _weigh(to_text, bank, neighbours)
     for _ in range(mean_shift_iterations):
         to_others = _standardised(found.agreement())
-        found = _weigh((1 - share) * to_text + share * to_others, bank, neighbours)
+        found = _weigh(share * to_text + (1 - share) * to_others, bank, neighbours)
     return found
 
 
@@ -182,6 +183,11 @@ def to_condition(
                 )
             return shift_by_means(text, bridge_data.text_mean, bridge_data.bank.mean(0))
     return text
+
+
+def text_share(images: int) -> float:
+    """Return the share of the text in mean-shift iterations, given the number of images in the bank."""
+    return 1 - (1 - TEXT_SHARE) * min(1.0, images / MANY)
 
 
 def largest_share(images: int) -> float:

@@ -118,7 +118,7 @@ def _write_bridge(generator: Generator, folder: Path) -> dict[str, Any]:
     """Write the image vectors of the bridge, and return its constants."""
     vectors = generator.model.bridge_data.bank.to(torch.float16)
     save_tensors(folder / BANK, {"vectors": vectors})
-    about = {"bank": BANK, "text_share": bridge.TEXT_SHARE, "bandwidth": bridge.BANDWIDTH}
+    about = {"bank": BANK, "text_share": bridge.text_share(len(vectors)), "bandwidth": bridge.BANDWIDTH}
     return about | {"largest_share": bridge.largest_share(len(vectors)), "draws": bridge.DRAWS}
 
 

@@ -214,14 +214,15 @@ def _network(config: AutoencoderConfig) -> Any:
         return network
     blocks = BLOCKS[: config.factor.bit_length()]
     widths = (config.width,) * len(blocks)
-    torch.manual_seed(config.seed)
-    return diffusers.AutoencoderTiny(
-        encoder_block_out_channels=widths,
-        decoder_block_out_channels=widths,
-        num_encoder_blocks=blocks,
-        num_decoder_blocks=blocks[::-1],
-        latent_channels=config.channels,
-    )
+    with torch.random.fork_rng(devices=[]):  # initial weights are drawn from the global generator, which is restored
+        torch.manual_seed(config.seed)
+        return diffusers.AutoencoderTiny(
+            encoder_block_out_channels=widths,
+            decoder_block_out_channels=widths,
+            num_encoder_blocks=blocks,
+            num_decoder_blocks=blocks[::-1],
+            latent_channels=config.channels,
+        )
 
 
 def _images(config: AutoencoderConfig, progress: Progress) -> tuple[Tensor, Tensor]:
