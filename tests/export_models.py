@@ -30,7 +30,7 @@ from captionless.generation.generator import Generator
 from captionless.models.unet import Denoiser
 from encoder_factory import clip_image_processor
 
-NAMES = ("red rose", "white daisy", "yellow tulip", "rosebud", "two daisies")
+NAMES = ("red rose", "white daisy", "yellow tulip", "rosebud", "two daisies", "porsche 911")
 
 
 @dataclass(frozen=True)

@@ -112,6 +112,18 @@ def test_stochastic_schedulers_draw_from_the_generator_of_each_image(pipe: tuple
     torch.testing.assert_close(several[2:], alone, atol=1e-4, rtol=0)
 
 
+def test_seeds_of_64_bits_are_taken_modulo_32(pipe: tuple[Any, Generator]) -> None:
+    theirs, _ = pipe
+    large = [torch.Generator(), seeded(2**32 + 7), seeded(-1)]
+    large[0].seed()  # as of a generator that nobody has seeded
+    small = [seeded(one.initial_seed() % 2**32) for one in large]
+    found, wanted = (theirs("rose", 3, 2, generator=given).images for given in (large, small))
+    assert [one.tobytes() for one in found] == [one.tobytes() for one in wanted]
+    after = theirs("rose", 2, 2, generator=seeded(2**32 - 1)).images
+    last, first = (theirs("rose", 1, 2, generator=seeded(seed)).images[0] for seed in (2**32 - 1, 0))
+    assert np.abs(np.stack(after).astype(int) - np.stack([last, first])).max() <= 1
+
+
 def test_a_folder_is_a_pipeline_with_a_card_and_credits(run: Run, tmp_path: Path) -> None:
     folder = cascade(tmp_path / "private" / "run")
     (folder / "CREDITS.csv").write_text("file,author\n")

@@ -31,7 +31,7 @@ from captionless.diffusion.schedules import SCHEDULE_KINDS, sampling_times
 from captionless.encoders.hub import BUNDLED_FOLDER
 from captionless.encoders.name_text import choose_pieces, piece_matrix
 from captionless.encoders.vocabulary import EncoderVocabulary
-from captionless.exports.encoder import FILTERS
+from captionless.exports.encoder import FILTERS, pieces_file
 from captionless.generation.editing import mask_tensor, photo_tensor
 from javascript import javascript, needs_node
 
@@ -168,9 +168,10 @@ def test_the_cpu_goes_on_where_the_graphics_processor_fails() -> None:
 
 
 def test_texts_are_split_into_the_same_pieces() -> None:
-    given = ["a red rose", "roses and daisies", "Überrote Röschen", "daisy"]
+    given = ["a red rose", "roses and daisies", "Überrote Röschen", "daisy", "porsche 911", "boeing 747"]
     pieces = choose_pieces(given)
-    found = torch.tensor(javascript([("pieces", {"file": {"pieces": pieces}, "text": text}) for text in given]))
+    file = pieces_file(pieces)
+    found = torch.tensor(javascript([("pieces", {"file": file, "text": text}) for text in given]))
     assert largest(torch.nn.functional.normalize(found, dim=1), piece_matrix(given, pieces)) < 1e-6
 
 

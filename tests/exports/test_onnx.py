@@ -88,6 +88,8 @@ def test_texts_get_the_same_vectors(plain: tuple[Generator, Path], n: int) -> No
     pieces = generator.encoder.text.pieces  # type: ignore[union-attr]
     found = call(folder / "text.onnx", pieces=export_models.piece_matrix(texts, pieces))
     assert np.abs(found - generator.encoder.encode_texts(texts).numpy()).max() < TOLERANCE
+    tokenizer = json.loads((folder / "tokenizer.json").read_text(encoding="utf-8"))
+    assert tokenizer["pieces"] == [list(pair) for pair in pieces.items()]  # the columns of `pieces`
 
 
 @pytest.mark.parametrize("n", [1, 2, 5])

@@ -154,6 +154,9 @@ def test_a_download_that_is_not_what_it_was_is_refused(tmp_path: Path, monkeypat
     (tmp_path / "other.tgz").write_bytes(b"other")
     monkeypatch.setenv("CAPTIONLESS_CACHE", str(tmp_path / "cache"))
     monkeypatch.setattr(runtime, "ADDRESS", (tmp_path / "other.tgz").as_uri())
+    with pytest.raises(CaptionlessError, match=r"ended after 5 of 33,106,585 bytes"):
+        runtime.runtime_folder(None, Silent())
+    monkeypatch.setattr(runtime, "SIZE", len(b"other"))
     with pytest.raises(CaptionlessError, match="its digest differs"):
         runtime.runtime_folder(None, Silent())
     monkeypatch.setattr(runtime, "ADDRESS", (tmp_path / "missing.tgz").as_uri())

@@ -143,7 +143,7 @@ class CaptionlessPipeline(DiffusionPipeline):  # type: ignore[misc]
             guidance_scale: ``w + 1``, where ``w`` is the guidance scale of captionless: 1 turns guidance off.
             negative_prompt: a prompt to guide away from.
             generator: gives the seed of each prompt's first image, and further images have consecutive seeds. Or one
-                generator per image. Only the seeds are used, so that an image does not depend on its batch.
+                generator per image. Only the seeds count, modulo 2^32, so that an image does not depend on its batch.
             output_type: ``pil``, or ``pt`` or ``np`` for values in [0, 1], (n, c, h, w) and (n, h, w, c).
             **settings: other fields of ``captionless.SamplingConfig``, such as ``variety`` or ``upsample_steps``.
 
@@ -158,7 +158,7 @@ class CaptionlessPipeline(DiffusionPipeline):  # type: ignore[misc]
         prompts = [prompt] if isinstance(prompt, str) else list(prompt)
         device, core = self._execution_device, self._core()
         seeds = _seeds(generator, len(prompts), num_images_per_prompt)
-        check_prompts(prompts, num_images_per_prompt, min(seeds), Composition(negative=negative_prompt))
+        check_prompts(prompts, num_images_per_prompt, 0, Composition(negative=negative_prompt))
         config = core.resolve(SamplingConfig(guidance=guidance_scale - 1, steps=num_inference_steps, **settings))
         batch = self._batch(core, prompts, seeds, config, negative_prompt)
         half = self.model.dtype != torch.float32
@@ -260,13 +260,13 @@ def export_diffusers(generator: Generator, request: ExportRequest, folder: Path,
 
 
 def _seeds(generator: Any, prompts: int, n: int) -> list[int]:
-    """Return the seed of each image."""
+    """Return the seed of each image; those of unseeded generators have 64 bits, and are taken modulo 2^32."""
     if isinstance(generator, Sequence):
         if len(generator) != prompts * n:
             raise CaptionlessError(f"there are {prompts * n} images and {len(generator)} generators. Pass one each.")
-        return [one.initial_seed() for one in generator]
-    first = generator.initial_seed() if generator is not None else torch.Generator().seed() % (MAX_SEED - n)
-    return [first + i for _ in range(prompts) for i in range(n)]
+        return [one.initial_seed() % (MAX_SEED + 1) for one in generator]
+    first = generator.initial_seed() if generator is not None else torch.Generator().seed()
+    return [(first + i) % (MAX_SEED + 1) for _ in range(prompts) for i in range(n)]
 
 
 def _converted(images: Tensor, output_type: str) -> Any:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -88,6 +89,7 @@ def write_text(encoder: Encoder, folder: Path, packed: bool) -> dict[str, Any]:
         case NameText():
             network, kind = PieceVectors(encoder.text), "pieces"
             inputs = {"pieces": torch.rand(2, len(encoder.text.pieces))}
+            (folder / TOKENIZER).write_text(json.dumps(pieces_file(encoder.text.pieces)), encoding="utf-8")
         case TransformersText() if encoder.model.config.model_type == "clip":
             network, kind = TokenVectors(_clip_vectors(encoder.model), encoder.model), "bytes"
         case _:
@@ -99,11 +101,19 @@ def write_text(encoder: Encoder, folder: Path, packed: bool) -> dict[str, Any]:
         network, inputs, "vectors", folder / TEXT, free={"ids": ("n", "length")}, pack=halve if packed else None
     )
     for name in (TOKENIZER, VOCABULARY):
-        if (encoder.folder / name).is_file():
+        if (encoder.folder / name).is_file() and not (folder / name).exists():
             shutil.copyfile(encoder.folder / name, folder / name)
     vocabulary = VOCABULARY if (folder / VOCABULARY).is_file() else None
     own = {"graph": TEXT, "kind": kind, "tokenizer": TOKENIZER, "limit": encoder.text_limit}
     return {**own, "vocabulary": vocabulary}
+
+
+def pieces_file(pieces: Mapping[str, float]) -> dict[str, Any]:
+    """Return the tokenizer file of an encoder learned from names: pairs of piece and weight, in the graph's order.
+
+    An object would not keep it: JavaScript enumerates keys that are integers, such as the piece "911", first.
+    """
+    return {"pieces": list(pieces.items())}
 
 
 def write_image(encoder: Encoder, folder: Path, packed: bool) -> dict[str, Any] | None:

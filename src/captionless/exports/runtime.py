@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import base64
 import hashlib
+import http.client
 import io
 import tarfile
-import urllib.error
 import urllib.request
 from pathlib import Path
+from typing import IO, cast
 
 from captionless.data.cache import cache_folder
 from captionless.errors import CaptionlessError
@@ -50,9 +51,8 @@ def runtime_folder(given: Path | None, progress: Progress) -> Path:
         package = _download(progress)
         with atomic_folder(folder) as temporary, tarfile.open(fileobj=io.BytesIO(package)) as archive:
             for name in (*FILES, *GRAPHICS):
-                content = archive.extractfile(f"package/dist/{name}")
-                assert content is not None
-                (temporary / name).write_bytes(content.read())
+                with cast(IO[bytes], archive.extractfile(f"package/dist/{name}")) as content:
+                    (temporary / name).write_bytes(content.read())
     return folder
 
 
@@ -65,8 +65,10 @@ def _download(progress: Progress) -> bytes:
             while part := answer.read(2**18):
                 content += part
                 progress.advance("Downloading", len(content), SIZE)
-    except (OSError, urllib.error.URLError) as error:
+    except (OSError, http.client.HTTPException) as error:
         raise CaptionlessError(f"{ADDRESS} cannot be downloaded ({error}). {REMEDY}") from error
+    if len(content) != SIZE:
+        raise CaptionlessError(f"the download of {ADDRESS} ended after {len(content):,} of {SIZE:,} bytes. {REMEDY}")
     if base64.b64encode(hashlib.sha512(content).digest()).decode() != SHA512:
         raise CaptionlessError(f"{ADDRESS} is not the file that it was: its digest differs. {REMEDY}")
     return bytes(content)

@@ -11,7 +11,7 @@ const RELOADED = "captionless-reloaded";
 
 export class Backend {
   async describe() {
-    await isolated();
+    await isolated().catch(() => {}); // a browser that blocks site data refuses to store anything: one thread, then
     const answer = await fetch("model/captionless.json").catch(() => null);
     if (!answer?.ok) throw new BackendError("The model could not be loaded. Reload the page.");
     const { model, stages, channels, classes, image, settings } = await answer.json();

@@ -10,8 +10,9 @@ export class TorchNormal {
     this.at = 624;
   }
 
-  /** Return at least 16 numbers. */
+  /** Return at least 16 numbers: PyTorch draws fewer by another method, but no image has fewer. */
   draw(count) {
+    if (count < 16) throw new RangeError(`at least 16 numbers can be drawn, not ${count}`);
     const values = Float32Array.from({ length: count }, () => this.#uniform());
     for (let i = 0; i + 16 <= count; i += 16) boxMuller(values.subarray(i, i + 16));
     if (count % 16) {

@@ -89,10 +89,10 @@ export class BytePairs extends Tokenizer {
 
 /** Splits texts into words and parts of words, as `captionless/encoders/name_text.py` does. */
 export class Pieces {
-  /** @param file the content of tokenizer.json */
+  /** @param file the content of tokenizer.json: pairs of piece and weight */
   constructor(file) {
-    this.weights = Object.values(file.pieces);
-    this.index = new Map(Object.keys(file.pieces).map((piece, i) => [piece, i]));
+    this.weights = file.pieces.map(([, weight]) => weight);
+    this.index = new Map(file.pieces.map(([piece], i) => [piece, i]));
   }
 
   inputs(text) {
