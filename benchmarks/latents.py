@@ -89,7 +89,7 @@ def _train(start: Any, config: Any, pixels: Any) -> float:
     from captionless.training.step import TrainStep
 
     device, side = torch.device("cpu"), config.size // start.space.factor
-    stored = pixels if start.space.factor == 1 else torch.randint(0, 256, (len(pixels), 8, side, side)).byte()
+    stored = pixels if start.space.factor == 1 else torch.randint(0, 256, (len(pixels), 8, side, side)).half()
     conditions = torch.nn.functional.normalize(torch.randn(len(pixels), 512), dim=1)
     state = begin_state(_network(start, config).train(), config, noise_schedule(config))
     step = TrainStep(state, Examples(pixels, conditions, source=stored.to(device)))

@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 
 import latent_cases
 import tiny
@@ -99,6 +100,12 @@ def test_a_folder_without_an_autoencoder_is_refused(small: Path, tmp_path: Path)
             (folder / name).write_bytes(content)
         with pytest.raises(CaptionlessError, match=problem):
             load_autoencoder(folder)
+    weights = load_file(small / WEIGHTS)
+    del weights["decoder.layers.0.bias"]
+    copy_autoencoder(small, folder := tmp_path / "part")
+    save_file(weights, folder / WEIGHTS)
+    with pytest.raises(CaptionlessError, match=r"the autoencoder .*part is incomplete: 1 tensors .*0\.bias\. Download"):
+        load_autoencoder(folder)
     with pytest.raises(CaptionlessError, match=r"neither a folder nor a hub id\. Use the hub id of an autoencoder"):
         load_autoencoder("no such thing")
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -90,6 +91,28 @@ def test_training_reconstructs_better_and_another_one_is_tuned_further(place: Pa
         folder=folder, out=tmp_path / "two", start_from=tmp_path / "one", **(more | {"images": 160})
     )
     assert psnr(load_autoencoder(train_autoencoder(config, Remembers())).network, images) > psnr(one, images) - 1
+
+
+def test_an_autoencoder_for_grey_images_is_tuned_with_grey_images_only(place: Path, tmp_path: Path) -> None:
+    begin(place, tmp_path / "grey", grey=True)
+    found = load_autoencoder(tmp_path / "grey")
+    assert (found.image_channels, found.network.config.out_channels) == (1, 1)
+    assert "--autoencoder grey --grey" in (tmp_path / "grey" / "README.md").read_text()
+    tuned = {"folder": place / "photos", "out": tmp_path / "tuned", "start_from": tmp_path / "grey", "size": 32}
+    with pytest.raises(CaptionlessError, match=r"for images of 1 channels, but with `grey=False` they have 3\. Change"):
+        train_autoencoder(AutoencoderConfig(**tuned, images=4), Remembers())
+    train_autoencoder(AutoencoderConfig(**tuned, images=4, batch=4, grey=True), Remembers())
+    assert load_autoencoder(tmp_path / "tuned").image_channels == 1
+
+
+def test_the_learning_rate_follows_the_clock_only_where_minutes_limit_the_training(tmp_path: Path) -> None:
+    def limit(**given: Any) -> tuple[float, float]:
+        return AutoencoderConfig(folder=tmp_path, out=tmp_path / "ae", **given).limit
+
+    assert limit(images=32) == (32, math.inf)
+    assert limit(minutes=2) == (math.inf, 120)
+    assert limit(images=32, minutes=2) == (32, 120)
+    assert limit() == (math.inf, 3600)
 
 
 def test_features_of_equal_images_are_equal_and_blur_is_seen() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 
 from pydantic import ValidationInfo, field_validator
@@ -9,6 +10,7 @@ from pydantic import ValidationInfo, field_validator
 from captionless.config import limits
 from captionless.config.base import Config, setting
 from captionless.config.reading import BACKGROUND, Colour, Source
+from captionless.config.training import DEFAULT_MINUTES
 
 SHAPE = ("factor", "channels", "width")
 """Settings that an autoencoder to start from decides."""
@@ -39,12 +41,20 @@ class AutoencoderConfig(Config):
     crop: int = setting(
         64, "Side of the random crops that a step sees, in pixels, if `size` is larger.", gt=0, multiple_of=16
     )
-    minutes: float = setting(60.0, "Total training time, including resumed runs.", gt=0, le=limits.MAX_MINUTES)
+    minutes: float | None = setting(
+        None,
+        "Total training time, including resumed runs.",
+        shown="60 unless `images` is given",
+        example=60,
+        gt=0,
+        le=limits.MAX_MINUTES,
+    )
     images: int | None = setting(
         None, "Total number of crops to see.", shown="no limit", example=100_000, gt=0, le=limits.MAX_COUNT
     )
     batch: int = setting(16, "Images per step.", gt=0, le=limits.MAX_BATCH)
     learning_rate: float = setting(1e-3, "Learning rate of AdamW after the warm-up.", gt=0, le=1_000)
+    grey: bool = setting(False, "Train on grey images instead of colour, for `train --grey`.")
     feature_weight: float = setting(
         0.5, "Weight of the distance of image features in the loss; 0 compares pixels only.", ge=0, le=1_000
     )
@@ -61,6 +71,17 @@ class AutoencoderConfig(Config):
         if factor & (factor - 1):
             raise ValueError(f"`factor` must be 2, 4, 8 or 16, not {factor}. Try `factor=8`.")
         return factor
+
+    @property
+    def limit(self) -> tuple[float, float]:
+        """The largest number of crops to see, and of seconds to train; one of them may be infinite."""
+        minutes = DEFAULT_MINUTES if self.images is None and self.minutes is None else self.minutes
+        return self.images or math.inf, 60 * (minutes or math.inf)
+
+    @property
+    def image_channels(self) -> int:
+        """Number of image channels: 1 for grey images, 3 for colour."""
+        return 1 if self.grey else 3
 
     @property
     def side(self) -> int:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -107,14 +107,19 @@ def load_encoder_network(name: str, kind: ModelKind, folder: Path, device: str) 
     network, report = AutoModel.from_pretrained(
         folder, dtype=torch.float32, use_safetensors=True, output_loading_info=True, **_LOCAL
     )
-    if missing := sorted(key for key in report["missing_keys"] if not key.startswith(_POOLER)):
-        raise CaptionlessError(
-            f"the {kind.noun} {name} is incomplete: {len(missing)} tensors are missing from its weights, such as "
-            f"{missing[0]}. Download it again or use another {kind.noun}."
-        )
+    require_complete(name, kind, [key for key in report["missing_keys"] if not key.startswith(_POOLER)])
     processor = load_image_processor(folder)
     network = to_device(network.eval().requires_grad_(False), torch.device(device))
     return network, processor, not report["missing_keys"]
+
+
+def require_complete(name: str, kind: ModelKind, missing: Iterable[str]) -> None:
+    """Raise if weights of a model are missing."""
+    if found := sorted(missing):
+        raise CaptionlessError(
+            f"the {kind.noun} {name} is incomplete: {len(found)} tensors are missing from its weights, such as "
+            f"{found[0]}. Download it again or use another {kind.noun}."
+        )
 
 
 def load_image_processor(folder: Path) -> Any:

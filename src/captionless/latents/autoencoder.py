@@ -14,7 +14,7 @@ from torch import Tensor
 
 from captionless.device import to_device
 from captionless.encoders.hub import ModelKind, find_encoder_folder, weight_files
-from captionless.encoders.loading import loading_errors
+from captionless.encoders.loading import loading_errors, require_complete
 from captionless.errors import CaptionlessError
 from captionless.files import atomic_write
 from captionless.links import is_publishable
@@ -52,6 +52,16 @@ class Autoencoder:
     image_channels: int
     channels: int  # of the latents
     factor: int  # by which the sides of latents are smaller
+
+    def check_grey(self, grey: bool) -> None:
+        """Raise unless this autoencoder is for images with the channels of grey images, or of those in colour."""
+        if self.image_channels != (channels := 1 if grey else 3):
+            raise CaptionlessError(
+                f"the autoencoder {self.name} is for images of {self.image_channels} channels, but with `grey={grey}` "
+                f"they have {channels}. Change `grey`, or use another autoencoder.",
+                parameter="grey",
+                code="conflicting_settings",
+            )
 
     @torch.no_grad()
     def encode(self, images: Tensor) -> Tensor:
@@ -134,8 +144,7 @@ def _load(name: str, folder: Path, stamps: tuple[int, ...]) -> Autoencoder:
         network, report = getattr(diffusers, kind).from_pretrained(
             folder, use_safetensors=True, local_files_only=True, torch_dtype=torch.float32, output_loading_info=True
         )
-        if report["missing_keys"]:
-            raise CaptionlessError(f"its weights are incomplete, such as {report['missing_keys'][0]}")
+        require_complete(name, KIND, report["missing_keys"])
         network = network.eval().requires_grad_(False)
         image_channels = int(config["in_channels"])
         probe = Autoencoder(name, folder, digest, network, image_channels, 0, 1)

@@ -1,8 +1,8 @@
 """The seam between images and what is denoised.
 
 ``Space`` is that of pixels, and changes nothing. A ``LatentSpace`` denoises the latents of an autoencoder (latent
-diffusion, Rombach et al., arXiv:2112.10752), centred and scaled so that they lie in [-1, 1] as pixels do. Nothing else
-needs to know which of the two a model has.
+diffusion, Rombach et al., arXiv:2112.10752), centred and scaled so that they lie in [-1, 1] as pixels do. Who trains,
+samples or edits with a space does not ask which of the two it is.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from captionless.config.training import TrainConfig
-from captionless.data.arrays import denormalise, normalise
+from captionless.data.arrays import normalise
 from captionless.data.cache import cache_folder, mapped_array, trim_cache
 from captionless.errors import CaptionlessError
 from captionless.latents.autoencoder import CONFIG, Autoencoder, copy_autoencoder, load_autoencoder
@@ -36,6 +36,7 @@ MEASURED = 1_024
 BATCH = 16
 
 Advance = Callable[[str, int, int], None]
+Agree = Callable[[float], float]
 
 
 @dataclass(frozen=True)
@@ -71,13 +72,17 @@ class Space:
     def check(self, config: TrainConfig) -> None:
         """Raise unless a training with these settings can be one in this space."""
 
-    def fitted(self, pixels: Tensor, device: torch.device) -> Space:
-        """Return the space with what is to be measured on training images, uint8 (n, channels, size, size)."""
+    def fitted(self, pixels: Tensor, device: torch.device, agree: Agree = float) -> Space:
+        """Return the space with what is to be measured on training images, uint8 (n, channels, size, size).
+
+        Processes that train together call this at the same time. What they measure may differ in the last digits, and
+        ``agree`` makes one value of the values of all.
+        """
         return self
 
     def stored(self, pixels: Tensor, device: torch.device, flip: bool, advance: Advance) -> Tensor:
-        """Return what training reads in place of images, uint8; with ``flip`` that of the mirrored images is appended
-        to the channels, unless it is had by mirroring."""
+        """Return what training reads in place of images, in [0, 255]; with ``flip`` that of the
+        mirrored images is appended to the channels, unless it is had by mirroring."""
         return pixels
 
     def copy(self, folder: Path) -> None:
@@ -134,15 +139,9 @@ class LatentSpace(Space):
                 parameter="crop",
                 code="conflicting_settings",
             )
-        if config.channels != self.autoencoder.image_channels:
-            raise CaptionlessError(
-                f"the autoencoder {self.autoencoder.name} is for images with {self.autoencoder.image_channels} "
-                f"channels, but with `grey={config.grey}` they have {config.channels}. Change `grey`.",
-                parameter="grey",
-                code="conflicting_settings",
-            )
+        self.autoencoder.check_grey(config.grey)
 
-    def fitted(self, pixels: Tensor, device: torch.device) -> LatentSpace:
+    def fitted(self, pixels: Tensor, device: torch.device, agree: Agree = float) -> LatentSpace:
         """Measure mean and standard deviation of each channel; a space that has them is returned as it is."""
         if self.mean:
             return self
@@ -152,25 +151,30 @@ class LatentSpace(Space):
         ]
         latents = torch.cat(parts).double()
         spread = DEVIATIONS * max(1.0, latents.shape[3] / SIDE) * latents.std((0, 2, 3)).clamp(min=1e-4)
-        # Rounded, so that processes that train together agree.
-        mean, scale = (tuple(float(f"{one:.6g}") for one in each) for each in (latents.mean((0, 2, 3)), spread))
+        mean, scale = (tuple(agree(float(one)) for one in each) for each in (latents.mean((0, 2, 3)), spread))
         return LatentSpace(self.autoencoder, mean, scale)
 
     def stored(self, pixels: Tensor, device: torch.device, flip: bool, advance: Advance) -> Tensor:
-        """Return the latents of images, and of mirrored images with ``flip``; they are kept in the cache."""
+        """Return the latents of images, and of mirrored images with ``flip``; they are kept in the cache.
+
+        They are float16: rounded to whole numbers, as pixels are, those that are scaled down would lose a bit for each
+        doubling of the side. The error is below 0.1% of their standard deviation up to a side of 32, and doubles with
+        the side.
+        """
         count, side = len(pixels), pixels.shape[3] // self.factor
 
-        def rows() -> Iterator[NDArray[np.uint8]]:
+        def rows() -> Iterator[NDArray[np.float16]]:
             for start in range(0, count, BATCH):
                 images = normalise(pixels[start : start + BATCH].to(device))
                 views = [images, images.flip(3)] if flip else [images]
-                yield from denormalise(torch.cat([self.encode(view) for view in views], 1)).numpy()
+                x0 = torch.cat([self.encode(view) for view in views], 1).clamp(-1, 1)
+                yield from ((x0 + 1) * 127.5).half().cpu().numpy()
                 advance("Encoding images", min(start + BATCH, count), count)
 
         contents = (hashlib.sha256(image.contiguous().numpy().data).hexdigest() for image in pixels)
         key = [self.autoencoder.digest, str(self.mean), str(self.scale), *contents]
         shape = (count, self.autoencoder.channels * (1 + flip), side, side)
-        latents = torch.from_numpy(mapped_array(cache_folder(), key, shape, np.uint8, rows))
+        latents = torch.from_numpy(mapped_array(cache_folder(), key, shape, np.float16, rows))
         trim_cache(cache_folder())
         return latents
 

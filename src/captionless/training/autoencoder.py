@@ -52,22 +52,27 @@ FREE_ON_RESUME = {"folder", "out", "plan", "resume", "minutes", "images", "check
 
 @dataclass
 class AutoencoderTraining:
-    """A training in progress; every step is a function of the weights, the seed and the images seen."""
+    """A training in progress.
+
+    A step follows from weights, moments, seed, images seen, and the share of the training that is done, which sets the
+    learning rate. With ``minutes``, or with no limit given, that share follows the clock, and no two trainings are the
+    same; with ``images`` alone, a resumed training is the same, bit for bit on the same CPU.
+    """
 
     config: AutoencoderConfig
     network: Any
     optimizer: torch.optim.Optimizer
     features: FeatureDistance
-    pixels: Tensor  # uint8 (n, 3, size, size)
+    pixels: Tensor  # uint8 (n, channels, size, size)
     images_seen: int = 0
     seconds: float = 0.0
     loss: float = math.nan
 
     @property
     def progress(self) -> float:
-        """Share of the training that is done."""
-        by_images = self.images_seen / (self.config.images or math.inf)
-        return min(1.0, max(by_images, self.seconds / (60 * self.config.minutes)))
+        """Share of the training that is done, by images or by time, whichever is further."""
+        images, seconds = self.config.limit
+        return min(1.0, max(self.images_seen / images, self.seconds / seconds))
 
     def step(self) -> None:
         """Take a step; the learning rate rises linearly, and falls as a cosine (arXiv:1608.03983, eq. 5)."""
@@ -97,7 +102,7 @@ class AutoencoderTraining:
             )
 
     def _crops(self, positions: range) -> Tensor:
-        """Return random crops, half of them mirrored, uint8 (n, 3, crop, crop)."""
+        """Return random crops, half of them mirrored, uint8 (n, channels, crop, crop)."""
         config = self.config
         rows = batch_indices(len(self.pixels), positions, config.seed)
         shares = uniform(Stream(config.seed, torch.tensor(positions)).words(3))
@@ -131,9 +136,8 @@ class AutoencoderTraining:
                 raise cannot_resume(out, f"`{name}` is {value}, and was {about.get('settings', {}).get(name)}")
         state = self.optimizer.state_dict()
         try:
-            self.network.load_state_dict(
-                {name[8:]: one for name, one in tensors.items() if name.startswith("network.")}
-            )
+            weights = {name[8:]: one for name, one in tensors.items() if name.startswith("network.")}
+            self.network.load_state_dict(weights)
             for name, one in tensors.items():
                 part, index, key = name.split(".", 2)
                 if part == "optimizer":
@@ -167,10 +171,8 @@ def train_autoencoder(config: AutoencoderConfig, progress: Progress | bool | Non
         if resumed:
             training.restore()
         _learn(training, lambda: stop.requested, progress)
-        shown = held_out if len(held_out) else pixels
-        text = f"PSNR {psnr(network, shown[:MEASURED]):.2f} dB on {min(len(shown), MEASURED):,} " + (
-            "held-out images" if len(held_out) else "training images"
-        )
+        shown, kind = (held_out, "held-out") if len(held_out) else (pixels, "training")
+        text = f"PSNR {psnr(network, shown[:MEASURED]):.2f} dB on {min(len(shown), MEASURED):,} {kind} images"
         with atomic_write(out / SHEET) as path:
             reconstructions(network, shown[:SHOWN]).save(path, format="PNG")
         with atomic_write(out / CARD) as path:
@@ -201,22 +203,25 @@ def _network(config: AutoencoderConfig) -> Any:
     """Return the network to train, with random weights or those of another."""
     diffusers = import_diffusers()
     if config.start_from is not None:
-        found = load_autoencoder(config.start_from).network
-        if not isinstance(found, diffusers.AutoencoderTiny):
+        found = load_autoencoder(config.start_from)
+        if not isinstance(found.network, diffusers.AutoencoderTiny):
             raise CaptionlessError(
                 f"only an AutoencoderTiny can be trained further, and {config.start_from} is another kind.",
                 parameter="start_from",
                 value=config.start_from,
                 code="invalid_setting",
             )
-        network = diffusers.AutoencoderTiny.from_config(found.config)
-        network.load_state_dict(found.state_dict())
+        found.check_grey(config.grey)
+        network = diffusers.AutoencoderTiny.from_config(found.network.config)
+        network.load_state_dict(found.network.state_dict())
         return network
     blocks = BLOCKS[: config.factor.bit_length()]
     widths = (config.width,) * len(blocks)
     with torch.random.fork_rng(devices=[]):  # initial weights are drawn from the global generator, which is restored
         torch.manual_seed(config.seed)
         return diffusers.AutoencoderTiny(
+            in_channels=config.image_channels,
+            out_channels=config.image_channels,
             encoder_block_out_channels=widths,
             decoder_block_out_channels=widths,
             num_encoder_blocks=blocks,
@@ -226,8 +231,9 @@ def _network(config: AutoencoderConfig) -> Any:
 
 
 def _images(config: AutoencoderConfig, progress: Progress) -> tuple[Tensor, Tensor]:
-    """Return training and held-out images, uint8 (n, 3, size, size), without duplicates."""
-    found = read_arrays(config.folder, (config.size,), background=config.background, progress=progress)
+    """Return training and held-out images, uint8 (n, channels, size, size), without duplicates."""
+    grey, background = config.grey, config.background
+    found = read_arrays(config.folder, (config.size,), grey=grey, background=background, progress=progress)
     held = [row for row in found.unique if is_held_out(found.digests[row], config.hold_out)]
     train = sorted(set(found.unique) - set(held))
     if not train:
@@ -255,7 +261,7 @@ def _plan(training: AutoencoderTraining, resumed: bool) -> str:
     network.load_state_dict(before)
     training.optimizer.state.clear()
     training.images_seen, training.seconds = 0, 0.0
-    images = min(round(60 * config.minutes * rate), config.images or 10**12)
+    images = min(config.limit[0], config.limit[1] * rate)
     with torch.no_grad():
         shape = network.encoder(torch.zeros_like(normalise(training.pixels[:1]), device=network.device)).shape[1:]
     return (
@@ -285,8 +291,9 @@ def _card(training: AutoencoderTraining, text: str) -> str:
     config = training.config
     settings = json.dumps(config.model_dump(mode="json", exclude=FREE_ON_RESUME), indent=2)
     seen = f"{training.images_seen:,} crops seen in {training.seconds / 60:.0f} min. {text}."
+    command = f"captionless train FOLDER --autoencoder {config.out.name}{' --grey' * config.grey}"
     return (
         f"# {config.out.name}\n\nAn AutoencoderTiny of diffusers that `captionless autoencoder` trained on images of "
-        f"{Path(config.folder).name}: {seen}\n\n    captionless train FOLDER --autoencoder {config.out.name}\n\n"
+        f"{Path(config.folder).name}: {seen}\n\n    {command}\n\n"
         f"```json\n{settings}\n```\n\nIts licence depends on that of the images.\n"
     )

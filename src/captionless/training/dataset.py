@@ -29,6 +29,7 @@ from captionless.errors import CaptionlessError, shorten
 from captionless.latents.space import PIXELS, Space
 from captionless.progress import Progress
 from captionless.training.crops import source_size
+from captionless.training.processes import Processes
 from captionless.training.start import REPORT, cannot_resume
 
 if TYPE_CHECKING:
@@ -174,15 +175,18 @@ def dataset_encoder(plan: TrainPlan, progress: Progress, device: str) -> tuple[E
     return encoder, f"{encoder.name}, the model's own"
 
 
-def in_space(dataset: Dataset, plan: TrainPlan, device: torch.device, progress: Progress) -> Dataset:
+def in_space(
+    dataset: Dataset, plan: TrainPlan, device: torch.device, progress: Progress, processes: Processes
+) -> Dataset:
     """Return the dataset with what is denoised in place of the pixels that training reads."""
-    space = plan.start.space.fitted(dataset.train.pixels, device)
+    space = plan.start.space.fitted(dataset.train.pixels, device, processes.least)
 
     def stored(images: Examples) -> Examples:
         source = space.stored(images.pixels, device, plan.config.flip, progress.advance)
         return images if source is images.pixels else replace(images, source=source)
 
-    return replace(dataset, train=stored(dataset.train), held_out=stored(dataset.held_out), space=space)
+    with processes.main_first():  # the others find them in the cache
+        return replace(dataset, train=stored(dataset.train), held_out=stored(dataset.held_out), space=space)
 
 
 def split_dataset(found: ImageArrays, conditions: Vectors, plan: TrainPlan) -> tuple[Examples, Examples]:

@@ -31,6 +31,7 @@ class FeatureDistance(nn.Module):
 
     def forward(self, one: Tensor, other: Tensor) -> Tensor:
         """Return the mean distance, a scalar."""
+        # Grey images get three equal channels.
         images = ((torch.cat([one, other]) + 1) / 2 - self.mean) / self.std
         states = self.tower(images, output_hidden_states=True).hidden_states
         pairs = (F.normalize(states[level], dim=1).chunk(2) for level in LEVELS)

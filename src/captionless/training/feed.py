@@ -39,7 +39,7 @@ class Feed:
         device: the device of the network.
 
     Attributes:
-        pixels: uint8 (count, channels, size, size), larger where crops are to be cut from them.
+        pixels: uint8 (count, channels, size, size), larger where crops are to be cut from them; latents are float16.
         conditions: float32 (count, d).
         low_res: the images at the base model's size, for a super-resolution stage without crops, else None.
     """

@@ -17,7 +17,7 @@ BATCH = 8
 
 @torch.no_grad()
 def psnr(network: Any, pixels: Tensor) -> float:
-    """Return the mean peak signal-to-noise ratio of the reconstructions of images, uint8 (n, 3, s, s), in decibels."""
+    """Return the mean peak signal-to-noise ratio of reconstructed images, uint8 (n, channels, s, s), in decibels."""
     device, values = next(network.parameters()).device, []
     for part in torch.split(pixels, BATCH):
         images = normalise(part.to(device))

@@ -104,6 +104,7 @@ def _train_stage(stage: StageRequest, accelerator: Accelerator, processes: Proce
         plan = resolve(request, stage.given, progress.say, stage.record)
         with processes.main_first():
             dataset = _load(plan, progress, accelerator.device)
+        dataset = in_space(dataset, plan, accelerator.device, progress, processes)
         if request.evaluate_every:
             check_validation_images(dataset)
         state, config = _begin(plan, dataset, accelerator.device)
@@ -121,8 +122,7 @@ def _train_stage(stage: StageRequest, accelerator: Accelerator, processes: Proce
 
 
 def _load(plan: TrainPlan, progress: Progress, device: torch.device) -> Dataset:
-    dataset = load_labelled_dataset(plan, progress) if plan.by_class else load_dataset(plan, progress, device)
-    return in_space(dataset, plan, device, progress)
+    return load_labelled_dataset(plan, progress) if plan.by_class else load_dataset(plan, progress, device)
 
 
 def _begin(plan: TrainPlan, dataset: Dataset, device: torch.device) -> tuple[TrainState, ModelConfig]:

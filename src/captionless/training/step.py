@@ -51,7 +51,7 @@ class Batch:
 
 
 def whole_images(pixels: Tensor, condition: Tensor, low_res: Tensor | None, channels: int) -> Batch:
-    """Return a batch of whole images as they are stored, uint8; mirrored ones may be appended to the channels."""
+    """Return a batch of whole images as they are stored, in [0, 255]; mirrored ones may be appended to the channels."""
     x0, *mirrored = torch.split(normalise(pixels), channels, dim=1)
     low_res = None if low_res is None else normalise(low_res)
     return Batch(x0, condition, low_res, mirrored=mirrored[0] if mirrored else None)
