@@ -5,6 +5,8 @@ from __future__ import annotations
 import base64
 import hashlib
 import io
+import json
+import socket
 import threading
 import time
 from collections.abc import Iterator
@@ -176,6 +178,19 @@ def serving(
         served.server.should_exit = True
         served.thread.join(30)
         assert not served.thread.is_alive()
+
+
+def unread(url: str, **fields: Any) -> socket.socket:
+    """Ask a server for ten large images in a stream, and read nothing of it."""
+    connection = socket.socket()
+    connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+    connection.settimeout(20)
+    connection.connect(("127.0.0.1", int(url.rsplit(":", 1)[1])))
+    sent = {"prompt": "rose", "n": 10, "stream": True, "size": "2048x2048", "steps": 1, **fields}
+    body = json.dumps(sent).encode()
+    head = ["POST /v1/images/generations HTTP/1.1", "host: localhost", "content-type: application/json"]
+    connection.sendall("\r\n".join([*head, f"content-length: {len(body)}", "", ""]).encode() + body)
+    return connection
 
 
 def pixels(data: bytes | str) -> np.ndarray:

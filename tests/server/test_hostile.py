@@ -10,6 +10,7 @@ import socket
 import struct
 import sys
 import threading
+import time
 import zlib
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -23,7 +24,7 @@ from PIL import Image
 
 from captionless.server import arrivals, service
 from captionless.server.errors import ApiError
-from server_cases import Served, data_url, png, serving
+from server_cases import Served, data_url, png, serving, unread
 
 resource = pytest.importorskip("resource", reason="Windows does not tell the peak of the memory used")
 OTHERS = pytest.mark.skipif(sys.platform != "linux", reason="this system has one local address")
@@ -258,6 +259,20 @@ def test_many_large_uploads_of_one_address_hold_up_no_other(monkeypatch: pytest.
         go.set()
         assert [answer.result().status_code for answer in (*many, few)] == [200] * 6
     assert order.index("few") == 1
+
+
+def test_who_reads_nothing_holds_no_place_and_is_cut_off(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(arrivals, "READ_SECONDS", 0.5)
+    with serving(queue=10) as served, unread(served.url) as connection:
+        served.wait(places=10)
+        served.wait(places=0)
+        assert served.post("generations", prompt="a rose").status_code == 200
+        until = time.monotonic() + 20
+        while served.server.server_state.tasks:
+            assert time.monotonic() < until, "the request goes on"
+            time.sleep(0.01)
+        received = b"".join(iter(lambda: connection.recv(1 << 20), b""))
+        assert not received.endswith(b"0\r\n\r\n")  # what ends a complete answer
 
 
 @OTHERS

@@ -211,6 +211,58 @@ def test_a_live_page_follows_every_change_in_place(page: Any) -> None:
     assert page.inner_text("figcaption") == seed
 
 
+def test_a_live_run_without_an_image_gives_way_to_the_one_before(browser: Any) -> None:
+    model = generator()
+    steps = Steps(model)
+    with serving({"tiny": model}) as served, visiting(browser, served, expected="400") as page:
+        page.fill("#prompts", "a rose")
+        page.check("#live")
+        steps.make(3)
+        finished(page, 1)
+        page.fill("#prompts", "a tulip")
+        expect(page.locator("#go")).to_have_text("Stop")
+        expect(page.locator(".run h2")).to_have_text("a tulip")
+        page.fill("#prompts", "a daisy")  # takes the place of one that has no image
+        expect(page.locator(".run h2")).to_have_text("a daisy")
+        page.click("#go")
+        expect(page.locator(".run h2")).to_have_text("a rose")
+        finished(page, 1)
+        page.fill("#prompts", "x" * 3000)  # is refused
+        expect(page.locator("#problem")).to_be_visible()
+        expect(page.locator(".run h2")).to_have_text("a rose")
+        steps.free()
+        page.fill("#prompts", "a lily")
+        expect(page.locator(".run h2")).to_have_text("a lily")
+        finished(page, 1)
+        page.uncheck("#live")
+        page.reload()
+        expect(page.locator(".run h2")).to_have_text("a lily")  # alone
+
+
+def test_a_run_of_a_model_that_is_not_served_is_used_with_one_that_is(browser: Any) -> None:
+    with serving({"tiny": generator()}) as served, visiting(browser, served) as page:
+        generate(page)
+        page.evaluate(
+            """async () => {
+              const { History } = await import("./history.js");
+              const history = await History.open();
+              const [run] = await history.all();
+              run.settings.model = "gone";
+              await history.put(run);
+            }"""
+        )
+        page.reload()
+        for button in ("button:text('Use again')", "#use"):
+            if button == "#use":
+                page.click(".tile")
+            page.fill("#guidance", "9")
+            page.click(button)
+            expect(page.locator("#problem")).to_have_text("The model gone is not served here; this is tiny.")
+            assert (page.input_value("#model"), page.input_value("#guidance")) == ("tiny", "3")
+        generate(page, "a tulip", images=2)
+        expect(page.locator("#problem")).to_be_hidden()
+
+
 def test_images_are_still_there_after_a_reload_until_they_are_deleted(page: Any) -> None:
     generate(page, "a rose", images=1)
     generate(page, "a tulip", images=2)

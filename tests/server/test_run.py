@@ -10,6 +10,7 @@ import signal
 import socket
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -22,7 +23,7 @@ import tiny
 from captionless.config.sampling import SamplingConfig
 from captionless.server.run import load_models
 from platforms import SIGNALS
-from server_cases import png
+from server_cases import png, unread
 
 ENVIRONMENT = {name: value for name, value in os.environ.items() if name != "CAPTIONLESS_API_KEY"}
 
@@ -53,8 +54,10 @@ def ask(url: str, **fields: object) -> httpx2.Response:
 
 
 def wait_for_queue(url: str, images: int) -> None:
+    until = time.monotonic() + 60
     while f"captionless_queue_images {images}.0" not in httpx2.get(f"{url}/metrics").text:
-        pass
+        assert time.monotonic() < until, f"not {images} images"
+        time.sleep(0.02)
 
 
 @SIGNALS
@@ -104,6 +107,20 @@ def test_what_cannot_be_finished_in_time_is_answered(
     assert plain.json()["error"]["code"] == "stopping"
     assert stream.text.startswith("event: error\ndata: ")
     process.communicate(timeout=30)
+
+
+@pytest.mark.slow
+@SIGNALS
+@pytest.mark.parametrize("stream", [True, False])
+def test_who_reads_nothing_does_not_keep_the_server_from_ending(
+    command: Callable[..., tuple[subprocess.Popen[str], str]], stream: bool
+) -> None:
+    process, url = command("--grace", "0.5")
+    with unread(url, stream=stream, n=4):
+        wait_for_queue(url, 4)
+        wait_for_queue(url, 0)
+        process.send_signal(signal.SIGTERM)
+        process.communicate(timeout=30)
 
 
 def test_a_port_that_is_in_use_a_missing_model_and_a_missing_key_are_reported(

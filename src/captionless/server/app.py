@@ -49,10 +49,8 @@ def create_app(service: ImageService, config: ServeConfig | None = None, key: st
     _add_image_routes(app, service)
     _add_other_routes(app, service)
     _add_error_answers(app)
-    for path in (
-        "/",
-        "/{file}",
-    ):  # not all paths below "/", so that a wrong method is answered with those that are right
+    # Not all paths below "/", so that a wrong method is answered with those that are right.
+    for path in ("/", "/{file}"):
         app.router.routes.append(Route(path, StaticFiles(directory=PAGE, html=True)))
     return Gate(app, Access(config, key), service.metrics, config.max_upload)
 

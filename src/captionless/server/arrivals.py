@@ -1,11 +1,11 @@
-"""What a client may hold before its request has arrived: connections, and requests whose body is on its way."""
+"""What a client may hold: connections, and requests whose body is on its way."""
 
 from __future__ import annotations
 
 import asyncio
 from collections import Counter
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
@@ -15,12 +15,16 @@ SECONDS = 60.0
 """Seconds within which a request must have been received."""
 HEAD_SECONDS = 10.0
 """Seconds within which the head of the first request of a connection must have been received."""
+READ_SECONDS = 30.0
+"""Seconds within which a client must have read something of an answer that waits for it."""
 MOST_CONNECTIONS = 256
 """Connections of one address. A reverse proxy opens one for each request."""
 
 
 class Connection(H11Protocol):
-    """A connection, which is closed if its address has too many, or if no request comes."""
+    """A connection, which is closed if its address has too many, if no request comes, or if no answer is read."""
+
+    _reading: asyncio.TimerHandle | None = None
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """Begin, unless the address has too many connections."""
@@ -34,6 +38,24 @@ class Connection(H11Protocol):
     def address(self) -> str | None:
         """The address of the other side; None if that has none."""
         return self.client and self.client[0]
+
+    def pause_writing(self) -> None:
+        """Wait until the other side has read, and watch whether it does."""
+        super().pause_writing()
+        self._abort_unless_read(0)
+
+    def resume_writing(self) -> None:
+        """Go on to write."""
+        super().resume_writing()
+        if self._reading:
+            self._reading.cancel()
+
+    def _abort_unless_read(self, before: int) -> None:
+        left = self.transport.get_write_buffer_size()
+        if left == before:
+            self.transport.abort()  # to close it would wait for the other side to read
+        elif self.flow.write_paused:
+            self._reading = self.loop.call_later(READ_SECONDS, self._abort_unless_read, left)
 
     def _close_unless_asked(self) -> None:
         if self.cycle is None:
@@ -85,4 +107,5 @@ class Arrivals:
         """Answer all whose body has not arrived with status 503."""
         self._stopped = True
         for limit in self._limits:
-            limit.reschedule(0)
+            with suppress(RuntimeError):  # it expires just now
+                limit.reschedule(0)

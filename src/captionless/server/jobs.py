@@ -15,6 +15,7 @@ from torch import Tensor
 
 from captionless.generation.sample import BatchRun, Stage
 from captionless.models.unet import Denoiser
+from captionless.server.errors import stopping
 
 if TYPE_CHECKING:
     from captionless.server.scheduler import Scheduler
@@ -64,6 +65,7 @@ class Job:
 
     def __init__(self, scheduler: Scheduler, owner: str) -> None:
         self.owner, self.images, self.closed = owner, 0, False
+        self.places = 0  # those in the queue that its images hold: each until it is sampled
         self.begun: float | None = None  # time of the first step
         self.arrived = time.monotonic()
         self._scheduler, self._loop = scheduler, asyncio.get_running_loop()
@@ -89,6 +91,11 @@ class Job:
         gone.add_done_callback(lambda _: self._news.put_nowait(ClientDisconnect()))
         left = self.images
         while left:
+            # Before the news that wait for a client who is slow to take them.
+            if gone.done():
+                raise ClientDisconnect
+            if self._scheduler.stopped:
+                raise stopping()
             try:
                 async with asyncio.timeout(patience):
                     what = await self._news.get()

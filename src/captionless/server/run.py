@@ -30,6 +30,8 @@ from captionless.signals import TERMINATION
 
 KEY = "CAPTIONLESS_API_KEY"
 """The environment variable of the API key; other users of a computer can read command lines."""
+LAST_SECONDS = 3.0
+"""Seconds for the answers to requests that could not be completed when the server stops."""
 
 
 def serve(config: ServeConfig, sampling: SamplingConfig, say: Callable[[str], None]) -> None:
@@ -86,10 +88,18 @@ class GracefulServer(uvicorn.Server):
                     signal.signal(number, handler)
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
-        """Stop listening, and wait for the requests in progress, for ``grace`` seconds at most."""
-        give_up = asyncio.get_running_loop().call_later(self._grace, self._service.abandon)
+        """Stop listening, and wait for the requests in progress, for ``grace`` seconds at most, and for the answers."""
+        loop = asyncio.get_running_loop()
+        give_up = loop.call_later(self._grace, self._service.abandon)
+        cut = loop.call_later(self._grace + LAST_SECONDS, self._abort)
         await super().shutdown(sockets)
         give_up.cancel()
+        cut.cancel()
+
+    def _abort(self) -> None:
+        """End the connections of those who do not read their answers."""
+        for connection in self.server_state.connections:
+            connection.transport.abort()
 
 
 def listen(host: str, port: int) -> socket.socket:

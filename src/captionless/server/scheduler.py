@@ -107,7 +107,7 @@ class Scheduler:
         with self._changed:
             self.check(images)
             self._taken += images
-            job.images = images
+            job.images = job.places = images
             self._jobs.add(job)
 
     def submit(self, images: list[QueuedImage]) -> None:
@@ -121,7 +121,7 @@ class Scheduler:
         with self._changed:
             if not job.closed:
                 job.closed = True
-                self._taken -= job.images
+                self._taken -= job.places
                 self._jobs.discard(job)
 
     def abandon(self) -> None:
@@ -227,5 +227,9 @@ class Scheduler:
         return run.images is not None
 
     def _remove(self, images: list[QueuedImage]) -> None:
+        """Forget images, and free their places: a client that is slow to read what it asked for holds none."""
         with self._changed:
             self._images = [image for image in self._images if image not in images]
+            for job in (image.job for image in images if not image.job.closed):
+                job.places -= 1
+                self._taken -= 1

@@ -142,10 +142,13 @@ class App {
     return this.changed();
   }
 
-  /** Show settings in the form. */
+  /** Show settings in the form, as far as they are possible here: those of a kept run may be of another server. */
   use(settings) {
-    this.form.show(settings);
-    this.complain(null);
+    const others = { ...defaults(this.about), photo: settings.photo };
+    const possible = fromFragment(toFragment(settings), others, this.about);
+    this.form.show(possible);
+    const gone = possible.model !== settings.model;
+    this.complain(gone ? new Error(`The model ${settings.model} is not served here; this is ${possible.model}.`) : null);
     $("offer").hidden = true;
     window.scrollTo({ top: 0 });
     $("prompts").focus({ preventScroll: true });
@@ -163,7 +166,7 @@ class App {
     if ($("live").checked) this.timer = setTimeout(() => this.generate(true), CALM);
   }
 
-  /** Make the images of the settings; a live run takes the place of the one before. */
+  /** Make the images of the settings; a live run takes the place of the one before, if it gets as far as an image. */
   async generate(live = false) {
     await this.form.photo.ready;
     const settings = this.attempt(() => this.form.settings);
@@ -180,6 +183,7 @@ class App {
     view.stop = stop;
     const before = live && this.live?.element.isConnected ? this.live : null;
     if (before) {
+      view.before = before;
       view.beginWith(before);
       before.element.replaceWith(view.element);
     } else $("runs").prepend(view.element);
@@ -188,7 +192,6 @@ class App {
     history.replaceState(null, "", `#${toFragment({ ...settings, seed: this.form.locked ? settings.seed : null })}`);
     this.settle();
     await this.run(view, stop);
-    if (before) await this.history.delete(before.run.id);
     if (this.running === stop) this.running = null;
     this.settle();
   }
@@ -221,17 +224,28 @@ class App {
       waiting.length = 0;
       stop.abort();
     }
-    if (!view.end()) return view.element.remove();
+    view.end();
+    if (view.element.isConnected) await this.keep(view); // else it was deleted, or a later run took its place
+  }
+
+  /** Keep a run that has ended instead of those before; where it has no image, the last of them that has comes back. */
+  async keep(view) {
+    const kept = view.line.find(({ run }) => run.images.length);
+    if (!kept) return view.element.remove();
+    if (kept !== view) view.element.replaceWith(kept.element);
+    if (this.live === view) this.live = kept;
     try {
-      if (view.element.isConnected) await this.history.put(run);
+      await this.history.put(kept.run);
     } catch {
       this.complain(new Error("The browser has no room to keep these images. Download those you want."));
     }
+    for (const { run } of kept.line.slice(1)) await this.history.delete(run.id);
+    kept.before = null;
   }
 
   async remove(view) {
     view.stop?.abort();
-    await this.history.delete(view.run.id);
+    for (const { run } of view.line) await this.history.delete(run.id);
     const next = view.element.nextElementSibling ?? view.element.previousElementSibling;
     view.element.remove();
     (next?.querySelector(".actions button") ?? $("prompts")).focus();

@@ -16,6 +16,7 @@ export class RunView {
   constructor(run, actions) {
     this.run = run;
     this.actions = actions;
+    this.before = null; // the run whose place this one takes, until it has ended
     this.tiles = new Map();
     this.element = make("article", { className: "run" }, this.#header(), ...this.#grid());
     for (const image of run.images) this.#showDone(image, image.frames.at(-1));
@@ -44,11 +45,15 @@ export class RunView {
     this.element.querySelector(".warnings").replaceChildren(...this.run.warnings.map((text) => make("p", {}, text)));
   }
 
-  /** Take away the places of images that will not come; return whether any image is left. */
+  /** This run and those whose place it takes, the latest first. */
+  get line() {
+    return [this, ...(this.before?.line ?? [])];
+  }
+
+  /** Take away the places of images that will not come. */
   end() {
     for (const tile of this.tiles.values()) if (tile.button.disabled) tile.figure.remove();
     for (const row of this.element.querySelectorAll(".row")) if (!row.querySelector("figure")) row.remove();
-    return this.run.images.length > 0;
   }
 
   /** The images in the order in which they are seen. */

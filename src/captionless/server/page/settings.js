@@ -74,7 +74,7 @@ export function toFragment(settings) {
   words.append("guidance", settings.guidance.join(","));
   if (settings.towards) words.append("blend", settings.blend.join(","));
   for (const name of [...ONE_VALUE, ...(settings.photo ? ["like_share", "strength"] : [])]) {
-    if (settings[name] !== null && settings[name] !== "") words.append(name, settings[name]);
+    if ((settings[name] ?? "") !== "") words.append(name, settings[name]);
   }
   return words.toString();
 }
