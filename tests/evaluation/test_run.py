@@ -158,7 +158,7 @@ def test_where_nothing_can_be_measured_all_reasons_are_given(
     shutil.copy(next((place / "photos").rglob("*.png")), tmp_path / "one")
     model = shutil.copytree(place / "model", tmp_path / "model")
     write_image_list(model, [("gone.png", "0" * 64, "train")])
-    save_tensors(model / BANK, {"vectors": torch.ones(1, tiny.WIDTH)})
+    save_tensors(model / BANK, {"vectors": tiny.unit_vectors(1)})
     with pytest.raises(CaptionlessError, match=r"nothing could be measured: .*at least 20 .*, but there are 1"):
         measured(model, flattened(tmp_path / "one", tmp_path / "flat"))
 
