@@ -281,3 +281,46 @@ def test_no_damage_to_a_manifest_passes_in_silence(photos: Path, tmp_path: Path)
         path.write_bytes(data)
         with suppress(CaptionlessError):
             assert [*read_shards(photos, tmp_path / "out")] == expected
+
+
+def test_images_that_could_not_be_read_get_vectors_by_listing_again(
+    photos: Path, tmp_path: Path, encoder: Encoder
+) -> None:
+    zoo.fill(tmp_path / "elsewhere" / "disk", 2)
+    (photos / "disk").symlink_to(tmp_path / "elsewhere" / "disk")
+    (photos / "repaired.png").write_bytes(b"\x89PNG\r\n\x1a\n")
+    config, again = ShardConfig(shard_size=3), ShardConfig(shard_size=3, relist=True)
+    list_shards(photos, tmp_path / "out", 3)
+    (tmp_path / "elsewhere").rename(tmp_path / "unmounted")
+    progress = Recorded()
+    assert embed_shards(photos, tmp_path / "out", encoder, config, progress=progress) == 4
+    (remark,) = (said for said in progress.said if "have no vector" in said)
+    assert remark.startswith("4 files have no vector: ")
+    assert "disk/000.png (cannot be read: No such file or directory)" in remark
+    (tmp_path / "unmounted").rename(tmp_path / "elsewhere")
+    (photos / "repaired.png").write_bytes(zoo.encoded(zoo.noise(12, seed=97), "PNG"))
+    assert embed_shards(photos, tmp_path / "out", encoder, again) == 1
+    images = embed(photos, encoder).images
+    assert {"disk/000.png", "repaired.png"} <= {row["file"] for row in rows(tmp_path / "out") if row["vector"]}
+    assert len(read_shard_vectors(tmp_path / "out", images, encoder, "white")) == len(images)
+    read = Counter(files(tmp_path / "out"))
+    assert {name for name, times in read.items() if times > 1} == {"disk/000.png", "disk/001.png", "repaired.png"}
+
+
+def test_a_damaged_tar_is_named_and_read_again_once_it_is_whole(tmp_path: Path, encoder: Encoder) -> None:
+    whole = io.BytesIO()
+    with tarfile.open(fileobj=whole, mode="w") as tar:
+        for i in range(3):
+            data = zoo.encoded(zoo.noise(12, seed=i), "PNG")
+            about = tarfile.TarInfo(f"{i}.png")
+            about.size = len(data)
+            tar.addfile(about, io.BytesIO(data))
+    (tmp_path / "a.tar").write_bytes(whole.getvalue()[:2000])
+    progress = Recorded()
+    source, again = f"{tmp_path}/*.tar", ShardConfig(relist=True)
+    assert embed_shards(source, tmp_path / "out", encoder, progress=progress) == 1
+    assert any("a.tar" in said and "have no vector" in said for said in progress.said)
+    (tmp_path / "a.tar").write_bytes(whole.getvalue())
+    assert embed_shards(source, tmp_path / "out", encoder, again) == 1
+    assert {row["file"] for row in rows(tmp_path / "out") if row["vector"]} == {f"a.tar/{i}.png" for i in range(3)}
+    assert embed_shards(source, tmp_path / "out", encoder, again) == 0

@@ -30,7 +30,9 @@ class ShardConfig(Config):
     shard_size: int = setting(
         10_000, "Files in a shard; a tar or Parquet file is always a shard of its own.", ge=1, le=MAX_SAMPLES
     )
-    relist: bool = setting(False, "List the source again; files that came since form new shards.")
+    relist: bool = setting(
+        False, "List the source again; files that came since, and images that had no vector, form new shards."
+    )
     workers: int | None = setting(
         None,
         "Processes that decode the images for one encoder; with ray also the CPUs that it reserves.",

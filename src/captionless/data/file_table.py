@@ -18,8 +18,6 @@ from captionless.files import atomic_write
 
 Stamp = tuple[int, int]
 """Size in bytes and time of the last change in nanoseconds: a file with the same stamp counts as unchanged."""
-_PASSING = ("cannot be read", "crashed the decoder", "too large", "unsupported format", "not fetched")
-"""Kinds of reasons that may not hold the next time: they depend on permissions, memory or installed packages."""
 
 
 class FileTable:
@@ -67,7 +65,7 @@ class FileTable:
         else:
             facts = (entry.reason,)
         stamp = self._stamps.pop(entry.name, None)
-        if stamp and (isinstance(entry, ImageFile) or entry.kind not in _PASSING):
+        if stamp and (isinstance(entry, ImageFile) or not entry.passing):
             text = json.dumps((entry.name, *stamp, *facts, entry.notes), separators=(",", ":"))
             self._lines.append(text.encode() + b"\n")
             self._changed = True

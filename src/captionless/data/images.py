@@ -55,6 +55,9 @@ class ImageFile:
     full: Pixels | None = None  # centre square at the original resolution, uint8 (side, side, 3)
 
 
+_PASSING = ("cannot be read", "crashed the decoder", "too large", "unsupported format", "not fetched")
+
+
 @dataclass(frozen=True, slots=True)
 class SkippedFile:
     """A file that was skipped."""
@@ -67,6 +70,11 @@ class SkippedFile:
     def kind(self) -> str:
         """The kind of reason, without details."""
         return self.reason.partition(":")[0]
+
+    @property
+    def passing(self) -> bool:
+        """Whether the reason may not hold the next time: it depends on a disk, memory or installed packages."""
+        return self.kind in _PASSING
 
 
 @dataclass(frozen=True)

@@ -16,11 +16,13 @@ from typing import Any
 
 from captionless.data.folder import list_files, source_root
 from captionless.data.stored import ARCHIVES, File, StoredFile, is_stored, source_base
+from captionless.encoders.shard_files import read_skipped
 from captionless.errors import CaptionlessError
 from captionless.files import atomic_folder
 from captionless.text_files import parse_json, read_lines
 
 _FOLDER, _FILE = "manifest", "shards.jsonl"
+_NO_IMAGES = ("not an image", "system folder")
 _LONGEST = 300_000_000
 """Characters of the longest line, for a shard of a million files."""
 
@@ -41,7 +43,7 @@ def list_shards(source: str | Path, out: Path, size: int, *, again: bool = False
         source: see `find_images`.
         out: the folder of the manifest.
         size: number of files in a shard.
-        again: list the source again, and add shards of the files that are new.
+        again: list the source again, and add shards of the files that are new or to be tried again.
 
     Raises:
         CaptionlessError: the source cannot be listed or contains ``out``, or the manifest is that of another source.
@@ -53,8 +55,8 @@ def list_shards(source: str | Path, out: Path, size: int, *, again: bool = False
     files = list_files(source)
     while True:
         listings = _listings(source, out)
-        known = {row[0] for path in listings for shard in _lines(path) for row in shard["files"]}
-        new = [row for row in (_row(file, source) for file in files) if row[0] not in known]
+        known = {row for path in listings for shard in _lines(path) for row in _settled(shard, out)}
+        new = [row for row in (_row(file, source) for file in files) if tuple(row) not in known]
         place = out / _FOLDER / f"{len(listings) + 1:04}"
         if not new and listings:
             return
@@ -132,6 +134,21 @@ def _row(file: File, source: str | Path) -> list[Any]:
     if isinstance(file, StoredFile):
         return [file.name, file.size, file.stamp]
     return [file.relative_to(source_root(source)).as_posix()]  # unlike in `relative_name`, not made valid UTF-8
+
+
+def _settled(shard: dict[str, Any], out: Path) -> Iterator[tuple[Any, ...]]:
+    """Yield the rows of a shard but for files without a vector that may get one, as they may have been repaired.
+
+    An archive is tried again as a whole, so only for reasons that pass by themselves.
+    """
+    path = out / f"{shard['shard']}.parquet"
+    skipped = read_skipped(path) if path.exists() else []
+    failed = {one.name for one in skipped if one.kind not in _NO_IMAGES}
+    passing = any(one.passing for one in skipped)
+    for row in shard["files"]:
+        name = row[0].encode("utf-8", "backslashreplace").decode()  # as in `relative_name`
+        if not (passing if name.endswith(ARCHIVES) else name in failed):
+            yield tuple(row)
 
 
 def _cut(rows: Sequence[list[Any]], size: int) -> Iterator[list[list[Any]]]:

@@ -82,6 +82,19 @@ def read_about(folder: Path) -> dict[str, Any]:
     return _about(path) if path else {}
 
 
+def read_skipped(path: Path) -> list[SkippedFile]:
+    """Return the files of a shard that have no vector.
+
+    Raises:
+        CaptionlessError: the Parquet file is damaged.
+    """
+    try:
+        rows = zip(_column(path, "file").to_pylist(), _column(path, "skipped").to_pylist(), strict=True)
+        return [SkippedFile(name, reason) for name, reason in rows if reason is not None]
+    except (UnicodeDecodeError, ValueError) as error:
+        raise _damaged(path, str(error)) from error
+
+
 def read_shard_vectors(folder: Path, images: Sequence[ImageFile], encoder: Encoder, background: str) -> Vectors:
     """Return the vectors of images from the shards in a folder, float32 (n, width), memory-mapped.
 

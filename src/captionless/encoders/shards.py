@@ -29,8 +29,8 @@ from captionless.encoders.choice import AUTO, choose_encoder
 from captionless.encoders.dual_encoder import Encoder, load_encoder
 from captionless.encoders.embeddings import encode_batch
 from captionless.encoders.manifest import Shard, list_shards, read_shards
-from captionless.encoders.shard_files import read_about, shard_about, shard_bytes
-from captionless.errors import CaptionlessError
+from captionless.encoders.shard_files import read_about, read_skipped, shard_about, shard_bytes
+from captionless.errors import CaptionlessError, shorten
 from captionless.files import atomic_write, sweep
 from captionless.progress import Progress, choose_progress
 
@@ -85,7 +85,7 @@ def embed_shards(
         outcomes = _with_ray(shards, about, config.workers or _RAY_CPUS)
     else:
         outcomes = map(ShardEmbedder(about, config.workers or usable_cpus(), encoder).embed, shards)
-    done, failed = 0, list[StoreError]()
+    done, failed, skipped = 0, list[StoreError](), list[str]()
     for name, outcome in outcomes:
         if isinstance(outcome, StoreError):
             failed.append(outcome)
@@ -94,8 +94,12 @@ def embed_shards(
         else:
             with atomic_write(_path(out, name)) as temporary:
                 temporary.write_bytes(outcome)
+            skipped += [f"{one.name} ({one.reason})" for one in read_skipped(_path(out, name))]
             done += 1
         progress.advance("Embedding shards", done + len(failed), len(todo))
+    if skipped:
+        remark = f"{len(skipped):,} files have no vector: {', '.join(shorten(skipped, 5))}."
+        progress.say(f"{remark} To try those again that may be images, pass `relist=True`.")
     if failed:
         missing = f"{len(failed):,} of {len(todo):,} shards could not be embedded"
         raise CaptionlessError(f"{missing}, the first because {failed[0]} The others are complete.")
