@@ -280,3 +280,42 @@ def test_on_windows_a_folder_takes_the_place_of_an_empty_one(tmp_path, monkeypat
     with atomic_folder(tmp_path / "out") as temporary:
         (temporary / "a").touch()
     assert os.listdir(tmp_path / "out") == ["a"]
+
+
+def test_a_disk_that_is_full_during_a_copy_costs_no_file(tmp_path, monkeypatch):
+    def half(source, target):
+        if ".before" in f"{source}{target}":
+            return whole(source, target)
+        with open(target, "w") as file:
+            file.write("half")
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    whole = shutil.copyfile
+    (tmp_path / "a").write_text("old")
+    refuse(monkeypatch, os, "replace")
+    refuse(monkeypatch, os, "link")
+    monkeypatch.setattr(shutil, "copyfile", half)
+    for name in ("a", "b"):
+        with pytest.raises(CaptionlessError, match="No space left"), atomic_write(tmp_path / name) as temporary:
+            temporary.write_text("new")
+    with pytest.raises(CaptionlessError, match="No space left"):
+        write_new((tmp_path / f"{i}" for i in count(1)), lambda temporary: temporary.write_text("new"))
+    assert os.listdir(tmp_path) == ["a"]
+    assert (tmp_path / "a").read_text() == "old"
+
+
+def test_what_is_copied_is_flushed(tmp_path, monkeypatch):
+    flushed = []
+    refuse(monkeypatch, os, "replace")
+    monkeypatch.setattr(files, "flush", flushed.append)
+    with pytest.warns(UserWarning, match="refuses renaming"), atomic_write(tmp_path / "a") as temporary:
+        temporary.write_text("new")
+    assert tmp_path / "a" in flushed
+
+
+def test_a_folder_with_content_is_never_copied_over(tmp_path, monkeypatch):
+    refuse(monkeypatch, os, "replace")
+    (tmp_path / "mine").write_text("kept")
+    with pytest.raises(CaptionlessError, match="cannot write"), atomic_folder(tmp_path) as temporary:
+        (temporary / "a").touch()
+    assert os.listdir(tmp_path) == ["mine"]

@@ -21,6 +21,7 @@ from contextlib import contextmanager, suppress
 from itertools import chain
 from pathlib import Path
 
+from captionless.copying import copy_over
 from captionless.errors import CaptionlessError
 from captionless.paths import WINDOWS, kind_of
 
@@ -228,10 +229,7 @@ def _replace(temporary: Path, target: Path) -> None:
         # Windows: the file is open or read-only, and who has it open would read a mixture.
         if error.errno not in REFUSED or (WINDOWS and isinstance(error, PermissionError)):
             raise
-        if temporary.is_dir():
-            shutil.copytree(temporary, target, dirs_exist_ok=True)
-        else:
-            shutil.copyfile(temporary, target)
+        copy_over(temporary, target, flush)
         _remark(target.parent, "renaming", "A crash during a write may leave an incomplete file.", error)
 
 
@@ -253,7 +251,11 @@ def _link(temporary: Path, path: Path) -> None:
         if error.errno not in REFUSED | {errno.EMLINK}:
             raise
         path.open("xb").close()
-        _replace(temporary, path)
+        try:
+            _replace(temporary, path)
+        except BaseException:
+            _remove(path)
+            raise
 
 
 @contextmanager
