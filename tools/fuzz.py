@@ -1,7 +1,7 @@
 """Try random inputs on the parsers of files that people give: ``python tools/fuzz.py [--minutes 10] [TARGET ...]``.
 
 The first failure ends it, with the smallest input that fails. Each batch of inputs becomes a line of the log, and time
-that a log has already is not spent again. The log of the last run is in ``tests/fuzz.log``.
+that a log has already is not spent again. The lines of the last runs are in ``tests/fuzz.log``.
 """
 
 from __future__ import annotations

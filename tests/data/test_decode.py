@@ -322,3 +322,9 @@ def test_a_small_image_is_enlarged():
 def test_a_square_needs_pixels(size):
     with pytest.raises(CaptionlessError, match="1 or more"):
         crop_square(zoo.plain(), size)
+
+
+def test_a_png_that_ends_in_its_header_is_truncated():
+    for length in (8, 20, 32):
+        with pytest.raises(CaptionlessError, match="truncated: the end of the file is missing"):
+            decode_image(zoo.encoded(zoo.noise(12), "PNG")[:length])

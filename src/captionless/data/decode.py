@@ -26,6 +26,8 @@ MAX_BYTES = 500_000_000
 """Files with more bytes are rejected, because each file is read into memory completely."""
 MAX_SIDE = 1_000_000
 """Images with a longer side are rejected, because every row takes memory of its own."""
+_PNG_HEADER = 33
+"""Bytes of the signature of a PNG and its first chunk, IHDR (PNG specification, sections 5.2 and 11.2.1)."""
 DECODING = 2
 """Version of the pixels that files are decoded to; part of the key of everything that is cached about them."""
 
@@ -149,6 +151,8 @@ def _opened(data: bytes, kind: str, max_pixels: int) -> Image.Image:
         more = {"bits": tags.get(BITS, (16,))[0], "inverted": tags.get(PHOTOMETRIC) == 0}
     elif kind == "PNG":
         data, more = essential_png(data)
+        if len(data) < _PNG_HEADER:
+            raise UnusableError("truncated: the end of the file is missing")
         more["bits"] = data[24]  # in the header
     elif kind == "JPEG":
         data = essential_jpeg(data)
