@@ -97,13 +97,17 @@ def embed_shards(
             skipped += [f"{one.name} ({one.reason})" for one in read_skipped(_path(out, name))]
             done += 1
         progress.advance("Embedding shards", done + len(failed), len(todo))
-    if skipped:
-        remark = f"{len(skipped):,} files have no vector: {', '.join(shorten(skipped, 5))}."
-        progress.say(f"{remark} To try those again that may be images, pass `relist=True`.")
+    _say_skipped(skipped, progress)
     if failed:
         missing = f"{len(failed):,} of {len(todo):,} shards could not be embedded"
         raise CaptionlessError(f"{missing}, the first because {failed[0]} The others are complete.")
     return done
+
+
+def _say_skipped(skipped: Sequence[str], progress: Progress) -> None:
+    if skipped:
+        remark = f"{len(skipped):,} files have no vector: {', '.join(shorten(skipped, 5))}."
+        progress.say(f"{remark} To try those again that may be images, pass `relist=True`.")
 
 
 def _encoder(source: str | Path, out: Path, encoder: Encoder | str, background: str, progress: Progress) -> Encoder:
