@@ -43,8 +43,10 @@ FOLDER = Path(os.environ.get("FOLDER", "pets"))
 
 if not FOLDER.exists():
     urllib.request.urlretrieve(ADDRESS, "pets.tar.gz")
+    partial = Path(f"{FOLDER}.partial")
     with tarfile.open("pets.tar.gz") as archive:
-        archive.extractall(FOLDER, filter="data")
+        archive.extractall(partial, filter="data")
+    partial.rename(FOLDER)  # an interrupted cell leaves no folder that looks complete
 
 # %% [markdown]
 # ## 2. The ceiling
@@ -122,4 +124,6 @@ captionless.sample_grid([[photos[0], edited.image]], ["before and after"])
 # %%
 from captionless.exports import export
 
-export(MODEL, to="hub", out="my-model", prompts=PROMPTS[:2])
+names = ("my-model", *(f"my-model-{i}" for i in range(2, 1000)))
+OUT = next(name for name in names if not Path(name).exists())  # a new one each time
+export(MODEL, to="hub", out=OUT, prompts=PROMPTS[:2])

@@ -110,12 +110,14 @@ captionless.sample_grid(generator.generate(PROMPTS, n=4, seed=0, guidance=3, var
 # %%
 from captionless.exports import export
 
-export(MODEL, to="hub", out="my-model", prompts=PROMPTS)
-shutil.make_archive("my-model", "zip", "my-model")
+names = ("my-model", *(f"my-model-{i}" for i in range(2, 1000)))
+OUT = next(name for name in names if not Path(name).exists())  # a new one each time
+export(MODEL, to="hub", out=OUT, prompts=PROMPTS)
+shutil.make_archive(OUT, "zip", OUT)
 if "google.colab" in sys.modules:
     from google.colab import files
 
-    files.download("my-model.zip")
+    files.download(f"{OUT}.zip")
 
 # %% [markdown]
 # To put it on the Hub, write the name of the repository. It is created for you alone; `public=True` shows it to

@@ -61,6 +61,11 @@ def test_noise_is_that_of_pytorch() -> None:
             assert largest(part, torch.randn(count, generator=generator)) < 5e-6
 
 
+def test_less_noise_than_pytorch_draws_by_this_method_is_refused() -> None:
+    with pytest.raises(AssertionError, match="at least 16 numbers can be drawn, not 15"):
+        javascript([("normal", {"seed": 0, "counts": [15]})])
+
+
 def test_mixtures_are_drawn_as_numpy_draws_them() -> None:
     drawn = np.random.default_rng(0)
     cases = []
