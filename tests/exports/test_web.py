@@ -72,6 +72,9 @@ KEPT = """async () => {
   const cache = await caches.open((await caches.keys())[0]);
   return (await cache.keys()).map(({ url }) => url);
 }"""
+REFUSES = """Object.defineProperty(window, "sessionStorage", {
+  get() { throw new DOMException("Access is denied for this document.", "SecurityError"); },
+})"""
 BLOCKED = "Service Worker registration blocked by Playwright"
 REQUEST = {"prompt": "red rose", "seed": 3, "n": 1, "guidance": 2, "variety": 0.35, "steps": 4, "sampler": "unipc"}
 
@@ -217,16 +220,22 @@ def serving(folder: Path) -> Iterator[str]:
 
 
 @pytest.fixture(scope="module")
-def browser() -> Iterator[Any]:
+def driver() -> Iterator[Any]:
+    """Playwright, which can be started once only at a time."""
     playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
-    with playwright.sync_playwright() as driver:
-        chromium = driver.chromium.launch(executable_path=CHROMIUM, args=OPTIONS)
-        yield chromium
-        chromium.close()
+    with playwright.sync_playwright() as started:
+        yield started
+
+
+@pytest.fixture(scope="module")
+def browser(driver: Any) -> Iterator[Any]:
+    chromium = driver.chromium.launch(executable_path=CHROMIUM, args=OPTIONS)
+    yield chromium
+    chromium.close()
 
 
 @contextmanager
-def visiting(browser: Any, folder: Path, **options: Any) -> Iterator[Any]:
+def visiting(browser: Any, folder: Path, *, blocked: bool = False, **options: Any) -> Iterator[Any]:
     """Open the page from a static server that knows nothing of it; fail for errors and requests elsewhere."""
     with serving(folder.parents[1]) as address:
         context = browser.new_context(**options)
@@ -235,6 +244,8 @@ def visiting(browser: Any, folder: Path, **options: Any) -> Iterator[Any]:
         page.on("pageerror", lambda error: faults.append(str(error)))
         page.on("console", lambda said: faults.append(said.text) if said.type in ("error", "warning") else None)
         page.on("request", lambda sent: None if sent.url.startswith((address, "blob:")) else faults.append(sent.url))
+        if blocked:
+            page.add_init_script(REFUSES)
         page.goto(f"{address}/below/page/")
         page.wait_for_selector('#status:has-text("Ready")')
         yield page
@@ -288,19 +299,25 @@ def test_the_page_generates_in_one_thread_on_a_phone(browser: Any, exported: tup
 @pytest.mark.slow
 @needs_runtime
 @needs_chromium
-def test_webgpu_computes_what_the_cpu_does(plain: Path) -> None:
-    playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
+def test_a_browser_that_blocks_site_data_has_the_page_in_one_thread(browser: Any, plain: Path) -> None:
+    with visiting(browser, plain, blocked=True) as page:
+        assert not page.evaluate("crossOriginIsolated")
+
+
+@pytest.mark.slow
+@needs_runtime
+@needs_chromium
+def test_webgpu_computes_what_the_cpu_does(driver: Any, plain: Path) -> None:
     options = [option for option in OPTIONS if option != "--disable-gpu"] + WEBGPU
-    with playwright.sync_playwright() as driver:
-        chromium = driver.chromium.launch(executable_path=CHROMIUM, args=options)
-        with visiting(chromium, plain, accept_downloads=True) as page:
-            if not page.evaluate("async () => Boolean(await navigator.gpu?.requestAdapter())"):
-                pytest.skip("Chromium has no WebGPU here")
-            generate(page)  # the trial would be before it
-            kept = page.evaluate(KEPT)
-            assert [name for name in kept if name.endswith("model/base.onnx.gzip")]
-            assert not [name for name in kept if "runtime/graphics" in name]  # for the CPU imitates it
-            (result,) = page.evaluate(TRIAL)
-        chromium.close()
+    chromium = driver.chromium.launch(executable_path=CHROMIUM, args=options)
+    with visiting(chromium, plain, accept_downloads=True) as page:
+        if not page.evaluate("async () => Boolean(await navigator.gpu?.requestAdapter())"):
+            pytest.skip("Chromium has no WebGPU here")
+        generate(page)  # the trial would be before it
+        kept = page.evaluate(KEPT)
+        assert [name for name in kept if name.endswith("model/base.onnx.gzip")]
+        assert not [name for name in kept if "runtime/graphics" in name]  # for the CPU imitates it
+        (result,) = page.evaluate(TRIAL)
+    chromium.close()
     assert "failure" not in result
     assert result["deviation"] < 1e-4
