@@ -24,7 +24,7 @@ SETTINGS: dict[str, Any] = {
     "size": 8,
     "width": 16,
     "batch": 4,
-    "images": 12,
+    "images": 16,
     "precision": "float32",
     "sample_grids": 0,
     "dropout": 0.1,

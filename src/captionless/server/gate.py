@@ -14,7 +14,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from captionless.server.errors import ApiError, failure
 from captionless.server.metrics import Metrics
-from captionless.server.security import HEADERS, Access
+from captionless.server.security import HEADERS, LINKS, Access
 
 log = logging.getLogger(__name__)
 
@@ -109,7 +109,9 @@ class Gate:
         route = getattr(scope.get("route"), "path", "other")
         self.metrics.requests.labels(route, str(status)).inc()
         self.metrics.seconds.labels(route).observe(seconds)
-        fields: dict[str, Any] = {"request_id": name, "method": scope["method"], "path": scope["path"][:200]}
+        # Whoever knows the name of a link may read its image, so that it is not logged.
+        path = LINKS if scope["path"].startswith(LINKS) else scope["path"][:200]
+        fields: dict[str, Any] = {"request_id": name, "method": scope["method"], "path": path}
         fields |= {"status": status, "seconds": round(seconds, 3)}
         fields |= scope["state"].get("logged", {})
         log.info("request", extra={"fields": fields})
