@@ -92,9 +92,7 @@ def embed_shards(
         elif isinstance(outcome, CaptionlessError):
             raise outcome
         else:
-            with atomic_write(_path(out, name)) as temporary:
-                temporary.write_bytes(outcome)
-            skipped += [f"{one.name} ({one.reason})" for one in read_skipped(_path(out, name))]
+            skipped += _store(_path(out, name), outcome)
             done += 1
         progress.advance("Embedding shards", done + len(failed), len(todo))
     _say_skipped(skipped, progress)
@@ -102,6 +100,13 @@ def embed_shards(
         missing = f"{len(failed):,} of {len(todo):,} shards could not be embedded"
         raise CaptionlessError(f"{missing}, the first because {failed[0]} The others are complete.")
     return done
+
+
+def _store(path: Path, parquet: bytes) -> list[str]:
+    """Write the Parquet file of a shard, and return its files without a vector, with the reasons."""
+    with atomic_write(path) as temporary:
+        temporary.write_bytes(parquet)
+    return [f"{one.name} ({one.reason})" for one in read_skipped(path)]
 
 
 def _say_skipped(skipped: Sequence[str], progress: Progress) -> None:
