@@ -122,7 +122,9 @@ def test_an_image_comes_in_the_format_asked_for(served: Served, name: Any, kind:
     assert answer.output_format == name
 
 
-def test_a_url_is_given_only_on_request_and_leads_to_the_image(served: Served) -> None:
+def test_a_url_is_given_only_on_request_and_leads_to_the_image(
+    served: Served, caplog: pytest.LogCaptureFixture
+) -> None:
     """Others gave URLs that nobody had asked for, or none on request (sglang #19346, LocalAI #2299)."""
     fields: dict[str, Any] = {"prompt": "a rose", "extra_body": {"seed": 1}}
     plain = served.client().images.generate(**fields)
@@ -130,7 +132,10 @@ def test_a_url_is_given_only_on_request_and_leads_to_the_image(served: Served) -
     assert plain.data
     assert linked.data
     assert linked.data[0].b64_json is None
-    fetched = httpx2.get(linked.data[0].url or "")
+    with caplog.at_level("INFO", "captionless.server.gate"):
+        fetched = httpx2.get(linked.data[0].url or "")
+    logged = [record.fields["path"] for record in caplog.records if hasattr(record, "fields")]
+    assert logged == ["/v1/images/links/"], "the name, with which anybody can read the image, is logged"
     assert fetched.headers["content-type"] == "image/png"
     assert np.array_equal(pixels(fetched.content), pixels(plain.data[0].b64_json or ""))
     assert httpx2.get(f"{served.url}/v1/images/links/unknown").status_code == 404
