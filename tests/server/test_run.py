@@ -55,7 +55,7 @@ def ask(url: str, **fields: object) -> httpx2.Response:
 
 def wait_for_queue(url: str, images: int) -> None:
     until = time.monotonic() + 60
-    while f"captionless_queue_images {images}.0" not in httpx2.get(f"{url}/metrics").text:
+    while f"captionless_queue_images {images}.0" not in httpx2.get(f"{url}/metrics", timeout=60).text:
         assert time.monotonic() < until, f"not {images} images"
         time.sleep(0.02)
 
@@ -66,7 +66,7 @@ def test_every_request_is_finished_after_a_signal_and_logged_without_its_prompt(
 ) -> None:
     process, url = command("--batch", "2")
     with ThreadPoolExecutor() as pool:
-        answers = [pool.submit(ask, url, n=5, seed=i, steps=20, negative_prompt="daisy") for i in range(3)]
+        answers = [pool.submit(ask, url, n=5, seed=i, steps=60, negative_prompt="daisy") for i in range(3)]
         wait_for_queue(url, 15)
         process.send_signal(signal.SIGTERM)
         results = [answer.result() for answer in answers]
