@@ -25,44 +25,47 @@ from captionless.server.run import load_models
 from platforms import SIGNALS
 from server_cases import png, unread
 
+LOG = "stderr"
 ENVIRONMENT = {name: value for name, value in os.environ.items() if name != "CAPTIONLESS_API_KEY"}
 
 
 @pytest.fixture
-def command(tmp_path: Path) -> Iterator[Callable[..., tuple[subprocess.Popen[str], str]]]:
+def command(tmp_path: Path) -> Iterator[Callable[..., tuple[subprocess.Popen[bytes], str]]]:
     """Start `captionless serve` with a tiny model of classes; return the process and its address."""
     started = []
     tiny.saved(tiny.class_model(), tmp_path / "tiny")
 
-    def start(*options: str) -> tuple[subprocess.Popen[str], str]:
+    def start(*options: str) -> tuple[subprocess.Popen[bytes], str]:
         words = [sys.executable, "-m", "captionless", "serve", str(tmp_path / "tiny"), "--port", "0", *options]
-        process = subprocess.Popen(words, stderr=subprocess.PIPE, text=True, env=ENVIRONMENT)
+        # To a file: a pipe that nobody reads is full after some hundred requests, each a line, and holds up the server.
+        with (tmp_path / LOG).open("w") as log:
+            process = subprocess.Popen(words, stderr=log, env=ENVIRONMENT)
         started.append(process)
-        assert process.stderr
-        line = process.stderr.readline()
-        assert line.startswith("Serving tiny at http://127.0.0.1:"), line + process.stderr.read()
-        return process, line.split()[3]
+        while "\n" not in (said := (tmp_path / LOG).read_text()) and process.poll() is None:
+            time.sleep(0.02)
+        assert said.startswith("Serving tiny at http://127.0.0.1:"), said
+        return process, said.split()[3]
 
     yield start
     for process in started:
         process.kill()
-        process.communicate()
+        process.wait()
 
 
 def ask(url: str, **fields: object) -> httpx2.Response:
     return httpx2.post(f"{url}/v1/images/generations", json={"prompt": "rose", **fields}, timeout=60)
 
 
-def wait_for_queue(url: str, images: int) -> None:
+def wait_for_queue(url: str, images: int, metric: str = "queue_images") -> None:
     until = time.monotonic() + 60
-    while f"captionless_queue_images {images}.0" not in httpx2.get(f"{url}/metrics", timeout=60).text:
+    while f"captionless_{metric} {images}.0" not in httpx2.get(f"{url}/metrics", timeout=60).text:
         assert time.monotonic() < until, f"not {images} images"
         time.sleep(0.02)
 
 
 @SIGNALS
 def test_every_request_is_finished_after_a_signal_and_logged_without_its_prompt(
-    command: Callable[..., tuple[subprocess.Popen[str], str]],
+    command: Callable[..., tuple[subprocess.Popen[bytes], str]], tmp_path: Path
 ) -> None:
     process, url = command("--batch", "2")
     with ThreadPoolExecutor() as pool:
@@ -72,9 +75,10 @@ def test_every_request_is_finished_after_a_signal_and_logged_without_its_prompt(
         results = [answer.result() for answer in answers]
     assert [result.status_code for result in results] == [200] * 3
     assert all(len(result.json()["data"]) == 5 for result in results)
-    _, errors = process.communicate(timeout=30)
+    process.wait(timeout=30)
+    errors = (tmp_path / LOG).read_text()
     assert process.returncode == 130
-    lines = [json.loads(line) for line in errors.splitlines()]
+    lines = [json.loads(line) for line in errors.splitlines()[1:]]
     posts = [line for line in lines if line["path"] == "/v1/images/generations"]
     assert {line["request_id"] for line in posts} == {result.headers["x-request-id"] for result in results}
     assert {(line["status"], line["images"], line["model"]) for line in posts} == {(200, 5, "tiny")}
@@ -82,7 +86,7 @@ def test_every_request_is_finished_after_a_signal_and_logged_without_its_prompt(
 
 
 @pytest.mark.slow
-def test_clients_are_shown_no_path(command: Callable[..., tuple[subprocess.Popen[str], str]], tmp_path: Path) -> None:
+def test_clients_are_shown_no_path(command: Callable[..., tuple[subprocess.Popen[bytes], str]], tmp_path: Path) -> None:
     _, url = command()
     made = ask(url).json()["data"][0]["b64_json"]
     assert Image.open(io.BytesIO(base64.b64decode(made))).text["model"] == "tiny"  # type: ignore[attr-defined]
@@ -95,7 +99,7 @@ def test_clients_are_shown_no_path(command: Callable[..., tuple[subprocess.Popen
 @pytest.mark.slow
 @SIGNALS
 def test_what_cannot_be_finished_in_time_is_answered(
-    command: Callable[..., tuple[subprocess.Popen[str], str]],
+    command: Callable[..., tuple[subprocess.Popen[bytes], str]],
 ) -> None:
     process, url = command("--grace", "0.5", "--max-steps", "10000")
     with ThreadPoolExecutor() as pool:
@@ -106,21 +110,21 @@ def test_what_cannot_be_finished_in_time_is_answered(
     assert (plain.status_code, plain.headers["retry-after"]) == (503, "10")
     assert plain.json()["error"]["code"] == "stopping"
     assert stream.text.startswith("event: error\ndata: ")
-    process.communicate(timeout=30)
+    process.wait(timeout=30)
 
 
 @pytest.mark.slow
 @SIGNALS
 @pytest.mark.parametrize("stream", [True, False])
 def test_who_reads_nothing_does_not_keep_the_server_from_ending(
-    command: Callable[..., tuple[subprocess.Popen[str], str]], stream: bool
+    command: Callable[..., tuple[subprocess.Popen[bytes], str]], stream: bool
 ) -> None:
     process, url = command("--grace", "0.5")
     with unread(url, stream=stream, n=4):
-        wait_for_queue(url, 4)
+        wait_for_queue(url, 4, "images_total")
         wait_for_queue(url, 0)
         process.send_signal(signal.SIGTERM)
-        process.communicate(timeout=30)
+        process.wait(timeout=30)
 
 
 def test_a_port_that_is_in_use_a_missing_model_and_a_missing_key_are_reported(
@@ -153,7 +157,7 @@ def test_without_the_extra_the_command_says_what_to_install(
 @pytest.mark.slow
 @pytest.mark.skipif(not hasattr(signal, "SIGHUP"), reason="this system has no terminals that hang up")
 def test_a_terminal_that_is_closed_is_a_signal_to_stop(
-    command: Callable[..., tuple[subprocess.Popen[str], str]],
+    command: Callable[..., tuple[subprocess.Popen[bytes], str]],
 ) -> None:
     process, url = command()
     with ThreadPoolExecutor() as pool:
@@ -161,7 +165,7 @@ def test_a_terminal_that_is_closed_is_a_signal_to_stop(
         wait_for_queue(url, 5)
         process.send_signal(signal.SIGHUP)
         assert answer.result().status_code == 200
-    process.communicate(timeout=30)
+    process.wait(timeout=30)
     assert process.returncode == 130
 
 
