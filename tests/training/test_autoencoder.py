@@ -14,6 +14,7 @@ from PIL import Image
 import latent_cases
 import tiny
 from captionless.config.autoencoder import AutoencoderConfig
+from captionless.config.length import run_length
 from captionless.errors import CaptionlessError
 from captionless.latents.autoencoder import CONFIG, WEIGHTS, load_autoencoder
 from captionless.training.autoencoder import SHEET, train_autoencoder
@@ -107,7 +108,8 @@ def test_an_autoencoder_for_grey_images_is_tuned_with_grey_images_only(place: Pa
 
 def test_the_learning_rate_follows_the_clock_only_where_minutes_limit_the_training(tmp_path: Path) -> None:
     def limit(**given: Any) -> tuple[float, float]:
-        return AutoencoderConfig(folder=tmp_path, out=tmp_path / "ae", **given).limit
+        config = AutoencoderConfig(folder=tmp_path, out=tmp_path / "ae", **given)
+        return run_length(config.images, config.minutes)
 
     assert limit(images=32) == (32, math.inf)
     assert limit(minutes=2) == (math.inf, 120)

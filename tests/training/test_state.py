@@ -13,7 +13,8 @@ import torch
 
 import tiny
 from captionless.checkpoints.model import STATE
-from captionless.config.training import DEFAULT_MINUTES, TrainConfig
+from captionless.config.length import DEFAULT_MINUTES
+from captionless.config.training import TrainConfig
 from captionless.diffusion.schedules import CosineSchedule
 from captionless.errors import CaptionlessError
 from captionless.models.unet import Denoiser

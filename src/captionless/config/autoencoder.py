@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import math
 from pathlib import Path
 
 from pydantic import ValidationInfo, field_validator
 
 from captionless.config import limits
 from captionless.config.base import Config, setting
+from captionless.config.length import MINUTES
 from captionless.config.reading import BACKGROUND, Colour, Source
-from captionless.config.training import DEFAULT_MINUTES
 
 SHAPE = ("factor", "channels", "width")
 """Settings that an autoencoder to start from decides."""
@@ -41,14 +40,7 @@ class AutoencoderConfig(Config):
     crop: int = setting(
         64, "Side of the random crops that a step sees, in pixels, if `size` is larger.", gt=0, multiple_of=16
     )
-    minutes: float | None = setting(
-        None,
-        "Total training time, including resumed runs.",
-        shown="60 unless `images` is given",
-        example=60,
-        gt=0,
-        le=limits.MAX_MINUTES,
-    )
+    minutes: float | None = MINUTES
     images: int | None = setting(
         None, "Total number of crops to see.", shown="no limit", example=100_000, gt=0, le=limits.MAX_COUNT
     )
@@ -71,12 +63,6 @@ class AutoencoderConfig(Config):
         if factor & (factor - 1):
             raise ValueError(f"`factor` must be 2, 4, 8 or 16, not {factor}. Try `factor=8`.")
         return factor
-
-    @property
-    def limit(self) -> tuple[float, float]:
-        """The largest number of crops to see, and of seconds to train; one of them may be infinite."""
-        minutes = DEFAULT_MINUTES if self.images is None and self.minutes is None else self.minutes
-        return self.images or math.inf, 60 * (minutes or math.inf)
 
     @property
     def image_channels(self) -> int:

@@ -9,6 +9,7 @@ from pydantic import ValidationInfo, field_validator
 
 from captionless.config import limits
 from captionless.config.base import Config, setting
+from captionless.config.length import MINUTES
 from captionless.config.reading import BACKGROUND, Colour
 from captionless.device import Precision
 from captionless.errors import CaptionlessError
@@ -21,8 +22,6 @@ WEIGHTINGS: tuple[Weighting, ...] = get_args(Weighting)
 
 SUPER_RESOLUTION_WEIGHTING: Weighting = "log-normal"
 """The default ``weighting`` of a super-resolution stage."""
-DEFAULT_MINUTES = 60.0
-"""Length of a training run if neither ``minutes`` nor ``images`` is given."""
 LIMITS = ("minutes", "images")
 """The settings that limit the length of a training run."""
 MAX_STEPS = 10_000
@@ -46,14 +45,7 @@ class TrainConfig(Config):
         le=limits.MAX_SIZE,
         multiple_of=4,
     )
-    minutes: float | None = setting(
-        None,
-        "Total training time, including resumed runs.",
-        shown="60 unless `images` is given",
-        example=60,
-        gt=0,
-        le=limits.MAX_MINUTES,
-    )
+    minutes: float | None = MINUTES
     images: int | None = setting(
         None,
         "Total number of images to see, counting repetitions and resumed runs.",

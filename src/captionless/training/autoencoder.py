@@ -22,6 +22,7 @@ from torch.nn import functional as F
 from captionless.checkpoints.card import CARD
 from captionless.checkpoints.model import STATE
 from captionless.config.autoencoder import AutoencoderConfig
+from captionless.config.length import run_length, share_done
 from captionless.data.arrays import normalise, read_arrays
 from captionless.data.images import is_held_out
 from captionless.device import default_device, to_device
@@ -71,8 +72,7 @@ class AutoencoderTraining:
     @property
     def progress(self) -> float:
         """Share of the training that is done, by images or by time, whichever is further."""
-        images, seconds = self.config.limit
-        return min(1.0, max(self.images_seen / images, self.seconds / seconds))
+        return share_done(self.config.images, self.config.minutes, self.images_seen, self.seconds)
 
     def step(self) -> None:
         """Take a step; the learning rate rises linearly, and falls as a cosine (arXiv:1608.03983, eq. 5)."""
@@ -261,7 +261,8 @@ def _plan(training: AutoencoderTraining, resumed: bool) -> str:
     network.load_state_dict(before)
     training.optimizer.state.clear()
     training.images_seen, training.seconds = 0, 0.0
-    images = min(config.limit[0], config.limit[1] * rate)
+    limit, seconds = run_length(config.images, config.minutes)
+    images = min(limit, seconds * rate)
     with torch.no_grad():
         shape = network.encoder(torch.zeros_like(normalise(training.pixels[:1]), device=network.device)).shape[1:]
     return (

@@ -12,7 +12,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from captionless.checkpoints.config import TrainingRecord
-from captionless.config.training import DEFAULT_MINUTES, TrainConfig
+from captionless.config.length import DEFAULT_MINUTES
+from captionless.config.training import TrainConfig
 from captionless.data.summary import FolderFacts
 from captionless.models.unet import weight_count
 from captionless.training.rehearsal import Rehearse, flops, rehearsed_shape

@@ -18,8 +18,9 @@ from typing_extensions import TypedDict  # pydantic cannot use that of typing be
 
 from captionless.checkpoints.config import BASE, CONFIG, ModelConfig, base_folder, load_config
 from captionless.checkpoints.model import STATE
+from captionless.config.length import DEFAULT_MINUTES
 from captionless.config.train_request import TrainRequest
-from captionless.config.training import DEFAULT_MINUTES, LIMITS, TrainConfig, continued
+from captionless.config.training import LIMITS, TrainConfig, continued
 from captionless.data.folder import find_images, relative_name
 from captionless.data.labels import FOLDERS, find_labels
 from captionless.data.summary import FolderFacts, sample_facts

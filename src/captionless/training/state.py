@@ -14,7 +14,8 @@ from pydantic import dataclasses as validated
 from torch import Tensor
 
 from captionless.checkpoints.model import STATE
-from captionless.config.training import DEFAULT_MINUTES, TrainConfig
+from captionless.config.length import share_done
+from captionless.config.training import TrainConfig
 from captionless.diffusion.schedules import AnySchedule
 from captionless.errors import CaptionlessError
 from captionless.models import ema
@@ -82,10 +83,7 @@ class TrainState:
         """Share of the run that is done, in [0, 1]: by images or by minutes, whichever is further; 1 once stopped."""
         if self.looks.stopped:
             return 1.0
-        images, minutes = self.config.images, self.config.minutes
-        if images is None and minutes is None:
-            minutes = DEFAULT_MINUTES
-        return min(1.0, max(self.images_seen / (images or math.inf), self.seconds / (60 * (minutes or math.inf))))
+        return share_done(self.config.images, self.config.minutes, self.images_seen, self.seconds)
 
     @property
     def finished(self) -> bool:
