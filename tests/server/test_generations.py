@@ -22,8 +22,9 @@ from captionless.data.arrays import denormalise
 from captionless.diffusion.sampler_run import Step
 from captionless.generation.generator import Generator
 from captionless.generation.sample import to_images
+from captionless.server import answer
 from captionless.server.protocol import SETTINGS, request_model
-from server_cases import SAMPLING, Served, data_url, generator, pixels, png, serving
+from server_cases import SAMPLING, Served, Steps, data_url, generator, pixels, png, serving
 
 
 @pytest.fixture(scope="module")
@@ -196,6 +197,22 @@ def test_a_stream_is_never_empty_however_few_the_steps(served: Served, partial_i
     fields: dict[str, Any] = {"prompt": "a rose", "n": 2, "extra_body": {"steps": steps}}
     events = list(served.client().images.generate(stream=True, partial_images=partial_images, **fields))
     assert sum(event.type == "image_generation.completed" for event in events) == 2
+
+
+def test_a_stream_in_which_nothing_happens_shows_that_it_is_alive(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(answer, "HEARTBEAT", 0.02)
+    one = generator()
+    steps = Steps(one)
+    fields = {"prompt": "a rose", "stream": True}
+    with (
+        serving({"tiny": one}) as served,
+        httpx2.stream("POST", f"{served.url}/v1/images/generations", json=fields, timeout=20) as received,
+    ):
+        lines = received.iter_lines()
+        assert [next(lines) for _ in range(4)] == [": waiting", ""] * 2
+        steps.free()
+        events = [line for line in lines if line and line != ": waiting"]
+    assert events[0] == "event: image_generation.completed"
 
 
 def test_an_invalid_request_for_a_stream_is_an_error_not_a_stream(served: Served) -> None:

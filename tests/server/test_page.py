@@ -172,8 +172,33 @@ def test_stop_frees_the_server_and_leaves_no_unfinished_image(browser: Any) -> N
         page.click("#go")
         expect(page.locator(".run")).to_have_count(0)
         expect(page.locator("#go")).to_have_text("Generate")
+        expect(page.locator("#status")).to_have_text("Stopped")
         steps.free()
         served.wait(images=0, places=0)
+
+
+def test_a_server_that_breaks_off_in_the_middle_of_an_image_is_named(browser: Any) -> None:
+    model = generator()
+    steps = Steps(model)
+    with serving({"tiny": model}) as served, visiting(browser, served, expected="net::ERR_") as page:
+        page.fill("#prompts", "a rose")
+        page.press("#prompts", "Enter")
+        steps.make(1)
+        expect(page.locator(".tile:disabled img")).to_have_count(1)
+        (job,) = {image.job for image in served.service.scheduler._images}
+        for connection in list(served.server.server_state.connections):
+            job._loop.call_soon_threadsafe(connection.transport.abort)  # type: ignore[union-attr]
+        expect(page.locator("#problem")).to_contain_text("broke off in the middle of an image")
+        expect(page.locator("#status")).to_have_text("")
+        expect(page.locator("#go")).to_have_text("Generate")
+        steps.free()
+
+
+def test_a_stream_that_ends_before_its_image_is_an_error(page: Any) -> None:
+    page.route("**/generations", lambda route: route.fulfill(content_type="text/event-stream", body=": waiting\n\n"))
+    page.fill("#prompts", "a rose")
+    page.press("#prompts", "Enter")
+    expect(page.locator("#problem")).to_contain_text("broke off in the middle of an image")
 
 
 def test_prompts_scales_and_seeds_make_a_grid(page: Any) -> None:
@@ -226,6 +251,7 @@ def test_a_live_run_without_an_image_gives_way_to_the_one_before(browser: Any) -
         expect(page.locator(".run h2")).to_have_text("a daisy")
         page.click("#go")
         expect(page.locator(".run h2")).to_have_text("a rose")
+        expect(page.locator("#status")).to_have_text("Stopped")
         finished(page, 1)
         page.fill("#prompts", "x" * 3000)  # is refused
         expect(page.locator("#problem")).to_be_visible()
@@ -282,6 +308,22 @@ def test_images_are_still_there_after_a_reload_until_they_are_deleted(page: Any)
     assert page.locator(".run").count() == 0
 
 
+def test_the_last_hundred_runs_are_kept(page: Any) -> None:
+    generate(page)
+    kept = page.evaluate(
+        """async () => {
+          const { History } = await import("./history.js");
+          const history = await History.open();
+          const [run] = await history.all();
+          for (let i = 1; i <= 100; i++) await history.put({ ...run, id: run.id + i });
+          return (await history.all()).map(({ id }) => id - run.id);
+        }"""
+    )
+    assert kept == list(range(100, 0, -1))  # the newest first, and all but the one from before
+    page.reload()
+    expect(page.locator(".run")).to_have_count(100)
+
+
 def test_a_link_holds_all_settings(page: Any, browser: Any, served: Served) -> None:
     page.click("summary")
     values = {"guidance": "1, 2", "variety": "0.2", "seed": "5", "steps": "2", "negative": "a & b"}
@@ -292,6 +334,7 @@ def test_a_link_holds_all_settings(page: Any, browser: Any, served: Served) -> N
     page.click("#more")
     page.click("#link")
     expect(page.locator("#status")).to_have_text("Link copied.")
+    expect(page.locator("#link")).to_have_text("Copied")
     link = page.evaluate("navigator.clipboard.readText()")
     with visiting(browser, served, link.removeprefix(f"{served.url}/")) as other:
         expect(other.locator("#prompts")).to_have_value(values["prompts"])
@@ -366,6 +409,21 @@ def drop(page: Any, data: bytes) -> None:
         }""",
         list(data),
     )
+
+
+def test_a_photograph_is_pasted(page: Any) -> None:
+    page.focus("#prompts")
+    page.evaluate(
+        """(bytes) => {
+          const clipboardData = new DataTransfer();
+          clipboardData.items.add(new File([new Uint8Array(bytes)], "image.png", { type: "image/png" }));
+          const event = new ClipboardEvent("paste", { clipboardData, bubbles: true });
+          document.activeElement.dispatchEvent(event);
+        }""",
+        list(png()),
+    )
+    expect(page.locator("#photo-image")).to_be_visible()
+    assert page.input_value("#prompts") == ""
 
 
 def test_every_step_of_the_denoising_can_be_scrubbed_through_and_played(page: Any) -> None:
@@ -533,6 +591,7 @@ def test_the_key_is_asked_for_once(browser: Any) -> None:
     key = "a-key-of-enough-letters"
     with serving(key=key) as served, visiting(browser, served, expected="401") as page:
         for given in ("wrong", key):
+            expect(page.locator("#key-refused")).to_be_visible(visible=given == key)
             page.fill("#key", given)
             page.press("#key", "Enter")
             expect(page.locator("#key")).to_have_value("")

@@ -144,3 +144,44 @@ def test_requests_are_counted_and_measured(served: Served) -> None:
     assert "captionless_images_total 2.0" in text
     for name in ("request_seconds_bucket", "first_step_seconds_bucket", "rows_bucket", "queue_images", "process_"):
         assert name in text
+
+
+# --- behind a reverse proxy, which is on the same computer ---
+
+PROXIED = {"host": "images.example", "x-forwarded-proto": "https", "x-forwarded-for": "203.0.113.7"}
+
+
+def ask_for_url(served: Served, **headers: str) -> httpx2.Response:
+    fields = {"prompt": "a rose", "response_format": "url"}
+    return httpx2.post(f"{served.url}/v1/images/generations", json=fields, headers=PROXIED | headers, timeout=60)
+
+
+def test_a_url_leads_to_the_address_that_the_proxy_was_asked_for(served: Served) -> None:
+    (image,) = ask_for_url(served, origin="https://images.example").json()["data"]
+    place, _, name = image["url"].rpartition("/")
+    assert place == "https://images.example/v1/images/links"
+    assert httpx2.get(f"{served.url}/v1/images/links/{name}", headers=PROXIED).status_code == 200
+
+
+@pytest.mark.parametrize("name", ["x-forwarded-host", "forwarded"])
+def test_a_name_is_believed_as_the_host_alone(served: Served, name: str) -> None:
+    value = "host=evil.example" if name == "forwarded" else "evil.example"
+    (image,) = ask_for_url(served, **{name: value}).json()["data"]
+    assert image["url"].startswith("https://images.example/")
+    refused = ask_for_url(served, host="evil.example", **{name: value.replace("evil", "images")})
+    assert (refused.status_code, refused.json()["error"]["code"]) == (403, "unknown_host")
+
+
+def test_the_users_of_a_proxy_are_told_apart(served: Served, monkeypatch: pytest.MonkeyPatch) -> None:
+    owners, admit = list[str](), served.service.scheduler.admit
+    monkeypatch.setattr(served.service.scheduler, "admit", lambda owner: owners.append(owner) or admit(owner))  # type: ignore[func-returns-value]
+    for user in ("203.0.113.7", "203.0.113.8"):
+        assert ask_for_url(served, **{"x-forwarded-for": user}).status_code == 200
+    assert owners == ["203.0.113.7", "203.0.113.8"]
+
+
+def test_a_proxy_on_another_computer_is_believed_if_it_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("FORWARDED_ALLOW_IPS", "192.0.2.1")  # and not this one
+    with serving(allow_host=("images.example",)) as served:
+        (image,) = ask_for_url(served).json()["data"]
+    assert image["url"].startswith("http://images.example/")

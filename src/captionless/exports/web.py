@@ -20,6 +20,7 @@ from importlib import metadata, resources
 from pathlib import Path
 
 from captionless.config.export import ExportRequest
+from captionless.config.page import content_policy, page_headers
 from captionless.exports.card import write_card
 from captionless.exports.encoder import IMAGE
 from captionless.exports.onnx import CONTENTS, write_contents, write_files
@@ -27,20 +28,13 @@ from captionless.exports.runtime import FILES, GRAPHICS, VERSION, runtime_folder
 from captionless.generation.generator import Generator
 from captionless.progress import Progress
 
-POLICY = (
-    "default-src 'self'; img-src 'self' data: blob:; script-src 'self' 'wasm-unsafe-eval'; object-src 'none'; "
-    "base-uri 'none'; form-action 'none'"
-)
+POLICY = content_policy("'wasm-unsafe-eval'")
 """What the page may load, as the server's page, and WebAssembly."""
-HEADERS = {
-    "Content-Security-Policy": f"{POLICY}; frame-ancestors 'none'",
+HEADERS = page_headers(POLICY) | {
     "Cross-Origin-Embedder-Policy": "require-corp",
     "Cross-Origin-Opener-Policy": "same-origin",
-    "Cross-Origin-Resource-Policy": "same-origin",
-    "Referrer-Policy": "no-referrer",
-    "X-Content-Type-Options": "nosniff",
 }
-"""What the service worker adds to every file; the second and third are what threads need."""
+"""What the service worker adds to every file; the last two are what threads need."""
 PACKED = ".gzip"
 """Suffix of files that the page unpacks itself, because not every host compresses what it sends."""
 LARGE = (".onnx", ".json", ".safetensors")

@@ -12,6 +12,7 @@ from urllib.parse import urlsplit
 
 from starlette.datastructures import Headers
 
+from captionless.config.page import content_policy, page_headers
 from captionless.config.serve import ServeConfig
 from captionless.errors import CaptionlessError
 from captionless.server.errors import ApiError
@@ -21,16 +22,8 @@ ANY = ("0.0.0.0", "::")
 SHORTEST_KEY = 16
 LINKS = "/v1/images/links/"
 """Where images wait to be fetched; their addresses cannot be guessed."""
-HEADERS = {
-    "Content-Security-Policy": (
-        "default-src 'self'; img-src 'self' data: blob:; object-src 'none'; base-uri 'none'; form-action 'none'; "
-        "frame-ancestors 'none'"
-    ),
-    "Cross-Origin-Resource-Policy": "same-origin",
-    "Referrer-Policy": "no-referrer",
-    "X-Content-Type-Options": "nosniff",
-}
-"""Headers of every answer. None of them lets another site's page read it."""
+HEADERS = page_headers(content_policy())
+"""Headers of every answer."""
 
 
 class Access:

@@ -15,6 +15,8 @@ import { Viewer } from "./viewer.js";
 const AT_ONCE = 4;
 /** Milliseconds without a change after which a live run begins. */
 const CALM = 250;
+/** Milliseconds for which a button says that it has done what it is for. */
+const READING = 2500;
 
 class App {
   static async start() {
@@ -33,7 +35,7 @@ class App {
     app.form.show(fromFragment(location.hash.slice(1), beginning, app.about));
     const actions = {
       use: (settings) => app.use(settings),
-      link: (settings) => app.link(settings),
+      link: (settings, button) => app.link(settings, button),
       open: (view, image) => app.viewer.open(view, image),
       photo: (blob, use) => app.usePhoto(blob, use),
       remove: (view) => app.remove(view),
@@ -66,7 +68,7 @@ class App {
   listen() {
     $("live").onchange = () => this.changed();
     $("reset").onclick = () => this.use({ ...defaults(this.about), prompts: this.form.prompts });
-    $("link").onclick = () => this.attempt(() => this.link(this.form.settings));
+    $("link").onclick = () => this.attempt(() => this.link(this.form.settings, $("link")));
     $("clear").onclick = async () => {
       if (!window.confirm("Delete all images that this browser keeps?")) return;
       await this.history.clear();
@@ -155,9 +157,12 @@ class App {
     this.changed();
   }
 
-  async link(settings) {
-    const copied = await copy(`${location.origin}${location.pathname}#${toFragment(settings)}`);
-    if (copied) this.say(settings.photo ? "Link copied. It leads to everything but the photograph." : "Link copied.");
+  /** Copy a link, and say so on the button, too: the status may be out of sight. */
+  async link(settings, button) {
+    if (!(await copy(`${location.origin}${location.pathname}#${toFragment(settings)}`))) return;
+    this.say(settings.photo ? "Link copied. It leads to everything but the photograph." : "Link copied.");
+    button.textContent = settings.photo ? "Copied without the photograph" : "Copied";
+    setTimeout(() => (button.textContent = "Copy link"), READING);
   }
 
   /** Do what follows a change of the settings. */
@@ -221,6 +226,7 @@ class App {
       await Promise.all(Array.from({ length: AT_ONCE }, work));
     } catch (error) {
       if (!stop.signal.aborted) this.complain(error);
+      else if (this.running === stop) this.say("Stopped"); // else another run began
       waiting.length = 0;
       stop.abort();
     }
@@ -281,7 +287,8 @@ class App {
   }
 }
 
-function askForKey() {
+function askForKey(refused) {
+  $("key-refused").hidden = !refused;
   $("key-dialog").oncancel = (event) => event.preventDefault();
   $("key-dialog").showModal();
   return new Promise((resolve) => {

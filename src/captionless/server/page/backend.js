@@ -2,7 +2,8 @@
  * What the page needs from whatever makes the images. Here it is the server's API; a page that does without a server puts
  * a backend of its own in the place of this module.
  *
- * A backend is made with a function that asks the user for a key, and has three methods:
+ * A backend is made with a function that asks the user for a key, and whose argument says whether the one before was
+ * refused; it has three methods:
  *
  *   describe(): Promise<{models, fields}>
  *     models: [{name, sizes, channels, classes, can}], the first being the default; `can` lists what else is possible:

@@ -11,7 +11,7 @@ const AXES = {
   seed: (value) => `seed ${value}`,
 };
 
-/** A run on the page. Events of `actions`: open(view, image), use(settings), link(settings), remove(view). */
+/** A run on the page. Events of `actions`: open(view, image), use(settings), link(settings, button), remove(view). */
 export class RunView {
   constructor(run, actions) {
     this.run = run;
@@ -68,13 +68,13 @@ export class RunView {
 
   #header() {
     const { settings } = this.run;
-    const button = (words, action) => make("button", { type: "button", className: "quiet", onclick: action }, words);
+    const button = (words, action) => make("button", { type: "button", className: "quiet", onclick: ({ target }) => action(target) }, words);
     return make("header", {},
       make("h2", {}, ...(settings.photo ? [picture(settings.photo.image, "source")] : []), title(settings)),
       make("p", { className: "facts" }, facts(settings)),
       make("p", { className: "actions" },
         button("Use again", () => this.actions.use(settings)),
-        button("Copy link", () => this.actions.link(settings)),
+        button("Copy link", (pressed) => this.actions.link(settings, pressed)),
         button("Delete", () => this.actions.remove(this))),
       make("div", { className: "warnings" }));
   }

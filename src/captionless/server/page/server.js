@@ -5,9 +5,10 @@ import { BackendError } from "./errors.js";
 const KEY = "captionless-key";
 /** Times that a request is repeated while the server is busy. */
 const TRIES = 20;
+const BROKEN = "The server broke off in the middle of an image. See whether it is still running, then generate again.";
 
 export class ServerBackend {
-  /** @param askForKey shows the user a question, and returns a promise of the API key. */
+  /** @param askForKey asks the user for the API key, told whether the one before was refused; returns a promise of it. */
   constructor(askForKey) {
     this.askForKey = askForKey;
   }
@@ -29,12 +30,16 @@ export class ServerBackend {
     const route = request.image ? "edits" : "generations";
     const answer = await this.#fetch(`v1/images/${route}`, { method: "POST", body, signal });
     const warnings = new Set();
+    let left = request.n;
     for await (const event of serverSentEvents(answer.body)) {
-      if (event.error) throw new BackendError(event.error.message);
+      if (event.error) throw new BackendError(capital(event.error.message));
       for (const warning of event.warnings ?? []) warnings.add(warning);
       const blob = decode(event.b64_json, event.output_format);
-      onImage({ seed: event.seed, blob, done: event.type.endsWith(".completed") });
+      const done = event.type.endsWith(".completed");
+      left -= done;
+      onImage({ seed: event.seed, blob, done });
     }
+    if (left) throw new BackendError(BROKEN);
     return [...warnings];
   }
 
@@ -57,7 +62,7 @@ export class ServerBackend {
       if (answer.ok) return answer;
       if (answer.status === 401) {
         // Several requests may have found the key missing; the user is asked once.
-        if (localStorage.getItem(KEY) === key) await (this.asking ??= this.#ask());
+        if (localStorage.getItem(KEY) === key) await (this.asking ??= this.#ask(key !== null));
         continue;
       }
       const error = await answer.json().then(({ error }) => error.message, () => answer.statusText);
@@ -66,8 +71,8 @@ export class ServerBackend {
     }
   }
 
-  async #ask() {
-    localStorage.setItem(KEY, await this.askForKey());
+  async #ask(refused) {
+    localStorage.setItem(KEY, await this.askForKey(refused));
     this.asking = null;
   }
 }
@@ -96,7 +101,9 @@ async function* serverSentEvents(stream) {
 async function* chunks(stream) {
   const reader = stream.getReader();
   for (;;) {
-    const { value, done } = await reader.read();
+    const { value, done } = await reader.read().catch((error) => {
+      throw error.name === "AbortError" ? error : new BackendError(BROKEN);
+    });
     if (done) return;
     yield value;
   }

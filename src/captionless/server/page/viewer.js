@@ -12,7 +12,7 @@ export class Viewer {
   /**
    * @param backend finds the nearest training images.
    * @param about the models (see backend.js).
-   * @param actions {use(settings), link(settings), photo(blob, use)}
+   * @param actions {use(settings), link(settings, button), photo(blob, use)}
    */
   constructor(backend, about, actions) {
     Object.assign(this, { backend, about, dialog: $("viewer"), found: new WeakMap() });
@@ -26,7 +26,7 @@ export class Viewer {
     $("use").onclick = closing(() => actions.use(this.settings));
     $("more-like").onclick = closing(() => actions.photo(this.image.frames.at(-1), "like"));
     $("edit").onclick = closing(() => actions.photo(this.image.frames.at(-1), "edit"));
-    $("large-link").onclick = () => actions.link(this.settings);
+    $("large-link").onclick = () => actions.link(this.settings, $("large-link"));
     $("scrub").oninput = () => {
       this.#stop();
       this.#showStep();
