@@ -3,17 +3,20 @@
     python -m benchmarks.serve_load                                                # 13 minutes on two idle CPU cores
     python -m benchmarks.serve_load --steps 1 --seconds 3 --sweep 1 2 --requests 2                    # does it run?
 
-starts ``captionless serve`` in a process of its own, sends it requests from this one, and appends to
-``benchmarks/results/serve.jsonl``. ``benchmarks/results/serve.md`` has the forecast.
+The parts, in this order; each appends a line per case to ``benchmarks/results/serve.jsonl``:
 
-- ``sweep``: throughput of the library with batches of 1 to 32 images, without a server.
-- ``closed``: clients, each a user, that send the next request when the last is answered: 32, and nine.
-- ``one``: the latency of a request alone, while eight of one other user run, and while one of each of eight other users
-  runs. In the last case the one pauses between its requests; without that, it is one of nine equal users (``closed``).
-- ``poisson``: requests that arrive at random, at shares of the throughput that ``closed`` measured.
+- ``sweep``: throughput of the library without a server, with batches of 1 to 32 images.
+- ``closed``: ``captionless serve``, in a process of its own, under 32 clients and then under nine. Each client is a user,
+  and sends its next request when the last is answered.
+- ``one``: the latency of one user's requests, sent one at a time: alone; while eight requests of one other user run; and
+  while eight other users have one request each. In the last case the one pauses between its requests, because without a
+  pause it would be one of nine equal users (``closed``).
+- ``poisson``: requests that arrive at random, at 50, 80 and 120% of the throughput of ``closed`` with 32 clients.
 
-While the last and ``closed`` run, ``/healthz`` is asked ten times a second, to see that the server answers at once.
-Every image is compared with that of its seed, so that one that was lost or given to another client is noticed.
+In ``closed`` and ``poisson``, ``/healthz`` is asked ten times a second, to see that the server answers at once, and its
+memory is read before and after. Every image is compared with that of its seed, and every status is counted, so that an
+image that was lost, or given to another client, is noticed. ``benchmarks/results/serve.md`` has the forecast, and what
+was measured.
 """
 
 from __future__ import annotations

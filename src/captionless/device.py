@@ -24,7 +24,8 @@ SPINS = 10_000
 """Rounds for which a CPU thread waits for the others in a loop before it sleeps (libgomp, PyTorch's OpenMP on Linux).
 
 By default it is 300,000. If other programs use the CPUs, threads then mostly wait: an image took 94 seconds on two busy
-cores, and 11 to 20 seconds with 5,000 to 20,000 rounds. On two idle cores there was no difference.
+cores, and 11 to 20 seconds with 5,000 to 20,000 rounds. On two idle cores there was no difference, but the server may
+lose by it there (``benchmarks/results/serve.md``).
 """
 
 
