@@ -6,11 +6,11 @@
 The parts, in this order; each appends a line per case to ``benchmarks/results/serve.jsonl``:
 
 - ``sweep``: throughput of the library without a server, with batches of 1 to 32 images.
-- ``closed``: ``captionless serve``, in a process of its own, under 32 clients and then under nine. Each client is a user,
-  and sends its next request when the last is answered.
-- ``one``: the latency of one user's requests, sent one at a time: alone; while eight requests of one other user run; and
-  while eight other users have one request each. In the last case the one pauses between its requests, because without a
-  pause it would be one of nine equal users (``closed``).
+- ``closed``: ``captionless serve``, in a process of its own, under 32 clients and then under nine. Each client is a
+  user, and sends its next request when the last is answered.
+- ``one``: the latency of one user's requests, sent one at a time: alone; while eight requests of one other user run;
+  and while eight other users have one request each. In the last case the one pauses between its requests, because
+  without a pause it would be one of nine equal users (``closed``).
 - ``poisson``: requests that arrive at random, at 50, 80 and 120% of the throughput of ``closed`` with 32 clients.
 
 In ``closed`` and ``poisson``, ``/healthz`` is asked ten times a second, to see that the server answers at once, and its
