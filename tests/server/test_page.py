@@ -214,6 +214,15 @@ def test_prompts_scales_and_seeds_make_a_grid(page: Any) -> None:
     assert (settings["guidance"], settings["seed"]) == ("2.5", "41")
 
 
+def test_prompts_to_compare_are_asked_for_one_on_each_line(page: Any) -> None:
+    page.click("#another")
+    assert page.get_attribute("#prompts", "placeholder") == "One prompt on each line"
+    page.fill("#prompts", "a rose")
+    page.click("#another")
+    page.keyboard.type("a tulip")
+    assert page.input_value("#prompts") == "a rose\na tulip"
+
+
 def test_an_unlocked_seed_changes_and_a_locked_one_stays(page: Any) -> None:
     generate(page, images=1)
     generate(page, images=2)

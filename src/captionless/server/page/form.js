@@ -129,6 +129,7 @@ export class Form {
     $("more").onclick = () => this.#setCount(this.count + 1) || changed();
     $("another").onclick = () => {
       $("prompts").value = `${$("prompts").value.trimEnd()}\n`.trimStart();
+      $("prompts").placeholder = "One prompt on each line";
       this.#settle();
       $("prompts").focus();
     };
