@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import warnings
 from collections.abc import Callable
 from dataclasses import replace
@@ -12,6 +13,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 from safetensors.torch import load_file
 from tokenizers import Tokenizer
 from torch import Tensor
@@ -90,6 +92,25 @@ def test_texts_get_the_same_vectors(plain: tuple[Generator, Path], n: int) -> No
     assert np.abs(found - generator.encoder.encode_texts(texts).numpy()).max() < TOLERANCE
     tokenizer = json.loads((folder / "tokenizer.json").read_text(encoding="utf-8"))
     assert tokenizer["pieces"] == [list(pair) for pair in pieces.items()]  # the columns of `pieces`
+
+
+@pytest.mark.parametrize("prompt", ["a red rose", "Überrote Röschen und rosebuds", "the banananana porsche 911", "!"])
+def test_the_documented_code_samples_from_an_encoder_learned_from_names(
+    prompt: str, plain: tuple[Generator, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    generator, folder = plain
+    monkeypatch.chdir(tmp_path)
+    page = (Path(__file__).parents[2] / "docs" / "export.md").read_text(encoding="utf-8")
+    blocks = re.findall(r"^```python\n(.+?)^```", page, re.MULTILINE | re.DOTALL)
+    (whole,) = (block for block in blocks if "onnxruntime" in block)
+    (text,) = (block for block in blocks if "pieces = " in block)
+    code, lines = re.subn(r"^ids = .*\n^vector = .*\n", lambda _: text, whole, flags=re.MULTILINE)
+    assert lines == 1
+    values: dict[str, Any] = {}
+    exec(code.replace("flowers-onnx/", f"{folder.as_posix()}/").replace("a red rose", prompt), values)
+    wanted = generator.encoder.encode_texts([prompt])[0].numpy()
+    assert np.abs(values["vector"] - wanted).max() < TOLERANCE
+    assert Image.open("rose.png").size == (8, 8)
 
 
 @pytest.mark.parametrize("n", [1, 2, 5])

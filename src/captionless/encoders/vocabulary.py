@@ -13,6 +13,8 @@ from captionless.errors import CaptionlessError
 from captionless.text_files import read_json
 
 VOCABULARY = "vocabulary.json"
+WORD = r"[^\W_]{2,}"
+"""The words of a text in lower case: letters and digits, without single ones."""
 
 
 @dataclass(frozen=True)
@@ -48,7 +50,7 @@ class EncoderVocabulary:
 
 def split_words(text: str) -> list[str]:
     """Return the words of a text, in lower case, without single letters."""
-    return re.findall(r"[^\W_]{2,}", text.lower())
+    return re.findall(WORD, text.lower())
 
 
 def singulars(word: str) -> set[str]:

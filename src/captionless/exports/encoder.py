@@ -14,8 +14,9 @@ from torch.nn import functional as F
 
 from captionless.encoders.dual_encoder import Encoder
 from captionless.encoders.name_encoder import NameText
+from captionless.encoders.name_text import LENGTHS, PIECE_WEIGHT
 from captionless.encoders.text_side import BertText, TransformersText
-from captionless.encoders.vocabulary import VOCABULARY
+from captionless.encoders.vocabulary import VOCABULARY, WORD
 from captionless.errors import CaptionlessError
 from captionless.exports.graphs import halve, halve_all, write_graph
 
@@ -109,11 +110,12 @@ def write_text(encoder: Encoder, folder: Path, packed: bool) -> dict[str, Any]:
 
 
 def pieces_file(pieces: Mapping[str, float]) -> dict[str, Any]:
-    """Return the tokenizer file of an encoder learned from names: pairs of piece and weight, in the graph's order.
+    """Return the tokenizer file of an encoder learned from names: how texts are cut, and the pieces of the graph.
 
-    An object would not keep it: JavaScript enumerates keys that are integers, such as the piece "911", first.
+    The pieces are pairs of piece and weight, because an object would not keep their order: JavaScript enumerates keys
+    that are integers, such as the piece "911", first.
     """
-    return {"pieces": list(pieces.items())}
+    return {"word": WORD, "lengths": LENGTHS, "piece_weight": PIECE_WEIGHT, "pieces": list(pieces.items())}
 
 
 def write_image(encoder: Encoder, folder: Path, packed: bool) -> dict[str, Any] | None:

@@ -89,8 +89,9 @@ export class BytePairs extends Tokenizer {
 
 /** Splits texts into words and parts of words, as `captionless/encoders/name_text.py` does. */
 export class Pieces {
-  /** @param file the content of tokenizer.json: pairs of piece and weight */
+  /** @param file the content of tokenizer.json: pairs of piece and weight, and how texts are cut */
   constructor(file) {
+    Object.assign(this, { lengths: file.lengths, share: file.piece_weight });
     this.weights = file.pieces.map(([, weight]) => weight);
     this.index = new Map(file.pieces.map(([piece], i) => [piece, i]));
   }
@@ -104,9 +105,9 @@ export class Pieces {
     for (const word of splitWords(text)) {
       add(`=${word}`, 1);
       const marked = [..."<", ...word, ...">"];
-      for (const length of [3, 4, 5]) {
+      for (const length of this.lengths) {
         const count = marked.length - length + 1;
-        for (let i = 0; i < count; i++) add(marked.slice(i, i + length).join(""), 0.8 / Math.sqrt(count));
+        for (let i = 0; i < count; i++) add(marked.slice(i, i + length).join(""), this.share / Math.sqrt(count));
       }
     }
     return { name: "pieces", type: "float32", data };
