@@ -12,6 +12,7 @@ import tiny
 from captionless.checkpoints.card import CARD, CREDITS, add_evaluation, write_model_card
 from captionless.checkpoints.config import TrainingRecord, load_config, save_config
 from captionless.links import is_publishable
+from captionless.models.unet import parameter_count
 
 
 def test_the_card_opens_with_metadata_and_keeps_it_when_an_evaluation_is_added(tmp_path: Path) -> None:
@@ -28,6 +29,18 @@ def test_the_card_opens_with_metadata_and_keeps_it_when_an_evaluation_is_added(t
     )
     assert values["base_model"] == "a: rosé"  # the name alone, whatever the folder
     assert body.index(f"# {tmp_path.name}") < body.index("KID 3") < body.index("## Credits")
+
+
+def test_the_card_of_a_cascade_tells_the_weights_of_both_stages(tmp_path: Path) -> None:
+    base = tiny.model()
+    tiny.saved(base, tmp_path / "base")
+    upsampler = tiny.denoiser(low_res_channels=4)
+    config = replace(base.config, size=16, base_size=8, denoiser=upsampler.config)
+    write_model_card(tmp_path, config, upsampler, tmp_path)
+    text = (tmp_path / CARD).read_text(encoding="utf-8")
+    for network in (upsampler, base.denoiser):
+        assert f" {parameter_count(network) / 1e6:.1f} million weights" in text
+    assert text.count(" million weights") == 2
 
 
 def test_credits_of_the_model_before_are_not_followed_through_a_link(tmp_path: Path) -> None:

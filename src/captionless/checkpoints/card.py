@@ -10,7 +10,7 @@ from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
-from captionless.checkpoints.config import BASE, BUNDLED, ModelConfig, base_folder, model_folder
+from captionless.checkpoints.config import BASE, BUNDLED, ModelConfig, base_folder, load_config, model_folder
 from captionless.checkpoints.image_list import TRAIN, read_image_list
 from captionless.checkpoints.summary import model_facts
 from captionless.data.csv_rows import guarded, unguarded
@@ -18,7 +18,7 @@ from captionless.data.folder import match_names
 from captionless.errors import CaptionlessError
 from captionless.files import atomic_write, remark_once, require_file
 from captionless.links import is_publishable
-from captionless.models.unet import Denoiser
+from captionless.models.unet import Denoiser, weight_count
 from captionless.paths import quoted
 from captionless.text_files import read_text
 
@@ -106,7 +106,9 @@ def _body(folder: Path, config: ModelConfig, denoiser: Denoiser) -> str:
     name = BUNDLED if folder.resolve() == model_folder(BUNDLED).resolve() else folder
     facts = model_facts(config, denoiser)
     if base := config.base_size:
-        facts["Super-resolution"] = f"upsamples the {base} x {base} pixel images of the base model in [{BASE}]({BASE})"
+        weights = f"{weight_count(load_config(base_folder(folder)).denoiser) / 1e6:.1f} million weights"
+        where = f"the base model in [{BASE}]({BASE}), which has {weights} of its own"
+        facts["Super-resolution"] = f"upsamples the {base} x {base} pixel images of {where}"
     lines = "\n".join(f"- **{label}**: {value}" for label, value in facts.items())
     return (
         f"# {folder.name}\n\n{kind}\n\n{lines}\n\n"
