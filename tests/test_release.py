@@ -53,14 +53,24 @@ def dist(folder: Path, version: str = VERSION, description: str = "") -> Path:
     return folder
 
 
-def test_a_release_names_its_repository_and_has_no_links_that_lead_nowhere(tmp_path: Path) -> None:
+def ready(folder: Path) -> Path:
+    """Copy what a release prepares into a folder."""
+    folder.mkdir(exist_ok=True)
     for name in ("README.md", "pyproject.toml"):
-        (tmp_path / name).write_text((ROOT / name).read_text(encoding="utf-8"), encoding="utf-8")
-    release.prepare(tmp_path, "https://example.org/captionless", "v9")
+        (folder / name).write_text((ROOT / name).read_text(encoding="utf-8"), encoding="utf-8")
+    return folder
+
+
+def test_a_release_names_its_repository_and_has_no_links_that_lead_nowhere(tmp_path: Path) -> None:
+    release.prepare(ready(tmp_path), "https://example.org/captionless", "v9")
     text = (tmp_path / "README.md").read_text(encoding="utf-8")
     assert "](https://example.org/captionless/raw/v9/docs/reference.png)" in text
     assert "](https://example.org/captionless/blob/v9/docs/train.md#small-folders)" in text
     assert not release.LINK.search(text)
+    release.prepare(ready(tmp_path / "github"), "https://github.com/ada/captionless", "v9")
+    text = (tmp_path / "github" / "README.md").read_text(encoding="utf-8")
+    notebook = "ada/captionless/blob/v9/notebooks/your_own_folder.ipynb"
+    assert f"](https://colab.research.google.com/github/{notebook})" in text
     added = '[project.urls]\nRepository = "https://example.org/captionless"\n'
     assert added in (tmp_path / "pyproject.toml").read_text(encoding="utf-8")
 

@@ -17,6 +17,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
 LINK = re.compile(r"(!?)(\[[^\]]*\])\((?![a-z]+:|#)([^)\s]+)\)")
+GITHUB, COLAB = "https://github.com/", "https://colab.research.google.com/github/"
 LARGEST_WHEEL = 44_000_000
 """Bytes. PyPI's limit is 100 MB; a package that downloads in seconds is part of what captionless promises."""
 NEEDED = {"tests/conftest.py", "examples/flowers/CREDITS.csv", "constraints.txt", "docs/train.md", "CHANGELOG.md"}
@@ -33,6 +34,8 @@ def prepare(root: Path, address: str, tag: str) -> None:
 
 
 def _absolute(link: re.Match[str], address: str, tag: str) -> str:
+    if link[3].endswith(".ipynb"):  # a notebook opens where it runs
+        address = address.replace(GITHUB, COLAB)
     kind = "raw" if link[1] else "blob"
     return f"{link[1]}{link[2]}({address}/{kind}/{tag}/{link[3]})"
 
