@@ -11,7 +11,6 @@ from __future__ import annotations
 import json
 import os
 import platform
-import resource
 import shutil
 import subprocess
 import sys
@@ -128,6 +127,8 @@ def environment() -> dict[str, Any]:
 
 def peak_memory() -> int:
     """Return the largest resident memory of this process so far, in bytes."""
+    import resource  # which Windows lacks; the page of results can be rendered there
+
     return _bytes(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)
 
 
@@ -188,6 +189,8 @@ def processor() -> str:
 
 
 def _cpu_seconds() -> float:
+    import resource
+
     kinds = (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)
     return sum(used.ru_utime + used.ru_stime for used in map(resource.getrusage, kinds))
 

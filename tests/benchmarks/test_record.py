@@ -5,6 +5,9 @@ from pathlib import Path
 import pytest
 from benchmarks.record import measured, read, run
 
+from platforms import needs_posix
+
+pytestmark = needs_posix("figures of what a process used")
 REQUIRED = {"benchmark", "case", "figures", "seed", "wall", "cpu", "peak_memory", "time", "commit", "command"}
 REQUIRED |= {"versions", "processor", "cores", "threads", "device"}
 

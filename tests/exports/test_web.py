@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 import base64
-import functools
 import gzip
-import http.server
 import io
 import json
 import os
 import re
 import shutil
-import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -19,6 +16,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from benchmarks.browser import CHROMIUM, KEPT, OPEN, OPEN_GRAPHICS, OPTIONS, READY, WEBGPU, ask, keep, serving
 from PIL import Image
 
 import export_models
@@ -41,37 +39,11 @@ needs_runtime = pytest.mark.skipif(
     not all((DIST / name).is_file() for name in (*runtime.FILES, *runtime.GRAPHICS)),
     reason="the npm package onnxruntime-web is neither in NODE_PATH nor in node_modules",
 )
-CHROMIUM = shutil.which("chromium")
 needs_chromium = pytest.mark.skipif(CHROMIUM is None, reason="Chromium is not installed (apt-get install chromium)")
-OPTIONS = ["--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking"]
-OPTIONS += ["--disable-component-update", "--disable-sync"]
-WEBGPU = ["--enable-unsafe-webgpu", "--use-webgpu-adapter=swiftshader"]
-"""What lets the CPU stand in for a graphics processor."""
-TRIAL = """async () => {
-  const place = (name) => new URL(name, location.href).href;
-  const load = (name) => import(place(name));
-  const cpu = await load("runtime/ort.wasm.min.mjs");
-  const graphics = await load("runtime/graphics/ort.jspi.min.mjs");
-  const { Model } = await load("generator/model.js");
-  const { moveStages } = await load("generator/graphics.js");
-  const file = async (name) => {
-    const { body } = await fetch(`${name}.gzip`);
-    return new Uint8Array(await new Response(body.pipeThrough(new DecompressionStream("gzip"))).arrayBuffer());
-  };
-  const about = async () => new Uint8Array(await (await fetch("model/captionless.json")).arrayBuffer());
-  const read = (name) => (name === "captionless.json" ? about() : file(`model/${name}`));
-  for (const [runtime, folder, name] of [[cpu, "runtime", ""], [graphics, "runtime/graphics", ".jspi"]]) {
-    const wasmBinary = await file(`${folder}/ort-wasm-simd-threaded${name}.wasm`);
-    Object.assign(runtime.env.wasm, { numThreads: 1, wasmPaths: place(`${folder}/`), wasmBinary });
-  }
-  const options = { executionProviders: ["webgpu"], logSeverityLevel: 3 };
-  const open = async (graph) => graphics.InferenceSession.create(await read(graph), options);
-  return moveStages(await Model.load(read, cpu), open);
-}"""
-KEPT = """async () => {
-  const cache = await caches.open((await caches.keys())[0]);
-  return (await cache.keys()).map(({ url }) => url);
-}"""
+TRIAL = f"""async () => {{{OPEN}{OPEN_GRAPHICS}
+  const {{ moveStages }} = await load("generator/graphics.js");
+  return moveStages(model, open);
+}}"""
 REFUSES = """Object.defineProperty(window, "sessionStorage", {
   get() { throw new DOMException("Access is denied for this document.", "SecurityError"); },
 })"""
@@ -205,20 +177,6 @@ def test_a_seed_gives_the_image_that_it_gives_in_python(
         assert ("like" in stored, "init" in stored) == ("like" in request, "image" in request)
 
 
-@contextmanager
-def serving(folder: Path) -> Iterator[str]:
-    class Handler(http.server.SimpleHTTPRequestHandler):
-        def log_message(self, *_: Any) -> None: ...
-
-    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), functools.partial(Handler, directory=str(folder)))
-    threading.Thread(target=server.serve_forever, daemon=True).start()
-    try:
-        yield f"http://127.0.0.1:{server.server_port}"
-    finally:
-        server.shutdown()
-        server.server_close()
-
-
 @pytest.fixture(scope="module")
 def driver() -> Iterator[Any]:
     """Playwright, which can be started once only at a time."""
@@ -247,7 +205,7 @@ def visiting(browser: Any, folder: Path, *, blocked: bool = False, **options: An
         if blocked:
             page.add_init_script(REFUSES)
         page.goto(f"{address}/below/page/")
-        page.wait_for_selector('#status:has-text("Ready")')
+        page.wait_for_selector(READY)
         yield page
         context.close()
     assert not [fault for fault in faults if fault != BLOCKED]
@@ -255,14 +213,7 @@ def visiting(browser: Any, folder: Path, *, blocked: bool = False, **options: An
 
 def generate(page: Any) -> bytes:
     """Generate an image with the keyboard alone, and return the file that the viewer offers."""
-    page.keyboard.type("red rose")  # the focus is on the prompt
-    page.keyboard.press("Enter")
-    tile = page.wait_for_selector(".tile:enabled")
-    tile.focus()
-    page.keyboard.press("Enter")
-    with page.expect_download() as download:
-        page.keyboard.press("Enter")  # the focus is on the download
-    return Path(download.value.path()).read_bytes()
+    return keep(page, ask(page, "red rose"))
 
 
 @pytest.mark.slow
@@ -276,7 +227,7 @@ def test_the_page_generates_without_a_network_after_the_first_visit(
         assert page.evaluate("crossOriginIsolated")  # so there are threads
         page.context.set_offline(True)
         page.reload()
-        page.wait_for_selector('#status:has-text("Ready")')
+        page.wait_for_selector(READY)
         data = generate(page)
     stored = Image.open(io.BytesIO(data)).text  # type: ignore[attr-defined]
     assert (stored["prompt"], stored["model"], stored["steps"]) == ("red rose", "tiny", "15")
