@@ -34,7 +34,7 @@ def main() -> int:
         if new != text:
             print("the table of course/README.md is out of date. Run: python course/table.py")
         return int(new != text)
-    README.write_text(new, encoding="utf-8")
+    README.write_text(new, encoding="utf-8", newline="\n")
     return 0
 
 

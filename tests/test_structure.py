@@ -23,6 +23,15 @@ def functions() -> Iterator[tuple[str, ast.FunctionDef]]:
                 yield f"{path.relative_to(ROOT)}:{node.lineno} {node.name}", node
 
 
+def lacks_line_ends(node: ast.AST) -> bool:
+    """Whether a call writes text with the line ends of the system."""
+    if not isinstance(node, ast.Call) or not isinstance(node.func, ast.Attribute):
+        return False
+    named = {keyword.arg for keyword in node.keywords}
+    opened = node.func.attr == "open" and any(isinstance(one, ast.Constant) and one.value == "w" for one in node.args)
+    return (node.func.attr == "write_text" or opened) and "newline" not in named
+
+
 def parameter_count(node: ast.FunctionDef) -> int:
     given = node.args
     named = [*given.posonlyargs, *given.args, *given.kwonlyargs, *filter(None, (given.vararg, given.kwarg))]
@@ -39,6 +48,12 @@ def test_functions_fit_a_screen() -> None:
 
 def test_functions_have_few_parameters() -> None:
     assert not [name for name, node in functions() if parameter_count(node) > 8]
+
+
+def test_text_is_written_alike_on_every_system() -> None:
+    """Windows would write other line ends, which double where a file is read as it is and written again."""
+    trees = {path: ast.parse(path.read_text(encoding="utf-8")) for path in SOURCES}
+    assert not [path for path, tree in trees.items() if any(map(lacks_line_ends, ast.walk(tree)))]
 
 
 def test_imports_run_one_way() -> None:

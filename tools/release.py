@@ -28,7 +28,7 @@ def prepare(root: Path, address: str, tag: str) -> None:
     """Add the project's address, and make README's links absolute: PyPI shows it without the files beside it."""
     readme = root / "README.md"
     text = readme.read_text(encoding="utf-8")
-    readme.write_text(LINK.sub(lambda link: _absolute(link, address, tag), text), encoding="utf-8")
+    readme.write_text(LINK.sub(lambda link: _absolute(link, address, tag), text), encoding="utf-8", newline="\n")
     with (root / "pyproject.toml").open("a", encoding="utf-8") as file:
         file.write(f'\n[project.urls]\nRepository = "{address}"\nChangelog = "{address}/blob/{tag}/CHANGELOG.md"\n')
 

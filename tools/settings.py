@@ -96,7 +96,7 @@ def main() -> None:
     if "--check" in sys.argv:
         sys.exit(f"stale: {', '.join(map(str, stale))}; run python tools/settings.py" if stale else 0)
     for path in stale:
-        path.write_text(WRITTEN[path](), encoding="utf-8")
+        path.write_text(WRITTEN[path](), encoding="utf-8", newline="\n")
 
 
 if __name__ == "__main__":

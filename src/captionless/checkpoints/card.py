@@ -39,7 +39,7 @@ def write_model_card(folder: Path, config: ModelConfig, denoiser: Denoiser, imag
     # This also removes an earlier evaluation from the card, because it applied to the previous weights.
     with atomic_write(folder / CARD) as path:
         text = _front_matter(config) + _body(folder, config, denoiser)
-        path.write_text(text, encoding="utf-8", errors="replace")  # paths may hold any bytes
+        path.write_text(text, encoding="utf-8", newline="\n", errors="replace")  # paths may hold any bytes
 
 
 def add_evaluation(folder: Path, text: str) -> None:
@@ -148,7 +148,7 @@ def _write_credits(path: Path, source: str | Path, read: Callable[[], str]) -> N
         return
     if text:
         with atomic_write(path) as temporary:
-            temporary.write_text(text, encoding="utf-8")
+            temporary.write_text(text, encoding="utf-8", newline="\n")
 
 
 def _inherited_credits(begun: str, config: ModelConfig) -> str:

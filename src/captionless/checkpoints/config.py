@@ -181,7 +181,7 @@ def save_config(folder: Path, config: ModelConfig) -> None:
     """Write ``config.json``."""
     text = json.dumps(config_values(config), indent=2, ensure_ascii=False)
     with atomic_write(folder / CONFIG) as path:
-        path.write_text(text + "\n", encoding="utf-8", errors="replace")  # paths may hold any bytes
+        path.write_text(text + "\n", encoding="utf-8", newline="\n", errors="replace")  # paths may hold any bytes
 
 
 def load_config(name: str | Path) -> ModelConfig:

@@ -225,7 +225,9 @@ def _write(
             "vision_config": json.loads((BUNDLED_FOLDER / "config.json").read_text(encoding="utf-8"))["vision_config"],
         }
         for name, content in (("config.json", config), ("tokenizer.json", {"pieces": fit.pieces})):
-            (temporary / name).write_text(json.dumps(content, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+            (temporary / name).write_text(
+                json.dumps(content, indent=1, ensure_ascii=False) + "\n", encoding="utf-8", newline="\n"
+            )
         shutil.copyfile(BUNDLED_FOLDER / "preprocessor_config.json", temporary / "preprocessor_config.json")
         kinds = Counter(word for name in names for word in name_words(name.rpartition("/")[0]) or name_words(name)[-1:])
         words = {word for text in texts for word in split_words(text)}

@@ -63,7 +63,7 @@ def list_shards(source: str | Path, out: Path, size: int, *, again: bool = False
         if not new:
             raise CaptionlessError(f"there are no files in {source}. Pass the folder that contains the images.")
         try:
-            with atomic_folder(place) as folder, (folder / _FILE).open("w", encoding="utf-8") as file:
+            with atomic_folder(place) as folder, (folder / _FILE).open("w", encoding="utf-8", newline="\n") as file:
                 shards = [*_cut(new, size)]
                 file.write(json.dumps({"source": str(source_root(source)), "shards": len(shards)}) + "\n")
                 for number, rows in enumerate(shards):

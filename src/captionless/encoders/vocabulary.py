@@ -64,7 +64,9 @@ def write_vocabulary(
 ) -> None:
     """Write the vocabulary into an encoder's folder."""
     content = {"subject": subject, "kinds": list(kinds), "subjects": sorted(set(subjects)), "words": sorted(set(words))}
-    (folder / VOCABULARY).write_text(json.dumps(content, indent=0, ensure_ascii=False) + "\n", encoding="utf-8")
+    (folder / VOCABULARY).write_text(
+        json.dumps(content, indent=0, ensure_ascii=False) + "\n", encoding="utf-8", newline="\n"
+    )
 
 
 def read_vocabulary(folder: Path) -> EncoderVocabulary | None:

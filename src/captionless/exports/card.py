@@ -72,7 +72,7 @@ def write_card(
     text = public_text(card.text.strip(), config, use)
     card.text = "\n" + _TITLE.sub(lambda title: f"{title.group()}\n\n<Gallery />", text, count=1) + "\n"
     with atomic_write(folder / CARD) as path:
-        path.write_text(str(card), encoding="utf-8")
+        path.write_text(str(card), encoding="utf-8", newline="\n")
     for source, target in ((place, folder), (base_folder(place), folder / BASE)):
         for name in (CREDITS, INHERITED_CREDITS):
             if not (target / name).exists() and is_publishable(source / name):

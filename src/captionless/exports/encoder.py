@@ -90,7 +90,9 @@ def write_text(encoder: Encoder, folder: Path, packed: bool) -> dict[str, Any]:
         case NameText():
             network, kind = PieceVectors(encoder.text), "pieces"
             inputs = {"pieces": torch.rand(2, len(encoder.text.pieces))}
-            (folder / TOKENIZER).write_text(json.dumps(pieces_file(encoder.text.pieces)), encoding="utf-8")
+            (folder / TOKENIZER).write_text(
+                json.dumps(pieces_file(encoder.text.pieces)), encoding="utf-8", newline="\n"
+            )
         case TransformersText() if encoder.model.config.model_type == "clip":
             network, kind = TokenVectors(_clip_vectors(encoder.model), encoder.model), "bytes"
         case _:

@@ -48,7 +48,9 @@ def _copy(source: Path, target: Path, use: str) -> None:
     save_config(target, public_config(config))
     if (target / CARD).is_file():
         with atomic_write(target / CARD) as path:
-            path.write_text(public_text(read_text(target / CARD, "replace"), config, use), encoding="utf-8")
+            path.write_text(
+                public_text(read_text(target / CARD, "replace"), config, use), encoding="utf-8", newline="\n"
+            )
     if config.base_size is not None:
         _copy(base_folder(source), target / BASE, f"{use} --size {config.base_size}")  # it has the encoder
     elif config.encoder and os.path.isdir(place := encoder_place(source, config.encoder)):

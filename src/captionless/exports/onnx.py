@@ -99,7 +99,9 @@ def write_files(generator: Generator, folder: Path, progress: Progress, *, packe
 
 def write_contents(folder: Path, content: dict[str, Any]) -> None:
     """Write ``captionless.json``."""
-    (folder / CONTENTS).write_text(json.dumps(content, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+    (folder / CONTENTS).write_text(
+        json.dumps(content, indent=2, ensure_ascii=False) + "\n", encoding="utf-8", newline="\n"
+    )
 
 
 def denoiser_inputs(stage: Stage, n: int = 2) -> dict[str, Tensor]:

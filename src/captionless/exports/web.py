@@ -90,7 +90,7 @@ def _copy_page(folder: Path) -> None:
     shutil.copytree(browser, folder, dirs_exist_ok=True, ignore=shutil.ignore_patterns("sw.js"))
     policy = f'{_CHARSET}\n  <meta http-equiv="Content-Security-Policy" content="{POLICY}">'
     html = (page / "index.html").read_text(encoding="utf-8")
-    (folder / "index.html").write_text(html.replace(_CHARSET, policy, 1), encoding="utf-8")
+    (folder / "index.html").write_text(html.replace(_CHARSET, policy, 1), encoding="utf-8", newline="\n")
 
 
 def _copy_runtime(source: Path, names: Sequence[str], folder: Path) -> None:
@@ -106,9 +106,9 @@ def _write_licences(folder: Path) -> None:
     """Write ``LICENSES.md``, and the texts that it names."""
     browser = Path(str(resources.files("captionless") / "exports"))
     text = (browser / "licenses.md").read_text(encoding="utf-8").replace("VERSION", VERSION)
-    (folder / "LICENSES.md").write_text(text, encoding="utf-8")
+    (folder / "LICENSES.md").write_text(text, encoding="utf-8", newline="\n")
     own = next(file for file in metadata.files("captionless") or [] if file.name == "LICENSE")
-    (folder / "LICENSE").write_text(own.read_text(encoding="utf-8"), encoding="utf-8")
+    (folder / "LICENSE").write_text(own.read_text(encoding="utf-8", newline="\n"), encoding="utf-8", newline="\n")
 
 
 def _write_service_worker(folder: Path) -> None:
@@ -122,4 +122,4 @@ def _write_service_worker(folder: Path) -> None:
     build = {"version": digest.hexdigest()[:16], "headers": HEADERS, "page": page, "model": large}
     script = resources.files("captionless") / "exports" / "browser" / "sw.js"
     text = f"const BUILD = {json.dumps(build)};\n\n{script.read_text(encoding='utf-8')}"
-    (folder / "sw.js").write_text(text, encoding="utf-8")
+    (folder / "sw.js").write_text(text, encoding="utf-8", newline="\n")

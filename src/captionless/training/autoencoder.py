@@ -125,7 +125,7 @@ class AutoencoderTraining:
         save_tensors(out / STATE, tensors, {"counter": counter, "settings": settings})
         save_tensors(out / WEIGHTS, weights)
         with atomic_write(out / CONFIG) as path:
-            path.write_text(self.network.to_json_string(), encoding="utf-8")
+            path.write_text(self.network.to_json_string(), encoding="utf-8", newline="\n")
 
     def restore(self) -> None:
         """Load what ``save`` wrote."""
@@ -176,7 +176,7 @@ def train_autoencoder(config: AutoencoderConfig, progress: Progress | bool | Non
         with atomic_write(out / SHEET) as path:
             reconstructions(network, shown[:SHOWN]).save(path, format="PNG")
         with atomic_write(out / CARD) as path:
-            path.write_text(_card(training, text), encoding="utf-8")
+            path.write_text(_card(training, text), encoding="utf-8", newline="\n")
     progress.say(f"Reconstructions: {text}; see {out / SHEET}.")
     return out
 

@@ -147,7 +147,9 @@ class Validation(Callback):
         if best:
             self.checkpointer.save_model(self.out / BEST, state)
         with atomic_write(self.out / RECORD) as path:
-            path.write_text("".join(json.dumps(asdict(one)) + "\n" for one in self.results), encoding="utf-8")
+            path.write_text(
+                "".join(json.dumps(asdict(one)) + "\n" for one in self.results), encoding="utf-8", newline="\n"
+            )
         self.tracking.log({"kid": result.kid.value, "memorised": result.memorised.value}, state)
         self.progress.say(result.describe() + (f" The best so far: {self.out / BEST}" if best else ""))
 
