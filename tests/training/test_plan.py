@@ -13,7 +13,17 @@ from captionless.config.presets import COURSE_TRAINING
 from captionless.config.training import TrainConfig
 from captionless.data.summary import FolderFacts
 from captionless.training.network import network_config
-from captionless.training.plan import BANDS, LADDER, STEPS, Outlook, batch_size, expectation, plan_run, shortfall
+from captionless.training.plan import (
+    BANDS,
+    LADDER,
+    STEPS,
+    Outlook,
+    batch_size,
+    expectation,
+    extended,
+    plan_run,
+    shortfall,
+)
 from captionless.training.rehearsal import busy_remark, flops, rehearsed_shape
 from captionless.training.start import Start
 
@@ -198,6 +208,33 @@ def test_too_few_images_seen_are_told_with_the_minutes_that_are_missing() -> Non
         shortfall(TrainingRecord(images_seen=BANDS[1][0], minutes=10.0), weights=2_600_000) != ""
     )  # needs more images
     assert shortfall(TrainingRecord(images_seen=1, minutes=10.0, initialised_from="parent")) == ""
+
+
+def test_whoever_is_told_to_go_on_is_told_that_a_short_plan_has_no_guard() -> None:
+    record = TrainingRecord(images_seen=400, minutes=3.0, train_images=60, settings={"early_stopping": False})
+    assert "no early stopping, and would see each image about 250 times" in shortfall(record)
+    assert "early stopping" not in shortfall(replace(record, settings={"early_stopping": True}))
+    assert "early stopping" not in shortfall(replace(record, train_images=6_000))
+
+
+@pytest.mark.parametrize(
+    ("given", "line"),
+    [
+        ({"minutes": 20.0}, "about 12,000 images seen in 20 minutes (10 per second): "),
+        ({"images": 5_000}, "about 5,000 images seen: "),
+        ({"minutes": 20.0, "images": 5_000}, "about 5,000 images seen in 20 minutes (10 per second): "),
+    ],
+)
+def test_the_plan_of_a_resumed_run_is_that_of_the_length_it_is_given(given: dict[str, Any], line: str) -> None:
+    config = TrainConfig(size=8, width=16, minutes=2.0)
+    shape = network_config(Start(), config, tiny.WIDTH)
+    record = TrainingRecord(
+        settings=config.model_dump(mode="json"), images_seen=1_200, minutes=2.0, plan={"images_per_second": 99.0}
+    )
+    begun = ModelConfig(8, shape, EncoderReference("fake", "0" * 64, tiny.WIDTH, 20.0), training=record)
+    outlook = extended(begun, given)
+    assert outlook is not None
+    assert line in outlook.describe()  # by the speed that it had, not by that of the rehearsal
 
 
 def test_a_plan_from_another_model_says_that_it_draws_already() -> None:

@@ -82,6 +82,18 @@ def test_an_interrupted_cascade_goes_on_in_either_stage_as_if_it_had_never_stopp
     assert same_state(whole / BASE, part / BASE)
 
 
+def test_a_cascade_that_is_interrupted_twice_keeps_the_settings_of_its_second_stage(
+    whole: Path, photos: Path, encoder: str, tmp_path: Path
+) -> None:
+    part = tmp_path / "part"
+    with pytest.raises(KeyboardInterrupt):
+        train(photos, part, encoder=encoder, progress=StopsAt(200), **BOTH)
+    with pytest.raises(KeyboardInterrupt):
+        train(photos, part, resume=True, progress=StopsAt(400))
+    train(photos, part, resume=True)
+    assert same_state(whole, part)
+
+
 def test_a_longer_cascade_extends_both_stages(whole: Path, photos: Path, tmp_path: Path) -> None:
     out = Path(shutil.copytree(whole, tmp_path / "model"))
     train(photos, out, resume=True, images=80)
@@ -160,6 +172,9 @@ def test_the_plan_is_written_down_and_told_again_when_resumed(whole: Path, photo
     progress = Remembers()
     train(photos, whole, resume=True, plan=True, progress=progress)
     assert plan["text"] in progress.said[0]
+    train(photos, whole, resume=True, plan=True, images=80, progress=progress)
+    assert "about 52 images seen" in progress.said[1]
+    assert "Then, for 28 images, a super-resolution stage to 16 pixels." in progress.said[1]
 
 
 def rate(images_per_second: float) -> Rehearse:

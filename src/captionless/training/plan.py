@@ -7,13 +7,14 @@ that measured best (``docs/ablations.md``, ``recipes/flowers/README.md``).
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from captionless.checkpoints.config import TrainingRecord
+from captionless.checkpoints.config import ModelConfig, TrainingRecord
 from captionless.config.length import DEFAULT_MINUTES
-from captionless.config.training import TrainConfig
+from captionless.config.training import TrainConfig, continued
 from captionless.data.summary import FolderFacts
 from captionless.models.unet import weight_count
 from captionless.training.rehearsal import Rehearse, flops, rehearsed_shape
@@ -212,6 +213,36 @@ def _against_memorising(start: Start, images: int, folder: int, facts: FolderFac
     return more
 
 
+def extended(config: ModelConfig, given: Mapping[str, Any]) -> Outlook | None:
+    """Return the outlook of a resumed run that is given another length, by its speed so far; None if that is unknown.
+
+    Args:
+        config: the config of the model that the run has written.
+        given: the settings that are given now.
+    """
+    record = config.training
+    settings = continued(record.settings, given)
+    rate = record.images_seen / (60 * record.minutes) if record.minutes else record.plan.get("images_per_second")
+    if rate is None:
+        return None
+    minutes, most = settings["minutes"], settings["images"] or math.inf
+    images = round(min(most, 60 * minutes * rate if minutes else most))
+    begun, fresh = bool(record.initialised_from), not record.initialised_from and config.base_size is None
+    folder = max(1, record.train_images + record.held_out)
+    return Outlook(settings, images, rate if minutes else None, weight_count(config.denoiser), fresh, folder, begun)
+
+
+def unguarded(images: int, record: TrainingRecord) -> str:
+    """Return a remark if a resumed run would see its images so often that a new run would be watched, else nothing."""
+    times = images / max(1, record.train_images + record.held_out)
+    if record.settings.get("early_stopping") or times <= STOP_FROM:
+        return ""
+    return (
+        f" A resumed run keeps its plan, which has no early stopping, and would see each image about "
+        f"{_rounded(times):,} times: for a long run, start a new folder."
+    )
+
+
 def shortfall(record: TrainingRecord, weights: int = SMALL) -> str:
     """Return advice if a network with random initial weights has seen too few images; else an empty string."""
     seen, (enough, text) = record.images_seen, bands_of(weights)[1]
@@ -220,7 +251,7 @@ def shortfall(record: TrainingRecord, weights: int = SMALL) -> str:
     advice = f"Only {seen:,} images were seen: expect {BANDS[0][1]}. From about {enough:,} on there are {text}"
     if record.minutes and seen:
         advice += f": continue with `resume=True` and `minutes={_rounded(record.minutes * enough / seen) + 1}`"
-    return advice + "."
+    return f"{advice}.{unguarded(enough, record)}"
 
 
 def batch_size(images: int) -> int:

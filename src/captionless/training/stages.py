@@ -28,7 +28,7 @@ from captionless.encoders.choice import AUTO
 from captionless.encoders.hub import find_encoder_folder
 from captionless.errors import CaptionlessError
 from captionless.progress import Progress
-from captionless.training.plan import SHAPE, Outlook, plan_run
+from captionless.training.plan import SHAPE, Outlook, extended, plan_run, unguarded
 from captionless.training.rehearsal import Rehearse, busy_remark
 from captionless.training.resolve import TrainPlan, resolve
 from captionless.training.start import check_own, model_exists
@@ -102,20 +102,36 @@ def plan_stages(
     stages, look = split(request, given), cache(lambda: look_at(request.folder))
     first, outlook = _completed(stages[0], rehearse, look)
     if outlook is None:
+        first = _with_length(first, _told_second(stages))
         say(f"Plan of this run: {first.record.get('text', 'as recorded in config.json')}")
         return [first, *stages[1:]]
     if len(stages) == 1 and (base_size := _affordable_base(request, given, outlook, look)):
         stages = _cascade(request, given, (base_size, 2 * base_size), BASE_SHARE)
         first, outlook = _completed(stages[0], rehearse, look)
-    more = ""
-    if len(stages) == 2:
-        length = {name: stages[1].given[name] for name in LIMITS if stages[1].given.get(name)}
-        told = " and ".join(f"{value:,.4g} {name}" for name, value in length.items())
-        more = f" Then, for {told}, a super-resolution stage to {stages[1].given['size']} pixels."
-    text = outlook.describe() + more if outlook else ""
+    text = outlook.describe() + _told_second(stages) if outlook else ""
     busy = busy_remark() if outlook and outlook.per_second else ""
     say(f"Plan: {text} Reading the images and drawing sample grids come on top.{busy}")
     return [replace(first, record=first.record | {"text": text}), *stages[1:]]
+
+
+def _told_second(stages: list[StageRequest]) -> str:
+    """Return what the plan says of the second stage, if there is one."""
+    if len(stages) == 1:
+        return ""
+    given = stages[1].given
+    told = " and ".join(f"{given[name]:,.4g} {name}" for name in LIMITS if given.get(name))
+    return f" Then, for {told}, a super-resolution stage to {given['size']} pixels."
+
+
+def _with_length(stage: StageRequest, more: str) -> StageRequest:
+    """Return a resumed stage with what is to be expected of the length that it is given, if it is given one."""
+    config = load_config(stage.request.out)
+    outlook = extended(config, stage.given) if any(stage.given.get(name) for name in LIMITS) else None
+    if outlook is None:
+        return stage
+    alone = config.base_size is None
+    text = outlook.describe() + more + (unguarded(outlook.images, config.training) if alone else "")
+    return replace(stage, record=stage.record | {"expected_images": outlook.images, "text": text})
 
 
 def complete(stage: StageRequest, rehearse: Rehearse) -> StageRequest:
@@ -179,8 +195,10 @@ def split(request: TrainRequest, given: dict[str, Any]) -> list[StageRequest]:
         raise model_exists(out)
     if recorded:
         base_size, size = recorded["sizes"]
-        stages = _cascade(request, given, (base_size, size), recorded["share"])
-        return [stages[0], _resumed(stages[1], recorded, load_config(base_folder(out)))]
+        first, second = _cascade(request, given, (base_size, size), recorded["share"])
+        kept = continued(recorded["second_stage"], second.given)  # the next resume needs them again
+        first = replace(first, record=first.record | {"second_stage": kept})
+        return [first, _resumed(second, kept, load_config(base_folder(out)))]
     alone = request.enlarge is not None or (out / CONFIG).exists()
     if alone and base_size:
         raise CaptionlessError(
@@ -229,8 +247,8 @@ def _divided(request: TrainRequest, given: dict[str, Any], share: float) -> tupl
     return first, second
 
 
-def _resumed(stage: StageRequest, recorded: dict[str, Any], base: ModelConfig) -> StageRequest:
-    """Return the second stage of a resumed cascade; if it has not begun yet, with what the first one recorded."""
+def _resumed(stage: StageRequest, kept: dict[str, Any], base: ModelConfig) -> StageRequest:
+    """Return the second stage of a resumed cascade; if it has not begun, with the settings that the first one kept."""
     request = stage.request
     if request.enlarge is None:
         return stage
@@ -241,7 +259,7 @@ def _resumed(stage: StageRequest, recorded: dict[str, Any], base: ModelConfig) -
     start = base.training.initialised_from
     if request.start_from is None and start is not None and load_config(start).base_size:
         changes["start_from"] = start
-    return replace(stage, request=_changed(request, **changes), given=continued(recorded["second_stage"], stage.given))
+    return replace(stage, request=_changed(request, **changes), given=kept)
 
 
 def _recorded(out: Path) -> dict[str, Any]:
