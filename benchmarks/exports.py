@@ -228,7 +228,7 @@ def tables() -> str:
     rows = ["| output | of | largest value " + heads, "|---" * 6 + "|"]
     for case, values in (pair for pair in lines if pair[0]["part"] == "onnx"):
         cells = " | ".join(f"{values[f'batch {n}']:.0e}" for n in BATCHES)
-        rows.append(f"| `{case['graph']}` | {case['where']} | {values['largest']:.0f} | {cells} |")
+        rows.append(f"| `{case['graph']}` | {case['where']} | {values['largest']:.2g} | {cells} |")
     rows += ["", "| scheduler | our sampler | size, steps " + heads, "|---" * 6 + "|"]
     for case, values in (pair for pair in lines if pair[0]["part"] == "diffusers"):
         cells = " | ".join(f"{values[f'batch {n}']:.0f} ({values[f'mean of {n}']:.2f})" for n in BATCHES)
