@@ -108,7 +108,7 @@ def _write_licences(folder: Path) -> None:
     text = (browser / "licenses.md").read_text(encoding="utf-8").replace("VERSION", VERSION)
     (folder / "LICENSES.md").write_text(text, encoding="utf-8", newline="\n")
     own = next(file for file in metadata.files("captionless") or [] if file.name == "LICENSE")
-    (folder / "LICENSE").write_text(own.read_text(encoding="utf-8", newline="\n"), encoding="utf-8", newline="\n")
+    (folder / "LICENSE").write_text(own.read_text(encoding="utf-8"), encoding="utf-8", newline="\n")
 
 
 def _write_service_worker(folder: Path) -> None:
