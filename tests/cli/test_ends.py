@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from PIL import Image
 
 from captionless.encoders.cache import VectorCache
 from captionless.encoders.dual_encoder import load_encoder
@@ -41,6 +42,32 @@ def test_a_bug_is_one_line_that_names_the_file_of_its_traceback(
     assert found
     assert "in bug\n" in Path(found[1]).read_text()
     assert "captionless info bundled" in Path(found[1]).read_text()
+
+
+@pytest.mark.parametrize(
+    ("place", "count"),
+    [("decode.to_rgb", 1), pytest.param("images._read_file", 40, marks=pytest.mark.slow, id="in a worker process")],
+)
+def test_a_bug_in_decoding_is_no_damaged_image(
+    place: str,
+    count: int,
+    run: Run,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    def bug(*_: Any) -> None:  # here, so that it is sent to the workers
+        raise KeyError("nobody thought of it")
+
+    (tmp_path / "photos").mkdir()
+    for number in range(count):
+        Image.new("RGB", (8, 8), (number, 0, 0)).save(tmp_path / "photos" / f"{number}.png")
+    monkeypatch.setattr(f"captionless.data.{place}", bug)
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    monkeypatch.setenv("CAPTIONLESS_CACHE", str(tmp_path / "cache"))
+    assert run("info", str(tmp_path / "photos")) == 70
+    assert "this is a bug in captionless (KeyError: 'nobody thought of it')" in capsys.readouterr().err
+    assert len([*tmp_path.glob("captionless-crash-*.txt")]) == 1
 
 
 def test_a_bug_is_one_line_where_no_file_can_be_written(

@@ -1,3 +1,6 @@
+import struct
+import zlib
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -235,6 +238,29 @@ def test_too_little_memory_is_a_reason_not_a_crash(monkeypatch):
 
     monkeypatch.setattr(decoding, "to_rgb", full)
     assert reason(encoded(zoo.plain(), "PNG")).startswith("too large")
+
+
+@pytest.mark.parametrize("error", [KeyError("ours"), TypeError("ours"), OSError("ours"), struct.error("ours")])
+@pytest.mark.parametrize("place", ["essential_png", "to_rgb", "image_format"])
+def test_a_bug_of_our_own_is_no_damage(place, error, monkeypatch):
+    def bug(*_, **__):
+        raise error
+
+    data = encoded(zoo.plain(), "PNG")
+    monkeypatch.setattr(decoding, place, bug)
+    with pytest.raises(type(error), match="ours"):
+        decode_quietly(data)
+
+
+@pytest.mark.parametrize("place", ["open", "Image.load", "Image.convert"])
+@pytest.mark.parametrize("error", [KeyError, TypeError, struct.error, zlib.error, AssertionError, ZeroDivisionError])
+def test_whatever_pillow_raises_is_damage(place, error, monkeypatch):
+    def damaged(*_, **__):
+        raise error("bad bytes")
+
+    data = encoded(zoo.plain().convert("P"), "PNG")
+    monkeypatch.setattr(f"PIL.Image.{place}", damaged)
+    assert reason(data).startswith("damaged: ")
 
 
 @given(st.binary(max_size=200), st.sampled_from(["JPEG", "PNG", "WEBP", "BMP", "TIFF", "GIF"]), st.integers(0, 400))

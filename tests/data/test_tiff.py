@@ -5,7 +5,7 @@ import pytest
 
 import image_zoo as zoo
 from captionless.data.decode import decode_quietly
-from captionless.data.tiff import float_image, tiff_tags
+from captionless.data.tiff import TiffTags, float_image
 
 GENERATOR = np.random.default_rng(1)
 
@@ -68,4 +68,4 @@ def test_other_ranges_and_layouts_are_refused():
 
 def test_integers_are_left_to_pillow():
     data = zoo.encoded(zoo.plain(), "TIFF")
-    assert float_image(data, tiff_tags(data), 10**6) is None
+    assert float_image(data, TiffTags(data), 10**6) is None

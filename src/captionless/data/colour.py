@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageCms
 
+from captionless.data.decoder_errors import decoder
 from captionless.data.formats import UnusableError
 
 _SPACES = {"L": "GRAY", "RGB": "RGB", "CMYK": "CMYK"}
@@ -84,12 +85,15 @@ def floats(values: NDArray[np.floating[Any]], inverted: bool = False) -> Image.I
 
 def _without_alpha(image: Image.Image) -> tuple[Image.Image, Image.Image | None]:
     """Return an image in L, RGB or CMYK, and its alpha channel unless it is opaque everywhere, or transparent."""
-    if not image.has_transparency_data:
-        mode = {"1": "L", "L": "L", "CMYK": "CMYK"}.get(image.mode, "RGB")
-        return image if image.mode == mode else image.convert(mode), None
-    mode = "LA" if image.mode in ("L", "LA", "La") else "RGBA"
-    image = image if image.mode == mode else image.convert(mode)
-    alpha, opaque = image.getchannel("A"), image.convert(mode[:-1])
+    with decoder():  # damage to a palette or to its transparency shows here
+        transparent = image.has_transparency_data
+        if transparent:
+            image = image.convert("LA" if image.mode in ("L", "LA", "La") else "RGBA")
+        elif image.mode not in ("L", "RGB", "CMYK"):
+            image = image.convert("L" if image.mode == "1" else "RGB")
+    if not transparent:
+        return image, None
+    alpha, opaque = image.getchannel("A"), image.convert(image.mode[:-1])
     lowest, highest = cast(tuple[int, int], alpha.getextrema())
     if highest == 0:
         warnings.warn("transparent everywhere: the transparency was ignored", stacklevel=1)
@@ -122,29 +126,37 @@ def _by_profile(image: Image.Image, profile: bytes) -> Image.Image:
         if space == "RGB" and image.mode == "L":  # equal channels
             image = image.convert("RGB")
         if space != _SPACES[image.mode]:
-            raise ValueError(f"it is for {space}, not for {_SPACES[image.mode]} images")
+            raise UnusableError(f"it is for {space}, not for {_SPACES[image.mode]} images")
         transform = _transform(profile, image.mode)
-        return image if transform is None else cast(Image.Image, ImageCms.applyTransform(image, transform))
-    except (ImageCms.PyCMSError, OSError, TypeError, ValueError) as error:
+        return image if transform is None else _applied(transform, image)
+    except UnusableError as error:
         warnings.warn(f"colour profile ignored ({error})", stacklevel=1)
         return image
 
 
 def _opened(profile: bytes) -> tuple[ImageCms.ImageCmsProfile, str]:
     """Return a profile, and the colour space of the pixels that it is for."""
-    opened = ImageCms.ImageCmsProfile(io.BytesIO(profile))
-    return opened, opened.profile.xcolor_space.strip()
+    with decoder():
+        opened = ImageCms.ImageCmsProfile(io.BytesIO(profile))
+        return opened, opened.profile.xcolor_space.strip()
+
+
+def _applied(transform: ImageCms.ImageCmsTransform, image: Image.Image) -> Image.Image:
+    with decoder():
+        return cast(Image.Image, ImageCms.applyTransform(image, transform))
 
 
 @functools.lru_cache(32)
 def _transform(profile: bytes, mode: str) -> ImageCms.ImageCmsTransform | None:
     """Return the conversion from a profile to sRGB, or None if it would change no channel by more than 1."""
-    transform = ImageCms.buildTransform(_opened(profile)[0], ImageCms.createProfile("sRGB"), mode, "RGB")
+    opened, _ = _opened(profile)
+    with decoder():
+        transform = ImageCms.buildTransform(opened, ImageCms.createProfile("sRGB"), mode, "RGB")
     if mode == "CMYK":
         return transform
     levels = np.arange(0, 256, 15, dtype=np.uint8)  # 0 and 255 included
     grid = np.stack(np.meshgrid(levels, levels, levels), -1).reshape(1, -1, 3)
     probe = Image.fromarray(np.arange(256, dtype=np.uint8)[None] if mode == "L" else grid)
-    converted = cast(Image.Image, ImageCms.applyTransform(probe, transform))
+    converted = _applied(transform, probe)
     change = np.abs(np.asarray(converted, int) - np.asarray(probe.convert("RGB"), int)).max()
     return transform if change > 1 else None

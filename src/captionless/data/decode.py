@@ -6,22 +6,21 @@ import io
 import os
 import warnings
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
-from PIL import Image, ImageColor, ImageOps, UnidentifiedImageError
+from PIL import Image, ImageColor, ImageOps
 
 from captionless.data.colour import to_rgb
+from captionless.data.decoder_errors import DAMAGE, MAX_PIXELS, decoder
 from captionless.data.decoder_output import captured
 from captionless.data.formats import HEAD, UnusableError, image_format
 from captionless.data.metadata import essential_jpeg, essential_png
 from captionless.data.stored import File
-from captionless.data.tiff import BITS, PHOTOMETRIC, float_image, tiff_tags
+from captionless.data.tiff import BITS, PHOTOMETRIC, TiffTags, float_image
 from captionless.errors import CaptionlessError
 
 BACKGROUND = "white"
 """Default background colour of transparent images."""
-MAX_PIXELS = 100_000_000
-"""Images with more pixels are rejected, as a protection against decompression bombs."""
 MAX_BYTES = 500_000_000
 """Files with more bytes are rejected, because each file is read into memory completely."""
 MAX_SIDE = 1_000_000
@@ -100,6 +99,8 @@ def decode_quietly(
             result = _decode(data, at_least, max_pixels)
         except UnusableError as error:
             result = str(error)
+        except MemoryError:
+            result = "too large: there is not enough memory to decode it"
     return result, tuple(notes)
 
 
@@ -112,43 +113,45 @@ def read_bytes(path: File, max_bytes: int = MAX_BYTES) -> bytes:
     try:
         if path.is_dir():
             raise UnusableError("cannot be read: the folder cannot be listed")
-        with path.open("rb") as file:
+        with _opened_file(path) as file:
             head = file.read(HEAD)
             image_format(head)
             data = head + file.read(max(0, max_bytes + 1 - len(head)))
             if len(data) > max_bytes:
                 raise UnusableError(f"too large: {path.stat().st_size:,} bytes, the limit is {max_bytes:,}")
-    except (OSError, ValueError) as error:  # ValueError: a zero byte in the path
-        raise UnusableError(f"cannot be read: {getattr(error, 'strerror', None) or error}") from error
+    except OSError as error:
+        raise UnusableError(f"cannot be read: {error.strerror or error}") from error
     return data
 
 
-def _decode(data: bytes, at_least: int, max_pixels: int) -> Image.Image:
+def _opened_file(path: File) -> IO[bytes]:
     try:
-        with _opened(data, image_format(data[:HEAD]), max_pixels) as image:
-            if max(image.size) > MAX_SIDE or image.width * image.height > max_pixels:
-                limits = f"the limit is {max_pixels:,}, and {MAX_SIDE:,} a side"
-                raise UnusableError(f"too large: {image.width} x {image.height} pixels, {limits}")
+        return path.open("rb")
+    except ValueError as error:  # a zero byte in the path
+        raise UnusableError(f"cannot be read: {error}") from error
+
+
+def _decode(data: bytes, at_least: int, max_pixels: int) -> Image.Image:
+    with _opened(data, image_format(data[:HEAD]), max_pixels) as image:
+        if max(image.size) > MAX_SIDE or image.width * image.height > max_pixels:
+            limits = f"the limit is {max_pixels:,}, and {MAX_SIDE:,} a side"
+            raise UnusableError(f"too large: {image.width} x {image.height} pixels, {limits}")
+        with decoder():
             if at_least:
                 image.draft(None, (2 * at_least, 2 * at_least))  # type: ignore[arg-type]
             image.load()
-            _turn_upright(image)
-            return to_rgb(image)
-    except UnusableError:
-        raise
-    except Exception as error:
-        # Decoders raise almost any exception on damaged files: OSError, SyntaxError, struct.error, IndexError, …
-        raise UnusableError(_reason(error)) from error
+        _turn_upright(image)
+        return to_rgb(image)
 
 
 def _opened(data: bytes, kind: str, max_pixels: int) -> Image.Image:
     """Open an image in the format ``kind``, with what is known about its samples in ``info``; see `to_rgb`."""
     more: dict[str, Any] = {}
     if kind == "TIFF":
-        tags = tiff_tags(data)
+        tags = TiffTags(data)
         if converted := float_image(data, tags, max_pixels):
             return converted
-        more = {"bits": tags.get(BITS, (16,))[0], "inverted": tags.get(PHOTOMETRIC) == 0}
+        more = {"bits": tags.numbers(BITS, 16)[0], "inverted": tags.numbers(PHOTOMETRIC, 1)[0] == 0}
     elif kind == "PNG":
         data, more = essential_png(data)
         if len(data) < _PNG_HEADER:
@@ -158,31 +161,21 @@ def _opened(data: bytes, kind: str, max_pixels: int) -> Image.Image:
         data = essential_jpeg(data)
     elif kind in ("AVIF", "HEIF") and (at := data.find(b"colrnclx", 0, 1 << 16)) > 0:  # ISO 14496-12, section 12.1.5
         more = {"cicp": data[at + 9 : at + 15 : 2]}
-    if kind == "HEIF":
-        from pillow_heif import HeifImageFile
-
-        image: Image.Image = HeifImageFile(io.BytesIO(data))
-    else:
-        image = Image.open(io.BytesIO(data), formats=[kind])
+    with decoder():
+        image = _plugin_heif(data) if kind == "HEIF" else Image.open(io.BytesIO(data), formats=[kind])
     image.info.update(more)
     return image
 
 
-def _reason(error: Exception) -> str:
-    text = " ".join(str(error).split())[:200]
-    if isinstance(error, UnidentifiedImageError):
-        return "damaged: its header cannot be read"
-    if isinstance(error, Image.DecompressionBombError):
-        return f"too large: more than {MAX_PIXELS:,} pixels"
-    if isinstance(error, MemoryError):
-        return "too large: there is not enough memory to decode it"
-    if "truncated" in text.lower() or isinstance(error, EOFError):
-        return "truncated: the end of the file is missing"
-    return f"damaged: {text or type(error).__name__}"
+def _plugin_heif(data: bytes) -> Image.Image:
+    from pillow_heif import HeifImageFile
+
+    image: Image.Image = HeifImageFile(io.BytesIO(data))
+    return image
 
 
 def _turn_upright(image: Image.Image) -> None:
     try:
         ImageOps.exif_transpose(image, in_place=True)
-    except Exception as error:  # EXIF is a small TIFF file; damage can raise any exception here too
+    except DAMAGE as error:  # EXIF is a small TIFF file; damage can raise any exception here too
         warnings.warn(f"EXIF orientation ignored ({error})", stacklevel=1)

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from PIL import Image, TiffImagePlugin
 
 from captionless.data.colour import floats
+from captionless.data.decoder_errors import decoder
 from captionless.data.formats import UnusableError, unsupported
 
 # Numbers of tags: TIFF 6.0, and its technical note 3 for the floating-point predictor.
@@ -23,64 +24,96 @@ _SUB_IFDS, _EXTRA, _SAMPLE_FORMAT, _PROFILE, _DNG = 330, 338, 339, 34675, 50706
 _FLOAT, _RGB, _SEPARATE, _DIFFERENCES, _FLOAT_DIFFERENCES = 3, 2, 2, 2, 3
 
 
-def tiff_tags(data: bytes) -> Mapping[int, Any]:
-    """Return the tags of the first image in a TIFF file.
+class TiffTags:
+    """The tags of the first image in a TIFF file; damage to a tag shows when it is read.
 
     Raises:
-        UnusableError: the file is that of a camera's sensor, which begins with a small preview.
+        UnusableError: the file is damaged, or that of a camera's sensor, which begins with a small preview.
     """
-    stream = io.BytesIO(data)
-    tags = TiffImagePlugin.ImageFileDirectory_v2(data[: 16 if 43 in data[2:4] else 8])
-    stream.seek(tags.next)
-    tags.load(stream)
-    if _DNG in tags or (tags.get(_SUBFILE, 0) & 1 and _SUB_IFDS in tags):
-        raise unsupported("camera raw")
-    return tags
+
+    def __init__(self, data: bytes) -> None:
+        stream = io.BytesIO(data)
+        with decoder():
+            self._tags = TiffImagePlugin.ImageFileDirectory_v2(data[: 16 if 43 in data[2:4] else 8])
+            stream.seek(self._tags.next)
+            self._tags.load(stream)
+        if _DNG in self or (self.numbers(_SUBFILE, 0)[0] & 1 and _SUB_IFDS in self):
+            raise unsupported("camera raw")
+
+    def __contains__(self, tag: int) -> bool:
+        """Return whether there is such a tag."""
+        return tag in self._tags
+
+    def read(self, tag: int) -> Any:
+        """Return the value of a tag as Pillow does, or None."""
+        with decoder():
+            return self._tags.get(tag)
+
+    def numbers(self, tag: int, default: int | None = None) -> tuple[int, ...]:
+        """Return the whole numbers of a tag, or the default if there is no such tag.
+
+        Raises:
+            UnusableError: the tag is missing or holds something else.
+        """
+        value = default if (found := self.read(tag)) is None else found
+        numbers = value if isinstance(value, tuple) else (value,)
+        if not numbers or not all(isinstance(one, int) and 0 <= one < 1 << 32 for one in numbers):
+            raise UnusableError(f"damaged: its TIFF tag {tag} is {'missing' if value is None else 'invalid'}")
+        return numbers
+
+    def number(self, tag: int, default: int | None = None) -> int:
+        """Return the first of the `numbers` of a tag."""
+        return self.numbers(tag, default)[0]
 
 
-def float_image(data: bytes, tags: Mapping[int, Any], max_pixels: int) -> Image.Image | None:
+def float_image(data: bytes, tags: TiffTags, max_pixels: int) -> Image.Image | None:
     """Return the first image in a TIFF file with 8 bits per channel, or None if its samples are integers.
 
     Raises:
-        UnusableError: the image has too many pixels, or its layout is not supported.
+        UnusableError: the image is damaged or has too many pixels, or its layout is not supported.
     """
-    if set(tags.get(_SAMPLE_FORMAT, ())) != {_FLOAT}:
+    if set(tags.numbers(_SAMPLE_FORMAT, 1)) != {_FLOAT}:
         return None
-    if tags.get(PHOTOMETRIC) not in (0, 1, _RGB):
+    photometric = tags.number(PHOTOMETRIC) if PHOTOMETRIC in tags else None
+    if photometric not in (0, 1, _RGB):
         raise unsupported("a TIFF of floating-point numbers that are neither grey nor RGB")
     samples = _samples(data, tags, max_pixels)
-    colours = 3 if tags.get(PHOTOMETRIC) == _RGB else 1
-    alpha = samples.shape[2] > colours and tags.get(_EXTRA, (0,))[0] > 0
-    image = floats(samples[..., : colours + alpha], inverted=tags.get(PHOTOMETRIC) == 0)
-    image.info["icc_profile"] = tags.get(_PROFILE)
-    image.getexif()[_ORIENTATION] = tags.get(_ORIENTATION, 1)
+    colours = 3 if photometric == _RGB else 1
+    alpha = samples.shape[2] > colours and tags.number(_EXTRA, 0) > 0
+    image = floats(samples[..., : colours + alpha], inverted=photometric == 0)
+    image.info["icc_profile"] = tags.read(_PROFILE)
+    image.getexif()[_ORIENTATION] = tags.number(_ORIENTATION, 1)
     return image
 
 
-def _samples(data: bytes, tags: Mapping[int, Any], max_pixels: int) -> NDArray[np.float32]:
+def _samples(data: bytes, tags: TiffTags, max_pixels: int) -> NDArray[np.float32]:
     """Return the samples of an image, float32 (height, width, samples).
 
     To let libtiff decompress them, the file is described to it as a grey image with a pixel for each byte.
     """
-    width, height, bits, samples = tags[_WIDTH], tags[_HEIGHT], tags[BITS][0], tags.get(_SAMPLES, 1)
+    width, height, bits = tags.number(_WIDTH), tags.number(_HEIGHT), tags.number(BITS)
+    samples, predictor, tiled = tags.number(_SAMPLES, 1), tags.number(_PREDICTOR, 1), _TILE_OFFSETS in tags
+    rows = tags.number(_TILE_HEIGHT) if tiled else min(tags.number(_ROWS, height), height)
+    if 0 in (width, height, samples, rows):
+        raise UnusableError("damaged: its TIFF tags describe no pixels")
     if width * height * samples > 4 * max_pixels:
         raise UnusableError(f"too large: {width} x {height} pixels, the limit is {max_pixels:,}")
-    planes, predictor = samples if tags.get(_PLANAR) == _SEPARATE else 1, tags.get(_PREDICTOR, 1)
+    planes = samples if tags.number(_PLANAR, 1) == _SEPARATE else 1
     step = bits // 8 * (samples // planes)  # bytes from one pixel to the next
-    rows = min(tags.get(_ROWS, height), height)
-    tiled = _TILE_OFFSETS in tags
-    whole = planes == 1 or height % (tags[_TILE_HEIGHT] if tiled else rows) == 0
-    if bits not in (16, 32, 64) or (tiled and predictor > 1) or not whole:
+    if bits not in (16, 32, 64) or (tiled and predictor > 1) or (planes > 1 and height % rows):
         raise unsupported("a TIFF of floating-point numbers in an unusual layout")
-    layout = {_WIDTH: [width * step], _HEIGHT: [height * planes], BITS: [8], _COMPRESSION: [tags.get(_COMPRESSION, 1)]}
-    layout |= {PHOTOMETRIC: [1], _SAMPLES: [1], _PREDICTOR: [1]}
+    layout: dict[int, tuple[int, ...]]
+    layout = {_WIDTH: (width * step,), _HEIGHT: (height * planes,), BITS: (8,), PHOTOMETRIC: (1,), _SAMPLES: (1,)}
+    layout |= {_COMPRESSION: (tags.number(_COMPRESSION, 1),), _PREDICTOR: (1,)}
     if tiled:
-        layout |= {_TILE_WIDTH: [tags[_TILE_WIDTH] * step], _TILE_HEIGHT: [tags[_TILE_HEIGHT]]}
-        layout |= {_TILE_OFFSETS: [*tags[_TILE_OFFSETS]], _TILE_COUNTS: [*tags[_TILE_COUNTS]]}
+        layout |= {_TILE_WIDTH: (tags.number(_TILE_WIDTH) * step,), _TILE_HEIGHT: (rows,)}
+        layout |= {tag: tags.numbers(tag) for tag in (_TILE_OFFSETS, _TILE_COUNTS)}
     else:
-        layout |= {_ROWS: [rows], _OFFSETS: [*tags[_OFFSETS]], _COUNTS: [*tags[_COUNTS]]}
-    with TiffImagePlugin.TiffImageFile(io.BytesIO(_described(data, layout))) as image:  # `open` would count the bytes
-        raw = np.asarray(image).reshape(planes, height, width * step)
+        layout |= {_ROWS: (rows,)} | {tag: tags.numbers(tag) for tag in (_OFFSETS, _COUNTS)}
+    described = io.BytesIO(_described(data, layout))
+    with decoder(), TiffImagePlugin.TiffImageFile(described) as image:  # `open` would count the bytes
+        raw = np.asarray(image)
+    raw = raw.reshape(planes, height, width * step)
     order = ">" if data[:2] == b"MM" or predictor == _FLOAT_DIFFERENCES else "<"
     values = _undone(raw, predictor, samples // planes, bits // 8, order).reshape(planes, height, width, -1)
     return np.concatenate([*values], axis=-1).astype(np.float32)
@@ -103,14 +136,16 @@ def _undone(raw: NDArray[np.uint8], predictor: int, samples: int, size: int, ord
     return raw.view(f"{order}f{size}")
 
 
-def _described(data: bytes, layout: Mapping[int, list[int]]) -> bytes:
+def _described(data: bytes, layout: Mapping[int, tuple[int, ...]]) -> bytes:
     """Return a TIFF file with the given tags and, after them, the content of another file, to which they refer."""
     place = 8 + 2 + 12 * len(layout) + 4
     lists = sum(4 * len(values) for values in layout.values() if len(values) > 1)
     entries, more = b"", b""
     for tag, values in sorted(layout.items()):
         if tag in (_OFFSETS, _TILE_OFFSETS):
-            values = [value + place + lists for value in values]
+            values = tuple(value + place + lists for value in values)
+        if max(values) >= 1 << 32:
+            raise UnusableError(f"damaged: its TIFF tag {tag} is invalid")
         packed = struct.pack(f"<{len(values)}I", *values)
         entries += struct.pack("<HHI", tag, 4, len(values))
         entries += packed if len(values) == 1 else struct.pack("<I", place + len(more))
