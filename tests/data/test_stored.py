@@ -15,10 +15,12 @@ import pytest
 from fsspec.implementations.memory import MemoryFileSystem
 from pyarrow import parquet
 
+import captionless.data.parquet
 import image_zoo as zoo
-from captionless.data import stores
+from captionless.data import image_cache, stores
 from captionless.data.arrays import read_arrays
 from captionless.data.folder import find_images
+from captionless.data.image_cache import ImageCache
 from captionless.data.stores import StoreError
 from captionless.errors import CaptionlessError
 
@@ -174,6 +176,31 @@ def test_what_comes_before_the_damage_in_a_tar_is_used(tmp_path: Path) -> None:
     assert COUNT // 2 < len(found.images) < COUNT
     assert found.skipped
     assert {one.kind for one in found.skipped} <= {"cannot be read", "truncated"}
+
+
+def test_each_group_of_rows_is_read_once_whatever_the_order_of_the_images(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("CAPTIONLESS_CACHE", str(tmp_path / "cache"))
+    rows = [{"bytes": zoo.encoded(zoo.plain((i, 0, 0), (8, 8)), "PNG"), "path": f"{i:03}.png"} for i in range(210)]
+    parquet.write_table(pa.table({"image": rows}), tmp_path / "x.parquet", row_group_size=70)
+    alone = image_cache.decode_files
+    monkeypatch.setattr(image_cache, "decode_files", lambda *arguments: alone(*arguments[:3], 1))
+    opened, opening = list[str](), captionless.data.parquet.open_parquet
+
+    def counted(url: str) -> Any:
+        opened.append(url)
+        return opening(url)
+
+    found = read_arrays(tmp_path / "x.parquet", ())
+    captionless.data.parquet._image_column.cache_clear()
+    monkeypatch.setattr(captionless.data.parquet, "open_parquet", counted)
+    order = [*range(0, 210, 3), *range(1, 210, 3), *range(2, 210, 3)]
+    pixels = ImageCache(tmp_path / "cache", found.cache.folder, (8,), 0, "white").array(
+        [found.images[row] for row in order], 8, grey=False, advance=lambda *_: None
+    )
+    assert pixels[:, 0, 0, 0].tolist() == order
+    assert len(opened) == 3
 
 
 def test_parquet_without_images_says_what_is_expected(tmp_path: Path) -> None:

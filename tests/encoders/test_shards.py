@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import io
 import random
+import sys
 import tarfile
+import types
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -20,7 +22,7 @@ import image_zoo as zoo
 from captionless.config.shards import ShardConfig
 from captionless.data import stores
 from captionless.data.stored import StoredFile
-from captionless.encoders import embed, load_encoder, shard_files, shards
+from captionless.encoders import embed, load_encoder, manifest, shard_files, shards
 from captionless.encoders.dual_encoder import Encoder
 from captionless.encoders.manifest import list_shards, read_shards
 from captionless.encoders.shard_files import read_shard_vectors
@@ -256,7 +258,7 @@ def damaged(whole: bytes, times: int) -> Iterator[bytes]:
 def test_no_damage_to_a_shard_passes_in_silence(
     photos: Path, tmp_path: Path, encoder: Encoder, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(shard_files, "mapped_array", lambda *arguments: np.stack([*arguments[4]()]))
+    monkeypatch.setattr(shard_files, "mapped_array", lambda *arguments: arguments[4]())
     embed_shards(photos, tmp_path / "out", encoder)
     images = embed(photos, encoder).images
     expected = read_shard_vectors(tmp_path / "out", images, encoder, "white")
@@ -272,6 +274,26 @@ def test_no_damage_to_a_shard_passes_in_silence(
     assert refused > 150  # the rest hits what is not read: names, sizes, statistics
 
 
+def test_each_shard_is_read_once_whatever_the_order_of_the_images(
+    photos: Path, tmp_path: Path, encoder: Encoder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("CAPTIONLESS_CACHE", str(tmp_path / "cache"))
+    embed_shards(photos, tmp_path / "out", encoder, ShardConfig(shard_size=2))
+    found = embed(photos, encoder)
+    order = [*range(0, len(found.images), 3), *range(1, len(found.images), 3), *range(2, len(found.images), 3)]
+    read, column = Counter[Path](), shard_files._column
+
+    def counted(path: Path, name: str) -> Any:
+        read[path] += name == "vector"
+        return column(path, name)
+
+    monkeypatch.setattr(shard_files, "_column", counted)
+    vectors = read_shard_vectors(tmp_path / "out", [found.images[row] for row in order], encoder, "white")
+    assert np.allclose(vectors, found.vectors[order], atol=1e-6)
+    assert len(read) == 4
+    assert set(read.values()) == {1}
+
+
 def test_no_damage_to_a_manifest_passes_in_silence(photos: Path, tmp_path: Path) -> None:
     list_shards(photos, tmp_path / "out", 3)
     expected = [*read_shards(photos, tmp_path / "out")]
@@ -281,6 +303,126 @@ def test_no_damage_to_a_manifest_passes_in_silence(photos: Path, tmp_path: Path)
         path.write_bytes(data)
         with suppress(CaptionlessError):
             assert [*read_shards(photos, tmp_path / "out")] == expected
+
+
+def test_each_line_of_the_manifest_is_parsed_once_and_those_of_finished_shards_are_not(
+    photos: Path, tmp_path: Path, encoder: Encoder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    embed_shards(photos, tmp_path / "out", encoder, ShardConfig(shard_size=2))
+    (tmp_path / "out" / "0001-000002.parquet").unlink()
+    parsed, parse = list[str](), manifest.parse_json
+
+    def counted(text: str) -> Any:
+        if '"files"' in text:
+            parsed.append(text)
+        return parse(text)
+
+    monkeypatch.setattr(manifest, "parse_json", counted)
+    assert embed_shards(photos, tmp_path / "out", encoder, ShardConfig(shard_size=2)) == 1
+    assert len(parsed) == 1
+    assert "0001-000002" in parsed[0]
+
+
+class FakeRay(types.ModuleType):
+    """As much of Ray as `embed_shards` calls; its actors are this process, and ``fail`` may raise in a task."""
+
+    class exceptions:  # noqa: N801
+        class RayError(Exception): ...
+
+        class RayActorError(RayError): ...
+
+        class ObjectLostError(RayError): ...
+
+        class RayTaskError(RayError):
+            def __init__(self, cause: Exception) -> None:
+                super().__init__(f"Traceback (most recent call last)\n{cause}")
+                self.cause = cause
+
+    def __init__(self, fail: Callable[[Any], None], begin: Callable[[], None] = lambda: None) -> None:
+        super().__init__("ray")
+        self.fail, self.begin, self.util = fail, begin, types.ModuleType("ray.util")
+        ray = self
+
+        class ActorPool:
+            def __init__(self, actors: list[Any]) -> None:
+                self.actor, self.tasks = actors[0], list[Any]()
+
+            def has_free(self) -> bool:
+                return not self.tasks
+
+            def submit(self, function: Callable[[Any, Any], Any], value: Any) -> None:
+                self.tasks.append(function(self.actor, value))
+
+            def has_next(self) -> bool:
+                return bool(self.tasks)
+
+            def get_next_unordered(self) -> Any:
+                embed, shard = self.tasks.pop()
+                ray.fail(shard)
+                return embed(shard)
+
+        self.util.ActorPool = ActorPool  # type: ignore[attr-defined]
+
+    def is_initialized(self) -> bool:
+        return False
+
+    def init(self, **_: Any) -> None:
+        self.begin()
+
+    def nodes(self) -> list[dict[str, Any]]:
+        return [{"Alive": True, "Resources": {"CPU": 4}}]
+
+    def remote(self, **_: Any) -> Callable[[type], Any]:
+        def actor(kind: type) -> Any:
+            def start(*arguments: Any) -> Any:
+                one = kind(*arguments)
+                return types.SimpleNamespace(embed=types.SimpleNamespace(remote=lambda shard: (one.embed, shard)))
+
+            return types.SimpleNamespace(remote=start)
+
+        return actor
+
+
+def use_ray(monkeypatch: pytest.MonkeyPatch, fake: FakeRay) -> None:
+    monkeypatch.setitem(sys.modules, "ray", fake)
+    monkeypatch.setitem(sys.modules, "ray.util", fake.util)
+
+
+@pytest.mark.parametrize("name", ["ObjectLostError", "RayActorError"])
+def test_what_fails_in_ray_costs_one_shard_and_is_one_line(
+    name: str, photos: Path, tmp_path: Path, encoder: Encoder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(shard: Any) -> None:
+        if shard.name.endswith("1"):
+            raise getattr(FakeRay.exceptions, name)("object\nlost")
+
+    use_ray(monkeypatch, FakeRay(fail))
+    with pytest.raises(CaptionlessError, match="1 of 4 shards could not be embedded") as found:
+        embed_shards(photos, tmp_path / "out", encoder.name, ShardConfig(engine="ray", shard_size=2))
+    assert "\n" not in str(found.value)
+    assert len([*(tmp_path / "out").glob("*.parquet")]) == 3
+
+
+def test_a_bug_in_a_task_of_ray_is_that_bug(
+    photos: Path, tmp_path: Path, encoder: Encoder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(_: Any) -> None:
+        raise FakeRay.exceptions.RayTaskError(ZeroDivisionError("ours"))
+
+    use_ray(monkeypatch, FakeRay(fail))
+    with pytest.raises(ZeroDivisionError, match="ours"):
+        embed_shards(photos, tmp_path / "out", encoder.name, ShardConfig(engine="ray", shard_size=2))
+
+
+def test_a_cluster_that_is_not_there_is_one_line(
+    photos: Path, tmp_path: Path, encoder: Encoder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def begin() -> None:
+        raise ConnectionError("no cluster at 10.0.0.1:6379")
+
+    use_ray(monkeypatch, FakeRay(lambda _: None, begin))
+    with pytest.raises(CaptionlessError, match="no cluster at"):
+        embed_shards(photos, tmp_path / "out", encoder.name, ShardConfig(engine="ray", shard_size=2))
 
 
 def test_images_that_could_not_be_read_get_vectors_by_listing_again(

@@ -89,10 +89,13 @@ class ImageCache:
 
     def _complete(self, images: Sequence[ImageFile], advance: Callable[[str, int, int], None]) -> None:
         """Decode the images that the cache lacks."""
-        lacking = list({image.digest: image for image in images if image.digest not in self.wholes}.values())
-        if not lacking:
+        unique = {image.digest: image for image in images if image.digest not in self.wholes}
+        if not unique:
             return
         paths = {relative_name(path, self.folder): path for path in find_images(self.folder)}
+        order = {name: number for number, name in enumerate(paths)}
+        # In the order of the files: of Parquet, a group of rows is read as a whole.
+        lacking = sorted(unique.values(), key=lambda image: order.get(image.name, 0))
         files = [paths.get(image.name, Path(self.folder, image.name)) for image in lacking]
         found = decode_files(self.folder, files, replace(self.decoding, full=0))
         for count, (image, now) in enumerate(zip(lacking, found, strict=True), 1):

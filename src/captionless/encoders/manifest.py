@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Container, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -67,7 +67,7 @@ def list_shards(source: str | Path, out: Path, size: int, *, again: bool = False
                 shards = [*_cut(new, size)]
                 file.write(json.dumps({"source": str(source_root(source)), "shards": len(shards)}) + "\n")
                 for number, rows in enumerate(shards):
-                    shard = {"shard": f"{place.name}-{number:06}", "files": rows}
+                    shard = {"shard": _name(place / _FILE, number), "files": rows}
                     file.write(json.dumps(shard | {"digest": _digest(shard)}) + "\n")
             return
         except CaptionlessError:
@@ -75,12 +75,21 @@ def list_shards(source: str | Path, out: Path, size: int, *, again: bool = False
                 raise
 
 
-def read_shards(source: str | Path, out: Path) -> Iterator[Shard]:
-    """Yield the shards of a manifest in the order in which they were listed."""
+def shard_names(source: str | Path, out: Path) -> list[str]:
+    """Return the names of the shards of a manifest in the order in which they were listed."""
+    return [_name(path, number) for path in _listings(source, out) for number, _ in enumerate(_texts(path))]
+
+
+def read_shards(source: str | Path, out: Path, wanted: Container[str] | None = None) -> Iterator[Shard]:
+    """Yield the shards of a manifest in the order in which they were listed; others than the ``wanted`` are not parsed.
+
+    Raises:
+        CaptionlessError: the manifest is damaged, or that of another source.
+    """
     stored = is_stored(source)
     base = source_base(source) if stored else str(source_root(source))
     for path in _listings(source, out):
-        for line in _lines(path):
+        for line in _lines(path, wanted):
             rows = line["files"]
             files = [StoredFile(row[0], f"{base}/{row[0]}", *row[1:]) if stored else Path(base, *row) for row in rows]
             yield Shard(line["shard"], str(source_root(source)), files)
@@ -103,20 +112,40 @@ def _listings(source: str | Path, out: Path) -> list[Path]:
     return paths
 
 
-def _lines(path: Path) -> Iterator[dict[str, Any]]:
-    """Yield what a listing says about each of its shards."""
+def _lines(path: Path, wanted: Container[str] | None = None) -> Iterator[dict[str, Any]]:
+    """Yield what a listing says about each of its shards, or of the ``wanted`` ones."""
+    for number, line in enumerate(_texts(path)):
+        if wanted is None or _name(path, number) in wanted:
+            yield _parsed(path, number, line)
+
+
+def _texts(path: Path) -> Iterator[str]:
+    """Yield the line of each shard in a listing."""
     try:
-        lines = map(parse_json, read_lines(path, longest=_LONGEST))
-        left = next(lines)["shards"]
-        for shard in lines:
-            if shard.pop("digest") != _digest(shard):
-                raise ValueError("a shard does not have its digest")
+        lines = read_lines(path, longest=_LONGEST)
+        left = parse_json(next(lines))["shards"]
+        for line in lines:
             left -= 1
-            yield shard
+            yield line
         if left:
             raise ValueError("it is incomplete")
-    except (OSError, ValueError, LookupError, TypeError, AttributeError, StopIteration) as error:
+    except (OSError, ValueError, LookupError, TypeError, StopIteration) as error:
         raise _damaged(path) from error
+
+
+def _parsed(path: Path, number: int, line: str) -> dict[str, Any]:
+    try:
+        shard = dict(parse_json(line))
+        if shard.pop("digest") != _digest(shard) or shard["shard"] != _name(path, number):
+            raise ValueError("a shard does not have its digest")
+    except (ValueError, LookupError, TypeError) as error:
+        raise _damaged(path) from error
+    return shard
+
+
+def _name(path: Path, number: int) -> str:
+    """Return the name of a shard by its number in a listing."""
+    return f"{path.parent.name}-{number:06}"
 
 
 def _digest(shard: dict[str, Any]) -> str:

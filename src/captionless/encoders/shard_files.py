@@ -11,7 +11,7 @@ import hashlib
 import io
 import json
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -116,12 +116,15 @@ def read_shard_vectors(folder: Path, images: Sequence[ImageFile], encoder: Encod
             f"embed` with `shards={folder}` and `relist=True`, or leave `vectors` out."
         )
 
-    def rows() -> Iterator[Vectors]:
-        for key in keys:
-            path, row = places[key]
-            yield _vectors(path, encoder.width)[row]
-
     shape = (len(keys), encoder.width)
+
+    def rows() -> Vectors:
+        gathered = np.empty(shape, np.float32)
+        for at in sorted(range(len(keys)), key=lambda at: places[keys[at]]):  # each shard is read once
+            path, row = places[keys[at]]
+            gathered[at] = _vectors(path, encoder.width)[row]
+        return gathered
+
     return mapped_array(cache_folder(), [encoder.digest, *keys], shape, np.float32, rows)
 
 
@@ -150,7 +153,7 @@ def _keys(path: Path) -> list[str]:
         raise _damaged(path, str(error)) from error
 
 
-@functools.lru_cache(maxsize=2)
+@functools.lru_cache(maxsize=1)
 def _vectors(path: Path, width: int) -> Vectors:
     """Return the vectors of a shard, (n, width), without the rows of skipped files."""
     keys = _keys(path)

@@ -28,7 +28,7 @@ from captionless.encoders.cache import EncodingVisitor, Vectors
 from captionless.encoders.choice import AUTO, choose_encoder
 from captionless.encoders.dual_encoder import Encoder, load_encoder
 from captionless.encoders.embeddings import encode_batch
-from captionless.encoders.manifest import Shard, list_shards, read_shards
+from captionless.encoders.manifest import Shard, list_shards, read_shards, shard_names
 from captionless.encoders.shard_files import read_about, read_skipped, shard_about, shard_bytes
 from captionless.errors import CaptionlessError, shorten
 from captionless.files import atomic_write, sweep
@@ -75,10 +75,10 @@ def embed_shards(
     encoder = _encoder(source, out, encoder, background, progress)
     sweep(out.rglob(".*.tmp"))
     number, parts = config.share
-    names = [shard.name for i, shard in enumerate(read_shards(source, out)) if i % parts == number]
+    names = shard_names(source, out)[number::parts]
     todo = {name for name in names if not _path(out, name).exists()}
     progress.say(f"Shards: {len(names) - len(todo):,} of {len(names):,} are complete.")
-    shards = (shard for shard in read_shards(source, out) if shard.name in todo)
+    shards = read_shards(source, out, todo)
     about = shard_about(encoder, background)
     outcomes: Iterator[Outcome]
     if config.engine == "ray":
@@ -206,7 +206,10 @@ def _with_ray(shards: Iterator[Shard], about: Mapping[str, Any], workers: int) -
         ) from error
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     if not ray.is_initialized():
-        ray.init(log_to_driver=False, logging_level="ERROR", include_dashboard=False)
+        try:
+            ray.init(log_to_driver=False, logging_level="ERROR", include_dashboard=False)
+        except (OSError, RuntimeError, ValueError) as error:  # no cluster there, or another version
+            raise CaptionlessError(f"Ray cannot be started ({error}). Check RAY_ADDRESS and the cluster.") from error
     machines = [node["Resources"] for node in ray.nodes() if node["Alive"]]
     gpus = any(machine.get("GPU") for machine in machines)
     places = [min(one["CPU"] // workers, one.get("GPU", 0) if gpus else np.inf) for one in machines if "CPU" in one]
@@ -222,6 +225,11 @@ def _with_ray(shards: Iterator[Shard], about: Mapping[str, Any], workers: int) -
             return outcome
         except ray.exceptions.RayActorError:
             return "", StoreError(f"its process died {_RETRIES + 1} times (out of memory?).")
+        except ray.exceptions.RayTaskError as error:  # no error of a shard, which would have been returned
+            raise error.cause from error
+        except ray.exceptions.RayError as error:  # a machine or Ray's own store failed
+            what = " ".join(str(error).split())[:200]
+            return "", StoreError(f"Ray failed ({type(error).__name__}: {what}). Run the same command again.")
 
     for shard in shards:
         if not pool.has_free():
