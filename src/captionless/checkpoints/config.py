@@ -192,6 +192,8 @@ def load_config(name: str | Path) -> ModelConfig:
     """
     folder = model_folder(name, fetch=True)
     path = folder / CONFIG
+    if (there := kind_of(path)) not in ("a file", "nothing"):
+        raise _damaged(path, f"it is {there}, not a file")
     if not path.is_file():
         kind = kind_of(folder)
         problem = {"a folder": "is not a captionless model (it has no config.json)", "nothing": "does not exist"}

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from pydantic import TypeAdapter
 from torch import Tensor
 from torch.nn import functional as F
 
@@ -41,6 +42,7 @@ from captionless.training.randomness import Stream, uniform
 from captionless.training.reconstructions import psnr, reconstructions
 from captionless.training.signals import StopOnSignal
 from captionless.training.start import cannot_resume, check_out, model_exists
+from captionless.training.state import Counter
 
 SHEET = "reconstructions.png"
 BLOCKS = (1, 3, 3, 3, 3)
@@ -143,7 +145,8 @@ class AutoencoderTraining:
                 if part == "optimizer":
                     state["state"].setdefault(int(index), {})[key] = one
             self.optimizer.load_state_dict(state)
-            self.images_seen, self.seconds = int(about["counter"]["images"]), float(about["counter"]["seconds"])
+            counter = TypeAdapter(Counter).validate_python(about["counter"])
+            self.images_seen, self.seconds = counter.images, counter.seconds
         except (KeyError, RuntimeError, TypeError, ValueError) as error:
             raise cannot_resume(out, f"{STATE} is damaged") from error
 
@@ -168,7 +171,7 @@ def train_autoencoder(config: AutoencoderConfig, progress: Progress | bool | Non
     if config.plan:
         return out
     with lock_checkpoints(out), StopOnSignal(Processes(), progress.say) as stop:
-        if resumed:
+        if _check_out(config):  # again: another training may have written there since
             training.restore()
         _learn(training, lambda: stop.requested, progress)
         shown, kind = (held_out, "held-out") if len(held_out) else (pixels, "training")

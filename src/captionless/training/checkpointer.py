@@ -22,7 +22,7 @@ from captionless.models.unet import Denoiser
 from captionless.tensor_files import save_tensors
 from captionless.training.dataset import Dataset
 from captionless.training.loop import Callback
-from captionless.training.start import LOCK
+from captionless.training.start import LOCK, check_foreign, is_begun
 from captionless.training.state import TrainState, save_state
 
 
@@ -102,9 +102,10 @@ def lock_checkpoints(out: Path) -> Iterator[None]:
     What an earlier run left half written when it was killed is removed.
 
     Raises:
-        CaptionlessError: another training run is writing to the folder, or it cannot be created.
+        CaptionlessError: another training run is writing to the folder, it cannot be created, or files that are not
+            those of a training have come into it.
     """
-    lock = FileLock(out / LOCK)
+    lock, begun = FileLock(out / LOCK), is_begun(out)
     try:
         create_folder((out / LOCK).parent)
         lock.acquire(timeout=0)
@@ -123,8 +124,20 @@ def lock_checkpoints(out: Path) -> Iterator[None]:
             ) from error
         remark_once("lock", f"{out} cannot be locked ({error}). Start no second training there while this one runs.")
     try:
+        if not begun:
+            _check_again(out)
         sweep(out.rglob(".*.tmp"), locked=True)
         yield
     finally:
         with suppress(OSError):  # it ends with the process
             lock.release()
+
+
+def _check_again(out: Path) -> None:
+    """Raise as `check_foreign` does, but first remove the lock's file, which would pass the files off as a run's own."""
+    try:
+        check_foreign(out)
+    except CaptionlessError:
+        with suppress(OSError):
+            (out / LOCK).unlink()
+        raise

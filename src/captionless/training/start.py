@@ -68,7 +68,7 @@ def find_start(request: TrainRequest) -> Start:
         config = load_config(folder) if name else None
         place = autoencoder_place(folder, config.autoencoder) if config and config.autoencoder else None
         return Start(config, name, base=base, space=_space(request, config, folder, place))
-    if not request.resume:
+    if not request.resume and (request.out / CONFIG).is_file():
         raise model_exists(request.out)
     return _resumed(request, request.out)
 
@@ -167,8 +167,17 @@ def _base_of(name: str | Path) -> Path:
 
 def check_own(out: Path) -> None:
     """Raise if training would replace files that were not written by an earlier run."""
-    if (out / LOCK).exists() or (out / CONFIG).exists():
-        return
+    if not is_begun(out):
+        check_foreign(out)
+
+
+def is_begun(out: Path) -> bool:
+    """Return whether a training run has written to a folder, so that its files may be replaced."""
+    return (out / LOCK).exists() or (out / CONFIG).exists()
+
+
+def check_foreign(out: Path) -> None:
+    """Raise if a folder has files that training would replace."""
     names = [*MODEL_FILES, STATE, REPORT, RECORD, *(f"{BEST}/{name}" for name in MODEL_FILES)]
     found = [name for name in names if os.path.lexists(out / name)]
     found += [f"{SAMPLES}/{path.name}" for path in sorted((out / SAMPLES).glob("[0-9]*.png"))[:1]]

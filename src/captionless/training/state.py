@@ -48,7 +48,7 @@ class Counter:
 
     images: NonNegativeInt
     seconds: Annotated[NonNegativeFloat, AllowInfNan(False)]
-    loss_average: Annotated[float, AllowInfNan(False)] = 0.0
+    loss_average: Annotated[NonNegativeFloat, AllowInfNan(False)] = 0.0
     looks: Looks = field(default_factory=Looks)
     format: int = 0  # see ``FORMAT``
 
