@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -13,10 +14,13 @@ from PIL import Image
 
 import latent_cases
 import tiny
+from captionless.checkpoints.model import STATE
 from captionless.config.autoencoder import AutoencoderConfig
 from captionless.config.length import run_length
 from captionless.errors import CaptionlessError
 from captionless.latents.autoencoder import CONFIG, WEIGHTS, load_autoencoder
+from captionless.tensor_files import read_about, read_tensors, save_tensors
+from captionless.training import autoencoder
 from captionless.training.autoencoder import SHEET, train_autoencoder
 from captionless.training.feature_distance import FeatureDistance
 from captionless.training.reconstructions import psnr
@@ -67,6 +71,32 @@ def test_nothing_is_overwritten_and_only_the_length_may_change(place: Path, tmp_
         begin(place, place / "photos" / "ae")
     with pytest.raises(CaptionlessError, match=r"cannot be resumed: `batch` is 8, and was 4"):
         begin(place, place / "ae", resume=True, batch=8)
+
+
+def test_a_training_that_was_there_first_is_not_overwritten(
+    place: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    plan = autoencoder._plan
+
+    def slow(*arguments: Any) -> str:  # meanwhile, another training begins and ends
+        monkeypatch.undo()
+        begin(place, tmp_path / "ae", seed=1)
+        return plan(*arguments)
+
+    monkeypatch.setattr(autoencoder, "_plan", slow)
+    with pytest.raises(CaptionlessError, match="already contains a model"):
+        begin(place, tmp_path / "ae")
+    assert 'seed": 1' in (tmp_path / "ae" / "README.md").read_text()
+
+
+@pytest.mark.parametrize("counter", [{"images": -4, "seconds": 1}, {"images": "4", "seconds": 1}, {"images": 4}, None])
+def test_a_state_whose_counter_is_absurd_is_refused(counter: Any, place: Path, tmp_path: Path) -> None:
+    shutil.copytree(place / "ae", tmp_path / "ae")
+    path = tmp_path / "ae" / STATE
+    about = {name: value for name, value in read_about(path).items() if name != "digest"}
+    save_tensors(path, read_tensors(path), about | {"counter": counter})
+    with pytest.raises(CaptionlessError, match=f"cannot be resumed: {STATE} is damaged"):
+        begin(place, tmp_path / "ae", resume=True, images=64)
 
 
 def test_the_plan_says_what_it_would_do_and_does_nothing(place: Path, tmp_path: Path) -> None:

@@ -10,10 +10,12 @@ from contextlib import AbstractContextManager
 from functools import partial
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
 import numpy as np
 import pytest
 import torch
+from filelock import FileLock
 from PIL import Image
 
 import encoder_factory
@@ -387,6 +389,30 @@ def test_a_model_folder_inside_the_images_is_refused(photos: Path, encoder: Path
 def test_two_trainings_do_not_write_to_one_folder(photos: Path, encoder: Path, tmp_path: Path) -> None:
     with lock_checkpoints(tmp_path / "model"), pytest.raises(CaptionlessError, match="another training"):
         train(photos, tmp_path / "model", encoder=str(encoder), **TINY)
+
+
+def test_files_that_came_while_a_training_was_planned_are_not_replaced(tmp_path: Path) -> None:
+    lock = FileLock.acquire
+
+    def late(self: FileLock, *arguments: Any, **more: Any) -> Any:
+        (tmp_path / "README.md").write_text("mine")
+        return lock(self, *arguments, **more)
+
+    for _ in range(2):  # what the first left behind is no proof that the files are those of a training
+        with (
+            patch.object(FileLock, "acquire", late),
+            pytest.raises(CaptionlessError, match="has files that training would replace: README"),
+            lock_checkpoints(tmp_path),
+        ):
+            pytest.fail("it would have trained")
+    assert (tmp_path / "README.md").read_text() == "mine"
+
+
+@pytest.mark.parametrize("more", [{}, {"resume": True}])
+def test_a_config_that_is_a_folder_is_named(photos: Path, tmp_path: Path, more: dict[str, bool]) -> None:
+    (tmp_path / "model" / "config.json").mkdir(parents=True)
+    with pytest.raises(CaptionlessError, match=r"config\.json is damaged .+ \(it is a folder, not a file\)"):
+        train(photos, tmp_path / "model", classes=True, **TINY, **more)
 
 
 def test_a_colour_model_does_not_start_a_grey_one(photos: Path, trained: Path, tmp_path: Path) -> None:

@@ -149,6 +149,7 @@ COUNTER: dict[str, Any] = {"format": FORMAT, "images": 4, "seconds": 1.0, "loss_
         {"seconds": math.inf},
         {"loss_average": "0.1"},
         {"loss_average": math.inf},
+        {"loss_average": -0.1},
         {"looks": {"images": -1}},
         {"looks": {"stopped": 1}},
         {"looks": None},

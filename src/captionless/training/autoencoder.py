@@ -45,12 +45,10 @@ from captionless.training.start import cannot_resume, check_out, model_exists
 from captionless.training.state import Counter
 
 SHEET = "reconstructions.png"
-BLOCKS = (1, 3, 3, 3, 3)
-"""Residual blocks at each side, from that of the image down; those of TAESD."""
+BLOCKS = (1, 3, 3, 3, 3)  # residual blocks at each side, from that of the image down; those of TAESD
 WARM_UP = 0.02
 SHOWN, MEASURED = 8, 256
-FREE_ON_RESUME = {"folder", "out", "plan", "resume", "minutes", "images", "checkpoint_minutes"}
-"""Options that may change when a training is resumed."""
+FREE_ON_RESUME = {"folder", "out", "plan", "resume", "minutes", "images", "checkpoint_minutes"}  # may change later
 
 
 @dataclass
@@ -295,9 +293,8 @@ def _card(training: AutoencoderTraining, text: str) -> str:
     config = training.config
     settings = json.dumps(config.model_dump(mode="json", exclude=FREE_ON_RESUME), indent=2)
     seen = f"{training.images_seen:,} crops seen in {training.seconds / 60:.0f} min. {text}."
-    command = f"captionless train FOLDER --autoencoder {config.out.name}{' --grey' * config.grey}"
     return (
         f"# {config.out.name}\n\nAn AutoencoderTiny of diffusers that `captionless autoencoder` trained on images of "
-        f"{Path(config.folder).name}: {seen}\n\n    {command}\n\n"
-        f"```json\n{settings}\n```\n\nIts licence depends on that of the images.\n"
+        f"{Path(config.folder).name}: {seen}\n\n    captionless train FOLDER --autoencoder {config.out.name}"
+        f"{' --grey' * config.grey}\n\n```json\n{settings}\n```\n\nIts licence depends on that of the images.\n"
     )

@@ -134,7 +134,7 @@ def lock_checkpoints(out: Path) -> Iterator[None]:
 
 
 def _check_again(out: Path) -> None:
-    """Raise as `check_foreign` does, but first remove the lock's file, which would pass the files off as a run's own."""
+    """Raise as `check_foreign` does, but first remove the lock's file, which would pass them off as a run's own."""
     try:
         check_foreign(out)
     except CaptionlessError:
