@@ -6,7 +6,8 @@ First each command runs undisturbed, and what it does to files is listed. Then i
 fresh copy of the same folder, where one operation of this list fails, once or from then on. A disk that becomes full is
 a limit of the system on the size of files, which other libraries meet as well. A command must end with exit code 2 and
 one line (after remarks), or succeed; no traceback, no bug, and the model as it was or newer. The server succeeds if it
-answers each of some requests, with what was asked for or with an error, until a signal stops it. Each fault becomes a
+answers each of some requests, with what was asked for or with an error, until a signal stops it. Of commands that are
+called ``(workers)``, the worker processes that read images fail. Each fault becomes a
 line of the log, and those that a log has already are not tried again. The log of the last run is in
 ``tests/faults.log``.
 """
@@ -15,10 +16,6 @@ from __future__ import annotations
 
 import argparse
 import base64
-import builtins
-import errno
-import fcntl
-import io
 import os
 import random
 import re
@@ -31,7 +28,6 @@ import time
 import warnings
 from collections import Counter
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -45,11 +41,14 @@ from captionless.checkpoints.model import STATE, load_model
 from captionless.errors import CaptionlessError
 from captionless.exports import export
 from captionless.exports.runtime import FILES, GRAPHICS
+from captionless.latents.autoencoder import import_diffusers, load_autoencoder
 from captionless.tensor_files import read_tensors
 from export_models import traced_once
+from fault_operations import REMOVAL, WORKERS, Fault, Operations, watch_workers
 
 _SHARDS = ["embed", "photos", "--encoder", "encoder", "--shard-size", "5", "--shards"]
 _VECTORS = ["--encoder", "encoder", "--vectors", "vectors"]
+_LATENTS = ["--size", "16", "--crop", "16", "--factor", "4", "--width", "8", "--batch", "4"]
 COMMANDS: dict[str, list[str]] = {
     "train": ["train", "photos", "--encoder", "encoder", *forked.TRAINING, "--images", "8", "--out", "new"],
     "train --resume": ["train", "photos", "--out", "model", "--resume", "--images", "24"],
@@ -58,6 +57,8 @@ COMMANDS: dict[str, list[str]] = {
     "generate": ["generate", "a rose", "--model", "model", "-n", "2", "--steps", "2", "--out", "images"],
     "evaluate": ["evaluate", "seen", "--data", "many", "--prompts", "prompts.txt", "--steps", "1", "--out", "report"],
     "encoder": ["encoder", "many", "--out", "learned"],
+    "autoencoder": ["autoencoder", "photos", *_LATENTS, "--images", "8", "--out", "coded"],
+    "autoencoder --resume": ["autoencoder", "photos", *_LATENTS, "--images", "16", "--out", "ae", "--resume"],
     "embed --shards": [*_SHARDS, "shards"],
     "train --vectors": ["train", "photos", *_VECTORS, *forked.TRAINING, "--images", "8", "--out", "new"],
     "info": ["info", "model"],
@@ -68,43 +69,7 @@ COMMANDS: dict[str, list[str]] = {
     "export web": ["export", "classes", "--to", "web", "--runtime", "runtime", "--out", "exported"],
     "export diffusers": ["export", "model", "--to", "diffusers", "--prompt", "a rose", "--out", "exported"],
 }
-WRITES = ("ENOSPC", "EIO", "EROFS", "EACCES", "EPERM", "EDQUOT", "ENOTSUP")
-READS = ("EIO", "EACCES", "ENOENT", "EMFILE", "ESTALE")
-_REMOVAL = ("os.open", "os.scandir", "os.lstat")
-"""Calls without which no folder can be removed."""
-CALLS: tuple[tuple[Any, str, tuple[str, ...]], ...] = (
-    (builtins, "open", ()),
-    (io, "open", ()),
-    (os, "open", ()),
-    (os, "replace", WRITES),
-    (os, "link", WRITES),
-    (os, "unlink", WRITES),
-    (os, "mkdir", WRITES),
-    (os, "chmod", WRITES),
-    (os, "fsync", WRITES),
-    (os, "utime", WRITES),
-    (os, "scandir", READS),
-    (os, "stat", READS),
-    (os, "lstat", READS),
-    (fcntl, "flock", ("ENOLCK", "ENOSYS", "ENOTSUP", "EIO", "EPERM")),
-)
-"""Calls that may fail, and how; the failures of `open` depend on its mode."""
-
-
-@dataclass(frozen=True)
-class Fault:
-    """The failure of the operation with a ``number`` in a command; a ``number`` below 0 is a limit of file sizes."""
-
-    command: str
-    number: int
-    call: str
-    path: str
-    error: str
-    lasting: bool
-
-    def __str__(self) -> str:
-        where = f"{self.call} {self.path}" if self.number >= 0 else f"files of more than {-self.number} bytes"
-        return f"{self.command}: {where}: {self.error}{' from then on' if self.lasting else ''}"
+COMMANDS[f"embed --shards{WORKERS}"] = COMMANDS["embed --shards"]
 
 
 def run(command: str, folder: Path, before: Callable[[], object]) -> tuple[int, str]:
@@ -147,73 +112,19 @@ def ask_server(process: int, folder: Path) -> str:
     return ""
 
 
-class Operations:
-    """Counts the operations on files of a folder, and lets one of them fail."""
-
-    def __init__(self, folder: Path, fault: Fault | None = None) -> None:
-        self.folder, self.fault, self.found = str(folder), fault, list[tuple[str, str, tuple[str, ...]]]()
-        self.busy = False
-
-    def watch(self) -> None:
-        """Replace the functions of this process."""
-        for owner, name, errors in CALLS:
-            setattr(owner, name, self._watched(f"{owner.__name__}.{name}", getattr(owner, name), errors))
-
-    def _watched(self, name: str, call: Callable[..., Any], errors: tuple[str, ...]) -> Callable[..., Any]:
-        def watched(*args: Any, **kwargs: Any) -> Any:
-            if not self.busy and (path := self._path(args[0] if args else "")):
-                self._count(name, path, errors or self._opening(args, kwargs))
-            return call(*args, **kwargs)
-
-        return watched
-
-    def _path(self, place: Any) -> str:
-        """Return the path of a file of the folder, relative to it; empty for other files."""
-        self.busy = True
-        try:
-            path = (
-                os.readlink(f"/proc/self/fd/{place}") if isinstance(place, int) else os.path.abspath(os.fsdecode(place))
-            )
-        except (TypeError, OSError):
-            return ""
-        finally:
-            self.busy = False
-        return os.path.relpath(path, self.folder) if path.startswith(self.folder + "/") else ""
-
-    def _opening(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[str, ...]:
-        mode = args[1] if len(args) > 1 else kwargs.get("mode", "r")
-        writes = mode & (os.O_WRONLY | os.O_RDWR) if isinstance(mode, int) else set("wax+") & set(mode)
-        return WRITES if writes else READS
-
-    def _count(self, name: str, path: str, errors: tuple[str, ...]) -> None:
-        number, fault = len(self.found), self.fault
-        self.found.append((name, path, errors))
-        lasts = fault and fault.lasting and name == fault.call and fault.error in errors
-        if fault and (number == fault.number or (lasts and number > fault.number >= 0)):
-            code = getattr(errno, fault.error)
-            raise OSError(code, os.strerror(code), path)
-
-
 def listed(root: Path, command: str) -> list[tuple[str, str, tuple[str, ...]]]:
     """Run a command undisturbed, and list what it does to files."""
     with copy(root) as folder:
-        operations, notes = Operations(folder), root / "operations"
+        notes = folder.parent / "operations"
 
         def before() -> None:
-            end = os._exit
-
-            def ended(code: int) -> None:
-                operations.busy = True
-                notes.write_text(
-                    "".join(f"{name}\t{path}\t{','.join(errors)}\n" for name, path, errors in operations.found)
-                )
-                end(code)
-
-            operations.watch()
-            os._exit = ended  # type: ignore[assignment]
+            if command.endswith(WORKERS):
+                watch_workers(folder, notes=notes)
+            else:
+                Operations(folder, notes=notes).watch()
 
         assert run(command, folder, before) == (0, ""), (folder / "err").read_text()
-    rows = (line.split("\t") for line in notes.read_text().splitlines())
+        rows = [line.split("\t") for line in notes.read_text().splitlines()]
     return [(name, path, tuple(errors.split(","))) for name, path, errors in rows]
 
 
@@ -256,6 +167,8 @@ def problem(root: Path, fault: Fault) -> tuple[str, str]:
             if fault.number < 0:
                 signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
                 resource.setrlimit(resource.RLIMIT_FSIZE, (-fault.number, -fault.number))
+            elif fault.workers:
+                watch_workers(folder, fault)
             else:
                 Operations(folder, fault).watch()
 
@@ -273,6 +186,9 @@ def problem(root: Path, fault: Fault) -> tuple[str, str]:
             begins = fault.command.startswith("train") and fault.command != "train --resume"
             if fault.command == "export hub" and not code:
                 load_model(folder / "exported")
+            if (folder / "ae").exists():
+                load_autoencoder(folder / "ae")
+                read_tensors(folder / "ae" / STATE)
             complete = [folder / "model", *([folder / "new"] if begins and not code else [])]
             for model in complete:
                 load_model(model)
@@ -284,16 +200,17 @@ def problem(root: Path, fault: Fault) -> tuple[str, str]:
         if code == 0 and images is not None and seen != images:
             return f"success, but the model has seen {seen} images, not {images}", end
         wanted = {"evaluate": "report/index.html", "encoder": "learned/model.safetensors", "embed": "clip.csv"}
+        wanted |= {"autoencoder": "coded/reconstructions.png", "autoencoder --resume": "ae/reconstructions.png"}
         wanted |= {"embed --shards": "shards/0001-000002.parquet", "export onnx": "exported/captionless.json"}
         wanted |= {"export web": "exported/sw.js", "export diffusers": "exported/model_index.json"}
         if code and (folder / "exported").exists():
             return "half an export was left behind", end
-        if code == 0 and not (folder / wanted.get(fault.command, "")).exists():
+        if code == 0 and not (folder / wanted.get(fault.command.removesuffix(WORKERS), "")).exists():
             return "success, but nothing was written", end
         if code == 0 and fault.command == "generate" and len(list((folder / "images").glob("0*.png"))) != 2:
             return "success, but not two images", end
         left = [path.name for path in folder.rglob("*.tmp")]
-        excused = fault.call == "os.unlink" or (fault.lasting and fault.call in _REMOVAL)
+        excused = fault.call == "os.unlink" or (fault.lasting and fault.call in REMOVAL)
         return (f"left behind: {left}" if left and not excused else ""), end
 
 
@@ -304,6 +221,9 @@ def try_faults(log: Path, number: int, seed: int, commands: list[str]) -> None:
         root = forked.prepare(Path(name) / "prepared")
         assert forked.call([*_SHARDS, "vectors"], root) == 0, (root / "err").read_text()
         assert forked.call([*COMMANDS["train --classes"][:-1], "classes"], root) == 0, (root / "err").read_text()
+        if {"autoencoder", "autoencoder --resume"} & set(commands):
+            import_diffusers()  # once, not in each copy of this process
+            assert forked.call([*COMMANDS["autoencoder"][:-1], "ae"], root) == 0, (root / "err").read_text()
         (root / "runtime").mkdir()
         for one in (*FILES, *GRAPHICS):
             (root / "runtime" / one).write_text(one)

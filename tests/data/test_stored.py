@@ -133,6 +133,35 @@ def test_a_store_that_keeps_failing_is_an_error_and_no_skipped_image(flaky: str)
         read_arrays(flaky, ())
 
 
+def add_tar(flaky: str) -> None:
+    with tarfile.open(fileobj=(data := io.BytesIO()), mode="w") as tar:
+        tar.addfile(tarfile.TarInfo("a.png"))
+    fsspec.filesystem("memory").pipe_file(flaky.removeprefix("flaky:/") + "/x.tar", data.getvalue())
+
+
+def test_a_bug_of_our_own_is_no_failure_of_a_store(flaky: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    def bug(*_: object) -> None:
+        raise KeyError("ours")
+
+    add_tar(flaky)
+    monkeypatch.setattr("captionless.data.stored._hidden", lambda name: name == "a.png" and bug())
+    with pytest.raises(KeyError, match="ours"):
+        read_arrays(flaky, ())
+
+
+@pytest.mark.parametrize("name", ["find", "open", "_open"])
+def test_a_store_that_cannot_be_listed_or_opened_is_an_error(
+    name: str, flaky: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refused(*_: object, **__: object) -> None:
+        raise RuntimeError("403 Slow Down")
+
+    add_tar(flaky)
+    monkeypatch.setattr(Flaky, name, refused)
+    with pytest.raises(StoreError, match="403 Slow Down"):
+        read_arrays(flaky, ())
+
+
 def test_a_second_start_reads_no_object_that_has_not_changed(flaky: str) -> None:
     read_arrays(flaky, (8,)).array(8)
     Flaky.reads = 0

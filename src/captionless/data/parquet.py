@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from captionless.data.stores import DamagedError, file_system
+from captionless.data.stores import DamagedError, StoreFile
 from captionless.errors import CaptionlessError
 
 _LOCK = threading.Lock()
@@ -34,8 +34,7 @@ def row_bytes(url: str, stamp: int, group: int, row: int) -> bytes:
 def open_parquet(url: str) -> Iterator[tuple[Any, str]]:
     """Open a Parquet file, and find its column of images."""
     parquet = import_pyarrow()
-    system, path = file_system(url)
-    with system.open(path, "rb") as opened:
+    with StoreFile(url) as opened:
         try:
             with parquet.ParquetFile(opened) as file:
                 for column in file.schema_arrow:

@@ -6,7 +6,6 @@ URLs are opened by fsspec (``s3://``, ``gs://``, ``hf://``, …), whose settings
 
 from __future__ import annotations
 
-import functools
 import hashlib
 import io
 import os
@@ -19,7 +18,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any, NamedTuple
 
 from captionless.data.parquet import open_parquet, row_bytes
-from captionless.data.stores import attempt, file_system
+from captionless.data.stores import StoreFile, attempt, file_system, store
 from captionless.errors import CaptionlessError
 
 TAR, PARQUET = ".tar", ".parquet"
@@ -84,10 +83,10 @@ class StoredFile:
         if self.place and self.url.endswith(PARQUET):
             return row_bytes(self.url, self.stamp, *self.place)
         system, path = file_system(self.url)
-        if self.place is None and self.size <= _LARGEST:
-            return bytes(system.cat_file(path))
         first, count = self.place or (0, self.size)
-        return bytes(system.cat_file(path, start=first, end=first + min(count, _LARGEST)))
+        part = {} if self.place is None and count <= _LARGEST else {"start": first, "end": first + min(count, _LARGEST)}
+        with store(self.url):
+            return bytes(system.cat_file(path, **part))
 
 
 File = Path | StoredFile
@@ -117,13 +116,17 @@ def list_stored(source: str | Path) -> list[StoredFile]:
         CaptionlessError: there are none, fsspec does not know the protocol, or the store cannot be listed.
     """
     text, base = str(source), source_base(source)
-    system, root = file_system(text)
-    listed = functools.partial(system.glob if "*" in text else system.find, root, detail=True)
+
+    def listed() -> dict[str, Any]:
+        system, root = file_system(text)
+        with store(text):
+            return dict((system.glob if "*" in text else system.find)(root, detail=True))
+
     try:
-        objects: dict[str, Any] = attempt(text, listed)
+        objects = attempt(text, listed)
     except OSError as error:
         raise CaptionlessError(f"cannot list {source}: {error.strerror or error}. Check the path.") from error
-    start = file_system(base)[1].rstrip("/") + "/"
+    start = attempt(text, lambda: file_system(base))[1].rstrip("/") + "/"
     files = []
     for path, about in objects.items():
         name = path.removeprefix(start)
@@ -198,8 +201,7 @@ def _result(item: File | Future[StoredFile]) -> File:
 def _tar_members(archive: StoredFile) -> tuple[list[StoredFile], str]:
     """Return the members of a tar that may be images, and what is wrong with its end, if anything."""
     members: list[StoredFile] = []
-    system, path = file_system(archive.url)
-    with system.open(path, "rb") as file:
+    with StoreFile(archive.url) as file:
         try:
             with tarfile.open(fileobj=file, mode="r:") as tar:
                 for one in tar:
