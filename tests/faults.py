@@ -38,11 +38,14 @@ import captionless.server  # noqa: F401  # once, not in each copy of this proces
 import forked
 from captionless.checkpoints.config import load_config
 from captionless.checkpoints.model import STATE, load_model
+from captionless.encoders.dual_encoder import load_encoder
+from captionless.encoders.hub import BUNDLED
 from captionless.errors import CaptionlessError
 from captionless.exports import export
 from captionless.exports.runtime import FILES, GRAPHICS
 from captionless.latents.autoencoder import import_diffusers, load_autoencoder
 from captionless.tensor_files import read_tensors
+from captionless.training import feature_distance
 from export_models import traced_once
 from fault_operations import REMOVAL, WORKERS, Fault, Operations, watch_workers
 
@@ -182,6 +185,8 @@ def problem(root: Path, fault: Fault) -> tuple[str, str]:
         cut = fault.number < 0 and len(said.encode()) >= -fault.number  # the limit applies to what is printed too
         if code == 2 and not cut and not (lines and lines[-1].startswith("captionless: ")):
             return f"no line says why: {said[-500:]}", end
+        if fault.workers and fault.call == "io.open" and not code and "have no vector" not in said:
+            return "the fault has not reached the worker processes", end
         try:
             begins = fault.command.startswith("train") and fault.command != "train --resume"
             if fault.command == "export hub" and not code:
@@ -222,7 +227,10 @@ def try_faults(log: Path, number: int, seed: int, commands: list[str]) -> None:
         assert forked.call([*_SHARDS, "vectors"], root) == 0, (root / "err").read_text()
         assert forked.call([*COMMANDS["train --classes"][:-1], "classes"], root) == 0, (root / "err").read_text()
         if {"autoencoder", "autoencoder --resume"} & set(commands):
-            import_diffusers()  # once, not in each copy of this process
+            import_diffusers()  # once, not in each copy, where threads that load files may not start
+            encoder = load_encoder(BUNDLED)
+            _ = encoder.model, encoder.image_processor
+            feature_distance.load_encoder = lambda _: encoder
             assert forked.call([*COMMANDS["autoencoder"][:-1], "ae"], root) == 0, (root / "err").read_text()
         (root / "runtime").mkdir()
         for one in (*FILES, *GRAPHICS):

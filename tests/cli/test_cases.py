@@ -3,7 +3,9 @@ happen; its images are tried in ``tests/data/test_cases.py``."""
 
 from __future__ import annotations
 
+import contextlib
 import csv
+import io
 import json
 import os
 import resource
@@ -12,11 +14,13 @@ import stat
 import subprocess
 import sys
 from pathlib import Path
+from unittest.mock import patch
 
 import pytest
 
 import forked
 from captionless.checkpoints.config import load_config
+from captionless.cli import main
 from captionless.data.csv_rows import unguarded
 from captionless.tensor_files import read_about, read_tensors, save_tensors
 
@@ -27,20 +31,26 @@ pytestmark = [
 ]
 SMALL = ["--images", "16", "--size", "16", "--width", "16", "--batch", "4"]
 BUNDLED = ["--encoder", "bundled", *SMALL]
-MEMORY = 8_000_000 * 1024
+MEMORY = 8_000_000_000
 
 
 class Ended:
-    """How a command ended."""
+    """How a command ended, which ran in a folder."""
 
     def __init__(self, folder: Path, *words: str | Path, home: Path | None = None) -> None:
-        def before() -> None:
-            resource.setrlimit(resource.RLIMIT_AS, (MEMORY, MEMORY))
-            if home:
-                os.environ["HOME"] = str(home)
-
-        self.code = forked.call([str(word) for word in words], folder, before)
-        self.out, self.err = (folder / "out").read_text(), (folder / "err").read_text()
+        more = {"CAPTIONLESS_CACHE": str(folder / "cache")} | ({"HOME": str(home)} if home else {})
+        out, err = io.StringIO(), io.StringIO()
+        with (
+            contextlib.chdir(folder),
+            patch.dict(os.environ, more),
+            patch("captionless.files._REMARKED", set()),
+            patch.object(sys, "argv", ["captionless", *map(str, words)]),
+            contextlib.redirect_stdout(out),
+            contextlib.redirect_stderr(err),
+            pytest.raises(SystemExit) as end,
+        ):
+            main()
+        self.code, self.out, self.err = int(end.value.code or 0), out.getvalue(), err.getvalue()
 
     def refused(self, *told: str) -> None:
         assert self.code == 2, self.err
@@ -88,8 +98,16 @@ def content(folder: Path) -> dict[str, bytes]:
 )
 def test_a_damaged_or_absurd_model_is_refused(name: str, told: list[str], made: Path, tmp_path: Path) -> None:
     model = made / "large" / name if name == "model_deep" else CASES / name
-    Ended(tmp_path, "info", model).refused(*told)
-    Ended(tmp_path, "generate", "--model", model, "--class", "rose", "--steps", "2", "--out", "o").refused(*told)
+    made_here = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
+
+    def limit() -> None:
+        resource.setrlimit(resource.RLIMIT_AS, (made_here + MEMORY, made_here + MEMORY))
+
+    for words in (["info"], ["generate", "--class", "rose", "--steps", "2", "--out", "o", "--model"]):
+        assert forked.call([*words, str(model)], tmp_path, limit) == 2
+        (line,) = (tmp_path / "err").read_text().splitlines()
+        assert line.startswith("captionless: ")
+        assert all(one in line for one in told), line
     assert not list(tmp_path.rglob("*.png"))
 
 

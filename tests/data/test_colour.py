@@ -33,6 +33,19 @@ def test_a_profile_is_obeyed_whatever_it_is_called(format, stored, shown):
     )
 
 
+def test_a_profile_of_jpeg_2000_is_obeyed():
+    data = encoded(zoo.plain((55, 55, 55)), "JPEG2000")
+    header, old = data.index(b"jp2h") - 4, data.index(b"colr") - 4
+    box = b"colr\2\0\0" + zoo.linear_profile()
+    end = old + int.from_bytes(data[old : old + 4], "big")
+    longer = int.from_bytes(data[header : header + 4], "big") + len(box) + 4 - (end - old)
+    longer, box = longer.to_bytes(4, "big"), (len(box) + 4).to_bytes(4, "big") + box
+    data = data[:header] + longer + data[header + 4 : old] + box + data[end:]
+    image, notes = decoded(data)
+    assert not notes
+    assert image.getpixel((5, 5)) == (128, 128, 128)
+
+
 def test_grey_with_alpha_is_converted_by_its_profile_and_keeps_its_alpha():
     image = Image.new("LA", (4, 1))
     for x, pixel in enumerate([(55, 255), (128, 255), (200, 128), (128, 0)]):

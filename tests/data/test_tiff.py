@@ -52,6 +52,7 @@ def test_samples_beyond_1_are_scaled_with_a_note(highest, white):
     values[0, 0], values[0, 1, 0], values[0, 2, 0] = highest, np.nan, np.inf
     image, notes = decode_quietly(zoo.float_tiff(values))
     assert f"{white:,} taken for white" in notes[0]
+    assert "not finite became black" in notes[1]
     assert image.getpixel((3, 3))[0] == round(255 * highest / 2 / white)
     assert image.getpixel((1, 0))[0] == image.getpixel((2, 0))[0] == 0
 
@@ -64,6 +65,21 @@ def test_other_ranges_and_layouts_are_refused():
     assert "neither grey nor RGB" in decode_quietly(data)[0]
     data = zoo.float_tiff(np.ones((4, 4, 1), np.float32), t256=10**6, t257=10**6)
     assert decode_quietly(data)[0].startswith("too large: 1000000 x 1000000")
+
+
+@pytest.mark.parametrize(("bits", "kind"), [(32, 1), (8, 2), (16, 2)])
+def test_integers_that_pillow_does_not_read_are_no_damage(bits, kind):
+    values = np.ones((4, 4, 3), f"f{max(bits, 16) // 8}")
+    reason, _ = decode_quietly(zoo.float_tiff(values, t258=bits, t339=kind, t277=3))
+    signed = "signed " if kind == 2 else ""
+    assert reason.startswith(f"unsupported format: a TIFF with 3 channels of {bits}-bit {signed}samples; convert")
+
+
+@pytest.mark.parametrize("tag", [256, 257, 258, 277, 278])
+@pytest.mark.parametrize("value", [0, 2**32 - 1])
+def test_absurd_tags_are_one_reason(tag, value):
+    reason, _ = decode_quietly(zoo.float_tiff(np.ones((4, 4, 3), np.float32), **{f"t{tag}": value}))
+    assert isinstance(reason, str) or (tag, value) == (278, 2**32 - 1)  # one strip of all rows
 
 
 def test_integers_are_left_to_pillow():

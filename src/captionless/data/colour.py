@@ -70,6 +70,7 @@ def floats(values: NDArray[np.floating[Any]], inverted: bool = False) -> Image.I
 
     If the samples are clearly in the range of 8 or 16 bits, white is 255 or 65,535.
     """
+    finite = bool(np.isfinite(values).all())
     values = np.nan_to_num(values.astype(np.float32), posinf=0, neginf=0)
     highest = float(values.max())
     white = next((white for white, most in ((1, 2), (255, 256), (65535, 65536)) if highest <= most), None)
@@ -77,6 +78,8 @@ def floats(values: NDArray[np.floating[Any]], inverted: bool = False) -> Image.I
         raise UnusableError(f"unsupported format: samples of up to {highest:.3g}; convert it to 8-bit RGB")
     if white > 1 or highest > 1.001:
         warnings.warn(f"floating-point samples of up to {highest:.3g}: {white:,} taken for white", stacklevel=1)
+    if not finite:
+        warnings.warn("samples that are not finite became black", stacklevel=1)
     scaled = np.rint(values.clip(0, white) * (255 / white)).astype(np.uint8)
     if inverted:
         scaled = 255 - scaled

@@ -13,8 +13,8 @@ from PIL import Image, ImageColor, ImageOps
 from captionless.data.colour import to_rgb
 from captionless.data.decoder_errors import DAMAGE, MAX_PIXELS, decoder
 from captionless.data.decoder_output import captured
-from captionless.data.formats import HEAD, UnusableError, image_format
-from captionless.data.metadata import essential_jpeg, essential_png
+from captionless.data.formats import HEAD, UnusableError, image_format, unsupported
+from captionless.data.metadata import essential_jpeg, essential_png, jpeg2000_profile
 from captionless.data.stored import File
 from captionless.data.tiff import BITS, PHOTOMETRIC, TiffTags, float_image
 from captionless.errors import CaptionlessError
@@ -161,13 +161,22 @@ def _opened(data: bytes, kind: str, max_pixels: int) -> Image.Image:
         data = essential_jpeg(data)
     elif kind in ("AVIF", "HEIF") and (at := data.find(b"colrnclx", 0, 1 << 16)) > 0:  # ISO 14496-12, section 12.1.5
         more = {"cicp": data[at + 9 : at + 15 : 2]}
-    with decoder():
-        image = _plugin_heif(data) if kind == "HEIF" else Image.open(io.BytesIO(data), formats=[kind])
+    elif kind == "JPEG2000":
+        more = jpeg2000_profile(data)
+    try:
+        with decoder():
+            image = _by_pillow(data, kind)
+    except UnusableError:
+        if kind == "TIFF" and (layout := tags.unusual_layout()):
+            raise unsupported(layout) from None
+        raise
     image.info.update(more)
     return image
 
 
-def _plugin_heif(data: bytes) -> Image.Image:
+def _by_pillow(data: bytes, kind: str) -> Image.Image:
+    if kind != "HEIF":
+        return Image.open(io.BytesIO(data), formats=[kind])
     from pillow_heif import HeifImageFile
 
     image: Image.Image = HeifImageFile(io.BytesIO(data))

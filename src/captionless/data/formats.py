@@ -36,6 +36,14 @@ _UNSUPPORTED = {
     b"#?RADIANCE": "Radiance HDR",
     b"\0\0\1\0": "icon",
     b"%PDF": "PDF",
+    b"qoif": "QOI",
+    b"DDS ": "DDS",
+    b"gimp xcf": "GIMP",
+    b"II\xbc": "JPEG XR",
+    b"SIMPLE  =": "FITS",
+    b"AT&TFORM": "DjVu",
+    b"\x8aMNG": "MNG",
+    b"\x8bJNG": "JNG",
 }
 _AVIF, _HEIF = {b"avif", b"avis"}, {b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"mif1", b"msf1"}
 _MARKUP = re.compile(

@@ -57,6 +57,14 @@ def _colours(found: dict[bytes, bytes]) -> dict[str, Any]:
     return {}
 
 
+def jpeg2000_profile(data: bytes) -> dict[str, Any]:
+    """Return the colour profile of a JPEG 2000 file, which Pillow leaves out, as ``icc_profile``; empty without one."""
+    at = data.find(b"colr", 0, 1 << 16)  # ISO 15444-1, annex I.5.3.3
+    if at < 4 or data[at + 4 : at + 5] not in (b"\2", b"\3"):  # method: a profile
+        return {}
+    return {"icc_profile": data[at + 7 : at - 4 + int.from_bytes(data[at - 4 : at], "big")]}
+
+
 def essential_jpeg(data: bytes) -> bytes:
     """Return a JPEG with those application segments and comments (ITU-T T.81, B.2.4) that decoding needs."""
     kept, start, at = list[bytes](), 0, 2

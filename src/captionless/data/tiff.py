@@ -21,7 +21,7 @@ _SUBFILE, _WIDTH, _HEIGHT, _COMPRESSION, _OFFSETS, _ORIENTATION = 254, 256, 257,
 _SAMPLES, _ROWS, _COUNTS, _PLANAR, _PREDICTOR = 277, 278, 279, 284, 317
 _TILE_WIDTH, _TILE_HEIGHT, _TILE_OFFSETS, _TILE_COUNTS = 322, 323, 324, 325
 _SUB_IFDS, _EXTRA, _SAMPLE_FORMAT, _PROFILE, _DNG = 330, 338, 339, 34675, 50706
-_FLOAT, _RGB, _SEPARATE, _DIFFERENCES, _FLOAT_DIFFERENCES = 3, 2, 2, 2, 3
+_SIGNED, _FLOAT, _RGB, _SEPARATE, _DIFFERENCES, _FLOAT_DIFFERENCES = 2, 3, 2, 2, 2, 3
 
 
 class TiffTags:
@@ -64,6 +64,13 @@ class TiffTags:
     def number(self, tag: int, default: int | None = None) -> int:
         """Return the first of the `numbers` of a tag."""
         return self.numbers(tag, default)[0]
+
+    def unusual_layout(self) -> str:
+        """Return what sort of samples the image has if Pillow does not read such; empty if it has the common ones."""
+        bits, kind = self.number(BITS, 1), self.number(_SAMPLE_FORMAT, 1)
+        if bits in (1, 2, 4, 8, 16) and kind == 1:
+            return ""
+        return f"a TIFF with {self.number(_SAMPLES, 1)} channels of {bits}-bit {'signed ' * (kind == _SIGNED)}samples"
 
 
 def float_image(data: bytes, tags: TiffTags, max_pixels: int) -> Image.Image | None:
