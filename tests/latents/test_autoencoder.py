@@ -126,6 +126,14 @@ def test_an_autoencoder_kl_is_used_by_its_mode(tmp_path: Path) -> None:
     assert found.decode(found.encode(images)).shape == images.shape
 
 
+def test_an_autoencoder_of_absurd_depth_is_refused_at_once(small: Path, tmp_path: Path) -> None:
+    copy_autoencoder(small, tmp_path)
+    config = json.loads((tmp_path / CONFIG).read_text())
+    (tmp_path / CONFIG).write_text(json.dumps(config | {"num_encoder_blocks": [1, 10**9]}))
+    with pytest.raises(CaptionlessError, match="config.json is damaged: num_encoder_blocks is 1,000,000,000"):
+        load_autoencoder(tmp_path)
+
+
 def test_of_a_repository_only_what_is_needed_is_fetched_and_its_licence(
     small: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

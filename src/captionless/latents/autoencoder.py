@@ -14,7 +14,7 @@ from torch import Tensor
 
 from captionless.device import to_device
 from captionless.encoders.hub import ModelKind, find_encoder_folder, weight_files
-from captionless.encoders.loading import loading_errors, require_complete
+from captionless.encoders.loading import check_files, loading_errors, require_complete
 from captionless.errors import CaptionlessError
 from captionless.files import atomic_write
 from captionless.links import is_publishable
@@ -135,6 +135,7 @@ def import_diffusers() -> Any:
 def _load(name: str, folder: Path, stamps: tuple[int, ...]) -> Autoencoder:
     diffusers = import_diffusers()
     with loading_errors(name, KIND, folder):
+        check_files(folder)
         config = read_json(folder / CONFIG)
         kind = config.get("_class_name")
         if kind not in CLASSES:
