@@ -130,7 +130,7 @@ def test_an_autoencoder_of_absurd_depth_is_refused_at_once(small: Path, tmp_path
     copy_autoencoder(small, tmp_path)
     config = json.loads((tmp_path / CONFIG).read_text())
     (tmp_path / CONFIG).write_text(json.dumps(config | {"num_encoder_blocks": [1, 10**9]}))
-    with pytest.raises(CaptionlessError, match="config.json is damaged: num_encoder_blocks is 1,000,000,000"):
+    with pytest.raises(CaptionlessError, match=r"config\.json is damaged: num_encoder_blocks is 1,000,000,000"):
         load_autoencoder(tmp_path)
 
 
