@@ -28,7 +28,12 @@ FOLDERS = [
     "embed photos --encoder IT",
     "encoder IT --out new",
     "info IT",
+    "encoder photos --out IT",
+    "autoencoder IT --out new",
+    "autoencoder photos --out IT",
+    "export IT --to hub --out new",
     "serve IT",
+    "serve bundled --training-images IT",
 ]
 FILES = [
     "train photos --labels IT --out new",
@@ -37,6 +42,7 @@ FILES = [
     "generate rose --like IT",
     "generate rose --init IT",
     "evaluate --data photos --prompts IT --out new",
+    "export bundled --to onnx --out IT",
 ]
 
 

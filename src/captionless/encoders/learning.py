@@ -32,7 +32,7 @@ from captionless.encoders.name_text import choose_pieces, piece_matrix
 from captionless.encoders.vocabulary import singulars, split_words, write_vocabulary
 from captionless.errors import CaptionlessError
 from captionless.files import atomic_folder
-from captionless.paths import is_vacant, user_path
+from captionless.paths import is_vacant, kind_of, user_path
 from captionless.progress import Progress, choose_progress
 from captionless.tensor_files import save_tensors
 
@@ -97,7 +97,9 @@ def learn_encoder(
     """
     progress, out = choose_progress(progress), user_path(out)
     if not is_vacant(out):
-        raise CaptionlessError(f"{out} already exists and is not empty. Choose another folder for the encoder.")
+        kind = kind_of(out)
+        problem = "already exists and is not empty" if kind == "a folder" else f"is {kind}, not a folder"
+        raise CaptionlessError(f"{out} {problem}. Choose another folder for the encoder.")
     texts = image_texts(folder) if texts is None else texts
     if missing := missing_words([*texts.values()]):
         raise CaptionlessError(

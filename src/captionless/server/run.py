@@ -21,6 +21,7 @@ from captionless.config.sampling import SamplingConfig
 from captionless.config.serve import ServeConfig
 from captionless.errors import CaptionlessError
 from captionless.generation.generator import Generator, load
+from captionless.paths import kind_of
 from captionless.server.app import create_app
 from captionless.server.arrivals import Connection
 from captionless.server.gate import JsonLines
@@ -45,10 +46,13 @@ def serve(config: ServeConfig, sampling: SamplingConfig, say: Callable[[str], No
         say: receives the address, when the server is ready.
 
     Raises:
-        CaptionlessError: a model cannot be loaded, the address cannot be used, or a key is missing.
+        CaptionlessError: a model cannot be loaded, the address cannot be used, or a key or folder is missing.
     """
     key = os.environ.get(KEY) or None
     Access(config, key)  # raises before anything is loaded
+    if (images := config.training_images) and (kind := kind_of(images)) != "a folder":
+        problem = "does not exist" if kind == "nothing" else f"is {kind}, not a folder"
+        raise CaptionlessError(f"`training_images={images}` {problem}. Pass the folder of the training images.")
     listener = listen(config.host, config.port)
     with ThreadPoolExecutor(1) as loading:  # a thread that ends, and its helpers with it: see ``ImageService``
         generators = loading.submit(load_models, config.models, sampling).result()
