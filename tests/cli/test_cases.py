@@ -246,7 +246,7 @@ def _age(model: Path, seconds: float) -> None:
 def test_a_refused_resume_changes_no_file(trained: Path, tmp_path: Path) -> None:
     before = content(trained)
     words = ["train", CASES / "clip_backslash" / "pictures", "--out", trained, "--encoder", "bundled", "--resume"]
-    Ended(tmp_path, *words, "--images", "32").refused("has changed")
+    Ended(tmp_path, *words, "--images", "32").refused("have changed")
     assert content(trained) == before
 
 

@@ -47,6 +47,18 @@ def folder(tmp_path: Path) -> Path:
     return tmp_path
 
 
+def test_an_array_that_disappears_before_it_is_mapped_is_made_in_memory(
+    cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def removed(path: Path, *_: object, **__: object) -> None:
+        path.unlink()
+        raise FileNotFoundError(2, "No such file or directory", str(path))
+
+    monkeypatch.setattr(caches.np, "memmap", removed)
+    found = mapped_array(cache, ["a"], (2, 3), np.float32, lambda: np.arange(6.0).reshape(2, 3))
+    assert found.tolist() == [[0, 1, 2], [3, 4, 5]]
+
+
 def read(folder: Path, size: int = 8, **options: bool) -> ImageArrays:
     found = read_arrays(folder, (size,), **options)
     assert found.pixels[size].shape == (len(found.names), size, size, 3)

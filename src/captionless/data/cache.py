@@ -148,7 +148,10 @@ def mapped_array(
             remark_unwritable(cache, error)
             return np.stack([np.asarray(row, dtype) for row in rows()])
     touch(path)
-    return np.memmap(path, dtype, "c", shape=shape)
+    try:
+        return np.memmap(path, dtype, "c", shape=shape)
+    except FileNotFoundError:  # another process has removed it since
+        return np.stack([np.asarray(row, dtype) for row in rows()])
 
 
 def _is_intact(path: Path, size: int) -> bool:
