@@ -164,13 +164,13 @@ def time_page(generator: Generator, browser: Any, folder: Path, threads: bool) -
         visiting(browser, folder, accept_downloads=True, service_workers="allow" if threads else "block") as page,
         measured(OUT, "exports", part="page", threads="several" if threads else "one") as figures,
     ):
-        figures["isolated"] = page.evaluate("crossOriginIsolated")
         page.context.set_offline(True)
         if threads:  # the service worker has all that the page needs
             kept = [unquote(urlparse(address).path).lstrip("/") or "index.html" for address in page.evaluate(KEPT)]
             figures["megabytes"] = sum((folder / name).stat().st_size for name in kept) / 1e6
             page.reload()
             page.wait_for_selector(READY)
+        figures["isolated"] = page.evaluate("crossOriginIsolated")
         figures["seconds"] = []
         for number in range(TIMED):
             page.fill("#prompts", "")

@@ -32,6 +32,8 @@ export class Backend {
   }
 
   #start() {
+    // What is fetched before the service worker is in charge is not kept.
+    this.kept = Boolean(navigator.serviceWorker?.controller);
     this.next = 0;
     this.open = new Map();
     this.worker = new Worker(new URL("generator/worker.js", import.meta.url), { type: "module" });
@@ -50,7 +52,7 @@ export class Backend {
   }
 
   #readiness(graphics) {
-    return READY[Number(Boolean(navigator.serviceWorker?.controller))] + (graphics ? ON_GRAPHICS : "");
+    return READY[Number(this.kept)] + (graphics ? ON_GRAPHICS : "");
   }
 
   #fail(message) {
@@ -74,8 +76,9 @@ async function isolated() {
   const { serviceWorker } = navigator;
   if (!serviceWorker) return;
   const installed = serviceWorker.register("sw.js").then(() => serviceWorker.ready).catch(() => null);
-  if (crossOriginIsolated || sessionStorage.getItem(RELOADED)) return;
+  if (crossOriginIsolated && serviceWorker.controller) return;
   if (!(await Promise.race([installed, new Promise((resolve) => setTimeout(resolve, PATIENCE, null))]))) return;
+  if (crossOriginIsolated || sessionStorage.getItem(RELOADED)) return;
   sessionStorage.setItem(RELOADED, "yes");
   location.reload();
   await new Promise(() => {});
