@@ -14,6 +14,7 @@ from PIL import Image
 
 import latent_cases
 import tiny
+from bit_flips import flipped
 from captionless.checkpoints.model import STATE
 from captionless.config.autoencoder import AutoencoderConfig
 from captionless.config.length import run_length
@@ -97,6 +98,25 @@ def test_a_state_whose_counter_is_absurd_is_refused(counter: Any, place: Path, t
     save_tensors(path, read_tensors(path), about | {"counter": counter})
     with pytest.raises(CaptionlessError, match=f"cannot be resumed: {STATE} is damaged"):
         begin(place, tmp_path / "ae", resume=True, images=64)
+
+
+def test_the_state_of_another_autoencoder_is_refused(place: Path, tmp_path: Path) -> None:
+    shutil.copytree(place / "ae", tmp_path / "ae")
+    path = tmp_path / "ae" / STATE
+    about = {name: value for name, value in read_about(path).items() if name != "digest"}
+    assert about["model"] == read_about(tmp_path / "ae" / WEIGHTS)["model"] != ""
+    save_tensors(path, read_tensors(path), about | {"model": "another"})
+    with pytest.raises(CaptionlessError, match=f"{STATE} belongs to another autoencoder than {WEIGHTS}"):
+        begin(place, tmp_path / "ae", resume=True, images=64)
+
+
+@pytest.mark.parametrize("name", [STATE, WEIGHTS])
+def test_sixty_flipped_bits_of_each_file_are_all_noticed(name: str, place: Path, tmp_path: Path) -> None:
+    shutil.copytree(place / "ae", tmp_path / "ae")
+    for _ in flipped(tmp_path / "ae" / name):
+        with pytest.raises(CaptionlessError):
+            load_autoencoder(tmp_path / "ae") if name == WEIGHTS else read_tensors(tmp_path / "ae" / name)
+    assert load_autoencoder(tmp_path / "ae").factor == 4
 
 
 def test_the_plan_says_what_it_would_do_and_does_nothing(place: Path, tmp_path: Path) -> None:

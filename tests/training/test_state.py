@@ -12,6 +12,7 @@ import pytest
 import torch
 
 import tiny
+from bit_flips import flipped
 from captionless.checkpoints.model import STATE
 from captionless.config.length import DEFAULT_MINUTES
 from captionless.config.training import TrainConfig
@@ -119,6 +120,14 @@ def test_a_training_that_has_not_taken_a_step_can_be_saved_too(tmp_path: Path) -
     restore_state(tmp_path, restored)
     assert restored.images_seen == 0
     assert math.isnan(restored.loss)
+
+
+def test_sixty_flipped_bits_of_a_state_are_all_noticed(saved: Path) -> None:
+    restored = fresh()
+    for _ in flipped(saved / STATE):
+        with pytest.raises(CaptionlessError, match="is damaged"):
+            restore_state(saved, restored)
+    restore_state(saved, restored)
 
 
 def test_a_missing_or_truncated_state_is_named(saved: Path) -> None:

@@ -32,7 +32,7 @@ from captionless.files import atomic_write
 from captionless.latents.autoencoder import CONFIG, WEIGHTS, import_diffusers, load_autoencoder
 from captionless.models.unet import parameter_count
 from captionless.progress import Progress, choose_progress
-from captionless.tensor_files import read_about, read_tensors, save_tensors
+from captionless.tensor_files import content_digest, read_about, read_tensors, save_tensors
 from captionless.training.checkpointer import lock_checkpoints
 from captionless.training.feature_distance import FeatureDistance
 from captionless.training.feed import batch_indices
@@ -65,6 +65,7 @@ class AutoencoderTraining:
     optimizer: torch.optim.Optimizer
     features: FeatureDistance
     pixels: Tensor  # uint8 (n, channels, size, size)
+    id: str  # of the autoencoder, in the header of each of its files
     images_seen: int = 0
     seconds: float = 0.0
     loss: float = math.nan
@@ -122,8 +123,8 @@ class AutoencoderTraining:
             tensors |= {f"optimizer.{index}.{name}": torch.as_tensor(one) for name, one in moments.items()}
         counter = {"images": self.images_seen, "seconds": self.seconds}
         settings = self.config.model_dump(mode="json", exclude=FREE_ON_RESUME)
-        save_tensors(out / STATE, tensors, {"counter": counter, "settings": settings})
-        save_tensors(out / WEIGHTS, weights)
+        save_tensors(out / STATE, tensors, {"model": self.id, "counter": counter, "settings": settings})
+        save_tensors(out / WEIGHTS, weights, {"model": self.id})
         with atomic_write(out / CONFIG) as path:
             path.write_text(self.network.to_json_string(), encoding="utf-8", newline="\n")
 
@@ -134,6 +135,10 @@ class AutoencoderTraining:
         for name, value in self.config.model_dump(mode="json", exclude=FREE_ON_RESUME).items():
             if about.get("settings", {}).get(name) != value:
                 raise cannot_resume(out, f"`{name}` is {value}, and was {about.get('settings', {}).get(name)}")
+        # A crash after the state was first written leaves no weights.
+        if (out / WEIGHTS).is_file() and read_about(out / WEIGHTS).get("model") != about.get("model"):
+            raise cannot_resume(out, f"{STATE} belongs to another autoencoder than {WEIGHTS}")
+        self.id = about.get("model", self.id)
         state = self.optimizer.state_dict()
         try:
             weights = {name[8:]: one for name, one in tensors.items() if name.startswith("network.")}
@@ -246,9 +251,12 @@ def _images(config: AutoencoderConfig, progress: Progress) -> tuple[Tensor, Tens
 
 
 def _begin(config: AutoencoderConfig, network: Any, pixels: Tensor) -> AutoencoderTraining:
+    # Equal trainings have equal ids.
+    start = network.state_dict() | {"images": pixels[:MEASURED]}
+    name = content_digest(start, config.model_dump(mode="json", exclude=FREE_ON_RESUME))[:32]
     network = to_device(network.requires_grad_(True).train(), default_device())
     optimizer = torch.optim.AdamW(network.parameters(), lr=config.learning_rate, betas=(0.9, 0.99), weight_decay=0.0)
-    return AutoencoderTraining(config, network, optimizer, to_device(FeatureDistance(), default_device()), pixels)
+    return AutoencoderTraining(config, network, optimizer, to_device(FeatureDistance(), default_device()), pixels, name)
 
 
 def _plan(training: AutoencoderTraining, resumed: bool) -> str:
