@@ -45,6 +45,10 @@ def hub(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, repository: Path) -> It
         yield running
 
 
+def bug(*_: object) -> None:
+    raise KeyError("nobody thought of it")
+
+
 def refusal(name: str | Path) -> str:
     """Load an encoder that must be refused; return the one line that a person reads."""
     with pytest.raises(CaptionlessError) as caught:
@@ -136,7 +140,62 @@ def test_a_full_disk_is_named(hub: FakeHub, monkeypatch: pytest.MonkeyPatch) -> 
     assert "(No space left on device)" in refusal(NAME)
 
 
+def test_a_bug_of_our_own_is_no_failure_of_the_hub(hub: FakeHub, monkeypatch: pytest.MonkeyPatch) -> None:
+    progress = Recorded()
+    monkeypatch.setattr(progress, "say", bug)
+    with pytest.raises(KeyError, match="nobody thought of it"):
+        load_encoder(NAME, progress=progress)
+
+
 # --- folders and names ---
+
+
+@pytest.mark.parametrize(
+    "place", ["loading.check_files", "loading.require_complete", "text_side.TransformersText.limit"]
+)
+def test_a_bug_of_our_own_is_no_damage_to_an_encoder(
+    clip_folder: Path, monkeypatch: pytest.MonkeyPatch, place: str
+) -> None:
+    monkeypatch.setattr(f"captionless.encoders.{place}", property(bug) if place.endswith("limit") else bug)
+    with pytest.raises(KeyError, match="nobody thought of it"):
+        load_encoder(str(clip_folder))
+
+
+def test_a_bug_of_our_own_in_a_digest_is_no_damage_to_an_encoder(
+    clip_folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    encoder = load_encoder(str(clip_folder))
+    monkeypatch.setattr("captionless.encoders.digest._image_steps", bug)
+    with pytest.raises(KeyError, match="nobody thought of it"):
+        _ = encoder.digest
+
+
+@pytest.mark.parametrize(
+    ("file", "changes"),
+    [
+        ("tokenizer.json", {"normalizer": {"type": "Sequence", "normalizers": 3}}),
+        ("tokenizer_config.json", {"model_max_length": "many"}),
+        ("preprocessor_config.json", {"image_mean": "grey"}),
+        ("config.json", {"text_config": 7}),
+        ("config.json", {"vision_config": None, "text_config": [1]}),
+    ],
+)
+def test_settings_of_the_wrong_type_are_one_clear_line(
+    clip_folder: Path, tmp_path: Path, file: str, changes: dict[str, object]
+) -> None:
+    other = copy(clip_folder, tmp_path / "other")
+    edit_json(other / file, **changes)
+    assert "cannot be loaded" in refusal(other)
+
+
+@pytest.mark.parametrize("file", ["config.json", "tokenizer.json"])
+@pytest.mark.parametrize("content", ["[]", "3", "\ud800", "[" * 20_000 + "]" * 20_000])
+def test_settings_that_are_no_object_are_one_clear_line(
+    clip_folder: Path, tmp_path: Path, file: str, content: str
+) -> None:
+    other = copy(clip_folder, tmp_path / "other")
+    (other / file).write_bytes(content.encode("utf-8", "surrogatepass"))
+    assert "cannot be loaded" in refusal(other)
 
 
 @pytest.mark.parametrize("name", ["", " ", "clpi", "./clip", "a/b/c", "http://some/where"])

@@ -126,6 +126,16 @@ def test_an_autoencoder_kl_is_used_by_its_mode(tmp_path: Path) -> None:
     assert found.decode(found.encode(images)).shape == images.shape
 
 
+def test_a_bug_of_our_own_is_no_damage_to_an_autoencoder(small: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def bug(*_: object) -> None:
+        raise KeyError("nobody thought of it")
+
+    module._load.cache_clear()
+    monkeypatch.setattr(module, "require_complete", bug)
+    with pytest.raises(KeyError, match="nobody thought of it"):
+        load_autoencoder(small)
+
+
 def test_an_autoencoder_of_absurd_depth_is_refused_at_once(small: Path, tmp_path: Path) -> None:
     copy_autoencoder(small, tmp_path)
     config = json.loads((tmp_path / CONFIG).read_text())

@@ -137,4 +137,16 @@ def test_kernels_that_fail_or_compute_something_else_are_not_used(
 
     monkeypatch.setattr(fused, "_kernels", lambda: fused)
     monkeypatch.setattr(fused, "norm_silu", wrong)
+    pytest.importorskip("triton", reason="what fails is Triton")
     assert not fused.works_on.__wrapped__(torch.device("cpu"))
+
+
+def test_a_bug_of_our_own_is_no_failure_of_the_compiler(monkeypatch: pytest.MonkeyPatch) -> None:
+    def bug(*_: object) -> Tensor:
+        raise KeyError("nobody thought of it")
+
+    pytest.importorskip("triton", reason="its errors are told from bugs")
+    monkeypatch.setattr(fused, "_kernels", lambda: fused)
+    monkeypatch.setattr(fused, "norm_silu", bug)
+    with pytest.raises(KeyError, match="nobody thought of it"):
+        fused.works_on.__wrapped__(torch.device("cpu"))

@@ -17,7 +17,7 @@ from safetensors import safe_open
 from torch import Tensor
 
 from captionless.encoders.hub import weight_files
-from captionless.text_files import read_json
+from captionless.encoders.model_errors import foreign, read_settings
 
 # Keys of config.json that do not change a vector: the program that wrote it, and how numbers are stored.
 _VOLATILE = {"transformers_version", "_name_or_path", "_commit_hash", "architectures", "dtype", "torch_dtype"}
@@ -92,8 +92,10 @@ def content_digests(folder: Path, image_processor: Any, text_limit: int) -> Dige
 
 
 def _tensors(folder: Path) -> Iterator[tuple[str, Tensor]]:
+    paths = weight_files(folder)
     with ExitStack() as stack:
-        files = [stack.enter_context(safe_open(path, framework="pt")) for path in weight_files(folder)]
+        with foreign():
+            files = [stack.enter_context(safe_open(path, framework="pt")) for path in paths]
         where = {name: file for file in files for name in file.keys()}  # noqa: SIM118 (not a dict)
         for name in sorted(where):
             yield name, where[name].get_tensor(name)
@@ -105,16 +107,16 @@ def _config(folder: Path) -> Any:
             return {key: kept(item) for key, item in value.items() if key not in _VOLATILE}
         return value
 
-    return kept(read_json(folder / "config.json"))
+    return kept(read_settings(folder / "config.json"))
 
 
 def _tokenizer(folder: Path) -> Iterator[bytes]:
     """Yield the tokenizer's rules; padding and truncation in ``tokenizer.json`` only record how it was called last."""
     rules = folder / "tokenizer_config.json"
     if rules.is_file():
-        config = read_json(rules)
+        config = read_settings(rules)
         yield _canonical({rule: config[rule] for rule in _TOKENIZER_RULES if rule in config})
-    whole = read_json(folder / "tokenizer.json")
+    whole = read_settings(folder / "tokenizer.json")
     yield _canonical({part: whole.get(part) for part in _TOKENIZER_PARTS})
 
 

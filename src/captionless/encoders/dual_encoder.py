@@ -20,13 +20,8 @@ from torch import Tensor
 from captionless.config.limits import MAX_SIZE
 from captionless.encoders.digest import BUNDLED_DIGESTS, Digests, content_digests
 from captionless.encoders.hub import BUNDLED_FOLDER, ENCODER, find_encoder_folder, is_name_encoder
-from captionless.encoders.loading import (
-    encoder_errors,
-    load_encoder_network,
-    load_tokenizer,
-    loading_errors,
-    model_inputs,
-)
+from captionless.encoders.loading import load_encoder_network, load_tokenizer, model_inputs
+from captionless.encoders.model_errors import encoder_errors, foreign, loading_errors
 from captionless.encoders.text_side import BertText, TextSide, TransformersText
 from captionless.encoders.vocabulary import EncoderVocabulary, read_vocabulary
 from captionless.errors import CaptionlessError
@@ -66,7 +61,9 @@ class Encoder:
         with encoder_errors(self.name, ENCODER, self.folder):
             if self.folder == BUNDLED_FOLDER:
                 return BertText(self.folder, self.device)
-            return TransformersText(self.model, self.tokenizer)
+            text = TransformersText(self.model, self.tokenizer)
+            _ = text.limit  # a damaged one is noticed here
+            return text
 
     @cached_property
     def _network(self) -> tuple[Any, Any]:
@@ -115,11 +112,11 @@ class Encoder:
     @cached_property
     def image_size(self) -> int:
         """Side length in pixels of the encoder's square input images."""
-        processor = self.image_processor
-        with encoder_errors(self.name, ENCODER, self.folder):
+        processor, model = self.image_processor, self.model
+        with encoder_errors(self.name, ENCODER, self.folder), foreign():
             crops = getattr(processor, "do_center_crop", False) and getattr(processor, "crop_size", None)
             size = dict(crops or getattr(processor, "size", None) or {})
-            vision = getattr(self.model.config, "vision_config", None)
+            vision = getattr(model.config, "vision_config", None)
             side = int(size.get("height") or size.get("shortest_edge") or getattr(vision, "image_size", None) or 224)
         return checked_side(self.name, side)
 
@@ -143,8 +140,9 @@ class Encoder:
     def _digests(self) -> Digests:
         if self.folder == BUNDLED_FOLDER:
             return BUNDLED_DIGESTS
+        processor, limit = self.image_processor, self.text_limit
         with encoder_errors(self.name, ENCODER, self.folder):
-            return content_digests(self.folder, self.image_processor, self.text_limit)
+            return content_digests(self.folder, processor, limit)
 
     def _image_features(self, batch: Mapping[str, Tensor]) -> Tensor:
         found = self.model.get_image_features(**{name: value.to(self.device) for name, value in batch.items()})

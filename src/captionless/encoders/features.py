@@ -16,7 +16,8 @@ from torch import Tensor
 
 from captionless.encoders.dual_encoder import Encoder, batches, encoder_batch_size, load_encoder
 from captionless.encoders.hub import IMAGE_MODEL, find_encoder_folder
-from captionless.encoders.loading import load_encoder_network, loading_errors, model_inputs
+from captionless.encoders.loading import load_encoder_network, model_inputs
+from captionless.encoders.model_errors import foreign, loading_errors
 from captionless.errors import CaptionlessError
 from captionless.models.blocks import scale_condition
 from captionless.progress import Progress
@@ -106,15 +107,20 @@ class _ImageModel:
     def check(self) -> None:
         """Raise if the features are random, as in ViT-MAE, which masks a random part of each image."""
         probe = Image.linear_gradient("L")
+        with foreign(), torch.no_grad():
+            self._outputs([probe])
         if not torch.allclose(self.encode([probe]), self.encode([probe]), rtol=1e-3, atol=1e-5):
             raise CaptionlessError(
                 f"{self.name} returns different features for the same image on each call, so images cannot be compared "
                 f"with it. {IMAGE_MODEL.advice}"
             )
 
-    def _encode(self, images: Sequence[Image.Image]) -> Tensor:
+    def _outputs(self, images: Sequence[Image.Image]) -> Any:
         inputs = self.processor(images=[image.convert("RGB") for image in images], return_tensors="pt")
-        outputs = self.network(pixel_values=inputs["pixel_values"].to(self.device))
+        return self.network(pixel_values=inputs["pixel_values"].to(self.device))
+
+    def _encode(self, images: Sequence[Image.Image]) -> Tensor:
+        outputs = self._outputs(images)
         pooled, hidden = outputs.get("pooler_output"), outputs.get("last_hidden_state")
         if self.pools and pooled is not None:
             return torch.as_tensor(pooled).flatten(1).float().cpu()

@@ -120,17 +120,20 @@ def weight_files(folder: Path, kind: ModelKind = ENCODER) -> list[Path]:
     if whole.is_file() or not index.is_file():
         return [path for path in (whole,) if path.is_file()]
     try:
-        shards = read_json(index)["weight_map"].values()
+        shards = sorted({Path(shard).name for shard in read_json(index)["weight_map"].values()})
     except (OSError, ValueError, KeyError, AttributeError, TypeError) as error:
         raise CaptionlessError(
             f"{index} is damaged. Download the {kind.noun} again or use another {kind.noun}."
         ) from error
-    return [folder / Path(shard).name for shard in sorted(set(shards))]
+    return [folder / shard for shard in shards]
 
 
 @contextmanager
 def hub_errors(name: str, kind: ModelKind) -> Iterator[None]:
-    """Silence the hub library except for progress bars, and convert its exceptions into a `CaptionlessError`."""
+    """Silence the hub library except for progress bars, and convert its exceptions into a `CaptionlessError`.
+
+    No code of our own belongs inside: its bugs would pass for failures of the hub.
+    """
     from huggingface_hub.errors import LocalEntryNotFoundError, RepositoryNotFoundError
 
     try:
@@ -208,20 +211,21 @@ def _download(name: str, kind: ModelKind, progress: Progress, timeout: float) ->
     with hub_errors(name, kind):
         # snapshot_download has no timeout for listing the files of a repository; this call has one.
         info = hub.HfApi().model_info(name, revision=revision, timeout=timeout)
-        if not {*kind.weight_files} & {file.rfilename for file in info.siblings or ()}:
-            raise CaptionlessError(
-                f"{name} has no safetensors weights on the model hub, and other weight formats are not supported "
-                f"(pickles can run code). {kind.advice}"
-            )
-        fetch: Callable[..., Any] = functools.partial(
-            hub.snapshot_download,
-            name,
-            revision=revision,
-            allow_patterns=[*_FILES, *kind.weight_files, *kind.beside],
-            etag_timeout=timeout,
+    if not {*kind.weight_files} & {file.rfilename for file in info.siblings or ()}:
+        raise CaptionlessError(
+            f"{name} has no safetensors weights on the model hub, and other weight formats are not supported (pickles "
+            f"can run code). {kind.advice}"
         )
-        size = sum(file.file_size or 0 for file in fetch(dry_run=True) if file.will_download)
-        progress.say(
-            f"Downloading the {kind.noun} {name} ({size / 1e6:.0f} MB) to the cache {hub.constants.HF_HUB_CACHE}"
-        )
+    fetch: Callable[..., Any] = functools.partial(
+        hub.snapshot_download,
+        name,
+        revision=revision,
+        allow_patterns=[*_FILES, *kind.weight_files, *kind.beside],
+        etag_timeout=timeout,
+    )
+    with hub_errors(name, kind):
+        planned = fetch(dry_run=True)
+    size = sum(file.file_size or 0 for file in planned if file.will_download)
+    progress.say(f"Downloading the {kind.noun} {name} ({size / 1e6:.0f} MB) to the cache {hub.constants.HF_HUB_CACHE}")
+    with hub_errors(name, kind):
         return Path(fetch())

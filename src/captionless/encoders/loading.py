@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -13,10 +12,11 @@ import torch
 from PIL import Image
 
 from captionless.device import to_device
-from captionless.encoders.hub import ModelKind, quiet_hub, weight_files
+from captionless.encoders.hub import ModelKind, weight_files
+from captionless.encoders.model_errors import foreign, read_settings
 from captionless.errors import CaptionlessError
 from captionless.tensor_files import check_tensors
-from captionless.text_files import MAX_TEXT, read_json
+from captionless.text_files import MAX_TEXT
 
 _LOCAL: dict[str, Any] = {"local_files_only": True, "trust_remote_code": False}
 _POOLER = "pooler."
@@ -27,31 +27,6 @@ MAX_GROWTH = 10_000
 """Factor by which a tokenizer may lengthen a text before it is divided into tokens; CLIP's does so by 2."""
 
 
-@contextmanager
-def encoder_errors(name: str, kind: ModelKind, folder: Path) -> Iterator[None]:
-    """Convert the exceptions of reading a model's files into a `CaptionlessError`.
-
-    Their type depends on how the files are damaged.
-    """
-    try:
-        yield
-    except CaptionlessError:
-        raise
-    except Exception as error:
-        reason = " ".join(str(error).split())[:200] or type(error).__name__
-        raise CaptionlessError(
-            f"the {kind.noun} {name} in {folder} cannot be loaded ({reason}). Download it again or use another "
-            f"{kind.noun}."
-        ) from error
-
-
-@contextmanager
-def loading_errors(name: str, kind: ModelKind, folder: Path) -> Iterator[None]:
-    """Silence transformers, and convert its exceptions as in ``encoder_errors``."""
-    with quiet_hub(), encoder_errors(name, kind, folder):
-        yield
-
-
 def model_inputs(folder: Path) -> tuple[set[str], str]:
     """Return the inputs that a model accepts ("images", "texts") and its model type, based on its ``config.json``.
 
@@ -60,8 +35,9 @@ def model_inputs(folder: Path) -> tuple[set[str], str]:
     from transformers import MODEL_MAPPING, AutoConfig
 
     check_files(folder)
-    config = AutoConfig.from_pretrained(folder, **_LOCAL)
-    found = MODEL_MAPPING.get(type(config), None)
+    with foreign():
+        config = AutoConfig.from_pretrained(folder, **_LOCAL)
+        found = MODEL_MAPPING.get(type(config), None)
     classes = found if isinstance(found, list | tuple) else [found]
     if any(hasattr(one, "get_image_features") and hasattr(one, "get_text_features") for one in classes):
         return {"images", "texts"}, config.model_type
@@ -89,7 +65,7 @@ def check_files(folder: Path) -> None:
         elif isinstance(value, int | float) and value > MAX_DEPTH and _DEPTH.search(name):
             raise CaptionlessError(f"{folder / 'config.json'} is damaged: {name} is {value:,}. Use another model.")
 
-    check("", read_json(folder / "config.json"))
+    check("", read_settings(folder / "config.json"))
 
 
 def load_encoder_network(name: str, kind: ModelKind, folder: Path, device: str) -> tuple[Any, Any, bool]:
@@ -104,9 +80,10 @@ def load_encoder_network(name: str, kind: ModelKind, folder: Path, device: str) 
         check_tensors(path)
     from transformers import AutoModel
 
-    network, report = AutoModel.from_pretrained(
-        folder, dtype=torch.float32, use_safetensors=True, output_loading_info=True, **_LOCAL
-    )
+    with foreign():
+        network, report = AutoModel.from_pretrained(
+            folder, dtype=torch.float32, use_safetensors=True, output_loading_info=True, **_LOCAL
+        )
     require_complete(name, kind, [key for key in report["missing_keys"] if not key.startswith(_POOLER)])
     processor = load_image_processor(folder)
     network = to_device(network.eval().requires_grad_(False), torch.device(device))
@@ -128,8 +105,9 @@ def load_image_processor(folder: Path) -> Any:
     from transformers.models.auto.image_processing_auto import AutoImageProcessor
 
     # Always use the Pillow backend, so that pixels do not depend on whether torchvision is installed.
-    processor = AutoImageProcessor.from_pretrained(folder, backend="pil", **_LOCAL)
-    processor(images=[Image.new("RGB", (16, 16))], return_tensors="pt")
+    with foreign():
+        processor = AutoImageProcessor.from_pretrained(folder, backend="pil", **_LOCAL)
+        processor(images=[Image.new("RGB", (16, 16))], return_tensors="pt")
     return processor
 
 
@@ -138,17 +116,19 @@ def _growth(rule: Any) -> float:
     if not isinstance(rule, dict):
         return 1.0
     added = len(str(rule.get("content", rule.get("prepend", ""))))
-    return math.prod(map(_growth, rule.get("normalizers", ())), start=1.0 + added)
+    parts = rule.get("normalizers")
+    return math.prod(map(_growth, parts if isinstance(parts, list) else ()), start=1.0 + added)
 
 
 def load_tokenizer(folder: Path) -> Any:
     """Return the tokenizer of a folder; the end token is used for padding if there is no padding token."""
     from transformers import AutoTokenizer
 
-    rules = read_json(folder / "tokenizer.json")
+    rules = read_settings(folder / "tokenizer.json")
     if _growth(rules.get("normalizer")) > MAX_GROWTH:
         raise CaptionlessError(f"{folder / 'tokenizer.json'} makes texts more than {MAX_GROWTH:,} times as long.")
-    tokenizer = AutoTokenizer.from_pretrained(folder, **_LOCAL)
-    if tokenizer.pad_token is None:
-        tokenizer.pad_token = tokenizer.eos_token
+    with foreign():
+        tokenizer = AutoTokenizer.from_pretrained(folder, **_LOCAL)
+        if tokenizer.pad_token is None:
+            tokenizer.pad_token = tokenizer.eos_token
     return tokenizer

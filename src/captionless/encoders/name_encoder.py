@@ -19,18 +19,19 @@ from torch import Tensor, nn
 from captionless.encoders.digest import Digests
 from captionless.encoders.dual_encoder import Encoder, checked_side
 from captionless.encoders.hub import ENCODER
-from captionless.encoders.loading import check_files, encoder_errors, load_image_processor, loading_errors
+from captionless.encoders.loading import check_files, load_image_processor
+from captionless.encoders.model_errors import encoder_errors, foreign, loading_errors, read_settings
 from captionless.encoders.name_text import piece_matrix
 from captionless.encoders.vocabulary import EncoderVocabulary
 from captionless.errors import CaptionlessError
 from captionless.tensor_files import read_tensors
-from captionless.text_files import read_json
 
 LEVELS = (7, 15, 21)
 """Blocks of the image tower whose outputs are used; they have 40, 112 and 320 channels."""
 COLOUR_SIDE = 32
 """Side of the downsampled image that is a feature of its own: colour and layout, which the tower's means lose."""
 _TEXT = "text_"
+_HEAD = ("shift", "projection", "centres", "weights", "gamma")
 
 
 class NameImageSide(nn.Module):
@@ -106,7 +107,7 @@ class NameEncoder(Encoder):
 
     def checked(self) -> NameEncoder:
         """Return this encoder; raise if it was written by another version, or if its files are damaged."""
-        if self._config["format"] != 1:
+        if self._config.get("format") != 1:
             raise CaptionlessError(
                 f"the encoder {self.name} was learned by another version of captionless. Learn it again with "
                 "`captionless encoder`, or use the version that made it."
@@ -117,9 +118,12 @@ class NameEncoder(Encoder):
     @cached_property
     def text(self) -> NameText:
         """The text side."""
-        stored = read_json(self.folder / "tokenizer.json")["pieces"]
-        pieces = {str(piece): float(stored[piece]) for piece in stored}
-        return NameText(pieces, self._tensors["text_projection"], self._tensors["text_shift"])
+        rules, tensors = read_settings(self.folder / "tokenizer.json"), self._tensors
+        with foreign():
+            stored = rules["pieces"]
+            pieces = {str(piece): float(stored[piece]) for piece in stored}
+            projection, shift = tensors["text_projection"], tensors["text_shift"]
+        return NameText(pieces, projection, shift)
 
     @cached_property
     def vocabulary(self) -> EncoderVocabulary | None:
@@ -130,31 +134,40 @@ class NameEncoder(Encoder):
     @cached_property
     def width(self) -> int:
         """Dimension of the shared space."""
-        return int(self._tensors["weights"].shape[1])
+        tensors = self._tensors
+        with foreign():
+            return int(tensors["weights"].shape[1])
 
     @cached_property
     def image_size(self) -> int:
         """Side length in pixels of the encoder's square input images."""
-        return checked_side(self.name, int(self._config["vision_config"]["image_size"]))
+        config = self._config
+        with foreign():
+            side = int(config["vision_config"]["image_size"])
+        return checked_side(self.name, side)
 
     @cached_property
     def logit_scale(self) -> float:
         """Inverse temperature, fitted to held-out images."""
-        return float(self._config["logit_scale"])
+        config = self._config
+        with foreign():
+            return float(config["logit_scale"])
 
     @cached_property
     def _network(self) -> tuple[Any, Any]:
         from transformers import EfficientNetConfig, EfficientNetModel
 
         weights = {name.removeprefix("tower."): one for name, one in self._tensors.items() if name.startswith("tower.")}
-        head = {name: one for name, one in self._tensors.items() if not name.startswith(("tower.", _TEXT))}
+        tensors, settings = self._tensors, self._config
         with loading_errors(self.name, ENCODER, self.folder):
             check_files(self.folder)
-            config = EfficientNetConfig(**self._config["vision_config"])
-            with torch.device("meta"):  # other shapes are noticed before they take memory
-                EfficientNetModel(config).load_state_dict(weights, strict=False)
-            tower = EfficientNetModel(config)
-            tower.load_state_dict(weights, strict=False)  # counters of batches are not stored
+            with foreign():
+                config = EfficientNetConfig(**settings["vision_config"])
+                with torch.device("meta"):  # other shapes are noticed before they take memory
+                    EfficientNetModel(config).load_state_dict(weights, strict=False)
+                tower = EfficientNetModel(config)
+                tower.load_state_dict(weights, strict=False)  # counters of batches are not stored
+                head = {name: tensors[name] for name in _HEAD}
             model = NameImageSide(tower, head).eval().requires_grad_(False).to(self.device)
             return model, load_image_processor(self.folder)
 
@@ -165,13 +178,13 @@ class NameEncoder(Encoder):
             if not name.startswith(_TEXT):
                 image.update(f"{name} {tuple(tensor.shape)}\n".encode() + tensor.contiguous().numpy().tobytes())
         with encoder_errors(self.name, ENCODER, self.folder):
-            steps = read_json(self.folder / "preprocessor_config.json")
+            steps = read_settings(self.folder / "preprocessor_config.json")
         image.update(json.dumps([self._config["vision_config"], steps], sort_keys=True).encode())
         return Digests(image.hexdigest(), image.hexdigest())
 
     @cached_property
     def _config(self) -> dict[str, Any]:
-        return dict(read_json(self.folder / "config.json"))
+        return read_settings(self.folder / "config.json")
 
     @cached_property
     def _tensors(self) -> dict[str, Tensor]:

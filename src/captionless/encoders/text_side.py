@@ -18,8 +18,8 @@ from torch.nn import functional as F
 from torch.nn.utils.rnn import pad_sequence
 
 from captionless.encoders.digest import BUNDLED_DIGESTS
+from captionless.encoders.model_errors import foreign, read_settings
 from captionless.tensor_files import read_tensors
-from captionless.text_files import read_json
 
 
 class TextSide(Protocol):
@@ -49,8 +49,8 @@ class TransformersText:
     def limit(self) -> int:
         """The model's number of positions, or the tokenizer's own limit if that is smaller."""
         text = getattr(self.model.config, "text_config", self.model.config)
-        # Tokenizers without a limit report 1e30.
-        return int(min(getattr(text, "max_position_embeddings", 512), self.tokenizer.model_max_length))
+        with foreign():  # tokenizers without a limit report 1e30
+            return int(min(getattr(text, "max_position_embeddings", 512), self.tokenizer.model_max_length))
 
     @property
     def special(self) -> int:
@@ -91,10 +91,12 @@ class BertText:
     def __init__(self, folder: Path, device: str = "cpu") -> None:
         from tokenizers import Tokenizer
 
-        self._config = read_json(folder / "config.json")["text_config"]
-        self._tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
-        self.limit = int(self._config["max_position_embeddings"])
-        self.special = int(self._tokenizer.num_special_tokens_to_add(False))
+        config = read_settings(folder / "config.json")
+        with foreign():
+            self._config = config["text_config"]
+            self._tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
+            self.limit = int(self._config["max_position_embeddings"])
+            self.special = int(self._tokenizer.num_special_tokens_to_add(False))
         tensors = read_tensors(folder / "model.safetensors", BUNDLED_DIGESTS.image)
         self._weights = {
             name.removeprefix("text_model."): tensor.to(device).float()

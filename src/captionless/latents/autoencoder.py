@@ -14,13 +14,13 @@ from torch import Tensor
 
 from captionless.device import to_device
 from captionless.encoders.hub import ModelKind, find_encoder_folder, weight_files
-from captionless.encoders.loading import check_files, loading_errors, require_complete
+from captionless.encoders.loading import check_files, require_complete
+from captionless.encoders.model_errors import foreign, loading_errors, read_settings
 from captionless.errors import CaptionlessError
 from captionless.files import atomic_write
 from captionless.links import is_publishable
 from captionless.progress import Progress
 from captionless.tensor_files import content_digest, read_tensors
-from captionless.text_files import read_json
 
 CONFIG, WEIGHTS = "config.json", "diffusion_pytorch_model.safetensors"
 CLASSES = ("AutoencoderTiny", "AutoencoderKL")
@@ -81,9 +81,7 @@ class Autoencoder:
             return torch.cat([run(part) for part in torch.split(inputs.float(), max(1, PIXELS // pixels))])
 
     def _encode(self, images: Tensor) -> Tensor:
-        found = self.network.encode(images)
-        latents: Tensor = found.latents if hasattr(found, "latents") else found.latent_dist.mode()
-        return latents
+        return _latents(self.network.encode(images))
 
     def _decode(self, latents: Tensor) -> Tensor:
         images: Tensor = self.network.decode(latents).sample
@@ -99,6 +97,12 @@ class Autoencoder:
                 row.append(part[:, :, y : y + side, x : x + side])
             rows.append(torch.cat(row, 3))
         return torch.cat(rows, 2)
+
+
+def _latents(found: Any) -> Tensor:
+    """Return the latents in what a network of diffusers returns."""
+    latents: Tensor = found.latents if hasattr(found, "latents") else found.latent_dist.mode()
+    return latents
 
 
 def _tiles(side: int) -> Iterator[tuple[int, int, int]]:
@@ -136,20 +140,22 @@ def _load(name: str, folder: Path, stamps: tuple[int, ...]) -> Autoencoder:
     diffusers = import_diffusers()
     with loading_errors(name, KIND, folder):
         check_files(folder)
-        config = read_json(folder / CONFIG)
+        config = read_settings(folder / CONFIG)
         kind = config.get("_class_name")
         if kind not in CLASSES:
             raise CaptionlessError(f"the autoencoder {name} is of class {kind}, not {' or '.join(CLASSES)}.")
         about = {"class": kind} | {key: value for key, value in config.items() if not key.startswith("_")}
         digest = content_digest(_stored(folder), about)
-        network, report = getattr(diffusers, kind).from_pretrained(
-            folder, use_safetensors=True, local_files_only=True, torch_dtype=torch.float32, output_loading_info=True
-        )
+        with foreign():
+            network, report = getattr(diffusers, kind).from_pretrained(
+                folder, use_safetensors=True, local_files_only=True, torch_dtype=torch.float32, output_loading_info=True
+            )
         require_complete(name, KIND, report["missing_keys"])
         network = network.eval().requires_grad_(False)
-        image_channels = int(config["in_channels"])
-        probe = Autoencoder(name, folder, digest, network, image_channels, 0, 1)
-        _, channels, side, _ = probe.encode(torch.zeros(1, image_channels, 64, 64)).shape
+        with foreign(), torch.no_grad():
+            image_channels = int(config["in_channels"])
+            found = network.encode(torch.zeros(1, image_channels, 64, 64))
+        _, channels, side, _ = _latents(found).shape
     return Autoencoder(name, folder, digest, network, image_channels, channels, 64 // side)
 
 

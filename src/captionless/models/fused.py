@@ -8,6 +8,7 @@ float32 whatever the format of the feature maps, and expect channels-last ones o
 from __future__ import annotations
 
 import os
+import subprocess
 from functools import cache
 from importlib.util import find_spec
 from typing import Any
@@ -28,6 +29,13 @@ def _kernels() -> Any:
     from captionless.models import fused_kernels
 
     return fused_kernels
+
+
+def _failures() -> tuple[type[Exception], ...]:
+    """Return what Triton raises where it cannot compile or run: for want of a compiler, of CUDA's library, of a GPU."""
+    from triton.errors import TritonError  # type: ignore[import-untyped]
+
+    return TritonError, RuntimeError, OSError, ImportError, AssertionError, subprocess.SubprocessError
 
 
 def can_fuse(x: Tensor) -> bool:
@@ -55,7 +63,7 @@ def works_on(device: torch.device) -> bool:
                 x = values.clone().requires_grad_()
                 y = norm_silu(x, norm) if with_kernels else torch.nn.functional.silu(norm(x))
                 results += [y, *torch.autograd.grad((y * values).sum(), [x, norm.weight])]
-        except Exception:  # whatever goes wrong in a compiler
+        except _failures():
             return False
     return all(torch.allclose(*pair, atol=1e-3, rtol=1e-3) for pair in zip(results[:3], results[3:], strict=True))
 
