@@ -151,7 +151,7 @@ def test_a_bug_of_our_own_is_no_failure_of_the_hub(hub: FakeHub, monkeypatch: py
 
 
 @pytest.mark.parametrize(
-    "place", ["loading.check_files", "loading.require_complete", "text_side.TransformersText.limit"]
+    "place", ["loading.check_files", "dual_encoder.load_tokenizer", "text_side.TransformersText.limit"]
 )
 def test_a_bug_of_our_own_is_no_damage_to_an_encoder(
     clip_folder: Path, monkeypatch: pytest.MonkeyPatch, place: str
