@@ -74,6 +74,14 @@ def test_every_flipped_bit_of_a_file_is_noticed(tmp_path: Path) -> None:
     read_tensors(path, "m")
 
 
+@pytest.mark.parametrize("name", [b"captionless", b"digest"])
+def test_a_flipped_bit_in_a_name_makes_no_file_without_a_digest(name: bytes, tmp_path: Path) -> None:
+    path = tmp_path / "x.safetensors"
+    save_tensors(path, {"a": torch.ones(3)})
+    flip(path, 8 * (path.read_bytes().index(name) + len(name) - 1))
+    assert "its digest is missing" in error_of(lambda: read_tensors(path))
+
+
 def test_the_file_of_another_model_is_refused(tmp_path: Path) -> None:
     save_tensors(tmp_path / "x", TENSORS, {"model": "m"})
     assert f"{tmp_path / 'x'} belongs to another model" in error_of(lambda: read_tensors(tmp_path / "x", "n"))

@@ -94,7 +94,12 @@ def read_about(path: Path) -> dict[str, Any]:
             raise CaptionlessError(f"{path} is missing: its folder is incomplete. {_REMEDY}", code="damaged_model")
         with safe_open(path, framework="pt") as file:
             about: dict[str, Any] = dict(file.metadata() or {})
-        return about | dict(parse_json(about.pop(ENTRY, "{}")))
+        entry = about.pop(ENTRY, None)
+        found = dict(parse_json(entry or "{}"))
+        # A damaged name of the entry or of the digest must not make a file one without a digest.
+        if "digest" not in found and (entry is not None or any('"digest"' in value for value in about.values())):
+            raise _damaged(path, "its digest is missing")
+        return about | found
     except (SafetensorError, OSError, ValueError, TypeError) as error:
         raise _damaged(path, str(error)) from error
 
