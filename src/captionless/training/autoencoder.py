@@ -6,7 +6,6 @@ network is convolutional, so that it learns on crops what it then does to images
 
 from __future__ import annotations
 
-import json
 import math
 import os
 import time
@@ -33,6 +32,7 @@ from captionless.latents.autoencoder import CONFIG, WEIGHTS, import_diffusers, l
 from captionless.models.unet import parameter_count
 from captionless.progress import Progress, choose_progress
 from captionless.tensor_files import content_digest, read_about, read_tensors, save_tensors
+from captionless.training.autoencoder_card import FREE_ON_RESUME, autoencoder_card
 from captionless.training.checkpointer import lock_checkpoints
 from captionless.training.feature_distance import FeatureDistance
 from captionless.training.feed import batch_indices
@@ -48,7 +48,6 @@ SHEET = "reconstructions.png"
 BLOCKS = (1, 3, 3, 3, 3)  # residual blocks at each side, from that of the image down; those of TAESD
 WARM_UP = 0.02
 SHOWN, MEASURED = 8, 256
-FREE_ON_RESUME = {"folder", "out", "plan", "resume", "minutes", "images", "checkpoint_minutes"}  # may change later
 
 
 @dataclass
@@ -182,7 +181,9 @@ def train_autoencoder(config: AutoencoderConfig, progress: Progress | bool | Non
         with atomic_write(out / SHEET) as path:
             reconstructions(network, shown[:SHOWN]).save(path, format="PNG")
         with atomic_write(out / CARD) as path:
-            path.write_text(_card(training, text), encoding="utf-8", newline="\n")
+            path.write_text(
+                autoencoder_card(config, training.images_seen, training.seconds, text), encoding="utf-8", newline="\n"
+            )
     progress.say(f"Reconstructions: {text}; see {out / SHEET}.")
     return out
 
@@ -295,14 +296,3 @@ def _learn(training: AutoencoderTraining, stopped: Callable[[], bool], progress:
             training.save()
             saved = time.monotonic()
     training.save()
-
-
-def _card(training: AutoencoderTraining, text: str) -> str:
-    config = training.config
-    settings = json.dumps(config.model_dump(mode="json", exclude=FREE_ON_RESUME), indent=2)
-    seen = f"{training.images_seen:,} crops seen in {training.seconds / 60:.0f} min. {text}."
-    return (
-        f"# {config.out.name}\n\nAn AutoencoderTiny of diffusers that `captionless autoencoder` trained on images of "
-        f"{Path(config.folder).name}: {seen}\n\n    captionless train FOLDER --autoencoder {config.out.name}"
-        f"{' --grey' * config.grey}\n\n```json\n{settings}\n```\n\nIts licence depends on that of the images.\n"
-    )
