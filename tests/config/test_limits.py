@@ -169,7 +169,7 @@ def test_a_lack_of_memory_is_one_line_in_every_command(
 def test_a_file_that_never_ends_is_refused(tmp_path: Path) -> None:
     assert "more than 100,000,000 bytes" in error_of(lambda: read_prompts(Path("/dev/zero")))
     (tmp_path / CONFIG).symlink_to("/dev/zero")
-    assert "is not a captionless model" in error_of(lambda: load_config(tmp_path))
+    assert "it is a device, not a file" in error_of(lambda: load_config(tmp_path))
 
 
 def test_json_that_is_nested_deeply_is_refused(tmp_path: Path) -> None:

@@ -15,7 +15,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from pydantic import TypeAdapter
 from torch import Tensor
 from torch.nn import functional as F
 
@@ -147,7 +146,7 @@ class AutoencoderTraining:
                 if part == "optimizer":
                     state["state"].setdefault(int(index), {})[key] = one
             self.optimizer.load_state_dict(state)
-            counter = TypeAdapter(Counter).validate_python(about["counter"])
+            counter = Counter(**about["counter"])
             self.images_seen, self.seconds = counter.images, counter.seconds
         except (KeyError, RuntimeError, TypeError, ValueError) as error:
             raise cannot_resume(out, f"{STATE} is damaged") from error
