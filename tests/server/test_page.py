@@ -229,6 +229,9 @@ def test_an_unlocked_seed_changes_and_a_locked_one_stays(page: Any) -> None:
     first, second = (text for text in page.locator("figcaption").all_inner_texts())
     assert first != second
     page.click("#lock")
+    sides = "one => { const { left, right } = getComputedStyle(one, '::before'); return [left, right]; }"
+    left, right = page.locator("#lock span").evaluate(sides)
+    assert left == right, "the icon of a locked seed looks open"
     assert f"seed {page.input_value('#seed')}" == first  # the newest run is at the top
     generate(page, "a tulip", images=3)
     assert page.locator("figcaption").all_inner_texts() == [first, first, second]
@@ -736,6 +739,14 @@ def test_axe_finds_nothing_serious(browser: Any, served: Served, scheme: str) ->
                 expect(page.locator("#nearest img")).to_have_count(4)
             found = axe.Axe().run(page).response["violations"]
             assert not [(one["id"], [node["html"] for node in one["nodes"]]) for one in found]
+
+
+def test_who_wants_no_motion_sees_none_where_an_image_is_awaited(page: Any) -> None:
+    page.emulate_media(reduced_motion="reduce")
+    awaited = "document.body.append(Object.assign(document.createElement('button'), { className: 'tile', disabled: true }))"
+    page.evaluate(awaited)
+    moving = "getComputedStyle(document.querySelector('.tile'), '::after').animationName"
+    assert page.evaluate(moving) == "none"
 
 
 @pytest.mark.slow
