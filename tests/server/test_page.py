@@ -743,7 +743,9 @@ def test_axe_finds_nothing_serious(browser: Any, served: Served, scheme: str) ->
 
 def test_who_wants_no_motion_sees_none_where_an_image_is_awaited(page: Any) -> None:
     page.emulate_media(reduced_motion="reduce")
-    awaited = "document.body.append(Object.assign(document.createElement('button'), { className: 'tile', disabled: true }))"
+    awaited = (
+        "document.body.append(Object.assign(document.createElement('button'), { className: 'tile', disabled: true }))"
+    )
     page.evaluate(awaited)
     moving = "getComputedStyle(document.querySelector('.tile'), '::after').animationName"
     assert page.evaluate(moving) == "none"

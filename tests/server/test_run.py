@@ -138,9 +138,9 @@ def test_a_port_that_is_in_use_a_missing_model_and_a_missing_key_are_reported(
     assert "nowhere does not exist" in capsys.readouterr().err
     assert run("serve", "--host", "0.0.0.0") == 2
     assert "CAPTIONLESS_API_KEY, or pass --no-key" in capsys.readouterr().err
-    tiny.saved(tiny.class_model(), tmp_path / "a" / "tiny")
-    tiny.saved(tiny.class_model(), tmp_path / "b" / "tiny")
-    assert run("serve", "a/tiny", "b/tiny", "--port", "0") == 2
+    assert run("serve", "--training-images", "nowhere", "--port", "0") == 2
+    assert "--training-images nowhere does not exist" in capsys.readouterr().err
+    assert run("serve", "a/tiny", "b/tiny", "--port", "0") == 2  # neither is there: names come first
     assert "two models are called tiny" in capsys.readouterr().err
 
 

@@ -129,11 +129,11 @@ def load_models(models: Sequence[str], sampling: SamplingConfig) -> dict[str, Ge
     Raises:
         CaptionlessError: a model cannot be loaded, or two have the same name.
     """
+    names = [Path(model).resolve().name for model in models]
+    if twice := [name for name in names if names.count(name) > 1]:
+        raise CaptionlessError(f"two models are called {twice[0]}. Rename a folder: clients name models by it.")
     generators: dict[str, Generator] = {}
-    for model in models:
-        name = Path(model).resolve().name
-        if name in generators:
-            raise CaptionlessError(f"two models are called {name}. Rename a folder: clients name models by it.")
+    for name, model in zip(names, models, strict=True):
         generators[name] = load(model)
         prompt = (generators[name].classes or ("an image",))[0]
         with warnings.catch_warnings():
