@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import gzip
 import io
 import logging
 from collections.abc import Iterator
@@ -266,6 +267,8 @@ def test_a_grey_model_is_served() -> None:
         ({"prompt": "x" * 2001}, "prompt"),
         ({"n": 0}, "n"),
         ({"n": 11}, "n"),
+        ({"n": True}, "n"),
+        ({"seed": True}, "seed"),
         ({"steps": 201}, "steps"),
         ({"size": "0x0"}, "size"),
         ({"size": "9999x9999"}, "size"),
@@ -295,6 +298,29 @@ def test_what_is_invalid_is_a_bad_request_that_names_the_field(
     assert error["type"] == "invalid_request_error"
     assert error["param"] == param
     assert error["message"]
+
+
+def test_a_prompt_of_the_wrong_type_is_answered_with_an_example(served: Served) -> None:
+    message = served.post("generations", prompt=["a rose"]).json()["error"]["message"]
+    assert message.endswith("Try `prompt=a red rose`.")
+
+
+@pytest.mark.parametrize("param", ["prompt", "negative_prompt", "towards"])
+def test_an_unknown_class_is_answered_with_the_field_that_holds_it(param: str) -> None:
+    one = Generator(tiny.class_model(), encoder=tiny.FakeEncoder(), device="cpu")  # type: ignore[arg-type]
+    with serving({"tiny": one}) as served:
+        error = served.post("generations", **{"prompt": "rose", param: "blurry"}).json()["error"]
+    assert error["param"] == param
+    assert "there is no class 'blurry'" in error["message"]
+    assert param == "prompt" or error["message"].startswith(f"`{param}`: ")
+
+
+def test_a_compressed_body_is_answered_with_the_name_of_its_coding(served: Served) -> None:
+    headers = {"content-type": "application/json", "content-encoding": "gzip"}
+    body = gzip.compress(b'{"prompt": "a rose"}')
+    answer = httpx2.post(f"{served.url}/v1/images/generations", content=body, headers=headers)
+    assert answer.status_code == 400
+    assert "Content-Encoding: gzip" in answer.json()["error"]["message"]
 
 
 def test_the_largest_number_of_steps_is_one_number(served: Served) -> None:

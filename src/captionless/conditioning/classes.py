@@ -36,7 +36,8 @@ def class_indices(names: Sequence[str], classes: Sequence[str]) -> list[int]:
             folded = {known.casefold(): known for known in classes}
             similar = difflib.get_close_matches(normalise_label(name).casefold(), folded, n=1)
             hint = f" Did you mean {folded[similar[0]]}?" if similar else ""
-            raise CaptionlessError(f"there is no class {name!r}.{hint} {list_classes(classes)}")
+            message = f"there is no class {name!r}.{hint} {list_classes(classes)}"
+            raise CaptionlessError(message, parameter="classes", value=name)
     return [indices[normalise_label(name)] for name in names]
 
 

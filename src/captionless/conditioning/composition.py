@@ -100,20 +100,24 @@ def compose(
         start: the time at which denoising starts.
     """
     total = len(vectors)
+
+    def everywhere(parameter: str, text: str) -> Tensor:
+        try:
+            return words([text]).expand(total, -1)
+        except CaptionlessError as error:  # which does not say that another text than the prompt is meant
+            raise CaptionlessError(f"`{parameter}`: {error}", parameter=parameter, code=error.code) from error
+
     if composition.towards:
         shares = torch.tensor(composition.shares(n)).repeat(total // n).unsqueeze(1)
-        vectors = slerp(vectors, words([composition.towards]).expand(total, -1), shares)
-
-    def everywhere(text: str) -> Tensor:
-        return words([text]).expand(total, -1)
+        vectors = slerp(vectors, everywhere("towards", composition.towards), shares)
 
     # Denoising runs from time start to 0.
     switch = start * (1 - composition.switch)
     conditions = [WeightedCondition(vectors, interval=(switch, 1.0) if composition.then else (0.0, 1.0))]
     if composition.then:
-        conditions.append(WeightedCondition(everywhere(composition.then), interval=(0.0, switch)))
-    conditions += [WeightedCondition(everywhere(text), weight) for text, weight in composition.also]
-    return conditions, everywhere(composition.negative) if composition.negative else None
+        conditions.append(WeightedCondition(everywhere("then", composition.then), interval=(0.0, switch)))
+    conditions += [WeightedCondition(everywhere("also", text), weight) for text, weight in composition.also]
+    return conditions, everywhere("negative", composition.negative) if composition.negative else None
 
 
 def towards_shares(n: int) -> list[float]:

@@ -10,7 +10,7 @@ from fastapi.responses import JSONResponse
 from captionless.device import is_out_of_memory
 from captionless.errors import CaptionlessError
 
-PARAMETERS = {"prompts": "prompt", "negative": "negative_prompt", "init": "image"}
+PARAMETERS = {"prompts": "prompt", "negative": "negative_prompt", "init": "image", "classes": "prompt"}
 """The names in a request of parameters that have another name in Python."""
 LONGEST = 500
 """Characters of a message; longer ones repeat what the client sent."""
@@ -51,7 +51,8 @@ class ApiError(Exception):
 def bad_request(error: CaptionlessError) -> ApiError:
     """Return the answer to a request that the library rejects."""
     param = PARAMETERS.get(error.parameter or "", error.parameter)
-    return ApiError(400, str(error), param=param, code=error.code or "invalid_value")
+    message = str(error).replace(f"`{error.parameter}`", f"`{param}`")
+    return ApiError(400, message, param=param, code=error.code or "invalid_value")
 
 
 def failure(error: Exception, what: str = "the request") -> ApiError:

@@ -13,7 +13,8 @@ from difflib import get_close_matches
 from typing import Annotated, Any, ClassVar, Literal
 
 from annotated_types import Le
-from pydantic import ConfigDict, create_model, field_validator
+from pydantic import ConfigDict, ValidationInfo, create_model, field_validator
+from pydantic_core import PydanticCustomError
 
 from captionless.config.base import Config, setting
 from captionless.config.sampling import SamplingConfig
@@ -42,7 +43,9 @@ class ImageRequest(Config):
     model_config = ConfigDict(extra="ignore")
     largest: ClassVar[int] = 2048
 
-    prompt: str = setting("", "What the image shows; for a class-conditional model, the name of a class.")
+    prompt: str = setting(
+        "", "What the image shows; for a class-conditional model, the name of a class.", example="a red rose"
+    )
     model: str | None = setting(None, "The name of a model. While one model is served, every name means that one.")
     n: int = setting(1, "The number of images.", ge=1, le=MOST_IMAGES)
     size: str | None = setting(
@@ -86,6 +89,13 @@ class ImageRequest(Config):
         ge=SMALLEST_STRENGTH,
         le=1,
     )
+
+    @field_validator("*", mode="before")
+    @classmethod
+    def _check_boolean(cls, value: Any, field: ValidationInfo) -> Any:
+        if isinstance(value, bool) and cls.model_fields[field.field_name or ""].annotation is not bool:
+            raise PydanticCustomError("boolean", "true and false are no numbers here")
+        return value
 
     @field_validator("prompt", "negative_prompt", "towards")
     @classmethod

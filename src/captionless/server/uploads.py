@@ -52,8 +52,13 @@ async def read_body(request: Request) -> Body:
     """Read a request.
 
     Raises:
-        CaptionlessError: it is neither JSON nor a form, or holds an image in an unknown form.
+        CaptionlessError: it is neither JSON nor a form, is compressed, or holds an image in an unknown form.
     """
+    if (coding := request.headers.get("content-encoding", "identity").strip().lower()) not in ("", "identity"):
+        raise CaptionlessError(
+            f"the body is encoded (Content-Encoding: {coding}). Send it as it is, without this header.",
+            code="unsupported_content_encoding",
+        )
     kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
     if kind == "multipart/form-data":
         pairs = await _form(request)
