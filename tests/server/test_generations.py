@@ -159,6 +159,12 @@ def test_a_misspelt_field_is_ignored_with_a_remark(served: Served) -> None:
     assert make(served, guidanc=2, quality="hd").warnings == ["`guidanc` was ignored. Did you mean `guidance`?"]
 
 
+def test_fields_of_edits_are_ignored_with_a_remark(served: Served) -> None:
+    fields = {"image": data_url(png()), "mask": data_url(png()), "strength": 0.5}
+    remarks = [f"`{name}` was ignored. Send it to /v1/images/edits." for name in fields]
+    assert make(served, **fields).warnings == remarks
+
+
 # --- streams ---
 
 

@@ -126,6 +126,9 @@ def prepare_request(
             raise CaptionlessError(message, parameter=error.parameter, code=error.code) from error
     images = replace(images, details=images.details | {"model": name})
     about_fields = ignored(type(request), body.fields)
+    if route == "generations":
+        edits = {"image": body.image, "mask": body.mask, "strength": request.strength}
+        about_fields += [f"`{name}` was ignored. Send it to /v1/images/edits." for name, sent in edits.items() if sent]
     return Prepared(generator, request, images, [*about_fields, *(str(remark.message) for remark in remarks)])
 
 
