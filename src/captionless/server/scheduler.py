@@ -44,9 +44,10 @@ class Scheduler:
 
     The machine is shared by owners, not by images: the next network call is that of the owner who has used the least
     time lately, and of each owner the oldest images come first (decayed usage, as in Kay & Lauder, "A fair share
-    scheduler", CACM 1988). Who asks now and then is therefore served before those who always ask. The others' images
-    that wait for the same network fill the batch; the stages of a cascade, and different models, have network calls of
-    their own.
+    scheduler", CACM 1988). Who asks now and then is therefore served before those who always ask, but gains little if
+    these are many owners: each of them has used hardly more, and a call shared with their images takes longer. The
+    others' images that wait for the same network fill the batch; the stages of a cascade, and different models, have
+    network calls of their own.
 
     Args:
         rows: number of rows per network call.
