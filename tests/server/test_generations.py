@@ -313,7 +313,7 @@ def test_a_prompt_of_the_wrong_type_is_answered_with_an_example(served: Served) 
 
 @pytest.mark.parametrize("param", ["prompt", "negative_prompt", "towards"])
 def test_an_unknown_class_is_answered_with_the_field_that_holds_it(param: str) -> None:
-    one = Generator(tiny.class_model(), encoder=tiny.FakeEncoder(), device="cpu")  # type: ignore[arg-type]
+    one = Generator(tiny.class_model(), device="cpu")
     with serving({"tiny": one}) as served:
         error = served.post("generations", **{"prompt": "rose", param: "blurry"}).json()["error"]
     assert error["param"] == param
