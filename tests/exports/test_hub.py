@@ -135,6 +135,33 @@ def test_a_cascade_comes_with_its_base_model(run: Run, tmp_path: Path) -> None:
     assert generator.generate("rose", sampling=QUICK)[0].image.size == (16, 16)
 
 
+@pytest.mark.parametrize(
+    ("line", "reason"),
+    [
+        ("tags: 3", "`tags` must be a list of words"),
+        ("tags: flowers", "`tags` must be a list of words"),
+        ("tags: [[flowers]]", "`tags` must be a list of words"),
+        ("eval_results: 3", "`eval_results` is no field of a card"),
+        ("3: flowers", "the field 3 must have a word as its name"),
+        ("self: flowers", "multiple values"),
+        (
+            "model-index: [{name: x, results: [{task: {type: [x]}, dataset: {type: x, name: x},"
+            " metrics: [{type: x, value: 1}]}]}]",
+            "unhashable",
+        ),
+    ],
+)
+def test_a_card_with_fields_of_the_wrong_type_is_named(
+    run: Run, trained: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], line: str, reason: str
+) -> None:
+    (trained / "README.md").write_text(f"---\n{line}\n---\n# mine\n")
+    assert run("export", str(trained), "--to", "hub", "--out", str(tmp_path / "out")) == 2
+    said = capsys.readouterr().err
+    assert f"the front matter of {trained / 'README.md'} cannot be read" in said
+    assert reason in said
+    assert not (tmp_path / "out").exists()
+
+
 def test_nothing_is_overwritten(run: Run, trained: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine" / "notes.txt").write_text("mine")

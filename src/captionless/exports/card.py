@@ -93,13 +93,34 @@ def _read(path: Path, name: str) -> ModelCard:
 
     try:
         text = read_text(path, "replace") if is_publishable(path) else f"# {name}\n"
+        _check_fields(text)
         with quiet_hub():
-            return ModelCard(text, ignore_metadata_errors=True)
-    except (OSError, ValueError, YAMLError) as error:
+            card = ModelCard(text, ignore_metadata_errors=True)
+            str(card)  # fails for values that the Hub's library reads but cannot write
+        return card
+    except (OSError, ValueError, TypeError, AttributeError, YAMLError) as error:
         reason = " ".join(str(error).split())[:200]
         raise CaptionlessError(
             f"the front matter of {path} cannot be read ({reason}). Correct what is between its two lines of ---."
         ) from error
+
+
+def _check_fields(text: str) -> None:
+    """Raise a ValueError for fields that are not what the Hub's library takes them for without a check."""
+    import yaml
+    from huggingface_hub.repocard import REGEX_YAML_BLOCK
+
+    found = REGEX_YAML_BLOCK.search(text)
+    fields = yaml.safe_load(found[2]) if found else None
+    if not isinstance(fields, dict):
+        return
+    tags = fields.get("tags") or []
+    if not (isinstance(tags, list) and all(isinstance(tag, str) for tag in tags)):
+        raise ValueError("`tags` must be a list of words")
+    if fields.get("eval_results") is not None:
+        raise ValueError("`eval_results` is no field of a card; figures are in `model-index`")
+    if others := [name for name in fields if not isinstance(name, str)]:
+        raise ValueError(f"the field {others[0]} must have a word as its name")
 
 
 def _prompts(generator: Generator) -> list[str]:
