@@ -39,6 +39,9 @@ onnx = pytest.importorskip("onnx", reason="onnx is not installed (pip install 'c
 pytest.importorskip("onnxscript", reason="onnxscript is not installed (pip install 'captionless[onnx]')")
 onnxruntime = pytest.importorskip("onnxruntime", reason="onnxruntime is not installed")
 TOLERANCE = 2e-5
+PAGE = Path(__file__).parents[2] / "docs" / "export.md"
+IDS = re.compile(r"^ids, limit = .*\n^ids = .*\n^vector = .*\n", re.MULTILINE)
+"""The lines of the documented code that encode a prompt with the library tokenizers."""
 
 
 @pytest.fixture(scope="module")
@@ -100,11 +103,10 @@ def test_the_documented_code_samples_from_an_encoder_learned_from_names(
 ) -> None:
     generator, folder = plain
     monkeypatch.chdir(tmp_path)
-    page = (Path(__file__).parents[2] / "docs" / "export.md").read_text(encoding="utf-8")
-    blocks = re.findall(r"^```python\n(.+?)^```", page, re.MULTILINE | re.DOTALL)
+    blocks = re.findall(r"^```python\n(.+?)^```", PAGE.read_text(encoding="utf-8"), re.MULTILINE | re.DOTALL)
     (whole,) = (block for block in blocks if "onnxruntime" in block)
     (text,) = (block for block in blocks if "pieces = " in block)
-    code, lines = re.subn(r"^ids = .*\n^vector = .*\n", lambda _: text, whole, flags=re.MULTILINE)
+    code, lines = IDS.subn(lambda _: text, whole)
     assert lines == 1
     values: dict[str, Any] = {}
     exec(code.replace("flowers-onnx/", f"{folder.as_posix()}/").replace("a red rose", prompt), values)
@@ -150,6 +152,13 @@ def test_clip_gives_texts_the_same_vectors(tmp_path: Path, legacy: bool) -> None
         with warnings.catch_warnings(action="ignore", category=PromptCut):
             wanted = encoder.encode_texts(chosen).numpy()
         assert np.abs(call(tmp_path / about["graph"], ids=padded) - wanted).max() < TOLERANCE
+    (code,) = IDS.findall(PAGE.read_text(encoding="utf-8"))
+    session = onnxruntime.InferenceSession(str(tmp_path / about["graph"]), providers=["CPUExecutionProvider"])
+    for text, vector in zip(texts, wanted, strict=True):
+        values: dict[str, Any] = {"about": {"text": about}, "folder": f"{tmp_path.as_posix()}/", "text": session}
+        values |= {"np": np, "Tokenizer": Tokenizer}
+        exec(code.replace("a red rose", text), values)
+        assert np.abs(values["vector"] - vector).max() < TOLERANCE
 
 
 @pytest.mark.slow
