@@ -55,6 +55,27 @@ def test_the_commands_are_found() -> None:
     assert len(dict.fromkeys(commands())) > 30
 
 
+def test_the_page_about_python_and_the_reference_name_the_function_of_every_command() -> None:
+    functions = {
+        "train": "train",
+        "generate": "Generator.generate",
+        "evaluate": "evaluate",
+        "embed": "embed",
+        "encoder": "learn_encoder",
+        "export": "export",
+    }
+    commands = typer.main.get_command(app).commands  # type: ignore[attr-defined]
+    assert {*functions, "info", "serve"} == set(commands)  # what they print or start is of no use to a program
+    text = (ROOT / "docs" / "python.md").read_text(encoding="utf-8")
+    for name in functions.values():
+        assert re.search(rf"[`.]{re.escape(name)}`|\b{re.escape(name)}\(", text), name
+    places = re.findall(r'"(captionless[.\w]*)": "', (ROOT / "tools" / "docs_site.py").read_text(encoding="utf-8"))
+    listed = {one for place in places for one in dir(importlib.import_module(place))}
+    assert {name.partition(".")[0] for name in functions.values()} <= listed
+    site = (ROOT / "mkdocs.yml").read_text(encoding="utf-8")
+    assert not [place for place in places if f"api/{place}.md" not in site]
+
+
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
 def test_every_link_leads_somewhere(page: Path) -> None:
     text = re.sub(r"`[^`\n]*`", "", page.read_text(encoding="utf-8"))

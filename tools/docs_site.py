@@ -29,6 +29,7 @@ PACKAGES = {
     "captionless.data": "Images",
     "captionless.evaluation.metrics": "Metrics",
     "captionless.evaluation.classifier": "Classifier",
+    "captionless.exports": "Exports",
 }
 """The public packages, in the order in which a reader meets them, and the titles of their pages."""
 LINK = re.compile(r"(?<=\]\()([^)#\s]+)")
