@@ -19,11 +19,9 @@
 
 # %%
 import importlib.util
-import subprocess
-import sys
 
 if importlib.util.find_spec("captionless") is None:
-    subprocess.run([sys.executable, "-m", "pip", "install", "-q", "captionless[latents]"], check=True)
+    raise SystemExit("captionless is not installed. In a clone, run: pip install -c constraints.txt '.[latents]'")
 
 # %% [markdown]
 # ## 1. Photographs

@@ -18,11 +18,10 @@
 
 # %%
 import importlib.util
-import subprocess
 import sys
 
 if importlib.util.find_spec("captionless") is None:
-    subprocess.run([sys.executable, "-m", "pip", "install", "-q", "captionless"], check=True)
+    raise SystemExit("captionless is not installed. In a clone, run: pip install -c constraints.txt .")
 
 # %% [markdown]
 # ## 1. Your images
@@ -39,6 +38,8 @@ if importlib.util.find_spec("captionless") is None:
 # %%
 import os
 import shutil
+import zipfile
+import zlib
 from pathlib import Path
 
 FOLDER = os.environ.get("FOLDER", "upload")
@@ -47,7 +48,10 @@ if FOLDER == "upload":
     from google.colab import files
 
     for name in files.upload():
-        shutil.unpack_archive(name, "photos")
+        try:
+            shutil.unpack_archive(name, "photos", "zip")
+        except (OSError, EOFError, RuntimeError, zipfile.BadZipFile, zlib.error) as error:  # RuntimeError: encrypted
+            raise SystemExit(f"{name} cannot be unpacked ({error}). Upload a .zip file of your images.") from error
     FOLDER = "photos"
 elif FOLDER.startswith("drive/"):
     from google.colab import drive

@@ -85,6 +85,7 @@ def test_the_folder_is_the_model_with_a_card_that_the_hub_understands(run: Run, 
     for entry in card.data["widget"]:
         with Image.open(out / entry["output"]["url"]) as image:
             assert image.size == (8, 8)
+    assert "```shell\npip install -c constraints.txt .  # in a clone of captionless\n" in card.text
     assert "\ncaptionless generate --model flowers --class daisy\n```" in card.text
     assert card.text.startswith("\n# run\n\n<Gallery />\n")
     assert "## Credits" in card.text
@@ -160,6 +161,15 @@ def test_a_card_with_fields_of_the_wrong_type_is_named(
     assert f"the front matter of {trained / 'README.md'} cannot be read" in said
     assert reason in said
     assert not (tmp_path / "out").exists()
+
+
+def test_a_missing_package_is_installed_from_a_clone(
+    run: Run, trained: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setitem(sys.modules, "diffusers", None)
+    monkeypatch.delitem(sys.modules, "captionless.exports.diffusers", raising=False)
+    assert run("export", str(trained), "--to", "diffusers", "--out", "out") == 2
+    assert "clone of captionless: pip install -c constraints.txt '.[diffusers]'" in capsys.readouterr().err
 
 
 def test_nothing_is_overwritten(run: Run, trained: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

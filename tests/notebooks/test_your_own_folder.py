@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import shutil
+import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import jupytext
 import pytest
@@ -12,6 +14,17 @@ from PIL import Image
 
 SOURCE = Path(__file__).parents[2] / "notebooks" / "your_own_folder.py"
 FLOWERS = Path(__file__).parents[2] / "examples" / "flowers"
+
+
+def test_an_upload_that_is_no_archive_ends_in_a_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "rose.zip").write_bytes(b"PK")
+    files = SimpleNamespace(upload=lambda: ["rose.zip"])
+    monkeypatch.setitem(sys.modules, "google.colab", SimpleNamespace(files=files))  # type: ignore[arg-type]
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("FOLDER", raising=False)
+    (code,) = (cell.source for cell in jupytext.read(SOURCE).cells if "unpack_archive" in cell.source)
+    with pytest.raises(SystemExit, match=r"^rose\.zip cannot be unpacked .* Upload a \.zip file of your images\.$"):
+        exec(code, {})
 
 
 @pytest.mark.slow

@@ -250,7 +250,8 @@ def export_diffusers(generator: Generator, request: ExportRequest, folder: Path,
     name = request.push or (request.out or folder).name
     prompt = generator.classes[0] if generator.classes else "your prompt"
     lines = [
-        "import captionless.exports.diffusers  # pip install 'captionless[diffusers]'",
+        "# in a clone of captionless: pip install -c constraints.txt '.[diffusers]'",
+        "import captionless.exports.diffusers",
         "from diffusers import DiffusionPipeline",
         "",
         f"pipe = DiffusionPipeline.from_pretrained({name!r})",

@@ -30,13 +30,15 @@ from captionless.paths import quoted
 from captionless.progress import Progress
 from captionless.text_files import read_text
 
+INSTALL = "pip install -c constraints.txt .  # in a clone of captionless"
+
 
 def export_hub(generator: Generator, request: ExportRequest, folder: Path, progress: Progress) -> None:
     """Write the files of a repository that `captionless generate --model user/repo` loads."""
     name = quoted(request.push or (request.out or folder).name)
     use = f"captionless generate --model {name} {example_request(generator.model.config)}"
     _copy(model_folder(request.model), folder, f"    {use}")
-    write_card(generator, request, folder, f"```shell\npip install captionless\n{use}\n```", progress)
+    write_card(generator, request, folder, f"```shell\n{INSTALL}\n{use}\n```", progress)
 
 
 def _copy(source: Path, target: Path, use: str) -> None:

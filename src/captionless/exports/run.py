@@ -73,8 +73,8 @@ def export(
             TARGETS[request.to](generator, request, folder, choose_progress(progress))
         except ModuleNotFoundError as error:
             raise CaptionlessError(
-                f"the export to {request.to} needs a package that is not installed ({error.name}). Install it: "
-                f"pip install 'captionless[{request.to}]'"
+                f"the export to {request.to} needs a package that is not installed ({error.name}). Install it in a "
+                f"clone of captionless: pip install -c constraints.txt '.[{request.to}]'"
             ) from error
         if request.out is None:
             return [push(folder, request)]
