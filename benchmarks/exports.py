@@ -45,6 +45,14 @@ from captionless.generation.generator import Generator
 OUT = RESULTS / "exports.jsonl"
 BATCHES = (1, 2, 5)
 PROMPTS = ("a red rose", "a daisy", "two yellow tulips in the grass", "a sunflower", "a dandelion before a blue sky")
+FOLDERS = {
+    "onnx": ("page", "onnx"),
+    "diffusers": (),
+    "javascript": ("page",),
+    "page": ("page",),
+    "webgpu": ("page",),
+}
+"""The parts, and the options of the folders that they read."""
 SEED, DRAWS, VARIETY = 7, 12_288, 0.35
 TIMED = 3
 """Images that are timed with each number of threads."""
@@ -249,14 +257,26 @@ def _short(value: Any) -> str:
 def main() -> None:
     """Measure the parts, and print the tables."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("parts", nargs="*", default=["onnx", "diffusers", "javascript", "page", "webgpu"])
+    parser.add_argument("parts", nargs="*", default=list(FOLDERS))
     parser.add_argument("--page", type=Path, help="the folder of an export to web")
     parser.add_argument("--onnx", type=Path, help="the folder of an export to onnx")
     parser.add_argument("--table", action="store_true", help="print the tables of the results")
     options = parser.parse_args()
     if not options.table:
+        _check(parser, options)
         _measure(options, captionless.load("bundled", device="cpu"))
     print(tables())
+
+
+def _check(parser: argparse.ArgumentParser, options: argparse.Namespace) -> None:
+    """End with a line if a part is unknown, or a folder that a part reads is not given."""
+    if unknown := set(options.parts) - set(FOLDERS):
+        parser.error(f"there is no part {min(unknown)}. Choose from: {', '.join(FOLDERS)}.")
+    for name in ("page", "onnx"):
+        folder = getattr(options, name)
+        needing = [part for part in options.parts if name in FOLDERS[part]]
+        if needing and (folder is None or not folder.is_dir()):
+            parser.error(f"{needing[0]} needs --{name}, the folder of an export to {'web' if name == 'page' else name}")
 
 
 def _measure(options: argparse.Namespace, generator: Generator) -> None:
