@@ -6,9 +6,10 @@ import functools
 import http.server
 import shutil
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 CHROMIUM = shutil.which("chromium")
@@ -50,11 +51,16 @@ KEPT = """async () => {
 
 
 @contextmanager
-def serving(folder: Path) -> Iterator[str]:
-    """Serve a folder with Python's static server, and yield the address."""
+def serving(folder: Path, headers: Mapping[str, str] = MappingProxyType({})) -> Iterator[str]:
+    """Serve a folder with Python's static server, and some headers of a host's own; yield the address."""
 
     class Handler(http.server.SimpleHTTPRequestHandler):
         def log_message(self, *_: Any) -> None: ...
+
+        def end_headers(self) -> None:
+            for name, value in headers.items():
+                self.send_header(name, value)
+            super().end_headers()
 
     server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), functools.partial(Handler, directory=str(folder)))
     threading.Thread(target=server.serve_forever, daemon=True).start()

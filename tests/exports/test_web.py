@@ -9,10 +9,11 @@ import json
 import os
 import re
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
+from urllib.parse import unquote, urlparse
 
 import numpy as np
 import pytest
@@ -48,6 +49,7 @@ REFUSES = """Object.defineProperty(window, "sessionStorage", {
   get() { throw new DOMException("Access is denied for this document.", "SecurityError"); },
 })"""
 BLOCKED = "Service Worker registration blocked by Playwright"
+ISOLATING = ("Cross-Origin-Embedder-Policy", "Cross-Origin-Opener-Policy")
 REQUEST = {"prompt": "red rose", "seed": 3, "n": 1, "guidance": 2, "variety": 0.35, "steps": 4, "sampler": "unipc"}
 
 
@@ -193,15 +195,25 @@ def browser(driver: Any) -> Iterator[Any]:
 
 
 @contextmanager
-def visiting(browser: Any, folder: Path, *, blocked: bool = False, **options: Any) -> Iterator[Any]:
-    """Open the page from a static server that knows nothing of it; fail for errors and requests elsewhere."""
-    with serving(folder.parents[1]) as address:
+def visiting(
+    browser: Any, folder: Path, *, blocked: bool = False, sent: Sequence[str] = (), **options: Any
+) -> Iterator[Any]:
+    """Open the page from a static server that knows nothing of it; fail for errors and requests elsewhere.
+
+    Args:
+        browser: Chromium.
+        folder: an export to web.
+        blocked: whether the browser refuses to store site data.
+        sent: which of the page's headers the server sends itself.
+        **options: of the browser's context.
+    """
+    with serving(folder.parents[1], {name: HEADERS[name] for name in sent}) as address:
         context = browser.new_context(**options)
         context.set_default_timeout(60_000)
         page, faults = context.new_page(), []
         page.on("pageerror", lambda error: faults.append(str(error)))
         page.on("console", lambda said: faults.append(said.text) if said.type in ("error", "warning") else None)
-        page.on("request", lambda sent: None if sent.url.startswith((address, "blob:")) else faults.append(sent.url))
+        page.on("request", lambda one: None if one.url.startswith((address, "blob:")) else faults.append(one.url))
         if blocked:
             page.add_init_script(REFUSES)
         page.goto(f"{address}/below/page/")
@@ -234,6 +246,30 @@ def test_the_page_generates_without_a_network_after_the_first_visit(
     request = {**REQUEST, "seed": int(stored["seed"]), "guidance": 3, "steps": 15, "sampler": "dpmpp-2m"}
     (wanted,) = export_models.generate(generator, request)
     assert np.abs(pixels(data) - np.asarray(wanted)).max() <= 1
+
+
+@pytest.mark.slow
+@needs_runtime
+@needs_chromium
+@pytest.mark.parametrize("slowly", [False, True])
+def test_a_host_that_sends_the_headers_itself_has_a_page_that_works_offline(
+    browser: Any, plain: Path, tmp_path: Path, slowly: bool
+) -> None:
+    folder = shutil.copytree(plain, tmp_path / "below" / "page")
+    if slowly:  # the service worker takes charge a while after it is ready
+        text = (folder / "sw.js").read_text(encoding="utf-8")
+        assert "await clients.claim()" in text
+        late = "await new Promise((resolve) => setTimeout(resolve, 1000));\n    await clients.claim()"
+        (folder / "sw.js").write_text(text.replace("await clients.claim()", late), encoding="utf-8")
+    with visiting(browser, folder, sent=ISOLATING) as page:
+        page.wait_for_selector('#status:has-text("works without a network")')
+        kept = {unquote(urlparse(address).path).removeprefix("/below/page/") for address in page.evaluate(KEPT)}
+        large = {path.relative_to(folder).as_posix() for path in folder.rglob("*.gzip")}
+        assert {name for name in large if "graphics" not in name} - kept <= {"model/image.onnx.gzip"}
+        page.context.set_offline(True)
+        page.reload()
+        page.wait_for_selector(READY)
+        assert page.evaluate("crossOriginIsolated")
 
 
 @pytest.mark.slow

@@ -77,7 +77,11 @@ async function isolated() {
   if (!serviceWorker) return;
   const installed = serviceWorker.register("sw.js").then(() => serviceWorker.ready).catch(() => null);
   if (crossOriginIsolated && serviceWorker.controller) return;
-  if (!(await Promise.race([installed, new Promise((resolve) => setTimeout(resolve, PATIENCE, null))]))) return;
+  const inCharge = new Promise((resolve) => serviceWorker.addEventListener("controllerchange", resolve, { once: true }));
+  const late = new Promise((resolve) => setTimeout(resolve, PATIENCE, null));
+  if (!(await Promise.race([installed, late]))) return;
+  // It may take charge after it is ready; only from then on it keeps what the page loads.
+  if (crossOriginIsolated && !serviceWorker.controller) await Promise.race([inCharge, late]);
   if (crossOriginIsolated || sessionStorage.getItem(RELOADED)) return;
   sessionStorage.setItem(RELOADED, "yes");
   location.reload();
