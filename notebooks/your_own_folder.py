@@ -18,10 +18,14 @@
 
 # %%
 import importlib.util
+import subprocess
 import sys
 
+# Before captionless is on PyPI: "captionless @ git+https://github.com/OWNER/captionless".
+PACKAGE = "captionless"
+
 if importlib.util.find_spec("captionless") is None:
-    raise SystemExit("captionless is not installed. In a clone, run: pip install -c constraints.txt .")
+    subprocess.run([sys.executable, "-m", "pip", "install", "-q", PACKAGE], check=True)
 
 # %% [markdown]
 # ## 1. Your images
