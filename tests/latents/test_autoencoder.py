@@ -28,6 +28,7 @@ def test_channels_and_factor_are_those_of_the_network(small: Path) -> None:
     found = load_autoencoder(small)
     assert (found.image_channels, found.channels, found.factor, found.name) == (3, 4, 2, str(small.absolute()))
     assert load_autoencoder(small) is found
+    assert load_autoencoder(small / ".." / small.name).name == str(small)
 
 
 def test_a_card_that_is_a_link_to_elsewhere_is_not_copied(small: Path, tmp_path: Path) -> None:
@@ -91,10 +92,11 @@ def test_without_diffusers_the_message_names_the_extra(tmp_path: Path, monkeypat
 def test_a_folder_without_an_autoencoder_is_refused(small: Path, tmp_path: Path) -> None:
     for name, content, problem in (
         (CONFIG, b'{"_class_name": "UNet2DModel"}', "is of class UNet2DModel, not AutoencoderTiny or AutoencoderKL"),
+        (CONFIG, b"[]", r"config\.json is not a JSON object"),
         (WEIGHTS, b"damaged", "is damaged"),
         (WEIGHTS, None, f"incomplete: it has no {WEIGHTS}"),
     ):
-        copy_autoencoder(small, folder := tmp_path / problem[:5])
+        copy_autoencoder(small, folder := tmp_path / problem.split()[-1].strip("}"))
         (folder / name).unlink()
         if content is not None:
             (folder / name).write_bytes(content)

@@ -113,6 +113,8 @@ def test_a_model_opens_its_own_autoencoder_and_no_other(fitted: LatentSpace, tmp
     assert opened.reference == reference
     with pytest.raises(CaptionlessError, match=r"is not the autoencoder that the model in .* was trained with"):
         open_space(replace(reference, digest="0" * 64), tmp_path)
+    with pytest.raises(CaptionlessError, match=rf"no autoencoder '/nowhere'.* Copy the .* to {tmp_path / FOLDER}"):
+        open_space(replace(reference, name="/nowhere"), tmp_path)
     fitted.copy(tmp_path)
     moved = open_space(replace(reference, name="/nowhere"), tmp_path)
     assert moved.reference == replace(reference, name="/nowhere")

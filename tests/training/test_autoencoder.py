@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import math
 import shutil
 from collections.abc import Callable
@@ -17,7 +18,6 @@ import tiny
 from bit_flips import flipped
 from captionless.checkpoints.model import STATE
 from captionless.config.autoencoder import AutoencoderConfig
-from captionless.config.length import run_length
 from captionless.errors import CaptionlessError
 from captionless.latents.autoencoder import CONFIG, WEIGHTS, load_autoencoder
 from captionless.tensor_files import read_about, read_tensors, save_tensors
@@ -70,8 +70,26 @@ def test_nothing_is_overwritten_and_only_the_length_may_change(place: Path, tmp_
         begin(place, foreign, resume=True)
     with pytest.raises(CaptionlessError, match="would count as training images"):
         begin(place, place / "photos" / "ae")
-    with pytest.raises(CaptionlessError, match=r"cannot be resumed: `batch` is 8, and was 4"):
-        begin(place, place / "ae", resume=True, batch=8)
+
+
+def test_a_resumed_training_keeps_its_settings_and_refuses_others_before_it_reads_images(
+    place: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ours = shutil.copytree(place / "ae", tmp_path / "ae")
+    begun = {"folder": place / "photos", "out": ours, "resume": True}
+    train_autoencoder(AutoencoderConfig(**begun, images=36), said := Remembers())
+    assert said.said[0].startswith("Plan: 32 x 32 pixels become 4 x 8 x 8 values; 0.0 million weights, batches of 4")
+    monkeypatch.setattr(autoencoder, "_images", None)
+    changed = "cannot be resumed: `width` is 16, and was 8 and `batch` is 8, and was 4"
+    with pytest.raises(CaptionlessError, match=changed):
+        train_autoencoder(AutoencoderConfig(**begun, batch=8, width=16), Remembers())
+
+
+def test_a_resumed_tuning_has_the_shape_of_what_it_started_from(place: Path, tmp_path: Path) -> None:
+    tuned = {"folder": place / "photos", "out": tmp_path / "tuned"}
+    train_autoencoder(AutoencoderConfig(**tuned, start_from=place / "ae", size=32, batch=4, images=4), Remembers())
+    train_autoencoder(AutoencoderConfig(**tuned, resume=True, images=8), Remembers())
+    assert "8 crops seen" in (tmp_path / "tuned" / "README.md").read_text()
 
 
 def test_a_training_that_was_there_first_is_not_overwritten(
@@ -144,6 +162,17 @@ def test_training_reconstructs_better_and_another_one_is_tuned_further(place: Pa
     assert psnr(load_autoencoder(train_autoencoder(config, Remembers())).network, images) > psnr(one, images) - 1
 
 
+def test_tuning_another_one_says_nothing_but_the_plan_and_publishes_no_path(
+    place: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    tuned = {"folder": place / "photos", "out": tmp_path / "tuned", "start_from": place / "ae", "size": 32}
+    train_autoencoder(AutoencoderConfig(**tuned, images=4, batch=4), Remembers())
+    assert capfd.readouterr() == ("", "")  # diffusers warns of what it ignores
+    card = (tmp_path / "tuned" / "README.md").read_text()
+    assert '"start_from": "ae"' in card
+    assert str(place) not in card
+
+
 def test_an_autoencoder_for_grey_images_is_tuned_with_grey_images_only(place: Path, tmp_path: Path) -> None:
     begin(place, tmp_path / "grey", grey=True)
     found = load_autoencoder(tmp_path / "grey")
@@ -156,15 +185,20 @@ def test_an_autoencoder_for_grey_images_is_tuned_with_grey_images_only(place: Pa
     assert load_autoencoder(tmp_path / "tuned").image_channels == 1
 
 
-def test_the_learning_rate_follows_the_clock_only_where_minutes_limit_the_training(tmp_path: Path) -> None:
-    def limit(**given: Any) -> tuple[float, float]:
-        config = AutoencoderConfig(folder=tmp_path, out=tmp_path / "ae", **given)
-        return run_length(config.images, config.minutes)
-
-    assert limit(images=32) == (32, math.inf)
-    assert limit(minutes=2) == (math.inf, 120)
-    assert limit(images=32, minutes=2) == (32, 120)
-    assert limit() == (math.inf, 3600)
+@pytest.mark.parametrize(
+    ("given", "share"),
+    [({"images": 32}, 0.5), ({"minutes": 2}, 0.75), ({"images": 32, "minutes": 2}, 0.75), ({}, 0.025)],
+)
+def test_the_learning_rate_follows_the_clock_only_where_minutes_limit_the_training(
+    given: dict[str, Any], share: float, tmp_path: Path
+) -> None:
+    config = AutoencoderConfig(folder=tmp_path, out=tmp_path / "ae", **({**TINY, "images": None} | given))
+    network = load_autoencoder(latent_cases.autoencoder(tmp_path / "small", **latent_cases.SMALL)).network
+    training = autoencoder._begin(config, copy.deepcopy(network), (255 * tiny.uniform(4, 3, 32, 32)).byte())
+    training.images_seen, training.seconds = 16, 90.0
+    training.step()
+    (group,) = training.optimizer.param_groups
+    assert group["lr"] == pytest.approx(config.learning_rate * 0.5 * (1 + math.cos(math.pi * share)))
 
 
 def test_features_of_equal_images_are_equal_and_blur_is_seen() -> None:

@@ -126,6 +126,20 @@ def test_a_seed_gives_the_same_image_in_any_batch_and_every_step_is_shown_decode
     assert np.array_equal(pixels(trajectory.frames[-1].x0), pixels(three[0].image))
 
 
+@pytest.mark.parametrize("stopping", [True, False])
+def test_held_out_images_are_encoded_only_for_early_stopping(
+    stopping: bool, place: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("CAPTIONLESS_CACHE", str(tmp_path))
+    counts, stored = list[int](), LatentSpace.stored
+    monkeypatch.setattr(LatentSpace, "stored", lambda *given: counts.append(len(given[1])) or stored(*given))
+    settings = TINY | {"images": 4, "hold_out": 0.4, "early_stopping": stopping}
+    out = train(place / "photos", tmp_path / "model", **arguments(place), **settings)
+    record = load_config(out).training
+    assert record.held_out
+    assert sorted(counts) == sorted([record.train_images, record.held_out][: 1 + stopping])
+
+
 def test_steps_are_decoded_only_for_whoever_looks(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     painter, calls, decode = generator(place), list[int](), LatentSpace.decode
     monkeypatch.setattr(LatentSpace, "decode", lambda self, x0: calls.append(len(x0)) or decode(self, x0))

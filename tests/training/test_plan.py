@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -12,6 +13,8 @@ from captionless.checkpoints.config import EncoderReference, ModelConfig, Traini
 from captionless.config.presets import COURSE_TRAINING
 from captionless.config.training import TrainConfig
 from captionless.data.summary import FolderFacts
+from captionless.latents.autoencoder import Autoencoder
+from captionless.latents.space import LatentSpace
 from captionless.training.network import network_config
 from captionless.training.plan import (
     BANDS,
@@ -96,6 +99,22 @@ def test_the_more_often_an_image_returns_the_more_is_done_against_memorising(
 ) -> None:
     given = planned(folder=folder, images=images).given
     assert {name: given[name] for name in AGAINST if name in given} == expected
+
+
+def test_small_images_that_the_least_size_for_latents_enlarges_are_told_of_and_that_images_are_encoded() -> None:
+    space = LatentSpace(Autoencoder("taesd", Path("taesd"), "0" * 64, None, image_channels=3, channels=4, factor=8))
+    start, small = Start(space=space), replace(PHOTOS, shorter_side=40)
+
+    def told(**given: Any) -> str:
+        given |= {"images": 5_000}
+        return plan_run(start, given, 400, Machine(1), by_class=False, facts=small).describe()
+
+    assert "Images are enlarged to 128 pixels: their shorter side has 40." in told()
+    assert "encodes the 400 images once" in told()
+    assert "are enlarged" not in told(size=128)
+    pixels = planned(folder=400, images=5_000).describe()
+    assert "are enlarged" not in pixels
+    assert "encodes" not in pixels
 
 
 def test_pixel_art_is_not_cropped_nor_are_images_of_a_class_held_out() -> None:

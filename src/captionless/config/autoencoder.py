@@ -22,7 +22,9 @@ class AutoencoderConfig(Config):
     out: Path = setting(..., "The folder to write the autoencoder to.")
     plan: bool = setting(False, "Print what the training would do, and stop.")
     resume: bool = setting(
-        False, "Continue the training in `out`. `images` and `minutes` count from its start, and may be larger."
+        False,
+        "Continue the training in `out` with its settings. `images` and `minutes` count from its start, and may be "
+        "larger.",
     )
     start_from: str | Path | None = setting(
         None,

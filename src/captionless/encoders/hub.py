@@ -95,7 +95,7 @@ def find_encoder_folder(
             raise CaptionlessError(f"the {kind.noun} {name} is {kind_of(folder)}, not a folder. {kind.advice}")
         if missing := _missing(folder, kind):
             raise CaptionlessError(f"the {kind.noun} {name} is incomplete: it has no {missing}. {kind.advice}")
-        return folder.absolute()
+        return folder.resolve()
     if not _HUB_ID.fullmatch(name):
         raise CaptionlessError(f"there is no {kind.noun} {name!r}: it is neither a folder nor a hub id. {kind.advice}")
     return cached_folder(name, kind) or _download(name, kind, progress or Silent(), timeout)

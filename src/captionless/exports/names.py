@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import os
 from dataclasses import replace
 from pathlib import Path
 
 from captionless.checkpoints.config import ModelConfig
-from captionless.checkpoints.hub import is_downloaded
+from captionless.checkpoints.hub import is_downloaded, is_hub_id
 
 _RECORDED = ("folder", "initialised_from", "base_model", "labels")
 
@@ -15,11 +14,10 @@ _RECORDED = ("folder", "initialised_from", "base_model", "labels")
 def folder_names(config: ModelConfig) -> dict[str, str]:
     """Map each path that a model records to the last part of it; ids of models on the Hub stay."""
     places = [getattr(config.training, field) for field in _RECORDED]
-    if config.encoder and os.path.isdir(os.path.expanduser(config.encoder.name)):
-        places.append(config.encoder.name)
-    if config.autoencoder and os.path.isdir(config.autoencoder.name):
-        places.append(config.autoencoder.name)
-    paths = [place for place in places if place and Path(place).name not in ("", place) and not is_downloaded(place)]
+    places = [place for place in places if place and not is_downloaded(place)]
+    # What a model was trained with may be gone or on another computer: its name alone says whether it was in a folder.
+    places += [one.name for one in (config.encoder, config.autoencoder) if one and not is_hub_id(one.name)]
+    paths = [place for place in places if Path(place).name not in ("", place)]
     return {path: Path(path).name for path in sorted(paths, key=len, reverse=True)}
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -111,13 +111,18 @@ def _tiles(side: int) -> Iterator[tuple[int, int, int]]:
         yield start, max(0, start - MARGIN), start + TILE + MARGIN
 
 
-def load_autoencoder(name: str | Path, progress: Progress | None = None) -> Autoencoder:
+def load_autoencoder(name: str | Path, progress: Progress | None = None, *, advice: str = KIND.advice) -> Autoencoder:
     """Load an autoencoder from a folder or, by its id, from the Hugging Face Hub; safetensors only.
+
+    Args:
+        name: the folder or the id.
+        progress: receives a message before a download.
+        advice: one sentence on what to do if there is none.
 
     Raises:
         CaptionlessError: diffusers is not installed, or there is no such autoencoder, or it is damaged.
     """
-    folder = find_encoder_folder(str(name), KIND, progress)
+    folder = find_encoder_folder(str(name), replace(KIND, advice=advice), progress)
     stamps = tuple(path.stat().st_mtime_ns for path in (folder / CONFIG, *weight_files(folder, KIND)))
     return _load(str(folder) if Path(name).expanduser().is_dir() else str(name), folder, stamps)
 

@@ -214,12 +214,16 @@ def open_space(reference: LatentReference | None, folder: Path, place: str | Pat
     """
     if reference is None:
         return PIXELS
-    found = load_autoencoder(place or autoencoder_place(folder, reference))
-    name = found.name if place else reference.name
+    if place is None:
+        name, remedy = reference.name, f"Copy the files of the original one to {folder / FOLDER}."
+        found = load_autoencoder(autoencoder_place(folder, reference), advice=remedy)
+    else:
+        found, remedy = load_autoencoder(place), "Pass the original one as `autoencoder`."
+        name = found.name
     if found.digest != reference.digest:
         raise CaptionlessError(
             f"{found.name} is not the autoencoder that the model in {folder} was trained with: its weights differ. "
-            "Pass the original one as `autoencoder`.",
+            f"{remedy}",
             parameter="autoencoder",
             code="contradicts_model",
         )

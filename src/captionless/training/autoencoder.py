@@ -20,11 +20,12 @@ from torch.nn import functional as F
 
 from captionless.checkpoints.card import CARD
 from captionless.checkpoints.model import STATE
-from captionless.config.autoencoder import AutoencoderConfig
+from captionless.config.autoencoder import SHAPE, AutoencoderConfig
 from captionless.config.length import run_length, share_done
 from captionless.data.arrays import normalise, read_arrays
 from captionless.data.images import is_held_out
 from captionless.device import default_device, to_device
+from captionless.encoders.hub import quiet_hub
 from captionless.errors import CaptionlessError
 from captionless.files import atomic_write
 from captionless.latents.autoencoder import CONFIG, WEIGHTS, import_diffusers, load_autoencoder
@@ -130,9 +131,7 @@ class AutoencoderTraining:
         """Load what ``save`` wrote."""
         out = self.config.out
         about, tensors = read_about(out / STATE), read_tensors(out / STATE)
-        for name, value in self.config.model_dump(mode="json", exclude=FREE_ON_RESUME).items():
-            if about.get("settings", {}).get(name) != value:
-                raise cannot_resume(out, f"`{name}` is {value}, and was {about.get('settings', {}).get(name)}")
+        _refuse_changes(out, about, self.config.model_dump(mode="json", exclude=FREE_ON_RESUME))
         # A crash after the state was first written leaves no weights.
         if (out / WEIGHTS).is_file() and read_about(out / WEIGHTS).get("model") != about.get("model"):
             raise cannot_resume(out, f"{STATE} belongs to another autoencoder than {WEIGHTS}")
@@ -165,6 +164,7 @@ def train_autoencoder(config: AutoencoderConfig, progress: Progress | bool | Non
     """
     progress, out = choose_progress(progress), config.out
     resumed = _check_out(config)
+    config = _continued(config) if resumed else config
     network = _network(config)
     pixels, held_out = _images(config, progress)
     training = _begin(config, network, pixels)
@@ -205,6 +205,25 @@ def _check_out(config: AutoencoderConfig) -> bool:
     return False
 
 
+def _continued(config: AutoencoderConfig) -> AutoencoderConfig:
+    """Return the settings of the training in ``config.out``; raise if others are given."""
+    about = read_about(config.out / STATE)
+    given = config.model_dump(mode="json", include=config.model_fields_set - FREE_ON_RESUME)
+    _refuse_changes(config.out, about, given)
+    recorded = about.get("settings", {})
+    started = SHAPE if recorded.get("start_from") else ()
+    kept = {name: value for name, value in recorded.items() if name not in started}
+    return AutoencoderConfig(**(kept | config.given()))
+
+
+def _refuse_changes(out: Path, about: dict[str, Any], settings: dict[str, Any]) -> None:
+    """Raise if a setting is not the one that was recorded."""
+    recorded = about.get("settings", {})
+    if changed := [name for name, value in settings.items() if recorded.get(name) != value]:
+        what = " and ".join(f"`{name}` is {settings[name]}, and was {recorded.get(name)}" for name in changed)
+        raise cannot_resume(out, what)
+
+
 def _network(config: AutoencoderConfig) -> Any:
     """Return the network to train, with random weights or those of another."""
     diffusers = import_diffusers()
@@ -218,7 +237,8 @@ def _network(config: AutoencoderConfig) -> Any:
                 code="invalid_setting",
             )
         found.check_grey(config.grey)
-        network = diffusers.AutoencoderTiny.from_config(found.network.config)
+        with quiet_hub():  # diffusers names what it ignores of the config
+            network = diffusers.AutoencoderTiny.from_config(found.network.config)
         network.load_state_dict(found.network.state_dict())
         return network
     blocks = BLOCKS[: config.factor.bit_length()]

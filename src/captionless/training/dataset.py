@@ -178,7 +178,10 @@ def dataset_encoder(plan: TrainPlan, progress: Progress, device: str) -> tuple[E
 def in_space(
     dataset: Dataset, plan: TrainPlan, device: torch.device, progress: Progress, processes: Processes
 ) -> Dataset:
-    """Return the dataset with what is denoised in place of the pixels that training reads."""
+    """Return the dataset with what is denoised in place of the pixels that training reads.
+
+    Of held-out images, early stopping alone reads it.
+    """
     space = plan.start.space.fitted(dataset.train.pixels, device, processes.least)
 
     def stored(images: Examples) -> Examples:
@@ -186,7 +189,8 @@ def in_space(
         return images if source is images.pixels else replace(images, source=source)
 
     with processes.main_first():  # the others find them in the cache
-        return replace(dataset, train=stored(dataset.train), held_out=stored(dataset.held_out), space=space)
+        held_out = stored(dataset.held_out) if plan.config.early_stopping else dataset.held_out
+        return replace(dataset, train=stored(dataset.train), held_out=held_out, space=space)
 
 
 def split_dataset(found: ImageArrays, conditions: Vectors, plan: TrainPlan) -> tuple[Examples, Examples]:

@@ -88,6 +88,8 @@ class Outlook:
         fresh: whether the network starts from random weights and generates images by itself.
         folder: number of images in the folder.
         continues: whether the network starts from that of another model.
+        encodes: whether an autoencoder encodes the images first.
+        enlarged_from: shorter side of the images, if the plan has chosen a size that they do not have; else None.
     """
 
     given: dict[str, Any]
@@ -97,6 +99,8 @@ class Outlook:
     fresh: bool = True
     folder: int = 0
     continues: bool = False
+    encodes: bool = False
+    enlarged_from: int | None = None
 
     def describe(self) -> str:
         """Return the plan in one line."""
@@ -117,6 +121,11 @@ class Outlook:
         if against:
             times = _rounded(self.images / self.folder)
             text += f" Each image would be seen about {times:,} times; against memorising: {', '.join(against)}."
+        if self.enlarged_from:
+            text += f" Images are enlarged to {size} pixels: their shorter side has {self.enlarged_from}."
+        if self.encodes:
+            text += f" Before that, the autoencoder encodes the {self.folder:,} images once, which can take hours"
+            text += " without a GPU."
         return text
 
 
@@ -172,7 +181,7 @@ def plan_run(
         k = start.space.factor
         fits = [rung for rung in LADDER if given.get("size", k * rung.size) % (k * rung.divisor) == 0]
         ladder = [rung for rung in fits if rung.folder <= folder]
-        most = max(16 * k, facts.shorter_side // (16 * k) * 16 * k)  # images are not enlarged
+        most = max(16 * k, facts.shorter_side // (16 * k) * 16 * k)  # images are not enlarged beyond the least size
         shapes = [{"size": min(k * rung.size, most), **rung.settings} for rung in ladder]
         first = settings(shapes[0] | {"batch": 32})
         rate = rehearse(start, first) if timed else None
@@ -188,10 +197,18 @@ def plan_run(
         images = seen(rate)
     planned["warm_up"] = max(1, round(WARM_UP * images))
     planned |= _against_memorising(start, images, folder, facts, by_class)
-    config = settings({})
+    config, side = settings({}), facts.shorter_side
     weights = weight_count(rehearsed_shape(start, config))
     return Outlook(
-        planned | {"size": config.size} | given, images, rate, weights, fresh, folder, start.config is not None
+        planned | {"size": config.size} | given,
+        images,
+        rate,
+        weights,
+        fresh,
+        folder,
+        continues=start.config is not None,
+        encodes=start.space.factor > 1,
+        enlarged_from=None if "size" in given or planned.get("size", 0) <= side else side,
     )
 
 
