@@ -20,7 +20,7 @@ from torch.nn import functional as F
 
 from captionless.checkpoints.card import CARD
 from captionless.checkpoints.model import STATE
-from captionless.config.autoencoder import SHAPE, AutoencoderConfig
+from captionless.config.autoencoder import AutoencoderConfig
 from captionless.config.length import run_length, share_done
 from captionless.data.arrays import normalise, read_arrays
 from captionless.data.images import is_held_out
@@ -32,7 +32,8 @@ from captionless.latents.autoencoder import CONFIG, WEIGHTS, import_diffusers, l
 from captionless.models.unet import parameter_count
 from captionless.progress import Progress, choose_progress
 from captionless.tensor_files import content_digest, read_about, read_tensors, save_tensors
-from captionless.training.autoencoder_card import FREE_ON_RESUME, autoencoder_card
+from captionless.training.autoencoder_card import autoencoder_card
+from captionless.training.autoencoder_resume import FREE_ON_RESUME, continued, refuse_changes
 from captionless.training.checkpointer import lock_checkpoints
 from captionless.training.feature_distance import FeatureDistance
 from captionless.training.feed import batch_indices
@@ -131,7 +132,7 @@ class AutoencoderTraining:
         """Load what ``save`` wrote."""
         out = self.config.out
         about, tensors = read_about(out / STATE), read_tensors(out / STATE)
-        _refuse_changes(out, about, self.config.model_dump(mode="json", exclude=FREE_ON_RESUME))
+        refuse_changes(out, about, self.config.model_dump(mode="json", exclude=FREE_ON_RESUME))
         # A crash after the state was first written leaves no weights.
         if (out / WEIGHTS).is_file() and read_about(out / WEIGHTS).get("model") != about.get("model"):
             raise cannot_resume(out, f"{STATE} belongs to another autoencoder than {WEIGHTS}")
@@ -164,7 +165,7 @@ def train_autoencoder(config: AutoencoderConfig, progress: Progress | bool | Non
     """
     progress, out = choose_progress(progress), config.out
     resumed = _check_out(config)
-    config = _continued(config) if resumed else config
+    config = continued(config) if resumed else config
     network = _network(config)
     pixels, held_out = _images(config, progress)
     training = _begin(config, network, pixels)
@@ -203,25 +204,6 @@ def _check_out(config: AutoencoderConfig) -> bool:
             code="folder_in_use",
         )
     return False
-
-
-def _continued(config: AutoencoderConfig) -> AutoencoderConfig:
-    """Return the settings of the training in ``config.out``; raise if others are given."""
-    about = read_about(config.out / STATE)
-    given = config.model_dump(mode="json", include=config.model_fields_set - FREE_ON_RESUME)
-    _refuse_changes(config.out, about, given)
-    recorded = about.get("settings", {})
-    started = SHAPE if recorded.get("start_from") else ()
-    kept = {name: value for name, value in recorded.items() if name not in started}
-    return AutoencoderConfig(**(kept | config.given()))
-
-
-def _refuse_changes(out: Path, about: dict[str, Any], settings: dict[str, Any]) -> None:
-    """Raise if a setting is not the one that was recorded."""
-    recorded = about.get("settings", {})
-    if changed := [name for name, value in settings.items() if recorded.get(name) != value]:
-        what = " and ".join(f"`{name}` is {settings[name]}, and was {recorded.get(name)}" for name in changed)
-        raise cannot_resume(out, what)
 
 
 def _network(config: AutoencoderConfig) -> Any:

@@ -7,8 +7,7 @@ from pathlib import Path
 
 from captionless.checkpoints.hub import is_hub_id
 from captionless.config.autoencoder import AutoencoderConfig
-
-FREE_ON_RESUME = {"folder", "out", "plan", "resume", "minutes", "images", "checkpoint_minutes"}  # may change later
+from captionless.training.autoencoder_resume import FREE_ON_RESUME
 
 
 def autoencoder_card(config: AutoencoderConfig, images_seen: int, seconds: float, text: str) -> str:
