@@ -193,6 +193,18 @@ def test_the_hub_gets_the_autoencoder_and_other_forms_are_refused(place: Path, t
 
 
 @pytest.mark.slow
+def test_with_the_configuration_of_taesd_an_interrupted_training_resumes_exactly(place: Path, tmp_path: Path) -> None:
+    taesd = latent_cases.autoencoder(tmp_path / "taesd")
+    given = TINY | {"size": 64, "encoder": str(place / "encoder"), "autoencoder": taesd}
+    whole = train(place / "photos", tmp_path / "whole", **given)
+    assert load_config(whole).side == 8
+    with pytest.raises(KeyboardInterrupt):
+        train(place / "photos", tmp_path / "parts", progress=StopsAt(400), **given)
+    assert load_config(tmp_path / "parts").training.images_seen < 24
+    assert same_state(whole, train(place / "photos", tmp_path / "parts", resume=True))
+
+
+@pytest.mark.slow
 def test_the_command_line_trains_resumes_generates_and_evaluates(
     place: Path, run: Callable[..., int], tmp_path: Path
 ) -> None:
@@ -209,6 +221,10 @@ def test_the_command_line_trains_resumes_generates_and_evaluates(
     encoder_factory.pictures(1)[0].resize((40, 40)).save("photo.png")
     words = ["a rose", "--model", "model", "--steps", "2", "--trajectory"]
     assert run("generate", *words, "--init", "photo.png", "--mask", "mask.png", "--like", "photo.png") == 0
+    edited = Image.open("images/0001.png")
+    assert edited.size == (64, 64)
+    photo = (photo_tensor(Image.open("photo.png"), 64, 3).permute(1, 2, 0).numpy() + 1) * 127.5
+    assert np.abs(pixels(edited) - photo)[:, 40:].max() <= 1
     assert run("evaluate", "model", "--data", photos, "--out", "report", "--quick") == 0
     found = json.loads((tmp_path / "report" / "report.json").read_text())
     assert found["models"]

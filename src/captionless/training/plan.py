@@ -36,6 +36,10 @@ HOLD_OUT, HOLD_OUT_FROM = 0.1, 100
 """Share of the images that such a run holds out to see when to stop, and number of images from which on it does."""
 
 
+MANY = 1_000
+"""Images that take long to encode without a GPU, as each view of 256 pixels takes 0.6 seconds (docs/latents.md)."""
+
+
 @dataclass(frozen=True)
 class Rung:
     """A network on the ladder.
@@ -124,8 +128,8 @@ class Outlook:
         if self.enlarged_from:
             text += f" Images are enlarged to {size} pixels: their shorter side has {self.enlarged_from}."
         if self.encodes:
-            text += f" Before that, the autoencoder encodes the {self.folder:,} images once, which can take hours"
-            text += " without a GPU."
+            text += f" Before that, the autoencoder encodes the {self.folder:,} images once"
+            text += ", which can take hours without a GPU." if self.folder >= MANY else "."
         return text
 
 
