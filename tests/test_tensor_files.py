@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from PIL import Image
 from safetensors.torch import save_file
 
 import tiny
@@ -200,7 +201,7 @@ def _encoder(folder: Path) -> None:
 def _domain(folder: Path) -> None:
     encoder = load_encoder(BUNDLED)
     object.__setattr__(encoder, "folder", folder / "encoder")
-    choice.in_domain_score(encoder, [])
+    choice.in_domain_score(encoder, [Image.new("RGB", (32, 32))])
 
 
 SHIPPED: dict[str, Callable[[Path], None]] = {
