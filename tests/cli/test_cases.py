@@ -11,7 +11,6 @@ import os
 import resource
 import shutil
 import stat
-import subprocess
 import sys
 from pathlib import Path
 from unittest.mock import patch
@@ -23,11 +22,11 @@ from captionless.checkpoints.config import load_config
 from captionless.cli import main
 from captionless.data.csv_rows import unguarded
 from captionless.tensor_files import read_about, read_tensors, save_tensors
+from shared_cases import CASES, make_cases, needs_cases
 
-CASES = Path(__file__).parents[3] / "shared" / "cases"
 pytestmark = [
     pytest.mark.slow,
-    pytest.mark.skipif(not CASES.is_dir(), reason=f"the folder of cases {CASES} is not there"),
+    needs_cases,
 ]
 SMALL = ["--images", "16", "--size", "16", "--width", "16", "--batch", "4"]
 BUNDLED = ["--encoder", "bundled", *SMALL]
@@ -66,11 +65,7 @@ class Ended:
 
 @pytest.fixture(scope="module")
 def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("cases")
-    subprocess.run(["sh", CASES / "make_links.sh", folder / "links"], check=True)
-    for name in ("names", "large"):
-        subprocess.run([sys.executable, CASES / f"make_{name}.py", folder / name], check=True)
-    return folder
+    return make_cases(tmp_path_factory.mktemp("cases"))
 
 
 @pytest.fixture(scope="module")

@@ -4,8 +4,6 @@ spot are listed in ``tests/KINDS.md``."""
 import csv
 import io
 import os
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -19,9 +17,9 @@ from captionless.data.labels import find_labels, read_label_table
 from captionless.encoders.vector_csv import match_vectors, read_vectors
 from captionless.errors import CaptionlessError
 from captionless.generation.prompts import read_prompts
+from shared_cases import CASES, make_cases, needs_cases
 
-CASES = Path(__file__).parents[3] / "shared" / "cases"
-pytestmark = pytest.mark.skipif(not CASES.is_dir(), reason=f"the folder of cases {CASES} is not there")
+pytestmark = needs_cases
 
 READ = [
     *("browser.jfif", "photo.jpg.1", "rose.jpg_large", "tulip.jpg (1)", "drawing.dib", "loop.apng", "sunset at 5.30"),
@@ -50,11 +48,7 @@ def images(folder: Path) -> list[str]:
 
 @pytest.fixture(scope="module")
 def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("cases")
-    subprocess.run(["sh", CASES / "make_links.sh", folder / "links"], check=True)
-    for name in ("names", "large"):
-        subprocess.run([sys.executable, CASES / f"make_{name}.py", folder / name], check=True)
-    return folder
+    return make_cases(tmp_path_factory.mktemp("cases"))
 
 
 @pytest.mark.parametrize("name", [*READ, *NOTED])

@@ -151,7 +151,7 @@ def _opened(data: bytes, kind: str, max_pixels: int) -> Image.Image:
         tags = TiffTags(data)
         if converted := float_image(data, tags, max_pixels):
             return converted
-        more = {"bits": tags.numbers(BITS, 16)[0], "inverted": tags.numbers(PHOTOMETRIC, 1)[0] == 0}
+        more = {"bits": tags.number(BITS, 16), "inverted": tags.number(PHOTOMETRIC, 1) == 0}
     elif kind == "PNG":
         data, more = essential_png(data)
         if len(data) < _PNG_HEADER:

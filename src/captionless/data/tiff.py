@@ -37,7 +37,7 @@ class TiffTags:
             self._tags = TiffImagePlugin.ImageFileDirectory_v2(data[: 16 if 43 in data[2:4] else 8])
             stream.seek(self._tags.next)
             self._tags.load(stream)
-        if _DNG in self or (self.numbers(_SUBFILE, 0)[0] & 1 and _SUB_IFDS in self):
+        if _DNG in self or (self.number(_SUBFILE, 0) & 1 and _SUB_IFDS in self):
             raise unsupported("camera raw")
 
     def __contains__(self, tag: int) -> bool:
