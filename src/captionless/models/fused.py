@@ -33,7 +33,7 @@ def _kernels() -> Any:
 
 def _failures() -> tuple[type[Exception], ...]:
     """Return what Triton raises where it cannot compile or run: for want of a compiler, of CUDA's library, of a GPU."""
-    from triton.errors import TritonError  # type: ignore[import-untyped]
+    from triton.errors import TritonError
 
     return TritonError, RuntimeError, OSError, ImportError, AssertionError, subprocess.SubprocessError
 
