@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import shutil
 import subprocess
 import sys
 import time
@@ -60,6 +59,7 @@ class Row:
         sampling: settings that differ from the defaults.
         n: images per prompt.
         seed: seed of the first image.
+        apart: how far apart the seeds of two prompts' first images are; 0: all prompts use the same seeds.
         bridge: a function from text vectors (n, d) to conditions that the library does not have.
     """
 
@@ -67,6 +67,7 @@ class Row:
     sampling: dict[str, Any] = field(default_factory=dict)
     n: int = 2
     seed: int = 0
+    apart: int = 0
     bridge: Callable[[Tensor, Model], Tensor] | None = None
 
 
@@ -122,6 +123,9 @@ def rows() -> dict[str, Row]:
     """Return all rows by name."""
     # The chosen defaults, with seeds that were not used in choosing them.
     table: dict[str, Row] = {"default/all defaults": Row(n=4, seed=1000)}
+    for variety in (SamplingConfig().variety, 0.0):  # every image with noise and a condition of its own
+        way = Row(sampling={"size": 64, "variety": variety}, n=14, seed=10_000, apart=14)
+        table[f"default/64 pixels, variety {variety:g}"] = way
     for model in ("whole", "element", "tokens"):
         for w in (0.0, 1.0, 3.0):
             table[f"condition/{model}, w {w:g}"] = Row(model, {"guidance": w})
@@ -193,30 +197,29 @@ def measure(name: str, row: Row, photos: Path | None, judge: Path, out: Path) ->
     """Generate the images of a row, run the judge and return its figures."""
     prompts = [json.loads(line)["prompt"] for line in judge.with_name("prompts.jsonl").open(encoding="utf-8")]
     folder = out / name
-    shutil.rmtree(folder, ignore_errors=True)  # what an interrupted run left
     model = model_for(row.model, photos, out)
     generator, sampling = (
         captionless.load(model),
         SamplingConfig(**(row.sampling if name.startswith("default") else BASE | row.sampling)),
     )
-    writer, done, started = ImageWriter(folder), 0, time.monotonic()
+    writer, started = ImageWriter(folder), time.monotonic()
     bridge = row.bridge or (partial(softmax_mean, NEIGHBOURS, 0) if sampling.bridge == "nearest" else None)
     texts = [prompt for prompt in prompts for _ in range(row.n)]
-    seeds = [row.seed + i for _ in prompts for i in range(row.n)]
+    seeds = [row.seed + row.apart * k + i for k in range(len(prompts)) for i in range(row.n)]
     if bridge and (row.bridge or not name.startswith(("default", "variety"))):
         conditions = bridge(generator.encoder.encode_texts(texts), generator.model)
     else:
         conditions = generator.conditions(texts, sampling, seeds)
-    for start in range(0, len(conditions), sampling.batch):
+    manifest = folder / "manifest.jsonl"
+    done = len(manifest.read_text(encoding="utf-8").splitlines()) if manifest.exists() else 0  # an interrupted run's
+    for start in range(done, len(conditions), sampling.batch):
         part = slice(start, start + sampling.batch)
         images = generator.sample(conditions[part], seeds[part], sampling)
-        for i, image in enumerate(images, done):
-            writer.add(GeneratedImage(image, prompts[i // row.n], row.seed + i % row.n, sampling, {"model": model}))
-        done += len(images)
+        for image, text, seed in zip(images, texts[part], seeds[part], strict=True):
+            writer.add(GeneratedImage(image, text, seed, sampling, {"model": model}))
     seconds = time.monotonic() - started
     result = folder / "judge.json"
-    manifest = str(folder / "manifest.jsonl")
-    command = [sys.executable, str(judge), str(folder), "--manifest", manifest, "--json", str(result)]
+    command = [sys.executable, str(judge), str(folder), "--manifest", str(manifest), "--json", str(result)]
     subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
     figures: dict[str, Any] = json.loads(result.read_text()) | {"seconds": round(seconds, 1)}
     (folder / "row.json").write_text(json.dumps(figures, indent=1) + "\n")
