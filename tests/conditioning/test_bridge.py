@@ -10,10 +10,12 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from captionless.conditioning.bridge import (
+    FEWEST,
     LARGE,
     LARGEST_SHARE,
     BridgeData,
     Neighbourhood,
+    largest_share,
     nearest,
     shift_by_means,
     to_condition,
@@ -95,12 +97,23 @@ def test_neighbourhoods_keep_their_bounds(
 def test_a_weight_above_the_limit_fills_up_the_others_in_proportion() -> None:
     """Scores of one image far above the rest: it keeps the largest share, and the order and ratios of the others."""
     text = F.normalize(torch.tensor([[1.0, 0.1, 0.05, 0, 0]]), dim=1)
-    bank = torch.eye(5)[torch.arange(5).repeat_interleave(torch.tensor([1, 10, 10, 200, 279]))]
+    bank = torch.eye(5)[torch.arange(5).repeat_interleave(torch.tensor([1, 10, 10, 20, 59]))]
     weights = dense(nearest(text, bank, mean_shift_iterations=0))[0]
-    assert weights[0] == pytest.approx(LARGEST_SHARE)
+    assert weights[0] == pytest.approx(largest_share(100))
     scores = (text @ bank.T)[0] / (text @ bank.T).std(correction=0) / 0.15
     assert weights[1] / weights[11] == pytest.approx(float((scores[1] - scores[11]).exp()), rel=1e-3)
     assert weights.sum() == pytest.approx(1)
+
+
+@pytest.mark.parametrize(("images", "effective"), [(100, 4), (1000, FEWEST)])
+def test_few_matching_images_of_a_large_bank_are_joined_by_the_next(images: int, effective: float) -> None:
+    """Four images match a text far better than all others."""
+    text = torch.eye(64)[:1]
+    like = F.normalize(text + 0.02 * random(4, 64, seed=5), dim=1)
+    bank = torch.cat([like, F.normalize(random(images - 4, 64, seed=6), dim=1)])
+    found = nearest(text, bank, mean_shift_iterations=0)
+    assert set(found.indices[0, :4].tolist()) == {0, 1, 2, 3}
+    assert perplexity(found.weights)[0] == pytest.approx(effective, rel=0.02)
 
 
 @pytest.mark.parametrize("scale", [0.1, 0.3, 1.0])

@@ -85,7 +85,7 @@ def test_the_bridge_finds_the_same_images(variety: float) -> None:
     bank = torch.nn.functional.normalize(spread, dim=1)
     words = torch.nn.functional.normalize(centres + 0.8 * tiny.random(12, 32, seed=2), dim=1)
     about = {"text_share": bridge.text_share(len(bank)), "bandwidth": bridge.BANDWIDTH, "draws": bridge.DRAWS}
-    about["largest_share"] = bridge.largest_share(len(bank))
+    about |= {"fewest": bridge.fewest(len(bank)), "largest_share": bridge.largest_share(len(bank))}
     config = SamplingConfig(variety=variety)
     given = {"bank": bank.tolist(), "about": about, "sampling": config.model_dump(), "variety": variety, "seed": 7}
     found = javascript([("bridge", {**given, "text": text}) for text in words.tolist()])

@@ -28,6 +28,9 @@ TEXT_SHARE = 0.4
 MANY = 1000
 """Number of training images from which this share holds. Of fewer, the density says less, and the text counts for more.
 """
+FEWEST = 6
+"""Minimum effective number (perplexity) of images in a neighbourhood, from ``MANY`` training images on; of fewer, less.
+"""
 LARGEST_SHARE = 0.25
 """Maximum weight of an image, from ``LARGE`` training images on; of fewer, more, but at most one half."""
 LARGE = 400
@@ -195,6 +198,11 @@ def largest_share(images: int) -> float:
     return min(LARGEST_SHARE * max(1.0, math.sqrt(LARGE / images)), 0.5)
 
 
+def fewest(images: int) -> float:
+    """Return the minimum effective number of images in a neighbourhood, given the number of images in the bank."""
+    return FEWEST * min(1.0, images / MANY)
+
+
 def _standardised(scores: Tensor) -> Tensor:
     """Divide each row by its standard deviation."""
     return scores / scores.std(dim=1, correction=0, keepdim=True).clamp_min(1e-6)
@@ -205,23 +213,30 @@ def _weigh(scores: Tensor, bank: Tensor, neighbours: int) -> Neighbourhood:
     # Beyond 8 times the effective number of neighbours, the weights are negligible.
     nearby, indices = _standardised(scores).topk(min(8 * neighbours, len(bank)), dim=1)
     nearby = nearby.double() / BANDWIDTH
-    weights = _softmax(nearby, neighbours)
+    weights = _softmax(nearby, fewest(len(bank)), neighbours)
     largest = max(largest_share(len(bank)), 1 / neighbours)
     return Neighbourhood(bank, indices, _limit(weights, largest).to(bank.dtype))
 
 
-def _softmax(scores: Tensor, perplexity: float) -> Tensor:
-    """Return softmax(scores / T), with the largest T <= 1 at which no row exceeds the perplexity (exp of the entropy).
+def _softmax(scores: Tensor, fewest: float, most: float) -> Tensor:
+    """Return softmax(scores / T), with the T closest to 1 at which the perplexity (exp of the entropy) is in bounds.
 
     T is found by bisection, as in t-SNE (van der Maaten & Hinton, "Visualizing data using t-SNE", 2008).
     """
-    low, high = scores.new_full((len(scores),), -12.0), scores.new_zeros(len(scores))
-    for _ in range(50):
+    found = _perplexity(torch.softmax(scores, dim=1))
+    wanted = found.clamp(fewest, most)
+    low, high = -12 * (wanted <= found).to(scores), 12 * (wanted >= found).to(scores)
+    for _ in range(60):
         middle = (low + high) / 2
-        weights = torch.softmax(scores / middle.exp().unsqueeze(1), dim=1)
-        wide = torch.special.entr(weights).sum(1).exp() > perplexity
+        wide = _perplexity(torch.softmax(scores / middle.exp().unsqueeze(1), dim=1)) > wanted
         low, high = torch.where(wide, low, middle), torch.where(wide, middle, high)
-    return torch.softmax(scores / low.exp().unsqueeze(1), dim=1)
+    temperature = torch.where(wanted == found, 0.0, low).exp()
+    return torch.softmax(scores / temperature.unsqueeze(1), dim=1)
+
+
+def _perplexity(weights: Tensor) -> Tensor:
+    entropy: Tensor = torch.special.entr(weights).sum(1)
+    return entropy.exp()
 
 
 def _limit(weights: Tensor, largest: float) -> Tensor:

@@ -121,7 +121,8 @@ def _write_bridge(generator: Generator, folder: Path) -> dict[str, Any]:
     vectors = generator.model.bridge_data.bank.to(torch.float16)
     save_tensors(folder / BANK, {"vectors": vectors})
     about = {"bank": BANK, "text_share": bridge.text_share(len(vectors)), "bandwidth": bridge.BANDWIDTH}
-    return about | {"largest_share": bridge.largest_share(len(vectors)), "draws": bridge.DRAWS}
+    about |= {"fewest": bridge.fewest(len(vectors)), "largest_share": bridge.largest_share(len(vectors))}
+    return about | {"draws": bridge.DRAWS}
 
 
 def _describe(stage: Stage, inputs: list[str]) -> dict[str, Any]:

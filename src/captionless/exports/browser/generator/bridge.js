@@ -74,7 +74,7 @@ export class Bridge {
     scores = standardised(scores);
     const order = Array.from(scores.keys()).sort((a, b) => scores[b] - scores[a] || a - b);
     const indices = order.slice(0, 8 * neighbours);
-    const weights = softmax(indices.map((i) => scores[i] / about.bandwidth), neighbours);
+    const weights = softmax(indices.map((i) => scores[i] / about.bandwidth), about.fewest, neighbours);
     return { indices, weights: limited(weights, Math.max(about.largest_share, 1 / neighbours)) };
   }
 }
@@ -99,18 +99,21 @@ function standardised(scores) {
   return scores.map((score) => score / Math.max(std, 1e-6));
 }
 
-/** Return softmax(scores / T) with the largest T <= 1 at which its perplexity is not above a limit. */
-function softmax(scores, perplexity) {
+/** Return softmax(scores / T) with the T closest to 1 at which its perplexity is in bounds. */
+function softmax(scores, fewest, most) {
   const at = (temperature) => {
     const powers = scores.map((score) => Math.exp((score - scores[0]) / temperature));
     const sum = powers.reduce((a, b) => a + b, 0);
     return powers.map((power) => power / sum);
   };
-  let [low, high] = [-12, 0];
-  for (let i = 0; i < 50; i++) {
+  const perplexity = (weights) => Math.exp(-weights.reduce((sum, weight) => sum + (weight && weight * Math.log(weight)), 0));
+  const found = perplexity(at(1));
+  const wanted = Math.min(Math.max(found, fewest), most);
+  if (wanted === found) return at(1);
+  let [low, high] = wanted > found ? [0, 12] : [-12, 0];
+  for (let i = 0; i < 60; i++) {
     const middle = (low + high) / 2;
-    const entropy = -at(Math.exp(middle)).reduce((sum, weight) => sum + (weight && weight * Math.log(weight)), 0);
-    if (Math.exp(entropy) > perplexity) high = middle;
+    if (perplexity(at(Math.exp(middle))) > wanted) high = middle;
     else low = middle;
   }
   return at(Math.exp(low));
