@@ -38,6 +38,9 @@ from captionless.generation.grids import sample_grid
 from captionless.generation.image import GeneratedImage
 from captionless.generation.writer import ImageWriter
 
+sys.path.append(str(Path(__file__).parents[1] / "clip"))
+from standin import load_stand_in
+
 TRAINING: TrainKeywords = {"size": 32, "width": 64, "images": 40_000, "batch": 64, "warm_up": 6_400, "tokens": 0}
 TRAINING |= {"weighting": "uniform"}
 OFF = 1000.0
@@ -76,6 +79,7 @@ MODELS: dict[str, TrainKeywords] = {
     "element": {"mask": "element"},
     "tokens": {"tokens": 4},
     "sharp": {"condition_cosine": 1.0},
+    "tokens in CLIP's geometry": {"tokens": 4},
 }
 
 
@@ -140,6 +144,8 @@ def rows() -> dict[str, Row]:
         table[f"bridge/{bridge}"] = Row(sampling={"bridge": bridge})
         for model, noise in (("whole", "cosine 0.9"), ("sharp", "no noise")):
             table[f"noise/{noise}, {bridge}"] = Row(model, {"bridge": bridge})
+    for model in ("tokens", "tokens in CLIP's geometry"):
+        table[f"geometry/{model}"] = Row(model, SamplingConfig().model_dump(), n=8, seed=1000, apart=8)
     for w in (-1.0, 0.0, 1.0, 2.0, 3.0, 4.0, 6.0):
         table[f"guidance/w {w:g}"] = Row(sampling={"guidance": w})
     for low, high in ((0.0, 0.8), (0.2, 1.0), (0.1, 0.9), (0.2, 0.8)):
@@ -189,8 +195,13 @@ def model_for(name: str, photos: Path | None, out: Path) -> str:
         return str(folder)
     if photos is None:
         sys.exit(f"the model {name} has to be trained first: name the photographs with --photos.")
-    captionless.train(photos, folder, encoder="bundled", resume=True, **{**TRAINING, **MODELS[name]})
+    captionless.train(photos, folder, encoder=encoder_for(name), resume=True, **{**TRAINING, **MODELS[name]})
     return str(folder)
+
+
+def encoder_for(model: str) -> Any:
+    """Return the encoder of a model: the bundled one, or its stand-in for CLIP."""
+    return load_stand_in() if model.endswith("CLIP's geometry") else "bundled"
 
 
 def measure(name: str, row: Row, photos: Path | None, judge: Path, out: Path) -> dict[str, Any]:
@@ -199,14 +210,14 @@ def measure(name: str, row: Row, photos: Path | None, judge: Path, out: Path) ->
     folder = out / name
     model = model_for(row.model, photos, out)
     generator, sampling = (
-        captionless.load(model),
+        captionless.load(model, encoder_for(row.model)),
         SamplingConfig(**(row.sampling if name.startswith("default") else BASE | row.sampling)),
     )
     writer, started = ImageWriter(folder), time.monotonic()
     bridge = row.bridge or (partial(softmax_mean, NEIGHBOURS, 0) if sampling.bridge == "nearest" else None)
     texts = [prompt for prompt in prompts for _ in range(row.n)]
     seeds = [row.seed + row.apart * k + i for k in range(len(prompts)) for i in range(row.n)]
-    if bridge and (row.bridge or not name.startswith(("default", "variety"))):
+    if bridge and (row.bridge or not name.startswith(("default", "variety", "geometry"))):
         conditions = bridge(generator.encoder.encode_texts(texts), generator.model)
     else:
         conditions = generator.conditions(texts, sampling, seeds)
