@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import replace
 from itertools import pairwise
@@ -28,6 +29,7 @@ from captionless.diffusion.schedules import CosineSchedule, FlowSchedule, Karras
 from captionless.errors import CaptionlessError
 from captionless.generation.editing import Edit
 from captionless.generation.sample import MAX_SEED, Stage, guided_times, sample, sample_batches, to_images
+from captionless.models.capture import EAGER, captured_network
 
 QUICK = SamplingConfig(steps=3, precision="float32")
 MODEL = tiny.model()
@@ -102,6 +104,24 @@ def test_a_seeds_image_does_not_depend_on_its_batch(
         avoid = None if negative is None else negative[row]
         alone = sampled(own, [seed], sampling, negative=avoid, edit=EDITS[edit])
         assert (together[i].int() - alone[0].int()).abs().max() <= 1
+
+
+def test_replayed_network_calls_give_the_same_images(fake_cuda: torch.device) -> None:
+    """Guided away from a network without self-attention, with the null condition, and not guided, in two batches."""
+    network = tiny.denoiser(replace(tiny.SHAPE, attention=(0, 1)))
+    captured, plain = Stage(network, MODEL.config), Stage(network, MODEL.config)
+    vars(captured)["network"] = captured_network(network, fake_cuda, print)
+    shapes: list[tuple[int, int]] = []
+    network.register_forward_pre_hook(lambda _, inputs: shapes.append((len(inputs[0]), len(inputs))))
+    sampling = QUICK.replace(steps=6, batch=5, perturbed_attention=1.0, guidance_levels=(0.3, 6.0))
+
+    def images(stage: Stage, seed: int) -> Tensor:
+        return sample([stage], tiny.unit_vectors(8, seed=seed), range(seed, seed + 8), sampling).int()
+
+    seen = [images(captured, seed) for seed in range(4)]
+    assert Counter(shapes) == dict.fromkeys([(16, 4), (16, 3), (8, 3), (4, 3)], EAGER + 1) | {(8, 4): EAGER + 1}
+    for seed, image in enumerate(seen):
+        assert (image - images(plain, seed)).abs().max() <= 1
 
 
 def record_noise(monkeypatch: pytest.MonkeyPatch) -> list[Tensor]:

@@ -16,6 +16,7 @@ import torch
 from captionless.config.sampling import SamplingConfig
 from captionless.diffusion.samplers import SAMPLERS
 from captionless.generation.generator import Generator
+from captionless.models.capture import captured_network
 from captionless.server import scheduler
 from captionless.server.metrics import Metrics
 from server_cases import SAMPLING, Steps, cascade, failing_generator, generator, pixels, serving
@@ -36,7 +37,10 @@ def expected(one: Generator, request: dict[str, Any], sampling: SamplingConfig =
     return [np.asarray(image).astype(int).reshape(*image.image.size, -1) for image in images]
 
 
-def test_every_image_is_the_librarys_whatever_shares_its_batch_and_whenever_it_joined() -> None:
+@pytest.mark.parametrize("replayed", [False, True])
+def test_every_image_is_the_librarys_whatever_shares_its_batch_and_whenever_it_joined(
+    replayed: bool, fake_cuda: torch.device
+) -> None:
     """In others' servers, images depended on their batch: by its seeds (forge #546), by its padding (sglang #28502)."""
     requests: list[dict[str, Any]] = [
         {
@@ -53,6 +57,8 @@ def test_every_image_is_the_librarys_whatever_shares_its_batch_and_whenever_it_j
     requests[5] |= {"variety": 0.0}
     one = generator()
     steps = Steps(one)
+    if replayed:
+        vars(one.stages[0])["network"] = captured_network(one.stages[0].denoiser, fake_cuda, print)
     with serving({"tiny": one}, batch=32) as served, ThreadPoolExecutor(len(requests)) as pool:
         answers, queued = [], 0
         for request in requests:  # each joins while those before it are in progress
@@ -64,7 +70,9 @@ def test_every_image_is_the_librarys_whatever_shares_its_batch_and_whenever_it_j
         served.wait(images=queued)
         steps.free()
         results = [answer.result() for answer in answers]
+        calls = served.service.metrics.registry.get_sample_value("captionless_rows_count")
     assert max(steps.rows) > 8  # rows of several requests
+    assert (calls > len(steps.rows)) == replayed
     plain = generator()
     for request, result in zip(requests, results, strict=True):
         assert result.status_code == 200, result.text

@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable
-from functools import lru_cache, partial
+from functools import partial
+from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
+from torch.backends import cudnn
 
 EAGER = 3
 """Calls before the capture, in which libraries choose their algorithms and the optimizer creates its moments."""
 
-GRAPHS = 6
-"""Graphs that are kept of a network: for a full and for the last batch of images, each without guidance, with it,
-and with perturbed attention."""
+GRAPHS = 16
+"""Graphs that are kept of a network: for batches of up to 128 rows, each without perturbed attention and with it."""
 
 
 class Captured:
@@ -27,10 +29,17 @@ class Captured:
         function: the function to call.
         device: the device it works on.
         say: receives a remark if the function cannot be captured.
+        pool: ``torch.cuda.graph_pool_handle()`` of graphs that share their memory, because only one runs at a time.
     """
 
-    def __init__(self, function: Callable[[], None], device: torch.device, say: Callable[[str], None]) -> None:
-        self.function, self.say = function, say
+    def __init__(
+        self,
+        function: Callable[[], None],
+        device: torch.device,
+        say: Callable[[str], None],
+        pool: Any = None,
+    ) -> None:
+        self.function, self.say, self.pool = function, say, pool
         self.run, self.left = function, -1
         if device.type == "cuda":
             self.run, self.left, self.stream = self._call_beside, EAGER, torch.cuda.Stream(device)  # type: ignore[no-untyped-call]
@@ -52,7 +61,8 @@ class Captured:
     def _capture(self) -> Callable[[], None]:
         graph = torch.cuda.CUDAGraph()
         try:
-            with torch.cuda.graph(graph):
+            # What other threads do with the device, such as to allocate memory, does not spoil the capture.
+            with torch.cuda.graph(graph, pool=self.pool, capture_error_mode="thread_local"):
                 self.function()
         except RuntimeError as error:
             reason = str(error).partition("\n")[0]
@@ -62,50 +72,86 @@ class Captured:
 
 
 def captured_network(
-    network: Callable[..., Tensor], device: torch.device, say: Callable[[str], None]
-) -> Callable[..., Tensor]:
-    """Return a function that calls a network without gradients; on CUDA, it replays a graph for each shape of inputs.
+    network: nn.Module, device: torch.device, say: Callable[[str], None]
+) -> nn.Module | CapturedNetwork:
+    """Return the network as it is, or on CUDA one whose calls are replayed; see ``CapturedNetwork``."""
+    return CapturedNetwork(network, device, say) if device.type == "cuda" else network
 
-    It keeps the last ``GRAPHS`` graphs. The weights must keep their place; their values may change.
+
+class CapturedNetwork:
+    """Calls a network without gradients, and replays a captured graph of it for inputs of a shape that came before.
+
+    A call has the next power of two of rows, so that few graphs serve all batches, even those that images join and
+    leave from call to call; what the rows without an image give is dropped. The graphs share their memory, which is
+    that of the largest. Weights may change and be replaced; if they move, the network is captured anew.
 
     Args:
-        network: a function of dense float32 tensors on ``device``.
+        network: maps float32 tensors of n rows to n rows, each of which depends on no other.
         device: the device it works on.
         say: receives a remark if the network cannot be captured.
     """
-    if device.type != "cuda":
-        return network
-    calls = lru_cache(GRAPHS)(partial(_captured_call, network, device, say))
+
+    def __init__(self, network: nn.Module, device: torch.device, say: Callable[[str], None]) -> None:
+        self.network = network
+        self._capture = partial(Captured, device=device, say=say, pool=torch.cuda.graph_pool_handle())
+        self._lock = threading.Lock()
+        self._calls: dict[object, Callable[..., Tensor]] = {}  # the last used comes last
+        self._places: list[int] = []  # of the weights, in memory
 
     @torch.inference_mode()
-    def call(*inputs: Tensor) -> Tensor:
-        return calls(torch.is_autocast_enabled("cuda"), *((one.shape, one.stride()) for one in inputs))(*inputs)
+    def __call__(self, *inputs: Tensor) -> Tensor:
+        """Call the network, or replay its call with these inputs."""
+        with self._lock:  # one thread's inputs must not take the place of another's
+            return self._call(inputs)(*inputs)
 
-    return call
+    def _call(self, inputs: tuple[Tensor, ...]) -> Callable[..., Tensor]:
+        """Return the function for inputs of these shapes, in the number format that is set."""
+        places = [weight.data_ptr() for weight in self.network.parameters()]
+        if places != self._places:
+            self._calls.clear()
+            self._places = places
+        rows = 1 << (len(inputs[0]) - 1).bit_length()
+        dtype = torch.get_autocast_dtype("cuda") if torch.is_autocast_enabled("cuda") else None
+        key = (rows, *(one.shape[1:] for one in inputs), dtype, cudnn.allow_tf32)
+        call = self._calls.pop(key, None)
+        if call is None:
+            call = _captured_call(self.network, self._capture, [_zeros(one, rows) for one in inputs], dtype)
+        self._calls[key] = call
+        if len(self._calls) > GRAPHS:
+            del self._calls[next(iter(self._calls))]
+        return call
 
 
 def _captured_call(
-    network: Callable[..., Tensor],
-    device: torch.device,
-    say: Callable[[str], None],
-    autocast: bool,
-    *layouts: tuple[torch.Size, tuple[int, ...]],
+    network: nn.Module,
+    capture: Callable[[Callable[[], None]], Captured],
+    inputs: list[Tensor],
+    dtype: torch.dtype | None,
 ) -> Callable[..., Tensor]:
-    """Return a function that calls a network with inputs of fixed shapes and strides, captured after a few calls."""
-    inputs = [torch.empty_strided(*layout, device=device) for layout in layouts]
+    """Return a function that calls a network with the rows it is given in ``inputs``, captured after a few calls.
+
+    ``dtype`` is the number format of autocast, or None without.
+    """
     outputs: list[Tensor] = []
 
     def function() -> None:
         # A graph must not read weights that autocast converted before, because these are freed when autocast ends.
-        with torch.autocast("cuda", torch.get_autocast_dtype("cuda"), autocast, cache_enabled=False):
+        with torch.autocast("cuda", dtype, dtype is not None, cache_enabled=False):
             outputs[:] = [network(*inputs)]
 
-    captured = Captured(function, device, say)
+    captured = capture(function)
 
     def call(*given: Tensor) -> Tensor:
-        for target, value in zip(inputs, given, strict=True):
-            target.copy_(value)
+        n = len(given[0])
+        for place, value in zip(inputs, given, strict=True):
+            place[:n].copy_(value)
         captured()
-        return outputs[0].clone()  # the next replay overwrites it
+        return outputs[0][:n].clone()  # the next replay overwrites it
 
     return call
+
+
+def _zeros(like: Tensor, rows: int) -> Tensor:
+    """Return zeros of the shape of a tensor except for the number of rows; images are channels last."""
+    zeros = like.new_zeros(rows, *like.shape[1:])
+    return zeros.contiguous(memory_format=torch.channels_last) if zeros.dim() == 4 else zeros

@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING, Self
 from starlette.requests import ClientDisconnect
 from torch import Tensor
 
+from captionless.diffusion.objective import Network
 from captionless.generation.sample import BatchRun, Stage
-from captionless.models.unet import Denoiser
 from captionless.server.errors import stopping
 
 if TYPE_CHECKING:
@@ -50,9 +50,9 @@ class QueuedImage:
     run: BatchRun | None = None
 
     @property
-    def network(self) -> Denoiser:
+    def network(self) -> Network:
         """The network of the next prediction."""
-        return (self.run.stage if self.run else self.stages[0]).denoiser
+        return (self.run.stage if self.run else self.stages[0]).network
 
     def started(self) -> BatchRun:
         """Return the run, which starts now if it has not."""

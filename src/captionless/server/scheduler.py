@@ -160,7 +160,6 @@ class Scheduler:
         with autocast(self.precision, self.device), exact_convolutions(self.precision, self.device):
             chosen = self._chosen(line)
             try:
-                # Not the captured network of a stage: the number of rows changes from call to call.
                 steps = advance([image.started() for image in chosen], network) if chosen else []
                 finished = [image for image, step in zip(chosen, steps, strict=True) if self._report(image, step)]
             except Exception as error:
