@@ -118,7 +118,7 @@ def test_replayed_network_calls_give_the_same_images(fake_cuda: torch.device) ->
     def images(stage: Stage, seed: int) -> Tensor:
         return sample([stage], tiny.unit_vectors(8, seed=seed), range(seed, seed + 8), sampling).int()
 
-    seen = [images(captured, seed) for seed in range(4)]
+    seen = [images(captured, seed) for seed in range(3)]
     assert Counter(shapes) == dict.fromkeys([(16, 4), (16, 3), (8, 4), (8, 3), (4, 3)], EAGER + 1)
     for seed, image in enumerate(seen):
         assert (image - images(plain, seed)).abs().max() <= 1
