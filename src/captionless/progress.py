@@ -97,3 +97,20 @@ def choose_progress(progress: Progress | bool | None) -> Progress:
     if isinstance(progress, bool):
         return ProgressBar() if progress else Silent()
     return progress
+
+
+class PartProgress:
+    """Report the training of one stage as a part of the whole, from the share ``begin`` to ``end`` of it."""
+
+    def __init__(self, whole: Progress, begin: float, end: float) -> None:
+        self.whole, self.begin, self.end = whole, begin, end
+
+    def say(self, message: str) -> None:
+        """Pass the remark on."""
+        self.whole.say(message)
+
+    def advance(self, task: str, done: int, total: int, detail: str = "") -> None:
+        """Report the progress of the training as a share of all stages, and that of other tasks as it is."""
+        if task == "Training":
+            done = round(total * (self.begin + (self.end - self.begin) * done / total))
+        self.whole.advance(task, done, total, detail)

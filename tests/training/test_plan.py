@@ -15,17 +15,15 @@ from captionless.config.training import TrainConfig
 from captionless.data.summary import FolderFacts
 from captionless.latents.autoencoder import Autoencoder
 from captionless.latents.space import LatentSpace
+from captionless.training.expectation import BANDS, STAGE_ENOUGH, expectation
 from captionless.training.network import network_config
 from captionless.training.plan import (
-    BANDS,
     LADDER,
     STEPS,
     Outlook,
     batch_size,
-    expectation,
     extended,
     plan_run,
-    shortfall,
 )
 from captionless.training.rehearsal import busy_remark, flops, rehearsed_shape
 from captionless.training.start import Start
@@ -220,20 +218,12 @@ def test_the_plan_says_in_one_line_what_to_expect_and_when_more() -> None:
     assert expectation(0) == BANDS[0][1]
 
 
-def test_too_few_images_seen_are_told_with_the_minutes_that_are_missing() -> None:
-    assert "`minutes=21`" in shortfall(TrainingRecord(images_seen=BANDS[1][0] // 2, minutes=10.0))
-    assert shortfall(TrainingRecord(images_seen=BANDS[1][0], minutes=10.0)) == ""
-    assert (
-        shortfall(TrainingRecord(images_seen=BANDS[1][0], minutes=10.0), weights=2_600_000) != ""
-    )  # needs more images
-    assert shortfall(TrainingRecord(images_seen=1, minutes=10.0, initialised_from="parent")) == ""
-
-
-def test_whoever_is_told_to_go_on_is_told_that_a_short_plan_has_no_guard() -> None:
-    record = TrainingRecord(images_seen=400, minutes=3.0, train_images=60, settings={"early_stopping": False})
-    assert "no early stopping, and would see each image about 250 times" in shortfall(record)
-    assert "early stopping" not in shortfall(replace(record, settings={"early_stopping": True}))
-    assert "early stopping" not in shortfall(replace(record, train_images=6_000))
+@pytest.mark.parametrize(("images", "told"), [(STAGE_ENOUGH - 1, True), (STAGE_ENOUGH, False)])
+def test_a_new_stage_that_would_only_add_noise_is_told_before_it_is_trained(images: int, told: bool) -> None:
+    minutes = {"minutes": 10.0}
+    line = Outlook(minutes, images, 34.0, fresh=False, upsamples=64).describe()
+    assert ("That is too few: the stage would add noise" in line) is told
+    assert "too few" not in Outlook(minutes, images, 34.0, fresh=False, continues=True).describe()
 
 
 @pytest.mark.parametrize(

@@ -15,6 +15,7 @@ from captionless.config.sampling import SamplingConfig
 from captionless.config.train_request import TrainRequest
 from captionless.errors import CaptionlessError
 from captionless.generation.generator import load
+from captionless.training.expectation import STAGE_ENOUGH
 from captionless.training.rehearsal import Rehearse
 from captionless.training.run import train
 from captionless.training.stages import CASCADE_IMAGES, plan_stages, split
@@ -105,6 +106,10 @@ def test_one_bar_shows_both_stages(whole: Path, bar: Bar) -> None:
     assert bar.done == sorted(bar.done)
     assert bar.done[-1] == 1000
     assert 650 in bar.done
+
+
+def test_a_stage_that_has_seen_too_few_images_is_told_at_the_end(whole: Path, bar: Bar) -> None:
+    assert any("The super-resolution stage has seen only 16 images" in line for line in bar.said)
 
 
 def test_a_cascade_that_is_there_is_neither_overwritten_nor_split_anew(
@@ -202,6 +207,34 @@ def test_a_new_training_becomes_a_cascade_where_time_allows(given: dict[str, Any
         sizes = [stage.given["size"] for stage in found]
         assert sizes[1] == 2 * sizes[0]
         assert found[0].span[1] == found[1].span[0]
+
+
+@pytest.mark.parametrize(
+    ("given", "told"),
+    [
+        ({"minutes": 1.0}, True),
+        ({"minutes": 10_000.0}, False),
+        ({"images": 3 * STAGE_ENOUGH - 9_000}, True),
+        ({"images": 3 * STAGE_ENOUGH}, False),
+    ],
+)
+def test_a_plan_warns_of_a_second_stage_that_would_only_add_noise(
+    given: dict[str, Any], told: bool, photos: Path, tmp_path: Path
+) -> None:
+    said: list[str] = []
+    request = TrainRequest(folder=photos, out=tmp_path / "model", base_size=32)
+    plan_stages(request, given | {"size": 128}, rate(100.0), said.append)
+    assert ("the stage would add noise" in said[0]) is told
+    assert ("or leave it out with `size=32`" in said[0]) is told
+
+
+def test_a_cascade_that_starts_from_another_has_a_stage_that_adds_detail(
+    whole: Path, photos: Path, tmp_path: Path
+) -> None:
+    said: list[str] = []
+    request = TrainRequest(folder=photos, out=tmp_path / "model", start_from=whole)
+    plan_stages(request, {"images": 40}, rate(100.0), said.append)
+    assert "noise" not in said[0]
 
 
 def test_small_images_get_no_second_stage(photos: Path, tmp_path: Path) -> None:

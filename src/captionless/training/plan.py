@@ -10,13 +10,15 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
-from captionless.checkpoints.config import ModelConfig, TrainingRecord
+from captionless.checkpoints.config import ModelConfig
 from captionless.config.length import DEFAULT_MINUTES
 from captionless.config.training import TrainConfig, continued
 from captionless.data.summary import FolderFacts
 from captionless.models.unet import weight_count
+from captionless.training.expectation import STOP_FROM, expectation, rounded, stage_warning
 from captionless.training.rehearsal import Rehearse, flops, rehearsed_shape
 from captionless.training.resolve import resolve_settings
 from captionless.training.start import Start
@@ -30,8 +32,6 @@ STEPS = 1_500
 CROPS_FROM, DROPOUT_FROM = 150, 500
 """Repetitions of each image from which on a fresh network gets crops and dropout (docs/train.md)."""
 CROP, DROPOUT = 0.6, 0.1
-STOP_FROM = 100
-"""Repetitions of each image from which on a run is watched and may be stopped early."""
 HOLD_OUT, HOLD_OUT_FROM = 0.1, 100
 """Share of the images that such a run holds out to see when to stop, and number of images from which on it does."""
 
@@ -66,18 +66,6 @@ LADDER = (
 )
 """Networks from small to large. The second drew the right kind of flower in 51% of images after 40,000 images seen, and
 in 72% after 82,000; the third was still improving after a million (docs/ablations.md, recipes/flowers/README.md)."""
-BANDS = (
-    (0, "noise or blots of colour"),
-    (15_000, "colours and rough shapes"),
-    (40_000, "recognisable kinds"),
-    (150_000, "clear kinds"),
-    (600_000, "clear kinds with detail"),
-)
-"""What to expect from a network with random initial weights after so many images seen. Measured with the second network
-of ``LADDER`` on 2,192 photographs."""
-SMALL, SMALL_EFFORT = 5_000_000, 2.5
-"""A network with fewer weights than the first needs more images, by the second factor: after 50,000 on 150 photographs,
-the first network of ``LADDER`` drew daisies and tulips, but roses and dandelions only as colours."""
 
 
 @dataclass(frozen=True)
@@ -93,6 +81,8 @@ class Outlook:
         folder: number of images in the folder.
         continues: whether the network starts from that of another model.
         encodes: whether an autoencoder encodes the images first.
+        work: arithmetic of the network for one image, in floating-point operations.
+        upsamples: size of the base model's images, if the network is a new super-resolution stage; else None.
         enlarged_from: shorter side of the images, if the plan has chosen a size that they do not have; else None.
     """
 
@@ -104,16 +94,20 @@ class Outlook:
     folder: int = 0
     continues: bool = False
     encodes: bool = False
+    work: int = 0
+    upsamples: int | None = None
     enlarged_from: int | None = None
 
     def describe(self) -> str:
         """Return the plan in one line."""
         size, batch, minutes = (self.given.get(name) for name in ("size", "batch", "minutes"))
         text = f"{size} x {size} pixels, {self.weights / 1e6:.1f} million weights, batches of {batch}, "
-        text += f"about {_rounded(self.images):,} images seen"
+        text += f"about {rounded(self.images):,} images seen"
         if self.per_second:
             text += f" in {minutes or DEFAULT_MINUTES:g} minutes ({self.per_second:.3g} per second)"
         text += f": {expectation(self.images, self.per_second, self.weights)}." if self.fresh else "."
+        if self.upsamples:
+            text += stage_warning(self.images, self.given, self.upsamples)
         if self.continues:
             text += " The model to start from draws already; the more images it sees, the more it draws like yours."
         against = [
@@ -123,7 +117,7 @@ class Outlook:
             *(["early stopping"] if self.given.get("early_stopping") else []),
         ]
         if against:
-            times = _rounded(self.images / self.folder)
+            times = rounded(self.images / self.folder)
             text += f" Each image would be seen about {times:,} times; against memorising: {', '.join(against)}."
         if self.enlarged_from:
             text += f" Images are enlarged to {size} pixels: their shorter side has {self.enlarged_from}."
@@ -131,28 +125,6 @@ class Outlook:
             text += f" Before that, the autoencoder encodes the {self.folder:,} images once"
             text += ", which can take hours without a GPU." if self.folder >= MANY else "."
         return text
-
-
-def bands_of(weights: int) -> list[tuple[int, str]]:
-    """Return what to expect from a network with so many weights, and after how many images seen."""
-    effort = SMALL_EFFORT if weights < SMALL else 1
-    return [(round(effort * least), text) for least, text in BANDS]
-
-
-def expectation(images: int, per_second: float | None = None, weights: int = SMALL) -> str:
-    """Return what to expect after so many images seen and, if the speed is known, how long the next band takes.
-
-    Args:
-        images: images seen.
-        per_second: images seen per second.
-        weights: number of weights of the network.
-    """
-    bands = bands_of(weights)
-    reached = [text for least, text in bands if least <= images][-1]
-    beyond = next(((least, text) for least, text in bands if least > images), None)
-    if beyond is None or not per_second:
-        return reached
-    return f"{reached}; {_rounded(beyond[0] / per_second / 60):,} minutes for {beyond[1]}"
 
 
 def plan_run(
@@ -202,16 +174,18 @@ def plan_run(
     planned["warm_up"] = max(1, round(WARM_UP * images))
     planned |= _against_memorising(start, images, folder, facts, by_class)
     config, side = settings({}), facts.shorter_side
-    weights = weight_count(rehearsed_shape(start, config))
+    shape = rehearsed_shape(start, config)
     return Outlook(
         planned | {"size": config.size} | given,
         images,
         rate,
-        weights,
+        weight_count(shape),
         fresh,
         folder,
         continues=start.config is not None,
         encodes=start.space.factor > 1,
+        work=flops(shape, config.size // start.space.factor),
+        upsamples=start.base_config.size if start.base_config and not start.config else None,
         enlarged_from=None if "size" in given or planned.get("size", 0) <= side else side,
     )
 
@@ -234,6 +208,19 @@ def _against_memorising(start: Start, images: int, folder: int, facts: FolderFac
     return more
 
 
+def stage_images(outlook: Outlook, given: Mapping[str, Any]) -> int:
+    """Return the images that a new super-resolution stage would see after a base model, whose speed is known.
+
+    Args:
+        outlook: that of the base model.
+        given: the settings of the stage, with its length.
+    """
+    config = TrainConfig(**given)
+    work = flops(rehearsed_shape(Start(base=Path()), config), config.size)
+    by_time = round(60 * (config.minutes or 0) * (outlook.per_second or 0) * outlook.work / work)
+    return min(by_time, config.images or by_time) if config.minutes else config.images or 0
+
+
 def extended(config: ModelConfig, given: Mapping[str, Any]) -> Outlook | None:
     """Return the outlook of a resumed run that is given another length, by its speed so far; None if that is unknown.
 
@@ -251,28 +238,6 @@ def extended(config: ModelConfig, given: Mapping[str, Any]) -> Outlook | None:
     begun, fresh = bool(record.initialised_from), not record.initialised_from and config.base_size is None
     folder = max(1, record.train_images + record.held_out)
     return Outlook(settings, images, rate if minutes else None, weight_count(config.denoiser), fresh, folder, begun)
-
-
-def unguarded(images: int, record: TrainingRecord) -> str:
-    """Return a remark if a resumed run would see its images so often that a new run would be watched, else nothing."""
-    times = images / max(1, record.train_images + record.held_out)
-    if record.settings.get("early_stopping") or times <= STOP_FROM:
-        return ""
-    return (
-        f" A resumed run keeps its plan, which has no early stopping, and would see each image about "
-        f"{_rounded(times):,} times: for a long run, start a new folder."
-    )
-
-
-def shortfall(record: TrainingRecord, weights: int = SMALL) -> str:
-    """Return advice if a network with random initial weights has seen too few images; else an empty string."""
-    seen, (enough, text) = record.images_seen, bands_of(weights)[1]
-    if record.initialised_from or record.kept_images is not None or seen >= enough:
-        return ""
-    advice = f"Only {seen:,} images were seen: expect {BANDS[0][1]}. From about {enough:,} on there are {text}"
-    if record.minutes and seen:
-        advice += f": continue with `resume=True` and `minutes={_rounded(record.minutes * enough / seen) + 1}`"
-    return f"{advice}.{unguarded(enough, record)}"
 
 
 def batch_size(images: int) -> int:
@@ -293,8 +258,3 @@ def _recipe(start: Start, given: Mapping[str, Any]) -> dict[str, Any]:
 def _speed(start: Start, config: TrainConfig) -> float:
     """Return the relative speed of a training: the inverse of its arithmetic."""
     return 1 / flops(rehearsed_shape(start, config), config.size // start.space.factor)
-
-
-def _rounded(value: float) -> int:
-    """Round to two significant digits."""
-    return int(float(f"{value:.2g}"))

@@ -34,10 +34,10 @@ from captionless.training.checkpointer import Checkpointer, lock_checkpoints
 from captionless.training.dataset import Dataset, in_space, load_dataset
 from captionless.training.early_stopping import EarlyStopping, choose_sign
 from captionless.training.embedding_bank import embedding_bank
+from captionless.training.expectation import shortfall, stage_shortfall
 from captionless.training.labelled_dataset import load_labelled_dataset
 from captionless.training.loop import Callback, LoopProgress, StopTraining, loop
 from captionless.training.network import initial_network, initial_schedule, network_config
-from captionless.training.plan import shortfall
 from captionless.training.processes import Processes, remark_on_launcher
 from captionless.training.rehearsal import rehearse_with
 from captionless.training.resolve import TrainPlan, resolve
@@ -91,9 +91,16 @@ def run(request: TrainRequest, given: dict[str, Any], progress: Progress) -> Non
     if later and not first.finished():
         _train_stage(first, accelerator, processes, progress)
     _train_stage(complete(later[0], rehearse) if later else first, accelerator, processes, progress)
-    trained = load_config(first.request.out)
-    if advice := shortfall(trained.training, weight_count(trained.denoiser)):
-        progress.say(advice)
+    for stage in (first, *later):
+        if advice := _advice(load_config(stage.request.out), stage.span[1] - stage.span[0]):
+            progress.say(advice)
+
+
+def _advice(trained: ModelConfig, part: float) -> str:
+    """Return what to do if a stage, whose training was a part of the whole, has seen too few images."""
+    if trained.base_size:
+        return stage_shortfall(trained.training, trained.base_size, part)
+    return shortfall(trained.training, weight_count(trained.denoiser), part)
 
 
 def _train_stage(stage: StageRequest, accelerator: Accelerator, processes: Processes, progress: Progress) -> None:

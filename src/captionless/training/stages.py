@@ -27,8 +27,9 @@ from captionless.data.summary import FolderFacts, sample_facts
 from captionless.encoders.choice import AUTO
 from captionless.encoders.hub import find_encoder_folder
 from captionless.errors import CaptionlessError
-from captionless.progress import Progress
-from captionless.training.plan import SHAPE, Outlook, extended, plan_run, unguarded
+from captionless.progress import PartProgress, Progress
+from captionless.training.expectation import stage_warning, unguarded
+from captionless.training.plan import SHAPE, Outlook, extended, plan_run, stage_images
 from captionless.training.rehearsal import Rehearse, busy_remark
 from captionless.training.resolve import TrainPlan, resolve
 from captionless.training.start import check_own, model_exists
@@ -77,7 +78,7 @@ class StageRequest:
 
     def progress(self, whole: Progress) -> Progress:
         """Return a ``Progress`` that reports this stage as a part of the whole training."""
-        return _Part(whole, *self.span)
+        return PartProgress(whole, *self.span)
 
     def finished(self) -> bool:
         """Return whether the stage is resumed and has already been trained for its length."""
@@ -108,19 +109,25 @@ def plan_stages(
     if len(stages) == 1 and (base_size := _affordable_base(request, given, outlook, look)):
         stages = _cascade(request, given, (base_size, 2 * base_size), BASE_SHARE)
         first, outlook = _completed(stages[0], rehearse, look)
-    text = outlook.describe() + _told_second(stages) if outlook else ""
+    text = outlook.describe() + _told_second(stages, outlook) if outlook else ""
     busy = busy_remark() if outlook and outlook.per_second else ""
     say(f"Plan: {text} Reading the images and drawing sample grids come on top.{busy}")
     return [replace(first, record=first.record | {"text": text}), *stages[1:]]
 
 
-def _told_second(stages: list[StageRequest]) -> str:
-    """Return what the plan says of the second stage, if there is one."""
+def _told_second(stages: list[StageRequest], outlook: Outlook | None = None) -> str:
+    """Return what the plan says of the second stage, if there is one; with the outlook of the first, also a warning if
+    a stage that starts from random weights would see too few images.
+    """
     if len(stages) == 1:
         return ""
-    given = stages[1].given
+    base, given = stages[0].given, stages[1].given
     told = " and ".join(f"{given[name]:,.4g} {name}" for name in LIMITS if given.get(name))
-    return f" Then, for {told}, a super-resolution stage to {given['size']} pixels."
+    text = f" Then, for {told}, a super-resolution stage to {given['size']} pixels."
+    if outlook and stages[1].request.start_from is None:
+        whole = {name: base[name] + given[name] for name in LIMITS if given.get(name)}
+        text += stage_warning(stage_images(outlook, given), whole, base["size"])
+    return text
 
 
 def _with_length(stage: StageRequest, more: str) -> StageRequest:
@@ -281,20 +288,3 @@ def _recorded(out: Path) -> dict[str, Any]:
 
 def _changed(request: TrainRequest, **changes: Any) -> TrainRequest:
     return TrainRequest(**(request.given() | changes))
-
-
-class _Part:
-    """Report the training of one stage as a part of the whole."""
-
-    def __init__(self, whole: Progress, begin: float, end: float) -> None:
-        self.whole, self.begin, self.end = whole, begin, end
-
-    def say(self, message: str) -> None:
-        """Pass the remark on."""
-        self.whole.say(message)
-
-    def advance(self, task: str, done: int, total: int, detail: str = "") -> None:
-        """Report the progress of the training as a share of all stages, and that of other tasks as it is."""
-        if task == "Training":
-            done = round(total * (self.begin + (self.end - self.begin) * done / total))
-        self.whole.advance(task, done, total, detail)
