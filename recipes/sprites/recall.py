@@ -28,6 +28,26 @@ def recall(similarity: torch.Tensor, k: int) -> float:
     return float(((k - above) / equal).clamp(0, 1).mean())
 
 
+def measure(folder: Path, encoder: str) -> dict[str, float]:
+    """Return the number of held-out images, and how often their names find them; "chance" knows the folder only."""
+    loaded = load_encoder(encoder)
+    found = embed(folder, loaded, progress=False)
+    rows = [row for row in found.unique if is_held_out(found.digests[row], HELD_OUT)]
+    named = image_texts(folder)
+    texts = loaded.encode_texts([named[found.names[row]] for row in rows])
+    cosines = texts @ torch.tensor(found.vectors[rows]).T
+    folders = [found.names[row].split("/")[0] for row in rows]
+    same = torch.tensor([[a == b for b in folders] for a in folders])
+    inside, random = cosines.masked_fill(~same, -2), same.float()
+    return {
+        "images": len(rows),
+        "recall@10": recall(cosines, 10),
+        "recall@10, the folder alone": recall(random, 10),
+        "nearest within its folder": recall(inside, 1),
+        "nearest within its folder, chance": recall(random, 1),
+    }
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("folder", type=Path)
@@ -36,18 +56,10 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as temporary:
         if options.encoder is None:
             learn_encoder(options.folder, Path(temporary) / "encoder", hold_out=HELD_OUT, progress=True)
-        encoder = load_encoder(options.encoder or str(Path(temporary) / "encoder"))
-        found = embed(options.folder, encoder, progress=False)
-        rows = [row for row in found.unique if is_held_out(found.digests[row], HELD_OUT)]
-        named = image_texts(options.folder)
-        texts = encoder.encode_texts([named[found.names[row]] for row in rows])
-        cosines = texts @ torch.tensor(found.vectors[rows]).T
-    folders = [found.names[row].split("/")[0] for row in rows]
-    same = torch.tensor([[a == b for b in folders] for a in folders])
-    inside, random = cosines.masked_fill(~same, -2), same.float()
-    print(f"{len(rows)} held-out images in {len(set(folders))} folders")
-    print(f"recall@10: {recall(cosines, 10):.1%} (the folder alone: {recall(random, 10):.1%})")
-    print(f"nearest within its folder: {recall(inside, 1):.1%} (chance: {recall(random, 1):.1%})")
+        found = measure(options.folder, options.encoder or str(Path(temporary) / "encoder"))
+    print(f"{found.pop('images')} held-out images")
+    for name, share in found.items():
+        print(f"{name}: {share:.1%}")
 
 
 if __name__ == "__main__":
