@@ -6,7 +6,7 @@
 PHOTOS has ``train/<kind>/``, ``val/<kind>/`` and ``captions.jsonl`` (recipes/flowers), SPRITES sub-folders of images
 whose names are words (recipes/sprites). An interrupted row goes on where it stopped, and a row that stands in
 ``results/own_folder.jsonl`` is not measured again. Models, sample grids and what ``train`` said stay in DIR/ROW.
-``--smoke`` trains for seconds and writes to DIR, to see that everything runs.
+``--smoke`` trains for a second on a fifth of the images and writes to DIR, to see that everything runs.
 """
 
 from __future__ import annotations
@@ -71,21 +71,27 @@ class Row:
 
     def train(self, folder: Path, *options: object, minutes: float = 10.0, seed: int = SEED) -> tuple[Path, Figures]:
         """Train a model on a folder, or go on with a training; return it, and what was promised and reached."""
-        out, minutes = self.folder / "model", 0.1 if self.smoke else minutes
+        out, minutes = self.folder / "model", 0.02 if self.smoke else minutes
         words = ("train", folder, "--out", out, "--minutes", minutes, "--seed", seed, *options)
-        said = self.captionless("train", *words, *(["--resume"] if out.exists() else []))
+        brief = ("--sample-grids", 0) if self.smoke else ()
+        said = self.captionless("train", *words, *brief, *(["--resume"] if out.exists() else []))
         return out, {"said": figures_of.remarks(said), "stages": figures_of.stages(out)}
 
     def sheet(self, model: Path, prompts: Sequence[str]) -> Figures:
         """Generate eight images of each prompt, and their grid."""
-        self.captionless("sheet", "generate", "--model", model, *prompts, "-n", 8, "--out", self.folder / "sheet")
-        return {"sheet": f"{self.folder.name}/sheet/grid.png"}
+        brief = ("-n", 1, "--steps", 1) if self.smoke else ("-n", 8)
+        self.captionless("sheet", "generate", "--model", model, *prompts, *brief, "--out", self.folder / "sheet")
+        return {"sheet": f"{self.folder.name}/sheet/grid-0001.png"}
 
     def evaluate(self, step: str, models: Sequence[object], *options: object) -> list[Figures]:
         """Evaluate models, and return the figures of each, with their ranges."""
-        few = ("--quick", "--samples", 50) if self.smoke else ()
-        self.captionless(step, "evaluate", *models, "--out", self.folder / step, *options, *few)
+        brief = ("--quick", "--steps", 1, "--prompt-images", 20) if self.smoke else ()
+        self.captionless(step, "evaluate", *models, "--out", self.folder / step, *options, *brief)
         return figures_of.report(self.folder / step / "report.json")
+
+    def count(self, images: int) -> int:
+        """Return how many images to take."""
+        return images // 5 if self.smoke else images
 
     def copied(self, name: str, source: Path, files: Sequence[Path]) -> Path:
         """Copy files into a folder of the row, with their sub-folders below ``source``."""
@@ -104,7 +110,7 @@ def picked(folder: Path, n: int) -> list[Path]:
 def photos_of_a_stranger(row: Row) -> Figures:
     """Hundred photographs of val from the bundled model in six minutes; the other 300 are held out."""
     val = row.photos / "val"
-    chosen = picked(val, PICKED)
+    chosen = picked(val, row.count(PICKED))
     model, found = row.train(row.copied("photos", val, chosen), "--from", "bundled", minutes=6)
     kinds, petals, table = figures_of.prompt_files(
         row.photos, {f"val/{one.relative_to(val)}" for one in chosen}, row.folder
@@ -119,8 +125,10 @@ def photos_of_a_stranger(row: Row) -> Figures:
 def photos_of_one_kind(row: Row) -> Figures:
     """Forty photographs of one kind of val from the bundled model in six minutes."""
     val = row.photos / "val"
-    model, found = row.train(row.copied("photos", val, picked(val / KIND, OF_ONE_KIND)), "--from", "bundled", minutes=6)
-    return found | {"coverage": figures_of.coverage(model, val, KIND, size=64 if row.smoke else None)}
+    model, found = row.train(
+        row.copied("photos", val, picked(val / KIND, row.count(OF_ONE_KIND))), "--from", "bundled", minutes=6
+    )
+    return found | {"coverage": figures_of.coverage(model, val, KIND, brief=row.smoke)}
 
 
 def from_scratch(seed: int, row: Row) -> Figures:

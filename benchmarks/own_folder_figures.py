@@ -28,7 +28,8 @@ from captionless.evaluation.metrics import cluster_mean, share
 from captionless.evaluation.metrics.estimate import Estimate
 from captionless.evaluation.metrics.manifold import K, distances
 from captionless.evaluation.samples import sample_kept
-from captionless.generation.sample import stages_up_to, to_images
+from captionless.generation.sample import to_images
+from captionless.models.unet import weight_count
 from captionless.progress import Silent
 
 LEAST = 21
@@ -56,9 +57,7 @@ def stages(model: Path) -> list[Figures]:
             found.append(
                 {
                     "size": config.size,
-                    "weights": sum(
-                        weight.numel() for weight in captionless.load(folder).stages[-1].denoiser.parameters()
-                    ),
+                    "weights": weight_count(config.denoiser),
                     "expected": record.plan["expected_images"],
                     "seen": record.images_seen,
                     "minutes": round(record.minutes, 2),
@@ -147,7 +146,7 @@ def sampled(generator: captionless.Generator, prompts: Sequence[str]) -> Tensor:
     return sample_kept(generator, generator.conditions(prompts, sampling, seeds), seeds, sampling, Silent())
 
 
-def coverage(model: Path, folder: Path, kind: str, size: int | None = None) -> Figures:
+def coverage(model: Path, folder: Path, kind: str, *, brief: bool = False) -> Figures:
     """Return how much of the held-out images of a kind, and of the other kinds, the bundled model and another cover.
 
     A held-out image is covered by a model if an image generated from the vector of another one lies nearer than its
@@ -155,14 +154,12 @@ def coverage(model: Path, folder: Path, kind: str, size: int | None = None) -> F
     bootstrap over the held-out images.
     """
     new, old = captionless.load(model), captionless.load("bundled")
-    sampling = SamplingConfig(size=size)
-    side = stages_up_to(new.stages, size)[-1].config.size
-    held_out = load_evaluation_data(folder, new, side, Silent()).held_out
-    features = own_features(new.encoder)
-    embedded = lambda pixels: features.encode_images(to_images(pixels))  # noqa: E731
-    real, labels = embedded(held_out.pixels), held_out.labels
-    seeds = list(range(len(held_out)))
-    fake = [embedded(sample_kept(one, held_out.conditions, seeds, sampling, Silent())) for one in (old, new)]
+    sampling = SamplingConfig(size=new.stages[0].config.size, steps=1) if brief else SamplingConfig()
+    held_out = load_evaluation_data(folder, new, sampling.size or new.model.config.size, Silent()).held_out
+    features, labels, seeds = own_features(new.encoder), held_out.labels, list(range(len(held_out)))
+    real = features.encode_images(to_images(held_out.pixels))
+    made = (sample_kept(one, held_out.conditions, seeds, sampling, Silent()) for one in (old, new))
+    fake = [features.encode_images(to_images(pixels)) for pixels in made]
     found: Figures = {}
     for group, of_kind in (("kind", True), ("others", False)):
         rows = [i for i, label in enumerate(labels) if (label == kind) is of_kind]
