@@ -15,6 +15,7 @@ import argparse
 import json
 import os
 import random
+import shlex
 import shutil
 import sys
 from collections.abc import Callable, Sequence
@@ -66,7 +67,7 @@ class Row:
         if not done.exists():
             command = [sys.executable, "-m", "captionless", *map(str, words)]
             used = run(command, log, **OFFLINE, HF_HOME=str(self.folder.parent / "hub"))
-            done.write_text(json.dumps({"command": " ".join(["captionless", *command[3:]]), **asdict(used)}) + "\n")
+            done.write_text(json.dumps({"command": shlex.join(["captionless", *command[3:]]), **asdict(used)}) + "\n")
         return log.read_text(encoding="utf-8")
 
     def train(self, folder: Path, *options: object, minutes: float = 10.0, seed: int = SEED) -> tuple[Path, Figures]:

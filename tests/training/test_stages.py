@@ -191,6 +191,8 @@ def rate(images_per_second: float) -> Rehearse:
     [
         ({}, 2),
         ({"minutes": 1.0}, 1),
+        ({"minutes": 5.5}, 1),  # the second stage costs eight times as much, and would see too few images
+        ({"minutes": 10.0}, 2),
         ({"images": CASCADE_IMAGES}, 1),
         ({"images": 2 * CASCADE_IMAGES}, 2),
         ({"images": 2 * CASCADE_IMAGES, "size": 64}, 2),

@@ -142,11 +142,10 @@ def plan_run(
     """
     fresh = start.config is None and start.base is None
     timed = given.get("minutes") is not None or given.get("images") is None
-    seconds = 60 * (given.get("minutes") or DEFAULT_MINUTES)
     planned = _recipe(start, given)
 
     def seen(rate: float) -> int:
-        by_time = round(rate * seconds) if timed else given["images"]
+        by_time = round(60 * (given.get("minutes") or DEFAULT_MINUTES) * rate) if timed else given["images"]
         return min(by_time, given.get("images") or by_time)
 
     def settings(more: Mapping[str, Any]) -> TrainConfig:

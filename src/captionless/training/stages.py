@@ -28,7 +28,7 @@ from captionless.encoders.choice import AUTO
 from captionless.encoders.hub import find_encoder_folder
 from captionless.errors import CaptionlessError
 from captionless.progress import PartProgress, Progress
-from captionless.training.expectation import stage_warning, unguarded
+from captionless.training.expectation import STAGE_ENOUGH, stage_warning, unguarded
 from captionless.training.plan import SHAPE, Outlook, extended, plan_run, stage_images
 from captionless.training.rehearsal import Rehearse, busy_remark
 from captionless.training.resolve import TrainPlan, resolve
@@ -186,7 +186,8 @@ def _affordable_base(
     base_size = outlook.given["size"] if size is None else size // 2
     if size is None and 2 * base_size > look()[1].shorter_side:
         return None  # the images have no detail for a second stage
-    enough = BASE_SHARE * outlook.images >= CASCADE_IMAGES
+    later = {"size": 2 * base_size, **_divided(request, given, BASE_SHARE)[1]}
+    enough = BASE_SHARE * outlook.images >= CASCADE_IMAGES and stage_images(outlook, later) >= STAGE_ENOUGH
     return base_size if enough and base_size >= 32 and size in (None, 2 * base_size) else None
 
 
