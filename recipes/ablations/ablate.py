@@ -34,6 +34,7 @@ from captionless.conditioning.composition import slerp
 from captionless.config.keyword_types import TrainKeywords
 from captionless.config.sampling import SamplingConfig
 from captionless.diffusion.samplers import SAMPLERS
+from captionless.encoders import write_vectors
 from captionless.generation.grids import sample_grid
 from captionless.generation.image import GeneratedImage
 from captionless.generation.writer import ImageWriter
@@ -74,12 +75,13 @@ class Row:
     bridge: Callable[[Tensor, Model], Tensor] | None = None
 
 
+MOVED = "tokens in CLIP's geometry"
 MODELS: dict[str, TrainKeywords] = {
     "whole": {},
     "element": {"mask": "element"},
     "tokens": {"tokens": 4},
     "sharp": {"condition_cosine": 1.0},
-    "tokens in CLIP's geometry": {"tokens": 4},
+    MOVED: {"tokens": 4},
 }
 
 
@@ -144,7 +146,7 @@ def rows() -> dict[str, Row]:
         table[f"bridge/{bridge}"] = Row(sampling={"bridge": bridge})
         for model, noise in (("whole", "cosine 0.9"), ("sharp", "no noise")):
             table[f"noise/{noise}, {bridge}"] = Row(model, {"bridge": bridge})
-    for model in ("tokens", "tokens in CLIP's geometry"):
+    for model in ("tokens", MOVED):
         table[f"geometry/{model}"] = Row(model, SamplingConfig().model_dump(), n=8, seed=1000, apart=8)
     for w in (-1.0, 0.0, 1.0, 2.0, 3.0, 4.0, 6.0):
         table[f"guidance/w {w:g}"] = Row(sampling={"guidance": w})
@@ -195,13 +197,13 @@ def model_for(name: str, photos: Path | None, out: Path) -> str:
         return str(folder)
     if photos is None:
         sys.exit(f"the model {name} has to be trained first: name the photographs with --photos.")
-    captionless.train(photos, folder, encoder=encoder_for(name), resume=True, **{**TRAINING, **MODELS[name]})
+    settings: TrainKeywords = {**TRAINING, **MODELS[name], "encoder": "bundled"}
+    if name == MOVED:
+        found = captionless.embed(photos, load_stand_in())
+        write_vectors(out / "vectors.csv", found.names, found.vectors)
+        settings["vectors"] = out / "vectors.csv"
+    captionless.train(photos, folder, resume=True, **settings)
     return str(folder)
-
-
-def encoder_for(model: str) -> Any:
-    """Return the encoder of a model: the bundled one, or its stand-in for CLIP."""
-    return load_stand_in() if model.endswith("CLIP's geometry") else "bundled"
 
 
 def measure(name: str, row: Row, photos: Path | None, judge: Path, out: Path) -> dict[str, Any]:
@@ -210,7 +212,7 @@ def measure(name: str, row: Row, photos: Path | None, judge: Path, out: Path) ->
     folder = out / name
     model = model_for(row.model, photos, out)
     generator, sampling = (
-        captionless.load(model, encoder_for(row.model)),
+        captionless.load(model, load_stand_in() if row.model == MOVED else None),
         SamplingConfig(**(row.sampling if name.startswith("default") else BASE | row.sampling)),
     )
     writer, started = ImageWriter(folder), time.monotonic()
