@@ -273,7 +273,9 @@ def test_a_listener_to_remarks_who_goes_away_does_not_end_the_work() -> None:
     assert (process.returncode, out) == (0, "done\n")
 
 
-@pytest.mark.parametrize("words", [["--version"], ["info", "bundled"]])
+@pytest.mark.parametrize(
+    "words", [["--version"], ["train", "--help"], pytest.param(["info", "bundled"], marks=pytest.mark.slow)]
+)
 def test_a_reader_who_goes_away_changes_no_verdict(words: list[str]) -> None:
     command = [sys.executable, "-m", "captionless", *words]
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:

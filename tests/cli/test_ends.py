@@ -16,8 +16,10 @@ from typing import Any
 import pytest
 from PIL import Image
 
+from captionless.encoders import embeddings
 from captionless.encoders.cache import VectorCache
 from captionless.encoders.dual_encoder import load_encoder
+from captionless.signals import TERMINATION
 from platforms import SIGNALS
 from training_cases import save_photos
 
@@ -149,44 +151,51 @@ def test_a_training_is_saved_when_its_terminal_is_closed(tmp_path: Path, number:
 
 @SIGNALS
 def test_vectors_that_were_computed_before_a_signal_are_kept(
-    tmp_path: Path, encoder: Path, photos: Path, monkeypatch: pytest.MonkeyPatch
+    run: Run,
+    tmp_path: Path,
+    encoder: Path,
+    photos: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
-    script = tmp_path / "slow.py"
-    script.write_text(
-        "import sys, time\n"
-        "from captionless.data.arrays import Visitor\n"
-        "from captionless.encoders import embeddings\n"
-        "encode = embeddings._Embedding.encode\n"
-        "def slow(self, keys, images):\n"
-        "    if self.computed:\n        print('some', flush=True)\n        time.sleep(60)\n"
-        "    encode(self, keys, images)\n"
-        "embeddings._Embedding.encode = slow\n"
-        "embeddings.embed.__kwdefaults__['batch'] = 2\n"
-        "from captionless.cli import main\n"
-        "sys.argv[0] = 'captionless'\nmain()\n"
-    )
-    process = subprocess.Popen(
-        [sys.executable, str(script), "embed", str(photos), "--encoder", str(encoder)],
-        env=os.environ | {"CAPTIONLESS_CACHE": str(tmp_path / "cache")},
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
-    assert process.stdout is not None
-    assert process.stdout.readline() == "some\n"
-    process.terminate()
-    _, said = process.communicate(timeout=60)
-    assert process.returncode == 130
+    encode = embeddings._Embedding.encode
+
+    def stopped(self: embeddings._Embedding, *arguments: Any) -> None:
+        if self.computed:
+            signal.raise_signal(signal.SIGTERM)
+        encode(self, *arguments)
+
+    monkeypatch.setattr(embeddings._Embedding, "encode", stopped)
+    monkeypatch.setitem(embeddings.embed.__kwdefaults__, "batch", 2)
+    before = {number: signal.signal(number, signal.SIG_DFL) for number in TERMINATION}  # as in a process of its own
+    try:
+        assert run("embed", str(photos), "--encoder", str(encoder)) == 130
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+    said = capsys.readouterr().err
     assert said.endswith("Stopped. Run the same command again to go on: the vectors computed are kept.\n")
     assert len(VectorCache(tmp_path / "cache", load_encoder(str(encoder)).digest)) == 2
 
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="writes to a device of Linux that is always full")
-def test_a_full_disk_under_the_log_ends_no_training(tmp_path: Path) -> None:
+def test_a_full_disk_under_the_log_ends_no_training(run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     photos = save_photos(tmp_path / "photos")
-    words = ["train", str(photos), "--out", "model", *TRAINING, "--images", "8"]
-    with Path("/dev/full").open("w") as full, start(words, tmp_path, stdout=full, stderr=full) as process:
-        assert process.wait() == 0
+    kept = [os.dup(number) for number in (1, 2)]
+    try:
+        with Path("/dev/full").open("w") as full:
+            for number, name in ((1, "stdout"), (2, "stderr")):
+                os.dup2(full.fileno(), number)
+                stream = open(number, "w", closefd=False)  # noqa: SIM115
+                monkeypatch.setattr(sys, name, stream)
+                monkeypatch.setattr(sys, f"__{name}__", stream)  # as Python itself opened it
+        assert run("train", str(photos), "--out", "model", *TRAINING, "--images", "8") == 0
+        sys.stdout.flush()  # as Python does at the end of a process, whose exit code a failure changes
+        sys.stderr.flush()
+    finally:
+        for number, one in zip((1, 2), kept, strict=True):
+            os.dup2(one, number)
+            os.close(one)
     assert (tmp_path / "model" / "config.json").exists()
 
 

@@ -69,19 +69,19 @@ def test_every_request_is_finished_after_a_signal_and_logged_without_its_prompt(
 ) -> None:
     process, url = command("--batch", "2")
     with ThreadPoolExecutor() as pool:
-        answers = [pool.submit(ask, url, n=5, seed=i, steps=60, negative_prompt="daisy") for i in range(3)]
-        wait_for_queue(url, 15)
+        answers = [pool.submit(ask, url, n=2, seed=i, steps=60, negative_prompt="daisy") for i in range(3)]
+        wait_for_queue(url, 6)
         process.send_signal(signal.SIGTERM)
         results = [answer.result() for answer in answers]
     assert [result.status_code for result in results] == [200] * 3
-    assert all(len(result.json()["data"]) == 5 for result in results)
+    assert all(len(result.json()["data"]) == 2 for result in results)
     process.wait(timeout=30)
     errors = (tmp_path / LOG).read_text()
     assert process.returncode == 130
     lines = [json.loads(line) for line in errors.splitlines()[1:]]
     posts = [line for line in lines if line["path"] == "/v1/images/generations"]
     assert {line["request_id"] for line in posts} == {result.headers["x-request-id"] for result in results}
-    assert {(line["status"], line["images"], line["model"]) for line in posts} == {(200, 5, "tiny")}
+    assert {(line["status"], line["images"], line["model"]) for line in posts} == {(200, 2, "tiny")}
     assert "daisy" not in errors
 
 
