@@ -67,7 +67,7 @@ class Gate:
 
         try:
             await self._let_in(scope, self._limited(receive), answer)
-        except Exception as error:
+        except Exception as error:  # nothing is above but uvicorn, which would answer in another form
             extra = {"fields": {"request_id": name}}
             log.error(f"a request failed: {type(error).__name__}: {error}", exc_info=status != 503, extra=extra)
             if status == GONE:

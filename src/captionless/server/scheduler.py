@@ -162,7 +162,7 @@ class Scheduler:
             try:
                 steps = advance([image.started() for image in chosen], network) if chosen else []
                 finished = [image for image, step in zip(chosen, steps, strict=True) if self._report(image, step)]
-            except Exception as error:
+            except Exception as error:  # whatever it is, the images of other requests are still to be made
                 self._fail(chosen, error)
                 return
         self._remove(finished)
@@ -196,7 +196,7 @@ class Scheduler:
                 break
             try:
                 own = image.started().row_count
-            except Exception as error:
+            except Exception as error:  # as in `_call`
                 self._fail([image], error)
                 continue
             if chosen and rows + own > self.rows:
