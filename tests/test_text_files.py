@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from captionless.text_files import MAX_LINE, MAX_TEXT, parse_json, read_json, read_lines, read_text
+from captionless.text_files import MAX_LINE, MAX_TEXT, parse_json, read_json, read_lines, read_text, write_text
 
 
 def test_a_text_is_read_without_its_byte_order_mark_and_lines_keep_their_endings(tmp_path: Path) -> None:
@@ -17,6 +17,17 @@ def test_a_text_is_read_without_its_byte_order_mark_and_lines_keep_their_endings
     path.write_bytes("\ufeffä\r\nb\u2028c\n".encode())
     assert read_text(path) == read_text(io.BytesIO(path.read_bytes())) == "ä\r\nb\u2028c\n"
     assert [*read_lines(path)] == ["ä\r\n", "b\u2028c\n"]
+
+
+def test_a_text_that_cannot_be_written_leaves_the_old_one(tmp_path: Path) -> None:
+    path = tmp_path / "a.txt"
+    write_text(path, "ä\n")
+    with pytest.raises(UnicodeEncodeError):
+        write_text(path, "a rose" * 10_000 + "\udcff")
+    assert path.read_bytes() == "ä\n".encode()
+    write_text(path, "\udcff\n", "replace")
+    assert path.read_bytes() == b"?\n"
+    assert [*tmp_path.iterdir()] == [path]
 
 
 @pytest.mark.parametrize("read", [read_text, read_json, lambda path: [*read_lines(path)]])

@@ -1,4 +1,7 @@
-"""Read text in bounded memory: devices such as /dev/zero never end, and a sparse file has any size it likes."""
+"""Read text in bounded memory: devices such as /dev/zero never end, and a sparse file has any size it likes.
+
+Text is written as files are, atomically.
+"""
 
 from __future__ import annotations
 
@@ -10,6 +13,8 @@ from collections.abc import Iterator
 from contextlib import nullcontext
 from pathlib import Path
 from typing import Any, BinaryIO
+
+from captionless.files import atomic_write
 
 MAX_TEXT = 100_000_000
 """Bytes of the longest text that is read as a whole; also of the longest text that comes from a device or a FIFO."""
@@ -63,3 +68,13 @@ def parse_json(text: str | bytes) -> Any:
         return json.loads(text)
     except RecursionError as error:
         raise ValueError("it is nested too deeply") from error
+
+
+def write_text(path: str | Path, text: str, errors: str = "strict") -> None:
+    """Write a UTF-8 file atomically, with the same bytes on every system; ``errors`` is that of ``str.encode``.
+
+    Raises:
+        CaptionlessError: as in `atomic_write`.
+    """
+    with atomic_write(path) as temporary:
+        temporary.write_text(text, encoding="utf-8", errors=errors, newline="\n")

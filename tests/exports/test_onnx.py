@@ -28,7 +28,7 @@ from captionless.config.sampling import SamplingConfig
 from captionless.diffusion.guidance import Guidance
 from captionless.encoders.dual_encoder import PromptCut, load_encoder
 from captionless.errors import CaptionlessError
-from captionless.exports.encoder import write_image, write_text
+from captionless.exports.encoder import write_image, write_text_side
 from captionless.exports.graphs import quantise
 from captionless.exports.onnx import CONTENTS, GRAPHS, denoiser_inputs, write_files
 from captionless.generation.generator import Generator
@@ -140,7 +140,7 @@ def test_clip_gives_texts_the_same_vectors(tmp_path: Path, legacy: bool) -> None
         config["text_config"]["eos_token_id"] = 2
         (source / "config.json").write_text(json.dumps(config), encoding="utf-8")
     encoder = load_encoder(str(source))
-    about = write_text(encoder, tmp_path, packed=False)
+    about = write_text_side(encoder, tmp_path, packed=False)
     assert (about["kind"], about["limit"]) == ("bytes", 77)
     tokenizer = Tokenizer.from_file(str(tmp_path / about["tokenizer"]))
     texts = ["a red rose", "b", "two big daisies on the eastern side", "c d", "rose " * 90]

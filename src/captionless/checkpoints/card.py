@@ -20,7 +20,7 @@ from captionless.files import atomic_write, remark_once, require_file
 from captionless.links import is_publishable
 from captionless.models.unet import Denoiser, weight_count
 from captionless.paths import quoted
-from captionless.text_files import read_text
+from captionless.text_files import read_text, write_text
 
 CREDITS = "CREDITS.csv"
 INHERITED_CREDITS = "CREDITS-begun-from.csv"
@@ -37,9 +37,8 @@ def write_model_card(folder: Path, config: ModelConfig, denoiser: Denoiser, imag
     if begun and not (folder / INHERITED_CREDITS).exists():
         _write_credits(folder / INHERITED_CREDITS, begun, partial(_inherited_credits, begun, config))
     # This also removes an earlier evaluation from the card, because it applied to the previous weights.
-    with atomic_write(folder / CARD) as path:
-        text = _front_matter(config) + _body(folder, config, denoiser)
-        path.write_text(text, encoding="utf-8", newline="\n", errors="replace")  # paths may hold any bytes
+    text = _front_matter(config) + _body(folder, config, denoiser)
+    write_text(folder / CARD, text, "replace")  # paths may hold any bytes
 
 
 def add_evaluation(folder: Path, text: str) -> None:
@@ -147,8 +146,7 @@ def _write_credits(path: Path, source: str | Path, read: Callable[[], str]) -> N
         remark_once(path.name, f"{why}, so the model folder has no {path.name}.")
         return
     if text:
-        with atomic_write(path) as temporary:
-            temporary.write_text(text, encoding="utf-8", newline="\n")
+        write_text(path, text)
 
 
 def _inherited_credits(begun: str, config: ModelConfig) -> str:

@@ -18,11 +18,10 @@ from captionless.config.limits import MAX_SIZE
 from captionless.config.training import PREDICTIONS, TrainConfig
 from captionless.diffusion.schedules import SCHEDULE_KINDS, AnySchedule, CosineSchedule
 from captionless.errors import CaptionlessError, one_of
-from captionless.files import atomic_write
 from captionless.latents.space import LatentReference
 from captionless.models.unet import DenoiserConfig
 from captionless.paths import kind_of, user_path
-from captionless.text_files import read_json
+from captionless.text_files import read_json, write_text
 
 FORMAT = 10
 BUNDLED = "bundled"
@@ -180,8 +179,7 @@ def config_values(config: ModelConfig) -> dict[str, Any]:
 def save_config(folder: Path, config: ModelConfig) -> None:
     """Write ``config.json``."""
     text = json.dumps(config_values(config), indent=2, ensure_ascii=False)
-    with atomic_write(folder / CONFIG) as path:
-        path.write_text(text + "\n", encoding="utf-8", newline="\n", errors="replace")  # paths may hold any bytes
+    write_text(folder / CONFIG, text + "\n", "replace")  # paths may hold any bytes
 
 
 def load_config(name: str | Path) -> ModelConfig:

@@ -35,6 +35,7 @@ from captionless.files import atomic_folder
 from captionless.paths import is_vacant, kind_of, user_path
 from captionless.progress import Progress, choose_progress
 from captionless.tensor_files import save_tensors
+from captionless.text_files import write_text
 
 MIN_IMAGES = 20
 MAX_IMAGES = 4096
@@ -227,9 +228,7 @@ def _write(
             "vision_config": json.loads((BUNDLED_FOLDER / "config.json").read_text(encoding="utf-8"))["vision_config"],
         }
         for name, content in (("config.json", config), ("tokenizer.json", {"pieces": fit.pieces})):
-            (temporary / name).write_text(
-                json.dumps(content, indent=1, ensure_ascii=False) + "\n", encoding="utf-8", newline="\n"
-            )
+            write_text(temporary / name, json.dumps(content, indent=1, ensure_ascii=False) + "\n")
         shutil.copyfile(BUNDLED_FOLDER / "preprocessor_config.json", temporary / "preprocessor_config.json")
         kinds = Counter(word for name in names for word in name_words(name.rpartition("/")[0]) or name_words(name)[-1:])
         words = {word for text in texts for word in split_words(text)}

@@ -10,7 +10,7 @@ from difflib import get_close_matches
 from pathlib import Path
 
 from captionless.errors import CaptionlessError
-from captionless.text_files import read_json
+from captionless.text_files import read_json, write_text
 
 VOCABULARY = "vocabulary.json"
 WORD = r"[^\W_]{2,}"
@@ -64,9 +64,7 @@ def write_vocabulary(
 ) -> None:
     """Write the vocabulary into an encoder's folder."""
     content = {"subject": subject, "kinds": list(kinds), "subjects": sorted(set(subjects)), "words": sorted(set(words))}
-    (folder / VOCABULARY).write_text(
-        json.dumps(content, indent=0, ensure_ascii=False) + "\n", encoding="utf-8", newline="\n"
-    )
+    write_text(folder / VOCABULARY, json.dumps(content, indent=0, ensure_ascii=False) + "\n")
 
 
 def read_vocabulary(folder: Path) -> EncoderVocabulary | None:

@@ -23,7 +23,7 @@ from captionless.generation.generator import Generator
 from captionless.generation.prompts import label_prompt
 from captionless.links import is_publishable
 from captionless.progress import Progress
-from captionless.text_files import read_json, read_text
+from captionless.text_files import read_json, read_text, write_text
 
 if TYPE_CHECKING:
     from huggingface_hub import EvalResult, ModelCard
@@ -71,8 +71,7 @@ def write_card(
     data["widget"] = _examples(generator, request.prompts or _prompts(generator), folder / EXAMPLES, progress)
     text = public_text(card.text.strip(), config, use)
     card.text = "\n" + _TITLE.sub(lambda title: f"{title.group()}\n\n<Gallery />", text, count=1) + "\n"
-    with atomic_write(folder / CARD) as path:
-        path.write_text(str(card), encoding="utf-8", newline="\n")
+    write_text(folder / CARD, str(card))
     for source, target in ((place, folder), (base_folder(place), folder / BASE)):
         for name in (CREDITS, INHERITED_CREDITS):
             if not (target / name).exists() and is_publishable(source / name):

@@ -19,6 +19,7 @@ from captionless.encoders.text_side import BertText, TransformersText
 from captionless.encoders.vocabulary import VOCABULARY, WORD
 from captionless.errors import CaptionlessError
 from captionless.exports.graphs import halve, halve_all, write_graph
+from captionless.text_files import write_text
 
 TEXT, IMAGE, TOKENIZER = "text.onnx", "image.onnx", "tokenizer.json"
 FILTERS = {1: "lanczos", 2: "bilinear", 3: "bicubic"}
@@ -70,7 +71,7 @@ class PixelVectors(nn.Module):
         return F.normalize(_tensor(self.network.get_image_features(pixel_values=pixels)), dim=1)
 
 
-def write_text(encoder: Encoder, folder: Path, packed: bool) -> dict[str, Any]:
+def write_text_side(encoder: Encoder, folder: Path, packed: bool) -> dict[str, Any]:
     """Write the text side of an encoder with its tokenizer, and return what there is to know about it.
 
     Args:
@@ -90,9 +91,7 @@ def write_text(encoder: Encoder, folder: Path, packed: bool) -> dict[str, Any]:
         case NameText():
             network, kind = PieceVectors(encoder.text), "pieces"
             inputs = {"pieces": torch.rand(2, len(encoder.text.pieces))}
-            (folder / TOKENIZER).write_text(
-                json.dumps(pieces_file(encoder.text.pieces)), encoding="utf-8", newline="\n"
-            )
+            write_text(folder / TOKENIZER, json.dumps(pieces_file(encoder.text.pieces)))
         case TransformersText() if encoder.model.config.model_type == "clip":
             network, kind = TokenVectors(_clip_vectors(encoder.model), encoder.model), "bytes"
         case _:

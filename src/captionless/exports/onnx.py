@@ -31,12 +31,13 @@ from captionless.config.sampling import SamplingConfig
 from captionless.diffusion.schedules import SCHEDULE_KINDS
 from captionless.diffusion.super_resolution import MAX_NOISE
 from captionless.exports.card import write_card
-from captionless.exports.encoder import write_image, write_text
+from captionless.exports.encoder import write_image, write_text_side
 from captionless.exports.graphs import quantise, write_graph
 from captionless.generation.generator import Generator
 from captionless.generation.sample import Stage, guidance_of
 from captionless.progress import Progress
 from captionless.tensor_files import save_tensors
+from captionless.text_files import write_text
 
 CONTENTS = "captionless.json"
 FORMAT = 1
@@ -70,7 +71,7 @@ def write_files(generator: Generator, folder: Path, progress: Progress, *, packe
     total = len(generator.stages) + (0 if generator.classes else 2)
     text, image, stages = None, None, []
     if not generator.classes:
-        text = write_text(generator.encoder, folder, packed) | {"bridge": _write_bridge(generator, folder)}
+        text = write_text_side(generator.encoder, folder, packed) | {"bridge": _write_bridge(generator, folder)}
         progress.advance("Exporting", 1, total)
         image = write_image(generator.encoder, folder, packed)
         progress.advance("Exporting", 2, total)
@@ -99,9 +100,7 @@ def write_files(generator: Generator, folder: Path, progress: Progress, *, packe
 
 def write_contents(folder: Path, content: dict[str, Any]) -> None:
     """Write ``captionless.json``."""
-    (folder / CONTENTS).write_text(
-        json.dumps(content, indent=2, ensure_ascii=False) + "\n", encoding="utf-8", newline="\n"
-    )
+    write_text(folder / CONTENTS, json.dumps(content, indent=2, ensure_ascii=False) + "\n")
 
 
 def denoiser_inputs(stage: Stage, n: int = 2) -> dict[str, Tensor]:

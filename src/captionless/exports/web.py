@@ -27,6 +27,7 @@ from captionless.exports.onnx import CONTENTS, write_contents, write_files
 from captionless.exports.runtime import FILES, GRAPHICS, VERSION, runtime_folder
 from captionless.generation.generator import Generator
 from captionless.progress import Progress
+from captionless.text_files import write_text
 
 POLICY = content_policy("'wasm-unsafe-eval'")
 """What the page may load, as the server's page, and WebAssembly."""
@@ -90,7 +91,7 @@ def _copy_page(folder: Path) -> None:
     shutil.copytree(browser, folder, dirs_exist_ok=True, ignore=shutil.ignore_patterns("sw.js"))
     policy = f'{_CHARSET}\n  <meta http-equiv="Content-Security-Policy" content="{POLICY}">'
     html = (page / "index.html").read_text(encoding="utf-8")
-    (folder / "index.html").write_text(html.replace(_CHARSET, policy, 1), encoding="utf-8", newline="\n")
+    write_text(folder / "index.html", html.replace(_CHARSET, policy, 1))
 
 
 def _copy_runtime(source: Path, names: Sequence[str], folder: Path) -> None:
@@ -106,9 +107,9 @@ def _write_licences(folder: Path) -> None:
     """Write ``LICENSES.md``, and the texts that it names."""
     browser = Path(str(resources.files("captionless") / "exports"))
     text = (browser / "licenses.md").read_text(encoding="utf-8").replace("VERSION", VERSION)
-    (folder / "LICENSES.md").write_text(text, encoding="utf-8", newline="\n")
+    write_text(folder / "LICENSES.md", text)
     own = next(file for file in metadata.files("captionless") or [] if file.name == "LICENSE")
-    (folder / "LICENSE").write_text(own.read_text(encoding="utf-8"), encoding="utf-8", newline="\n")
+    write_text(folder / "LICENSE", own.read_text(encoding="utf-8"))
 
 
 def _write_service_worker(folder: Path) -> None:
@@ -122,4 +123,4 @@ def _write_service_worker(folder: Path) -> None:
     build = {"version": digest.hexdigest()[:16], "headers": HEADERS, "page": page, "model": large}
     script = resources.files("captionless") / "exports" / "browser" / "sw.js"
     text = f"const BUILD = {json.dumps(build)};\n\n{script.read_text(encoding='utf-8')}"
-    (folder / "sw.js").write_text(text, encoding="utf-8", newline="\n")
+    write_text(folder / "sw.js", text)

@@ -32,6 +32,7 @@ from captionless.latents.autoencoder import CONFIG, WEIGHTS, import_diffusers, l
 from captionless.models.unet import parameter_count
 from captionless.progress import Progress, choose_progress
 from captionless.tensor_files import content_digest, read_about, read_tensors, save_tensors
+from captionless.text_files import write_text
 from captionless.training.autoencoder_card import autoencoder_card
 from captionless.training.autoencoder_resume import FREE_ON_RESUME, continued, refuse_changes
 from captionless.training.checkpointer import lock_checkpoints
@@ -125,8 +126,7 @@ class AutoencoderTraining:
         settings = self.config.model_dump(mode="json", exclude=FREE_ON_RESUME)
         save_tensors(out / STATE, tensors, {"model": self.id, "counter": counter, "settings": settings})
         save_tensors(out / WEIGHTS, weights, {"model": self.id})
-        with atomic_write(out / CONFIG) as path:
-            path.write_text(self.network.to_json_string(), encoding="utf-8", newline="\n")
+        write_text(out / CONFIG, self.network.to_json_string())
 
     def restore(self) -> None:
         """Load what ``save`` wrote."""
@@ -180,10 +180,7 @@ def train_autoencoder(config: AutoencoderConfig, progress: Progress | bool | Non
         text = f"PSNR {psnr(network, shown[:MEASURED]):.2f} dB on {min(len(shown), MEASURED):,} {kind} images"
         with atomic_write(out / SHEET) as path:
             reconstructions(network, shown[:SHOWN]).save(path, format="PNG")
-        with atomic_write(out / CARD) as path:
-            path.write_text(
-                autoencoder_card(config, training.images_seen, training.seconds, text), encoding="utf-8", newline="\n"
-            )
+        write_text(out / CARD, autoencoder_card(config, training.images_seen, training.seconds, text))
     progress.say(f"Reconstructions: {text}; see {out / SHEET}.")
     return out
 

@@ -28,11 +28,10 @@ from captionless.evaluation.metrics import (
     paired_kid,
     share,
 )
-from captionless.files import atomic_write
 from captionless.generation.sample import Stage, sample, to_images
 from captionless.models.unet import Denoiser
 from captionless.progress import Progress
-from captionless.text_files import read_lines
+from captionless.text_files import read_lines, write_text
 from captionless.training.checkpointer import Checkpointer
 from captionless.training.dataset import Dataset
 from captionless.training.loop import Callback
@@ -146,10 +145,7 @@ class Validation(Callback):
         best = min(self.results, key=lambda one: one.rank) is result
         if best:
             self.checkpointer.save_model(self.out / BEST, state)
-        with atomic_write(self.out / RECORD) as path:
-            path.write_text(
-                "".join(json.dumps(asdict(one)) + "\n" for one in self.results), encoding="utf-8", newline="\n"
-            )
+        write_text(self.out / RECORD, "".join(json.dumps(asdict(one)) + "\n" for one in self.results))
         self.tracking.log({"kid": result.kid.value, "memorised": result.memorised.value}, state)
         self.progress.say(result.describe() + (f" The best so far: {self.out / BEST}" if best else ""))
 
