@@ -71,7 +71,8 @@ def _promises(rows: dict[str, Line]) -> str:
             f"{one['size']} px",
             f"{one['expected']:,}",
             f"{one['seen']:,}",
-            f"{100 * (one['seen'] / one['expected'] - 1):+.0f}%" + (", stopped early" if one["stopped_early"] else ""),
+            f"{100 * one['seen'] / max(1, one['expected']) - 100:+.0f}%"
+            + (", stopped early" if one["stopped_early"] else ""),
         ]
         for name, row in rows.items()
         for one in row.get("stages", [])
