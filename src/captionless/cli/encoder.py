@@ -9,6 +9,7 @@ from captionless.cli.threads import ThreadOptions
 from captionless.config.base import Config, setting
 from captionless.config.reading import BACKGROUND, Colour
 from captionless.device import use_threads
+from captionless.paths import quoted
 
 
 class EncoderOptions(Config):
@@ -31,4 +32,5 @@ def encoder(options: EncoderOptions, threads: ThreadOptions) -> None:
 
         _, quality = learn_encoder(options.folder, options.out, background=options.background, progress=progress)
     print_remark(f"Learned from names: {quality}.")
+    print_remark(f"Try: captionless train {quoted(options.folder)} --encoder {quoted(options.out)} --out runs/mine")
     print_result(options.out)

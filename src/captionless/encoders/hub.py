@@ -154,7 +154,8 @@ def hub_errors(name: str, kind: ModelKind) -> Iterator[None]:
         offline = isinstance(error, LocalEntryNotFoundError | ConnectionError)
         raise CaptionlessError(
             f"there is no folder {name}, and the {kind.noun} with this name cannot be downloaded from the Hugging Face "
-            f"Hub ({'no connection' if offline else lines[0].rstrip('.')}). {kind.advice}",
+            f"Hub ({'no connection' if offline else lines[0].rstrip('.')}). Try again once the Hub can be "
+            f"reached. {kind.advice}",
             parameter=kind.parameter,
             value=name,
             code="hub_unreachable",

@@ -52,12 +52,12 @@ def expectation(images: int, per_second: float | None = None, weights: int = SMA
 
 def unguarded(images: int, record: TrainingRecord) -> str:
     """Return a remark if a resumed run would see its images so often that a new run would be watched, else nothing."""
-    times = images / max(1, record.train_images + record.held_out)
-    if record.settings.get("early_stopping") or times <= STOP_FROM:
+    times = _unwatched(images, record)
+    if not times:
         return ""
     return (
-        f" A resumed run keeps its plan, which has no early stopping, and would see each image about "
-        f"{rounded(times):,} times: for a long run, start a new folder."
+        " A resumed run keeps its plan, which has no early stopping, and would see each image about "
+        f"{times:,} times: for a long run, start a new folder."
     )
 
 
@@ -70,10 +70,20 @@ def shortfall(record: TrainingRecord, weights: int = SMALL, part: float = 1.0) -
         part: its share of the length of the whole run, of which a cascade has two stages.
     """
     seen, (enough, text) = record.images_seen, bands_of(weights)[1]
-    if record.initialised_from or record.kept_images is not None or seen >= enough:
+    if record.initialised_from:
+        return _hardly_changed(record, part)
+    if record.kept_images is not None or seen >= enough:
         return ""
     advice = f"Only {seen:,} images were seen: expect {BANDS[0][1]}. From about {enough:,} on there are {text}"
-    return f"{advice}{_continued(record, enough, part)}.{unguarded(enough, record)}"
+    minutes, times = _minutes(record, enough, part), _unwatched(enough, record)
+    if not minutes:
+        return f"{advice}."
+    if times:
+        return (
+            f"{advice}: train into a new folder with `minutes={minutes}`. (This one, resumed, keeps its plan, which "
+            f"has no early stopping, and would see each image about {times:,} times.)"
+        )
+    return f"{advice}: continue with `resume=True` and `minutes={minutes}` in all."
 
 
 def stage_warning(images: int, length: Mapping[str, Any], base_size: int) -> str:
@@ -90,7 +100,7 @@ def stage_warning(images: int, length: Mapping[str, Any], base_size: int) -> str
     length = length if any(length.get(name) for name in LIMITS) else {"minutes": DEFAULT_MINUTES}
     more = " and ".join(f"`{name}={rounded(factor * length[name])}`" for name in LIMITS if length.get(name))
     return (
-        f" That is too few: the stage would add noise, and does not add detail before it has seen about "
+        f" That is too few images: the stage would add noise, and does not add detail before it has seen about "
         f"{STAGE_ENOUGH:,}. Give the training at least {more}, or leave it out with `size={base_size}`."
     )
 
@@ -105,19 +115,38 @@ def stage_shortfall(record: TrainingRecord, base_size: int, part: float = 1.0) -
     """
     if record.initialised_from or record.images_seen >= STAGE_ENOUGH:
         return ""
+    minutes = _minutes(record, STAGE_ENOUGH, part)
+    go_on = f": continue with `resume=True` and `minutes={minutes}` in all" if minutes else ""
     return (
         f"The super-resolution stage has seen only {record.images_seen:,} images: expect noise in place of detail. It "
-        f"should see about {STAGE_ENOUGH:,}{_continued(record, STAGE_ENOUGH, part)}; `size={base_size}` generates "
-        "without it."
+        f"should see about {STAGE_ENOUGH:,}{go_on}; `size={base_size}` generates without it."
     )
 
 
-def _continued(record: TrainingRecord, enough: int, part: float) -> str:
-    """Return how to continue a run until so many images are seen; empty if its speed is unknown."""
-    if not (record.minutes and record.images_seen):
+def _hardly_changed(record: TrainingRecord, part: float) -> str:
+    """Return advice if a network that started from another has not even seen each image once, else nothing."""
+    seen, images = record.images_seen, record.train_images
+    if seen >= images:
         return ""
-    minutes = rounded(record.minutes / part * enough / record.images_seen) + 1
-    return f": continue with `resume=True` and `minutes={minutes}`"
+    minutes = _minutes(record, images, part)
+    go_on = f" To see each image once, continue with `resume=True` and `minutes={minutes}` in all." if minutes else ""
+    return (
+        f"Only {seen:,} images were seen, and the folder has {images:,}: the model still draws nearly what the one "
+        f"draws that it started from.{go_on}"
+    )
+
+
+def _unwatched(images: int, record: TrainingRecord) -> int:
+    """Return how often a run without early stopping would see each image, if so often that it needs it; else 0."""
+    times = images / max(1, record.train_images + record.held_out)
+    return 0 if record.settings.get("early_stopping") or times <= STOP_FROM else rounded(times)
+
+
+def _minutes(record: TrainingRecord, enough: int, part: float) -> int:
+    """Return the length of the whole run in which so many images are seen; 0 if its speed is unknown."""
+    if not (record.minutes and record.images_seen):
+        return 0
+    return rounded(record.minutes / part * enough / record.images_seen) + 1
 
 
 def rounded(value: float) -> int:
