@@ -24,7 +24,10 @@ def _image_column(url: str, stamp: int, group: int) -> Any:
 def row_bytes(url: str, stamp: int, group: int, row: int) -> bytes:
     """Return the image in a row of a row group; ``stamp`` changes if the file does."""
     with _LOCK:  # else each of several threads would read the row group
-        content = _image_column(url, stamp, group)[row].as_py()
+        images = _image_column(url, stamp, group)
+        if row >= len(images):
+            raise DamagedError("damaged Parquet file (it has fewer rows than it says)")
+        content = images[row].as_py()
     if not content or content["bytes"] is None:
         raise DamagedError("the row has no bytes")
     return bytes(content["bytes"])
@@ -34,6 +37,8 @@ def row_bytes(url: str, stamp: int, group: int, row: int) -> bytes:
 def open_parquet(url: str) -> Iterator[tuple[Any, str]]:
     """Open a Parquet file, and find its column of images."""
     parquet = import_pyarrow()
+    from pyarrow import ArrowException
+
     with StoreFile(url) as opened:
         try:
             with parquet.ParquetFile(opened) as file:
@@ -42,7 +47,7 @@ def open_parquet(url: str) -> Iterator[tuple[Any, str]]:
                         yield file, column.name
                         return
                 raise DamagedError("not an image: no column of images, struct{bytes, path}")
-        except ValueError as error:  # pyarrow's ArrowInvalid
+        except (ArrowException, UnicodeDecodeError) as error:  # the latter for names of columns
             raise DamagedError(f"damaged Parquet file ({error})") from error
 
 
