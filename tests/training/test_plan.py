@@ -222,7 +222,7 @@ def test_the_plan_says_in_one_line_what_to_expect_and_when_more() -> None:
 def test_a_new_stage_that_would_only_add_noise_is_told_before_it_is_trained(images: int, told: bool) -> None:
     minutes = {"minutes": 10.0}
     line = Outlook(minutes, images, 34.0, fresh=False, upsamples=64).describe()
-    assert ("That is too few: the stage would add noise" in line) is told
+    assert ("That is too few images: the stage would add noise" in line) is told
     assert "too few" not in Outlook(minutes, images, 34.0, fresh=False, continues=True).describe()
 
 
