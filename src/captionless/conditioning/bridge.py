@@ -225,13 +225,12 @@ def _softmax(scores: Tensor, fewest: float, most: float) -> Tensor:
     """
     found = _perplexity(torch.softmax(scores, dim=1))
     wanted = found.clamp(fewest, most)
-    low, high = -12 * (wanted <= found).to(scores), 12 * (wanted >= found).to(scores)
+    low, high = -12 * (wanted < found).to(scores), 12 * (wanted > found).to(scores)  # in bounds already: T = 1
     for _ in range(60):
         middle = (low + high) / 2
         wide = _perplexity(torch.softmax(scores / middle.exp().unsqueeze(1), dim=1)) > wanted
         low, high = torch.where(wide, low, middle), torch.where(wide, middle, high)
-    temperature = torch.where(wanted == found, 0.0, low).exp()
-    return torch.softmax(scores / temperature.unsqueeze(1), dim=1)
+    return torch.softmax(scores / low.exp().unsqueeze(1), dim=1)
 
 
 def _perplexity(weights: Tensor) -> Tensor:

@@ -52,13 +52,8 @@ def expectation(images: int, per_second: float | None = None, weights: int = SMA
 
 def unguarded(images: int, record: TrainingRecord) -> str:
     """Return a remark if a resumed run would see its images so often that a new run would be watched, else nothing."""
-    times = _unwatched(images, record)
-    if not times:
-        return ""
-    return (
-        " A resumed run keeps its plan, which has no early stopping, and would see each image about "
-        f"{times:,} times: for a long run, start a new folder."
-    )
+    fault = _unwatched(images, record)
+    return f" A resumed run {fault}: for a long run, start a new folder." if fault else ""
 
 
 def shortfall(record: TrainingRecord, weights: int = SMALL, part: float = 1.0) -> str:
@@ -75,15 +70,10 @@ def shortfall(record: TrainingRecord, weights: int = SMALL, part: float = 1.0) -
     if record.kept_images is not None or seen >= enough:
         return ""
     advice = f"Only {seen:,} images were seen: expect {BANDS[0][1]}. From about {enough:,} on there are {text}"
-    minutes, times = _minutes(record, enough, part), _unwatched(enough, record)
-    if not minutes:
-        return f"{advice}."
-    if times:
-        return (
-            f"{advice}: train into a new folder with `minutes={minutes}`. (This one, resumed, keeps its plan, which "
-            f"has no early stopping, and would see each image about {times:,} times.)"
-        )
-    return f"{advice}: continue with `resume=True` and `minutes={minutes}` in all."
+    minutes, fault = _minutes(record, enough, part), _unwatched(enough, record)
+    if minutes and fault:
+        return f"{advice}: train into a new folder with `minutes={minutes}`. (This one, resumed, {fault}.)"
+    return f"{advice}{_continued(record, enough, part, ': ')}."
 
 
 def stage_warning(images: int, length: Mapping[str, Any], base_size: int) -> str:
@@ -115,11 +105,10 @@ def stage_shortfall(record: TrainingRecord, base_size: int, part: float = 1.0) -
     """
     if record.initialised_from or record.images_seen >= STAGE_ENOUGH:
         return ""
-    minutes = _minutes(record, STAGE_ENOUGH, part)
-    go_on = f": continue with `resume=True` and `minutes={minutes}` in all" if minutes else ""
     return (
         f"The super-resolution stage has seen only {record.images_seen:,} images: expect noise in place of detail. It "
-        f"should see about {STAGE_ENOUGH:,}{go_on}; `size={base_size}` generates without it."
+        f"should see about {STAGE_ENOUGH:,}{_continued(record, STAGE_ENOUGH, part, ': ')}; `size={base_size}` "
+        "generates without it."
     )
 
 
@@ -128,18 +117,24 @@ def _hardly_changed(record: TrainingRecord, part: float) -> str:
     seen, images = record.images_seen, record.train_images
     if seen >= images:
         return ""
-    minutes = _minutes(record, images, part)
-    go_on = f" To see each image once, continue with `resume=True` and `minutes={minutes}` in all." if minutes else ""
     return (
         f"Only {seen:,} images were seen, and the folder has {images:,}: the model still draws nearly what the one "
-        f"draws that it started from.{go_on}"
+        f"draws that it started from{_continued(record, images, part, '. To see each image once, ')}."
     )
 
 
-def _unwatched(images: int, record: TrainingRecord) -> int:
-    """Return how often a run without early stopping would see each image, if so often that it needs it; else 0."""
+def _unwatched(images: int, record: TrainingRecord) -> str:
+    """Return what is wrong with resuming a run that would see its images so often that a new one would be watched."""
     times = images / max(1, record.train_images + record.held_out)
-    return 0 if record.settings.get("early_stopping") or times <= STOP_FROM else rounded(times)
+    if record.settings.get("early_stopping") or times <= STOP_FROM:
+        return ""
+    return f"keeps its plan, which has no early stopping, and would see each image about {rounded(times):,} times"
+
+
+def _continued(record: TrainingRecord, enough: int, part: float, before: str) -> str:
+    """Return how to continue a run until so many images are seen, after some words; empty if its speed is unknown."""
+    minutes = _minutes(record, enough, part)
+    return f"{before}continue with `resume=True` and `minutes={minutes}` in all" if minutes else ""
 
 
 def _minutes(record: TrainingRecord, enough: int, part: float) -> int:
