@@ -7,7 +7,7 @@ import math
 import os
 import sys
 from collections.abc import Iterator
-from contextlib import AbstractContextManager, nullcontext, suppress
+from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, TypeVar, get_args
 
@@ -143,6 +143,23 @@ def use_threads(threads: int | None = None) -> None:
     os.environ.setdefault("OMP_NUM_THREADS", str(usable_cpus()))
     if "OMP_WAIT_POLICY" not in os.environ:
         os.environ.setdefault("GOMP_SPINCOUNT", str(SPINS))
+
+
+@contextmanager
+def threads_restored(threads: int | None = None) -> Iterator[bool]:
+    """Let a block compute with ``threads`` CPU threads, or another number that it sets; the number before is restored.
+
+    Yields:
+        Whether the block may choose the number: none is given, and that of PyTorch is the default.
+    """
+    import torch
+
+    before = torch.get_num_threads()
+    torch.set_num_threads(threads or before)
+    try:
+        yield threads is None and before == usable_cpus()
+    finally:
+        torch.set_num_threads(before)
 
 
 def use_threads_here(threads: int) -> None:

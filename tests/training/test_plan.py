@@ -25,7 +25,7 @@ from captionless.training.plan import (
     extended,
     plan_run,
 )
-from captionless.training.rehearsal import busy_remark, flops, rehearsed_shape
+from captionless.training.rehearsal import flops, rehearsed_shape
 from captionless.training.start import Start
 
 
@@ -252,11 +252,9 @@ def test_a_plan_from_another_model_says_that_it_draws_already() -> None:
     assert said not in Outlook({}, 190, fresh=False).describe()  # a super-resolution stage with random weights
 
 
-@pytest.mark.parametrize(("load", "threads", "told"), [(9.0, 2, True), (9.0, 1, False), (2.5, 2, False)])
-def test_a_busy_computer_is_told_to_those_with_several_threads(
-    load: float, threads: int, told: bool, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize(("threads", "told"), [(None, False), (1, True), (4, False)])
+def test_a_plan_says_if_it_has_fewer_threads_than_it_may_use(
+    threads: int | None, told: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("os.getloadavg", lambda: (load, 0.0, 0.0), raising=False)
-    monkeypatch.setattr("os.cpu_count", lambda: 2)
-    monkeypatch.setattr("torch.get_num_threads", lambda: threads)
-    assert ("load 9 on 2 CPUs" in busy_remark()) is told
+    monkeypatch.setattr("captionless.training.plan.usable_cpus", lambda: 4)
+    assert ("with 1 of 4 CPU threads" in Outlook({}, 190, per_second=3.0, threads=threads).describe()) is told

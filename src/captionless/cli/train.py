@@ -3,19 +3,18 @@
 from __future__ import annotations
 
 from captionless.cli.console import print_remark, show_progress
-from captionless.cli.threads import ThreadOptions
 from captionless.config.train_request import TrainRequest
 from captionless.config.training import TrainConfig
 from captionless.device import use_threads
 from captionless.paths import quoted
 
 
-def train(request: TrainRequest, config: TrainConfig, threads: ThreadOptions) -> None:
+def train(request: TrainRequest, config: TrainConfig) -> None:
     """Train a model on the images in FOLDER.
 
     With --resume, the same command continues exactly where Ctrl-C stopped it or, after a crash, at the last checkpoint.
     """
-    use_threads(threads.threads)
+    use_threads(request.threads)
     again = "Stopped. Run the same command again, with --resume if the training had begun: the vectors read are kept."
     with show_progress(again) as progress:
         from accelerate import PartialState

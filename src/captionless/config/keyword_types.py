@@ -15,6 +15,7 @@ class TrainKeywords(TypedDict, total=False):
 
     plan: bool
     resume: bool
+    threads: int | None
     verify: bool
     preset: Literal["course"] | None
     encoder: str | None

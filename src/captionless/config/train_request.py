@@ -8,7 +8,7 @@ from typing import Literal
 from pydantic import ValidationInfo, field_validator
 
 from captionless.config.base import Config, setting
-from captionless.config.limits import MAX_COUNT, MAX_SIZE
+from captionless.config.limits import MAX_COUNT, MAX_SIZE, MAX_WORKERS
 from captionless.config.reading import VERIFY, Source
 
 
@@ -28,6 +28,14 @@ class TrainRequest(Config):
         False,
         "Continue the training run in `out`. `images` and `minutes` count from its original start; one that is given "
         "replaces both.",
+    )
+    threads: int | None = setting(
+        None,
+        "Number of CPU threads.",
+        shown="OMP_NUM_THREADS, else the fastest number in the plan's rehearsal",
+        example=1,
+        ge=1,
+        le=MAX_WORKERS,
     )
     verify: bool = VERIFY
     preset: Literal["course"] | None = setting(

@@ -13,10 +13,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from captionless.checkpoints.config import ModelConfig
 from captionless.config.length import DEFAULT_MINUTES
 from captionless.config.training import TrainConfig, continued
 from captionless.data.summary import FolderFacts
+from captionless.device import usable_cpus
 from captionless.models.unet import weight_count
 from captionless.training.expectation import STOP_FROM, expectation, rounded, stage_warning
 from captionless.training.rehearsal import Rehearse, flops, rehearsed_shape
@@ -84,6 +87,7 @@ class Outlook:
         work: arithmetic of the network for one image, in floating-point operations.
         upsamples: size of the base model's images, if the network is a new super-resolution stage; else None.
         enlarged_from: shorter side of the images, if the plan has chosen a size that they do not have; else None.
+        threads: CPU threads of the rehearsal; None without one.
     """
 
     given: dict[str, Any]
@@ -97,6 +101,7 @@ class Outlook:
     work: int = 0
     upsamples: int | None = None
     enlarged_from: int | None = None
+    threads: int | None = None
 
     def describe(self) -> str:
         """Return the plan in one line."""
@@ -104,7 +109,7 @@ class Outlook:
         text = f"{size} x {size} pixels, {self.weights / 1e6:.1f} million weights, batches of {batch}, "
         text += f"about {rounded(self.images):,} images seen"
         if self.per_second:
-            text += f" in {minutes or DEFAULT_MINUTES:g} minutes ({self.per_second:.3g} per second)"
+            text += f" in {minutes or DEFAULT_MINUTES:g} minutes ({self.per_second:.3g} per second{self._threads()})"
         text += f": {expectation(self.images, self.per_second, self.weights)}." if self.fresh else "."
         if self.upsamples:
             text += stage_warning(self.images, self.given, self.upsamples)
@@ -125,6 +130,12 @@ class Outlook:
             text += f" Before that, the autoencoder encodes the {self.folder:,} images once"
             text += ", which can take hours without a GPU." if self.folder >= MANY else "."
         return text
+
+    def _threads(self) -> str:
+        """Return a remark if the training is faster with fewer threads than it may use, or is given fewer."""
+        if not self.threads or self.threads >= usable_cpus():
+            return ""
+        return f" with {self.threads} of {usable_cpus()} CPU threads"
 
 
 def plan_run(
@@ -186,6 +197,7 @@ def plan_run(
         work=flops(shape, config.size // start.space.factor),
         upsamples=start.base_config.size if start.base_config and not start.config else None,
         enlarged_from=None if "size" in given or planned.get("size", 0) <= side else side,
+        threads=torch.get_num_threads() if timed else None,
     )
 
 

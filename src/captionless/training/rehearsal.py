@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import replace
@@ -14,7 +13,7 @@ import torch
 from torch.utils.flop_counter import FlopCounterMode
 
 from captionless.config.training import TrainConfig
-from captionless.device import to_device
+from captionless.device import to_device, usable_cpus
 from captionless.models.unet import Denoiser, DenoiserConfig
 from captionless.training.crops import source_size
 from captionless.training.dataset import Examples
@@ -30,24 +29,48 @@ SECONDS = 4.0
 """Length of a rehearsal, without its first steps. A plan needs one or two."""
 FIRST_STEPS = 3
 """Steps (on an accelerator, groups of steps) that are not timed: they allocate memory and choose kernels."""
-BUSY = 1.5
-"""Load average for each CPU above which the computer is called busy; a training that just ended leaves up to 1."""
 CONDITION_WIDTH = 512
 """Length of the conditions in a rehearsal; that of the training is known only once an encoder is chosen, and costs
 next to nothing."""
 
 
-def rehearse_with(device: torch.device, processes: Processes) -> Rehearse:
-    """Return a function that rehearses trainings on the device of each of the processes."""
-    return lambda start, config: _images_per_second(start, config, device, processes)
+def rehearse_with(device: torch.device, processes: Processes, *, choose_threads: bool = False) -> Rehearse:
+    """Return a function that rehearses trainings on the device of each of the processes.
+
+    Args:
+        choose_threads: whether a rehearsal on the CPU also chooses its number of threads, and keeps it.
+    """
+
+    def rehearse(start: Start, config: TrainConfig) -> float:
+        def rate(seconds: float) -> float:
+            return _images_per_second(start, config, device, processes, seconds)
+
+        alone = device.type == "cpu" and processes.number == 1
+        return with_fewer_threads(rate) if choose_threads and alone else rate(SECONDS)
+
+    return rehearse
 
 
-def busy_remark() -> str:
-    """Return a remark if other programs keep the CPUs busy and this one has several threads, else an empty string."""
-    load, cpus = os.getloadavg()[0] if hasattr(os, "getloadavg") else 0.0, os.cpu_count() or 1
-    if load <= BUSY * cpus or torch.get_num_threads() == 1:
-        return ""
-    return f" This computer is busy (load {load:.0f} on {cpus} CPUs): one thread (OMP_NUM_THREADS=1) may be faster."
+def with_fewer_threads(rate: Callable[[float], float]) -> float:
+    """Return the best rate of all usable CPUs, half of them, and so on; keep the number of threads that has it.
+
+    Threads that have to wait for each other, because other programs use the CPUs or the network is small, are slower
+    than fewer of them.
+
+    Args:
+        rate: measures the rate for a number of seconds.
+    """
+    threads = usable_cpus()
+    torch.set_num_threads(threads)
+    best = rate(SECONDS)
+    while threads > 1:
+        torch.set_num_threads(threads // 2)
+        fewer = rate(SECONDS / 2)
+        if fewer < best:
+            torch.set_num_threads(threads)
+            break
+        threads, best = threads // 2, fewer
+    return best
 
 
 def rehearsed_shape(start: Start, config: TrainConfig) -> DenoiserConfig:
@@ -66,8 +89,10 @@ def flops(shape: DenoiserConfig, size: int) -> int:
     return int(counter.get_total_flops())
 
 
-def _images_per_second(start: Start, config: TrainConfig, device: torch.device, processes: Processes) -> float:
-    """Train a network with random weights on random images for ``SECONDS``, and return the images seen per second.
+def _images_per_second(
+    start: Start, config: TrainConfig, device: torch.device, processes: Processes, seconds: float
+) -> float:
+    """Train a network with random weights on random images for a while, and return the images seen per second.
 
     The clock is the one of the training state, on which all processes agree; so they stop after the same step.
     """
@@ -76,7 +101,7 @@ def _images_per_second(start: Start, config: TrainConfig, device: torch.device, 
     schedule = initial_schedule(start, config, shape)
     network = to_device(Denoiser(shape).train(), device)
     # An accelerator works on after a step returns, except where the loss is read.
-    stopwatch = _Stopwatch(every=1 if device.type == "cpu" else LOSS_EVERY)
+    stopwatch = _Stopwatch(1 if device.type == "cpu" else LOSS_EVERY, seconds)
     state, examples = begin_state(network, config, schedule), _random_images(start, config, shape)
     with torch.random.fork_rng(devices=[]), suppress(StopTraining):
         loop(state, examples, [stopwatch], processes)
@@ -97,10 +122,10 @@ def _random_images(start: Start, config: TrainConfig, shape: DenoiserConfig) -> 
 
 
 class _Stopwatch(Callback):
-    """Time the steps after the first ones, in groups of ``every`` steps, and end the rehearsal."""
+    """Time the steps after the first ones for ``seconds``, in groups of ``every`` steps, and end the rehearsal."""
 
-    def __init__(self, every: int) -> None:
-        self.every = every
+    def __init__(self, every: int, seconds: float) -> None:
+        self.every, self.seconds = every, seconds
         self.ends: list[tuple[int, float]] = []  # images seen and seconds at the end of each group
 
     @property
@@ -110,12 +135,12 @@ class _Stopwatch(Callback):
         return median(rates)
 
     def on_step(self, state: TrainState) -> None:
-        """Note the end of a group; stop once ``SECONDS`` have been timed."""
+        """Note the end of a group; stop once the time is over."""
         if state.steps % self.every:
             return
         group = state.steps // self.every
-        if group < (FIRST_STEPS if state.seconds < SECONDS else 1):  # where steps are slow, one is enough
+        if group < (FIRST_STEPS if state.seconds < self.seconds else 1):  # where steps are slow, one is enough
             return
         self.ends.append((state.images_seen, state.seconds))
-        if state.seconds - self.ends[0][1] >= SECONDS:
+        if state.seconds - self.ends[0][1] >= self.seconds:
             raise StopTraining

@@ -26,7 +26,7 @@ from captionless.config.presets import TRAINING_PRESETS
 from captionless.config.train_request import TrainRequest
 from captionless.config.training import TrainConfig
 from captionless.data.labels import FOLDERS
-from captionless.device import to_device
+from captionless.device import threads_restored, to_device, usable_cpus
 from captionless.generation.sample import Stage
 from captionless.models.unet import weight_count
 from captionless.progress import Progress, Silent, choose_progress
@@ -84,13 +84,16 @@ def run(request: TrainRequest, given: dict[str, Any], progress: Progress) -> Non
     processes = Processes(accelerator)
     progress = progress if accelerator.is_main_process else Silent()
     remark_on_launcher(processes, progress.say)
-    rehearse = rehearse_with(accelerator.device, processes)
-    first, *later = plan_stages(request, given, rehearse, progress.say)
-    if request.plan:
-        return
-    if later and not first.finished():
-        _train_stage(first, accelerator, processes, progress)
-    _train_stage(complete(later[0], rehearse) if later else first, accelerator, processes, progress)
+    with threads_restored(request.threads) as may_choose:
+        rehearse = rehearse_with(accelerator.device, processes, choose_threads=may_choose)
+        first, *later = plan_stages(request, given, rehearse, progress.say)
+        if request.plan:
+            return
+        for stage in later if later and first.finished() else (first, *later):
+            ready = first if stage is first else complete(stage, rehearse)
+            if may_choose and ready.record.get("threads"):  # a resumed run keeps those of its plan
+                torch.set_num_threads(min(ready.record["threads"], usable_cpus()))
+            _train_stage(ready, accelerator, processes, progress)
     for stage in (first, *later):
         if advice := _advice(load_config(stage.request.out), stage.span[1] - stage.span[0]):
             progress.say(advice)

@@ -30,7 +30,7 @@ from captionless.errors import CaptionlessError
 from captionless.progress import PartProgress, Progress
 from captionless.training.expectation import STAGE_ENOUGH, stage_warning, unguarded
 from captionless.training.plan import SHAPE, Outlook, extended, plan_run, stage_images
-from captionless.training.rehearsal import Rehearse, busy_remark
+from captionless.training.rehearsal import Rehearse
 from captionless.training.resolve import TrainPlan, resolve
 from captionless.training.start import check_own, model_exists
 
@@ -110,8 +110,7 @@ def plan_stages(
         stages = _cascade(request, given, (base_size, 2 * base_size), BASE_SHARE)
         first, outlook = _completed(stages[0], rehearse, look)
     text = outlook.describe() + _told_second(stages, outlook) if outlook else ""
-    busy = busy_remark() if outlook and outlook.per_second else ""
-    say(f"Plan: {text} Reading the images and drawing sample grids come on top.{busy}")
+    say(f"Plan: {text} Reading the images and drawing sample grids come on top.")
     return [replace(first, record=first.record | {"text": text}), *stages[1:]]
 
 
@@ -163,7 +162,8 @@ def _completed(
     _check_conditions(checked)
     files, facts = look()
     outlook = plan_run(start, stage.given, files, rehearse, by_class=checked.by_class, facts=facts)
-    record = stage.record | {"expected_images": outlook.images, "images_per_second": outlook.per_second}
+    measured = {"images_per_second": outlook.per_second, "threads": outlook.threads}
+    record = stage.record | {"expected_images": outlook.images} | measured
     return replace(stage, given=outlook.given, record=record), outlook
 
 
