@@ -10,7 +10,7 @@ from PIL import Image
 from safetensors.torch import save_file
 
 from captionless.encoders import hub as encoder_files
-from captionless.encoders.choice import choose_encoder, in_domain_score
+from captionless.encoders.choice import choose_encoder, in_domain_score, outside_domain
 from captionless.encoders.dual_encoder import load_encoder
 from captionless.encoders.hub import BUNDLED, CLIP
 from captionless.errors import CaptionlessError
@@ -92,6 +92,14 @@ def test_images_an_encoder_was_taught_on_score_one(pair_folder: Path) -> None:
     assert in_domain_score(encoder, KNOWN)[0] == pytest.approx(1, abs=1e-3)
     score, threshold = in_domain_score(encoder, UNKNOWN)
     assert score < threshold
+
+
+def test_only_images_outside_the_domain_are_remarked_on(pair_folder: Path, tmp_path: Path) -> None:
+    encoder, without = load_encoder(str(pair_folder)), load_encoder(str(small_pair(tmp_path / "pair")))
+    known, unknown = encoder.encode_images(KNOWN), encoder.encode_images(UNKNOWN)
+    assert outside_domain(encoder, known) == ""
+    assert "unlike those that the encoder" in outside_domain(encoder, unknown)
+    assert outside_domain(without, unknown) == ""  # this encoder does not say what it knows
 
 
 @pytest.mark.parametrize("damage", ["missing", "empty", "no threshold"])

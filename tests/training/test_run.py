@@ -17,6 +17,7 @@ import pytest
 import torch
 from filelock import FileLock
 from PIL import Image
+from safetensors.torch import save_file
 
 import encoder_factory
 import image_zoo as zoo
@@ -25,6 +26,7 @@ from captionless.checkpoints.image_list import read_image_list
 from captionless.checkpoints.model import BANK, STATE, WEIGHTS, load_model
 from captionless.config.sampling import SamplingConfig
 from captionless.config.train_request import TrainRequest
+from captionless.encoders.choice import DOMAIN
 from captionless.encoders.dual_encoder import load_encoder
 from captionless.encoders.embeddings import embed
 from captionless.encoders.vector_csv import write_vectors
@@ -159,6 +161,18 @@ def test_a_signal_abandons_a_sample_grid_and_the_model_is_saved(
     if images < SEEN:
         train(photos, out, encoder=str(encoder), resume=True, **TINY)
     assert same_state(trained, out)
+
+
+def test_images_that_a_chosen_encoder_does_not_know_are_told(photos: Path, tmp_path: Path) -> None:
+    folder = encoder_factory.small_pair(tmp_path / "encoder")
+    known = load_encoder(str(folder)).encode_images([Image.new("RGB", (32, 32), "red")])
+    save_file({"reference": -known}, folder / DOMAIN, {"neighbours": "1", "threshold": "0.9"})
+    first, resumed, continued = Remembers(), Remembers(), Remembers()
+    model = train(photos, tmp_path / "model", encoder=str(folder), progress=first, **TINY)
+    train(photos, model, resume=True, images=SEEN + 4, progress=resumed)
+    train(photos, tmp_path / "other", start_from=model, images=SEEN, sample_grids=0, progress=continued)
+    told = [any("unlike those that the encoder" in line for line in one.said) for one in (first, resumed, continued)]
+    assert told == [True, False, True]
 
 
 def test_a_larger_figure_lengthens_a_finished_training(photos: Path, trained: Path) -> None:

@@ -139,7 +139,8 @@ def require_usable(
         yield result
     if kinds.total() == count:
         common = ", ".join(f"{kind}: {number}" for kind, number in kinds.most_common(3))
-        found = f"all {count} files were skipped ({common})" if count else "the folder is empty"
+        skipped = f"all {count:,} files were" if count > 1 else "its only file was"
+        found = f"{skipped} skipped ({common})" if count else "the folder is empty"
         raise CaptionlessError(
             f"there is no usable image in {source_root(folder)}: {found}. Pass a folder with images ({FORMATS})."
         )

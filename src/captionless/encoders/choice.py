@@ -6,6 +6,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from PIL.Image import Image
+from torch import Tensor
 
 from captionless.data.decode import BACKGROUND
 from captionless.data.images import sample_images
@@ -21,8 +22,12 @@ from captionless.progress import Progress, Silent
 from captionless.tensor_files import read_about, read_tensors
 
 AUTO = "auto"
+DOMAIN = "domain.safetensors"
+"""File of an encoder with vectors of images that it was trained on."""
 _SAMPLE = 48
 """Number of images that the choice is based on."""
+_ENOUGH = 1_000
+"""Number of vectors of a folder that tell whether its images are in a domain."""
 
 
 def choose_encoder(
@@ -107,7 +112,7 @@ def in_domain_score(encoder: Encoder, images: Sequence[Image]) -> tuple[float, f
     """Score how similar images are to the photographs that an encoder was trained on.
 
     The score of an image is its mean cosine similarity to its nearest neighbours among a sample of these photographs,
-    whose vectors are stored in the encoder's ``domain.safetensors``. The score of several images is the median of their
+    whose vectors are stored in the encoder's file ``DOMAIN``. The score of several images is the median of their
     scores, which is robust to outliers.
 
     Returns:
@@ -116,7 +121,26 @@ def in_domain_score(encoder: Encoder, images: Sequence[Image]) -> tuple[float, f
     Raises:
         CaptionlessError: the encoder's domain file is missing (only the bundled encoder has one) or damaged.
     """
-    path = encoder.folder / "domain.safetensors"
+    return _domain_score(encoder, encoder.encode_images(images))
+
+
+def outside_domain(encoder: Encoder, vectors: Tensor) -> str:
+    """Return a remark on image vectors, (n, d), outside the domain of the encoder that computed them, else ""."""
+    if not (encoder.folder / DOMAIN).exists():
+        return ""
+    score, threshold = _domain_score(encoder, vectors[:: len(vectors) // _ENOUGH + 1].float())
+    if score >= threshold:
+        return ""
+    return (
+        f"The images are unlike those that the encoder {encoder.name} learned from (score {score:.2f}, threshold "
+        f"{threshold:.2f}): it can hardly tell them apart, or find them by words. A training without `start_from` and "
+        "`encoder` chooses an encoder that knows them."
+    )
+
+
+def _domain_score(encoder: Encoder, vectors: Tensor) -> tuple[float, float]:
+    """Return the score of image vectors, (n, d), and the minimum score of the encoder's domain."""
+    path = encoder.folder / DOMAIN
     try:
         own = BUNDLED_DIGESTS.image if encoder.folder == BUNDLED_FOLDER else ""
         reference, about = read_tensors(path, own)["reference"].float(), read_about(path)
@@ -126,6 +150,6 @@ def in_domain_score(encoder: Encoder, images: Sequence[Image]) -> tuple[float, f
             f"the encoder's domain cannot be read from {path}. Choose an encoder with `encoder`, or "
             "reinstall captionless if this is the bundled encoder."
         ) from error
-    cosines = encoder.encode_images(images) @ reference.T
+    cosines = vectors @ reference.T
     nearest = cosines.topk(min(neighbours, len(reference)), dim=1).values
     return float(nearest.mean(1).quantile(0.5)), threshold

@@ -20,7 +20,7 @@ from captionless.data.images import is_held_out, write_images_report
 from captionless.data.labels import normalise_label
 from captionless.data.summary import image_remarks
 from captionless.encoders.cache import Vectors
-from captionless.encoders.choice import AUTO, choose_encoder
+from captionless.encoders.choice import AUTO, choose_encoder, outside_domain
 from captionless.encoders.dual_encoder import check_same_encoder, load_encoder
 from captionless.encoders.embeddings import EmbeddedImages, embed
 from captionless.encoders.shard_files import read_about, read_shard_vectors
@@ -136,6 +136,9 @@ def load_dataset(plan: TrainPlan, progress: Progress, device: torch.device) -> D
         )
         vectors = found.vectors
     train, aside = split_dataset(found, vectors, plan)
+    asked = plan.start.bound is not None or request.encoder not in (None, AUTO)
+    if asked and not plan.start.resumed and (remark := outside_domain(chosen, train.conditions)):
+        progress.say(remark)
     if not len(train.names):
         raise CaptionlessError(
             f"`hold_out={hold_out}` holds out all {len(aside.names)} usable images of {request.folder}, so none are "
