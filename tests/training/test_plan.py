@@ -246,6 +246,18 @@ def test_the_plan_of_a_resumed_run_is_that_of_the_length_it_is_given(given: dict
     assert line in outlook.describe()  # by the speed that it had, not by that of the rehearsal
 
 
+def test_pixel_art_is_trained_on_all_noise_levels_alike_but_for_its_detail(tmp_path: Path) -> None:
+    drawn = replace(PHOTOS, shorter_side=32, pixel_art=0.9)
+
+    def weighting(facts: FolderFacts, **start: Any) -> str:
+        given = {"size": 64, "images": 40_000}
+        found = plan_run(Start(**start), given, 400, Machine(1), by_class=False, facts=facts).given["weighting"]
+        return str(found)
+
+    assert (weighting(drawn), weighting(PHOTOS)) == ("uniform", "log-normal")
+    assert weighting(drawn, base=tiny.saved(tiny.model(), tmp_path / "base")) == "log-normal"
+
+
 def test_a_plan_from_another_model_says_that_it_draws_already() -> None:
     said = "draws already"
     assert said in Outlook({}, 190, fresh=False, continues=True).describe()

@@ -35,6 +35,9 @@ STEPS = 1_500
 CROPS_FROM, DROPOUT_FROM = 150, 500
 """Repetitions of each image from which on a fresh network gets crops and dropout (docs/train.md)."""
 CROP, DROPOUT = 0.6, 0.1
+PIXEL_ART = 0.5
+"""Share of pixel art in a folder from which on it is trained as such. Its shapes stand out from more noise than those of
+photographs, so it needs more training at high noise levels (docs/train.md)."""
 HOLD_OUT, HOLD_OUT_FROM = 0.1, 100
 """Share of the images that such a run holds out to see when to stop, and number of images from which on it does."""
 
@@ -153,7 +156,7 @@ def plan_run(
     """
     fresh = start.config is None and start.base is None
     timed = given.get("minutes") is not None or given.get("images") is None
-    planned = _recipe(start, given)
+    planned = _recipe(start, given, facts)
 
     def seen(rate: float) -> int:
         by_time = round(60 * (given.get("minutes") or DEFAULT_MINUTES) * rate) if timed else given["images"]
@@ -207,7 +210,7 @@ def _against_memorising(start: Start, images: int, folder: int, facts: FolderFac
     repetitions = images / folder
     if start.base is not None:
         return more
-    cropped = start.config is None and start.space.crops and facts.pixel_art < 0.5  # crops would blur pixel art
+    cropped = start.config is None and start.space.crops and facts.pixel_art < PIXEL_ART  # crops would blur it
     if cropped and repetitions > CROPS_FROM:
         more["crop"] = CROP
     if start.config is None and repetitions > DROPOUT_FROM:
@@ -256,11 +259,12 @@ def batch_size(images: int) -> int:
     return max(16, min(256, int(2 ** ((max(1, images // STEPS)).bit_length() - 1))))
 
 
-def _recipe(start: Start, given: Mapping[str, Any]) -> dict[str, Any]:
+def _recipe(start: Start, given: Mapping[str, Any], facts: FolderFacts) -> dict[str, Any]:
     """Return the settings that measured best, except for those that a run inherits or that do not fit its network."""
     recipe: dict[str, Any] = {}
     if given.get("network", "standard") == "standard":
-        recipe["weighting"] = "log-normal"
+        drawn = facts.pixel_art >= PIXEL_ART and start.base is None
+        recipe["weighting"] = "uniform" if drawn else "log-normal"
         if start.config is None and start.base is None and given.get("attention") != ():
             recipe |= {"tokens": 4, "optimizer": "muon"}
     return recipe
