@@ -36,8 +36,8 @@ CROPS_FROM, DROPOUT_FROM = 150, 500
 """Repetitions of each image from which on a fresh network gets crops and dropout (docs/train.md)."""
 CROP, DROPOUT = 0.6, 0.1
 PIXEL_ART = 0.5
-"""Share of pixel art in a folder from which on it is trained as such. Its shapes stand out from more noise than those of
-photographs, so it needs more training at high noise levels (docs/train.md)."""
+"""Share of pixel art in a folder from which on it is trained as such. Its shapes stand out from more noise than those
+of photographs, so it needs more training at high noise levels (docs/train.md)."""
 HOLD_OUT, HOLD_OUT_FROM = 0.1, 100
 """Share of the images that such a run holds out to see when to stop, and number of images from which on it does."""
 
