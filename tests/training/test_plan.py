@@ -246,6 +246,12 @@ def test_the_plan_of_a_resumed_run_is_that_of_the_length_it_is_given(given: dict
     assert line in outlook.describe()  # by the speed that it had, not by that of the rehearsal
 
 
+@pytest.mark.parametrize(("given", "least"), [({}, 32), ({"optimizer": "adamw"}, 16), ({"batch": 8}, 8)])
+def test_batches_are_no_smaller_than_pays_for_a_step_of_the_optimizer(given: dict[str, Any], least: int) -> None:
+    outlook = plan_run(Start(), {"images": 500} | given, 400, Machine(1), by_class=False, facts=PHOTOS)
+    assert outlook.given["batch"] == least
+
+
 def test_pixel_art_is_trained_on_all_noise_levels_alike_but_for_its_detail(tmp_path: Path) -> None:
     drawn = replace(PHOTOS, shorter_side=32, pixel_art=0.9)
 

@@ -13,7 +13,7 @@ import encoder_factory
 from captionless import train
 from captionless.device import threads_restored
 from captionless.training import rehearsal, run
-from captionless.training.rehearsal import with_fewer_threads
+from captionless.training.rehearsal import with_fastest_threads
 from training_cases import save_photos
 
 pytestmark = pytest.mark.usefixtures("module_cache")
@@ -38,7 +38,7 @@ def eight_cpus(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     ],
 )
 def test_the_fewest_threads_are_kept_until_fewer_are_slower(rates: dict[int, float], kept: int) -> None:
-    assert with_fewer_threads(lambda _: rates[torch.get_num_threads()]) == rates[kept]
+    assert with_fastest_threads(lambda _: rates[torch.get_num_threads()]) == rates[kept]
     assert torch.get_num_threads() == kept
 
 

@@ -46,12 +46,12 @@ def rehearse_with(device: torch.device, processes: Processes, *, choose_threads:
             return _images_per_second(start, config, device, processes, seconds)
 
         alone = device.type == "cpu" and processes.number == 1
-        return with_fewer_threads(rate) if choose_threads and alone else rate(SECONDS)
+        return with_fastest_threads(rate) if choose_threads and alone else rate(SECONDS)
 
     return rehearse
 
 
-def with_fewer_threads(rate: Callable[[float], float]) -> float:
+def with_fastest_threads(rate: Callable[[float], float]) -> float:
     """Return the best rate of all usable CPUs, half of them, and so on; keep the number of threads that has it.
 
     Threads that have to wait for each other, because other programs use the CPUs or the network is small, are slower
