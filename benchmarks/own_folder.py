@@ -194,7 +194,8 @@ def measure(name: str, row: Row, results: Path) -> None:
     steps = [json.loads(path.read_text()) for path in sorted(row.folder.glob("*.json"))]
     wall, cpu = (sum(step[kind] for step in steps) for kind in ("wall", "cpu"))
     used = Usage(wall, cpu, max(step["peak_memory"] for step in steps))
-    found["commands"] = [step["command"].replace(f"{row.folder.parent}/", "") for step in steps]
+    found["commands"] = [step["command"] for step in steps]
+    found = json.loads(json.dumps(found).replace(f"{row.folder.parent}/", ""))  # paths below --work
     seed = int(name[-1]) if name.startswith("scratch") else SEED
     append(results, line(NAME, {"row": name}, found, used, seed=seed, command=sys.orig_argv))
 

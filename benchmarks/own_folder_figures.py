@@ -43,7 +43,7 @@ Figures = dict[str, Any]
 def remarks(said: str) -> list[str]:
     """Return the lines that a command printed, without the reports of progress and the files it skipped."""
     lines = (one.strip() for text in said.split("\n") for one in text.split("\r"))
-    return [one for one in lines if one and not re.match(r"(skipped|identical)|[A-Z][\w ]+: \d+%$", one)]
+    return [one for one in lines if one and not re.match(r"(skipped|identical)|[A-Z][\w ]+: \d+%(,|$)", one)]
 
 
 def stages(model: Path) -> list[Figures]:

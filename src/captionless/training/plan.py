@@ -32,7 +32,7 @@ WARM_UP = 0.05
 """Share of the images seen over which the learning rate rises."""
 STEPS = 1_500
 """Steps that a training should have at least; if it sees few images, its batches are smaller."""
-LEAST_BATCH, LEAST_BATCH_MUON = 16, 32
+LEAST_BATCH = {"adamw": 16, "muon": 32}
 """The smallest batches: a step of Muon costs as much as 16 images of the smallest network (docs/train.md)."""
 CROPS_FROM, DROPOUT_FROM = 150, 500
 """Repetitions of each image from which on a fresh network gets crops and dropout (docs/train.md)."""
@@ -182,8 +182,7 @@ def plan_run(
         images = seen(speed[chosen])
     elif timed:
         images = seen(rehearse(start, settings({"batch": 16})))
-    muon = {**planned, **given}.get("optimizer") == "muon"
-    planned["batch"] = batch_size(images, LEAST_BATCH_MUON if muon else LEAST_BATCH)
+    planned["batch"] = batch_size(images, (planned | given).get("optimizer", "adamw"))
     if timed:
         rate = rehearse(start, settings({}))
         images = seen(rate)
@@ -257,9 +256,9 @@ def extended(config: ModelConfig, given: Mapping[str, Any]) -> Outlook | None:
     return Outlook(settings, images, rate if minutes else None, weight_count(config.denoiser), fresh, folder, begun)
 
 
-def batch_size(images: int, least: int = LEAST_BATCH) -> int:
-    """Return a batch size, a power of two from ``least`` to 256, that leaves ``STEPS`` steps if possible."""
-    return max(least, min(256, int(2 ** ((max(1, images // STEPS)).bit_length() - 1))))
+def batch_size(images: int, optimizer: str = "adamw") -> int:
+    """Return a batch size, a power of two from `LEAST_BATCH` to 256, that leaves ``STEPS`` steps if possible."""
+    return max(LEAST_BATCH[optimizer], min(256, int(2 ** ((max(1, images // STEPS)).bit_length() - 1))))
 
 
 def _recipe(start: Start, given: Mapping[str, Any], facts: FolderFacts) -> dict[str, Any]:
