@@ -188,8 +188,7 @@ def plan_run(
         images = seen(rate)
     planned["warm_up"] = max(1, round(WARM_UP * images))
     planned |= _against_memorising(start, images, folder, facts, by_class)
-    config, side = settings({}), facts.shorter_side
-    shape = rehearsed_shape(start, config)
+    shape, side = rehearsed_shape(start, config := settings({})), facts.shorter_side
     return Outlook(
         planned | {"size": config.size} | given,
         images,
