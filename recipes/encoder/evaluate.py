@@ -21,6 +21,7 @@ from photographs import read_records
 from PIL import Image
 from sentences import PETALS, article
 
+from captionless.encoders.choice import DOMAIN
 from captionless.encoders.dual_encoder import Encoder, load_encoder
 
 PARAPHRASES = Path(__file__).parents[2] / "tests" / "paraphrases.jsonl"
@@ -47,7 +48,7 @@ def domain_figures(encoder: Encoder, vectors: torch.Tensor) -> dict[str, float |
     """Compare the in-domain scores of flower photographs with those of other images."""
     from safetensors import safe_open
 
-    with safe_open(encoder.folder / "domain.safetensors", framework="pt") as file:
+    with safe_open(encoder.folder / DOMAIN, framework="pt") as file:
         reference, metadata = file.get_tensor("reference"), file.metadata()
     neighbours, threshold = int(metadata["neighbours"]), float(metadata["threshold"])
     others = other_images()
@@ -102,7 +103,7 @@ def main() -> None:
     found["inverse temperature"] = encoder.logit_scale
     found.update(paraphrase_figures(encoder))
     found.update(held_out_figures(encoder))
-    if (encoder.folder / "domain.safetensors").exists():
+    if (encoder.folder / DOMAIN).exists():
         found.update(domain_figures(encoder, vectors))
     for name, value in found.items():
         print(f"{name:24} {value:.3f}" if isinstance(value, float) else f"{name:24} {value}")

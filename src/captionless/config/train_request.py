@@ -8,8 +8,9 @@ from typing import Literal
 from pydantic import ValidationInfo, field_validator
 
 from captionless.config.base import Config, setting
-from captionless.config.limits import MAX_COUNT, MAX_SIZE, MAX_WORKERS
+from captionless.config.limits import MAX_COUNT, MAX_SIZE
 from captionless.config.reading import VERIFY, Source
+from captionless.config.threads import threads_setting
 
 
 class TrainRequest(Config):
@@ -29,14 +30,7 @@ class TrainRequest(Config):
         "Continue the training run in `out`. `images` and `minutes` count from its original start; one that is given "
         "replaces both.",
     )
-    threads: int | None = setting(
-        None,
-        "Number of CPU threads.",
-        shown="OMP_NUM_THREADS, else the fastest number in the plan's rehearsal",
-        example=1,
-        ge=1,
-        le=MAX_WORKERS,
-    )
+    threads: int | None = threads_setting("OMP_NUM_THREADS, else the fastest number in the plan's rehearsal")
     verify: bool = VERIFY
     preset: Literal["course"] | None = setting(
         None, "A named set of settings, each of which can be overridden; course is the model of introductory courses."

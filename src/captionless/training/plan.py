@@ -138,9 +138,8 @@ class Outlook:
 
     def _threads(self) -> str:
         """Return a remark if the training is faster with fewer threads than it may use, or is given fewer."""
-        if not self.threads or self.threads >= usable_cpus():
-            return ""
-        return f" with {self.threads} of {usable_cpus()} CPU threads"
+        usable = usable_cpus()
+        return f" with {self.threads} of {usable} CPU threads" if self.threads and self.threads < usable else ""
 
 
 def plan_run(
